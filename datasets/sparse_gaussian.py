@@ -1,0 +1,81 @@
+"""The PUDLE model: sparse combinations of Gaussian atoms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pudle.dataset import Draw, SparseCodingDataset, normalise_atoms
+from pudle.errors import InvalidArgument
+from pudle.validation import check_choice, check_integer, check_positive
+
+AMPLITUDES = {
+    # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones (sub-Gaussian) do not.
+    "uniform": lambda random, shape: random.uniform(1.0, 2.0, shape) * random.choice([-1.0, 1.0], shape),
+    "gaussian": lambda random, shape: random.standard_normal(shape),
+}
+
+
+@dataclass(frozen=True)
+class SparseGaussian(SparseCodingDataset):
+    """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating one.
+
+    Atoms are Gaussian, of unit norm. Each code has s non-zero entries at uniformly random places. The dictionary at which
+    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalised. The defaults are
+    the local-gradient experiment of the PUDLE paper, but for n.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    m : int
+        Dimension of an observation.
+    p : int
+        Number of atoms.
+    s : int
+        Non-zero entries per code, at most p.
+    amplitudes : {"uniform", "gaussian"}
+        Non-zero entries: uniform in [1, 2] with random signs, or standard normal (sub-Gaussian).
+    noise : float
+        Standard deviation of Gaussian noise added to every entry of the observations.
+    perturbation : float
+        Standard deviation of what is added to every entry of the dictionary.
+    penalty : float
+        Weight of the l1 norm.
+    seed : int
+    """
+
+    n: int = 1000
+    m: int = 50
+    p: int = 100
+    s: int = 5
+    amplitudes: str = "uniform"
+    noise: float = 0.0
+    perturbation: float = 0.02
+    penalty: float = 0.2
+    seed: int = 0
+
+    name = "sparse_gaussian"
+    references = ("Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",)
+
+    def __post_init__(self) -> None:
+        for name in ("n", "m", "p", "s"):
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        if self.s > self.p:
+            raise InvalidArgument(f"s={self.s} is above p={self.p}: a code cannot have more non-zero entries than atoms")
+        check_choice("amplitudes", self.amplitudes, AMPLITUDES)
+        check_positive("noise", self.noise, allow_zero=True)
+        check_positive("perturbation", self.perturbation, allow_zero=True)
+        check_positive("penalty", self.penalty)
+
+    def draw(self) -> Draw:
+        random = self.generator()
+        generating = normalise_atoms(random.standard_normal((self.m, self.p)))
+        places = random.permuted(np.tile(np.arange(self.p), (self.n, 1)), axis=1)[:, : self.s]
+        codes = np.zeros((self.n, self.p))
+        np.put_along_axis(codes, places, AMPLITUDES[self.amplitudes](random, places.shape), axis=1)
+        observations = codes @ generating.T + self.noise * random.standard_normal((self.n, self.m))
+        dictionary = normalise_atoms(generating + self.perturbation * random.standard_normal(generating.shape))
+        return Draw(observations, dictionary, generating, codes)

@@ -1,0 +1,1 @@
+"""The built-in gradient estimators, one per file. They are found through the ``pudle.estimators`` entry points."""

@@ -1,0 +1,51 @@
+"""Automatic differentiation through all the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pudle.algorithms import Algorithm
+from pudle.estimator import Estimate, GradientEstimator
+from pudle.problems import Problem
+from pudle.unrolling import gradients
+
+
+@dataclass(frozen=True)
+class Backprop(GradientEstimator):
+    r"""Exact gradient of the loss after T layers, in reverse mode through all of them.
+
+    .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta), \qquad
+              J_T = \mathrm{d} z_T / \mathrm{d} \theta
+
+    Its error falls as :math:`O(T \rho^{2T})` on the lasso loss, twice as fast as that of `alternating`, and as
+    :math:`O(T \rho^T)` on the reconstruction loss.
+
+    Cost: T layers forward, T backward; memory grows linearly with T.
+    """
+
+    name = "backprop"
+    aliases = ("g_ae", "g2", "automatic", "unrolled", "itd", "ddl")
+    references = (
+        "Ablin, Peyre and Moreau, Super-efficiency of automatic differentiation, ICML 2020",
+        "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
+    )
+    computes = "unrolled"
+
+    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        return next(self.sweep(problem, algorithm, [depth]))
+
+    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+        """Share one forward pass; each depth needs a backward pass of its own, for each starts from its own loss."""
+        with torch.enable_grad():
+            theta = problem.theta.detach().requires_grad_()
+            live = problem.with_theta(theta)
+            trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
+        for depth in depths:
+            with torch.enable_grad():
+                loss = live.outer_loss(trajectory.at(depth))
+            (gradient,) = gradients(loss, (theta,), keep_graph=len(depths) > 1)
+            codes = trajectory.at(depth).detach()
+            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})

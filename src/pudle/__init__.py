@@ -1,0 +1,47 @@
+"""Benchmarks of gradient estimators for losses that depend on the output of an unrolled inner algorithm.
+
+The public names load on first use, so that ``import pudle`` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
+    "dataset": ("Dataset", "Draw", "SparseCodingDataset"),
+    "errors": ("InvalidArgument", "PudleError", "SpecError", "UnsupportedProblem"),
+    "estimator": ("Estimate", "GradientEstimator"),
+    "problems": ("Problem", "Ridge", "SparseCoding"),
+    "references": ("Certificate", "Reference", "reference"),
+    "registry": ("list_datasets", "list_estimators", "make_algorithm", "make_dataset", "make_estimator"),
+    "scoring": ("Score", "score"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF, "__version__"]
+
+if TYPE_CHECKING:
+    from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .dataset import Dataset, Draw, SparseCodingDataset
+    from .errors import InvalidArgument, PudleError, SpecError, UnsupportedProblem
+    from .estimator import Estimate, GradientEstimator
+    from .problems import Problem, Ridge, SparseCoding
+    from .references import Certificate, Reference, reference
+    from .registry import list_datasets, list_estimators, make_algorithm, make_dataset, make_estimator
+    from .scoring import Score, score
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pudle' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,73 @@
+"""Batched linear systems on active sets that differ from sample to sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ActiveSystems(NamedTuple):
+    """What `solve_active_systems` found, one entry per sample.
+
+    Attributes
+    ----------
+    solution : Tensor, shape (n, p)
+        ``H_SS^+ r_S`` on the active set, zero off it.
+    smallest_eigenvalues : Tensor, shape (n,)
+        Smallest eigenvalue of H_SS; infinite where the active set is empty.
+    condition_numbers : Tensor, shape (n,)
+        Ratio of the extreme eigenvalues of H_SS, infinite where it is singular; one where the active set is empty.
+    singular : Tensor of bool, shape (n,)
+        Where H_SS is singular to working precision, and the solution is the minimum-norm one.
+    """
+
+    solution: Tensor
+    smallest_eigenvalues: Tensor
+    condition_numbers: Tensor
+    singular: Tensor
+
+
+def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(rows, indices)`` for each size k > 0 of active set: rows (r,), and their active entries (r, k)."""
+    sizes = active.sum(1)
+    for size in torch.unique(sizes).tolist():
+        if size:
+            rows = (sizes == size).nonzero().squeeze(1)
+            yield rows, active[rows].nonzero()[:, 1].reshape(len(rows), size)
+
+
+def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
+    """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
+
+    The eigenvalues are needed for the condition number in any case, and they make the solve safe: directions whose
+    eigenvalue is below ``k eps`` times the largest are left out, which gives the minimum-norm solution where more atoms
+    are active than there are dimensions, instead of the 1e13 a plain solve returns there.
+
+    Parameters
+    ----------
+    hessian : Tensor, shape (p, p)
+        Symmetric positive semi-definite.
+    active : Tensor of bool, shape (n, p)
+    right_hand_side : Tensor, shape (n, p)
+        Entries off the active set are ignored.
+    """
+    count = len(active)
+    solution = torch.zeros_like(right_hand_side)
+    smallest = hessian.new_full((count,), torch.inf)
+    condition = hessian.new_ones(count)
+    singular = torch.zeros(count, dtype=torch.bool, device=active.device)
+    for rows, indices in groups_by_size(active):
+        values, vectors = torch.linalg.eigh(hessian[indices[:, :, None], indices[:, None, :]])
+        cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]
+        kept = values > cutoff
+        inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
+        right = right_hand_side[rows[:, None], indices]
+        coefficients = inverse * torch.einsum("rki,rk->ri", vectors, right)
+        solution[rows[:, None], indices] = torch.einsum("rki,ri->rk", vectors, coefficients)
+        smallest[rows] = values[:, 0]
+        singular[rows] = ~kept.all(1)
+        condition[rows] = torch.where(kept.all(1), values[:, -1] / values[:, 0], torch.inf)
+    return ActiveSystems(solution, smallest, condition, singular)

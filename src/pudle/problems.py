@@ -1,0 +1,312 @@
+"""Problems: an outer parameter, an inner objective (smooth part and penalty), and an outer loss of the codes."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .active_set import solve_active_systems
+from .errors import InvalidArgument
+from .thresholding import Thresholding
+from .validation import check_alike, check_choice, check_positive, check_tensor
+
+
+class Problem(ABC):
+    """A loss that depends on its parameter both directly and through the output of an inner algorithm.
+
+    The inner problem is ``z(theta) = argmin_z f(z, theta) + h(z, theta)`` for every sample, with f smooth and h a penalty
+    with a proximal map; the outer loss is the mean over samples of ``loss(z, theta)``. Problems are immutable; a copy at
+    another parameter comes from `with_theta`. A concrete problem is a frozen dataclass that keeps its parameter in the
+    field named by `parameter`.
+    """
+
+    parameter: str
+
+    @property
+    def theta(self) -> Tensor:
+        """The outer parameter, the thing gradients are taken with respect to."""
+        return getattr(self, self.parameter)
+
+    def with_theta(self, theta: Tensor) -> Problem:
+        """Return a copy at another value of the parameter.
+
+        A `curvature` that was already computed is kept: an unrolled program's step is a constant of that program, and
+        must not move while the program is differentiated. A new problem at a new parameter is made by its constructor.
+        """
+        other = copy.copy(self)
+        object.__setattr__(other, self.parameter, theta)
+        return other
+
+    @property
+    @abstractmethod
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of the codes, samples first."""
+
+    @property
+    @abstractmethod
+    def curvature(self) -> float:
+        """Largest curvature L of the smooth part: the largest eigenvalue of its Hessian, maximised over samples."""
+
+    @abstractmethod
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        """Gradient of f in the codes, per sample; same shape as the codes."""
+
+    @abstractmethod
+    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+        """Proximal map of ``step * h`` as the algorithm's thresholding rule carries it out at that iteration (from 0)."""
+
+    @abstractmethod
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        """Mean over samples of the outer loss; a scalar, differentiable in the codes and in theta."""
+
+    @abstractmethod
+    def active(self, codes: Tensor) -> Tensor:
+        """Boolean mask of the code entries on which the penalty is smooth: the support."""
+
+    @abstractmethod
+    def stationarity(self, codes: Tensor) -> Tensor:
+        """Gradient of f + h on the active entries (elsewhere arbitrary): zero there at a minimiser."""
+
+    @abstractmethod
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Solve ``H_SS v_S = r_S`` per sample, H the Hessian of f and S the active set; zero off S.
+
+        Returns
+        -------
+        solution : Tensor
+            Shape of the codes.
+        diagnostics : dict
+            At least ``condition_number``, the largest over samples, and ``singular``, the count of singular systems
+            that were solved in the minimum-norm sense.
+        """
+
+    def initial_codes(self) -> Tensor:
+        """All-zero codes with the parameter's dtype and device."""
+        return torch.zeros(self.code_shape, dtype=self.theta.dtype, device=self.theta.device)
+
+
+def _lasso(problem: SparseCoding, codes: Tensor) -> Tensor:
+    penalty = problem.penalty * codes.abs().sum() / len(codes)
+    return _reconstruction(problem, codes) + penalty
+
+
+def _reconstruction(problem: SparseCoding, codes: Tensor) -> Tensor:
+    return 0.5 * problem.residual(codes).square().sum() / len(codes)
+
+
+#: Outer losses of `SparseCoding`, by name. Both are means over the n samples.
+SPARSE_CODING_LOSSES: dict[str, Callable[[SparseCoding, Tensor], Tensor]] = {
+    "lasso": _lasso,
+    "reconstruction": _reconstruction,
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SparseCoding(Problem):
+    """Sparse coding of observations in a dictionary, the dictionary being the outer parameter.
+
+    The inner problem, per sample x, is ``z(D) = argmin_z 1/2 |x - D z|^2 + penalty |z|_1`` (over z >= 0 where
+    `nonnegative`). The outer loss is a mean over samples: ``lasso`` is the inner objective itself, ``reconstruction`` is
+    ``1/2 |x - D z|^2``.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, m)
+        Samples as rows.
+    dictionary : Tensor, shape (m, p)
+        Atoms as columns. The gradient has this shape.
+    penalty : float
+        Weight of the l1 norm, > 0.
+    loss : {"lasso", "reconstruction"}
+        Outer loss.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+    generating_dictionary : Tensor, shape (m, p), optional
+        The dictionary that generated the observations; needed for the targets gstar and gtilde.
+    generating_codes : Tensor, shape (n, p), optional
+        The codes that generated them; needed for the target gtilde.
+
+    Raises
+    ------
+    InvalidArgument
+        For tensors that are not finite floating tensors of fitting shapes, or penalty <= 0.
+
+    References
+    ----------
+    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    penalty: float
+    loss: str = "lasso"
+    nonnegative: bool = False
+    generating_dictionary: Tensor | None = None
+    generating_codes: Tensor | None = None
+
+    parameter = "dictionary"
+
+    def __post_init__(self) -> None:
+        def convert(name: str, shape: str) -> Tensor:
+            tensor = check_tensor(name, getattr(self, name), shape)
+            object.__setattr__(self, name, tensor)
+            return tensor
+
+        x, d = convert("observations", "(n, m)"), convert("dictionary", "(m, p)")
+        check_alike("dictionary", d, "observations", x)
+        if d.shape[0] != x.shape[1]:
+            raise InvalidArgument(
+                f"dictionary has shape {tuple(d.shape)} and observations {tuple(x.shape)}: dictionary needs as many rows as "
+                f"observations has columns ({x.shape[1]}); atoms are columns, samples are rows"
+            )
+        object.__setattr__(self, "penalty", check_positive("penalty", self.penalty))
+        check_choice("loss", self.loss, SPARSE_CODING_LOSSES)
+        for name, shape in (("generating_dictionary", d.shape), ("generating_codes", (len(x), d.shape[1]))):
+            if getattr(self, name) is not None:
+                tensor = convert(name, "(m, p)")
+                check_alike(name, tensor, "observations", x)
+                if tensor.shape != shape:
+                    raise InvalidArgument(
+                        f"{name} has shape {tuple(tensor.shape)}: it must be {tuple(shape)} to fit the others"
+                    )
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        return len(self.observations), self.dictionary.shape[1]
+
+    @functools.cached_property
+    def gram(self) -> Tensor:
+        """Gram matrix ``D^T D`` of the atoms, shape (p, p), without gradient."""
+        dictionary = self.dictionary.detach()
+        return dictionary.T @ dictionary
+
+    @functools.cached_property
+    def curvature(self) -> float:
+        dictionary = self.dictionary.detach()
+        rows, columns = dictionary.shape
+        smaller = dictionary @ dictionary.T if rows < columns else dictionary.T @ dictionary
+        return float(torch.linalg.eigvalsh(smaller)[-1])
+
+    def residual(self, codes: Tensor) -> Tensor:
+        """``z D^T - x`` per sample, shape (n, m)."""
+        return torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        return self.residual(codes) @ self.dictionary
+
+    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+        return thresholding(values, step * self.penalty, iteration, self.nonnegative)
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return SPARSE_CODING_LOSSES[self.loss](self, codes)
+
+    def active(self, codes: Tensor) -> Tensor:
+        return codes != 0
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes) + self.penalty * codes.sign()
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        systems = solve_active_systems(self.gram, self.active(codes), right_hand_side)
+        return systems.solution, {
+            "condition_number": float(systems.condition_numbers.max()),
+            "singular": int(systems.singular.sum()),
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ridge(Problem):
+    """Ridge regression with its strength as the outer parameter: smooth, with an exact closed form at every depth.
+
+    The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2 |z|^2``; the outer
+    loss is the mean over samples of ``c^T z``. At ``theta = 0``, ``dz/dtheta = -(D^T D + strength I)^{-1} z``.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, m)
+    dictionary : Tensor, shape (m, p)
+    strength : float
+        The curvature mu_0 that theta adds to, >= 0.
+    weights : Tensor, shape (p,)
+        The vector c of the outer loss.
+    theta : Tensor, shape (), optional
+        The outer parameter; zero where not given.
+
+    References
+    ----------
+    Scieur, Bertrand, Gidel and Pedregosa, "The Curse of Unrolling", NeurIPS 2022.
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    strength: float
+    weights: Tensor
+    theta: Tensor | None = None  # type: ignore[assignment]  # the field takes the place of the base's property
+
+    parameter = "theta"
+
+    def __post_init__(self) -> None:
+        x = check_tensor("observations", self.observations, "(n, m)")
+        d = check_tensor("dictionary", self.dictionary, "(m, p)")
+        c = check_tensor("weights", self.weights, "(p,)")
+        theta = check_tensor("theta", x.new_zeros(()) if self.theta is None else self.theta, "()")
+        for name, tensor in (("dictionary", d), ("weights", c), ("theta", theta)):
+            check_alike(name, tensor, "observations", x)
+        if d.shape[0] != x.shape[1] or d.shape[1] != len(c):
+            raise InvalidArgument(
+                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)}, weights {tuple(c.shape)}; "
+                f"give (n, m), (m, p) and (p,)"
+            )
+        check_positive("strength", self.strength, allow_zero=True)
+        for name, tensor in (("observations", x), ("dictionary", d), ("weights", c), ("theta", theta)):
+            object.__setattr__(self, name, tensor)
+        if self.extreme_curvatures[0] <= 0:
+            raise InvalidArgument("strength + theta leaves the inner problem flat: give a larger strength")
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        return len(self.observations), self.dictionary.shape[1]
+
+    @property
+    def hessian(self) -> Tensor:
+        """``D^T D + (strength + theta) I``, shape (p, p), differentiable in theta."""
+        identity = torch.eye(len(self.weights), dtype=self.weights.dtype, device=self.weights.device)
+        return self.dictionary.T @ self.dictionary + (self.strength + self.theta) * identity
+
+    @functools.cached_property
+    def extreme_curvatures(self) -> tuple[float, float]:
+        """Smallest and largest eigenvalue of the Hessian."""
+        values = torch.linalg.eigvalsh(self.hessian.detach())
+        return float(values[0]), float(values[-1])
+
+    @property
+    def curvature(self) -> float:
+        return self.extreme_curvatures[1]
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
+        return residual @ self.dictionary + (self.strength + self.theta) * codes
+
+    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+        return values
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return (codes @ self.weights).mean()
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes)
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        smallest, largest = self.extreme_curvatures
+        solution = torch.linalg.solve(self.hessian.detach(), right_hand_side.T).T
+        return solution, {"condition_number": largest / smallest, "singular": 0}

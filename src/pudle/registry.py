@@ -1,0 +1,77 @@
+"""Where estimators, datasets and algorithms come from: entry points, for the built-in ones as for plug-ins."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from . import specs
+from .errors import PudleError
+
+if TYPE_CHECKING:
+    from .algorithms import Algorithm
+    from .dataset import Dataset
+    from .estimator import GradientEstimator
+
+
+@functools.cache
+def load(group: str) -> dict[str, type]:
+    """Return ``{name: class}`` for one entry-point group, sorted by name.
+
+    Raises
+    ------
+    PudleError
+        If two installed packages claim one name, or a plug-in cannot be imported; the text names the plug-in.
+    """
+    classes: dict[str, type] = {}
+    for point in sorted(entry_points(group=f"pudle.{group}"), key=lambda point: point.name):
+        owner = point.dist.name if point.dist else "an installed package"
+        try:
+            cls = point.load()
+        except Exception as problem:
+            reason = (str(problem).splitlines() or [""])[0]
+            raise PudleError(
+                f"plug-in {point.name!r} of {owner} cannot be loaded from {point.value} "
+                f"({type(problem).__name__}: {reason}): repair or uninstall {owner}"
+            ) from problem
+        if classes.setdefault(point.name, cls) is not cls:
+            raise PudleError(f"two installed packages provide {point.name!r} in pudle.{group}: uninstall one of them")
+    return classes
+
+
+def list_estimators() -> dict[str, type[GradientEstimator]]:
+    """Return every registered estimator, built-in or plug-in, as ``{name: class}``."""
+    return dict(load("estimators"))
+
+
+def list_datasets() -> dict[str, type[Dataset]]:
+    """Return every registered dataset, built-in or plug-in, as ``{name: class}``."""
+    return dict(load("datasets"))
+
+
+def make_estimator(spec: str) -> GradientEstimator:
+    """Make an estimator from a spec such as ``"truncated(window=10)"``; the literature's aliases resolve.
+
+    Raises
+    ------
+    SpecError
+        If the spec is malformed or names nothing known (the text suggests the nearest name).
+    """
+    return specs.build(spec, _with_aliases("estimators"), "estimator")
+
+
+def make_dataset(spec: str) -> Dataset:
+    """Make a dataset from a spec such as ``"sparse_gaussian(n=1000, seed=0)"``."""
+    return specs.build(spec, load("datasets"), "dataset")
+
+
+def make_algorithm(spec: str) -> Algorithm:
+    """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
+    return specs.build(spec, load("algorithms"), "algorithm")
+
+
+def _with_aliases(group: str) -> dict[str, Any]:
+    classes = load(group)
+    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
+    return aliases | classes

@@ -1,0 +1,86 @@
+"""How far an estimate is from the truth, or why that cannot be said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .estimator import Estimate
+from .references import Reference
+
+#: What can become of a measurement, from good to bad; the index is the code that `track_status` records.
+STATUSES = (
+    "ok", "skipped", "unsupported", "degenerate", "uncertified", "diverged", "timeout", "out-of-memory", "error"
+)  # fmt: skip
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of one estimate against one reference; NaN unless the status is ``ok``.
+
+    Attributes
+    ----------
+    relative_error : float
+        ``|g - g_ref| / |g_ref|``, never below the reference's bound.
+    absolute_error : float
+        ``|g - g_ref|``, never below the bound times ``|g_ref|``.
+    cosine_error : float
+        ``1 - cos(g, g_ref)``, never below half the squared bound.
+    code_error : float
+        Mean over samples of ``|z_T - z_ref|``, never below the bound on the reference codes.
+    support_error : float
+        Share of samples whose signs differ from the reference's.
+    at_floor : bool
+        Whether the relative error is the reference's bound, the true one being smaller.
+    status : str
+        One of `STATUSES`.
+    reason : str
+        Why there is no score; empty where there is.
+    """
+
+    relative_error: float = NAN
+    absolute_error: float = NAN
+    cosine_error: float = NAN
+    code_error: float = NAN
+    support_error: float = NAN
+    at_floor: bool = False
+    status: str = "ok"
+    reason: str = ""
+
+
+def score(estimate: Estimate, reference: Reference) -> Score:
+    """Score an estimate against a reference.
+
+    An uncertified reference is not scored against, and one whose gradient is zero has no relative error; an estimate that
+    is not finite is ``diverged``, one of the wrong shape an ``error``. None of these gets a number.
+    """
+    if reference.status != "certified":
+        return Score(status=reference.status, reason=reference.reason)
+    truth, codes_truth = reference.gradient, reference.codes
+    gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)
+    codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
+    for name, tensor, expected in (("gradient", gradient, truth), ("codes", codes, codes_truth)):
+        if tensor.shape != expected.shape:
+            return Score(
+                status="error",
+                reason=f"{name} has shape {tuple(tensor.shape)} where {tuple(expected.shape)} is due: repair the estimator",
+            )
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            return Score(status="diverged", reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite")
+    size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(truth))
+    error = float(torch.linalg.norm(gradient - truth)) / norm
+    # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal to everything.
+    cosine = float((gradient / size - truth / norm).square().sum()) / 2 if size else 1.0
+    code_error = float(torch.linalg.norm(codes - codes_truth, dim=tuple(range(1, codes.ndim))).mean())
+    return Score(
+        relative_error=max(error, reference.bound),
+        absolute_error=max(error, reference.bound) * norm,
+        cosine_error=max(cosine, reference.bound**2 / 2),
+        code_error=max(code_error, reference.certificate.code_error),
+        support_error=float((codes.sign() != codes_truth.sign()).flatten(1).any(1).double().mean()),
+        at_floor=error <= reference.bound,
+    )

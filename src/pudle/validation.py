@@ -1,0 +1,82 @@
+"""Checks shared by the public classes: each failure is one line naming the argument and the remedy."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+
+from .errors import InvalidArgument
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return `value` as an int, or refuse what is not an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidArgument(f"{name}={value!r} is not an integer: give a whole number >= {minimum}")
+    if value < minimum:
+        raise InvalidArgument(f"{name}={value} is too small: give a whole number >= {minimum}")
+    return int(value)
+
+
+def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
+    """Return `value` as a float, or refuse what is not a finite positive number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise InvalidArgument(f"{name}={value!r} is not a finite number: give a number {'>=' if allow_zero else '>'} 0")
+    if value < 0 or (value == 0 and not allow_zero):
+        raise InvalidArgument(f"{name}={value} is out of range: give a number {'>=' if allow_zero else '>'} 0")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Any) -> Any:
+    """Return `value`, or refuse what is not among `choices`."""
+    if value not in choices:
+        raise InvalidArgument(f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}")
+    return value
+
+
+def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
+    """Return `value` as a finite floating tensor with as many axes as `shape` names.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the error text.
+    value : tensor or array
+        What the user gave; arrays are converted without a copy where possible.
+    shape : str
+        Axis names such as ``"(n, m)"``; only their number is checked here.
+
+    Raises
+    ------
+    InvalidArgument
+        For anything that is not a tensor, has integer or complex entries, the wrong number of axes, no entries, or
+        entries that are NaN or infinite.
+    """
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from problem
+    if tensor.dtype not in (torch.float32, torch.float64):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")
+    axes = 0 if shape == "()" else shape.count(",") + 1
+    if tensor.ndim != axes:
+        raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}")
+    if tensor.numel() == 0:
+        raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}, which is empty: give at least one entry per axis")
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise InvalidArgument(f"{name} has {bad} entries that are NaN or infinite: remove or replace them")
+    return tensor
+
+
+def check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
+    """Refuse two tensors that differ in dtype or device."""
+    for what in ("dtype", "device"):
+        mine, theirs = getattr(tensor, what), getattr(other, what)
+        if mine != theirs:
+            raise InvalidArgument(
+                f"{name} and {other_name} differ in {what} ({mine} and {theirs}): convert one, e.g. {name}.to({other_name})"
+            )
