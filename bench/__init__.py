@@ -1,1 +1,1 @@
-"""Benchmarks."""
+"""The benchmarks that asv runs, and the frozen list of cases they run over."""

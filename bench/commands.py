@@ -1,0 +1,166 @@
+"""`pudle list` and `pudle run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pudle import registry, specs
+from pudle.case import Selection
+from pudle.errors import InvalidArgument, PudleError
+
+from .cases import PROFILES
+
+KINDS = ("estimators", "datasets", "cases")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.option(
+    "--profile", type=click.Choice(list(PROFILES)), default="quick", show_default=True, help="Whose cases to list."
+)
+def list_command(kind: str | None, profile: str) -> None:
+    """List the estimators, datasets and cases there are.
+
+    \b
+    Example:
+      pudle list estimators
+    """
+    console = Console()
+    if kind in (None, "estimators"):
+        table = Table("estimator", "computes", "arguments", "also called", title="Estimators", title_justify="left")
+        for name, cls in registry.list_estimators().items():
+            table.add_row(name, cls.computes, _arguments(cls), ", ".join(cls.aliases))
+        console.print(table)
+    if kind in (None, "datasets"):
+        table = Table("dataset", "arguments", title="Datasets", title_justify="left")
+        for name, cls in registry.list_datasets().items():
+            table.add_row(name, _arguments(cls))
+        console.print(table)
+    if kind in (None, "cases"):
+        table = Table(
+            "case", "dataset", "algorithm", "loss", "seeds", title=f"Cases, profile {profile}", title_justify="left"
+        )
+        for case in PROFILES[profile].cases:
+            table.add_row(case.name, case.dataset, case.algorithm, case.loss, str(len(case.seeds)))
+        console.print(table)
+
+
+def _arguments(cls: type) -> str:
+    parts = []
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        parts.append(field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default!r}")
+    return ", ".join(parts)
+
+
+@click.command("run")
+@click.option(
+    "--profile", type=click.Choice(list(PROFILES)), default="quick", show_default=True, help="How much to measure."
+)
+@click.option("--estimator", "added", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
+@click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
+@click.option("--case", "patterns", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=None, help="Processes for the scores [default: one per core]."
+)
+@click.option("--scores-only", is_flag=True, help="Leave out asv: no time, no memory, no git repository needed.")
+@click.option(
+    "--home", type=click.Path(path_type=Path), default=None, help="Where results go [default: .asv in the repository]."
+)
+def run_command(
+    profile: str,
+    added: tuple[str, ...],
+    only: bool,
+    patterns: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    scores_only: bool,
+    home: Path | None,
+) -> None:
+    """Measure accuracy, time and memory.
+
+    Scores that are stored already are not computed again, so an interrupted run goes on where it stopped. Installed
+    plug-ins are measured along with the profile's own estimators.
+
+    \b
+    Examples:
+      pudle run
+      pudle run --profile default --case 'image_patches-*'
+      pudle run --estimator 'truncated(window=20)' --scores-only
+    """
+    selection = select(PROFILES[profile], added, only, patterns, device)
+    # These import torch and asv; what was wrong with the arguments has been said by now.
+    from .execution import execute
+
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, object] = {}
+
+        def show(stage: str, what: str, done: float, total: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total, description=f"{stage}: {what}"[:60])
+            if not console.is_terminal and done:
+                click.echo(f"{stage} {done:g}/{total:g}: {what}", err=True)
+
+        outcome = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)
+    counts = Counter(record["status"] for record in outcome.records)
+    click.echo(
+        f"{len(outcome.records)} of {len(selection.cases) * len(selection.estimators)} scores computed now"
+        f"{''.join(f', {number} {status}' for status, number in sorted(counts.items()))}; results in {outcome.folder}"
+    )
+    for line in outcome.findings:
+        click.echo(f"  {line}")
+    if outcome.broken:
+        raise PudleError(f"{len(outcome.broken)} broken: {'; '.join(outcome.broken)}")
+
+
+def select(profile: Selection, added: tuple[str, ...], only: bool, patterns: tuple[str, ...], device: str) -> Selection:
+    """Return the profile's selection, narrowed and widened as the user asked, with plug-ins taken in."""
+    if only and not added:
+        raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
+    named = tuple(specs.text(registry.make_estimator(spec)) for spec in added)
+    estimators = named if only else (*profile.estimators, *plugins(), *named)
+    cases = profile.cases
+    if patterns:
+        cases = tuple(case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns))
+        for pattern in patterns:
+            if not fnmatch.filter([case.name for case in profile.cases], pattern):
+                known = ", ".join(case.name for case in profile.cases)
+                raise InvalidArgument(f"--case {pattern!r} matches no case of profile {profile.profile}: known are {known}")
+    return dataclasses.replace(profile, cases=cases, estimators=tuple(dict.fromkeys(estimators)), device=device)
+
+
+def plugins() -> tuple[str, ...]:
+    """Return the specs of installed estimators that are not this package's own and need no arguments."""
+    found = []
+    for name, cls in registry.list_estimators().items():
+        if cls.__module__.partition(".")[0] == "pudle":
+            continue
+        try:
+            found.append(specs.text(cls()))
+        except TypeError:
+            print(f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'", file=sys.stderr)
+    return tuple(found)

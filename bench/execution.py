@@ -1,0 +1,140 @@
+"""One run: freeze the selection, fill the store, then let asv track, time and measure memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pudle import runner
+from pudle.case import Selection
+from pudle.errors import PudleError
+from pudle.files import write_atomically
+from pudle.provenance import NoRepository, check_installed, commit_of, repository
+from pudle.store import Store
+
+from .selected import SELECTION_VARIABLE
+
+#: One thread per process, whichever library does the arithmetic.
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
+
+Show = Callable[[str, str, float, float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes
+    ----------
+    folder : Path
+        The profile's folder.
+    records : list of dict
+        Records that were computed now.
+    findings : list of str
+        Pairs without a number for a reason that lies in the problem, one line each.
+    broken : list of str
+        What broke, one line each.
+    """
+
+    folder: Path
+    records: list[dict]
+    findings: list[str]
+    broken: list[str]
+
+
+def execute(selection: Selection, *, home: Path | None, workers: int, scores_only: bool, show: Show) -> Outcome:
+    """Carry out a run.
+
+    Raises
+    ------
+    PudleError
+        Before anything is written, if there is no repository to label results with, the installed package is not the
+        checkout's, or another run holds the profile's folder.
+    """
+    try:
+        root = repository(Path.cwd())
+        check_installed(root)
+        commit, dirty = commit_of(root)
+    except NoRepository:
+        if not scores_only:
+            raise
+        root, commit, dirty = Path.cwd(), "", False
+    folder = (home or root / ".asv").resolve() / selection.profile
+    with _locked(folder):
+        selection.write(folder / "selection.json")
+        os.environ.update(ONE_THREAD)
+        store = Store(folder / "store", selection.profile, selection.device)
+        records = runner.fill(
+            selection, store, workers, commit=commit, dirty=dirty, progress=lambda *step: show("scores", *step)
+        )
+        asv_failure = None if scores_only else _asv(folder, root, commit, selection, show)
+    current = [store.read(case, spec) for case in selection.cases for spec in selection.estimators]
+    lines = {True: [], False: []}
+    for record in current:
+        if record and record["status"] != "ok":
+            line = f"{record['estimator']} on {record['case']['name']}: {record['status']}: {record['reason']}"
+            lines[record["status"] in runner.BROKEN].append(line)
+    broken = lines[True] + ([asv_failure] if asv_failure else [])
+    return Outcome(folder, records, lines[False], broken)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise PudleError(f"another run is writing to {folder}: wait for it to end, or choose another --home") from None
+
+
+def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Show) -> str | None:
+    """Run asv over the frozen selection; return one line about what failed, or None."""
+    configuration = folder / "asv.conf.json"
+    content = {
+        "version": 1,
+        "project": "pudle",
+        "repo": str(root),
+        "branches": ["HEAD"],
+        "benchmark_dir": str(Path(__file__).parent),
+        "results_dir": str(folder / "results"),
+        "html_dir": str(folder / "html"),
+        "env_dir": str(folder / "env"),
+    }
+    write_atomically(configuration, json.dumps(content, indent=1))
+    environment = os.environ | ONE_THREAD | {SELECTION_VARIABLE: str(folder / "selection.json")}
+    base = [sys.executable, "-m", "asv"]
+    subprocess.run([*base, "machine", "--yes", "--config", str(configuration)], env=environment, capture_output=True)
+    # CUDA cannot be used in a forked process.
+    launch = "spawn" if selection.device == "cuda" else "forkserver"
+    command = [
+        *base, "run", "--config", str(configuration), "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
+        "--launch-method", launch, "--show-stderr", "--durations", "10",
+    ]  # fmt: skip
+    log = folder / "asv.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            for line in process.stdout or ():
+                output.write(line)
+                match = re.match(r"\[\s*([\d.]+)%\]\s*\W+\s*(?:Running \()?([\w.]+)", line)
+                if match:
+                    show("time and memory", match.group(2), float(match.group(1)), 100.0)
+        finally:
+            if process.poll() is None and sys.exc_info()[0]:
+                process.terminate()
+            process.wait()
+    shutil.rmtree(folder / "env", ignore_errors=True)
+    return None if process.returncode == 0 else f"asv ended with exit code {process.returncode}: see {log}"

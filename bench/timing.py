@@ -1,0 +1,33 @@
+"""Time of one estimate."""
+
+from __future__ import annotations
+
+from pudle.registry import make_estimator
+
+from .selected import record, require_ok, selection, store
+
+
+class Time:
+    """Seconds for one estimate, data and references excluded, on one thread."""
+
+    params = (
+        [case.name for case in selection().cases],
+        list(selection().estimators),
+        list(selection().timed_depths),
+    )
+    param_names = ("case", "estimator", "depth")
+    timeout = selection().timeout
+    version = "1"
+    rounds = 1
+    repeat = (3, 10, 0.3)
+    warmup_time = 0.05
+
+    def setup(self, case: str, estimator: str, depth: int) -> None:
+        require_ok(record(case, estimator))
+        chosen = selection().case(case)
+        self.problem = chosen.make_problem(chosen.seeds[0], store().device)
+        self.algorithm = chosen.make_algorithm()
+        self.estimator = make_estimator(estimator)
+
+    def time_estimate(self, case: str, estimator: str, depth: int) -> None:
+        self.estimator.estimate(self.problem, self.algorithm, depth)

@@ -1,0 +1,63 @@
+"""The `pudle` command. Subcommands come from entry points, so that the core knows none of them."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+from . import __version__
+from .errors import PudleError
+
+#: Exit code for wrong usage or a broken run; 1 is kept for a regression or a failed check.
+USAGE = 2
+
+
+class Commands(click.Group):
+    """A group whose commands are the entry points of ``pudle.commands``, loaded when used."""
+
+    @property
+    def points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group="pudle.commands")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.points)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        point = self.points.get(cmd_name)
+        return point.load() if point else None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pudle")
+def pudle() -> None:
+    """Benchmark gradient estimators for losses that depend on an unrolled inner algorithm.
+
+    \b
+    Example:
+      pudle run --profile quick && pudle report
+    """
+
+
+def main() -> None:
+    """Run the command line: errors are one line on stderr, exit code 2."""
+    try:
+        sys.exit(pudle.main(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.format_message())
+        sys.exit(USAGE)
+    except click.ClickException as problem:
+        context = getattr(problem, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        fail(problem.format_message() + hint)
+    except PudleError as problem:
+        fail(str(problem))
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted: what was finished is kept; run again to go on")
+
+
+def fail(message: str) -> None:
+    """Print one line on stderr and leave with the code for wrong usage or a broken run."""
+    click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
+    sys.exit(USAGE)

@@ -1,0 +1,157 @@
+"""The store: one file per (case, estimator, profile), named by the hash of all that the scores depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .case import Case
+from .estimator import GradientEstimator
+from .files import read_json, write_atomically
+from .provenance import suite_digest
+from .references import Certificate, Reference
+from .registry import make_dataset, make_estimator
+
+SCHEMA = 1
+
+
+class Store:
+    """Scores and references of one profile, as files.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are; made when first written to.
+    profile : str
+        Name of the profile.
+    device : str
+        Where estimates are computed.
+
+    Notes
+    -----
+    Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store.
+    """
+
+    def __init__(self, folder: Path, profile: str, device: str = "cpu") -> None:
+        self.folder = Path(folder)
+        self.profile = profile
+        self.device = device
+
+    def path(self, case: Case, estimator: str) -> Path:
+        """Return where the record of an estimator (a spec) on a case is kept, whether or not it exists."""
+        return self.folder / case.name / f"{_slug(estimator)}-{self.key(case, estimator)}.json"
+
+    def key(self, case: Case, estimator: str) -> str:
+        """Return the hash of all that the scores depend on: suite, case, dataset's and estimator's source, device."""
+        return _hash(
+            schema=SCHEMA,
+            suite=suite_digest(),
+            case=dataclasses.asdict(case),
+            dataset=_source(type(make_dataset(case.dataset))),
+            estimator=estimator,
+            source=_source(type(make_estimator(estimator))),
+            profile=self.profile,
+            device=self.device,
+        )
+
+    def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
+        """Return the record, or None where there is none yet.
+
+        Raises
+        ------
+        UnreadableResult
+            If the file is damaged.
+        """
+        path = self.path(case, estimator)
+        return read_json(path) if path.exists() else None
+
+    def write(self, case: Case, estimator: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Write a record atomically and return it with its identification."""
+        made: GradientEstimator = make_estimator(estimator)
+        record = {
+            "schema": SCHEMA,
+            "key": self.key(case, estimator),
+            "profile": self.profile,
+            "case": dataclasses.asdict(case),
+            "estimator": estimator,
+            "computes": made.computes,
+            "consistent_for": made.consistent_for,
+            **content,
+        }
+        # Strict JSON: a NaN is written as null, and read back as such.
+        write_atomically(self.path(case, estimator), json.dumps(_strict(record), indent=1, allow_nan=False))
+        return record
+
+    def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
+        """Return the reference of one seed, or None where there is none yet."""
+        path = self._reference_path(case, seed, target)
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            scalars = json.loads(str(arrays["scalars"]))
+            return Reference(
+                gradient=torch.from_numpy(arrays["gradient"]),
+                codes=torch.from_numpy(arrays["codes"]),
+                certificate=Certificate(**scalars.pop("certificate")),
+                **scalars,
+            )
+
+    def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
+        """Write the reference of one seed, atomically."""
+        scalars = {name: getattr(reference, name) for name in ("target", "bound", "status", "reason")}
+        scalars["certificate"] = dataclasses.asdict(reference.certificate)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, gradient=reference.gradient.numpy(), codes=reference.codes.numpy(), scalars=np.array(json.dumps(scalars))
+        )
+        write_atomically(self._reference_path(case, seed, reference.target), buffer.getvalue())
+
+    def _reference_path(self, case: Case, seed: int, target: str) -> Path:
+        # The algorithm and the depths are left out: the truth does not depend on them, so cases share it.
+        key = _hash(
+            suite=suite_digest(),
+            dataset=case.dataset,
+            source=_source(type(make_dataset(case.dataset))),
+            seed=seed,
+            loss=case.loss,
+            dtype=case.dtype,
+            target=target,
+        )
+        return self.folder / "references" / f"{key}.npz"
+
+
+def _hash(**parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _source(cls: type) -> str:
+    """Digest of the file that defines a class; of its name where there is no file."""
+    try:
+        path = inspect.getsourcefile(cls)
+    except TypeError:
+        path = None
+    content = Path(path).read_bytes() if path else f"{cls.__module__}.{cls.__qualname__}".encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _slug(spec: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "_", spec).strip("_")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
