@@ -1,0 +1,75 @@
+"""Bernoulli-Gaussian codes in a Gaussian dictionary, with noise: the supports are never fully recovered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pudle.dataset import Draw, SparseCodingDataset, normalise_atoms
+from pudle.errors import InvalidArgument
+from pudle.validation import check_integer, check_positive
+
+
+@dataclass(frozen=True)
+class BernoulliGaussian(SparseCodingDataset):
+    """Observations ``x = D* z* + noise`` where each code entry is non-zero with a given probability, then standard normal.
+
+    Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the generating one plus Gaussian
+    entries whose standard deviation is ``perturbation`` times that of the generating dictionary's entries, renormalised.
+    The defaults are the synthetic gradient experiment of Malezieux, Moreau and Kowalski, in which the penalty 0.1 is an
+    absolute weight too; there the perturbed dictionary is not renormalised.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    m : int
+        Dimension of an observation.
+    p : int
+        Number of atoms.
+    density : float
+        Probability that a code entry is non-zero, in (0, 1].
+    noise : float
+        Standard deviation of Gaussian noise added to every entry of the observations.
+    perturbation : float
+        Standard deviation of what is added to every entry of the dictionary, as a multiple of that of its entries.
+    penalty : float
+        Weight of the l1 norm.
+    seed : int
+    """
+
+    n: int = 1000
+    m: int = 30
+    p: int = 50
+    density: float = 0.3
+    noise: float = 0.1
+    perturbation: float = 0.5
+    penalty: float = 0.1
+    seed: int = 0
+
+    name = "bernoulli_gaussian"
+    references = (
+        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary learning for pattern recovery, "
+        "ICLR 2022",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("n", "m", "p"):
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        if check_positive("density", self.density) > 1:
+            raise InvalidArgument(f"density={self.density} is above 1: it is a probability, give a number in (0, 1]")
+        check_positive("noise", self.noise, allow_zero=True)
+        check_positive("perturbation", self.perturbation, allow_zero=True)
+        check_positive("penalty", self.penalty)
+
+    def draw(self) -> Draw:
+        random = self.generator()
+        generating = normalise_atoms(random.standard_normal((self.m, self.p)))
+        present = random.random((self.n, self.p)) < self.density
+        codes = np.where(present, random.standard_normal(present.shape), 0.0)
+        observations = codes @ generating.T + self.noise * random.standard_normal((self.n, self.m))
+        spread = self.perturbation * generating.std()
+        dictionary = normalise_atoms(generating + spread * random.standard_normal(generating.shape))
+        return Draw(observations, dictionary, generating, codes)
