@@ -106,6 +106,7 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Show
         "project": "pudle",
         "repo": str(root),
         "branches": ["HEAD"],
+        "environment_type": "existing",
         "benchmark_dir": str(Path(__file__).parent),
         "results_dir": str(folder / "results"),
         "html_dir": str(folder / "html"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,8 @@ class Case:
 
     def make_dataset(self, seed: int) -> Dataset:
         """Return the dataset at one seed."""
-        return dataclasses.replace(make_dataset(self.dataset), seed=seed)
+        dataset: Any = make_dataset(self.dataset)
+        return dataclasses.replace(dataset, seed=seed)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of one seed."""
@@ -112,6 +112,11 @@ class Selection:
     timeout: float = 600.0
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        # Lists, as JSON has them, become tuples.
+        for name in ("cases", "estimators", "tracked_depths", "timed_depths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
     def case(self, name: str) -> Case:
         """Return the case of that name."""
         for case in self.cases:
@@ -126,16 +131,8 @@ class Selection:
     @classmethod
     def read(cls, path: Path) -> Selection:
         """Read a selection that `write` wrote."""
-        content = read_json(path)
+        content: dict[str, Any] = read_json(path)
         try:
-            cases = tuple(case_from(case) for case in content.pop("cases"))
-            lists = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-            return cls(cases=cases, **lists)
+            return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
         except (KeyError, TypeError) as problem:
             raise UnreadableResult(f"{path} is not a selection ({problem}): delete it and run `pudle run` again") from None
-
-
-def case_from(content: Mapping[str, Any]) -> Case:
-    """Make a case from the mapping that `dataclasses.asdict` gave."""
-    return Case(**{key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-                   for key, value in content.items()})  # fmt: skip

@@ -70,16 +70,16 @@ class SparseCodingDataset(Dataset):
     ) -> SparseCoding:
         draw = self.draw()
 
-        def tensor(array: np.ndarray | None) -> torch.Tensor | None:
-            return None if array is None else torch.as_tensor(array).to(device=device, dtype=dtype)
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array).to(device=device, dtype=dtype)
 
         return SparseCoding(
             observations=tensor(draw.observations),
             dictionary=tensor(draw.dictionary),
             penalty=self.penalty,
             loss=loss,
-            generating_dictionary=tensor(draw.generating_dictionary),
-            generating_codes=tensor(draw.generating_codes),
+            generating_dictionary=None if draw.generating_dictionary is None else tensor(draw.generating_dictionary),
+            generating_codes=None if draw.generating_codes is None else tensor(draw.generating_codes),
         )
 
 

@@ -248,7 +248,7 @@ class Ridge(Problem):
     dictionary: Tensor
     strength: float
     weights: Tensor
-    theta: Tensor | None = None  # type: ignore[assignment]  # the field takes the place of the base's property
+    theta: Tensor = None  # type: ignore[assignment]  # zero where not given; takes the place of the base's property
 
     parameter = "theta"
 

@@ -57,9 +57,8 @@ def measure(case: Case, estimator: str, store: Store, commit: str = "", dirty: b
         estimates = _attempt(estimator, problem, algorithm, case.depths)
         for depth, outcome in zip(case.depths, estimates, strict=True):
             for truth in truths:
-                failed = isinstance(outcome, Score)
-                result = outcome if failed else score(outcome, truth)
-                diagnostics = {} if failed else dict(outcome.diagnostics)
+                result = outcome if isinstance(outcome, Score) else score(outcome, truth)
+                diagnostics = {} if isinstance(outcome, Score) else dict(outcome.diagnostics)
                 row = {"seed": seed, "depth": depth, "target": truth.target, **dataclasses.asdict(result)}
                 scores.append(row | {"diagnostics": diagnostics})
     status = worst([row["status"] for row in scores])
@@ -78,7 +77,7 @@ def record_failure(
     case: Case, estimator: str, store: Store, status: str, reason: str, commit: str = "", dirty: bool = False
 ) -> dict[str, Any]:
     """Write a record that holds no scores, only what became of the attempt."""
-    content = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
+    content: dict[str, Any] = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
     return store.write(case, estimator, content | {"provenance": provenance(store.device, commit, dirty)})
 
 

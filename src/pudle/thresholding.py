@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 
@@ -30,4 +31,4 @@ class Soft(Thresholding):
         # that is itself a tensor to differentiate.
         if nonnegative:
             return (values - level).clamp(min=0)
-        return values - values.clamp(-level, level)
+        return values - torch.clamp(values, -level, level)  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+# Two commands: `make report` measures and writes the page, `make test` checks the suite. Each sets itself up.
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?= quick
+BIN := $(VENV)/bin
+# One thread per process: with more, small kernels on two busy cores run many times slower.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: report test kernels lint clean
+
+report: $(VENV)/installed
+	@# The report is written whatever broke, and says so; the run's exit code is the command's.
+	@$(BIN)/pudle run --profile $(PROFILE); run=$$?; \
+	$(BIN)/pudle report --profile $(PROFILE); report=$$?; \
+	[ $$run -eq 0 ] && exit $$report || exit $$run
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+kernels: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/test_kernels.py --benchmark-only
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
