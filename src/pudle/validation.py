@@ -61,7 +61,7 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")
-    axes = 0 if shape == "()" else shape.count(",") + 1
+    axes = sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
     if tensor.ndim != axes:
         raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}")
     if tensor.numel() == 0:
