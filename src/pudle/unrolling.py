@@ -1,7 +1,8 @@
-"""Reverse-mode differentiation through the last layers of an unrolled algorithm."""
+"""Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -69,17 +70,74 @@ def reverse_accumulation(
     codes_bar, point_bar = code_gradient, torch.zeros_like(code_gradient)
     total = torch.zeros_like(problem.theta)
     for state in reversed(states[:-1]):
-        with torch.enable_grad():
-            theta = problem.theta.detach().requires_grad_()
-            codes = state.codes.detach().requires_grad_()
-            # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
-            separate = state.point is not state.codes
-            point = state.point.detach().requires_grad_() if separate else codes
-            before = State(codes=codes, point=point, momentum=state.momentum, iteration=state.iteration)
-            after = algorithm.advance(problem.with_theta(theta), before, step)
-            leaves = (theta, codes, point) if separate else (theta, codes)
-            contracted = (after.codes * codes_bar).sum() + (after.point * point_bar).sum()
-            theta_bar, codes_bar, *rest = gradients(contracted, leaves)
-            point_bar = rest[0] if rest else torch.zeros_like(codes_bar)
-        total = total + theta_bar
+        total, codes_bar, point_bar = pull_back(problem, algorithm, state, 1, step, (total, codes_bar, point_bar))
         yield total
+
+
+def pull_back(
+    problem: Problem,
+    algorithm: Algorithm,
+    state: State,
+    layers: int,
+    step: float,
+    adjoints: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry adjoints back over the `layers` layers that follow `state`, which are run again for it.
+
+    Parameters
+    ----------
+    state : State
+        Where the layers start.
+    layers : int
+        How many, >= 1.
+    step : float
+        The algorithm's step on this problem.
+    adjoints : tuple of Tensor
+        Derivatives of the loss in theta, as accumulated over all later layers, and in the codes and the point that
+        leave the last layer.
+
+    Returns
+    -------
+    tuple of Tensor
+        The same three where the layers start; the theta entry now counts these layers as well. A state whose point is
+        its codes has its whole derivative in the codes' entry, and zeros in the point's.
+    """
+    with torch.enable_grad():
+        theta = problem.theta.detach().requires_grad_()
+        codes = state.codes.detach().requires_grad_()
+        # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
+        separate = state.point is not state.codes
+        point = state.point.detach().requires_grad_() if separate else codes
+        live = problem.with_theta(theta)
+        state = dataclasses.replace(state, codes=codes, point=point)
+        for _ in range(layers):
+            state = algorithm.advance(live, state, step)
+        leaves = (theta, codes, point) if separate else (theta, codes)
+        # With theta among the outputs its sum starts from the later layers' share, in the order of full backpropagation:
+        # cut into segments, the result stays the same to the last bit.
+        pulled = torch.autograd.grad(
+            (theta, state.codes, state.point), leaves, adjoints, allow_unused=True, materialize_grads=True
+        )
+    return (*pulled, torch.zeros_like(codes))[:3]
+
+
+def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:
+    """Return ``z_T(theta)`` for every depth T asked for, from one run, differentiable in theta.
+
+    The step is the one the algorithm takes on the unperturbed problem: it is a constant of the unrolled program.
+    """
+    step = algorithm.step_size(problem)
+    live = problem.with_theta(theta)
+    state = algorithm.start(live)
+    codes = {0: state.codes}
+    for iteration in range(1, max(depths) + 1):
+        state = algorithm.advance(live, state, step)
+        if iteration in depths:
+            codes[iteration] = state.codes
+    return [codes[depth] for depth in depths]
+
+
+def losses_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> Tensor:
+    """Return ``loss(z_T(theta), theta)`` for every depth T asked for, shape (len(depths),), from one run."""
+    live = problem.with_theta(theta)
+    return torch.stack([live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)])
