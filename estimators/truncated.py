@@ -50,7 +50,7 @@ class Truncated(GradientEstimator):
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Read the state before each window off one forward pass."""
-        starts = [max(depth - self.window, 0) for depth in depths]
+        starts = [max(check_integer("depth", depth, 0) - self.window, 0) for depth in depths]
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
         for depth, start in zip(depths, starts, strict=True):
