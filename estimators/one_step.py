@@ -11,6 +11,7 @@ from pudle.algorithms import Algorithm
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
 from pudle.unrolling import check_depths, unrolled_gradient
+from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
