@@ -11,7 +11,6 @@ from pudle.algorithms import Algorithm
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
 from pudle.unrolling import check_depths, unrolled_gradient
-from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class OneStep(GradientEstimator):
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Read the state before each last layer off one forward pass."""
         depths = check_depths(depths)
-        starts = [max(check_integer("depth", depth, 0) - 1, 0) for depth in depths]
+        starts = [max(depth - 1, 0) for depth in depths]
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
         for depth, start in zip(depths, starts, strict=True):
