@@ -48,7 +48,8 @@ class Checkpointed(GradientEstimator):
             check_integer("segments", self.segments, 1)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        wanted = round(math.sqrt(max(depth, 0))) if self.segments is None else self.segments
+        depth = check_integer("depth", depth, 0)
+        wanted = round(math.sqrt(depth)) if self.segments is None else self.segments
         segments = min(wanted, depth)
         bounds = [depth * index // segments for index in range(segments + 1)] if segments > 0 else [depth]
         with torch.no_grad():

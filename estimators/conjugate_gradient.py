@@ -12,7 +12,7 @@ from torch import Tensor
 from pudle.algorithms import Algorithm
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import direct_gradients, gradients
+from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_integer, check_positive
 
 
@@ -65,6 +65,7 @@ class ConjugateGradient(GradientEstimator):
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Read the codes at every depth off one forward pass."""
+        depths = check_depths(depths)
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         for depth in depths:

@@ -14,7 +14,7 @@ from pudle.algorithms import Algorithm
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import losses_at
+from pudle.unrolling import check_depths, losses_at
 from pudle.validation import check_integer, check_positive
 
 #: Steps by dtype. Smooth losses would take the cube root of the rounding unit, 6e-6 and 5e-3; but unrolled ones have kinks
@@ -76,6 +76,7 @@ class FiniteDifference(GradientEstimator):
     @torch.no_grad()
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Evaluate the losses at all depths in one run per point."""
+        depths = check_depths(depths)
         theta = problem.theta.detach()
         total = theta.numel()
         count = total if self.directions is None else min(self.directions, total)

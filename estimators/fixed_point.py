@@ -10,7 +10,7 @@ import torch
 from pudle.algorithms import Algorithm, Ista, State
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import direct_gradients, gradients
+from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_integer
 
 
@@ -24,7 +24,8 @@ class FixedPoint(GradientEstimator):
 
     with all derivatives at the last codes :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the
     algorithm's step, for an accelerated algorithm as well: their fixed points are the same. A rule that changes from
-    layer to layer is taken as it stands in the last one.
+    layer to layer is taken as it stands in the last one. At depth zero, where no layer made the codes, the estimate is the
+    direct part alone.
 
     The series converges as :math:`\rho^K`. At a converged code the estimate equals `truncated` with a window of K layers
     of ISTA; so the error falls with depth on the lasso loss, and keeps a floor of order :math:`\rho^K` on the
@@ -58,6 +59,7 @@ class FixedPoint(GradientEstimator):
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Read the codes at every depth off one forward pass."""
+        depths = check_depths(depths)
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         step = algorithm.step_size(problem)
@@ -65,10 +67,13 @@ class FixedPoint(GradientEstimator):
         for depth in depths:
             codes = trajectory.at(depth)
             direct, term = direct_gradients(problem, codes)
+            if depth == 0:
+                yield Estimate(direct, codes, {"layers": 0, "layers_differentiated": 0, "iterations": 0})
+                continue
             with torch.enable_grad():
                 theta = problem.theta.detach().requires_grad_()
                 leaf = codes.detach().requires_grad_()
-                state = State(codes=leaf, point=leaf, iteration=max(depth - 1, 0))
+                state = State(codes=leaf, point=leaf, iteration=depth - 1)
                 image = plain.advance(problem.with_theta(theta), state, step).codes
             total = term
             for _ in range(self.terms - 1):
@@ -78,5 +83,11 @@ class FixedPoint(GradientEstimator):
             yield Estimate(
                 direct + through_codes,
                 codes,
-                {"layers": depth + 1, "layers_differentiated": 1, "vector_products": self.terms, "solves": 0},
+                {
+                    "layers": depth + 1,
+                    "layers_differentiated": 1,
+                    "iterations": self.terms,
+                    "vector_products": self.terms,
+                    "solves": 0,
+                },
             )

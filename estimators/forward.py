@@ -14,7 +14,7 @@ from pudle.algorithms import Algorithm
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import codes_at, direct_gradients
+from pudle.unrolling import check_depths, codes_at, direct_gradients
 from pudle.validation import check_integer
 
 #: Entries of the tangents carried at once, about: directions times entries of theta and codes. Keeps them near the cache.
@@ -61,6 +61,7 @@ class Forward(GradientEstimator):
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Differentiate the losses at all depths in one pass per chunk of directions."""
+        depths = check_depths(depths)
         theta = problem.theta.detach()
         count, code_entries = theta.numel(), math.prod(problem.code_shape)
         if count * code_entries > self.max_jacobian_entries:

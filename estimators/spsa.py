@@ -11,7 +11,7 @@ from pudle import streams
 from pudle.algorithms import Algorithm
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import losses_at
+from pudle.unrolling import check_depths, losses_at
 from pudle.validation import check_integer, check_positive
 
 
@@ -65,6 +65,7 @@ class Spsa(GradientEstimator):
     @torch.no_grad()
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Evaluate the losses at all depths in one run per point; all depths see the same directions."""
+        depths = check_depths(depths)
         trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         theta = problem.theta.detach()
         random = streams.generator(self.seed, "estimator spsa")

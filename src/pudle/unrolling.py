@@ -10,6 +10,12 @@ from torch import Tensor
 
 from .algorithms import Algorithm, State
 from .problems import Problem
+from .validation import check_integer
+
+
+def check_depths(depths: Sequence[int]) -> list[int]:
+    """Return the depths as a list, or refuse one that is not an integer >= 0."""
+    return [check_integer("depth", depth, 0) for depth in depths]
 
 
 def gradients(
