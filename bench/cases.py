@@ -33,7 +33,7 @@ def _cases(
 
 
 SYNTHETIC = (("sparse_gaussian(n={n})", PAPER_STEP), ("bernoulli_gaussian(n={n})", "fista"))
-REAL = (("image_patches(n={n})", "fista"),)
+REAL = (("image_patches(n={n})", "ista"),)
 MORE = (("sparse_gaussian(n={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP), ("digits(n={n})", "fista"))
 
 QUICK = Selection(

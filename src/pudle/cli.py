@@ -26,7 +26,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         point = self.points.get(cmd_name)
-        return point.load() if point else None
+        try:
+            return point.load() if point else None
+        except ImportError as problem:
+            raise PudleError(f"command {cmd_name!r} cannot be loaded ({problem}): install pudle again") from problem
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +48,8 @@ def main() -> None:
     try:
         sys.exit(pudle.main(standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as problem:
-        click.echo(problem.format_message())
+        # Not an error of one line but a request for orientation: the help, and the code for wrong usage.
+        click.echo(problem.format_message(), err=True)
         sys.exit(USAGE)
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)

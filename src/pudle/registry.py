@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import specs
 from .errors import PudleError
@@ -58,7 +58,9 @@ def make_estimator(spec: str) -> GradientEstimator:
     SpecError
         If the spec is malformed or names nothing known (the text suggests the nearest name).
     """
-    return specs.build(spec, _with_aliases("estimators"), "estimator")
+    classes = load("estimators")
+    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
+    return specs.build(spec, classes, "estimator", aliases)
 
 
 def make_dataset(spec: str) -> Dataset:
@@ -69,9 +71,3 @@ def make_dataset(spec: str) -> Dataset:
 def make_algorithm(spec: str) -> Algorithm:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
     return specs.build(spec, load("algorithms"), "algorithm")
-
-
-def _with_aliases(group: str) -> dict[str, Any]:
-    classes = load(group)
-    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
-    return aliases | classes

@@ -48,18 +48,24 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return node.func.id, arguments
 
 
-def build(spec: str, classes: Mapping[str, type], kind: str) -> Any:
-    """Make the object that `spec` names out of `classes`, a mapping from name (or alias) to class."""
+def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[str, type] | None = None) -> Any:
+    """Make the object that `spec` names out of `classes`, a mapping from name to class, or out of `aliases`."""
     name, arguments = parse(spec)
-    if name not in classes:
-        raise SpecError(unknown(kind, name, classes))
-    cls = classes[name]
-    known = [field.name for field in dataclasses.fields(cls) if field.init] if dataclasses.is_dataclass(cls) else None
-    if known is not None:
+    everything = {**(aliases or {}), **classes}
+    if name not in everything:
+        raise SpecError(
+            f"unknown {kind} {name!r}{nearest(name, everything)}: known are {', '.join(sorted(classes)) or 'none'}"
+        )
+    cls = everything[name]
+    if dataclasses.is_dataclass(cls):
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         for key in arguments:
-            if key not in known:
-                takes = f"it takes {', '.join(known)}" if known else "it takes no arguments"
-                raise SpecError(f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, known)}; {takes}")
+            if key not in fields:
+                takes = f"it takes {', '.join(fields)}" if fields else "it takes no arguments"
+                raise SpecError(f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; {takes}")
+        for key, field in fields.items():
+            if key not in arguments and field.default is field.default_factory is dataclasses.MISSING:
+                raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
     try:
         return cls(**arguments)
     except SpecError:
@@ -84,9 +90,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the text for a name that is not known, with the nearest one that is."""
-    known = sorted(known)
-    return f"unknown {kind} {name!r}{nearest(name, known)}: known are {', '.join(known) or 'none'}"
