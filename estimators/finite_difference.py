@@ -48,7 +48,7 @@ class FiniteDifference(GradientEstimator):
     seed : int
         Of the directions.
     max_evaluations : int
-        Refuse where more than this many loss evaluations (2 K) would be needed.
+        Refuse where more than this many loss evaluations (2 K + 1) would be needed.
     """
 
     step: float | None = None
@@ -68,7 +68,7 @@ class FiniteDifference(GradientEstimator):
             check_integer("directions", self.directions, 1)
             object.__setattr__(self, "computes", "stochastic")
         check_integer("seed", self.seed, 0)
-        check_integer("max_evaluations", self.max_evaluations, 2)
+        check_integer("max_evaluations", self.max_evaluations, 3)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         return next(self.sweep(problem, algorithm, [depth]))
@@ -80,10 +80,11 @@ class FiniteDifference(GradientEstimator):
         theta = problem.theta.detach()
         total = theta.numel()
         count = total if self.directions is None else min(self.directions, total)
-        if 2 * count > self.max_evaluations:
-            fewer = self.max_evaluations // 2
+        evaluations = 2 * count + 1
+        if evaluations > self.max_evaluations:
+            fewer = (self.max_evaluations - 1) // 2
             raise UnsupportedProblem(
-                f"finite_difference needs {2 * count} loss evaluations for {count} directions of theta, above "
+                f"finite_difference needs {evaluations} loss evaluations for {count} directions of theta, above "
                 f"max_evaluations={self.max_evaluations}: raise that, give directions={fewer} or fewer for the projection "
                 f"on random ones, or use backprop, which computes the same without them"
             )
@@ -104,7 +105,7 @@ class FiniteDifference(GradientEstimator):
                 {
                     "layers": 2 * depth * (count + 1),
                     "layers_differentiated": 0,
-                    "evaluations": 2 * count + 1,
+                    "evaluations": evaluations,
                     "directions": count,
                     "asymmetry": float(square.sqrt()),
                 },
