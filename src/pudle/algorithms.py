@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .errors import InvalidArgument
 from .problems import Problem
+from .registry import make_thresholding
 from .thresholding import Soft, Thresholding
-from .validation import check_integer, check_positive
+from .validation import check_alike, check_integer, check_positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +28,16 @@ class State:
         The iterate: the output of the last proximal map.
     point : Tensor
         Where the next gradient step is taken: the extrapolated point of an accelerated method, else the codes.
-    momentum : float
-        The accelerated method's scalar sequence; unused elsewhere.
+    momentum : float or Tensor
+        The accelerated method's sequence: a number, or one per sample with a shape that broadcasts over the codes where
+        each sample restarts on its own. Unused elsewhere, and never part of a graph.
     iteration : int
         Layers run so far.
     """
 
     codes: Tensor
     point: Tensor
-    momentum: float = 1.0
+    momentum: float | Tensor = 1.0
     iteration: int = 0
 
     def detach(self) -> State:
@@ -76,18 +78,31 @@ class Algorithm(ABC):
     ----------
     step : float, optional
         Step size eta. None means 1/L, with L the largest curvature of the problem's smooth part.
-    thresholding : Thresholding
-        How the proximal map is carried out.
+    thresholding : Thresholding or str
+        How the proximal map is carried out, or a spec of that such as ``"decaying(decay=0.99)"``.
+    initial : Tensor, optional
+        Warm start: the codes every run begins from, where `run` and `start` are given no others; all-zero codes where
+        neither is. It is carried by the algorithm because that is what an estimator gets and runs, so that every estimator
+        starts from it without knowing. It is held constant under differentiation, and it is data, not configuration: no
+        spec can hold it, and two algorithms that differ in it alone compare equal.
     """
 
     step: float | None = None
     thresholding: Thresholding = Soft()
+    initial: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False})
 
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
         if self.step is not None:
             check_positive("step", self.step)
+        if isinstance(self.thresholding, str):
+            object.__setattr__(self, "thresholding", make_thresholding(self.thresholding))
+        if not isinstance(self.thresholding, Thresholding):
+            raise InvalidArgument(
+                f"thresholding={self.thresholding!r} is no thresholding rule: give a pudle.thresholding.Thresholding or a "
+                f"spec such as 'soft' or 'decaying(decay=0.99)'"
+            )
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step: float) -> State:
@@ -113,13 +128,15 @@ class Algorithm(ABC):
         return self.step
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        """Return the state before the first layer: all-zero codes, or a warm start."""
+        """Return the state before the first layer: the given codes, else the algorithm's warm start, else zeros."""
+        initial = self.initial if initial is None else initial
         if initial is None:
             codes = problem.initial_codes()
         else:
-            codes = initial
+            codes = initial.detach()
             if codes.shape != problem.code_shape:
                 raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
+            check_alike("initial", codes, problem.parameter, problem.theta)
         return State(codes=codes, point=codes)
 
     def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
@@ -133,7 +150,7 @@ class Algorithm(ABC):
         keep : collection of int
             Iterations to keep beside the last.
         initial : Tensor, optional
-            Warm start, shape of the codes; zeros where not given.
+            Warm start, shape of the codes; the algorithm's own, or zeros, where not given.
         """
         depth = check_integer("depth", depth, 0)
         step = self.step_size(problem)
@@ -175,15 +192,46 @@ class Fista(Algorithm):
     ``z_{t+1} = prox(y_t - step * grad f(y_t))`` and ``y_{t+1} = z_{t+1} + (a_t - 1)/a_{t+1} (z_{t+1} - z_t)`` with
     ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2))/2``. The codes are z, the output of the proximal map, never the extrapolated y.
 
+    With restart, a sample whose momentum points uphill, ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, drops it:
+    ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, each sample on its own. The decision is piecewise constant in the parameter,
+    so that derivatives through the layers take it as given.
+
+    Parameters
+    ----------
+    restart : bool
+        Restart the momentum adaptively.
+
     References
     ----------
     Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences 2009.
+    O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", Found. of Computational Mathematics 2015.
     """
 
+    restart: bool = False
+
     name = "fista"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.restart, bool):
+            raise InvalidArgument(f"restart={self.restart!r} is neither True nor False: give one of these")
+
+    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        state = super().start(problem, initial)
+        if not self.restart:
+            return state
+        shape = (len(state.codes), *(1,) * (state.codes.ndim - 1))
+        return dataclasses.replace(state, momentum=state.codes.new_ones(shape))
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
         codes = self._proximal_step(problem, state.point, step, state.iteration)
         momentum = (1 + (1 + 4 * state.momentum**2) ** 0.5) / 2
-        point = torch.add(codes, codes - state.codes, alpha=(state.momentum - 1) / momentum)
+        pull = (state.momentum - 1) / momentum
+        moved = codes - state.codes
+        if isinstance(pull, Tensor):
+            uphill = ((state.point - codes) * moved).flatten(1).sum(1).reshape(pull.shape) > 0
+            momentum = torch.where(uphill, 1, momentum)
+            point = torch.addcmul(codes, torch.where(uphill, 0, pull), moved)
+        else:
+            point = torch.add(codes, moved, alpha=pull)
         return State(codes=codes, point=point, momentum=momentum, iteration=state.iteration + 1)

@@ -1,4 +1,4 @@
-"""Where estimators, datasets and algorithms come from: entry points, for the built-in ones as for plug-ins."""
+"""Where estimators, datasets, algorithms and thresholding rules come from: entry points, built-in or plug-in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm
     from .dataset import Dataset
     from .estimator import GradientEstimator
+    from .thresholding import Thresholding
 
 
 @functools.cache
@@ -71,3 +72,8 @@ def make_dataset(spec: str) -> Dataset:
 def make_algorithm(spec: str) -> Algorithm:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
     return specs.build(spec, load("algorithms"), "algorithm")
+
+
+def make_thresholding(spec: str) -> Thresholding:
+    """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
+    return specs.build(spec, load("thresholding"), "thresholding rule")

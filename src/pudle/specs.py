@@ -58,7 +58,7 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
         )
     cls = everything[name]
     if dataclasses.is_dataclass(cls):
-        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+        fields = {field.name: field for field in options(cls)}
         for key in arguments:
             if key not in fields:
                 takes = f"it takes {', '.join(fields)}" if fields else "it takes no arguments"
@@ -77,13 +77,23 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
 
 
 def text(thing: Any) -> str:
-    """Return the canonical spec of an object: its name and the fields that differ from their defaults."""
+    """Return the canonical spec of an object: its name and the fields that differ from their defaults.
+
+    A field that holds an object with a spec of its own, as an algorithm's thresholding rule, is written as that spec in
+    quotes, which is how it is read.
+    """
     parts = []
-    for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
+    for field in options(thing) if dataclasses.is_dataclass(thing) else ():
         value = getattr(thing, field.name)
-        if field.init and value != field.default:
-            parts.append(f"{field.name}={value!r}")
+        if value != field.default:
+            nested = dataclasses.is_dataclass(value) and hasattr(value, "name")
+            parts.append(f"{field.name}={(text(value) if nested else value)!r}")
     return f"{thing.name}({', '.join(parts)})" if parts else thing.name
+
+
+def options(thing: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a dataclass that a spec can hold: those of its constructor that are not marked as data."""
+    return [field for field in dataclasses.fields(thing) if field.init and field.metadata.get("spec", True)]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
