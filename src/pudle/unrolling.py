@@ -121,10 +121,10 @@ def pull_back(
         leaves = (theta, codes, point) if separate else (theta, codes)
         # With theta among the outputs its sum starts from the later layers' share, in the order of full backpropagation:
         # cut into segments, the result stays the same to the last bit.
-        pulled = torch.autograd.grad(
+        theta_bar, codes_bar, *rest = torch.autograd.grad(
             (theta, state.codes, state.point), leaves, adjoints, allow_unused=True, materialize_grads=True
         )
-    return (*pulled, torch.zeros_like(codes))[:3]
+    return theta_bar, codes_bar, rest[0] if rest else torch.zeros_like(codes_bar)
 
 
 def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:
