@@ -10,7 +10,8 @@ import torch
 
 from pudle.case import Selection
 from pudle.errors import SpecError
-from pudle.registry import make_estimator
+from pudle.provenance import suite_digest
+from pudle.registry import list_datasets, list_estimators, make_estimator
 from pudle.runner import BROKEN, look_up
 from pudle.store import Store
 
@@ -23,6 +24,8 @@ SELECTION_VARIABLE = "PUDLE_SELECTION"
 @functools.cache
 def selection() -> Selection:
     """Return the frozen selection; the same file serves discovery, every cell, and both sides of a comparison."""
+    # Discovery and the fork server come through here: what every cell needs is loaded once, before they fork.
+    list_estimators(), list_datasets(), suite_digest()
     path = os.environ.get(SELECTION_VARIABLE)
     return Selection.read(Path(path)) if path else PROFILES["quick"]
 
