@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .errors import InvalidArgument, UnreadableResult
 from .files import read_json, write_atomically
 from .problems import Problem
-from .references import TARGETS
+from .references import MINIMISER_TARGETS, TARGETS
 from .registry import make_algorithm, make_dataset
 from .validation import check_choice, check_integer
 
@@ -68,6 +68,13 @@ class Case:
         for target in self.targets:
             check_choice(f"case {self.name}: target", target, TARGETS)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
+        rule = self.make_algorithm().thresholding
+        wrong = [target for target in self.targets if target in MINIMISER_TARGETS]
+        if wrong and not rule.proximal:
+            raise InvalidArgument(
+                f"case {self.name}: {rule.name} thresholding leads to no minimiser of the inner problem, which "
+                f"{' and '.join(wrong)} {'rests' if len(wrong) == 1 else 'rest'} on: use the targets gstar, gtilde or limit"
+            )
 
     def make_dataset(self, seed: int) -> Dataset:
         """Return the dataset at one seed."""

@@ -1,14 +1,16 @@
 """The exact gradient, in float64, with a certificate and a bound on its error.
 
 Sparse coding: accelerated proximal gradient finds the support, the active normal equations are then solved exactly, and
-the optimality conditions decide whether the support was right. Nothing here uses an estimator or an algorithm under test.
+the optimality conditions decide whether the support was right. Nothing here uses an estimator or an algorithm under test;
+the one target that is a matter of the algorithm, its limit, lives in `pudle.limits` and is never certified.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,12 +20,20 @@ from .errors import InvalidArgument, UnsupportedProblem
 from .problems import Problem, Ridge, SparseCoding
 from .validation import check_choice
 
+if TYPE_CHECKING:
+    from .algorithms import Algorithm
+
 TARGETS = {
     "exact": "gradient of theta -> loss(z(theta), theta) at the minimiser z(theta)",
     "ghat": "exact gradient of the lasso loss, whatever the problem's loss",
     "gstar": "the lasso formula with the lasso codes under the generating dictionary",
     "gtilde": "the lasso formula with the generating codes themselves",
+    "limit": "gradient of theta -> loss(z(theta), theta) at the codes z(theta) that the same algorithm comes to rest at",
 }
+#: Targets that rest on the minimiser of the inner problem: wrong for a rule that does not lead there.
+MINIMISER_TARGETS = ("exact", "ghat")
+#: Statuses of a reference that estimates are scored against.
+SCORED = ("certified", "limit")
 
 #: Largest KKT residual of a certified code, relative to the scale max(1, max |D^T x|).
 KKT_TOLERANCE = 1e-12
@@ -93,7 +103,8 @@ class Reference:
         Bound on ``|gradient - truth| / |truth|`` in the Euclidean (Frobenius) norm.
     certificate : Certificate
     status : str
-        ``certified``, ``uncertified`` (not to be scored against) or ``degenerate`` (the gradient is zero).
+        ``certified``, ``limit`` (where the algorithm came to rest: scored against, but its bound is an estimate), or, not
+        to be scored against, ``uncertified`` or ``degenerate`` (the gradient is zero).
     reason : str
         Why it is not certified; empty where it is.
     """
@@ -107,25 +118,34 @@ class Reference:
     reason: str = ""
 
 
-def reference(problem: Problem, target: str = "exact") -> Reference:
-    """Compute the exact gradient of a problem, certified.
+def reference(problem: Problem, target: str = "exact", algorithm: Algorithm | None = None) -> Reference:
+    """Compute the exact gradient of a problem, certified; or the limit of an algorithm, which is not.
 
     Parameters
     ----------
     problem : Problem
         Tensors of any dtype and device; the computation is in float64 on the CPU.
-    target : {"exact", "ghat", "gstar", "gtilde"}
+    target : {"exact", "ghat", "gstar", "gtilde", "limit"}
         Which truth; see `TARGETS`.
+    algorithm : Algorithm, optional
+        Whose limit; needed for the target limit, of no influence on the others.
 
     Raises
     ------
     InvalidArgument
-        If the target is unknown, or the problem lacks the generating dictionary or codes it needs.
+        If the target is unknown, or the generating dictionary, the generating codes or the algorithm it needs is missing.
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
     check_choice("target", target, TARGETS)
-    return solve(problem, target)
+    if target != "limit":
+        return solve(problem, target)
+    if algorithm is None:
+        raise InvalidArgument("target='limit' is the limit of an algorithm: pass it, or use target='exact'")
+    # Imported late: it builds on the records above.
+    from .limits import limit_reference
+
+    return limit_reference(problem, algorithm)
 
 
 @functools.singledispatch
@@ -243,6 +263,10 @@ def _finish(gradient: Tensor, error: float, codes: Tensor, target: str, certific
     norm = float(torch.linalg.norm(gradient))
     status = "uncertified" if certificate.uncertified else "certified"
     bound = error / norm if norm > 0 else float("inf")
+    if status == "certified" and not math.isfinite(norm):
+        # Dividing by an infinite norm would make every error zero.
+        status, bound = "uncertified", float("inf")
+        reason = "the norm of the exact gradient exceeds float64: scale the observations and the penalty down"
     if status == "certified" and bound >= 1:
         status = "degenerate"
         zero = f" ({certificate.zero_codes:.0%} of the codes are all zero)" if certificate.zero_codes else ""

@@ -36,7 +36,7 @@ def certified_reference(case: Case, seed: int, target: str, store: Store) -> Ref
     """Return a reference from the store, computing it first where it is missing."""
     found = store.read_reference(case, seed, target)
     if found is None:
-        found = reference(case.make_problem(seed), target)
+        found = reference(case.make_problem(seed), target, case.make_algorithm())
         store.write_reference(case, seed, found)
     return found
 
@@ -169,7 +169,7 @@ def fill(
     """
     pairs = missing(selection, store)
     # References first: every estimator of a case needs them, and two workers would both compute them.
-    truths = {(case.dataset, case.loss, case.dtype, seed, target): (case, seed, target)
+    truths = {store.reference_path(case, seed, target): (case, seed, target)
               for case, _ in pairs for seed in case.seeds for target in case.targets}  # fmt: skip
     todo = [truth for truth in truths.values() if store.read_reference(*truth) is None]
     total, done = len(todo) + len(pairs), 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .estimator import Estimate
-from .references import Reference
+from .references import SCORED, Reference
 
 #: What can become of a measurement, from good to bad; the index is the code that `track_status` records.
 STATUSES = (
@@ -52,12 +52,12 @@ class Score:
 
 
 def score(estimate: Estimate, reference: Reference) -> Score:
-    """Score an estimate against a reference.
+    """Score an estimate against a reference: one that is certified, or the limit of an algorithm.
 
     An uncertified reference is not scored against, and one whose gradient is zero has no relative error; an estimate that
     is not finite is ``diverged``, one of the wrong shape an ``error``. None of these gets a number.
     """
-    if reference.status != "certified":
+    if reference.status not in SCORED:
         return Score(status=reference.status, reason=reference.reason)
     truth, codes_truth = reference.gradient, reference.codes
     gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)

@@ -93,7 +93,7 @@ class Store:
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet."""
-        path = self._reference_path(case, seed, target)
+        path = self.reference_path(case, seed, target)
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
@@ -113,11 +113,14 @@ class Store:
         np.savez(
             buffer, gradient=reference.gradient.numpy(), codes=reference.codes.numpy(), scalars=np.array(json.dumps(scalars))
         )
-        write_atomically(self._reference_path(case, seed, reference.target), buffer.getvalue())
+        write_atomically(self.reference_path(case, seed, reference.target), buffer.getvalue())
 
-    def _reference_path(self, case: Case, seed: int, target: str) -> Path:
-        # The algorithm and the depths are left out: the truth does not depend on them, so cases share it.
+    def reference_path(self, case: Case, seed: int, target: str) -> Path:
+        """Return where a reference is kept, whether or not it exists."""
+        # The algorithm and the depths are left out: the truth does not depend on them, so cases share it. The exception is
+        # a truth that is the algorithm's own.
         key = _hash(
+            algorithm=case.algorithm if target == "limit" else "",
             suite=suite_digest(),
             dataset=case.dataset,
             source=_source(type(make_dataset(case.dataset))),
