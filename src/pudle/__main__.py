@@ -1,0 +1,5 @@
+"""``python -m pudle`` is the `pudle` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""The command line: one clear line on stderr, exit codes 0 and 2, nothing written on wrong usage, nothing lost when killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from plugin import write_plugin
+
+ROOT = Path(__file__).resolve().parent.parent
+PUDLE = [sys.executable, "-m", "pudle"]
+
+
+def run(*arguments, cwd, path=None, **options):
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    return subprocess.run(
+        [*PUDLE, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A user's own repository with one commit."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    return folder
+
+
+WRONG = {
+    "unknown command": (["frobnicate"], "No such command 'frobnicate'"),
+    "unknown profile": (["run", "--profile", "huge"], "'huge' is not one of 'quick', 'default', 'paper'"),
+    "unknown estimator": (["run", "--estimator", "backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
+    "malformed spec": (["run", "--estimator", "truncated(window"], "malformed spec 'truncated(window'"),
+    "calling spec": (["run", "--estimator", "truncated(window=exit())"], "a spec never calls or computes anything"),
+    "missing argument": (["run", "--estimator", "truncated"], "truncated needs window"),
+    "window": (["run", "--estimator", "truncated(window=0)"], "window=0 is too small: give a whole number >= 1"),
+    "unknown case": (["run", "--case", "nothing*"], "--case 'nothing*' matches no case of profile quick: known are"),
+    "only nothing": (["run", "--only"], "--only needs at least one --estimator"),
+    "workers": (["run", "--workers", "0"], "0 is not in the range x>=1"),
+    "no results": (["report"], "run `pudle run --profile quick` first"),
+    "unknown format": (["report", "--format", "docx"], "'docx'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_usage_is_one_line_and_writes_nothing(name, repository):
+    arguments, text = WRONG[name]
+    done = run(*arguments, cwd=repository)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert text in done.stderr
+    assert done.stderr.startswith("pudle: error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert [entry.name for entry in repository.iterdir()] == [".git"]
+
+
+def test_cuda_where_there_is_none_is_refused(repository):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    done = run("run", "--device", "cuda", cwd=repository)
+    assert done.returncode == 2 and "torch sees no CUDA device here" in done.stderr
+
+
+def test_no_repository_is_refused_with_the_remedy(tmp_path):
+    done = run("run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no git repository with a commit" in done.stderr and "--scores-only" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["run", "--help"], ["report", "--help"]])
+def test_help_has_an_example(arguments, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0 and "Example" in done.stdout
+
+
+def test_list_names_everything(tmp_path):
+    done = run("list", cwd=tmp_path, path=write_plugin(tmp_path / "plugin", ["refuses"]))
+    assert done.returncode == 0
+    for name in ("truncated", "window", "sparse_gaussian", "image_patches", "refuses", "sparse_gaussian-ista-lasso"):
+        assert name in done.stdout
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(tmp_path):
+    plugin = write_plugin(tmp_path / "plugin", ["refuses"])
+    (plugin / "broken_plugin.py").write_text("import nothing_of_that_name\n")
+    done = run("list", "estimators", cwd=tmp_path, path=plugin)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "plug-in 'refuses' of broken_plugin cannot be loaded" in done.stderr and "nothing_of_that_name" in done.stderr
+
+
+def scores(home):
+    return {path: path.stat().st_mtime_ns for path in sorted(home.glob("quick/store/*-*/*.json"))}
+
+
+SMALL = ["--scores-only", "--case", "bernoulli_gaussian-fista-*", "--workers", "1"]
+
+
+def test_a_killed_run_keeps_what_was_finished_and_a_rerun_computes_the_rest(tmp_path):
+    home = tmp_path / "home"
+    arguments = ["run", *SMALL, "--home", str(home)]
+    process = subprocess.Popen(
+        [*PUDLE, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(scores(home)) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.5)  # workers notice that their parent is gone within half a second
+    finished = scores(home)
+    assert 2 <= len(finished) < 8
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{8 - len(finished)} of 8 scores computed now" in done.stdout
+    after = scores(home)
+    assert len(after) == 8
+    assert all(after[path] == time_ for path, time_ in finished.items())
+
+
+def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
+    from filelock import FileLock
+
+    home = tmp_path / "home"
+    (home / "quick").mkdir(parents=True)
+    with FileLock(home / "quick" / "lock"):
+        done = run("run", *SMALL, "--home", home, cwd=tmp_path)
+    assert done.returncode == 2 and "another run is writing to" in done.stderr
+
+
+def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
+    """Real asv, from an installed copy, in a user's repository: good cells measured, the broken one named, exit 2."""
+    plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
+    arguments = ["--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating", "--estimator", "raises"]
+    done = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
+    assert done.returncode == 2, done.stderr
+    assert "raises on sparse_gaussian-ista-lasso: error: at depth 5: ZeroDivisionError: planted" in done.stderr
+    assert "refuses on sparse_gaussian-ista-lasso: unsupported" in done.stdout
+    assert "'" not in done.stdout.splitlines()[0]
+
+    from pudle.reports import load
+
+    results = load.load(repository / ".asv" / "quick")
+    frame = results.frame
+    good = frame[(frame.estimator == "alternating") & (frame.status == "ok")]
+    assert set(good.metric) >= {"relative_error", "cosine_error", "code_error", "seconds", "memory_bytes"}
+    assert (good[good.metric == "seconds"].value > 0).all()
+    assert not ((frame.estimator == "raises") & (frame.depth > 2) & (frame.status == "ok")).any()
+
+    report = run("report", cwd=repository, path=plugin)
+    assert report.returncode == 2 and "raises" in report.stderr
+    page = Path(report.stdout.strip().splitlines()[-1])
+    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.read_text()
