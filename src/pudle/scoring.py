@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         if bad:
             return Score(status="diverged", reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite")
     size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(truth))
+    if not math.isfinite(size):
+        return Score(status="diverged", reason="the norm of the gradient exceeds float64: its errors have no meaning")
     error = float(torch.linalg.norm(gradient - truth)) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal to everything.
     cosine = float((gradient / size - truth / norm).square().sum()) / 2 if size else 1.0
