@@ -1,0 +1,78 @@
+"""Ridge regression with a given condition number: the curse of unrolling, with a closed form at every depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pudle.dataset import Dataset
+from pudle.errors import InvalidArgument
+from pudle.problems import Ridge
+from pudle.validation import check_choice, check_integer, check_positive
+
+OBSERVATIONS = {
+    # Along the direction of largest curvature, the only one whose error then counts.
+    "top": lambda random, n, left: random.uniform(1.0, 2.0, (n, 1)) * left[:, 0],
+    "random": lambda random, n, left: random.standard_normal((n, len(left))),
+}
+
+
+@dataclass(frozen=True)
+class RidgeRegression(Dataset):
+    """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced geometrically.
+
+    The dictionary is square, with random singular vectors, and singular on its last direction: the strength alone, which
+    theta adds to, provides the curvature mu there. With the observations along the top left singular vector and gradient
+    steps of size eta from zero, the relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``. At the
+    step ``2/(L + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it falls; at
+    ``1/L`` it is zero from the second layer on. With random observations the slow directions dominate, and nothing rises.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    p : int
+        Number of atoms, and dimension of an observation; >= 2.
+    kappa : float
+        Condition number L/mu of the Hessian, > 1.
+    observations : {"top", "random"}
+        Along the top left singular vector, with random amplitudes, or standard normal.
+    seed : int
+    """
+
+    n: int = 20
+    p: int = 20
+    kappa: float = 100.0
+    observations: str = "top"
+    seed: int = 0
+
+    name = "ridge"
+    references = ("Scieur, Bertrand, Gidel and Pedregosa, The Curse of Unrolling, NeurIPS 2022",)
+
+    def __post_init__(self) -> None:
+        check_integer("n", self.n, 1)
+        check_integer("p", self.p, 2)
+        check_integer("seed", self.seed, 0)
+        if check_positive("kappa", self.kappa) <= 1:
+            raise InvalidArgument(f"kappa={self.kappa} is no condition number of several directions: give a number > 1")
+        check_choice("observations", self.observations, OBSERVATIONS)
+
+    def problem(
+        self, loss: str = "linear", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> Ridge:
+        """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard normal c."""
+        check_choice("loss", loss, ("linear",))
+        random = self.generator()
+        left, right = (np.linalg.qr(random.standard_normal((self.p, self.p)))[0] for _ in range(2))
+        curvatures = np.geomspace(1.0, 1 / self.kappa, self.p)
+        # Rounding must not leave a negative number under the root of the last one.
+        singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
+        arrays = {
+            "observations": OBSERVATIONS[self.observations](random, self.n, left),
+            "dictionary": left * singular @ right.T,
+            "weights": random.standard_normal(self.p),
+        }
+        tensors = {name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items()}
+        return Ridge(strength=1 / self.kappa, **tensors)
