@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
+    "convolutional": ("ConvolutionalSparseCoding",),
     "dataset": ("Dataset", "Draw", "SparseCodingDataset"),
     "errors": ("InvalidArgument", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
+    "penalty_selection": ("PenaltySelection",),
     "problems": ("Problem", "Ridge", "SparseCoding"),
     "references": ("Certificate", "Reference", "reference"),
     "registry": ("list_datasets", "list_estimators", "make_algorithm", "make_dataset", "make_estimator"),
@@ -26,9 +28,11 @@ __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .convolutional import ConvolutionalSparseCoding
     from .dataset import Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
+    from .penalty_selection import PenaltySelection
     from .problems import Problem, Ridge, SparseCoding
     from .references import Certificate, Reference, reference
     from .registry import list_datasets, list_estimators, make_algorithm, make_dataset, make_estimator

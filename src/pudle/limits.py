@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, Ista, State
+from .lasso import SINGULAR
 from .problems import Problem
-from .references import SINGULAR, Certificate, Reference
+from .references import Certificate, Reference
 from .unrolling import direct_gradients, gradients
 
 #: Codes are at rest when no entry of a sample changes by more than this times max(1, the largest entry of all).

@@ -92,29 +92,93 @@ class Problem(ABC):
         return torch.zeros(self.code_shape, dtype=self.theta.dtype, device=self.theta.device)
 
 
-def _lasso(problem: SparseCoding, codes: Tensor) -> Tensor:
+class L1Problem(Problem):
+    """Least squares with an l1 penalty on the codes: what the problems of the sparse coding family share.
+
+    The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1``, A being linear
+    (over z >= 0 where `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties, and says
+    what A is by `residual` and `adjoint`.
+
+    Attributes
+    ----------
+    penalty : float or Tensor
+        Weight of the l1 norm; a tensor broadcasts against the codes.
+    nonnegative : bool
+        Whether the codes are restricted to the non-negative orthant.
+    l2_penalty : float
+        Weight of half the squared l2 norm, which is part of f: positive for the elastic net.
+    """
+
+    penalty: float | Tensor
+    nonnegative: bool
+    l2_penalty: float = 0.0
+
+    @abstractmethod
+    def residual(self, codes: Tensor) -> Tensor:
+        """``A z - x`` per sample; shape of the observations."""
+
+    @abstractmethod
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """``A^T r`` per sample; shape of the codes."""
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        gradient = self.adjoint(self.residual(codes))
+        return gradient + self.l2_penalty * codes if self.l2_penalty else gradient
+
+    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+        return thresholding(values, step * self.penalty, iteration, self.nonnegative)
+
+    def active(self, codes: Tensor) -> Tensor:
+        return codes != 0
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes) + self.penalty * codes.sign()
+
+
+def _lasso(problem: L1Problem, codes: Tensor) -> Tensor:
     penalty = problem.penalty * codes.abs().sum() / len(codes)
+    if problem.l2_penalty:
+        penalty = penalty + 0.5 * problem.l2_penalty * codes.square().sum() / len(codes)
     return _reconstruction(problem, codes) + penalty
 
 
-def _reconstruction(problem: SparseCoding, codes: Tensor) -> Tensor:
+def _reconstruction(problem: L1Problem, codes: Tensor) -> Tensor:
     return 0.5 * problem.residual(codes).square().sum() / len(codes)
 
 
-#: Outer losses of `SparseCoding`, by name. Both are means over the n samples.
-SPARSE_CODING_LOSSES: dict[str, Callable[[SparseCoding, Tensor], Tensor]] = {
+#: Outer losses of `SparseCoding` and `ConvolutionalSparseCoding`, by name. Both are means over the n samples.
+SPARSE_CODING_LOSSES: dict[str, Callable[[L1Problem, Tensor], Tensor]] = {
     "lasso": _lasso,
     "reconstruction": _reconstruction,
 }
 
 
+def solve_dense(
+    problem: L1Problem, hessian: Tensor, codes: Tensor, right_hand_side: Tensor
+) -> tuple[Tensor, dict[str, Any]]:
+    """Solve the active systems of a Hessian (p, p) that all samples share; see `Problem.solve_active`."""
+    systems = solve_active_systems(hessian, problem.active(codes), right_hand_side)
+    return systems.solution, {
+        "condition_number": float(systems.condition_numbers.max()),
+        "singular": int(systems.singular.sum()),
+    }
+
+
+def largest_gram_eigenvalue(matrix: Tensor) -> float:
+    """Largest eigenvalue of ``A^T A``, from the smaller of the two Gram matrices."""
+    matrix = matrix.detach()
+    rows, columns = matrix.shape
+    smaller = matrix @ matrix.T if rows < columns else matrix.T @ matrix
+    return float(torch.linalg.eigvalsh(smaller)[-1])
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SparseCoding(Problem):
+class SparseCoding(L1Problem):
     """Sparse coding of observations in a dictionary, the dictionary being the outer parameter.
 
     The inner problem, per sample x, is ``z(D) = argmin_z 1/2 |x - D z|^2 + penalty |z|_1`` (over z >= 0 where
-    `nonnegative`). The outer loss is a mean over samples: ``lasso`` is the inner objective itself, ``reconstruction`` is
-    ``1/2 |x - D z|^2``.
+    `nonnegative`); with an `l2_penalty` it is the elastic net, ``l2_penalty/2 |z|^2`` being added to its smooth part. The
+    outer loss is a mean over samples: ``lasso`` is the inner objective itself, ``reconstruction`` is ``1/2 |x - D z|^2``.
 
     Parameters
     ----------
@@ -128,6 +192,8 @@ class SparseCoding(Problem):
         Outer loss.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
+    l2_penalty : float
+        Weight of half the squared l2 norm, >= 0; zero for the lasso.
     generating_dictionary : Tensor, shape (m, p), optional
         The dictionary that generated the observations; needed for the targets gstar and gtilde.
     generating_codes : Tensor, shape (n, p), optional
@@ -136,11 +202,12 @@ class SparseCoding(Problem):
     Raises
     ------
     InvalidArgument
-        For tensors that are not finite floating tensors of fitting shapes, or penalty <= 0.
+        For tensors that are not finite floating tensors of fitting shapes, penalty <= 0 or l2_penalty < 0.
 
     References
     ----------
     Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
+    Zou and Hastie, "Regularization and variable selection via the elastic net", JRSS B 2005.
     """
 
     observations: Tensor
@@ -148,6 +215,7 @@ class SparseCoding(Problem):
     penalty: float
     loss: str = "lasso"
     nonnegative: bool = False
+    l2_penalty: float = 0.0
     generating_dictionary: Tensor | None = None
     generating_codes: Tensor | None = None
 
@@ -167,6 +235,7 @@ class SparseCoding(Problem):
                 f"observations has columns ({x.shape[1]}); atoms are columns, samples are rows"
             )
         object.__setattr__(self, "penalty", check_positive("penalty", self.penalty))
+        object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, SPARSE_CODING_LOSSES)
         for name, shape in (("generating_dictionary", d.shape), ("generating_codes", (len(x), d.shape[1]))):
             if getattr(self, name) is not None:
@@ -181,44 +250,34 @@ class SparseCoding(Problem):
     def code_shape(self) -> tuple[int, int]:
         return len(self.observations), self.dictionary.shape[1]
 
-    @functools.cached_property
+    @property
     def gram(self) -> Tensor:
         """Gram matrix ``D^T D`` of the atoms, shape (p, p), without gradient."""
         dictionary = self.dictionary.detach()
         return dictionary.T @ dictionary
 
+    @property
+    def hessian(self) -> Tensor:
+        """Hessian ``D^T D + l2_penalty I`` of the smooth part, shape (p, p), without gradient."""
+        return self.gram + self.l2_penalty * torch.eye(len(self.gram)).to(self.gram) if self.l2_penalty else self.gram
+
     @functools.cached_property
     def curvature(self) -> float:
-        dictionary = self.dictionary.detach()
-        rows, columns = dictionary.shape
-        smaller = dictionary @ dictionary.T if rows < columns else dictionary.T @ dictionary
-        return float(torch.linalg.eigvalsh(smaller)[-1])
+        return largest_gram_eigenvalue(self.dictionary) + self.l2_penalty
 
     def residual(self, codes: Tensor) -> Tensor:
         """``z D^T - x`` per sample, shape (n, m)."""
         return torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
 
-    def smooth_gradient(self, codes: Tensor) -> Tensor:
-        return self.residual(codes) @ self.dictionary
-
-    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
-        return thresholding(values, step * self.penalty, iteration, self.nonnegative)
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """``r D`` per sample, shape (n, p)."""
+        return residual @ self.dictionary
 
     def outer_loss(self, codes: Tensor) -> Tensor:
         return SPARSE_CODING_LOSSES[self.loss](self, codes)
 
-    def active(self, codes: Tensor) -> Tensor:
-        return codes != 0
-
-    def stationarity(self, codes: Tensor) -> Tensor:
-        return self.smooth_gradient(codes) + self.penalty * codes.sign()
-
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        systems = solve_active_systems(self.gram, self.active(codes), right_hand_side)
-        return systems.solution, {
-            "condition_number": float(systems.condition_numbers.max()),
-            "singular": int(systems.singular.sum()),
-        }
+        return solve_dense(self, self.hessian, codes, right_hand_side)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -78,7 +78,7 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     error = float(torch.linalg.norm(gradient - truth)) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal to everything.
     cosine = float((gradient / size - truth / norm).square().sum()) / 2 if size else 1.0
-    code_error = float(torch.linalg.norm(codes - codes_truth, dim=tuple(range(1, codes.ndim))).mean())
+    code_error = float(torch.linalg.norm((codes - codes_truth).flatten(1), dim=1).mean())
     return Score(
         relative_error=max(error, reference.bound),
         absolute_error=max(error, reference.bound) * norm,

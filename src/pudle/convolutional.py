@@ -1,0 +1,250 @@
+"""Convolutional sparse coding of images."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from .errors import InvalidArgument, UnsupportedProblem
+from .krylov import conjugate_gradients
+from .problems import SPARSE_CODING_LOSSES, L1Problem
+from .streams import generator
+from .validation import check_alike, check_choice, check_integer, check_positive, check_tensor
+
+#: Relative accuracy asked of the largest curvature. A step of 1/L is safe for any estimate above half of L.
+CURVATURE_TOLERANCE = 1e-6
+#: Spaces of at most this dimension get a dense matrix: Lanczos needs room.
+SMALL = 64
+#: Most conjugate gradient iterations for one active system.
+MAX_ITERATIONS = 5000
+
+
+class Axis(NamedTuple):
+    """Geometry of the convolution along one axis of the image."""
+
+    codes: int
+    padding: int
+    extra: int
+
+    @classmethod
+    def covering(cls, pixels: int, kernel: int, stride: int) -> Axis:
+        """Return the fewest code positions that reach every pixel, what sticks out being cropped evenly at both ends."""
+        codes = -(-(pixels - kernel) // stride) + 1
+        excess = (codes - 1) * stride + kernel - pixels
+        padding = -(-excess // 2)
+        return cls(codes, padding, 2 * padding - excess)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConvolutionalSparseCoding(L1Problem):
+    """Sparse coding of images by shifted copies of small filters, the filters being the outer parameter.
+
+    The inner problem, per image x, is ``z(D) = argmin_z 1/2 |x - D * z|^2 + penalty |z|_1`` (over z >= 0 where
+    `nonnegative`; with ``l2_penalty/2 |z|^2`` added where that is positive), with ``D * z`` the transposed convolution of
+    the code maps with the filters at the given stride: the filter D_j, scaled by ``z[j, a, b]``, is put down at pixel
+    ``(a stride, b stride)``. There are as few positions as reach every pixel, ``h = ceil((H - k) / stride) + 1`` of them
+    along an axis of H pixels with filters of k; where they stick out, the surplus is cropped, half at each end. So every
+    image is treated that is at least as large as the filters. The outer loss is a mean over images: ``lasso`` is the
+    inner objective itself, ``reconstruction`` is ``1/2 |x - D * z|^2``.
+
+    No matrix is formed. `curvature` comes from a Lanczos iteration whose start is always the same; `solve_active` uses
+    conjugate gradients.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, c, H, W)
+        Images with c channels.
+    dictionary : Tensor, shape (p, c, k, k)
+        Filters, not necessarily square. The gradient has this shape.
+    penalty : float
+        Weight of the l1 norm, > 0.
+    stride : int
+        Distance of neighbouring code positions in pixels, at most the filters' size.
+    loss : {"lasso", "reconstruction"}
+        Outer loss.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+    l2_penalty : float
+        Weight of half the squared l2 norm, >= 0.
+    generating_dictionary : Tensor, shape (p, c, k, k), optional
+        The filters that generated the images; needed for the targets gstar and gtilde.
+    generating_codes : Tensor, shape (n, p, h, w), optional
+        The codes that generated them; needed for the target gtilde.
+
+    Raises
+    ------
+    InvalidArgument
+        For tensors that are not finite floating tensors of fitting shapes, images smaller than the filters, a stride that
+        leaves gaps, penalty <= 0 or l2_penalty < 0.
+
+    References
+    ----------
+    Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks", CVPR 2010.
+    Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019.
+    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022 (64 filters of 9 x 9, stride 4,
+    non-negative codes).
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    penalty: float
+    stride: int = 1
+    loss: str = "lasso"
+    nonnegative: bool = False
+    l2_penalty: float = 0.0
+    generating_dictionary: Tensor | None = None
+    generating_codes: Tensor | None = None
+
+    parameter = "dictionary"
+
+    def __post_init__(self) -> None:
+        def convert(name: str, shape: str) -> Tensor:
+            tensor = check_tensor(name, getattr(self, name), shape)
+            object.__setattr__(self, name, tensor)
+            return tensor
+
+        x, d = convert("observations", "(n, c, H, W)"), convert("dictionary", "(p, c, k, k)")
+        check_alike("dictionary", d, "observations", x)
+        if d.shape[1] != x.shape[1]:
+            raise InvalidArgument(
+                f"dictionary has {d.shape[1]} channels and observations {x.shape[1]}: their second axes must agree"
+            )
+        kernel, image = tuple(d.shape[2:]), tuple(x.shape[2:])
+        if image[0] < kernel[0] or image[1] < kernel[1]:
+            raise InvalidArgument(
+                f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x {kernel[1]} filters: "
+                f"give larger images or smaller filters"
+            )
+        if check_integer("stride", self.stride, 1) > min(kernel):
+            raise InvalidArgument(
+                f"stride={self.stride} leaves pixels that no filter reaches: give at most {min(kernel)}, the filters' size"
+            )
+        object.__setattr__(self, "penalty", check_positive("penalty", self.penalty))
+        object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
+        check_choice("loss", self.loss, SPARSE_CODING_LOSSES)
+        for name, shape in (("generating_dictionary", tuple(d.shape)), ("generating_codes", self.code_shape)):
+            if getattr(self, name) is not None:
+                tensor = convert(name, "(p, c, k, k)" if name == "generating_dictionary" else "(n, p, h, w)")
+                check_alike(name, tensor, "observations", x)
+                if tensor.shape != shape:
+                    raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others")
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Geometry along the height and the width."""
+        rows, columns = (
+            Axis.covering(pixels, kernel, self.stride)
+            for pixels, kernel in zip(self.observations.shape[2:], self.dictionary.shape[2:], strict=True)
+        )
+        return rows, columns
+
+    @property
+    def code_shape(self) -> tuple[int, int, int, int]:
+        rows, columns = self.axes
+        return len(self.observations), len(self.dictionary), rows.codes, columns.codes
+
+    @functools.cached_property
+    def curvature(self) -> float:
+        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration, to a relative accuracy of about 1e-6.
+
+        The estimate is a Ritz value, which never exceeds the true L. Gradient steps need it only to a factor of two: 1/L
+        of an estimate above half the true value is still below the limit 2/L of divergence. The start is random but always
+        the same one; a constant image would not do, for filters without mean hardly see it.
+        """
+        from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only this needs it
+
+        filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
+        codes, image = (1, *self.code_shape[1:]), (1, *self.observations.shape[1:])
+        in_codes = math.prod(codes) <= math.prod(image)
+        shape = codes if in_codes else image
+
+        def square(vectors: Tensor) -> Tensor:
+            vectors = vectors.reshape(-1, *shape[1:])
+            if in_codes:
+                return self._analyse(self._synthesise(vectors, filters), filters).flatten(1)
+            return self._synthesise(self._analyse(vectors, filters), filters).flatten(1)
+
+        size = math.prod(shape)
+        if size <= SMALL:
+            largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
+        else:
+            operator = LinearOperator(
+                (size, size), matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(), dtype=float
+            )
+            start = generator(0, "curvature of a convolution").standard_normal(size)
+            largest = eigsh(operator, k=1, which="LA", v0=start, tol=CURVATURE_TOLERANCE, return_eigenvectors=False)[0]
+        return float(largest) + self.l2_penalty
+
+    def _synthesise(self, codes: Tensor, filters: Tensor) -> Tensor:
+        rows, columns = self.axes
+        padding, extra = (rows.padding, columns.padding), (rows.extra, columns.extra)
+        return conv_transpose2d(codes, filters, stride=self.stride, padding=padding, output_padding=extra)
+
+    def _analyse(self, images: Tensor, filters: Tensor) -> Tensor:
+        rows, columns = self.axes
+        return conv2d(images, filters, stride=self.stride, padding=(rows.padding, columns.padding))
+
+    def synthesise(self, codes: Tensor) -> Tensor:
+        """``D * z`` per sample: codes (n, p, h, w) to images (n, c, H, W)."""
+        return self._synthesise(codes, self.dictionary)
+
+    def residual(self, codes: Tensor) -> Tensor:
+        """``D * z - x`` per sample, shape (n, c, H, W)."""
+        return self.synthesise(codes) - self.observations
+
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """Correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
+        return self._analyse(residual, self.dictionary)
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return SPARSE_CODING_LOSSES[self.loss](self, codes)
+
+    def hessian_product(self, vectors: Tensor) -> Tensor:
+        """Hessian of the smooth part times codes (n, p, h, w), without gradient."""
+        filters = self.dictionary.detach()
+        return self._analyse(self._synthesise(vectors, filters), filters) + self.l2_penalty * vectors
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
+
+        ``condition_number`` is estimated from the iteration, from below; ``singular`` counts the systems that have more
+        unknowns than the image has values, or an estimate beyond working precision. Where such a system has a solution,
+        the minimum-norm one is found.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If a residual stays above the square root of the rounding unit, relative to its right-hand side: the system is
+            singular without a solution, or too ill-conditioned.
+        """
+        active = self.active(codes)
+        rounding = torch.finfo(right_hand_side.dtype).eps
+
+        def product(vectors: Tensor) -> Tensor:
+            return torch.where(active, self.hessian_product(vectors.reshape(codes.shape)), 0).flatten(1)
+
+        right = torch.where(active, right_hand_side, 0).flatten(1)
+        flat = right.shape[1] * rounding * self.curvature
+        found = conjugate_gradients(product, right, tolerance=rounding, iterations=MAX_ITERATIONS, flat=flat)
+        sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
+        failed = found.residuals > rounding**0.5
+        if failed.any() or not torch.isfinite(found.residuals).all():
+            raise UnsupportedProblem(
+                f"conjugate gradients left {int(failed.sum())} of {len(codes)} active systems at a relative residual of "
+                f"up to {float(found.residuals.max()):.1e} after {found.iterations} iterations (up to {int(sizes.max())} "
+                f"active entries for {values} pixel values): use a greater depth, a larger penalty, an l2_penalty, or "
+                f"backprop or fixed_point, which solve no system"
+            )
+        singular = ((sizes > values) & (self.l2_penalty == 0)) | (found.condition_numbers > 1 / rounding)
+        return found.solution.reshape(codes.shape), {
+            "condition_number": float(found.condition_numbers.max()),
+            "singular": int(singular.sum()),
+            "iterations": found.iterations,
+            "largest_relative_residual": float(found.residuals.max()),
+        }
