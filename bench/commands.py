@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pudle import registry, specs
-from pudle.case import Selection
+from pudle.case import Case, Selection
 from pudle.errors import InvalidArgument, PudleError
 
 from .cases import PROFILES
@@ -35,24 +36,31 @@ def list_command(kind: str | None, profile: str) -> None:
     Example:
       pudle list estimators
     """
-    console = Console()
     if kind in (None, "estimators"):
-        table = Table("estimator", "computes", "arguments", "also called", title="Estimators", title_justify="left")
-        for name, cls in registry.list_estimators().items():
-            table.add_row(name, cls.computes, _arguments(cls), ", ".join(cls.aliases))
-        console.print(table)
+        rows = [
+            (name, cls.computes, _arguments(cls), ", ".join(cls.aliases)) for name, cls in registry.list_estimators().items()
+        ]
+        _print_table("Estimators", ("estimator", "computes", "arguments", "also called"), rows)
     if kind in (None, "datasets"):
-        table = Table("dataset", "arguments", title="Datasets", title_justify="left")
-        for name, cls in registry.list_datasets().items():
-            table.add_row(name, _arguments(cls))
-        console.print(table)
-    if kind in (None, "cases"):
-        table = Table(
-            "case", "dataset", "algorithm", "loss", "seeds", title=f"Cases, profile {profile}", title_justify="left"
+        _print_table(
+            "Datasets", ("dataset", "arguments"), [(name, _arguments(cls)) for name, cls in registry.list_datasets().items()]
         )
-        for case in PROFILES[profile].cases:
-            table.add_row(case.name, case.dataset, case.algorithm, case.loss, str(len(case.seeds)))
-        console.print(table)
+    if kind in (None, "cases"):
+        rows = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in PROFILES[profile].cases]
+        _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), rows)
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table whose first column, the names to type, is never cut; a pipe gets whole lines."""
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        table.add_column(column, no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
 
 
 def _arguments(cls: type) -> str:
@@ -69,6 +77,7 @@ def _arguments(cls: type) -> str:
 @click.option("--estimator", "added", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
 @click.option("--case", "patterns", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
+@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Measure on this dataset as well; repeatable.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--workers", type=click.IntRange(min=1), default=None, help="Processes for the scores [default: one per core]."
@@ -82,6 +91,7 @@ def run_command(
     added: tuple[str, ...],
     only: bool,
     patterns: tuple[str, ...],
+    datasets: tuple[str, ...],
     device: str,
     workers: int | None,
     scores_only: bool,
@@ -97,8 +107,9 @@ def run_command(
       pudle run
       pudle run --profile default --case 'image_patches-*'
       pudle run --estimator 'truncated(window=20)' --scores-only
+      pudle run --dataset 'image_patches(folder="photographs")' --case 'image_patches*'
     """
-    selection = select(PROFILES[profile], added, only, patterns, device)
+    selection = select(PROFILES[profile], added, only, patterns, datasets, device)
     # These import torch and asv; what was wrong with the arguments has been said by now.
     from .execution import execute
 
@@ -115,7 +126,7 @@ def run_command(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, object] = {}
 
         def show(stage: str, what: str, done: float, total: float) -> None:
@@ -137,20 +148,46 @@ def run_command(
         raise PudleError(f"{len(outcome.broken)} broken: {'; '.join(outcome.broken)}")
 
 
-def select(profile: Selection, added: tuple[str, ...], only: bool, patterns: tuple[str, ...], device: str) -> Selection:
+def select(
+    profile: Selection,
+    added: tuple[str, ...],
+    only: bool,
+    patterns: tuple[str, ...],
+    datasets: tuple[str, ...],
+    device: str,
+) -> Selection:
     """Return the profile's selection, narrowed and widened as the user asked, with plug-ins taken in."""
     if only and not added:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     named = tuple(specs.text(registry.make_estimator(spec)) for spec in added)
     estimators = named if only else (*profile.estimators, *plugins(), *named)
-    cases = profile.cases
+    everything = profile.cases + tuple(case for spec in datasets for case in cases_on(spec, profile))
+    cases = everything
     if patterns:
+        names = [case.name for case in everything]
         cases = tuple(case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns))
         for pattern in patterns:
-            if not fnmatch.filter([case.name for case in profile.cases], pattern):
-                known = ", ".join(case.name for case in profile.cases)
+            if not fnmatch.filter(names, pattern):
+                known = ", ".join(names)
                 raise InvalidArgument(f"--case {pattern!r} matches no case of profile {profile.profile}: known are {known}")
     return dataclasses.replace(profile, cases=cases, estimators=tuple(dict.fromkeys(estimators)), device=device)
+
+
+def cases_on(spec: str, profile: Selection) -> tuple[Case, ...]:
+    """Return the cases that a dataset of the user's own adds: ISTA, both losses, the profile's seeds and depths.
+
+    The data are drawn once here, so that a folder without images or a file that cannot be read is refused at once.
+    """
+    dataset = specs.text(registry.make_dataset(spec))
+    registry.make_dataset(dataset).problem()
+    slug = re.sub(r"[^A-Za-z0-9.]+", "_", dataset).strip("_")
+    like = profile.cases[0]
+    return tuple(
+        dataclasses.replace(
+            like, name=f"{slug}-ista-{loss}", dataset=dataset, algorithm="ista", loss=loss, targets=("exact",)
+        )
+        for loss in ("lasso", "reconstruction")
+    )
 
 
 def plugins() -> tuple[str, ...]:

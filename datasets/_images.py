@@ -31,13 +31,13 @@ def sample_images() -> dict[str, np.ndarray]:
     }
 
 
-def read_folder(folder: str) -> dict[str, np.ndarray]:
-    """Return the images of a folder (not of its subfolders) in grey, sorted by file name.
+def image_files(folder: str) -> list[Path]:
+    """Return the image files of a folder (not of its subfolders), sorted by name.
 
     Raises
     ------
     InvalidArgument
-        If the folder does not exist or holds no image, or an image cannot be read.
+        If the folder does not exist or holds no image.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
@@ -46,8 +46,19 @@ def read_folder(folder: str) -> dict[str, np.ndarray]:
     if not files:
         kinds = " ".join(SUFFIXES)
         raise InvalidArgument(f"folder={folder!r} is an empty image folder: put images in it ({kinds})")
+    return files
+
+
+def read_folder(folder: str) -> dict[str, np.ndarray]:
+    """Return the images of a folder in grey, sorted by file name.
+
+    Raises
+    ------
+    InvalidArgument
+        If the folder does not exist or holds no image, or an image cannot be read.
+    """
     images = {}
-    for file in files:
+    for file in image_files(folder):
         try:
             with Image.open(file) as picture:
                 images[file.name] = to_grey(picture)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pudle.datasets._atoms import normalise_rows, split_atoms
-
 from pudle.dataset import Draw, SparseCodingDataset
+from pudle.datasets._atoms import normalise_rows, split_atoms
 from pudle.errors import InvalidArgument
 from pudle.validation import check_integer, check_positive
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from pudle.datasets._atoms import normalise_rows, split_atoms
-from pudle.datasets._images import count_patches, patches_at, read_folder, sample_images
 
 from pudle.dataset import Draw, SparseCodingDataset
+from pudle.datasets._atoms import normalise_rows, split_atoms
+from pudle.datasets._images import count_patches, image_files, patches_at, read_folder, sample_images
 from pudle.errors import InvalidArgument
 from pudle.validation import check_integer, check_positive
 
@@ -70,6 +70,11 @@ class ImagePatches(SparseCodingDataset):
         check_integer("p", self.p, 1)
         check_positive("penalty", self.penalty)
         check_integer("seed", self.seed, 0)
+
+    def fingerprint(self) -> str:
+        if self.folder is None:
+            return ""
+        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(self.folder)])
 
     def draw(self) -> Draw:
         random = self.generator()

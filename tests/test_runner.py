@@ -12,7 +12,12 @@ from pudle.scoring import STATUSES
 from pudle.store import Store
 
 CASE = Case(
-    name="tiny", dataset="sparse_gaussian(n=20, m=10, p=15, s=2)", algorithm="ista", loss="lasso", seeds=(0,), depths=(1, 2, 5)
+    name="tiny",
+    dataset="sparse_gaussian(n=20, m=10, p=15, s=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0,),
+    depths=(1, 2, 5),
 )
 
 #: What becomes of each broken estimator, and a word its reason must hold.

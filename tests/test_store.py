@@ -17,7 +17,12 @@ from pudle.runner import certified_reference, measure
 from pudle.store import Store
 
 CASE = Case(
-    name="tiny", dataset="sparse_gaussian(n=20, m=10, p=15, s=2)", algorithm="ista", loss="lasso", seeds=(0, 1), depths=(5, 1)
+    name="tiny",
+    dataset="sparse_gaussian(n=20, m=10, p=15, s=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0, 1),
+    depths=(5, 1),
 )
 
 

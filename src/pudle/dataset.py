@@ -30,6 +30,10 @@ class Dataset(ABC):
     ) -> Problem:
         """Draw the problem; the same seed gives the same problem, bit for bit."""
 
+    def fingerprint(self) -> str:
+        """Return what the draw depends on beside the fields and the source code, such as the state of files it reads."""
+        return ""
+
     def generator(self, purpose: str = "") -> np.random.Generator:
         """Return a random generator that depends on the seed, this dataset's name and the purpose alone."""
         return generator(self.seed, f"dataset {self.name} {purpose}".strip())

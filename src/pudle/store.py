@@ -56,7 +56,7 @@ class Store:
             schema=SCHEMA,
             suite=suite_digest(),
             case=dataclasses.asdict(case),
-            dataset=_source(type(make_dataset(case.dataset))),
+            dataset=_fingerprint(case),
             estimator=estimator,
             source=_source(type(make_estimator(estimator))),
             profile=self.profile,
@@ -123,7 +123,7 @@ class Store:
             algorithm=case.algorithm if target == "limit" else "",
             suite=suite_digest(),
             dataset=case.dataset,
-            source=_source(type(make_dataset(case.dataset))),
+            source=_fingerprint(case),
             seed=seed,
             loss=case.loss,
             dtype=case.dtype,
@@ -134,6 +134,12 @@ class Store:
 
 def _hash(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fingerprint(case: Case) -> str:
+    """Digest of what a case's data depend on beside its spec: the dataset's source, and files it reads."""
+    dataset = make_dataset(case.dataset)
+    return _hash(source=_source(type(dataset)), files=dataset.fingerprint())
 
 
 def _source(cls: type) -> str:
