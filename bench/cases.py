@@ -15,30 +15,37 @@ NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)
 
 
 def _cases(
-    samples: int, seeds: tuple[int, ...], depths: tuple[int, ...], datasets: tuple[tuple[str, str], ...]
+    samples: int, seeds: int, depths: tuple[int, ...], problems: tuple[tuple[str, str, str], ...]
 ) -> tuple[Case, ...]:
-    """Both losses on each (dataset spec with ``{n}`` for the sample count, algorithm spec)."""
+    """Both losses on each (name, dataset spec with ``{n}`` for the sample count, algorithm spec)."""
     return tuple(
         Case(
-            name=f"{dataset.partition('(')[0]}-{algorithm.partition('(')[0]}-{loss}",
+            name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
             dataset=dataset.format(n=samples),
             algorithm=algorithm,
             loss=loss,
-            seeds=seeds,
+            seeds=tuple(range(seeds)),
             depths=depths,
         )
-        for dataset, algorithm in datasets
+        for name, dataset, algorithm in problems
         for loss in ("lasso", "reconstruction")
     )
 
 
-SYNTHETIC = (("sparse_gaussian(n={n})", PAPER_STEP), ("bernoulli_gaussian(n={n})", "fista"))
-REAL = (("image_patches(n={n})", "ista"),)
-MORE = (("sparse_gaussian(n={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP), ("digits(n={n})", "fista"))
+#: The paper's model, the harder one of Malezieux et al. with their algorithm, and real photographs.
+CORE = (
+    ("sparse_gaussian", "sparse_gaussian(n={n})", PAPER_STEP),
+    ("bernoulli_gaussian", "bernoulli_gaussian(n={n})", "fista"),
+    ("image_patches", "image_patches(n={n})", "ista"),
+)
+MORE = (
+    ("sub_gaussian", "sparse_gaussian(n={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
+    ("digits", "digits(n=500)", "ista"),
+)
 
 QUICK = Selection(
     profile="quick",
-    cases=_cases(200, (0, 1, 2), QUICK_DEPTHS, SYNTHETIC + REAL),
+    cases=_cases(200, 3, QUICK_DEPTHS, CORE),
     estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(10, 100),
@@ -47,7 +54,7 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(500, (0, 1, 2, 3, 4), DEPTHS, SYNTHETIC + REAL),
+    cases=_cases(500, 5, DEPTHS, CORE + MORE),
     estimators=(*NAMED_ESTIMATORS, "truncated(window=50)"),
     tracked_depths=(1, 10, 50, 100, 200, 400, 800),
     timed_depths=(10, 50, 100, 200, 400),
@@ -68,7 +75,7 @@ PAPER = Selection(
         )
         for loss in ("lasso", "reconstruction")
     )
-    + _cases(2000, tuple(range(5)), DEPTHS, SYNTHETIC + REAL),
+    + _cases(2000, 5, DEPTHS, CORE + MORE),
     estimators=(*NAMED_ESTIMATORS, "truncated(window=50)"),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
