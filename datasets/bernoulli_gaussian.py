@@ -36,6 +36,8 @@ class BernoulliGaussian(SparseCodingDataset):
         Standard deviation of what is added to every entry of the dictionary, as a multiple of that of its entries.
     penalty : float
         Weight of the l1 norm.
+    l2_penalty : float
+        Weight of half the squared l2 norm: zero for the lasso, positive for the elastic net.
     seed : int
     """
 
@@ -46,6 +48,7 @@ class BernoulliGaussian(SparseCodingDataset):
     noise: float = 0.1
     perturbation: float = 0.5
     penalty: float = 0.1
+    l2_penalty: float = 0.0
     seed: int = 0
 
     name = "bernoulli_gaussian"
@@ -63,6 +66,7 @@ class BernoulliGaussian(SparseCodingDataset):
         check_positive("noise", self.noise, allow_zero=True)
         check_positive("perturbation", self.perturbation, allow_zero=True)
         check_positive("penalty", self.penalty)
+        check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
 
     def draw(self) -> Draw:
         random = self.generator()

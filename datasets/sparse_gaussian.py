@@ -43,6 +43,8 @@ class SparseGaussian(SparseCodingDataset):
         Standard deviation of what is added to every entry of the dictionary.
     penalty : float
         Weight of the l1 norm.
+    l2_penalty : float
+        Weight of half the squared l2 norm: zero for the lasso, positive for the elastic net.
     seed : int
     """
 
@@ -54,6 +56,7 @@ class SparseGaussian(SparseCodingDataset):
     noise: float = 0.0
     perturbation: float = 0.02
     penalty: float = 0.2
+    l2_penalty: float = 0.0
     seed: int = 0
 
     name = "sparse_gaussian"
@@ -69,6 +72,7 @@ class SparseGaussian(SparseCodingDataset):
         check_positive("noise", self.noise, allow_zero=True)
         check_positive("perturbation", self.perturbation, allow_zero=True)
         check_positive("penalty", self.penalty)
+        check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
 
     def draw(self) -> Draw:
         random = self.generator()

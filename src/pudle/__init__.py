@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
     "convolutional": ("ConvolutionalSparseCoding",),
-    "dataset": ("Dataset", "Draw", "SparseCodingDataset"),
+    "dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
     "errors": ("InvalidArgument", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
     "penalty_selection": ("PenaltySelection",),
@@ -29,7 +29,7 @@ __all__ = [*_HOME_OF, "__version__"]
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
     from .convolutional import ConvolutionalSparseCoding
-    from .dataset import Dataset, Draw, SparseCodingDataset
+    from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .penalty_selection import PenaltySelection

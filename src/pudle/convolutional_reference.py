@@ -144,7 +144,7 @@ class ConvolutionalModel(LinearModel):
         y = top[:, None, None, None] * self.problem.stride - rows.padding + u
         x = left[:, None, None, None] * self.problem.stride - columns.padding + v
         _, _, tall, wide = self.problem.observations.shape
-        inside = (y >= 0) & (y < tall) & (x >= 0) & (x < wide) & (c >= 0)
+        inside = np.broadcast_to((y >= 0) & (y < tall) & (x >= 0) & (x < wide), (len(atom), channels, height, width))
         pixels = (c * tall + y) * wide + x
         entries = np.broadcast_to(np.arange(len(indices))[:, None, None, None], inside.shape)
         atoms = csr_array((filters[atom][inside], (entries[inside], pixels[inside])), shape=(len(indices), self.values))
@@ -153,7 +153,7 @@ class ConvolutionalModel(LinearModel):
         return hessian
 
     def _eigenvalues(self, indices: Tensor, hessian: Tensor) -> Tensor:
-        """Eigenvalues, kept for the last few active sets: one reference asks several times for the same."""
+        """Eigenvalues of one active set, kept: a reference asks several times for the same."""
         key = indices.numpy().tobytes()
         if key not in self._spectra:
             self._spectra[key] = torch.linalg.eigvalsh(hessian)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from .convolutional import ConvolutionalSparseCoding
 from .problems import Problem, SparseCoding
 from .streams import generator
 
@@ -41,7 +43,7 @@ class Dataset(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Arrays of one sparse coding problem, in float64.
+    """Arrays of one sparse coding problem, in float64; shapes are those of a dense dictionary.
 
     Attributes
     ----------
@@ -60,10 +62,22 @@ class Draw:
     generating_codes: np.ndarray | None = None
 
 
+def _tensors(draw: Draw, dtype: torch.dtype, device: str | torch.device) -> dict[str, Any]:
+    arrays = {field.name: getattr(draw, field.name) for field in dataclasses.fields(draw)}
+    return {
+        name: None if array is None else torch.as_tensor(array).to(device=device, dtype=dtype)
+        for name, array in arrays.items()
+    }
+
+
 class SparseCodingDataset(Dataset):
-    """A dataset for `pudle.SparseCoding`: implements `draw`, and has a field or attribute `penalty`."""
+    """A dataset for `pudle.SparseCoding`: implements `draw`, and has a field or attribute `penalty`.
+
+    One with a field `l2_penalty` beside it draws an elastic net.
+    """
 
     penalty: float
+    l2_penalty: float = 0.0
 
     @abstractmethod
     def draw(self) -> Draw:
@@ -72,18 +86,30 @@ class SparseCodingDataset(Dataset):
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> SparseCoding:
-        draw = self.draw()
+        tensors = _tensors(self.draw(), dtype, device)
+        return SparseCoding(penalty=self.penalty, l2_penalty=self.l2_penalty, loss=loss, **tensors)
 
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(array).to(device=device, dtype=dtype)
 
-        return SparseCoding(
-            observations=tensor(draw.observations),
-            dictionary=tensor(draw.dictionary),
+class ConvolutionalDataset(Dataset):
+    """A dataset for `pudle.ConvolutionalSparseCoding`: implements `draw`, and has fields `penalty` and `stride`."""
+
+    penalty: float
+    stride: int
+    nonnegative: bool = False
+
+    @abstractmethod
+    def draw(self) -> Draw:
+        """Draw images (n, c, H, W) and filters (p, c, k, k), and codes (n, p, h, w) where they are known."""
+
+    def problem(
+        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> ConvolutionalSparseCoding:
+        return ConvolutionalSparseCoding(
             penalty=self.penalty,
+            stride=self.stride,
+            nonnegative=self.nonnegative,
             loss=loss,
-            generating_dictionary=None if draw.generating_dictionary is None else tensor(draw.generating_dictionary),
-            generating_codes=None if draw.generating_codes is None else tensor(draw.generating_codes),
+            **_tensors(self.draw(), dtype, device),
         )
 
 

@@ -74,6 +74,12 @@ class PenaltySelection(L1Problem):
         theta = check_tensor("log_penalty", theta, "(p,)" if theta.ndim else "()")
         check_alike("log_penalty", theta, "observations", self.observations)
         object.__setattr__(self, "log_penalty", theta)
+        weights = theta.detach().exp()
+        if not (torch.isfinite(weights) & (weights > 0)).all():
+            raise InvalidArgument(
+                f"log_penalty has entries whose exponential is zero or infinite in {str(theta.dtype).removeprefix('torch.')}: "
+                f"it is the natural logarithm of the penalty"
+            )
         (n, m), (rows, p) = self.observations.shape, self.design.shape
         expected = (n, self.held_out_design.shape[0]), (m, p), (self.held_out_observations.shape[1], p)
         if (self.held_out_observations.shape, (rows, p), self.held_out_design.shape) != expected:

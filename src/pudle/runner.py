@@ -88,14 +88,18 @@ def look_up(case: Case, estimator: str, store: Store) -> dict[str, Any]:
 
 
 def _attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -> Iterator[Estimate | Score]:
-    """Yield one estimate per depth; after a failure, the same failed score for every depth that is left."""
+    """Yield one estimate per depth; after a failure, the same failed score for every depth that is left.
+
+    A refusal is no failure of that kind: an active system can be singular at small depths only, so that the depths that are
+    left get a sweep of their own.
+    """
     failure: Score | None = None
     estimates = None
-    for depth in depths:
+    for index, depth in enumerate(depths):
         if failure is None:
             try:
                 if estimates is None:
-                    estimates = iter(make_estimator(spec).sweep(problem, algorithm, depths))
+                    estimates = iter(make_estimator(spec).sweep(problem, algorithm, depths[index:]))
                 outcome = next(estimates)
                 if not isinstance(outcome, Estimate):
                     raise TypeError(f"sweep gave a {type(outcome).__name__}, not an Estimate")
@@ -104,7 +108,9 @@ def _attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -
             except StopIteration:
                 failure = Score(status="error", reason=f"sweep ended before depth {depth}")
             except UnsupportedProblem as problem_:
-                failure = Score(status="unsupported", reason=_line(problem_))
+                estimates = None
+                yield Score(status="unsupported", reason=_line(problem_))
+                continue
             except (MemoryError, torch.OutOfMemoryError) as problem_:
                 failure = Score(status="out-of-memory", reason=f"at depth {depth}: {_line(problem_)}")
             except Exception as problem_:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason

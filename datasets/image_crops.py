@@ -1,0 +1,112 @@
+"""Crops of real photographs, and filters that are patches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pudle.dataset import ConvolutionalDataset, Draw
+from pudle.datasets._atoms import normalise_rows, split_atoms
+from pudle.datasets._images import count_patches, image_files, patches_at, read_folder, sample_images
+from pudle.errors import InvalidArgument
+from pudle.validation import check_integer, check_positive
+
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class ImageCrops(ConvolutionalDataset):
+    """Square crops of grey photographs, coded by filters that are small patches of the same photographs.
+
+    Crops and patches are drawn uniformly over all positions in all images. Grey values are in [0, 1]; every crop has its
+    mean removed, for the filters have none. Filters are chosen as the atoms of `image_patches` are: without mean, not
+    nearly constant, of unit norm, any two with a coherence below 0.95. There is no generating dictionary. The number,
+    size, stride and sign of the filters and codes are by default those of the PUDLE paper's denoising experiment.
+
+    Parameters
+    ----------
+    folder : str, optional
+        A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
+    n : int
+        Number of crops.
+    size : int
+        Side of a crop in pixels, at least the filters'.
+    p : int
+        Number of filters.
+    kernel : int
+        Side of the filters in pixels.
+    stride : int
+        Distance of neighbouring code positions in pixels, at most the filters' side.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+    penalty : float
+        Weight of the l1 norm.
+    seed : int
+
+    Raises
+    ------
+    InvalidArgument
+        When drawn: if the folder does not exist or holds no image, an image is unreadable or smaller than a crop, or there
+        are too few distinct patches for p.
+    """
+
+    folder: str | None = None
+    n: int = 4
+    size: int = 32
+    p: int = 64
+    kernel: int = 9
+    stride: int = 4
+    nonnegative: bool = True
+    penalty: float = 0.1
+    seed: int = 0
+
+    name = "image_crops"
+    references = (
+        "Simon and Elad, Rethinking the CSC model for natural images, NeurIPS 2019",
+        "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
+    )
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not isinstance(self.folder, str):
+            raise InvalidArgument(f"folder={self.folder!r} is not a path: give the path of a folder of images as a string")
+        check_integer("n", self.n, 1)
+        check_integer("size", self.size, 2)
+        check_integer("p", self.p, 1)
+        check_integer("kernel", self.kernel, 2)
+        check_integer("stride", self.stride, 1)
+        if self.kernel > self.size:
+            raise InvalidArgument(f"kernel={self.kernel} is above size={self.size}: filters must fit into the crops")
+        if self.stride > self.kernel:
+            raise InvalidArgument(f"stride={self.stride} is above kernel={self.kernel}: it would leave pixels uncovered")
+        check_positive("penalty", self.penalty)
+        check_integer("seed", self.seed, 0)
+
+    def fingerprint(self) -> str:
+        if self.folder is None:
+            return ""
+        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(self.folder)])
+
+    def draw(self) -> Draw:
+        random = self.generator()
+        images = sample_images() if self.folder is None else read_folder(self.folder)
+        source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
+        total = count_patches(images, self.size)
+        if self.n > total:
+            raise InvalidArgument(f"n={self.n} is above the {total} crops that there are: give a smaller n or more data")
+        crops = patches_at(images, self.size, random.choice(total, self.n, replace=False))
+        crops = crops - crops.mean(axis=1, keepdims=True)
+        # One row beside the filters is asked for, since the split gives both; it serves no purpose here.
+        atoms, _ = split_atoms(self._blocks(images, random), self.p, 1, random, source)
+        return Draw(
+            crops.reshape(self.n, 1, self.size, self.size),
+            atoms.T.reshape(self.p, 1, self.kernel, self.kernel).copy(),
+        )
+
+    def _blocks(self, images: dict[str, np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
+        total = count_patches(images, self.kernel)
+        # A cap, for a permutation of every position in a folder of large photographs would not fit into memory.
+        positions = random.choice(total, min(total, 1_000_000 + 20 * self.p), replace=False)
+        for start in range(0, len(positions), BLOCK):
+            yield normalise_rows(patches_at(images, self.kernel, positions[start : start + BLOCK]))

@@ -1,0 +1,109 @@
+"""Simulated regression with held-out data, for a gradient in the penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pudle.dataset import Dataset
+from pudle.errors import InvalidArgument
+from pudle.penalty_selection import PenaltySelection
+from pudle.validation import check_choice, check_integer, check_positive
+
+
+@dataclass(frozen=True)
+class HeldOutRegression(Dataset):
+    """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design and differ in z*.
+
+    Rows of the designs are Gaussian, neighbouring columns correlated as ``correlation^|i - j|``, scaled by ``1/sqrt(m)``
+    so that columns have norm about one, in both designs. Each z* has s entries +1 or -1 at uniformly random places. The
+    noise's standard deviation is the root mean square of ``A z*`` over `snr`, in both sets.
+
+    Parameters
+    ----------
+    n : int
+        Number of regressions.
+    m : int
+        Observations that each is fitted to.
+    held_out : int
+        Observations that each is judged by.
+    p : int
+        Number of coefficients.
+    s : int
+        Non-zero coefficients, at most p.
+    correlation : float
+        Of neighbouring columns, in [0, 1).
+    snr : float
+        Signal-to-noise ratio, > 0.
+    penalty_fraction : float
+        The penalty as a fraction of the smallest one at which all codes are zero, in (0, 1).
+    weighted : bool
+        One penalty for each coefficient, all equal, in place of a single one: theta has p entries, not one.
+    seed : int
+
+    References
+    ----------
+    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter optimization", ICML 2020.
+    """
+
+    n: int = 20
+    m: int = 60
+    held_out: int = 60
+    p: int = 100
+    s: int = 5
+    correlation: float = 0.5
+    snr: float = 3.0
+    penalty_fraction: float = 0.05
+    weighted: bool = False
+    seed: int = 0
+
+    name = "penalty_selection"
+    references = (
+        "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter optimization, ICML 2020",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("n", "m", "held_out", "p", "s"):
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        if self.s > self.p:
+            raise InvalidArgument(f"s={self.s} is above p={self.p}: there are no more coefficients than that")
+        for name in ("correlation", "penalty_fraction"):
+            if check_positive(name, getattr(self, name), allow_zero=name == "correlation") >= 1:
+                raise InvalidArgument(f"{name}={getattr(self, name)} is out of range: give a number below 1")
+        check_positive("snr", self.snr)
+        check_choice("weighted", self.weighted, (False, True))
+
+    def problem(
+        self, loss: str = "held_out", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> PenaltySelection:
+        """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error on the held-out data."""
+        check_choice("loss", loss, (PenaltySelection.loss,))
+        random = self.generator()
+        places = random.permuted(np.tile(np.arange(self.p), (self.n, 1)), axis=1)[:, : self.s]
+        codes = np.zeros((self.n, self.p))
+        np.put_along_axis(codes, places, random.choice([-1.0, 1.0], places.shape), axis=1)
+        design, held_out_design = self._design(random, self.m), self._design(random, self.held_out)
+        noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
+        observations = codes @ design.T + noise * random.standard_normal((self.n, self.m))
+        held_out = codes @ held_out_design.T + noise * random.standard_normal((self.n, self.held_out))
+        penalty = np.full(self.p if self.weighted else (), self.penalty_fraction * np.abs(observations @ design).max())
+        arrays = {
+            "observations": observations,
+            "design": design,
+            "held_out_observations": held_out,
+            "held_out_design": held_out_design,
+            "log_penalty": np.log(penalty),
+        }
+        return PenaltySelection(
+            **{name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items()}
+        )
+
+    def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
+        """Rows of an autoregressive process of order one, with unit variance before the scaling."""
+        columns = random.standard_normal((self.p, rows))
+        for j in range(1, self.p):
+            columns[j] = self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
+        return columns.T / np.sqrt(self.m)
