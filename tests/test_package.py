@@ -1,0 +1,181 @@
+"""The installed package: light to import, and alone under its one name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: The top-level folders that must not become top-level packages.
+FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
+SOURCES = ("src", *FOLDERS[:-1], "pyproject.toml", "README.md", "LICENSE")
+
+
+def run(code: str, *arguments: str) -> str:
+    """Run code in a fresh, isolated interpreter and return what it printed."""
+    done = subprocess.run([sys.executable, "-I", *arguments, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class TestImport:
+    def test_torch_is_not_imported(self):
+        loaded = (
+            "import sys, pudle; print([name for name in ('torch', 'numpy', 'pandas', 'seaborn') if name in sys.modules])"
+        )
+        assert run(loaded) == "[]"
+
+    def test_listing_the_names_imports_nothing_more(self):
+        assert run("import sys, pudle; dir(pudle); pudle.__version__; print('torch' in sys.modules)") == "False"
+
+    def test_every_public_name_loads(self):
+        import pudle
+
+        for name in pudle.__all__:
+            assert getattr(pudle, name) is not None
+        assert set(pudle.__all__) <= set(dir(pudle))
+
+    def test_unknown_name(self):
+        import pudle
+
+        with pytest.raises(AttributeError, match="module 'pudle' has no attribute 'Istaa'"):
+            pudle.Istaa  # noqa: B018
+
+    def test_core_imports_nothing_from_the_folders(self):
+        code = (
+            "import pkgutil, sys, importlib, pudle\n"
+            "skip = {'pudle.' + name for name in ('bench', 'datasets', 'estimators', 'reports', '__main__')}\n"
+            "for module in pkgutil.iter_modules(pudle.__path__, 'pudle.'):\n"
+            "    if module.name not in skip: importlib.import_module(module.name)\n"
+            "print(sorted(name for name in sys.modules if name in skip))"
+        )
+        assert run(code) == "[]"
+
+    def test_importing_leaves_random_state_and_defaults_alone(self):
+        code = (
+            "import torch\n"
+            "before = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()\n"
+            "import pudle\n"
+            "pudle.list_estimators(), pudle.list_datasets(), pudle.SparseCoding\n"
+            "after = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()\n"
+            "print(torch.equal(before[0], after[0]) and before[1:] == after[1:])"
+        )
+        assert run(code) == "True"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A copy to build from, since building writes beside the sources."""
+    if not (ROOT / "src").is_dir():
+        pytest.skip("the sources are not here: nothing to build a package from")
+    pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools 77 in this environment")
+    copy = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def pip(*arguments: str | Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    command += ["--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module", params=["wheel", "editable"])
+def installed(request, source, tmp_path_factory) -> Path:
+    """A folder of installed packages that holds this one, and one called `datasets` as Hugging Face's is."""
+    target = tmp_path_factory.mktemp(request.param)
+    neighbour = target / "datasets"
+    neighbour.mkdir()
+    (neighbour / "__init__.py").write_text("load_dataset = 'the neighbour'\n")
+    pip("--target", target, *(["--editable", source] if request.param == "editable" else [source]))
+    return target
+
+
+def run_with(folder: Path, code: str) -> str:
+    """Run code against `folder` alone: without this environment's own packages."""
+    return run(f"import site; site.addsitedir({str(folder)!r})\n{code}", "-S")
+
+
+class TestInstalled:
+    def test_nothing_else_lands_at_the_top_level(self, installed):
+        names = {path.name for path in installed.iterdir()}
+        assert {"datasets"} == names & set(FOLDERS), "the neighbour's folder is the only one of that name"
+        listed = [path for path in installed.glob("*.dist-info/RECORD")]
+        (record,) = [path.read_text() for path in listed]
+        tops = {line.split("/")[0].split(",")[0] for line in record.splitlines()}
+        assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
+
+    def test_neighbour_is_untouched(self, installed):
+        assert sorted(path.name for path in (installed / "datasets").glob("*.py")) == ["__init__.py"]
+        assert run_with(installed, "import datasets; print(datasets.load_dataset)") == "the neighbour"
+
+    @pytest.mark.parametrize("first", ["pudle.datasets", "datasets"])
+    def test_both_stay_importable_in_either_order(self, installed, first):
+        second = "datasets" if first == "pudle.datasets" else "pudle.datasets"
+        code = (
+            f"import {first}, {second}, datasets, pudle.datasets\nprint(datasets.load_dataset, pudle.datasets is datasets)"
+        )
+        assert run_with(installed, code) == "the neighbour False"
+
+    def test_top_level_names_are_not_importable(self, installed):
+        code = (
+            "import importlib.util, json\n"
+            "print(json.dumps({name: importlib.util.find_spec(name) is not None "
+            "for name in ('estimators', 'bench', 'reports', 'tests', 'pudle')}))"
+        )
+        found = json.loads(run_with(installed, code))
+        assert found == {"estimators": False, "bench": False, "reports": False, "tests": False, "pudle": True}
+
+    def test_subpackages_are_there(self, installed):
+        code = (
+            "import importlib.util\n"
+            "print([name for name in ('estimators', 'datasets', 'bench', 'reports') "
+            "if importlib.util.find_spec('pudle.' + name) is None])"
+        )
+        assert run_with(installed, code) == "[]"
+
+    def test_entry_points_name_files_that_exist(self, installed):
+        code = (
+            "from importlib.metadata import entry_points\n"
+            "from importlib.util import find_spec\n"
+            "groups = ['pudle.' + kind for kind in ('estimators', 'datasets', 'algorithms')]\n"
+            "points = [point for group in groups for point in entry_points(group=group)]\n"
+            "assert len(points) > 8\n"
+            "import pudle.estimators, pudle.datasets\n"
+            "print([point.value for point in points if find_spec(point.module) is None])"
+        )
+        assert run_with(installed, code) == "[]"
+
+    def test_templates_and_type_marker_are_shipped(self, installed):
+        code = (
+            "from importlib.resources import files\n"
+            "templates = [path.name for path in files('pudle.reports').joinpath('templates').iterdir()]\n"
+            "print(files('pudle').joinpath('py.typed').is_file(), all(not name.startswith('__') for name in templates))"
+        )
+        if not any((ROOT / "reports" / "templates").glob("*")):
+            pytest.skip("there are no templates to ship")
+        assert run_with(installed, code) == "True True"
+
+
+def test_beside_the_real_neighbour():
+    """Hugging Face's package, where this environment has it."""
+    try:
+        metadata.version("datasets")
+    except metadata.PackageNotFoundError:
+        pytest.skip("Hugging Face's `datasets` is not installed; a stand-in is used above")
+    code = "import datasets, pudle.datasets; print(hasattr(datasets, 'load_dataset'), pudle.datasets is datasets)"
+    assert run(code) == "True False"

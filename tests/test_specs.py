@@ -1,0 +1,245 @@
+"""Specs: read as text, written back the same, and never run."""
+
+from __future__ import annotations
+
+import keyword
+import string
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pudle
+from pudle import specs
+from pudle.errors import SpecError
+
+names = st.text(string.ascii_letters + "_", min_size=1, max_size=12).filter(lambda name: not keyword.iskeyword(name))
+scalars = st.one_of(
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+    st.booleans(),
+    st.none(),
+)
+literals = st.one_of(scalars, st.lists(scalars, max_size=3), st.lists(scalars, max_size=3).map(tuple))
+
+
+def written(name: str, arguments: dict) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def one_line(failure) -> str:
+    text = str(failure.value)
+    assert len(text.splitlines()) == 1
+    return text
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(names, st.dictionaries(names, literals, max_size=4))
+def test_parse_reads_what_was_written(name, arguments):
+    read_name, read = specs.parse(written(name, arguments))
+    assert (read_name, read) == (name, arguments)
+    assert {key: type(value) for key, value in read.items()} == {key: type(value) for key, value in arguments.items()}
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.text(max_size=30) | st.text("abc(=),'\"[]{}*.:;\\ \n1", max_size=30))
+def test_any_text_is_read_or_refused_in_one_line(text):
+    try:
+        name, arguments = specs.parse(text)
+    except SpecError as refusal:
+        assert len(str(refusal).splitlines()) == 1
+    else:
+        assert name.isidentifier() and isinstance(arguments, dict)
+
+
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(st.integers(1, 10**9))
+def test_estimator_round_trip(window):
+    estimator = pudle.make_estimator(f"truncated(window={window})")
+    assert estimator.window == window
+    assert specs.text(estimator) == f"truncated(window={window})"
+    assert pudle.make_estimator(specs.text(estimator)) == estimator
+
+
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(
+    st.integers(1, 10**6),
+    st.integers(0, 2**63),
+    st.floats(1e-6, 1e6),
+    st.sampled_from(["uniform", "gaussian"]),
+)
+def test_dataset_round_trip(n, seed, noise, amplitudes):
+    dataset = pudle.make_dataset(f"sparse_gaussian(n={n}, seed={seed}, noise={noise!r}, amplitudes={amplitudes!r})")
+    assert (dataset.n, dataset.seed, dataset.noise, dataset.amplitudes) == (n, seed, noise, amplitudes)
+    assert pudle.make_dataset(specs.text(dataset)) == dataset
+
+
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(st.none() | st.floats(1e-12, 1e12), st.sampled_from(["ista", "fista"]))
+def test_algorithm_round_trip(step, name):
+    algorithm = pudle.make_algorithm(f"{name}(step={step!r})")
+    assert algorithm.step == step
+    assert pudle.make_algorithm(specs.text(algorithm)) == algorithm
+
+
+def test_defaults_are_left_out():
+    assert specs.text(pudle.make_estimator("backprop()")) == "backprop"
+    assert specs.text(pudle.make_algorithm("ista(step=None)")) == "ista"
+    assert specs.text(pudle.make_dataset("sparse_gaussian(n=1000, seed=3)")) == "sparse_gaussian(seed=3)"
+
+
+def test_white_space_does_not_matter():
+    assert pudle.make_estimator("  truncated( window = 4 )\n") == pudle.make_estimator("truncated(window=4)")
+
+
+@pytest.mark.parametrize(
+    "alias, name",
+    [("implicit", "analytic"), ("g_dec", "alternating"), ("g_ae", "backprop"), ("k_rmd(window=2)", "truncated")],
+)
+def test_aliases_resolve(alias, name):
+    estimator = pudle.make_estimator(alias)
+    assert estimator.name == name and specs.text(estimator).startswith(name)
+
+
+MALFORMED = [
+    "",
+    " ",
+    "truncated(",
+    "truncated(window=10",
+    "truncated window=10",
+    "truncated(10)",
+    "truncated(*[10])",
+    "truncated(**{'window': 10})",
+    "truncated(window=10)(window=10)",
+    "truncated(window=10, window=20)",
+    "truncated(window=10).estimate",
+    "pudle.truncated(window=10)",
+    "truncated[10]",
+    "lambda: 1",
+    "1",
+    "'backprop'",
+    "backprop; import os",
+    "backprop, analytic",
+    "backprop\nanalytic",
+    "window=10",
+    "\0",
+    "(" * 500,
+    "truncated(window=" + "-" * 100_000 + "1)",
+]
+
+
+@pytest.mark.parametrize("spec", MALFORMED, ids=lambda spec: repr(spec)[:40])
+def test_malformed(spec):
+    with pytest.raises(SpecError) as failure:
+        pudle.make_estimator(spec)
+    text = one_line(failure)
+    assert text.startswith(("malformed spec ", "spec "))
+    assert "write" in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "__import__('os')",
+        "__import__('os').system('true')",
+        "open('{path}', 'w')",
+        "open('{path}', 'w').close() or 5",
+        "[open('{path}', 'w')]",
+        "{{'a': open('{path}', 'w')}}",
+        "(lambda: open('{path}', 'w'))()",
+        "[open('{path}', 'w') for _ in range(1)]",
+        "(x := open('{path}', 'w'))",
+        "f'{{open(chr(47))}}'",
+        "5 if open('{path}', 'w') else 6",
+        "10**10**10",
+        "'a' * 10**12",
+        "window",
+        "exit()",
+    ],
+)
+def test_nothing_is_ever_called(value, tmp_path):
+    """What would have an effect if it were evaluated is refused, and the effect does not happen."""
+    target = tmp_path / "evidence"
+    spec = f"truncated(window={value.format(path=target)})"
+    modules = set(sys.modules)
+    with pytest.raises(SpecError) as failure:
+        pudle.make_estimator(spec)
+    assert "window is not a literal, and a spec never calls or computes anything" in one_line(failure)
+    assert not target.exists()
+    assert set(sys.modules) == modules
+
+
+def test_call_in_the_place_of_the_name(tmp_path):
+    target = tmp_path / "evidence"
+    with pytest.raises(SpecError, match="malformed spec"):
+        pudle.make_estimator(f"open({str(target)!r}, 'w')(window=1)")
+    with pytest.raises(SpecError, match="unknown estimator 'open'"):
+        pudle.make_estimator(f"open(file={str(target)!r}, mode='w')")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "make, spec, text",
+    [
+        (pudle.make_estimator, "bakprop", "unknown estimator 'bakprop' (did you mean 'backprop'?): known are "),
+        (pudle.make_estimator, "truncted(window=3)", "unknown estimator 'truncted' (did you mean 'truncated'?)"),
+        (pudle.make_estimator, "implict", "unknown estimator 'implict' (did you mean 'implicit'?)"),
+        (pudle.make_estimator, "zzz", "unknown estimator 'zzz': known are "),
+        (pudle.make_dataset, "sparse_gausian(n=3)", "unknown dataset 'sparse_gausian' (did you mean 'sparse_gaussian'?)"),
+        (pudle.make_algorithm, "fist", "unknown algorithm 'fist' (did you mean 'fista'?)"),
+    ],
+)
+def test_unknown_name_suggests_the_nearest(make, spec, text):
+    with pytest.raises(SpecError) as failure:
+        make(spec)
+    assert one_line(failure).startswith(text)
+
+
+def test_unknown_name_lists_what_is_known():
+    with pytest.raises(SpecError) as failure:
+        pudle.make_estimator("zzz")
+    for name in pudle.list_estimators():
+        assert name in one_line(failure)
+
+
+@pytest.mark.parametrize(
+    "spec, text",
+    [
+        ("truncated(windw=3)", "truncated has no argument 'windw' (did you mean 'window'?); it takes window"),
+        ("backprop(window=3)", "backprop has no argument 'window'; it takes no arguments"),
+        ("truncated", "truncated needs window"),
+        ("truncated(window=0)", "window=0 is too small: give a whole number >= 1"),
+        ("truncated(window=-4)", "window=-4 is too small: give a whole number >= 1"),
+        ("truncated(window=2.5)", "window=2.5 is not an integer: give a whole number >= 1"),
+        ("truncated(window='ten')", "window='ten' is not an integer: give a whole number >= 1"),
+        ("truncated(window=True)", "window=True is not an integer: give a whole number >= 1"),
+        ("truncated(window=None)", "window=None is not an integer: give a whole number >= 1"),
+    ],
+)
+def test_bad_arguments_of_an_estimator(spec, text):
+    with pytest.raises(SpecError) as failure:
+        pudle.make_estimator(spec)
+    message = one_line(failure)
+    assert message.startswith(f"spec {spec!r}: {text}")
+
+
+@pytest.mark.parametrize(
+    "make, spec, text",
+    [
+        (pudle.make_dataset, "sparse_gaussian(n=0)", "n=0 is too small: give a whole number >= 1"),
+        (pudle.make_dataset, "sparse_gaussian(penalty=0)", "penalty=0 is out of range: give a number > 0"),
+        (pudle.make_dataset, "sparse_gaussian(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
+        (pudle.make_dataset, "sparse_gaussian(s=200)", "s=200 is above p=100"),
+        (pudle.make_dataset, "sparse_gaussian(amplitudes='normal')", "amplitudes='normal' is unknown: choose from "),
+        (pudle.make_dataset, "sparse_gaussian(rows=3)", "sparse_gaussian has no argument 'rows'"),
+        (pudle.make_algorithm, "ista(step=-1)", "step=-1 is out of range: give a number > 0"),
+        (pudle.make_algorithm, "ista(step='big')", "step='big' is not a finite number: give a number > 0"),
+        (pudle.make_algorithm, "ista(steps=1)", "ista has no argument 'steps' (did you mean 'step'?)"),
+    ],
+)
+def test_bad_arguments_elsewhere(make, spec, text):
+    with pytest.raises(SpecError) as failure:
+        make(spec)
+    assert one_line(failure).startswith(f"spec {spec!r}: {text}")
