@@ -70,7 +70,11 @@ def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, 
     Seeds are compared one by one: they differ more from each other than estimators do on any of them.
     """
     # A time that is not known is that of a seed that does not get there, or gets there beyond all timed depths.
-    return all(mine[seed][1] < (math.inf if math.isnan(low) else low) for seed, (low, _) in theirs.items() if seed in mine)
+    known = [
+        (mine[seed][1], low) for seed, (low, _) in theirs.items()
+        if seed in mine and not (math.isnan(mine[seed][1]) and math.isnan(low))
+    ]  # fmt: skip
+    return bool(known) and all(high < (math.inf if math.isnan(low) else low) for high, low in known)
 
 
 def _most_accurate(rows: pd.DataFrame) -> str:
@@ -105,7 +109,7 @@ def _floors(rows: pd.DataFrame) -> str:
 
 
 def _accelerations(rows: pd.DataFrame) -> str:
-    rows = rows[rows["acceleration"].notna() & (rows["predicted"].str.contains("2T")) & ~rows["crooked"]]
+    rows = rows[rows["acceleration"].notna() & (rows["predicted"].str.contains("ρ²ᵀ")) & ~rows["crooked"]]
     if rows.empty:
         return ""
     found = [f"`{row.estimator}` {text.between(row.acceleration, row.acceleration_low, row.acceleration_high, _two)}"

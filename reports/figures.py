@@ -133,6 +133,20 @@ def looks(claims: Mapping[str, str | None], builtins: Iterable[str] | None = Non
     return found
 
 
+def _claims(results: Results) -> dict[str, str | None]:
+    """Return what each estimator computes: what its records say, or its class where no record could be made."""
+    found: dict[str, str | None] = dict.fromkeys(results.estimators)
+    for row in results.records.itertuples():
+        found[row.estimator] = found[row.estimator] or row.computes
+    for spec in [spec for spec, claim in found.items() if claim is None]:
+        try:
+            found[spec] = registry.make_estimator(spec).computes
+        except PudleError:
+            # Not installed here: it is drawn as unknown, which is what it is.
+            continue
+    return found
+
+
 def _builtins() -> tuple[str, ...]:
     try:
         classes = registry.list_estimators()
@@ -156,8 +170,7 @@ def _shade(colour: str, by: float) -> str:
 
 def draw(results: Results, rates: pd.DataFrame) -> list[Picture]:
     """Draw everything there are data for: per case, error and 1 - cosine and memory against depth, error against time."""
-    claims = dict(zip(results.records["estimator"], results.records["computes"], strict=True))
-    style = looks(claims)
+    style = looks(_claims(results))
     pictures = []
     with mpl.rc_context(STYLE):
         for case in results.cases:
@@ -195,13 +208,17 @@ def _error(results: Results, rates: pd.DataFrame, case: str, style: Mapping[str,
     axes.set(yscale="log", xlabel="depth (layers)", ylabel="relative error of the gradient")
     low, high = data["value"].min(), data["value"].max()
     bound = _bound(results, case)
-    if bound > 0:
+    near = low < bound * 1e3
+    if near:
         low = min(low, bound)
     axes.set_ylim(low / 8, high * 3)
-    if bound > 0:
+    # A bound far below all errors is told, not drawn: the curves would be squeezed to make room for it.
+    if near:
         axes.axhspan(low / 8, bound, color=INK, alpha=0.1, linewidth=0)
-        axes.text(0.01, bound, f" certified bound {text.number(bound)}", transform=axes.get_yaxis_transform(), fontsize=9,
-                  va="bottom")  # fmt: skip
+    if bound > 0:
+        place = {"y": bound, "transform": axes.get_yaxis_transform()} if near else {"y": 0.02, "transform": axes.transAxes}
+        label = f"certified bound {text.number(bound)}{'' if near else ', below this axis'}"
+        axes.text(x=0.02, s=label, fontsize=9, va="bottom", **place)
     laws = _theory(axes, results, rates, case, data)
     _legend(axes)
     remark = f" Dashed grey lines: theory, {text.listing(laws)}." if laws else ""
@@ -238,13 +255,9 @@ def _theory(axes: Any, results: Results, rates: pd.DataFrame, case: str, data: p
         shown = np.exp(heights) * 3
         axes.plot(depths, shown, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
         place = (depths[25], shown[25])
-        axes.annotate(_mathematics(str(theory)), place, xytext=(4, 4), textcoords="offset points", fontsize=10)
+        axes.annotate(str(theory), place, xytext=(4, 4), textcoords="offset points", fontsize=10)
         drawn.append(str(theory))
     return drawn
-
-
-def _mathematics(law_text: str) -> str:
-    return law_text.replace("^(2T)", "²ᵀ").replace("^T", "ᵀ")
 
 
 def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:

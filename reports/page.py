@@ -150,10 +150,10 @@ def _count(number: int, thing: str) -> str:
 def _cell(value: Any) -> Markup:
     """Put what follows a number, its interval and remarks, on a line of its own."""
     value = str(value)
-    match = re.match(r"(\S*\d\S*(?: (?:s|ms|µs|[KMG]iB))?\*?),? (\(.*|.*)$", value)
-    if not match or not value[0].isdigit() or re.match(r"[\d, ]+$", value):
+    head, separator, rest = value.partition(" (") if " (" in value else value.partition(", ")
+    if not rest or not head[0].isdigit() or re.fullmatch(r"[\d, ]+", value):
         return Markup(html.escape(value))
-    return Markup("{}<small>{}</small>").format(match[1].rstrip(","), match[2])
+    return Markup("{}<small>{}</small>").format(head, separator.strip(" ,") + rest)
 
 
 def _code(value: str) -> Markup:
@@ -174,6 +174,5 @@ def _latex_escape(value: str) -> str:
 
 
 def _latex(value: str) -> str:
-    # pandas has escaped the carets of the laws by now.
-    value = value.replace("ρ\\textasciicircum (2T)", r"$\rho^{2T}$").replace("ρ\\textasciicircum T", r"$\rho^T$")
-    return value.replace("ρ", r"$\rho$").replace("µ", r"$\mu$").replace(text.DASH, "--")
+    value = value.replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
+    return value.replace("µ", r"$\mu$").replace(text.DASH, "--")

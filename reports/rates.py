@@ -37,7 +37,7 @@ class Law:
     Attributes
     ----------
     power : int
-        Power of rho per layer; 0 for an error that does not vanish.
+        Power of rho per layer, 1 or 2; 0 for an error that does not vanish.
     linear : bool
         Whether a factor T stands before it.
     """
@@ -48,7 +48,7 @@ class Law:
     def __str__(self) -> str:
         if self.power == 0:
             return "floor"
-        return ("T " if self.linear else "") + ("ρ^T" if self.power == 1 else f"ρ^({self.power}T)")
+        return ("T " if self.linear else "") + ("ρᵀ" if self.power == 1 else "ρ²ᵀ")
 
 
 def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterable[str] | None) -> Law | None:
