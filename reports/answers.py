@@ -32,7 +32,7 @@ def _advice(rows: pd.DataFrame) -> str:
     if len(quick):
         return f"Use `{quick.loc[quick['seconds_to_goal'].idxmin(), 'estimator']}`"
     if len(shallow):
-        return f"Use `{shallow.loc[shallow['depth_to_goal'].idxmin(), 'estimator']}`"
+        return f"Fewest layers: `{shallow.loc[shallow['depth_to_goal'].idxmin(), 'estimator']}`"
     if len(accurate):
         return f"Closest: `{accurate.loc[accurate['error'].idxmin(), 'estimator']}`"
     return "No answer"

@@ -97,7 +97,9 @@ def depth_to(curve: pd.Series, goal: float = GOAL) -> float:
         return float(curve.index[0])
     low, high = int(curve.index[above[-1]]), int(curve.index[above[-1] + 1])
     before, after = math.log(curve.iloc[above[-1]]), math.log(max(curve.iloc[above[-1] + 1], 1e-300))
-    return float(min(high, math.ceil(low + (high - low) * (before - math.log(goal)) / (before - after))))
+    reached = low + (high - low) * (before - math.log(goal)) / (before - after)
+    # Rounding must not turn a whole layer into the next.
+    return float(min(high, math.ceil(reached - 1e-9)))
 
 
 def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tuple[float, bool]:

@@ -1,0 +1,571 @@
+"""Reports, on results whose truth is known because the tests make them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from pudle.errors import MissingResults, UnreadableResult
+from pudle.reports import figures, tables
+from pudle.reports.answers import answers
+from pudle.reports.commands import report_command
+from pudle.reports.load import COLUMNS, load
+from pudle.reports.page import Report
+from pudle.reports.rates import Law, fit, law
+
+DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
+SEEDS = [0, 1, 2]
+RHO = {0: 0.95, 1: 0.955, 2: 0.96}
+BOUND = 1e-12
+COMMIT = "c" * 40
+CLAIMS = {"alternating": ("direct", ["lasso"]), "backprop": ("unrolled", None), "analytic": ("implicit", None),
+          "truncated(window=10)": ("truncated", ["lasso"])}  # fmt: skip
+#: Errors that theory predicts on the lasso loss.
+CURVES = {
+    "alternating": lambda depth, rho: 0.5 * rho**depth,
+    "backprop": lambda depth, rho: 0.1 * depth * rho ** (2 * depth),
+    "analytic": lambda depth, rho: 0.2 * rho ** (2 * depth),
+    "truncated(window=10)": lambda depth, rho: 0.3 * rho**depth,
+}
+
+
+def case(name="synthetic-ista-lasso", **changes):
+    return {"name": name, "dataset": "synthetic(n=10)", "algorithm": "ista(step=0.2)", "loss": "lasso",
+            "seeds": SEEDS, "depths": DEPTHS, "targets": ["exact"], "dtype": "float64"} | changes  # fmt: skip
+
+
+def provenance(**changes):
+    return {"pudle": "0.1.0", "python": "3.11.0", "torch": "2.0", "numpy": "2.0", "asv": "0.6.6", "blas": "mkl",
+            "machine": "here", "cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "threads": 1, "device": "cpu",
+            "commit": COMMIT, "dirty": False, "date": "2026-01-02T00:00:00+00:00"} | changes  # fmt: skip
+
+
+def scores(curve, support=lambda depth: 0.0 if depth >= 50 else 1.0, seeds=SEEDS, targets=("exact",)):
+    rows = []
+    for seed, depth, target in itertools.product(seeds, DEPTHS, targets):
+        true = curve(depth, RHO[seed])
+        error = max(true, BOUND)
+        rows.append({"seed": seed, "depth": depth, "target": target, "relative_error": error, "absolute_error": 2 * error,
+                     "cosine_error": error**2 / 2, "code_error": error, "support_error": support(depth),
+                     "at_floor": true <= BOUND, "status": "ok", "reason": "", "diagnostics": {}})  # fmt: skip
+    return rows
+
+
+def failed_scores(status, reason):
+    blank = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
+    return [row | blank | {"status": status, "reason": reason} for row in scores(CURVES["backprop"])]
+
+
+def references(seeds=SEEDS, target="exact", **changes):
+    return [{"seed": seed, "target": target, "status": "certified", "reason": "", "bound": BOUND, "gradient_norm": 1.0,
+             "kkt_residual": 1e-16, "smallest_eigenvalue": (1 - RHO[seed]) / 0.2, "condition_number": 20.0,
+             "dual_margin": 1e-4, "smallest_amplitude": 1e-4, "code_error": 1e-14, "zero_codes": 0.125, "uncertified": 0,
+             "samples": 10, "step": 0.2, "rho": RHO[seed], "iterations": 50} | changes for seed in seeds]  # fmt: skip
+
+
+def record(the_case, estimator, **changes):
+    claim = CLAIMS.get(estimator, ("direct", None))
+    return {"schema": 1, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
+            "computes": claim[0], "consistent_for": claim[1], "status": "ok", "reason": "",
+            "scores": scores(CURVES.get(estimator, CURVES["alternating"])), "references": references(), "seconds": 1.0,
+            "provenance": provenance()} | changes  # fmt: skip
+
+
+def failure(the_case, estimator, status, reason):
+    return record(the_case, estimator, status=status, reason=reason, scores=[], references=[], seconds=None)
+
+
+def write(home, records, cases=None, estimators=None, profile="quick"):
+    """Lay out a store and its selection."""
+    folder = home / profile
+    cases = cases or list({item["case"]["name"]: item["case"] for item in records}.values())
+    estimators = estimators or list(dict.fromkeys(item["estimator"] for item in records))
+    selection = {"profile": profile, "cases": cases, "estimators": estimators, "tracked_depths": [10], "timed_depths": [10]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "selection.json").write_text(json.dumps(selection))
+    for number, item in enumerate(records):
+        path = folder / "store" / item["case"]["name"] / f"{number}-{item['key']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(item, allow_nan=False))
+    return home
+
+
+def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, name="synthetic-ista-lasso", **changes):
+    """Lay out a result file as asv does: rows with their trailing nulls dropped, NaN bare."""
+    depths = [100, 200]
+    columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25",
+               "stats_q_75", "stats_number", "stats_repeat", "samples", "profile"]  # fmt: skip
+    params = [[repr(name)], [repr(estimator) for estimator in estimators], [repr(depth) for depth in depths]]
+    known = isinstance(seconds, list)
+    quarter = [None if value is None or math.isnan(value) else 0.9 * value for value in seconds] if known else None
+    upper = [None if value is None else value / 0.9 * 1.1 for value in quarter] if known else None
+    time_row = [seconds, params, "v", 5, 1.0, quarter, upper, quarter, upper, [1] * len(seconds) if known else None]
+    while time_row[-1] is None:
+        time_row.pop()
+    rows = {"timing.Time.time_estimate": time_row}
+    if memory is not None:
+        rows["memory.Memory.peakmem_estimate"] = [memory, params, "v", 5]
+        rows["memory.Baseline.peakmem_nothing"] = [[baseline], [[repr(name)]], "v", 5]
+    content = {"commit_hash": COMMIT, "env_name": "existing", "date": 1, "params": {"machine": "here"}, "python": "3.11",
+               "requirements": {}, "env_vars": {}, "result_columns": columns, "results": rows, "durations": {},
+               "version": 2} | changes  # fmt: skip
+    folder = home / "quick" / "results" / "here"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_text('{"machine": "here", "version": 1}')
+    path = folder / f"{content['commit_hash'][:8]}-existing.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Results of four estimators on one lasso case, exactly as theory has it."""
+    return write(tmp_path, [record(case(), estimator) for estimator in CURVES])
+
+
+def run(home, *arguments):
+    return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
+
+
+# -- reading
+
+
+def test_frame_has_its_documented_columns_and_every_row(four):
+    frame = load(four, "quick").frame
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert len(frame) == 4 * len(SEEDS) * len(DEPTHS) * 5
+    row = frame[
+        (frame.estimator == "backprop") & (frame.seed == 1) & (frame.depth == 50) & (frame.metric == "relative_error")
+    ]
+    assert row["value"].item() == 0.1 * 50 * 0.955**100
+    assert row[["status", "commit", "machine", "profile", "target"]].iloc[0].tolist() == [
+        "ok",
+        COMMIT,
+        "here",
+        "quick",
+        "exact",
+    ]
+
+
+def test_what_was_asked_for_and_never_measured_is_missing(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop")], estimators=["backprop", "alternating"])
+    results = load(home, "quick")
+    row = results.frame[results.frame.estimator == "alternating"]
+    assert row["status"].tolist() == ["missing"] and row["value"].isna().all()
+    assert "pudle run --profile quick" in row["reason"].item()
+    assert tables.broken(results) == ["alternating"]
+
+
+def test_records_nobody_asked_for_and_older_ones_are_left_out(tmp_path):
+    old = record(case(), "backprop", scores=scores(CURVES["alternating"]), provenance=provenance(date="2025-01-01T00:00:00"))
+    home = write(tmp_path, [record(case(), "backprop"), old, record(case(), "other")], estimators=["backprop"])
+    frame = load(home, "quick").frame
+    assert set(frame.estimator) == {"backprop"}
+    errors = frame[(frame.metric == "relative_error") & (frame.depth == 50) & (frame.seed == 0)]
+    assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
+
+
+def test_record_of_an_older_definition_of_its_case_does_not_count(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop"), record(case(dataset="synthetic(n=9)"), "alternating")],
+                 cases=[case()], estimators=["backprop", "alternating"])  # fmt: skip
+    row = load(home, "quick").frame.query("estimator == 'alternating'")
+    assert row["status"].tolist() == ["missing"] and "older definition" in row["reason"].item()
+
+
+@pytest.mark.parametrize("status", ["unsupported", "timeout", "out-of-memory", "error"])
+def test_failed_record_is_one_row_with_its_reason_and_no_value(tmp_path, status):
+    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", status, "because of this")])
+    rows = load(home, "quick").frame.query("estimator == 'analytic'")
+    assert rows[["status", "reason", "metric"]].values.tolist() == [[status, "because of this", "relative_error"]]
+    assert rows["value"].isna().all() and rows["depth"].isna().all() and rows["seed"].isna().all()
+
+
+def test_ok_without_a_value_is_an_error(tmp_path):
+    rows = scores(CURVES["backprop"])
+    rows[0] |= {"relative_error": None}
+    frame = load(write(tmp_path, [record(case(), "backprop", scores=rows)]), "quick").frame
+    bad = frame[(frame.metric == "relative_error") & (frame.status != "ok")]
+    assert bad["status"].tolist() == ["error"] and "without a value" in bad["reason"].item()
+
+
+def test_no_results_says_what_to_run(tmp_path):
+    with pytest.raises(
+        MissingResults, match="no results for profile 'quick' under .*: run `pudle run --profile quick` first"
+    ):
+        load(tmp_path, "quick")
+    write(tmp_path, [], cases=[case()], estimators=["backprop"])
+    with pytest.raises(MissingResults, match="pudle run"):
+        load(tmp_path, "quick")
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1, "key": "0', "", "[1]", '{"schema": 1}'])
+def test_damaged_record_is_refused_with_file_and_remedy(four, content):
+    path = next((four / "quick" / "store").glob("*/*.json"))
+    path.write_text(content)
+    with pytest.raises(UnreadableResult) as problem:
+        load(four, "quick")
+    assert str(path) in str(problem.value) and "delete it and run `pudle run` again" in str(problem.value)
+    assert len(str(problem.value).splitlines()) == 1
+
+
+def test_unknown_schema_is_refused(tmp_path):
+    with pytest.raises(UnreadableResult, match="has schema 7 and this version reads 1"):
+        load(write(tmp_path, [record(case(), "backprop", schema=7)]), "quick")
+
+
+# -- asv's files
+
+
+def test_asv_null_is_a_failure_and_nan_a_skip(four):
+    write_asv(four, list(CURVES), [1.0, 2.0, None, math.nan, 3.0, 4.0, 5.0, 6.0])
+    times = load(four, "quick").frame.query("metric == 'seconds'")
+    assert times["seed"].isna().all() and times["target"].isna().all()
+    assert times["status"].tolist() == ["ok", "ok", "error", "skipped", "ok", "ok", "ok", "ok"]
+    np.testing.assert_array_equal(times["value"], [1.0, 2.0, math.nan, math.nan, 3.0, 4.0, 5.0, 6.0])
+
+
+def test_asv_benchmark_that_failed_everywhere_is_one_null(four):
+    path = write_asv(four, list(CURVES), None)
+    # The row is as asv leaves it: the nulls at its end are gone.
+    assert len(json.loads(path.read_text())["results"]["timing.Time.time_estimate"]) == 5
+    times = load(four, "quick").frame.query("metric == 'seconds'")
+    assert len(times) == 8 and set(times["status"]) == {"error"} and times["value"].isna().all()
+
+
+def test_memory_is_what_exceeds_the_baseline_and_never_below_zero(four):
+    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3 * 2.0**20, 0.5 * 2.0**20])
+    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [2 * 2.0**20, 0.0]
+
+
+def test_memory_without_its_baseline_is_an_error(four):
+    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3e6, 4e6], baseline=None)
+    memory = load(four, "quick").frame.query("metric == 'memory_bytes'")
+    assert set(memory["status"]) == {"error"} and memory["value"].isna().all()
+
+
+def test_asv_file_of_the_scores_commit_wins_over_a_newer_one(four):
+    write_asv(four, ["backprop"], [1.0, 2.0])
+    write_asv(four, ["backprop"], [7.0, 8.0], commit_hash="d" * 40, date=99)
+    results = load(four, "quick")
+    assert results.frame.query("metric == 'seconds'")["value"].tolist() == [1.0, 2.0] and results.notes == ()
+
+
+def test_asv_file_of_another_commit_is_used_and_said(four):
+    write_asv(four, ["backprop"], [7.0, 8.0], commit_hash="d" * 40)
+    results = load(four, "quick")
+    assert set(results.frame.query("metric == 'seconds'")["commit"]) == {"d" * 40}
+    assert "dddddddd" in results.notes[0] and "cccccccc" in results.notes[0]
+
+
+DAMAGES = {
+    "half written": lambda text: text[: len(text) // 2],
+    "other version": lambda text: text.replace('"version": 2', '"version": 9'),
+    "a value short": lambda text: text.replace("[7.0, 8.0]", "[7.0]", 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_asv_file_is_refused(four, damage):
+    path = write_asv(four, ["backprop"], [7.0, 8.0])
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UnreadableResult, match=re.escape(path.name)):
+        load(four, "quick")
+
+
+# -- rates
+
+
+def test_acceleration_is_two_where_the_curves_say_so(four):
+    rates = fit(load(four, "quick")).set_index(["estimator", "seed"])
+    for seed in SEEDS:
+        assert rates.loc[("alternating", seed), "rate"] == pytest.approx(RHO[seed], abs=1e-12)
+        assert rates.loc[("backprop", seed), "rate"] == pytest.approx(RHO[seed] ** 2, abs=1e-12)
+        for estimator, factor in (("alternating", 1), ("truncated(window=10)", 1), ("backprop", 2), ("analytic", 2)):
+            row = rates.loc[(estimator, seed)]
+            assert row["acceleration"] == pytest.approx(factor, abs=1e-9)
+            assert row["slope"] == pytest.approx(row["predicted_slope"], abs=1e-12)
+            assert row["reason"] == ""
+
+
+def test_window_starts_where_supports_stay_right_and_ends_above_the_bound(four):
+    row = fit(load(four, "quick")).query("estimator == 'alternating' and seed == 0").iloc[0]
+    last = max(depth for depth in DEPTHS if 0.1 * depth * 0.95 ** (2 * depth) > BOUND)
+    assert (row["first_depth"], row["last_depth"]) == (50, last)
+
+
+@pytest.mark.parametrize(("support", "reason"), [
+    (lambda depth: 0.5, "window not reached: support wrong in 50% of samples at depth 300"),
+    (lambda depth: 0.02 if depth == 200 else 0.0, "window too short"),
+])  # fmt: skip
+def test_window_not_reached_is_said_instead_of_a_rate(tmp_path, support, reason):
+    home = write(tmp_path, [record(case(), name, scores=scores(curve, support)) for name, curve in CURVES.items()])
+    rates = fit(load(home, "quick"))
+    assert rates["rate"].isna().all() and rates["acceleration"].isna().all()
+    assert rates["reason"].str.contains(reason, regex=False).all()
+
+
+def test_curve_that_is_no_line_is_marked(tmp_path):
+    records = [record(case(), name) for name in CURVES]
+    records[2]["scores"] = scores(lambda depth, rho: 1e-3 if depth < 100 else 1e-9)
+    rates = fit(load(write(tmp_path, records), "quick"))
+    assert rates.query("estimator == 'analytic'")["reason"].str.contains("not geometric").all()
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (("lasso", "ista(step=0.2)", "direct", ("lasso",)), Law(1)),
+    (("lasso", "ista", "unrolled", None), Law(2, linear=True)),
+    (("lasso", "ista", "implicit", None), Law(2)),
+    (("lasso", "ista", "truncated", ("lasso",)), Law(1)),
+    (("reconstruction", "ista", "unrolled", None), Law(1, linear=True)),
+    (("reconstruction", "ista", "implicit", None), Law(1)),
+    (("reconstruction", "ista", "direct", ("lasso",)), Law(0)),
+    (("reconstruction", "fista", "truncated", ("lasso",)), Law(0)),
+    (("lasso", "fista", "unrolled", None), None),
+    (("lasso", "ista", "stochastic", None), None),
+    (("ridge", "ista", "unrolled", None), None),
+])  # fmt: skip
+def test_law(arguments, expected):
+    assert law(*arguments) == expected
+
+
+def test_floor_is_named_and_not_fitted(tmp_path):
+    the_case = case("synthetic-ista-reconstruction", loss="reconstruction")
+    records = [record(the_case, "alternating", scores=scores(lambda depth, rho: 0.83 + rho**depth)),
+               record(the_case, "backprop", scores=scores(lambda depth, rho: 0.1 * depth * rho**depth))]  # fmt: skip
+    report = Report.of(load(write(tmp_path, records), "quick"))
+    rates = report.rates.set_index(["estimator", "seed"])
+    assert rates.loc[("backprop", 0), "rate"] == pytest.approx(0.95, abs=1e-9)
+    assert rates.loc["alternating", "rate"].isna().all() and rates["acceleration"].isna().all()
+    assert report.summary["predicted"].tolist() == ["floor", "T ρᵀ"]
+    assert "`alternating` (0.83) keeps an error on this loss" in answers(report.results, report.summary)[0]["why"]
+
+
+# -- tables
+
+
+@pytest.mark.parametrize(("errors", "expected"), [
+    ({1: 1.0, 11: 1e-6}, 6.0), ({1: 1e-3, 5: 1e-4}, 1.0), ({1: 1.0, 5: 1e-2}, math.inf),
+    ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
+])  # fmt: skip
+def test_depth_to_goal(errors, expected):
+    assert tables.depth_to(pd.Series(errors, dtype=float)) == expected
+
+
+@pytest.mark.parametrize(("depth", "expected", "outside"), [
+    (100, 1.0, False), (150, 1.5, False), (400, 4.0, True), (50, 0.5, True), (801, math.nan, True),
+    (math.inf, math.nan, False),
+])  # fmt: skip
+def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
+    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 2.0]})
+    value, flag = tables.seconds_at(timed, depth)
+    assert flag == outside and (value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected)))
+    assert math.isnan(tables.seconds_at(timed[:1], 150)[0])
+
+
+def test_summary_counts_time_memory_and_spread(four):
+    write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
+    report = Report.of(load(four, "quick"))
+    rows = report.summary.set_index("estimator")
+    assert rows.loc["backprop", "relative_time"] == 3.0 and rows.loc["alternating", "relative_time"] == 1.0
+    assert rows.loc["backprop", "memory"] == 2.0**20
+    middle, low, high = rows.loc["alternating", ["error", "error_low", "error_high"]]
+    assert (middle, low, high) == tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
+    assert rows.loc["analytic", "seeds_at_floor"] == 2
+
+
+def test_advice_is_the_cheapest_unless_timings_cannot_tell(four):
+    # At 1e-3: analytic after about 60 layers, backprop after 80, alternating after 135.
+    write_asv(four, list(CURVES), [1.0, 2.0, 100.0, 200.0, 0.1, 0.2, 1.0, 2.0])
+    report = Report.of(load(four, "quick"))
+    answer = answers(report.results, report.summary)[0]
+    assert answer["advice"] == "Use `analytic`" and "cannot be told" not in answer["why"]
+    assert "extrapolated" in answer["why"]
+    assert "`backprop` 2.00" in answer["why"]
+
+
+def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
+    records = [record(case(), "alternating"), record(case(), "backprop", status="diverged", reason="3 of 9 entries are NaN",
+                                                     scores=failed_scores("diverged", "3 of 9 entries are NaN")),
+               failure(case(), "analytic", "timeout", "not finished after 1 s")]  # fmt: skip
+    report = Report.of(load(write(tmp_path, records), "quick"))
+    table = tables.summary_table(report.summary, "synthetic-ista-lasso", 300).set_index("estimator")
+    for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
+        assert table.loc[name, "status"] == status
+        assert table.loc[name, "error at depth 300"] == "–"
+        assert not table.loc[name].drop(["status", "theory"]).str.contains(r"\d", regex=True).any()
+    problems = tables.problems_table(report.results).set_index("estimator")
+    assert problems.loc["backprop", "reason"] == "3 of 9 entries are NaN"
+    assert problems.loc["analytic", "depths"] == "all"
+    assert "`alternating`" in answers(report.results, report.summary)[0]["advice"]
+    for picture in figures.draw(report.results, report.rates):
+        assert "backprop" not in picture.csv and "analytic" not in picture.csv
+
+
+def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
+    reason = "4 of 10 samples are not certified"
+    bad = record(case(), "backprop", status="uncertified", reason=reason, scores=failed_scores("uncertified", reason),
+                 references=references(status="uncertified", reason=reason, uncertified=4, bound=None))  # fmt: skip
+    results = load(write(tmp_path, [bad]), "quick")
+    assert results.scores("synthetic-ista-lasso", "relative_error").empty
+    row = tables.references_table(results).iloc[0]
+    assert row["status"] == "uncertified" and row["uncertified samples"] == "12 of 30" and row["all-zero codes"] == "12%"
+    assert tables.broken(results) == []
+    assert "Nothing was scored" in Report.of(results).markdown()
+
+
+def test_further_targets_have_a_table_of_their_own(tmp_path):
+    the_case = case(targets=["ghat", "gstar"])
+    both = scores(CURVES["backprop"], targets=("ghat", "gstar"))
+    for row in both:
+        row["relative_error"] *= 2 if row["target"] == "gstar" else 1
+    results = load(
+        write(tmp_path, [record(the_case, "backprop", scores=both, references=references(target="ghat"))]), "quick"
+    )
+    assert results.target(the_case["name"]) == "ghat"
+    assert tables.other_targets_table(results, the_case["name"]).columns.tolist() == [
+        "estimator",
+        "against ghat",
+        "against gstar",
+    ]
+    assert tables.other_targets_table(
+        load(write(tmp_path / "b", [record(case(), "backprop")]), "quick"), case()["name"]
+    ).empty
+
+
+# -- figures and page
+
+
+def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
+    own = {name: claim for name, (claim, _) in CLAIMS.items()}
+    before = figures.looks(own)
+    names = [f"plugin{number}" for number in range(40)]
+    after = figures.looks(dict.fromkeys(names, "direct") | own)
+    assert {name: after[name] for name in own} == before
+    assert len({(look.marker, look.line) for look in before.values()}) == len(before)
+    assert len({look.colour for look in before.values()}) == len(before)
+
+
+class _Page(HTMLParser):
+    """What a browser would fetch, and what a screen reader would miss."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.figures, self.language = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.links += [
+            value for name, value in attributes.items() if name in ("src", "href", "xlink:href", "data", "action")
+        ]
+        self.ids += [value for name, value in attributes.items() if name == "id"]
+        if tag == "svg":
+            self.figures.append(attributes)
+        if tag == "html":
+            self.language = attributes.get("lang")
+
+
+@pytest.fixture
+def page(four):
+    write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
+    return Report.of(load(four, "quick")).html()
+
+
+def test_page_loads_nothing_and_speaks_to_everyone(page):
+    parsed = _Page(page)
+    assert all(link.startswith(("#", "data:")) for link in parsed.links)
+    assert not re.search(r"https?:|@import|<script", page)
+    assert parsed.language == "en"
+    assert len(parsed.figures) == 4
+    for figure in parsed.figures:
+        assert figure["role"] == "img" and "synthetic-ista-lasso" in figure["aria-label"]
+        assert "backprop" in figure["aria-label"]
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(parsed.ids)
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
+    assert page.count("<caption>") == page.count("<table>") > 0 and '<th scope="col">' in page
+    assert len(page) < 5e6
+    assert "1.0e-12" in page and COMMIT[:12] in page and "Abacus" in page
+
+
+def test_page_is_the_same_twice(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop")])
+    first, second = (Report.of(load(home, "quick")).html() for _ in range(2))
+    assert first == second
+
+
+def test_text_from_outside_is_escaped(tmp_path):
+    home = write(
+        tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "error", "<script>alert(1)</script> | `x`")]
+    )
+    report = Report.of(load(home, "quick"))
+    assert "<script>" not in report.html()
+    line = next(line for line in report.markdown().splitlines() if "alert" in line)
+    assert line.replace("\\|", "").count("|") == 8
+
+
+def test_latex_needs_booktabs_only(four):
+    text = Report.of(load(four, "quick")).latex()
+    assert text.isascii() and r"\toprule" in text and r"$\rho^{2T}$" in text and "truncated(window=10)" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+
+
+def test_figures_leave_nothing_open(four):
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums(), plt.rcParams["svg.fonttype"]
+    report = Report.of(load(four, "quick"))
+    assert len(figures.draw(report.results, report.rates)) == 2
+    assert (plt.get_fignums(), plt.rcParams["svg.fonttype"]) == before
+
+
+# -- command
+
+
+def test_command_writes_three_files_and_prints_the_page_last(four):
+    done = run(four)
+    assert done.exit_code == 0, done.output
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert [path.name for path in paths] == ["report.md", "report.csv", "report.html"]
+    assert all(path.parent == four / "quick" / "report" and path.stat().st_size for path in paths)
+    assert not list(paths[0].parent.glob("*.tmp"))
+
+
+def test_command_writes_the_formats_asked_for(four, tmp_path):
+    done = run(four, "--out", str(tmp_path / "out"), "--format", "latex")
+    assert done.stdout.split() == [str(tmp_path / "out" / "report.tex")]
+
+
+def test_command_reports_the_rest_and_exits_with_2_when_something_broke(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "error", "ValueError: no")])
+    done = run(home)
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1 and "analytic" in done.stderr and "backprop" not in done.stderr
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.suffix == ".html" and "ValueError: no" in page.read_text()
+
+
+def test_command_takes_findings_for_good(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "needs a dictionary")])
+    assert run(home, "--format", "markdown").exit_code == 0
+
+
+def test_command_writes_nothing_on_an_error(four, tmp_path):
+    next((four / "quick" / "store").glob("*/*.json")).write_text("{")
+    done = run(four)
+    assert isinstance(done.exception, UnreadableResult) and not (four / "quick" / "report").exists()
+    assert isinstance(run(tmp_path / "nowhere").exception, MissingResults)
+
+
+def test_command_explains_itself():
+    done = CliRunner().invoke(report_command, ["--help"])
+    assert done.exit_code == 0 and "pudle report --profile default" in done.output
