@@ -14,6 +14,7 @@ from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_probl
 import pudle
 from pudle import limits, specs
 from pudle.case import Case
+from pudle.penalty_selection import PenaltySelection
 from pudle.runner import measure
 from pudle.store import Store
 from pudle.thresholding import Decaying, Hard, Soft
@@ -410,6 +411,20 @@ class TestLimit:
     def test_zero_gradient_is_degenerate(self):
         limit = pudle.reference(sparse_problem(penalty=100.0), "limit", pudle.Ista())
         assert limit.status == "degenerate"
+
+    def test_gradient_that_fades_with_the_penalty_is_degenerate(self):
+        # The limit does not depend on the penalty; what the layers leave of it must not pass for a gradient.
+        random = np.random.default_rng(3)
+        arrays = {
+            "observations": random.standard_normal((5, 20)),
+            "design": random.standard_normal((20, 6)),
+            "held_out_observations": random.standard_normal((5, 15)),
+            "held_out_design": random.standard_normal((15, 6)),
+            "log_penalty": np.array(-1.0),
+        }
+        problem = PenaltySelection(**{name: torch.tensor(array) for name, array in arrays.items()})
+        for rule in ("decaying(decay=0.9)", "hard(level=0.01)"):
+            assert pudle.reference(problem, "limit", pudle.Ista(thresholding=rule)).status == "degenerate"
 
     def test_it_needs_the_algorithm(self):
         assert "pass it" in refusal(lambda: pudle.reference(sparse_problem(), "limit"))

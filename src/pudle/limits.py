@@ -40,11 +40,11 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     total derivative has a part through them. A rule that changes from layer to layer is taken as it stands at twice the
     depth where the codes came to rest, where what is left of a decaying penalty is the square of what it was there.
 
-    A last Newton step on the active set polishes the codes. The gradient's change in that step, which is about what the
-    iteration left undone, is reported as `bound`: an estimate that errs on the safe side, no proof. Hence the status
-    ``limit``. The status is ``uncertified`` where a sample did not come to rest, where its active system is singular (there
-    the fixed points are not isolated, and which of them is reached depends on the path) or where the Newton step leaves the
-    active set.
+    A last Newton step on the active set polishes the codes. The gradient's change from the codes and the rule as the
+    iteration left them, which is about what it left undone, is reported as `bound`: an estimate that errs on the safe side,
+    no proof. Hence the status ``limit``. The status is ``uncertified`` where a sample did not come to rest, where its active
+    system is singular (there the fixed points are not isolated, and which of them is reached depends on the path) or where
+    the Newton step leaves the active set; it is ``degenerate`` where the gradient fades with the penalty.
 
     Parameters
     ----------
@@ -63,23 +63,23 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     codes, moving, layers = _run_to_rest(problem, algorithm, step)
     plain = Ista(step=step, thresholding=algorithm.thresholding)
 
-    def layer(live: Problem, at: Tensor) -> Tensor:
-        return plain.advance(live, State(codes=at, point=at, iteration=2 * layers), step).codes
+    def layer(live: Problem, at: Tensor, iteration: int) -> Tensor:
+        return plain.advance(live, State(codes=at, point=at, iteration=iteration), step).codes
 
-    def gradient(at: Tensor) -> Tensor:
+    def gradient(at: Tensor, iteration: int) -> Tensor:
         direct, code_gradient = direct_gradients(problem, at)
         adjoint, _ = problem.solve_active(at, code_gradient / step)
         with torch.enable_grad():
             theta = problem.theta.detach().requires_grad_()
-            (through_codes,) = gradients(layer(problem.with_theta(theta), at), (theta,), adjoint)
+            (through_codes,) = gradients(layer(problem.with_theta(theta), at, iteration), (theta,), adjoint)
         return direct + through_codes
 
     with torch.no_grad():
-        residual = layer(problem, codes) - codes
+        residual = layer(problem, codes, 2 * layers) - codes
         newton, diagnostics = problem.solve_active(codes, residual / step)
         polished = codes + newton
-        left = (layer(problem, polished).sign() != codes.sign()).flatten(1).any(1)
-    before, after = gradient(codes), gradient(polished)
+        left = (layer(problem, polished, 2 * layers).sign() != codes.sign()).flatten(1).any(1)
+    before, after = gradient(codes, layers), gradient(polished, 2 * layers)
     norm = float(torch.linalg.norm(after))
     condition = float(diagnostics["condition_number"])
     # Beyond what the Newton step shows, the solves themselves lose the digits that the condition number takes.
