@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pudle import registry, specs
 from pudle.errors import PudleError
@@ -33,7 +34,7 @@ FAMILIES: dict[str, tuple[str, Any]] = {
     "stochastic": ("#b58900", (0, (1, 1.2))),
 }
 UNKNOWN = ("#7f7f7f", (0, (1, 2)))
-#: One marker, and with it one shade of the family's hue, per estimator.
+#: One marker, and with it one shade of the hue, per estimator that computes the same.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", (4, 0, 22), (3, 0, 30))
 SHADES = (0.0, 0.08, -0.08)
 
@@ -101,35 +102,39 @@ class Picture:
     csv: str
 
 
-def looks(claims: Mapping[str, str | None], builtins: Iterable[str] | None = None) -> dict[str, Look]:
+def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
     """Return the look of each estimator.
 
-    Hue and line style say what it computes, marker and shade which one it is; marker and line together tell any two apart
-    without colour.
+    Hue and line style say what it computes, marker and shade which one of these it is; marker and line together tell any
+    two apart without colour.
 
     Parameters
     ----------
     claims : mapping
         What each estimator (a spec) computes.
-    builtins : iterable of str
-        Names whose look must never change; by default those registered by pudle itself.
+    builtins : mapping
+        The same for the names whose look must never change; by default those registered by pudle itself.
 
     Notes
     -----
-    A marker's place follows from a hash of the spec, and a taken place sends to the next. The suite's own estimators choose
-    first, whether or not they are in the report, so that a plug-in never changes their looks.
+    A marker's place follows from a hash of the spec, and a place that another estimator of the same hue has taken sends to
+    the next. The suite's own estimators choose first, whether or not they are in the report, so that a plug-in never changes
+    their looks.
     """
-    builtins = _builtins() if builtins is None else tuple(builtins)
+    builtins = _builtins() if builtins is None else builtins
     own = {spec for spec in claims if _name(spec) in builtins}
-    taken: dict[str, int] = {}
+    taken: dict[tuple[str | None, int], str] = {}
+    places: dict[str, int] = {}
     for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
+        family = builtins[spec] if spec in builtins else claims[spec]
         place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(MARKERS)
         free = (candidate % len(MARKERS) for candidate in range(place, place + len(MARKERS)))
-        taken[spec] = next((candidate for candidate in free if candidate not in taken.values()), place)
+        places[spec] = next((candidate for candidate in free if (family, candidate) not in taken), place)
+        taken[family, places[spec]] = spec
     found = {}
     for spec, claim in claims.items():
         hue, line = FAMILIES.get(claim or "", UNKNOWN)
-        found[spec] = Look(_shade(hue, SHADES[taken[spec] % len(SHADES)]), MARKERS[taken[spec]], line)
+        found[spec] = Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), MARKERS[places[spec]], line)
     return found
 
 
@@ -147,13 +152,13 @@ def _claims(results: Results) -> dict[str, str | None]:
     return found
 
 
-def _builtins() -> tuple[str, ...]:
+def _builtins() -> dict[str, str | None]:
     try:
         classes = registry.list_estimators()
     except PudleError:
         # A plug-in that cannot be imported must not keep a report of earlier results from being written.
-        return ()
-    return tuple(name for name, cls in classes.items() if cls.__module__.startswith("pudle."))
+        return {}
+    return {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
 
 
 def _name(spec: str) -> str:
@@ -212,6 +217,7 @@ def _error(results: Results, rates: pd.DataFrame, case: str, style: Mapping[str,
     if near:
         low = min(low, bound)
     axes.set_ylim(low / 8, high * 3)
+    _ticks(axes.yaxis, low / 8, high * 3)
     # A bound far below all errors is told, not drawn: the curves would be squeezed to make room for it.
     if near:
         axes.axhspan(low / 8, bound, color=INK, alpha=0.1, linewidth=0)
@@ -268,6 +274,7 @@ def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture |
     figure, axes = _axes()
     _curves(axes, data, style, list(results.estimators))
     axes.set(yscale="log", xlabel="depth (layers)", ylabel="1 - cosine to the reference")
+    _ticks(axes.yaxis, *axes.get_ylim())
     _legend(axes)
     return _picture(figure, results, case, "cosine", "Direction against depth", data,
                     "1 minus the cosine between estimate and reference, against depth on a log scale.")  # fmt: skip
@@ -306,7 +313,9 @@ def _time(results: Results, case: str, style: Mapping[str, Look]) -> Picture | N
         axes.plot(part["seconds"], part["median"], color=look.colour, marker=look.marker, linestyle=look.line, linewidth=1.6,
                   markersize=6, markeredgewidth=0, label=name)  # fmt: skip
         axes.fill_between(part["seconds"], part["min"], part["max"], color=look.colour, alpha=0.18, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlabel="time of one gradient (s)", ylabel="relative error of the gradient")
+    axes.set(xscale="log", yscale="log", xlabel="time of one gradient", ylabel="relative error of the gradient")
+    _ticks(axes.xaxis, *axes.get_xlim(), text.seconds)
+    _ticks(axes.yaxis, *axes.get_ylim())
     _legend(axes)
     depths = text.numbers(data["depth"].tolist())
     return _picture(figure, results, case, "time", "Error against time", data,
@@ -324,6 +333,17 @@ def _bound(results: Results, case: str) -> float:
     rows = (references["case"] == case) & (references["target"] == results.target(case))
     bounds = references.loc[rows & (references["status"] == "certified"), "bound"].dropna()
     return float(bounds.max()) if len(bounds) else 0.0
+
+
+def _ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | None = None) -> None:
+    """Label a log axis sparsely: whole decades where there are enough of them, steps between where there are not."""
+    decades = np.log10(high / low)
+    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
+    axis.set_minor_locator(NullLocator())
+    if show is not None or len(steps) > 1:
+        shown = show or text.number
+        axis.set_major_formatter(FuncFormatter(lambda value, position: shown(value)))
 
 
 def _legend(axes: Any) -> None:

@@ -148,12 +148,13 @@ def _count(number: int, thing: str) -> str:
 
 
 def _cell(value: Any) -> Markup:
-    """Put what follows a number, its interval and remarks, on a line of its own."""
+    """Put a number first, and its interval and each remark on a line of its own; prose stays as it is."""
     value = str(value)
-    head, separator, rest = value.partition(" (") if " (" in value else value.partition(", ")
-    if not rest or not head[0].isdigit() or re.fullmatch(r"[\d, ]+", value):
-        return Markup(html.escape(value))
-    return Markup("{}<small>{}</small>").format(head, separator.strip(" ,") + rest)
+    head, *parts = re.split(r", | (?=\()", value)
+    if not parts or not re.match(r"[\dTρ]", head) or re.fullmatch(r"[\d, ]+", value):
+        return Markup(html.escape(value).replace(" ", "\u00a0") if value[:1].isdigit() else html.escape(value))
+    small = Markup("").join(Markup("<small>{}</small>").format(part) for part in parts)
+    return Markup(html.escape(head).replace(" ", "\u00a0")) + small
 
 
 def _code(value: str) -> Markup:

@@ -450,8 +450,16 @@ def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
     names = [f"plugin{number}" for number in range(40)]
     after = figures.looks(dict.fromkeys(names, "direct") | own)
     assert {name: after[name] for name in own} == before
+    # Nor does one that is in the report alone, or the order of the report.
+    assert figures.looks({"backprop": "unrolled"})["backprop"] == before["backprop"]
+    assert figures.looks(dict(reversed(own.items()))) == before
     assert len({(look.marker, look.line) for look in before.values()}) == len(before)
     assert len({look.colour for look in before.values()}) == len(before)
+
+
+def test_estimators_that_compute_the_same_differ_in_their_markers():
+    windows = {f"truncated(window={window})": "truncated" for window in (1, 2, 5, 10, 20, 50, 100)}
+    assert len({look.marker for look in figures.looks(windows).values()}) == len(windows)
 
 
 class _Page(HTMLParser):
