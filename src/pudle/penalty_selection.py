@@ -77,8 +77,7 @@ class PenaltySelection(L1Problem):
         weights = theta.detach().exp()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
-                f"log_penalty has entries whose exponential is zero or infinite in {str(theta.dtype).removeprefix('torch.')}: "
-                f"it is the natural logarithm of the penalty"
+                "log_penalty has entries whose exponential is zero or infinite: give the natural logarithm of the penalty"
             )
         (n, m), (rows, p) = self.observations.shape, self.design.shape
         expected = (n, self.held_out_design.shape[0]), (m, p), (self.held_out_observations.shape[1], p)
