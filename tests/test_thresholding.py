@@ -264,9 +264,12 @@ class TestWarmStart:
         warm = dataclasses.replace(algorithm, initial=initial)
         estimator = pudle.make_estimator(OPTIONS.get(name, name))
         for depth in (0, 3):
-            codes = estimator.estimate(problem, warm, depth).codes
-            assert torch.equal(codes, algorithm.run(problem, depth, initial=initial).codes)
-        assert not torch.equal(codes, algorithm.run(problem, 3).codes)
+            try:
+                codes = estimator.estimate(problem, warm, depth).codes
+            except pudle.UnsupportedProblem as refused:
+                pytest.skip(str(refused))
+            assert float((codes - algorithm.run(problem, depth, initial=initial).codes).abs().max()) < SAME_LAYERS
+        assert float((codes - algorithm.run(problem, 3).codes).abs().max()) > 0.1
 
     def test_gradient_holds_it_constant(self, loss, initial):
         problem = sparse_problem(loss)
