@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,7 +200,7 @@ def _curves(axes: Any, data: pd.DataFrame, style: Mapping[str, Look], order: lis
         data=data, x="depth", y="value", hue="estimator", style="estimator", hue_order=order, style_order=order,
         palette={name: style[name].colour for name in order}, markers={name: style[name].marker for name in order},
         dashes={name: style[name].line[1] or "" for name in order}, estimator="median", errorbar=("pi", 100),
-        err_kws={"alpha": 0.18, "linewidth": 0}, linewidth=1.6, markersize=6, markeredgewidth=0, ax=axes,
+        err_kws={"alpha": 0.14, "linewidth": 0}, linewidth=1.6, markersize=6, markeredgewidth=0, ax=axes,
     )  # fmt: skip
 
 
@@ -312,7 +312,7 @@ def _time(results: Results, case: str, style: Mapping[str, Look]) -> Picture | N
         look = style[name]
         axes.plot(part["seconds"], part["median"], color=look.colour, marker=look.marker, linestyle=look.line, linewidth=1.6,
                   markersize=6, markeredgewidth=0, label=name)  # fmt: skip
-        axes.fill_between(part["seconds"], part["min"], part["max"], color=look.colour, alpha=0.18, linewidth=0)
+        axes.fill_between(part["seconds"], part["min"], part["max"], color=look.colour, alpha=0.14, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="time of one gradient", ylabel="relative error of the gradient")
     _ticks(axes.xaxis, *axes.get_xlim(), text.seconds)
     _ticks(axes.yaxis, *axes.get_ylim())
