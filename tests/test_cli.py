@@ -158,7 +158,7 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
 
     from pudle.reports import load
 
-    results = load.load(repository / ".asv" / "quick")
+    results = load.load(repository / ".asv", "quick")
     frame = results.frame
     good = frame[(frame.estimator == "alternating") & (frame.status == "ok")]
     assert set(good.metric) >= {"relative_error", "cosine_error", "code_error", "seconds", "memory_bytes"}
