@@ -174,19 +174,21 @@ def select(
 
 
 def cases_on(spec: str, profile: Selection) -> tuple[Case, ...]:
-    """Return the cases that a dataset of the user's own adds: ISTA, both losses, the profile's seeds and depths.
+    """Return the cases that a dataset of the user's own adds: ISTA, all its losses, the profile's seeds and depths.
 
     The data are drawn once here, so that a folder without images or a file that cannot be read is refused at once.
     """
-    dataset = specs.text(registry.make_dataset(spec))
-    registry.make_dataset(dataset).problem()
+    drawn = registry.make_dataset(spec)
+    dataset = specs.text(drawn)
+    # Without a loss named: each kind of problem has its own.
+    drawn.problem()
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", dataset).strip("_")
     like = profile.cases[0]
     return tuple(
         dataclasses.replace(
             like, name=f"{slug}-ista-{loss}", dataset=dataset, algorithm="ista", loss=loss, targets=("exact",)
         )
-        for loss in ("lasso", "reconstruction")
+        for loss in drawn.losses
     )
 
 

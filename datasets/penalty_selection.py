@@ -63,6 +63,7 @@ class HeldOutRegression(Dataset):
     references = (
         "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter optimization, ICML 2020",
     )
+    losses = (PenaltySelection.loss,)
 
     def __post_init__(self) -> None:
         for name in ("n", "m", "held_out", "p", "s"):
@@ -80,7 +81,7 @@ class HeldOutRegression(Dataset):
         self, loss: str = "held_out", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> PenaltySelection:
         """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error on the held-out data."""
-        check_choice("loss", loss, (PenaltySelection.loss,))
+        check_choice("loss", loss, self.losses)
         random = self.generator()
         places = random.permuted(np.tile(np.arange(self.p), (self.n, 1)), axis=1)[:, : self.s]
         codes = np.zeros((self.n, self.p))

@@ -50,6 +50,7 @@ class RidgeRegression(Dataset):
 
     name = "ridge"
     references = ("Scieur, Bertrand, Gidel and Pedregosa, The Curse of Unrolling, NeurIPS 2022",)
+    losses = ("linear",)
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, 1)
@@ -63,7 +64,7 @@ class RidgeRegression(Dataset):
         self, loss: str = "linear", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> Ridge:
         """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard normal c."""
-        check_choice("loss", loss, ("linear",))
+        check_choice("loss", loss, self.losses)
         random = self.generator()
         left, right = (np.linalg.qr(random.standard_normal((self.p, self.p)))[0] for _ in range(2))
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.p)

@@ -670,7 +670,7 @@ class TestDatasets:
         first, again = (pudle.make_dataset(spec).problem() for _ in range(2))
         other = dataclasses.replace(dataset, seed=1).problem()
         assert dataset.references and dataset == pudle.make_dataset(spec) and hash(dataset) == hash(pudle.make_dataset(spec))
-        assert first.loss == losses[0]
+        assert first.loss == losses[0] and set(losses) <= set(dataset.losses)
         assert torch.equal(first.observations, again.observations) and torch.equal(first.theta, again.theta)
         assert not torch.equal(first.observations, other.observations)
         assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32

@@ -19,11 +19,13 @@ class Dataset(ABC):
     """A seeded source of one problem.
 
     A concrete dataset sets `name`, keeps its options (among them `seed`) as frozen dataclass fields, and implements
-    `problem`; one that consists of observations and a dictionary derives from `SparseCodingDataset` instead.
+    `problem`; one that consists of observations and a dictionary derives from `SparseCodingDataset` instead. `losses` names
+    the outer losses that its problems have.
     """
 
     name: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ()
+    losses: ClassVar[tuple[str, ...]] = ("lasso", "reconstruction")
     seed: int
 
     @abstractmethod
