@@ -6,6 +6,8 @@ import pytest
 import torch
 from examples import ridge_problem, sparse_problem
 
+from pudle.errors import MissingDependency
+
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 
@@ -48,3 +50,12 @@ def ridge():
 def pytest_configure(config):
     # torch's own forward mode compiles its decompositions with a function that torch itself deprecates.
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script:DeprecationWarning")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skip, with the reason, what a test cannot do for want of an optional extra."""
+    try:
+        return (yield)
+    except MissingDependency as missing:
+        pytest.skip(str(missing))

@@ -14,7 +14,7 @@ _HOMES = {
     "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
     "convolutional": ("ConvolutionalSparseCoding",),
     "dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
-    "errors": ("InvalidArgument", "PudleError", "SpecError", "UnsupportedProblem"),
+    "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
     "penalty_selection": ("PenaltySelection",),
     "problems": ("Problem", "Ridge", "SparseCoding"),
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
     from .convolutional import ConvolutionalSparseCoding
     from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
-    from .errors import InvalidArgument, PudleError, SpecError, UnsupportedProblem
+    from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .penalty_selection import PenaltySelection
     from .problems import Problem, Ridge, SparseCoding

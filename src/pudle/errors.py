@@ -17,6 +17,10 @@ class UnsupportedProblem(PudleError, NotImplementedError):
     """An estimator cannot treat this problem; the text says what is missing and what to use instead."""
 
 
+class MissingDependency(PudleError):
+    """An estimator needs a library that is not installed; the text says what to install."""
+
+
 class UnreadableResult(PudleError):
     """A result file that is damaged or was half written; the text names the file."""
 

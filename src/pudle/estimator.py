@@ -78,6 +78,13 @@ class GradientEstimator(ABC):
             If the estimator cannot treat this problem; the text says what is missing and what to use instead.
         """
 
+    def fingerprint(self) -> str:
+        """Return what the results depend on beside the class's own source, such as versions of a library it calls.
+
+        Stored results are found again only where this is unchanged.
+        """
+        return ""
+
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Yield the estimate at each depth, in the order given; overridden where depths can share work."""
         for depth in depths:

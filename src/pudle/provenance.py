@@ -79,8 +79,8 @@ def check_installed(root: Path) -> None:
 def suite_digest() -> str:
     """Return a digest of everything in the core that measures: a change to it outdates every stored score."""
     measuring = (
-        "active_set", "algorithms", "case", "dataset", "estimator", "limits", "problems", "references", "runner", "scoring",
-        "streams", "thresholding", "unrolling",
+        "active_set", "algorithms", "case", "dataset", "estimator", "limits", "peers", "problems", "references", "runner",
+        "scoring", "streams", "thresholding", "unrolling",
     )  # fmt: skip
     digest = hashlib.sha256(pudle.__version__.encode())
     for name in measuring:

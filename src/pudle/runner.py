@@ -15,7 +15,7 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 
 from .case import Case, Selection
-from .errors import InvalidArgument, UnsupportedProblem
+from .errors import InvalidArgument, MissingDependency, UnsupportedProblem
 from .estimator import Estimate
 from .provenance import provenance
 from .references import Reference, reference
@@ -111,6 +111,8 @@ def _attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -
                 estimates = None
                 yield Score(status="unsupported", reason=_line(problem_))
                 continue
+            except MissingDependency as problem_:
+                failure = Score(status="skipped", reason=_line(problem_))
             except (MemoryError, torch.OutOfMemoryError) as problem_:
                 failure = Score(status="out-of-memory", reason=f"at depth {depth}: {_line(problem_)}")
             except Exception as problem_:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason

@@ -52,13 +52,15 @@ class Store:
 
     def key(self, case: Case, estimator: str) -> str:
         """Return the hash of all that the scores depend on: suite, case, dataset's and estimator's source, device."""
+        made: GradientEstimator = make_estimator(estimator)
         return _hash(
             schema=SCHEMA,
             suite=suite_digest(),
             case=dataclasses.asdict(case),
             dataset=_fingerprint(case),
             estimator=estimator,
-            source=_source(type(make_estimator(estimator))),
+            source=_source(type(made)),
+            fingerprint=made.fingerprint(),
             profile=self.profile,
             device=self.device,
         )
