@@ -11,6 +11,9 @@ QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
 DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
+#: Other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
+PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
+
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 
 
@@ -48,14 +51,14 @@ QUICK = Selection(
     cases=_cases(200, 3, QUICK_DEPTHS, CORE),
     estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
-    timed_depths=(10, 100),
+    timed_depths=(10, 200),
     timeout=120.0,
 )
 
 DEFAULT = Selection(
     profile="default",
     cases=_cases(500, 5, DEPTHS, CORE + MORE),
-    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)"),
+    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)", *PEERS),
     tracked_depths=(1, 10, 50, 100, 200, 400, 800),
     timed_depths=(10, 50, 100, 200, 400),
     timeout=900.0,
@@ -76,7 +79,7 @@ PAPER = Selection(
         for loss in ("lasso", "reconstruction")
     )
     + _cases(2000, 5, DEPTHS, CORE + MORE),
-    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)"),
+    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)", *PEERS),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
