@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BROKEN = '''
+BROKEN = """
 import os
 import time
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class Short(Base):
 
     def sweep(self, problem, algorithm, depths):
         yield zeros(problem)
-'''
+"""
 
 NAMES = {
     "sleeps": "Sleeps", "dies": "Dies", "exits": "Exits", "raises": "Raises", "refuses": "Refuses",
