@@ -145,13 +145,15 @@ def _fingerprint(case: Case) -> str:
 
 
 def _source(cls: type) -> str:
-    """Digest of the file that defines a class; of its name where there is no file."""
-    try:
-        path = inspect.getsourcefile(cls)
-    except TypeError:
-        path = None
-    content = Path(path).read_bytes() if path else f"{cls.__module__}.{cls.__qualname__}".encode()
-    return hashlib.sha256(content).hexdigest()
+    """Digest of the files that define a class and its bases; of a class's name where it has no file."""
+    digest = hashlib.sha256()
+    for base in cls.__mro__[:-1]:
+        try:
+            path = inspect.getsourcefile(base)
+        except TypeError:
+            path = None
+        digest.update(Path(path).read_bytes() if path else f"{base.__module__}.{base.__qualname__}".encode())
+    return digest.hexdigest()
 
 
 def _slug(spec: str) -> str:
