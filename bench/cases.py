@@ -9,18 +9,29 @@ PAPER_STEP = "ista(step=0.2)"
 
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
 DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800)
+#: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30 and 200.
+MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200, 300, 500, 1000)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
 #: Other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
 PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
+FURTHER_ESTIMATORS = (
+    "one_step", "truncated(window=20)", "truncated(window=50)", "fixed_point(terms=50)", "conjugate_gradient(iterations=20)",
+    "checkpointed", "forward", "finite_difference",
+)  # fmt: skip
 
 
 def _cases(
-    samples: int, seeds: int, depths: tuple[int, ...], problems: tuple[tuple[str, str, str], ...]
+    depths: tuple[int, ...],
+    seeds: int,
+    samples: int,
+    problems: tuple[tuple[str, str, str], ...],
+    losses: tuple[str, ...] = ("lasso", "reconstruction"),
+    targets: tuple[str, ...] = ("exact",),
 ) -> tuple[Case, ...]:
-    """Both losses on each (name, dataset spec with ``{n}`` for the sample count, algorithm spec)."""
+    """Every loss on each (name, dataset spec with ``{n}`` for the sample count, algorithm spec)."""
     return tuple(
         Case(
             name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
@@ -29,9 +40,10 @@ def _cases(
             loss=loss,
             seeds=tuple(range(seeds)),
             depths=depths,
+            targets=targets,
         )
         for name, dataset, algorithm in problems
-        for loss in ("lasso", "reconstruction")
+        for loss in losses
     )
 
 
@@ -44,11 +56,27 @@ CORE = (
 MORE = (
     ("sub_gaussian", "sparse_gaussian(n={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
     ("digits", "digits(n=500)", "ista"),
+    ("convolutional", "convolutional", "ista"),
 )
+#: PUDLE's bias reductions lead to no lasso minimiser, so the generating dictionary and codes give the truth.
+UNBIASED = (
+    ("sparse_gaussian_decaying", "sparse_gaussian(n={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
+    ("sparse_gaussian_hard", "sparse_gaussian(n={n})", "ista(step=0.2, thresholding='hard(level=0.15)')"),
+)
+
+
+def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
+    """Problems whose parameter is a scalar: the lasso's penalty, and the curse of unrolling's oracle at its worst step."""
+    kappa = 100
+    worst = f"ista(step={2 * kappa / (kappa + 1)!r})"
+    return _cases(depths, seeds, 0, (("penalty_selection", "penalty_selection", "ista"),), losses=("held_out",)) + _cases(
+        depths, seeds, 0, (("ridge", f"ridge(kappa={kappa})", worst),), losses=("linear",)
+    )
+
 
 QUICK = Selection(
     profile="quick",
-    cases=_cases(200, 3, QUICK_DEPTHS, CORE),
+    cases=_cases(QUICK_DEPTHS, 3, 200, CORE),
     estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(10, 200),
@@ -57,29 +85,29 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(500, 5, DEPTHS, CORE + MORE),
-    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)", *PEERS),
-    tracked_depths=(1, 10, 50, 100, 200, 400, 800),
-    timed_depths=(10, 50, 100, 200, 400),
+    cases=_cases(DEPTHS, 5, 500, CORE + MORE)
+    + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
+    + _other_parameters(DEPTHS, 5),
+    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
+    tracked_depths=(10, 100, 400, 800),
+    timed_depths=(10, 100, 400),
     timeout=900.0,
 )
 
 PAPER = Selection(
     profile="paper",
-    cases=tuple(
-        Case(
-            name=f"published-{loss}",
-            dataset="sparse_gaussian(n=10000)",
-            algorithm=PAPER_STEP,
-            loss=loss,
-            seeds=(0, 1, 2, 3, 4),
-            depths=PUBLISHED_DEPTHS,
-            targets=("ghat", "gstar", "gtilde"),
-        )
-        for loss in ("lasso", "reconstruction")
+    cases=_cases(
+        PUBLISHED_DEPTHS,
+        5,
+        10000,
+        (("published", "sparse_gaussian(n={n})", PAPER_STEP),),
+        targets=("ghat", "gstar", "gtilde"),
     )
-    + _cases(2000, 5, DEPTHS, CORE + MORE),
-    estimators=(*NAMED_ESTIMATORS, "truncated(window=50)", *PEERS),
+    + _cases(MALEZIEUX_DEPTHS, 5, 1000, (("malezieux", "bernoulli_gaussian(n={n})", "fista"),))
+    + _cases(DEPTHS, 5, 2000, CORE + MORE)
+    + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
+    + _other_parameters(DEPTHS, 5),
+    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
