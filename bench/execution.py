@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -77,6 +78,8 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         records = runner.fill(
             selection, store, workers, commit=commit, dirty=dirty, progress=lambda *step: show("scores", *step)
         )
+        if commit:
+            _remember(folder, store, selection, commit, dirty)
         asv_failure = None if scores_only else _asv(folder, root, commit, selection, show)
     current = [store.read(case, spec) for case in selection.cases for spec in selection.estimators]
     lines = {True: [], False: []}
@@ -86,6 +89,24 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
             lines[record["status"] in runner.BROKEN].append(line)
     broken = lines[True] + ([asv_failure] if asv_failure else [])
     return Outcome(folder, records, lines[False], broken)
+
+
+def _remember(folder: Path, store: Store, selection: Selection, commit: str, dirty: bool) -> None:
+    """Write down which records hold at this commit.
+
+    A record is kept as long as nothing it depends on changes, and carries the commit that first measured it: without this,
+    what held at a commit in between could not be told afterwards.
+    """
+    pairs = [(case, spec) for case in selection.cases for spec in selection.estimators]
+    paths = [store.path(*pair) for pair in pairs]
+    content = {
+        "commit": commit,
+        "dirty": dirty,
+        "selection": dataclasses.asdict(selection),
+        "records": [str(path.relative_to(store.folder)) for path in paths if path.exists()],
+    }
+    # A run with uncommitted changes must not pass for the commit it started from.
+    write_atomically(folder / "runs" / f"{commit}{'-dirty' if dirty else ''}.json", json.dumps(content, indent=1))
 
 
 @contextlib.contextmanager
@@ -120,7 +141,7 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Show
     launch = "spawn" if selection.device == "cuda" else "forkserver"
     command = [
         *base, "run", "--config", str(configuration), "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
-        "--launch-method", launch, "--show-stderr", "--durations", "10",
+        "--launch-method", launch, "--record-samples", "--show-stderr", "--durations", "10",
     ]  # fmt: skip
     log = folder / "asv.log"
     with log.open("w") as output:

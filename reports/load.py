@@ -84,7 +84,8 @@ class Results:
     records : DataFrame
         One row per (case, estimator) asked for: status, reason, computes, consistent_for (a tuple, or None for all).
     timings : DataFrame
-        One row per timed (case, estimator, depth): seconds and their quartiles ``low`` and ``high``.
+        One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and the tuple ``samples``
+        of the repeats, empty where asv was not told to keep them.
     cases : mapping
         The cases asked for, by name, in their order.
     estimators : tuple of str
@@ -186,7 +187,8 @@ def load(home: Path, profile: str) -> Results:
                 "estimator", "depth", "metric", "value", "status", "reason")})  # fmt: skip
             if cell["metric"] == "seconds" and cell["status"] == "ok":
                 timings.append({"case": cell["case"], "estimator": cell["estimator"], "depth": cell["depth"],
-                                "seconds": cell["value"], "low": cell["low"], "high": cell["high"]})  # fmt: skip
+                                "seconds": cell["value"], "low": cell["low"], "high": cell["high"],
+                                "samples": cell["samples"]})  # fmt: skip
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return Results(
@@ -195,7 +197,7 @@ def load(home: Path, profile: str) -> Results:
         references=_references(wanted),
         # Plain objects: text columns would turn a missing claim into NaN, which is neither a claim nor None.
         records=pd.DataFrame(summaries, dtype=object),
-        timings=pd.DataFrame(timings, columns=["case", "estimator", "depth", "seconds", "low", "high"]),
+        timings=pd.DataFrame(timings, columns=["case", "estimator", "depth", "seconds", "low", "high", "samples"]),
         cases=cases,
         estimators=tuple(estimators),
         provenances=_distinct(found),
@@ -372,16 +374,16 @@ def _read_asv_file(path: Path) -> dict[str, Any]:
         raise UnreadableResult(f"{path} is not a result file of asv ({_what(problem)}): {AGAIN}") from None
 
 
-def _cells(results: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[Any, ...], Any, Any, Any]]:
-    """Yield (parameters, value, lower quartile, upper quartile) of every cell of a benchmark."""
+def _cells(results: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[Any, ...], Any, Any, Any, Any]]:
+    """Yield (parameters, value, lower quartile, upper quartile, repeats) of every cell of a benchmark."""
     row = results["benchmarks"].get(benchmark)
     if row is None:
         return
     try:
         values = [[ast.literal_eval(text) for text in texts] for texts in row.get("params") or []]
         cells = list(itertools.product(*values))
-        # All failed collapses to one null; so do quartiles that no cell has.
-        columns = [row.get(name) or [None] * len(cells) for name in ("result", "stats_q_25", "stats_q_75")]
+        # All failed collapses to one null; so do quartiles and repeats that no cell has.
+        columns = [row.get(name) or [None] * len(cells) for name in ("result", "stats_q_25", "stats_q_75", "samples")]
         yield from zip(cells, *columns, strict=True)
     except (ValueError, SyntaxError, TypeError) as problem:
         raise UnreadableResult(f"{results['path']}: {benchmark} cannot be read ({_what(problem)}): {AGAIN}") from None
@@ -394,9 +396,9 @@ def _asv_cells(
     broken: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """Yield time and memory of every (case, estimator, depth) asked for, each with its status."""
-    baselines = {parameters[0]: value for parameters, value, _, _ in _cells(results, BASELINE)}
+    baselines = {parameters[0]: value for parameters, value, *_ in _cells(results, BASELINE)}
     for benchmark, metric in ((TIME, "seconds"), (PEAK, "memory_bytes")):
-        for parameters, value, low, high in _cells(results, benchmark):
+        for parameters, value, low, high, samples in _cells(results, benchmark):
             case, estimator, depth = parameters
             if (case, estimator) not in pairs:
                 continue
@@ -417,6 +419,7 @@ def _asv_cells(
                 "value": float(value) if status == "ok" else math.nan, "status": status, "reason": reason,
                 "low": float(value if low is None else low) if status == "ok" else math.nan,
                 "high": float(value if high is None else high) if status == "ok" else math.nan,
+                "samples": tuple(samples or ()) if status == "ok" else (),
             }  # fmt: skip
 
 
