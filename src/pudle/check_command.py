@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FAILED = 1
 #: Characters of a line written to a pipe: no table here is wider, so that no line is cut.
 PIPE_WIDTH = 400
+#: Failures of one check that are printed without --all: they mostly have one cause.
+FEW = 4
 
 
 @click.command("check")
@@ -125,7 +127,7 @@ def _line(problem: BaseException, path: Path) -> str:
         return f" (line {problem.lineno})"
     line, trace = None, problem.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""
@@ -164,13 +166,28 @@ def _print(console: Console, title: str, records: list[Record], everything: bool
             style="red" if counts["failed"] else None,
         )
     console.print(table)
-    for status, heading in (("failed", "Failed"), ("refused", "Refused, with a reason")):
-        _print_records(console, heading, [record for record in records if record.status == status])
-    if everything:
-        _print_records(console, "Passed", [record for record in records if record.status == "passed"])
+    shown = records if everything else _shortened(records)
+    for status, heading in (("failed", "Failed"), ("refused", "Refused, with a reason"), ("passed", "Passed")):
+        if everything or status != "passed":
+            _print_records(console, heading, [record for record in shown if record.status == status])
+    left_out = sum(record.status != "passed" for record in records) - sum(record.status != "passed" for record in shown)
+    if left_out > 0:
+        console.print(f"and {left_out} more of the same: see --all", highlight=False)
     counts = Counter(record.status for record in records)
     verdict = ", ".join(f"{counts[status]} {status}" for status in ("passed", "refused", "failed") if counts[status])
     console.print(f"{escape(title)}: {verdict}", highlight=False)
+
+
+def _shortened(records: list[Record]) -> list[Record]:
+    """Keep the first few of each check's failures, and one refusal of each kind."""
+    kept, seen = [], Counter[tuple[str, ...]]()
+    for record in records:
+        refused = record.status == "refused"
+        kind = (record.status, record.problem if refused else record.check, record.reason if refused else "")
+        seen[kind] += 1
+        if seen[kind] <= (1 if refused else FEW):
+            kept.append(record)
+    return kept
 
 
 def _print_records(console: Console, title: str, records: list[Record]) -> None:

@@ -61,11 +61,12 @@ SHALLOW = (2, 12)
 #: Deep enough for an implicit system on the support to be regular and the codes to be nearly at rest.
 SETTLED = 60
 #: For means over draws, which cost the most.
-AVERAGED = 6
+AVERAGED = 8
 DEEP = 250
 GREAT = 1000
-#: Draws of a random gradient: at first, and at most.
-SEEDS, MOST_SEEDS = 16, 400
+#: Draws of a random gradient, at least and at most; between them, as many as this number of layers allows. A bias of some
+#: percent needs hundreds, which a method that runs hundreds of times for one draw cannot have.
+SEEDS, MOST_SEEDS, LAYERS = 16, 400, 20_000
 
 PLAIN = ("ista", "fista")
 #: Problems on which every claim of an implicit gradient is regular, and errors vanish within `DEEP` layers.
@@ -353,15 +354,18 @@ def _check_mean(estimator: GradientEstimator, setting: Setting) -> Measured:
     axes = [axis / np.linalg.norm(axis) for axis in axes]
     size = max(float(np.linalg.norm(truth)) for truth in truths.values())
     draws: list[list[float]] = []
+    layers_run = 0
     for seed in range(MOST_SEEDS):
         drawn = dataclasses.replace(estimator, seed=seed)  # type: ignore[type-var]
-        mine = _gradient(drawn.estimate(setting.make(), setting.make_algorithm(), depth))
-        draws.append([float((mine * axis).sum()) for axis in axes])
-        if len(draws) < SEEDS:
+        result = drawn.estimate(setting.make(), setting.make_algorithm(), depth)
+        draws.append([float((_gradient(result) * axis).sum()) for axis in axes])
+        layers_run += int(result.diagnostics.get("layers", depth * result.diagnostics.get("evaluations", 1)))
+        if len(draws) < SEEDS or layers_run < LAYERS:
             continue
         spread = np.std(draws, axis=0, ddof=1) / len(draws) ** 0.5
         if spread.max() < TELLING * size:
             break
+    spread = np.std(draws, axis=0, ddof=1) / len(draws) ** 0.5
     mean = np.mean(draws, axis=0)
     # A mean that does not vary is held to what a difference quotient reaches.
     errors = {

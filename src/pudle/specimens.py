@@ -46,7 +46,8 @@ class Setting:
     def make(self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any) -> Problem:
         """Return the problem, its tensors fresh at every call, so that no estimator can spoil it for the next."""
         kind = KINDS[self.problem]
-        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in kind.arrays().items()}
+        arrays = _arrays(self.problem)
+        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()}
         return kind.build(self.loss, tensors | changes)
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
@@ -275,6 +276,11 @@ KINDS: dict[str, Kind] = {
 }
 #: What a conformance table shows; the tiny problem is for checks at great depth, where differences would take minutes.
 SHOWN = tuple(name for name in KINDS if name != "tiny")
+
+
+@functools.cache
+def _arrays(problem: str) -> dict[str, Array]:
+    return KINDS[problem].arrays()
 
 
 @functools.cache

@@ -1,0 +1,33 @@
+"""Truncated backpropagation whose window is drawn at random and weighted so that nothing is missing in the mean."""
+
+from dataclasses import dataclass
+
+import torch
+
+from pudle import Estimate, GradientEstimator, streams
+from pudle.unrolling import check_depths, direct_gradients, reverse_accumulation
+
+
+@dataclass(frozen=True)
+class RandomWindow(GradientEstimator):
+    """Each layer, from the last backwards, is followed by another with probability ``1 - stop``."""
+
+    stop: float = 0.05
+    seed: int = 0
+
+    name = "random_window"
+    references = ("Tallec and Ollivier, Unbiasing truncated backpropagation through time, arXiv 1705.08209",)
+    computes = "stochastic"
+
+    def estimate(self, problem, algorithm, depth):
+        (depth,) = check_depths([depth])
+        with torch.no_grad():
+            states = algorithm.run(problem, depth, keep=range(depth)).states
+        gradient, code_gradient = direct_gradients(problem, states[depth].codes)
+        window = min(int(streams.generator(self.seed, self.name).geometric(self.stop)), depth)
+        through = reverse_accumulation(problem, algorithm, [states[t] for t in range(depth + 1)], code_gradient)
+        before = 0
+        for layer in range(window):
+            upto = next(through)
+            gradient, before = gradient + (upto - before) / (1 - self.stop) ** layer, upto
+        return Estimate(gradient, states[depth].codes, {"layers": depth, "layers_differentiated": window})

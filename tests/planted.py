@@ -1,0 +1,554 @@
+"""Estimators with one defect each, for the conformance kit to find; and the sound one they are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pudle import Estimate, GradientEstimator, UnsupportedProblem, streams
+from pudle.unrolling import direct_gradients, gradients, losses_at
+from pudle.validation import check_integer
+
+
+@dataclass(frozen=True)
+class Sound(GradientEstimator):
+    """Reverse mode through all layers, written plainly."""
+
+    name = "planted"
+    computes = "unrolled"
+
+    def estimate(self, problem, algorithm, depth):
+        with torch.enable_grad():
+            theta = problem.theta.detach().requires_grad_()
+            live = problem.with_theta(theta)
+            codes = self.layers(live, problem, algorithm, depth)
+            (gradient,) = gradients(live.outer_loss(codes), (theta,))
+        return Estimate(self.spoil(gradient, problem, depth), codes.detach())
+
+    def layers(self, live, problem, algorithm, depth):
+        # The step rests on the given problem, which is not differentiated.
+        algorithm = dataclasses.replace(algorithm, step=algorithm.step_size(problem))
+        return algorithm.run(live, depth).codes
+
+    def spoil(self, gradient, problem, depth):
+        return gradient
+
+
+def spoiled(function, **attributes):
+    """Make a sound estimator whose gradient goes through `function(gradient, problem, depth)` at the end."""
+    body = {"spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth), "__doc__": "Spoiled."}
+    return dataclass(frozen=True)(type("Spoiled", (Sound,), body | attributes))
+
+
+def transposed_in_shape(gradient, problem, depth):
+    return gradient.T.reshape(gradient.shape).clone() if gradient.ndim == 2 else gradient
+
+
+def written_into(gradient, problem, depth):
+    problem.observations.mul_(1.5)
+    return gradient
+
+
+def written_and_restored(gradient, problem, depth):
+    problem.observations.mul_(2).div_(2)
+    return gradient
+
+
+def left_requiring(gradient, problem, depth):
+    problem.theta.requires_grad_(True)
+    return gradient
+
+
+def filled_grad(gradient, problem, depth):
+    problem.theta.requires_grad_()
+    problem.theta.grad = gradient
+    return gradient
+
+
+def switched_off(gradient, problem, depth):
+    torch._C._set_grad_enabled(False)
+    return gradient
+
+
+@dataclass(frozen=True)
+class DropsCodePath(Sound):
+    """Claims the unrolled gradient, returns the direct part."""
+
+    def layers(self, live, problem, algorithm, depth):
+        return super().layers(live, problem, algorithm, depth).detach()
+
+
+@dataclass(frozen=True)
+class Inconsistent(DropsCodePath):
+    """Says rightly that it is direct, and wrongly that its error vanishes for every loss."""
+
+    computes = "direct"
+
+
+@dataclass(frozen=True)
+class FrobeniusStep(Sound):
+    """Takes the Frobenius norm for the largest singular value."""
+
+    def layers(self, live, problem, algorithm, depth):
+        matrix = getattr(problem, "dictionary", problem.theta)
+        return dataclasses.replace(algorithm, step=float(1 / matrix.square().sum())).run(live, depth).codes
+
+
+@dataclass(frozen=True)
+class FrobeniusGradient(FrobeniusStep):
+    """The same, with the right codes beside it."""
+
+    def estimate(self, problem, algorithm, depth):
+        return dataclasses.replace(
+            super().estimate(problem, algorithm, depth), codes=algorithm.run(problem, depth).codes.detach()
+        )
+
+
+@dataclass(frozen=True)
+class MovingStep(Sound):
+    """Differentiates the step along with the layers."""
+
+    def layers(self, live, problem, algorithm, depth):
+        codes = live.initial_codes()
+        if algorithm.name != "ista" or live.theta.ndim != 2:
+            raise UnsupportedProblem("planted treats dense dictionaries under ista: use backprop instead")
+        step = 1 / torch.linalg.matrix_norm(live.theta, 2).square()
+        for iteration in range(depth):
+            codes = live.prox(codes - step * live.smooth_gradient(codes), step, algorithm.thresholding, iteration)
+        return codes
+
+
+@dataclass(frozen=True)
+class EarlierSupport(Sound):
+    """Right codes at every layer; their derivative masked by the support of the layer before."""
+
+    def layers(self, live, problem, algorithm, depth):
+        if algorithm.name != "ista":
+            raise UnsupportedProblem("planted treats plain layers alone: use ista, or backprop instead")
+        step = algorithm.step_size(problem)
+        state = algorithm.start(live)
+        for _ in range(depth):
+            after = algorithm.advance(live, state, step)
+            mask = live.active(state.codes if state.iteration else after.codes)
+            masked = torch.where(mask, state.codes - step * live.smooth_gradient(state.codes), 0)
+            codes = masked + (after.codes - masked).detach()
+            state = dataclasses.replace(after, codes=codes, point=codes)
+        return state.codes
+
+
+@dataclass(frozen=True)
+class SinglePrecision(Sound):
+    """Casts to float32 on the way."""
+
+    def estimate(self, problem, algorithm, depth):
+        tensors = {
+            field.name: value.float()
+            for field in dataclasses.fields(problem)
+            if isinstance(value := getattr(problem, field.name), torch.Tensor)
+        }
+        start = algorithm.initial
+        algorithm = dataclasses.replace(algorithm, initial=None if start is None else start.float())
+        result = super().estimate(dataclasses.replace(problem, **tensors), algorithm, depth)
+        return Estimate(result.gradient.to(problem.theta), result.codes.to(problem.theta))
+
+
+@dataclass(frozen=True)
+class SinglePrecisionGradient(SinglePrecision):
+    """The same, with codes in full precision beside it."""
+
+    def estimate(self, problem, algorithm, depth):
+        gradient = super().estimate(problem, algorithm, depth).gradient
+        return Estimate(gradient, algorithm.run(problem, depth).codes.detach())
+
+
+@dataclass(frozen=True)
+class ExtrapolatedCodes(Sound):
+    """Returns the point of the next gradient step for the codes."""
+
+    def layers(self, live, problem, algorithm, depth):
+        return algorithm.run(live, depth).states[depth].point
+
+
+@dataclass(frozen=True)
+class ColdStart(Sound):
+    """Ignores the algorithm's warm start."""
+
+    def layers(self, live, problem, algorithm, depth):
+        return super().layers(live, problem, dataclasses.replace(algorithm, initial=None), depth)
+
+
+@dataclass(frozen=True)
+class AnyStep(Sound):
+    """Runs its own layers at whatever step it is given."""
+
+    def layers(self, live, problem, algorithm, depth):
+        step = algorithm.step or 1 / problem.curvature
+        state = algorithm.start(live)
+        for _ in range(depth):
+            state = algorithm.advance(live, state, step)
+        return state.codes
+
+
+@dataclass(frozen=True)
+class Window(Sound):
+    """Reverse mode through the last layers, `used` of which are differentiated and `told` reported."""
+
+    window: int = 5
+
+    computes = "truncated"
+    consistent_for = ("lasso",)
+
+    def used(self, depth):
+        return min(self.window, depth)
+
+    def told(self, depth):
+        return self.used(depth)
+
+    def estimate(self, problem, algorithm, depth):
+        object.__setattr__(self, "_depth", check_integer("depth", depth, 0))
+        result = super().estimate(problem, algorithm, depth)
+        return dataclasses.replace(result, diagnostics={"layers_differentiated": self.told(depth)})
+
+    def layers(self, live, problem, algorithm, depth):
+        step = algorithm.step_size(problem)
+        depth -= self.used(depth)
+        state = algorithm.run(problem, depth).states[depth].detach()
+        for _ in range(self.used(self._depth)):
+            state = algorithm.advance(live, state, step)
+        return state.codes
+
+
+@dataclass(frozen=True)
+class ClampedWindow(Window):
+    """Clamps the window and keeps silent about it."""
+
+    def used(self, depth):
+        return min(self.window, depth, 20)
+
+    def told(self, depth):
+        return min(self.window, depth)
+
+
+@dataclass(frozen=True)
+class AdmittedClamp(Window):
+    """Clamps the window and reports what it used, which is not what was asked for."""
+
+    def used(self, depth):
+        return min(self.window, depth, 20)
+
+
+@dataclass(frozen=True)
+class OneLayerMore(Window):
+    """Off by one."""
+
+    def used(self, depth):
+        return min(self.window + 1, depth)
+
+    def told(self, depth):
+        return min(self.window, depth)
+
+
+@dataclass(frozen=True)
+class Untold(Window):
+    """Says nothing of its window."""
+
+    def told(self, depth):
+        return None
+
+
+@dataclass(frozen=True)
+class Smoothing(GradientEstimator):
+    """Antithetic smoothing; `factor` is what the difference is multiplied by, beside the direction."""
+
+    seed: int = 0
+    scale: float = 1e-2
+
+    name = "planted"
+    computes = "stochastic"
+
+    def factor(self):
+        return 1 / (2 * self.scale)
+
+    def draw(self, shape, index):
+        return streams.generator(self.seed, f"planted {index}").standard_normal(shape)
+
+    @torch.no_grad()
+    def estimate(self, problem, algorithm, depth):
+        depth = check_integer("depth", depth, 0)
+        total = torch.zeros_like(problem.theta)
+        for index in range(20):
+            direction = torch.as_tensor(self.draw(tuple(problem.theta.shape), index)).to(total)
+            above, below = (
+                losses_at(problem, algorithm, problem.theta + sign * self.scale * direction, [depth])[0] for sign in (1, -1)
+            )
+            total += (above - below) * self.factor() * direction / 20
+        return Estimate(total, algorithm.run(problem, depth).codes, {"evaluations": 40})
+
+
+@dataclass(frozen=True)
+class SquaredScale(Smoothing):
+    """The direction taken times the scale, and the difference not divided by it: scale^2 times the gradient."""
+
+    def factor(self):
+        return self.scale / 2
+
+
+@dataclass(frozen=True)
+class UnitNormDirections(Smoothing):
+    """Normalised directions without the factor that makes up for it."""
+
+    def draw(self, shape, index):
+        direction = np.asarray(super().draw(shape, index))
+        return direction / np.linalg.norm(direction)
+
+
+@dataclass(frozen=True)
+class GlobalDraws(Smoothing):
+    """Draws from the global random state."""
+
+    def draw(self, shape, index):
+        return torch.randn(shape, dtype=torch.float64).numpy()
+
+
+@dataclass(frozen=True)
+class UnweightedWindow(GradientEstimator):
+    """A random window without the weights that make up for the layers beyond it."""
+
+    seed: int = 0
+    stop: float = 0.05
+
+    name = "planted"
+    computes = "stochastic"
+
+    def estimate(self, problem, algorithm, depth):
+        window = int(streams.generator(self.seed, "planted window").geometric(self.stop))
+        return Window(window=window).estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class Unseeded(GradientEstimator):
+    """Random, and no field to choose the draws by."""
+
+    name = "planted"
+    computes = "stochastic"
+
+    def estimate(self, problem, algorithm, depth):
+        return Smoothing().estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class Implicit(GradientEstimator):
+    """Implicit differentiation; `at` and `solve` are where defects go."""
+
+    name = "planted"
+    computes = "implicit"
+
+    def at(self, trajectory, depth):
+        return trajectory.codes
+
+    def solve(self, problem, codes, right):
+        return problem.solve_active(codes, right)[0]
+
+    def estimate(self, problem, algorithm, depth):
+        depth = check_integer("depth", depth, 0)
+        with torch.no_grad():
+            trajectory = algorithm.run(problem, depth, keep=range(depth))
+        codes = self.at(trajectory, depth)
+        direct, code_gradient = direct_gradients(problem, codes)
+        solution = self.solve(problem, codes, code_gradient)
+        with torch.enable_grad():
+            theta = problem.theta.detach().requires_grad_()
+            (through,) = gradients(problem.with_theta(theta).stationarity(codes), (theta,), solution)
+        return Estimate(direct - through, trajectory.codes, {"condition_number": 1.0})
+
+
+@dataclass(frozen=True)
+class ImplicitEarlier(Implicit):
+    """The theorem at the codes of an earlier layer."""
+
+    def at(self, trajectory, depth):
+        return trajectory.at(max(depth - 1, 0))
+
+
+@dataclass(frozen=True)
+class ImplicitEverywhere(Implicit):
+    """The system not restricted to the support."""
+
+    def solve(self, problem, codes, right):
+        everywhere = torch.ones_like(codes)
+        return problem.solve_active(everywhere, right)[0]
+
+
+@dataclass(frozen=True)
+class ImplicitNegated(Implicit):
+    """The correction with the wrong sign, hidden on the lasso loss, and a claim for that loss alone."""
+
+    consistent_for = ("lasso",)
+
+    def solve(self, problem, codes, right):
+        return -super().solve(problem, codes, right)
+
+
+@dataclass(frozen=True)
+class SortedSweep(Sound):
+    """Sweeps in ascending order whatever order was asked for."""
+
+    def sweep(self, problem, algorithm, depths):
+        for depth in sorted(depths):
+            yield self.estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class ShortSweep(Sound):
+    """Yields each depth once."""
+
+    def sweep(self, problem, algorithm, depths):
+        for depth in dict.fromkeys(depths):
+            yield self.estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class LeakySweep(Sound):
+    """Yields from inside a context that switches grad mode."""
+
+    def sweep(self, problem, algorithm, depths):
+        with torch.enable_grad():
+            for depth in depths:
+                yield self.estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class NegativeDepth(Sound):
+    """Runs a negative depth as none."""
+
+    def layers(self, live, problem, algorithm, depth):
+        return super().layers(live, problem, algorithm, max(int(depth), 0))
+
+
+@dataclass(frozen=True)
+class Crashes(Sound):
+    """Fails on what it was not written for."""
+
+    def layers(self, live, problem, algorithm, depth):
+        rows, columns = problem.theta.shape
+        return super().layers(live, problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class RefusesSilently(Sound):
+    """Refuses without a reason."""
+
+    def estimate(self, problem, algorithm, depth):
+        if problem.theta.ndim != 2:
+            raise UnsupportedProblem("no")
+        return super().estimate(problem, algorithm, depth)
+
+
+@dataclass(frozen=True)
+class RefusesEverything(Sound):
+    """Refuses everything, with a reason."""
+
+    def estimate(self, problem, algorithm, depth):
+        raise UnsupportedProblem("planted treats no problem at all: use backprop instead")
+
+
+@dataclass(frozen=True)
+class Solves(Sound):
+    """Says that it solved systems, and not how singular they were."""
+
+    def estimate(self, problem, algorithm, depth):
+        return dataclasses.replace(super().estimate(problem, algorithm, depth), diagnostics={"solves": 3})
+
+
+@dataclass
+class Thawed(GradientEstimator):
+    """A dataclass that can be changed."""
+
+    name = "planted"
+    computes = "unrolled"
+    estimate, layers, spoil = Sound.estimate, Sound.layers, Sound.spoil
+
+
+class Remembers(Sound):
+    """Adds what it returned the last time, as a running mean kept on the class would."""
+
+    last = 0.0
+
+    def spoil(self, gradient, problem, depth):
+        result = gradient + 1e-6 * Remembers.last
+        Remembers.last = float(gradient.norm())
+        return result
+
+
+def zero_over_zero(gradient, problem, depth):
+    # A derivative of the size that codes at rest have: 0 / 0 once they are.
+    with np.errstate(all="ignore"):
+        return gradient * (float("nan") if depth > 900 else 1.0)
+
+
+#: Defect: the estimator, the check that must find it, and words that the reason must hold.
+DEFECTS = {
+    "scaled by scale^2": (SquaredScale(), "claim", "near scale^2 = 0.0001"),
+    "directions of unit norm": (UnitNormDirections(), "claim", "standard errors"),
+    "random window unweighted": (UnweightedWindow(), "claim", "standard errors from the unrolled gradient"),
+    "scaled by n": (spoiled(lambda g, p, t: g * len(p.observations))(), "claim", "a sum over samples"),
+    "scaled by 1/n": (spoiled(lambda g, p, t: g / len(p.observations))(), "claim", "1/n"),
+    "negated": (spoiled(lambda g, p, t: -g)(), "claim", "negated"),
+    "halved": (spoiled(lambda g, p, t: g / 2)(), "claim", "a factor 1/2"),
+    "transposed": (spoiled(lambda g, p, t: g.T if g.ndim == 2 else g)(), "form", "gradient has shape (12, 8) where (8, 12)"),
+    "transposed, square": (
+        spoiled(lambda g, p, t: g.T.clone() if g.ndim == 2 and g.shape[0] == g.shape[1] else g)(), "claim", "transposed"
+    ),
+    "transposed, reshaped": (spoiled(transposed_in_shape)(), "claim", "off from"),
+    "window clamped": (ClampedWindow(), "window", "the derivative through the last 20 layers alone at depth 40, instead of"),
+    "window clamped, admitted": (AdmittedClamp(), "window", "window=39 at depth 40 differentiates 20 layers where 39"),
+    "window off by one": (OneLayerMore(), "claim", "the derivative through the last 6 layers alone"),
+    "window untold": (Untold(), "claim", "layers_differentiated=None"),
+    "Frobenius step": (FrobeniusStep(), "codes", "those of a step from the Frobenius norm"),
+    "Frobenius step, codes right": (FrobeniusGradient(), "claim", "a step from the Frobenius norm"),
+    "step differentiated": (MovingStep(), "claim", "off from"),
+    "earlier support": (EarlierSupport(), "claim", "off from"),
+    "implicit for unrolled": (type("I", (Implicit,), {"computes": "unrolled"})(), "claim", "the implicit gradient"),
+    "implicit at an earlier layer": (ImplicitEarlier(), "claim", "at the codes of an earlier layer"),
+    "implicit off the support": (ImplicitEverywhere(), "claim", "off from"),
+    "implicit negated": (ImplicitNegated(), "claim", "the correction of the direct part with the wrong sign"),
+    "code path dropped": (DropsCodePath(), "claim", "the path through the codes dropped"),
+    "dtype changed": (spoiled(lambda g, p, t: g.double())(), "form", "gradient has dtype torch.float64 on a problem with"),
+    "device changed": (spoiled(lambda g, p, t: g.to("meta"))(), "form", "gradient has device meta on a problem with"),
+    "graph kept": (spoiled(lambda g, p, t: g.requires_grad_())(), "form", "still has a graph"),
+    "array returned": (spoiled(lambda g, p, t: g.numpy())(), "form", "gradient is a ndarray"),
+    "float32 inside": (SinglePrecision(), "codes", "is float32 in their path"),
+    "float32 inside, codes right": (SinglePrecisionGradient(), "claim", "is float32, or a difference quotient, in its path"),
+    "problem written to": (spoiled(written_into)(), "no_mutation", "observations was changed, by 5.0e-01 of its norm"),
+    "problem written to and restored": (spoiled(written_and_restored)(), "no_mutation", "the old values put back"),
+    "requires_grad left on": (spoiled(left_requiring)(), "no_mutation", "requires_grad was left"),
+    "grad filled": (spoiled(filled_grad)(), "no_mutation", "grad was filled"),
+    "global random state": (GlobalDraws(), "random_state", "global random state of torch"),
+    "grad mode switched": (spoiled(switched_off)(), "global_modes", "grad mode is switched"),
+    "state kept": (Remembers(), "repeatable", "keep no state"),
+    "NaN at great depth": (spoiled(zero_over_zero)(), "great_depth", "NaN or infinite at depth 1000, without a word"),
+    "NaN replaced": (
+        spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))(), "overflow", "never replace NaN"
+    ),
+    "sweep sorted": (SortedSweep(), "sweep", "differ by"),
+    "sweep short": (ShortSweep(), "sweep", "yields 4 estimates where 5 are due"),
+    "sweep leaks grad mode": (LeakySweep(), "global_modes", "grad mode is switched"),
+    "negative depth run": (NegativeDepth(), "impossible_depth", "estimate at depth -1 returned"),
+    "divergent step run": (AnyStep(), "divergent_step", "2.1/L was run"),
+    "warm start ignored": (ColdStart(), "codes", "the warm start ignored"),
+    "extrapolated point for codes": (ExtrapolatedCodes(), "codes", "codes at depth"),
+    "crash": (Crashes(), "claim", "raised ValueError: not enough values to unpack"),
+    "refusal without reason": (RefusesSilently(), "claim", "refuses with 'no'"),
+    "refusal of everything": (RefusesEverything(), "claim", "refuses every problem"),
+    "false consistency": (Inconsistent(), "consistency", "it does not vanish, though consistent_for is None"),
+    "unseeded": (Unseeded(), "claim", "needs a field `seed`"),
+    "solves without conditions": (Solves(), "singular_systems", "not how singular they were"),
+    "not frozen": (Thawed(), "description", "is not frozen"),
+    "unknown claim": (spoiled(lambda g, p, t: g, computes="exact")(), "description", "computes is 'exact'"),
+    "unknown loss": (spoiled(lambda g, p, t: g, consistent_for=("Lasso",))(), "description", "names ['Lasso']"),
+    "letters for aliases": (spoiled(lambda g, p, t: g, aliases="mine")(), "description", "aliases is 'mine'"),
+    "no name": (spoiled(lambda g, p, t: g, name="my method")(), "description", "name is 'my method'"),
+}  # fmt: skip
