@@ -82,6 +82,24 @@ def test_refusals_are_records_with_the_reason():
     assert {record.reason for record in refused} == {"planted treats dense dictionaries under ista: use backprop instead"}
 
 
+def test_a_missing_library_is_no_finding(tmp_path):
+    """Neither passed nor failed: the estimator cannot run here."""
+    text = "install pudle[peers]: nothing_of_this_name is not installed"
+
+    class Needs(planted.Sound):
+        def estimate(self, problem, algorithm, depth):
+            raise pudle.MissingDependency(text)
+
+    with pytest.raises(pudle.MissingDependency, match="install"):
+        conformance.check(Needs(), names=("claim",))
+    needs = "raise MissingDependency('install this first, please')"
+    source = ESTIMATOR.replace("(depth,) = check_depths([depth])", needs)
+    (tmp_path / "mine.py").write_text(source.replace("import Estimate", "import MissingDependency, Estimate"))
+    done = check("mine.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("pudle: error: install this first, please\n")
+
+
 def test_progress_is_shown():
     seen = []
     conformance.check(planted.Sound(), lambda *step: seen.append(step), names=("description", "sweep"))

@@ -11,7 +11,6 @@ the certified reference. It is never another estimator.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from . import specs
-from .errors import PudleError, UnsupportedProblem
+from .errors import MissingDependency, PudleError, UnsupportedProblem
 from .estimator import CLAIMS, Estimate, GradientEstimator
 from .oracles import Array, Model
 from .problems import Problem
@@ -151,6 +150,9 @@ class Check:
         except UnsupportedProblem as refusal:
             fault = _fault_of_refusal(refusal)
             return Record(*where, "failed" if fault else "refused", reason=fault or str(refusal))
+        except MissingDependency:
+            # Nothing can be said of an estimator that cannot run here.
+            raise
         except Exception as problem:  # noqa: BLE001  # whatever the code under test raises is a finding, not our crash
             text = " ".join(str(problem).split()) or "without a word"
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
@@ -176,6 +178,11 @@ def check(
         Called before each step with what is checked, how many steps are done and how many there are.
     names : tuple of str
         Names in `CHECKS`; all where empty.
+
+    Raises
+    ------
+    MissingDependency
+        If the estimator needs a library that is not installed.
     """
     steps = [(one, at) for one in CHECKS.values() if not names or one.name in names for at in one.settings_for(estimator)]
     records = []
@@ -576,6 +583,8 @@ def check_impossible_depth(estimator: GradientEstimator, setting: Setting) -> Me
         ):
             try:
                 call()
+            except MissingDependency:
+                raise
             except PudleError:
                 continue
             except Exception as problem:  # noqa: BLE001  # a finding about the code under test
@@ -591,10 +600,13 @@ def check_divergent_step(estimator: GradientEstimator, setting: Setting) -> Meas
     """A step above 2/L is refused, as by `Algorithm.step_size`."""
     problem = setting.make()
     algorithm = dataclasses.replace(setting.make_algorithm(), step=2.1 / problem.curvature)
-    with contextlib.suppress(PudleError):
+    try:
         estimator.estimate(problem, algorithm, 3)
-        raise NotMet("a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0)
-    return None
+    except MissingDependency:
+        raise
+    except PudleError:
+        return None
+    raise NotMet("a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0)
 
 
 # --- nothing silent
@@ -615,6 +627,8 @@ def check_overflow(estimator: GradientEstimator, setting: Setting) -> Measured:
     huge = setting.make(observations=setting.make().observations * 1e200)  # type: ignore[attr-defined]
     try:
         result = estimator.estimate(huge, setting.make_algorithm(), SHALLOW[-1])
+    except MissingDependency:
+        raise
     except PudleError:
         return None
     size = float(torch.linalg.norm(result.gradient))
