@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
 import tolerances
 import torch
 from sklearn.linear_model import ElasticNet, Lasso
 
 import pudle
+from pudle import oracles
 from pudle.convolutional_reference import ConvolutionalModel
 from pudle.krylov import conjugate_gradients
 

@@ -4,7 +4,6 @@ class as well, at other steps and depths."""
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 import tolerances
 import torch
@@ -12,6 +11,7 @@ from examples import ridge_problem
 from test_conformance import LIMIT_SPECS, NAMES
 
 import pudle
+from pudle import oracles
 
 CONDITION = 100.0
 DEPTHS = [*range(1, 31), *range(35, 101, 5), 200, 400]

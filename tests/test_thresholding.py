@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import limits, specs
+from pudle import limits, oracles, specs
 from pudle.case import Case
 from pudle.penalty_selection import PenaltySelection
 from pudle.runner import measure

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import specs
+from pudle import oracles, specs
 from pudle.estimators.truncated import Truncated
 
 DEPTH = 12
