@@ -207,7 +207,7 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     if rounds is None:
         rows += _times(before, after, limits.seconds, gated)
     else:
-        rows += _paired_times(rounds, limits.seconds)
+        rows += judge_times(rounds, limits.seconds)
     rows += _memory(before, after, limits.memory_bytes, gated)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"})
     frame = frame.sort_values(["case", "estimator", "metric", "depth"], kind="stable", ignore_index=True)
@@ -283,9 +283,9 @@ def _redefined(base: Results, head: Results) -> dict[tuple[str, str], str]:
 def _outcome(base: dict[str, Any] | None, head: dict[str, Any] | None) -> dict[str, Any] | None:
     """Judge what needs no threshold; None where both sides have a number."""
     known = {side: row["value"] for side, row in (("base", base), ("head", head)) if row is not None}
-    if base is None and head is None:
-        return known | {"verdict": "unmeasured"}
     if base is None:
+        if head is None:
+            return known | {"verdict": "unmeasured"}
         told = "" if head["status"] == "ok" else f"{head['status']}: {head['reason']}"
         return known | {"verdict": "new", "rule": "new", "reason": told}
     was = base["status"] == "ok" and not math.isnan(base["value"])
@@ -324,6 +324,7 @@ def _errors(base: _Side, head: _Side, limits: Limits) -> Iterator[dict[str, Any]
             continue
         limit: ErrorLimit = getattr(limits, metric)
         floor = max(limit.floor, _floor(metric, (case, seed, target), (base, head), limits.floor_multiple))
+        assert mine is not None and theirs is not None  # or there would have been an outcome
         low, high = mine["value"], theirs["value"]
         decades = math.log10(max(high, floor) / max(low, floor))
         verdict = "regression" if decades > limit.decades else "improved" if decades < -limit.decades else "same"
@@ -364,8 +365,20 @@ def _cells(base: _Side, head: _Side, metric: str) -> Iterator[tuple[tuple[Any, .
             yield key, _outcome(base.rows.get(key), head.rows.get(key))
 
 
-def _paired_times(rounds: pd.DataFrame, limit: TimeLimit) -> list[dict[str, Any]]:
-    """Judge times that both sides took in turns; each round is its own control for what else the machine did."""
+def judge_times(rounds: pd.DataFrame, limit: TimeLimit) -> list[dict[str, Any]]:
+    """Judge times that both sides took in turns; each round is its own control for what else the machine did.
+
+    Parameters
+    ----------
+    rounds : DataFrame
+        As in `compare`.
+    limit : TimeLimit
+
+    Returns
+    -------
+    list of dict
+        One row per cell, its keys `COLUMNS`.
+    """
     rows, slower, faster = [], [], []
     for place, cell in rounds.groupby(["case", "estimator", "depth"], sort=False):
         at = (place[0], place[1], None, int(place[2]), "seconds")

@@ -1,0 +1,113 @@
+"""Finding the results of one side of a comparison: a folder, or a commit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pudle.errors import InvalidArgument, MissingResults
+from pudle.files import read_json
+from pudle.provenance import NoRepository, git
+from pudle.reports.load import Results, load
+
+
+def folder_of(name: str, profile: str) -> Path | None:
+    """Return the profile's folder that a name stands for: itself, or the one in a home; None where it is no such folder."""
+    path = Path(name)
+    for folder in (path, path / profile):
+        if (folder / "selection.json").is_file():
+            return folder
+    return None
+
+
+def commit_named(name: str, root: Path) -> str:
+    """Return the full hash of a commit.
+
+    Raises
+    ------
+    InvalidArgument
+        If the name is neither a folder with results nor a commit.
+    """
+    try:
+        if name.startswith("-"):
+            raise NoRepository
+        return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except NoRepository:
+        kind = "a folder without results" if Path(name).is_dir() else "neither a folder with results nor a commit here"
+        raise InvalidArgument(
+            f"{name!r} is {kind}: give a profile's folder, a home that holds one, or a commit of this repository"
+        ) from None
+
+
+def load_folder(folder: Path) -> Results:
+    """Read the results in a profile's folder."""
+    folder = folder.resolve()
+    return load(folder.parent, folder.name)
+
+
+def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
+    """Read what a home holds of one commit, whatever was measured there since.
+
+    Parameters
+    ----------
+    commit : str
+        Full hash.
+    name : str
+        What the user called it.
+    home : Path
+        Folder that holds one folder per profile.
+    profile : str
+
+    Raises
+    ------
+    MissingResults
+        If nothing was measured at that commit; the text says how to.
+    """
+    folder = home / profile
+    paths = [folder / "runs" / f"{commit}{suffix}.json" for suffix in ("", "-dirty")]
+    found = next((path for path in paths if path.exists()), None)
+    if found is not None:
+        run = read_json(found)
+        with contextlib.suppress(KeyError, TypeError):
+            return _view(folder, profile, commit, run["selection"], [folder / "store" / item for item in run["records"]])
+    # Results of a version that did not write down its runs: the records that this commit was the first to measure.
+    records = [path for path in sorted((folder / "store").glob("*/*.json"))
+               if read_json(path).get("provenance", {}).get("commit") == commit]  # fmt: skip
+    if not records:
+        raise MissingResults(
+            f"no results of commit {name} ({commit[:8]}) under {folder}: let `pudle compare --run` make them, or check it "
+            f"out, install it and `pudle run --profile {profile}`"
+        )
+    return _view(folder, profile, commit, read_json(folder / "selection.json"), records)
+
+
+def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:
+    """Load one commit's part of a folder, by copying that part to where nothing else is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        part = Path(scratch) / profile
+        part.mkdir()
+        (part / "selection.json").write_text(json.dumps(selection))
+        for path in records:
+            record = read_json(path)
+            # The record holds at this commit, whichever one first measured it.
+            record["provenance"]["commit"] = commit
+            copy = part / "store" / path.relative_to(folder / "store")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(json.dumps(record))
+        for path in _asv_files(folder / "results", commit):
+            copy = part / "results" / path.relative_to(folder / "results")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+        return load(Path(scratch), profile)
+
+
+def _asv_files(folder: Path, commit: str) -> Iterator[Path]:
+    """Yield asv's result files of a commit; their names begin with the commit, their content has all of it."""
+    for path in sorted(folder.glob(f"*/{commit[:8]}*.json")):
+        if read_json(path).get("commit_hash") == commit:
+            yield path
