@@ -25,8 +25,10 @@ from pudle.store import Store
 
 from .selected import SELECTION_VARIABLE
 
-#: One thread per process, whichever library does the arithmetic.
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
+#: One thread per process, whichever library does the arithmetic; NPROC is what holds jax to it.
+ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
+}
 
 Show = Callable[[str, str, float, float], None]
 

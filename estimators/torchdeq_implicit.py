@@ -31,7 +31,8 @@ class TorchdeqImplicit(GradientEstimator):
     where no layer made the codes, the estimate is the direct part alone.
 
     TorchDEQ offers two accelerated solvers as well. Its Anderson mixing adds 1e-4 to the squared residuals it compares, and
-    so stops mixing once these are smaller; the option is here to show what that costs.
+    so stops mixing once these are smaller. Its Broyden iterations converge in tens of steps, but go on for a sample that has
+    converged until all have, and then divide zero by zero: the gradient is NaN. Both are here to show what that costs.
 
     Cost: T + 1 layers forward, at most ``iterations`` vector-Jacobian products of one layer; memory independent of T.
 

@@ -45,3 +45,13 @@ PUBLISHED = 0.25
 
 # Plateaus measured on five hundred samples differ by this much from seed to seed.
 PLATEAU = 0.15
+
+# Linear solves of another library, run to a relative residual of 1e-13, times the condition number of the active systems.
+PEER_SOLVE = 1e-10
+
+# A thousand fixed-point iterations at the contraction factor of the small problem, 0.98 (measured: 1.7e-8 on the
+# reconstruction loss).
+PEER_ITERATIONS = 1e-7
+
+# Codes of SPAMS, whose stopping rule is not exposed (measured: 5.5e-10); absolute.
+SPAMS_CODES = 5e-9
