@@ -16,11 +16,24 @@ _HOMES = {
     "dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
     "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
+    "learning": ("Learner", "LearningWarning", "Training"),
+    "learning_setting": ("LearningSetting",),
+    "matching": ("Matching", "match_atoms"),
     "penalty_selection": ("PenaltySelection",),
     "problems": ("Problem", "Ridge", "SparseCoding"),
     "references": ("Certificate", "Reference", "reference"),
-    "registry": ("list_datasets", "list_estimators", "make_algorithm", "make_dataset", "make_estimator"),
+    "registry": (
+        "list_datasets",
+        "list_estimators",
+        "list_settings",
+        "make_algorithm",
+        "make_dataset",
+        "make_estimator",
+        "make_optimiser",
+        "make_schedule",
+    ),
     "scoring": ("Score", "score"),
+    "sklearn_wrapper": ("UnrolledDictionaryLearning",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -32,11 +45,24 @@ if TYPE_CHECKING:
     from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
+    from .learning import Learner, LearningWarning, Training
+    from .learning_setting import LearningSetting
+    from .matching import Matching, match_atoms
     from .penalty_selection import PenaltySelection
     from .problems import Problem, Ridge, SparseCoding
     from .references import Certificate, Reference, reference
-    from .registry import list_datasets, list_estimators, make_algorithm, make_dataset, make_estimator
+    from .registry import (
+        list_datasets,
+        list_estimators,
+        list_settings,
+        make_algorithm,
+        make_dataset,
+        make_estimator,
+        make_optimiser,
+        make_schedule,
+    )
     from .scoring import Score, score
+    from .sklearn_wrapper import UnrolledDictionaryLearning
 
 
 def __getattr__(name: str) -> Any:

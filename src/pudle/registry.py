@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import specs
 from .errors import PudleError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm
     from .dataset import Dataset
     from .estimator import GradientEstimator
+    from .learning_setting import LearningSetting
+    from .optimisers import Optimiser, Schedule
     from .thresholding import Thresholding
 
 
@@ -77,3 +79,22 @@ def make_algorithm(spec: str) -> Algorithm:
 def make_thresholding(spec: str) -> Thresholding:
     """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
     return specs.build(spec, load("thresholding"), "thresholding rule")
+
+
+def make_optimiser(spec: str) -> Optimiser:
+    """Make an optimiser from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
+    return specs.build(spec, load("optimisers"), "optimiser")
+
+
+def make_schedule(spec: str) -> Schedule:
+    """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
+    return specs.build(spec, load("schedules"), "schedule")
+
+
+def list_settings() -> dict[str, LearningSetting]:
+    """Return every named learning setting, built-in or plug-in, as ``{name: setting}``.
+
+    Each entry point of the group ``pudle.settings`` is a mapping from names to settings.
+    """
+    groups: Any = load("settings")
+    return {name: setting for mapping in groups.values() for name, setting in mapping.items()}

@@ -1,0 +1,73 @@
+"""A training as plain values: what `pudle learn` takes as options, and what named settings are records of."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidArgument
+from .registry import make_dataset
+from .validation import check_choice, check_integer
+
+if TYPE_CHECKING:
+    from .learning import DictionaryProblem, Learner
+
+
+@dataclass(frozen=True)
+class LearningSetting:
+    """All that a training depends on, as specs and numbers.
+
+    Attributes
+    ----------
+    dataset : str
+        Spec of the dataset, without its seed; its dictionary is where the learning starts.
+    loss : str
+        Outer loss.
+    estimator, algorithm, depth, optimiser, schedule, epochs, batch, record_every
+        As in `pudle.Learner`.
+    seed : int
+        Of the dataset and of the order of its samples.
+    dtype : {"float64", "float32"}
+        Precision.
+    """
+
+    dataset: str
+    loss: str = "lasso"
+    estimator: str = "backprop"
+    algorithm: str = "ista"
+    depth: int = 50
+    optimiser: str = "adam"
+    schedule: str = "constant"
+    epochs: int = 100
+    batch: int | None = None
+    seed: int = 0
+    record_every: int | None = None
+    dtype: str = "float64"
+
+    def learner(self) -> Learner:
+        """Return the learner."""
+        from .learning import Learner  # imports torch, which a list of settings need not
+
+        options = {field.name for field in dataclasses.fields(Learner)}
+        return Learner(**{name: value for name, value in dataclasses.asdict(self).items() if name in options})
+
+    def problem(self, device: str = "cpu") -> DictionaryProblem:
+        """Draw the data, on a device.
+
+        Raises
+        ------
+        InvalidArgument
+            If the dataset has no such loss, or the problem it draws has no dictionary.
+        """
+        from .case import DTYPES
+        from .learning import DictionaryProblem
+
+        check_integer("seed", self.seed, 0)
+        check_choice("dtype", self.dtype, DTYPES)
+        made: Any = make_dataset(self.dataset)
+        check_choice("loss", self.loss, made.losses)
+        problem = dataclasses.replace(made, seed=self.seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
+        if not isinstance(problem, DictionaryProblem):
+            raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
+        return problem

@@ -1,0 +1,75 @@
+"""Atoms of two dictionaries, paired: a learned dictionary is known only up to the order and the signs of its atoms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InvalidArgument
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The pairing of learned with generating atoms that leaves the smallest distance between the dictionaries.
+
+    Attributes
+    ----------
+    places : array of int, shape (q,)
+        For every generating atom, which learned one is its partner.
+    signs : array, shape (q,)
+        The sign, 1 or -1, that brings the partner closest.
+    error : float
+        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S.
+    relative_error : float
+        ``error / |D*|_F``.
+    """
+
+    places: np.ndarray
+    signs: np.ndarray
+    error: float
+    relative_error: float
+
+
+def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -> Matching:
+    """Pair the atoms of two dictionaries by optimal assignment.
+
+    Over all permutations P and signs S this minimises
+    ``|D P S - D*|_F^2 = sum_j |d_P(j)|^2 + |d*_j|^2 - 2 |d*_j^T d_P(j)|``, a linear assignment problem.
+
+    Parameters
+    ----------
+    learned : Tensor or array, shape (m, p)
+        Atoms as columns.
+    generating : Tensor or array, shape (m, q)
+        At most as many atoms: q <= p.
+
+    Raises
+    ------
+    InvalidArgument
+        If the shapes do not fit or an entry is not finite.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and what has no generating dictionary needs none
+
+    d, truth = (_array(matrix) for matrix in (learned, generating))
+    if d.ndim != 2 or truth.ndim != 2 or d.shape[0] != truth.shape[0] or d.shape[1] < truth.shape[1]:
+        raise InvalidArgument(
+            f"dictionaries of shapes {d.shape} and {truth.shape} cannot be matched: give (m, p) learned atoms and (m, q) "
+            f"generating ones, q <= p"
+        )
+    if not (np.isfinite(d).all() and np.isfinite(truth).all()):
+        raise InvalidArgument("a dictionary has entries that are NaN or infinite: its atoms cannot be matched")
+    correlation = truth.T @ d
+    _, places = linear_sum_assignment(np.square(d).sum(0) - 2 * np.abs(correlation))
+    signs = np.where(correlation[np.arange(len(places)), places] < 0, -1.0, 1.0)
+    # From the difference itself: the sum of squares above loses half the digits where the two are close.
+    error = float(np.linalg.norm(d[:, places] * signs - truth))
+    return Matching(places, signs, error, error / float(np.linalg.norm(truth)))
+
+
+def _array(matrix: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(matrix, torch.Tensor):
+        matrix = matrix.detach().cpu().numpy()
+    return np.asarray(matrix, dtype=np.float64)

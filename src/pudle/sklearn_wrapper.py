@@ -1,0 +1,180 @@
+"""Unrolled dictionary learning behind scikit-learn's interface, so that it fits into pipelines and searches."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .algorithms import Algorithm
+from .errors import InvalidArgument
+from .estimator import GradientEstimator
+from .learning import Learner
+from .optimisers import Optimiser, Schedule
+from .problems import SparseCoding
+from .registry import make_algorithm
+
+
+class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learn a dictionary through unrolled sparse coding; code observations in it.
+
+    ``fit`` minimises the mean over samples of the outer loss of the codes after `depth` layers, atoms being kept at unit
+    norm; ``transform`` returns those codes. Constructor arguments are kept as they are and checked in ``fit``.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Number of atoms; that of the features where not given.
+    penalty : float
+        Weight of the l1 norm of the codes.
+    loss : {"lasso", "reconstruction"}
+        Outer loss.
+    estimator, algorithm, depth, optimiser, schedule, epochs
+        As in `pudle.learning.Learner`. Plain values and specs can be searched over; the objects can be given as well.
+    batch : int, optional
+        Samples per step; all of them where not given.
+    nonnegative : bool
+        Restrict the codes to the non-negative orthant.
+    random_state : int, RandomState or None
+        Of the first dictionary, which are samples with a little noise added, and of the batches.
+
+    Attributes
+    ----------
+    components_ : array, shape (n_components, n_features)
+        Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
+    history_ : DataFrame
+        See `pudle.learning.Training`.
+    status_ : {"ok", "rose", "diverged"}
+        How the training ended; ``fit`` warns where it is not ``ok``.
+    n_iter_ : int
+        Steps taken.
+    n_features_in_ : int
+        Features seen in ``fit``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from pudle import UnrolledDictionaryLearning
+    >>> X = load_digits().data / 16
+    >>> learner = UnrolledDictionaryLearning(n_components=32, epochs=5, batch=200, random_state=0).fit(X)
+    >>> learner.transform(X).shape
+    (1797, 32)
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        penalty: float = 0.1,
+        loss: str = "lasso",
+        estimator: str | GradientEstimator = "backprop",
+        algorithm: str | Algorithm = "fista",
+        depth: int = 30,
+        optimiser: str | Optimiser = "adam(learning_rate=0.01)",
+        schedule: str | Schedule = "constant",
+        epochs: int = 20,
+        batch: int | None = 256,
+        nonnegative: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.penalty = penalty
+        self.loss = loss
+        self.estimator = estimator
+        self.algorithm = algorithm
+        self.depth = depth
+        self.optimiser = optimiser
+        self.schedule = schedule
+        self.epochs = epochs
+        self.batch = batch
+        self.nonnegative = nonnegative
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
+        """Learn the dictionary.
+
+        Parameters
+        ----------
+        X : array, shape (n_samples, n_features)
+        y : ignored
+
+        Raises
+        ------
+        InvalidArgument
+            A ValueError: for arguments out of range, and constant data.
+
+        Warns
+        -----
+        LearningWarning
+            If there are fewer samples than atoms, or the training went wrong.
+        """
+        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        random = check_random_state(self.random_state)
+        learner = Learner(
+            estimator=self.estimator,
+            algorithm=self.algorithm,
+            depth=self.depth,
+            optimiser=self.optimiser,
+            schedule=self.schedule,
+            epochs=self.epochs,
+            batch=self.batch,
+            seed=int(random.randint(2**31 - 1)),
+        )
+        atoms = X.shape[1] if self.n_components is None else self.n_components
+        if isinstance(atoms, bool) or not isinstance(atoms, Integral) or atoms < 1:
+            raise InvalidArgument(f"n_components={atoms!r} is not a number of atoms: give a whole number >= 1, or None")
+        problem = self._problem(X, _first_atoms(X, int(atoms), random))
+        training = learner.fit(problem)
+        self.components_ = training.dictionary.numpy().T.copy()
+        self.history_, self.status_, self.n_iter_ = training.history, training.status, training.steps
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the codes of observations, shape (n_samples, n_components)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        algorithm: Any = make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
+        problem = self._problem(X, self.components_.T)
+        with torch.no_grad():
+            return algorithm.run(problem, self.depth).codes.numpy()
+
+    def inverse_transform(self, codes: Any) -> np.ndarray:
+        """Return the observations that codes stand for, ``codes @ components_``, shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        return np.asarray(codes) @ self.components_
+
+    def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
+        return SparseCoding(
+            # A copy: torch shares memory, and warns of arrays that must not be written to.
+            observations=torch.tensor(X),
+            dictionary=torch.tensor(dictionary.astype(X.dtype, copy=False)),
+            penalty=self.penalty,
+            loss=self.loss,
+            nonnegative=self.nonnegative,
+        )
+
+
+def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np.ndarray:
+    """Return samples, with noise so that no two atoms are alike, as columns of unit norm."""
+    norms = np.linalg.norm(X, axis=1)
+    usable = np.flatnonzero(norms > 0)
+    dictionary = random.standard_normal((X.shape[1], atoms)) / math.sqrt(X.shape[1])
+    if len(usable):
+        chosen = random.permutation(usable)[:atoms]
+        dictionary[:, : len(chosen)] = X[chosen].T / norms[chosen] + 0.1 * dictionary[:, : len(chosen)]
+    return dictionary / np.linalg.norm(dictionary, axis=0)
