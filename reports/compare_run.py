@@ -49,8 +49,9 @@ from pudle.reports.load import Results
 #: One thread per process, as in every run.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 
-#: Seconds that one timed sample should last at least; a shorter call is repeated within the sample.
-SAMPLE = 0.02
+#: Seconds that one timed sample should last, the fewest calls that make one and the most: the fastest of them counts.
+SAMPLE = 0.03
+FEWEST, MOST = 2, 20
 
 Tell = Callable[[str], None]
 
@@ -381,10 +382,10 @@ class _Unmeasured(Exception):
 
 
 def _take_turns(sides: dict[str, _Side], pair: Pair, limit: TimeLimit, tell: Tell) -> pd.DataFrame:
-    """Time the cells that both sides have, and those again that seem to have changed.
+    """Time the cells that both sides have, and those again, for twice as many rounds, that seem to be slower.
 
-    The second time, in new processes, is what counts for these: a cell picked for its ratio is picked for its bad luck as
-    well, and some of that is a process's own (where its memory happens to lie).
+    For these only the second time counts, in new processes: a cell picked for its ratio is picked for its bad luck as well,
+    and some of that is a process's own (where its memory happens to lie).
     """
     mine = sides["base"].cells()
     others = set(sides["head"].cells())
@@ -396,11 +397,11 @@ def _take_turns(sides: dict[str, _Side], pair: Pair, limit: TimeLimit, tell: Tel
     if first.empty:
         return first
     verdicts = judge_times(first, limit)
-    suspects = [(row["case"], row["estimator"], row["depth"]) for row in verdicts if row["verdict"] == "regression"]
+    suspects = [(row["case"], row["estimator"], row["depth"]) for row in verdicts if row["change"] > limit.ratio]
     if not suspects:
         return first
     tell(f"times of {len(suspects)} cells again")
-    again = _time(sides, suspects, rounds)
+    again = _time(sides, suspects, 2 * rounds)
     settled = set(suspects)
     kept = [(row.case, row.estimator, row.depth) not in settled for row in first.itertuples()]
     return pd.concat([first[kept], again], ignore_index=True)
@@ -420,7 +421,7 @@ def _time(sides: dict[str, _Side], cells: list[tuple[str, str, int]], rounds: in
                         workers[name] = _Worker(side, patience)
                     done[name] = workers[name].ask(cell=cell)
                 # Both sides take as many calls to a sample, whichever is slower.
-                calls = max(1, math.ceil(SAMPLE / max(done["base"], 1e-6)))
+                calls = min(max(FEWEST, math.ceil(SAMPLE / max(done["base"], 1e-9))), MOST)
                 for turn in range(rounds):
                     # Whoever is second finds the caches as the other left them: each is first every other time.
                     order = tuple(sides) if turn % 2 == 0 else tuple(reversed(sides))
