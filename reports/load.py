@@ -63,6 +63,12 @@ COLUMNS = {
     "commit": "str", "machine": "str", "profile": "str", "at_floor": "bool",
 }  # fmt: skip
 
+#: Kinds of `Results.artifacts` with what each of their rows holds, as `pudle.surfaces` returns it.
+ARTIFACTS = {
+    "window_surface": ("depth", "window", "relative_error", "status"),
+    "jacobian_error": ("depth", "relative_error"),
+}
+
 #: Statuses that say something broke, as opposed to a finding about an estimator.
 BROKEN = ("error", "timeout", "out-of-memory", "missing")
 
@@ -94,6 +100,9 @@ class Results:
         The distinct provenances of the records, newest first.
     notes : tuple of str
         What a reader has to know about how these numbers were put together.
+    artifacts : tuple of mapping
+        Surfaces and curves of single problems that were stored beside the scores: ``kind`` (one of `ARTIFACTS`), ``case``,
+        ``seed`` and ``rows``. Often there are none.
     """
 
     profile: str
@@ -105,6 +114,7 @@ class Results:
     estimators: tuple[str, ...]
     provenances: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    artifacts: tuple[Mapping[str, Any], ...] = ()
 
     def target(self, case: str) -> str:
         """Return the reference that a case's summary is about: the first of its targets."""
@@ -143,7 +153,7 @@ def load(home: Path, profile: str) -> Results:
     """
     folder = Path(home) / profile
     selection_path = folder / "selection.json"
-    paths = sorted((folder / "store").glob("*/*.json"))
+    paths = sorted(path for path in (folder / "store").glob("*/*.json") if path.parent.name != "artifacts")
     if not selection_path.exists() or not paths:
         raise MissingResults(f"no results for profile {profile!r} under {folder}: run `pudle run --profile {profile}` first")
     cases, estimators = _read_selection(selection_path)
@@ -202,7 +212,11 @@ def load(home: Path, profile: str) -> Results:
         estimators=tuple(estimators),
         provenances=_distinct(found),
         notes=tuple(notes),
-    )
+        artifacts=tuple(
+            artifact for path in sorted((folder / "store" / "artifacts").glob("*.json"))
+            if (artifact := _read_artifact(path))["case"] in cases
+        ),
+    )  # fmt: skip
 
 
 def _read_selection(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -234,6 +248,18 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as problem:
         raise UnreadableResult(f"{path} is not a record of scores ({_what(problem)}): {AGAIN}") from None
     return record
+
+
+def _read_artifact(path: Path) -> dict[str, Any]:
+    artifact = read_json(path)
+    try:
+        _need(artifact, ("kind", "case", "seed", "rows"))
+        for row in artifact["rows"]:
+            # A kind of a later version is none of this one's business.
+            _need(row, ARTIFACTS.get(artifact["kind"], ()))
+    except (KeyError, TypeError) as problem:
+        raise UnreadableResult(f"{path} is not an artifact ({_what(problem)}): {AGAIN}") from None
+    return artifact
 
 
 def _need(mapping: Mapping[str, Any], names: tuple[str, ...]) -> None:
