@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,30 +14,69 @@ from pudle.reports.load import Results
 from pudle.reports.tables import GOAL
 
 
-def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, str]]:
-    """Return, per case, which estimator to use and why, in a few sentences computed from the summary."""
+def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return, per case, which estimator to use and why.
+
+    Returns
+    -------
+    list of dict
+        ``case`` and ``problem`` name the case; ``use`` is the estimator (empty where nothing was scored), ``advice`` the
+        same in words, ``short`` the reason in one sentence and ``why`` in a few; ``error``, ``depth``, ``time`` and
+        ``memory`` are the budget at which it holds, where * marks what lies outside the depths that were measured.
+    """
     found = []
     for name, case in results.cases.items():
         rows = summary[summary["case"] == name]
         sentences = [_quickest(rows), _most_accurate(rows), _floors(rows), _accelerations(rows)]
         found.append({
-            "case": name, "advice": _advice(rows), "why": " ".join(filter(None, sentences)),
-            "problem": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss",
+            "case": name, "problem": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss",
+            "dataset": case["dataset"], "algorithm": case["algorithm"], "loss": case["loss"],
+            **_choice(rows), "why": " ".join(filter(None, sentences)),
         })  # fmt: skip
     return found
 
 
-def _advice(rows: pd.DataFrame) -> str:
+def _choice(rows: pd.DataFrame) -> dict[str, str]:
+    """Choose the cheapest that reaches the goal, else the one with the fewest layers, else the closest."""
+    goal = text.number(GOAL, 1)
     quick = rows[rows["seconds_to_goal"].notna() & np.isfinite(rows["depth_to_goal"])]
     shallow = rows[np.isfinite(rows["depth_to_goal"])]
     accurate = rows[rows["error"].notna()]
     if len(quick):
-        return f"Use `{quick.loc[quick['seconds_to_goal'].idxmin(), 'estimator']}`"
-    if len(shallow):
-        return f"Fewest layers: `{shallow.loc[shallow['depth_to_goal'].idxmin(), 'estimator']}`"
-    if len(accurate):
-        return f"Closest: `{accurate.loc[accurate['error'].idxmin(), 'estimator']}`"
-    return "No answer"
+        row = quick.loc[quick["seconds_to_goal"].idxmin()]
+        level = [f"`{name}`" for name in _level(quick, row)["estimator"]]
+        as_fast = f"; {text.listing(level)} {'is' if len(level) == 1 else 'are'} as fast within the timings" if level else ""
+        advice, short = "Use", f"Cheapest to an error of {goal}{as_fast}."
+    elif len(shallow):
+        row = shallow.loc[shallow["depth_to_goal"].idxmin()]
+        advice, short = "Fewest layers:", f"Fewest layers to an error of {goal}; its time there is not known."
+    elif len(accurate):
+        row = accurate.loc[accurate["error"].idxmin()]
+        advice, short = "Closest:", f"None gets to {goal} within {rows['depth'].max():.0f} layers; this one comes closest."
+    else:
+        blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
+        return {"use": "", "advice": "No answer", "short": "Nothing was scored here."} | blank
+    reached = math.isfinite(row["depth_to_goal"])
+    time = (row["seconds_to_goal"], row["extrapolated"]) if reached else row["seconds_deepest"]
+    return {
+        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short,
+        "error": f"≤ {goal}" if reached else text.number(row["error"]),
+        "depth": f"{row['depth_to_goal'] if reached else row['depth']:.0f}",
+        "time": _marked(time, text.seconds),
+        "memory": _marked(row["memory_to_goal"] if reached else row["memory_deepest"], text.memory),
+    }  # fmt: skip
+
+
+def _marked(value: tuple[float, bool], show: Callable[[float], str]) -> str:
+    number, outside = value
+    return show(number) + ("*" if outside and not math.isnan(number) else "")
+
+
+def _level(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
+    """Return those that cannot be told from the quickest."""
+    level = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
+             for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
+    return timed[level]
 
 
 def _quickest(rows: pd.DataFrame) -> str:
@@ -55,8 +96,7 @@ def _quickest(rows: pd.DataFrame) -> str:
         f"It is the cheapest that reaches {goal}: {text.seconds(first['seconds_to_goal'])}, "
         f"{first['depth_to_goal']:.0f} layers{outside}."
     )
-    level = timed[[name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs) for name, theirs in
-                   zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]]  # fmt: skip
+    level = _level(timed, first)
     if len(level):
         names = text.listing([f"`{name}` ({text.seconds(value)})" for name, value in
                               zip(level["estimator"], level["seconds_to_goal"], strict=True)])  # fmt: skip

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from pudle.reports.load import Results
+
 
 @click.command("report")
+@click.argument("results", nargs=-1, metavar="[A [B]]")
 @click.option("--profile", default="quick", show_default=True, metavar="NAME", help="quick, default or paper.")
 @click.option(
     "--home", type=click.Path(path_type=Path), default=None, help="Where results are [default: .asv in the repository]."
@@ -17,47 +23,88 @@ import click
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["html", "markdown", "csv", "latex"]),
+    type=click.Choice(["html", "markdown", "csv", "parquet", "latex", "figures"]),
     multiple=True,
-    help="What to write; repeatable [default: html, markdown and csv].",
+    help="What to write; repeatable [default: html, markdown, csv]. The first two bring all figures as SVG, PDF and CSV.",
 )
-def report_command(profile: str, home: Path | None, out: Path | None, formats: tuple[str, ...]) -> None:
-    """Write the report: page, Markdown, CSV or LaTeX.
+def report_command(
+    results: tuple[str, ...], profile: str, home: Path | None, out: Path | None, formats: tuple[str, ...]
+) -> None:
+    """Write the report: page, Markdown, figures, CSV, Parquet or LaTeX; of A and B side by side where both are given.
 
-    Prints the path of each file, the page's last. Exits with 2 when a measurement broke; the report is written all the same
-    and says what broke.
+    A and B are folders with results, or commits that the home has results of. Prints the path of each file, the page's last.
+    Exits with 2 when a measurement broke; the report is written all the same and says what broke.
 
     \b
     Examples:
       pudle report
       pudle report --profile default --format html --format latex --out paper/
+      pudle report main HEAD
+      pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
     # These import torch and the plotting libraries, which --help can do without.
-    from pudle.errors import PudleError
+    from pudle.errors import InvalidArgument, PudleError
     from pudle.files import write_atomically
-    from pudle.reports.load import load
-    from pudle.reports.page import FORMATS, Report
+    from pudle.reports import pair
+    from pudle.reports.page import FIGURES, FORMATS, ILLUSTRATED, Report
     from pudle.reports.tables import broken
 
+    if len(results) > 2:
+        raise InvalidArgument(f"{len(results)} results given: report shows one, or two side by side")
     home = _home() if home is None else home
-    results = load(home, profile)
-    report = Report.of(results)
-    folder = home / profile / "report" if out is None else out
     wanted = formats or ("html", "markdown", "csv")
+    sides = [_load(name, home, profile) for name in results] or [_load(None, home, profile)]
+    made: Report | pair.Pair
+    if len(sides) == 1:
+        made = Report.of(sides[0])
+        makers: dict[str, tuple[Callable, str]] = dict(FORMATS)
+    else:
+        made = pair.Pair((Report.of(sides[0]), Report.of(sides[1])), (results[0], results[1]))
+        makers = {"markdown": (pair.Pair.markdown, "md"), "csv": (pair.Pair.csv, "csv"), "html": (pair.Pair.html, "html")}
+        unknown = [name for name in wanted if name not in makers and name != "figures"]
+        if unknown:
+            raise InvalidArgument(
+                f"--format {unknown[0]} is of one result: two side by side are html, markdown, csv or figures"
+            )
+    name = "report" if len(sides) == 1 else "report-pair"
+    folder = home / profile / name if out is None else out
     # All of it is made before any of it is written, so that an error leaves the last report as it was.
-    files = {folder / f"report.{ending}": make(report) for name, (make, ending) in FORMATS.items() if name in wanted}
+    files = {folder / f"report.{ending}": make(made) for kind, (make, ending) in makers.items() if kind in wanted}
+    drawn: dict[Path, bytes] = {}
+    if {"figures", *ILLUSTRATED} & set(wanted):
+        drawn = {folder / FIGURES / figure: content for figure, content in made.figure_files()}
     try:
-        for path, content in files.items():
+        for path, content in (drawn | files).items():
             write_atomically(path, content)
     except OSError as problem:
         raise PudleError(f"cannot write to {folder} ({problem.strerror}): choose another folder with --out") from None
-    failed = broken(results)
+    failed = list(dict.fromkeys(estimator for side in sides for estimator in broken(side)))
     if failed:
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
+    if drawn:
+        click.echo(folder / FIGURES)
     for path in files:
         click.echo(path)
     if failed:
         sys.exit(2)
+
+
+def _load(name: str | None, home: Path, profile: str) -> Results:
+    """Read the results that a name stands for: a folder's, or a commit's; the home's where there is no name."""
+    from pudle.provenance import NoRepository, repository
+    from pudle.reports import compare_sides
+    from pudle.reports.load import load
+
+    if name is None:
+        return load(home, profile)
+    folder = compare_sides.folder_of(name, profile)
+    if folder is not None:
+        return compare_sides.load_folder(folder)
+    try:
+        root = repository(Path.cwd())
+    except NoRepository:
+        root = Path.cwd()
+    return compare_sides.load_commit(compare_sides.commit_named(name, root), name, home, profile)
 
 
 def _home() -> Path:

@@ -1,239 +1,190 @@
-"""Figures, as inline SVG with text as text, and the data behind each as CSV."""
+"""Figures: what is drawn, case by case, and one picture each with its data."""
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
-import io
-import re
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
 
-from pudle import registry, specs
+from pudle import specs
 from pudle.errors import PudleError
 from pudle.reports import text
+from pudle.reports.costs import with_costs
+from pudle.reports.drawing import (
+    BELONGS,
+    INK,
+    TOGETHER,
+    Picture,
+    axes,
+    curve,
+    drawing,
+    ends,
+    file_name,
+    legend,
+    over_seeds,
+    table,
+    ticks,
+)  # fmt: skip
 from pudle.reports.load import Results
+from pudle.reports.looks import Look, looks, looks_of
 from pudle.reports.rates import BASE, WINDOW, law
 
-#: Hue (from the Okabe-Ito palette, safe for colour-blind readers) and line style by what an estimator computes.
-FAMILIES: dict[str, tuple[str, Any]] = {
-    "direct": ("#d55e00", (0, (5, 1.5))),
-    "unrolled": ("#0072b2", (0, ())),
-    "implicit": ("#009e73", (0, (6, 1.5, 1, 1.5))),
-    "truncated": ("#cc79a7", (0, (2.5, 1.5))),
-    "stochastic": ("#b58900", (0, (1, 1.2))),
-}
-UNKNOWN = ("#7f7f7f", (0, (1, 2)))
-#: One marker, and with it one shade of the hue, per estimator that computes the same.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", (4, 0, 22), (3, 0, 30))
-SHADES = (0.0, 0.08, -0.08)
+__all__ = ["Picture", "draw", "draw_pair", "looks", "overview"]
 
-#: Stands for the colour of the text around the figure until the SVG is written.
-INK = "#010203"
-SIZE = (6.0, 4.3)
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pudle",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["system-ui", "DejaVu Sans"],
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.15,
-    "grid.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
-    "axes.unicode_minus": True,
+#: A heat map over fewer windows than this shows nothing that the curves do not.
+FEWEST_WINDOWS = 3
+
+#: Kinds of figures, in the order in which a page shows them, each with the sentence that says how to read it.
+KINDS = {
+    "Error against depth": "Dashed grey lines are the slopes that theory predicts; the grey floor is the reference's own "
+    "bound, below which no error is reported.",
+    "Error against time": "Down and to the left is better. Ringed points are on the front: nothing measured is both faster "
+    "and more accurate. Time is linear between the timed depths, which are the larger markers.",
+    "Error against memory": "As for time, with the peak of memory above that of a process that estimates nothing.",
+    "Error over depth and window": "Truncated backpropagation: darker is more accurate. At and above a depth's own number "
+    "of layers a window is full backpropagation.",
+    "Burn-in": "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all.",
+    "Fitted against predicted rates": "On the diagonal a rate is what theory says. Bars reach from the least to the "
+    "greatest seed; hollow markers are of curves that are not straight.",
+    "Direction against depth": "1 - cosine of the angle to the reference: what is left when the length is no matter.",
+    "Memory against depth": "Peak above that of a process that estimates nothing.",
 }
 
 
-@dataclass(frozen=True)
-class Look:
-    """How an estimator is drawn, in every figure."""
-
-    colour: str
-    marker: Any
-    line: Any
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, ready for a page.
-
-    Attributes
-    ----------
-    name : str
-        File name without its ending.
-    kind : str
-        What it shows; pictures of one kind stand together.
-    case : str
-    svg : str
-        Inline SVG.
-    alt : str
-        What there is to see, for who cannot see it.
-    csv : str
-        The data drawn.
-    """
-
-    name: str
-    kind: str
-    case: str
-    svg: str
-    alt: str
-    csv: str
-
-
-def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
-    """Return the look of each estimator.
-
-    Hue and line style say what it computes, marker and shade which one of these it is; marker and line together tell any
-    two apart without colour.
+def draw(results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = None) -> list[Picture]:
+    """Draw everything there are data for, kind by kind in the order of `KINDS`.
 
     Parameters
     ----------
-    claims : mapping
-        What each estimator (a spec) computes.
-    builtins : mapping
-        The same for the names whose look must never change; by default those registered by pudle itself.
-
-    Notes
-    -----
-    A marker's place follows from a hash of the spec, and a place that another estimator of the same hue has taken sends to
-    the next. The suite's own estimators choose first, whether or not they are in the report, so that a plug-in never changes
-    their looks.
+    results : Results
+    rates : DataFrame
+        From `pudle.reports.rates.fit`.
+    summary : DataFrame, optional
+        From `pudle.reports.tables.summarise`; without it fitted rates are not drawn against predicted ones.
     """
-    builtins = _builtins() if builtins is None else builtins
-    own = {spec for spec in claims if _name(spec) in builtins}
-    taken: dict[tuple[str | None, int], str] = {}
-    places: dict[str, int] = {}
-    for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
-        family = builtins[spec] if spec in builtins else claims[spec]
-        place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(MARKERS)
-        free = (candidate % len(MARKERS) for candidate in range(place, place + len(MARKERS)))
-        places[spec] = next((candidate for candidate in free if (family, candidate) not in taken), place)
-        taken[family, places[spec]] = spec
-    found = {}
-    for spec, claim in claims.items():
-        hue, line = FAMILIES.get(claim or "", UNKNOWN)
-        found[spec] = Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), MARKERS[places[spec]], line)
-    return found
+    style = looks_of(results)
+    makers: list[Callable[[str], Picture | None]] = [
+        lambda case: _error(results, rates, case, style),
+        lambda case: _front(results, case, style, "seconds"),
+        lambda case: _front(results, case, style, "memory_bytes"),
+        lambda case: _windows(results, case),
+        lambda case: _burn_in(results, case),
+        lambda case: _cosine(results, case, style),
+        lambda case: _memory(results, case, style),
+    ]
+    with drawing():
+        pictures = [make(case) for make in makers for case in results.cases]
+        if summary is not None:
+            pictures.append(_rates(results, summary, style))
+    return sorted(filter(None, pictures), key=lambda picture: list(KINDS).index(picture.kind))
 
 
-def _claims(results: Results) -> dict[str, str | None]:
-    """Return what each estimator computes: what its records say, or its class where no record could be made."""
-    found: dict[str, str | None] = dict.fromkeys(results.estimators)
-    for row in results.records.itertuples():
-        found[row.estimator] = found[row.estimator] or row.computes
-    for spec in [spec for spec, claim in found.items() if claim is None]:
-        try:
-            found[spec] = registry.make_estimator(spec).computes
-        except PudleError:
-            # Not installed here: it is drawn as unknown, which is what it is.
+def overview(results: Results, rates: pd.DataFrame) -> Picture | None:
+    """Draw error against depth for the first dataset of some results, a panel per loss, as the README shows it."""
+    style = looks_of(results)
+    first = next(iter(results.cases.values()))
+    cases = [name for name, case in results.cases.items()
+             if (case["dataset"], case["algorithm"]) == (first["dataset"], first["algorithm"])]  # fmt: skip
+    cases = [name for name in cases if not results.scores(name, "relative_error").empty]
+    if not cases:
+        return None
+    parts = []
+    with drawing():
+        figure, all_axes = axes(len(cases), sharey=True, squeeze=False)
+        low, high = np.inf, 0.0
+        for at, name in zip(all_axes[0], cases, strict=True):
+            data = over_seeds(results.scores(name, "relative_error"))
+            _error_axes(at, results, rates, name, style, data)
+            at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
+            low, high = min(low, at.get_ylim()[0]), max(high, at.get_ylim()[1])
+            parts.append(data.assign(case=name))
+        for at in all_axes[0]:
+            at.set_ylim(low, high)
+            ticks(at.yaxis, low, high)
+            at.label_outer()
+        most = max(all_axes[0], key=lambda at: len(at.get_lines()))
+        legend(figure, most, columns=4)
+    drawn = pd.concat(parts)
+    alt = f"Error against depth on {first['dataset']}: " + " ".join(
+        f"{name}: {ends(part, results.estimators)}." for name, part in drawn.groupby("case", sort=False)
+    )
+    return Picture("overview", "Error against depth", "", figure, alt, table(drawn))
+
+
+def draw_pair(first: Results, second: Results, labels: tuple[str, str], metric: str = "relative_error") -> Iterator[Picture]:
+    """Yield error against depth of two results over each other, for the cases and estimators that both have."""
+    style = looks_of(first) | looks_of(second)
+    for case in [name for name in first.cases if name in second.cases]:
+        sides = [over_seeds(side.scores(case, metric)) for side in (first, second)]
+        names = [name for name in first.estimators if all(name in set(data["estimator"]) for data in sides)]
+        if not names:
             continue
-    return found
+        with drawing():
+            figure, at = axes()
+            for name in names:
+                one, two = (data[data["estimator"] == name] for data in sides)
+                curve(at, one, "depth", name, style[name])
+                hollow = {"markerfacecolor": "none", "markeredgewidth": 1.3, "markersize": 10, "linewidth": 0.9}
+                curve(at, two, "depth", name, style[name], label=None, **hollow)
+            at.set(yscale="log", xlabel="depth (layers)", ylabel="relative error of the gradient")
+            ticks(at.yaxis, *at.get_ylim())
+            legend(figure, at)
+        data = pd.concat([data.assign(side=label) for data, label in zip(sides, labels, strict=True)])
+        data = data[data["estimator"].isin(names)]
+        alt = (
+            f"{case}: relative error against depth, {labels[0]} filled and {labels[1]} hollow. "
+            f"{labels[0]}: {ends(sides[0], names)}. {labels[1]}: {ends(sides[1], names)}."
+        )
+        yield Picture(file_name("pair", case), "Error against depth", case, figure, alt, table(data))
 
 
-def _builtins() -> dict[str, str | None]:
-    try:
-        classes = registry.list_estimators()
-    except PudleError:
-        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
-        return {}
-    return {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
-
-
-def _name(spec: str) -> str:
-    try:
-        return specs.parse(spec)[0]
-    except PudleError:
-        return spec
-
-
-def _shade(colour: str, by: float) -> str:
-    hue, lightness, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(colour))
-    return mpl.colors.to_hex(colorsys.hls_to_rgb(hue, min(max(lightness + by, 0.0), 1.0), saturation))
-
-
-def draw(results: Results, rates: pd.DataFrame) -> list[Picture]:
-    """Draw everything there are data for: per case, error and 1 - cosine and memory against depth, error against time."""
-    style = looks(_claims(results))
-    pictures = []
-    with mpl.rc_context(STYLE):
-        for case in results.cases:
-            for picture in (_error(results, rates, case, style), _cosine(results, case, style),
-                            _time(results, case, style), _memory(results, case, style)):  # fmt: skip
-                if picture is not None:
-                    pictures.append(picture)
-    return pictures
-
-
-def _axes() -> tuple[Figure, Any]:
-    # A figure of its own, outside pyplot: nothing global is left behind.
-    figure = Figure(figsize=SIZE, layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure, figure.subplots()
-
-
-def _curves(axes: Any, data: pd.DataFrame, style: Mapping[str, Look], order: list[str]) -> None:
-    """Draw the median over seeds with the band from the least to the greatest, against depth."""
-    order = [name for name in order if name in set(data["estimator"])]
-    sns.lineplot(
-        data=data, x="depth", y="value", hue="estimator", style="estimator", hue_order=order, style_order=order,
-        palette={name: style[name].colour for name in order}, markers={name: style[name].marker for name in order},
-        dashes={name: style[name].line[1] or "" for name in order}, estimator="median", errorbar=("pi", 100),
-        err_kws={"alpha": 0.14, "linewidth": 0}, linewidth=1.6, markersize=6, markeredgewidth=0, ax=axes,
-    )  # fmt: skip
+# -- error against depth
 
 
 def _error(results: Results, rates: pd.DataFrame, case: str, style: Mapping[str, Look]) -> Picture | None:
-    data = _clean(results.scores(case, "relative_error"))
-    if data.empty:
+    scores = results.scores(case, "relative_error")
+    if scores.empty:
         return None
-    figure, axes = _axes()
-    _curves(axes, data, style, list(results.estimators))
-    axes.set(yscale="log", xlabel="depth (layers)", ylabel="relative error of the gradient")
-    low, high = data["value"].min(), data["value"].max()
+    data = over_seeds(scores)
+    figure, at = axes()
+    laws = _error_axes(at, results, rates, case, style, data)
+    legend(figure, at)
+    remark = f" Dashed grey lines: theory, {text.listing(laws)}." if laws else ""
+    what = f"relative error against depth on a log scale.{remark}"
+    return _picture(figure, results, case, "error", "Error against depth", data, what, scores["seed"].nunique())
+
+
+def _error_axes(
+    at: Any, results: Results, rates: pd.DataFrame, case: str, style: Mapping[str, Look], data: pd.DataFrame
+) -> list[str]:
+    """Draw the curves, the bound and the slopes that theory predicts; return what these are."""
+    for name in results.estimators:
+        part = data[data["estimator"] == name]
+        if len(part):
+            curve(at, part, "depth", name, style[name])
+    at.set(yscale="log", xlabel="depth (layers)", ylabel="relative error of the gradient")
+    low, high = data["least"].min(), data["greatest"].max()
     bound = _bound(results, case)
     near = low < bound * 1e3
     if near:
         low = min(low, bound)
-    axes.set_ylim(low / 8, high * 3)
-    _ticks(axes.yaxis, low / 8, high * 3)
+    at.set_ylim(low / 8, high * 3)
+    ticks(at.yaxis, low / 8, high * 3)
     # A bound far below all errors is told, not drawn: the curves would be squeezed to make room for it.
     if near:
-        axes.axhspan(low / 8, bound, color=INK, alpha=0.1, linewidth=0)
+        at.axhspan(low / 8, bound, color=INK, alpha=0.1, linewidth=0)
     if bound > 0:
-        place = {"y": bound, "transform": axes.get_yaxis_transform()} if near else {"y": 0.02, "transform": axes.transAxes}
+        place = {"y": bound, "transform": at.get_yaxis_transform()} if near else {"y": 0.02, "transform": at.transAxes}
         label = f"certified bound {text.number(bound)}{'' if near else ', below this axis'}"
-        axes.text(x=0.02, s=label, fontsize=9, va="bottom", **place)
-    laws = _theory(axes, results, rates, case, data)
-    _legend(axes)
-    remark = f" Dashed grey lines: theory, {text.listing(laws)}." if laws else ""
-    return _picture(
-        figure, results, case, "error", "Error against depth", data, f"relative error against depth on a log scale.{remark}"
-    )
+        at.text(x=0.02, s=label, fontsize=9, va="bottom", **place)
+    return _theory(at, results, rates, case, data)
 
 
-def _theory(axes: Any, results: Results, rates: pd.DataFrame, case: str, data: pd.DataFrame) -> list[str]:
+def _theory(at: Any, results: Results, rates: pd.DataFrame, case: str, data: pd.DataFrame) -> list[str]:
     """Draw the predicted slopes through the middle of the window, and return what they are."""
     fitted = rates[(rates["case"] == case) & rates["rate"].notna() & rates["predicted_slope"].notna()]
     drawn = []
@@ -248,7 +199,7 @@ def _theory(axes: Any, results: Results, rates: pd.DataFrame, case: str, data: p
         # The median seed's slope, where the median curve is drawn.
         slope = fits["predicted_slope"].median()
         first, last = int(fits["first_depth"].min()), int(fits["last_depth"].max())
-        median = data[data["estimator"] == estimator].groupby("depth")["value"].median()
+        median = data[data["estimator"] == estimator].set_index("depth")["median"]
         inside = median[(median.index >= first) & (median.index <= last)]
         if len(inside) < 2:
             continue
@@ -259,73 +210,11 @@ def _theory(axes: Any, results: Results, rates: pd.DataFrame, case: str, data: p
             heights = heights + np.log(depths / anchor)
         # A little above the curve, so that both are seen.
         shown = np.exp(heights) * 3
-        axes.plot(depths, shown, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
+        at.plot(depths, shown, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
         place = (depths[25], shown[25])
-        axes.annotate(str(theory), place, xytext=(4, 4), textcoords="offset points", fontsize=10)
+        at.annotate(str(theory), place, xytext=(4, 4), textcoords="offset points", fontsize=10)
         drawn.append(str(theory))
     return drawn
-
-
-def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
-    data = _clean(results.scores(case, "cosine_error"))
-    data = data[data["value"] > 0]
-    if data.empty:
-        return None
-    figure, axes = _axes()
-    _curves(axes, data, style, list(results.estimators))
-    axes.set(yscale="log", xlabel="depth (layers)", ylabel="1 - cosine to the reference")
-    _ticks(axes.yaxis, *axes.get_ylim())
-    _legend(axes)
-    return _picture(figure, results, case, "cosine", "Direction against depth", data,
-                    "1 minus the cosine between estimate and reference, against depth on a log scale.")  # fmt: skip
-
-
-def _memory(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
-    data = _clean(results.measured(case, "memory_bytes"))
-    if data.empty:
-        return None
-    data["value"] = data["value"] / 2**20
-    figure, axes = _axes()
-    _curves(axes, data, style, list(results.estimators))
-    axes.set(xlabel="depth (layers)", ylabel="peak memory over the baseline (MiB)")
-    axes.set_ylim(bottom=0)
-    _legend(axes)
-    return _picture(figure, results, case, "memory", "Memory against depth", data,
-                    "peak memory above that of a process that estimates nothing, in MiB, against depth.")  # fmt: skip
-
-
-def _time(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
-    """Draw error against time at the depths that were both scored and timed."""
-    errors = _clean(results.scores(case, "relative_error"))
-    times = _clean(results.measured(case, "seconds"))[["estimator", "depth", "value"]]
-    data = errors.merge(times.rename(columns={"value": "seconds"}), on=["estimator", "depth"])
-    data = data[data["seconds"] > 0]
-    if data.empty:
-        return None
-    figure, axes = _axes()
-    for name in results.estimators:
-        depths = data[data["estimator"] == name].groupby("depth")
-        errors = depths["value"].agg(["median", "min", "max"])
-        part = errors.assign(seconds=depths["seconds"].first())
-        if part.empty:
-            continue
-        look = style[name]
-        axes.plot(part["seconds"], part["median"], color=look.colour, marker=look.marker, linestyle=look.line, linewidth=1.6,
-                  markersize=6, markeredgewidth=0, label=name)  # fmt: skip
-        axes.fill_between(part["seconds"], part["min"], part["max"], color=look.colour, alpha=0.14, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlabel="time of one gradient", ylabel="relative error of the gradient")
-    _ticks(axes.xaxis, *axes.get_xlim(), text.seconds)
-    _ticks(axes.yaxis, *axes.get_ylim())
-    _legend(axes)
-    depths = text.numbers(data["depth"].tolist())
-    return _picture(figure, results, case, "time", "Error against time", data,
-                    f"relative error against the time of one gradient, both on log scales, at depths {depths}.")  # fmt: skip
-
-
-def _clean(data: pd.DataFrame) -> pd.DataFrame:
-    """Keep what is drawn, with plain integers: seaborn does not take pandas' nullable ones."""
-    data = data[["case", "estimator", "depth", "seed", "value"]].copy()
-    return data.astype({"depth": "int64"})
 
 
 def _bound(results: Results, case: str) -> float:
@@ -335,62 +224,227 @@ def _bound(results: Results, case: str) -> float:
     return float(bounds.max()) if len(bounds) else 0.0
 
 
-def _ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | None = None) -> None:
-    """Label a log axis sparsely: whole decades where there are enough of them, steps between where there are not."""
-    decades = np.log10(high / low)
-    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
-    axis.set_minor_locator(NullLocator())
-    if show is not None or len(steps) > 1:
-        shown = show or text.number
-        axis.set_major_formatter(FuncFormatter(lambda value, position: shown(value)))
+# -- cost
 
 
-def _legend(axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if axes.get_legend() is not None:
-        axes.get_legend().remove()
-    # Above the axes, so that no curve is ever hidden; the figure grows by the legend's height, not the axes shrink.
-    axes.figure.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=10, handlelength=3.6, columnspacing=1.5)
-    axes.figure.set_size_inches(SIZE[0], SIZE[1] + 0.24 * ((len(labels) + 1) // 2 - 1))
+def _front(results: Results, case: str, style: Mapping[str, Look], metric: str) -> Picture | None:
+    """Draw error against a cost, and the points that nothing beats in both."""
+    data = with_costs(results, case, metric)
+    timed = metric == "seconds"
+    if timed and len(data):
+        # A logarithm has no place for a time below what the clock resolves.
+        data = data[data["cost"] > 0]
+    if data.empty:
+        return None
+    figure, at = axes()
+    shown = data if timed else data.assign(cost=data["cost"] / 2**20)
+    best = shown[shown["front"]].sort_values(["cost", "median"], ascending=[True, False])
+    at.step(best["cost"], best["median"], where="post", color=INK, alpha=0.28, linewidth=4, zorder=1, gid=TOGETHER,
+            solid_joinstyle="round")  # fmt: skip
+    for name in results.estimators:
+        part = shown[shown["estimator"] == name]
+        if part.empty:
+            continue
+        look = style[name]
+        curve(at, part, "cost", name, look, marker=None, label=None, linewidth=1.3)
+        for size, those in ((7.5, part[part["measured"]]), (4.5, part[~part["measured"]])):
+            at.plot(those["cost"], those["median"], color=look.colour, marker=look.marker, linestyle="", markersize=size,
+                    markeredgewidth=0, gid=BELONGS + name)  # fmt: skip
+        ringed = part[part["front"]]
+        at.plot(ringed["cost"], ringed["median"], marker="o", markersize=12, markerfacecolor="none", markeredgewidth=1.1,
+                color=INK, linestyle="", gid=BELONGS + name)  # fmt: skip
+        at.plot([], [], color=look.colour, marker=look.marker, linestyle=look.line, linewidth=1.6, markersize=6,
+                markeredgewidth=0, label=name)  # fmt: skip
+    at.set(yscale="log", ylabel="relative error of the gradient")
+    if timed:
+        at.set(xscale="log", xlabel="time of one gradient")
+        ticks(at.xaxis, *at.get_xlim(), text.seconds)
+    else:
+        at.set(xlabel="peak memory over the baseline (MiB)")
+        at.set_xlim(left=0 if shown["cost"].min() > 0 else None)
+    ticks(at.yaxis, *at.get_ylim())
+    legend(figure, at)
+    what, unit = ("time of one gradient", "time") if timed else ("peak of memory above the baseline", "memory")
+    winners = text.listing(list(dict.fromkeys(best["estimator"])))
+    alt = f"relative error against the {what}. On the front, from the cheapest to the most accurate: {winners}."
+    columns = {"cost": metric}
+    seeds = results.scores(case, "relative_error")["seed"].nunique()
+    return _picture(figure, results, case, unit, f"Error against {unit}", data, alt, seeds, columns)
 
 
-def _picture(figure: Figure, results: Results, case: str, name: str, kind: str, data: pd.DataFrame, what: str) -> Picture:
-    count = data["seed"].nunique()
-    seeds = f" Median over {count} seeds, band from least to greatest." if count > 1 else ""
-    ends = []
-    for estimator in results.estimators:
-        part = data[data["estimator"] == estimator]
+def _memory(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
+    measured = results.measured(case, "memory_bytes")
+    if measured.empty:
+        return None
+    data = over_seeds(measured.assign(value=measured["value"] / 2**20))
+    figure, at = axes()
+    for name in results.estimators:
+        part = data[data["estimator"] == name]
         if len(part):
-            last = part[part["depth"] == part["depth"].max()]
-            ends.append(f"{estimator} {text.number(last['value'].median())} at depth {last['depth'].iloc[0]}")
-    label = f"{name}-{re.sub(r'[^A-Za-z0-9]+', '-', case)}"
-    unit = " (MiB)" if name == "memory" else ""
-    alt = f"{case}: {what}{seeds} Last values{unit}: {'; '.join(ends)}."
-    return Picture(label, kind, case, _svg(figure, label, alt), alt, data.to_csv(index=False))
+            curve(at, part, "depth", name, style[name])
+    at.set(xlabel="depth (layers)", ylabel="peak memory over the baseline (MiB)")
+    at.set_ylim(bottom=0)
+    legend(figure, at)
+    return _picture(figure, results, case, "memory-depth", "Memory against depth", data,
+                    "peak memory above that of a process that estimates nothing, in MiB, against depth.", 0,
+                    {"median": "memory_mib"})  # fmt: skip
 
 
-def _svg(figure: Figure, label: str, alt: str) -> str:
-    """Return a figure as SVG that can stand inside a page beside others."""
-    buffer = io.StringIO()
-    with warnings.catch_warnings():
-        # The page's reader has system-ui; this machine need not, and text stays text.
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Namespaces go without saying inside HTML; sizes are the page's to choose.
-    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", svg, count=1)
-    svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
-    svg = svg.replace(INK, "currentColor")
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{label}-{match[1]}"' if match[1] in used else "", svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{label}-", svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_escape(alt)}"', 1).strip()
+# -- direction
 
 
-def _escape(value: str) -> str:
-    return value.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
+    scores = results.scores(case, "cosine_error")
+    scores = scores[scores["value"] > 0]
+    if scores.empty:
+        return None
+    data = over_seeds(scores)
+    figure, at = axes()
+    for name in results.estimators:
+        part = data[data["estimator"] == name]
+        if len(part):
+            curve(at, part, "depth", name, style[name])
+    at.set(yscale="log", xlabel="depth (layers)", ylabel="1 - cosine to the reference")
+    ticks(at.yaxis, *at.get_ylim())
+    legend(figure, at)
+    return _picture(figure, results, case, "cosine", "Direction against depth", data,
+                    "1 minus the cosine between estimate and reference, against depth on a log scale.",
+                    scores["seed"].nunique())  # fmt: skip
+
+
+# -- windows and burn-in
+
+
+def window_of(estimator: str) -> int | None:
+    """Return the window of a truncated estimator's spec, and None for any other."""
+    try:
+        name, arguments = specs.parse(estimator)
+    except PudleError:
+        return None
+    window = arguments.get("window")
+    return window if name == "truncated" and arguments.keys() == {"window"} and isinstance(window, int) else None
+
+
+def window_errors(results: Results, case: str) -> pd.DataFrame:
+    """Return (depth, window, value) of truncated backpropagation: from the scores, or from a stored surface if it has more.
+
+    Values are medians over the seeds.
+    """
+    scores = results.scores(case, "relative_error")
+    windows = {name: window for name in results.estimators if (window := window_of(name)) is not None}
+    found = scores[scores["estimator"].isin(windows)].astype({"depth": "int64"})
+    found = found.assign(window=found["estimator"].map(windows).astype("int64"))[["depth", "window", "value"]]
+    rows = [
+        {"depth": row["depth"], "window": row["window"], "value": row["relative_error"]}
+        for surface in results.artifacts if surface["kind"] == "window_surface" and surface["case"] == case
+        for row in surface["rows"] if row["status"] == "ok"
+    ]  # fmt: skip
+    stored = pd.DataFrame(rows, columns=["depth", "window", "value"])
+    best = stored if stored["window"].nunique() > found["window"].nunique() else found
+    return best.groupby(["depth", "window"], as_index=False)["value"].median()
+
+
+def _windows(results: Results, case: str) -> Picture | None:
+    data = window_errors(results, case)
+    data = data[data["value"] > 0]
+    if data["window"].nunique() < FEWEST_WINDOWS:
+        return None
+    grid = data.pivot(index="window", columns="depth", values="value").sort_index(ascending=False)
+    figure, at = axes()
+    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
+    # Cividis is even in lightness, for colour-blind readers and in grey.
+    image = at.pcolormesh(np.ma.masked_invalid(grid.to_numpy()), cmap="cividis", edgecolors="face", linewidth=0.2,
+                          norm=LogNorm(low, max(high, low * 1.001)))  # fmt: skip
+    at.set_xticks(np.arange(grid.shape[1]) + 0.5, grid.columns, rotation=0 if grid.shape[1] <= 14 else 90, fontsize=9)
+    at.set_yticks(np.arange(grid.shape[0]) + 0.5, grid.index)
+    at.set(xlabel="depth (layers)", ylabel="window (layers differentiated)")
+    at.grid(False)
+    bar = figure.colorbar(image, ax=at, label="relative error of the gradient")
+    bar.outline.set_visible(False)
+    ticks(bar.ax.yaxis, low, high)
+    deepest = grid.columns.max()
+    last = "; ".join(f"window {window} {text.number(value)}" for window, value in grid[deepest].sort_index().items())
+    what = f"relative error of truncated backpropagation over depth and window. At depth {deepest}: {last}"
+    data = data.assign(estimator="truncated")
+    return _picture(figure, results, case, "windows", "Error over depth and window", data, what, 0,
+                    {"value": "relative_error"}, last=False)  # fmt: skip
+
+
+def _burn_in(results: Results, case: str) -> Picture | None:
+    rows = [
+        {"estimator": "Jacobian", "seed": curve_["seed"], "depth": row["depth"], "value": row["relative_error"]}
+        for curve_ in results.artifacts if curve_["kind"] == "jacobian_error" and curve_["case"] == case
+        for row in curve_["rows"]
+    ]  # fmt: skip
+    if not rows:
+        return None
+    drawn = pd.DataFrame(rows)
+    data = over_seeds(drawn)
+    figure, at = axes()
+    curve(at, data, "depth", "Jacobian", Look(INK, "o", (0, ())), label=None)
+    at.axhline(1.0, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)))
+    at.set(yscale="log", xlabel="depth (layers)", ylabel="relative error of the Jacobian")
+    low, high = at.get_ylim()
+    at.set_ylim(low, max(high, 1.6))
+    ticks(at.yaxis, *at.get_ylim())
+    peak = data.loc[data["median"].idxmax()]
+    above = data[~(data["median"] < 1)]["depth"]
+    later = data[data["depth"] > above.max()]["depth"] if len(above) else data["depth"]
+    settled = f"below one from depth {later.min()} on" if len(later) else "not below one at the deepest depth"
+    words = f"peak {text.number(peak['median'])} at depth {peak['depth']}, {settled}"
+    at.set_title(words, loc="left", fontsize=10)
+    what = f"error of the unrolled Jacobian against depth, {words}."
+    return _picture(figure, results, case, "burn-in", "Burn-in", data, what, drawn["seed"].nunique(), last=False)
+
+
+# -- rates
+
+
+def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -> Picture | None:
+    """Draw what an error loses per layer, as fitted against as predicted."""
+    data = summary[summary["rate"].notna() & summary["predicted_rate"].notna()]
+    if data.empty:
+        return None
+    figure, at = axes()
+    lost = {
+        f"{name}{end}": 100 * (1 - data[f"{name}{end}"])
+        for name in ("rate", "predicted_rate")
+        for end in ("", "_low", "_high")
+    }
+    data = data.assign(**lost)
+    for name in results.estimators:
+        part = data[data["estimator"] == name]
+        if part.empty:
+            continue
+        look = style[name]
+        for row in part.itertuples():
+            # Of what is lost per layer the greatest rate is the least.
+            at.errorbar(row.predicted_rate, row.rate, yerr=[[row.rate - row.rate_high], [row.rate_low - row.rate]],
+                        xerr=[[row.predicted_rate - row.predicted_rate_high], [row.predicted_rate_low - row.predicted_rate]],
+                        color=look.colour, marker="", linewidth=1, alpha=0.7)[2][0].set_gid(BELONGS + name)  # fmt: skip
+            at.containers[-1][2][1].set_gid(BELONGS + name)
+            at.plot(row.predicted_rate, row.rate, color=look.colour, marker=look.marker, markersize=7, linestyle="",
+                    markerfacecolor="none" if row.crooked else look.colour, gid=BELONGS + name)  # fmt: skip
+        at.plot([], [], color=look.colour, marker=look.marker, linestyle="", markersize=7, label=name)
+    ends_ = [min(at.get_xlim()[0], at.get_ylim()[0]), max(at.get_xlim()[1], at.get_ylim()[1])]
+    at.add_line(Line2D(ends_, ends_, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1))
+    at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")
+    legend(figure, at)
+    off = "; ".join(
+        f"{row.estimator} on {row.case} fitted {row.rate:.2f}, predicted {row.predicted_rate:.2f}"
+        for row in data.itertuples()
+    )
+    columns = ["case", "estimator", *lost, "crooked"]
+    percent = {name: name.replace("rate", "lost_per_layer_percent") for name in lost}
+    alt = f"All cases: error lost per layer in percent, as fitted against as predicted. {off}."
+    return Picture("rates", "Fitted against predicted rates", "", figure, alt, table(data[columns], percent))
+
+
+def _picture(
+    figure: Any, results: Results, case: str, name: str, kind: str, data: pd.DataFrame, what: str, seeds: int,
+    columns: Mapping[str, str] | None = None, last: bool = True,
+) -> Picture:  # fmt: skip
+    spread = f" Median over {seeds} seeds, band from least to greatest." if seeds > 1 else ""
+    values = f" Last values{' (MiB)' if name == 'memory-depth' else ''}: {ends(data, results.estimators)}." if last else ""
+    alt = f"{case}: {what}{spread}{values}"
+    return Picture(file_name(name, case), kind, case, figure, alt, table(data, columns))

@@ -1,34 +1,57 @@
-"""The report as text: a self-contained HTML page, Markdown, CSV and LaTeX."""
+"""The report as files: a self-contained HTML page, Markdown, CSV, Parquet, LaTeX, and every figure."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import io
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 import pudle
+from pudle.errors import MissingDependency
 from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
+from pudle.reports.costs import budgets
+from pudle.reports.drawing import Picture
 from pudle.reports.load import Results
+from pudle.reports.looks import looks_of, symbol
 from pudle.reports.rates import fit
 
 READING = (
-    "Error: relative error of the gradient, median over seeds, in brackets the least and the greatest seed. Rate per layer: "
-    "factor by which the error shrinks with each layer, fitted from the depth where 99% of the samples have the right signs "
-    "to the last where `backprop` is above rounding and above the bound (for laws with a factor T, of error / T); its "
-    "interval is that of the seeds. Acceleration: ratio of the slope to that of `alternating` on the same depths.",
+    "Error: relative error of the gradient, median over seeds, in brackets the least and the greatest seed. "
     f"Depth to {text.number(tables.GOAL, 1)}: from there on the error stays below, log error taken as linear between "
-    "measured depths. Time to it: linear in depth between timed depths; * marks what lies outside these, up to "
-    f"{tables.REACH:g} times the deepest. Time and memory are of one seed, at the deepest timed depth; memory is the peak "
-    "of the process less that of one that estimates nothing, and at least 0.",
+    "measured depths.",
+    f"Time to it: linear in depth between timed depths; * marks what lies outside these, up to {tables.REACH:g} times the "
+    "deepest. Time and memory are of one seed, at the deepest timed depth; memory is the peak of the process less that of "
+    "one that estimates nothing, and at least 0.",
 )
+READING_RATES = (
+    "Rate: factor by which the error shrinks with each layer, fitted from the depth where 99% of the samples have the right "
+    "signs to the last where `backprop` is above rounding and above the bound (for laws with a factor T, of error / T). The "
+    "interval, in brackets, is that of the seeds. Acceleration: ratio of the slope to that of `alternating` on the same "
+    "depths."
+)
+#: Anchors and names of the page's sections.
+SECTIONS = (
+    ("answers", "Answers"), ("budgets", "By budget"), ("why", "Why"), ("summary", "Summary"), ("figures", "Figures"),
+    ("rates", "Rates"), ("references", "Certificates"), ("problems", "Skipped, refused or failed"),
+    ("provenance", "Provenance"),
+)  # fmt: skip
+#: Folder of the figures, beside the page and the Markdown that link to them.
+FIGURES = "report_figures"
+#: Bytes that a page may have with the figures' data in it; a larger one links to the files beside it.
+LARGEST = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,56 +77,101 @@ class Report:
         rates = fit(results)
         return cls(results, rates, tables.summarise(results, rates))
 
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The figures, drawn once for all formats."""
+        return figures.draw(self.results, self.rates, self.summary)
+
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
-        grouped: dict[str, list[figures.Picture]] = {}
-        for picture in figures.draw(self.results, self.rates):
-            grouped.setdefault(picture.kind, []).append(picture)
-        return _environment(True).get_template("page.html.j2").render(self._content(), figures=grouped)
+        template = environment(True, self.results).get_template("page.html.j2")
+        content = self._content()
+        page = template.render(content, embedded=True)
+        return page if len(page) <= LARGEST else template.render(content, embedded=False)
 
     def markdown(self) -> str:
-        """Return the same without figures, as Markdown."""
-        return _environment(False).get_template("page.md.j2").render(self._content()).strip() + "\n"
+        """Return the same as Markdown, whose images are the figures beside it."""
+        return environment(False, self.results).get_template("page.md.j2").render(self._content()).strip() + "\n"
 
     def csv(self) -> str:
         """Return the tidy table."""
         return self.results.frame.to_csv(index=False, lineterminator="\n")
 
+    def parquet(self) -> bytes:
+        """Return the tidy table with its types.
+
+        Raises
+        ------
+        MissingDependency
+            If pyarrow is not installed: everything else of a report does without it, and it is larger than all the rest.
+        """
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise MissingDependency(
+                "the format parquet needs pyarrow: `pip install 'pudle[parquet]'`, or take --format csv"
+            ) from None
+        buffer = io.BytesIO()
+        self.results.frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+
     def latex(self) -> str:
-        """Return the summary tables, for a document that loads booktabs."""
-        parts = ["% \\usepackage{booktabs}"]
+        """Return answers, summaries and rates as tables, for a document that loads booktabs."""
+        rows = [
+            {"case": found["case"], "use": found["use"] or text.DASH}
+            | {name: found[name] for name in ("error", "depth", "time", "memory")}
+            for found in answers(self.results, self.summary)
+        ]
+        profile = self.results.profile
+        parts = [
+            "% \\usepackage{booktabs}",
+            _latex_table(
+                pd.DataFrame(rows), f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}", "llrrrr", r"\small"
+            ),
+        ]
         for case in self._cases():
             table = case["summary"].drop(columns=["time / alternating", "status"])
-            rate = table["rate per layer"]
-            table["rate per layer"] = rate.str.partition(",")[0].where(rate.str[0].str.isdigit(), text.DASH)
+            parts.append(_latex_table(table, case["caption"], f"tab:{case['name']}", "l" + "r" * (table.shape[1] - 1)))
+        rates = tables.rates_table(self.summary)
+        for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
+            part = part.drop(columns=["case", "remark"])
             parts.append(
-                table.to_latex(
-                    index=False,
-                    escape=True,
-                    column_format="l" + "r" * (table.shape[1] - 1),
-                    caption=_latex_escape(case["caption"]),
-                    label=f"tab:{case['name']}",
-                    position="htbp",
-                )
+                _latex_table(part, f"Fitted and predicted rates on {name}", f"tab:rates-{name}", "llrrrr", r"\footnotesize")
             )
         return _latex("\n".join(parts))
+
+    def figure_files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of every figure as SVG, PDF and CSV, and of the overview as PNG as well."""
+        for picture in self.pictures:
+            yield from picture.files()
+        overview = figures.overview(self.results, self.rates)
+        if overview is not None:
+            yield from overview.files(("svg", "pdf", "png", "csv"))
 
     def _content(self) -> dict[str, Any]:
         results = self.results
         newest = results.provenances[0]
         provenance = tables.provenance_table(results)
         facts = dict(provenance)
-        datasets = {case["dataset"] for case in results.cases.values()}
+        grouped: dict[str, list[Picture]] = {}
+        for picture in self.pictures:
+            grouped.setdefault(picture.kind, []).append(picture)
         return {
-            "title": f"{_count(len(results.estimators), 'gradient estimator')} on {_count(len(results.cases), 'case')}",
-            "subtitle": f"Profile {results.profile}, {_count(len(datasets), 'dataset')}, {str(newest['date'])[:10]}, "
-            f"{facts['Processor']}, {facts.get('Device', '')}, commit {facts['Commit']}.",
+            "title": "Which gradient estimator to use",
+            "subtitle": f"{_count(len(results.estimators), 'estimator')} on {_count(len(results.cases), 'case')}, profile "
+            f"{results.profile}, {str(newest['date'])[:10]}, {facts['Processor']}, {facts.get('Device', '')}, "
+            f"commit {facts['Commit']}.",
             "profile": results.profile,
-            "version": pudle.__version__,
+            "sections": SECTIONS,
             "broken": tables.broken(results),
             "answers": answers(results, self.summary),
+            "budgets": budgets(results),
             "reading": READING,
+            "reading_rates": READING_RATES,
             "cases": self._cases(),
+            "rates": tables.rates_table(self.summary),
+            "figures": grouped,
+            "kinds": figures.KINDS,
             "references": tables.references_table(results),
             "problems": tables.problems_table(results),
             "provenance": provenance,
@@ -120,27 +188,63 @@ class Report:
                 "caption": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss, against {target}, "
                            f"{_count(len(case['seeds']), 'seed')}",
                 "summary": tables.summary_table(self.summary, name, max(case["depths"])),
-                "notes": tables.rate_notes(self.summary, name),
                 "others": None if others.empty else others,
             })  # fmt: skip
         return found
 
 
-#: Formats by name: what makes the text, and the ending of its file.
-FORMATS: dict[str, tuple[Callable[[Report], str], str]] = {
+#: Formats by name: what makes the content, and the ending of its file.
+FORMATS: dict[str, tuple[Callable[[Report], str | bytes], str]] = {
     "markdown": (Report.markdown, "md"),
     "csv": (Report.csv, "csv"),
+    "parquet": (Report.parquet, "parquet"),
     "latex": (Report.latex, "tex"),
     "html": (Report.html, "html"),
 }
+#: Formats that link to the figures.
+ILLUSTRATED = ("html", "markdown")
 
 
-def _environment(escape: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment(escape: bool, *sides: Results) -> jinja2.Environment:
+    """Return the templates' surroundings, for a page about one or more results."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("pudle.reports"), autoescape=escape, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"cell": _cell, "code": _code, "pipes": _pipes, "base64": _base64}
-    return environment
+    made.filters |= {
+        "cell": _cell,
+        "code": _code,
+        "pipes": _pipes,
+        "key": _key,
+        "data_uri": _data_uri,
+        "breakable": _breakable,
+    }
+    styles: dict[str, Any] = {}
+    cases: dict[str, dict[str, str]] = {}
+    for side in sides:
+        styles |= looks_of(side)
+        cases |= {
+            name: {key: str(case[key]) for key in ("dataset", "algorithm", "loss")} for name, case in side.cases.items()
+        }
+    script = made.loader.get_source(made, "script.js")[0]  # type: ignore[union-attr]
+    # A script of this very text may run, and no other, whoever puts it there.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    made.globals |= {
+        "version": pudle.__version__,
+        "folder": FIGURES,
+        "starred": text.STARRED,
+        "places": {name: place for place, name in enumerate(styles)},
+        "symbols": {name: Markup(symbol(look)) for name, look in styles.items()},
+        "script": Markup(script),
+        "style": Markup(made.loader.get_source(made, "style.css")[0]),  # type: ignore[union-attr]
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        # Inside a script element nothing but `</` could end it.
+        "facts": Markup(json.dumps(cases, sort_keys=True).replace("<", "\\u003c")),
+        "choices": {
+            key: list(dict.fromkeys(case[key] for case in cases.values())) for key in ("dataset", "algorithm", "loss")
+        },
+    }
+    return made
 
 
 def _count(number: int, thing: str) -> str:
@@ -157,8 +261,19 @@ def _cell(value: Any) -> Markup:
     return Markup(html.escape(head).replace(" ", "\u00a0")) + small
 
 
+def _key(value: Any) -> Markup:
+    """Return the attribute that a cell is sorted by, where its words are not what to sort by."""
+    key = text.key(str(value))
+    return Markup("" if key is None else f' data-key="{key:g}"'.replace('"inf"', '"Infinity"'))
+
+
 def _code(value: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(value, quote=False)))
+
+
+def _breakable(name: str) -> Markup:
+    """Let a long name break where a reader would, and nowhere else."""
+    return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", html.escape(name)))
 
 
 def _pipes(value: Any) -> str:
@@ -166,8 +281,15 @@ def _pipes(value: Any) -> str:
     return " ".join(str(value).replace("|", "\\|").split())
 
 
-def _base64(value: str) -> str:
-    return base64.b64encode(value.encode()).decode()
+def _data_uri(csv: str) -> str:
+    return "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_ ").replace(" ", "%20")
+
+
+def _latex_table(table: pd.DataFrame, caption: str, label: str, columns: str, size: str = r"\small") -> str:
+    made = table.to_latex(
+        index=False, escape=True, column_format=columns, caption=_latex_escape(caption), label=label, position="htbp"
+    )
+    return made.replace(r"\begin{tabular}", f"{size}\n\\begin{{tabular}}")
 
 
 def _latex_escape(value: str) -> str:
@@ -175,5 +297,5 @@ def _latex_escape(value: str) -> str:
 
 
 def _latex(value: str) -> str:
-    value = value.replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
+    value = value.replace("≤", r"$\leq$").replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
     return value.replace("µ", r"$\mu$").replace(text.DASH, "--")

@@ -27,7 +27,8 @@ def summarise(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
         ``error``, ``depth_to_goal``, ``rate``, ``acceleration`` are medians over the seeds; the columns with ``_low`` and
         ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not get there;
         ``seconds_to_goal`` is the time at it, ``seconds_by_seed`` the quartiles of the timing at each seed's own depth.
-        ``errors_by_seed`` are those at the deepest measured depth.
+        ``errors_by_seed`` are those at the deepest measured depth. ``memory_to_goal``, ``seconds_deepest`` and
+        ``memory_deepest`` are pairs: the value, and whether it lies outside the depths that were measured.
     """
     rows = []
     for name, case in results.cases.items():
@@ -131,9 +132,15 @@ def _goal(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> 
     timed = timings[(timings["case"] == case) & (timings["estimator"] == estimator)]
     middle, outside = seconds_at(timed, spread["depth_to_goal"])
     quartiles = {seed: tuple(seconds_at(timed, depth, end)[0] for end in ("low", "high")) for seed, depth in depths.items()}
+    memory = results.measured(case, "memory_bytes")
+    memory = memory[memory["estimator"] == estimator]
+    deepest = curves["depth"].max() if len(curves) else math.inf
     return spread | {
         "seeds_reached": sum(map(math.isfinite, depths.values())),
         "seconds_to_goal": middle, "seconds_by_seed": quartiles, "extrapolated": outside, "timed": len(timed),
+        # Memory is linear in depth as time is.
+        "memory_to_goal": seconds_at(memory, spread["depth_to_goal"], "value"),
+        "seconds_deepest": seconds_at(timed, deepest), "memory_deepest": seconds_at(memory, deepest, "value"),
     }  # fmt: skip
 
 
@@ -163,10 +170,6 @@ def summary_table(summary: pd.DataFrame, case: str, deepest: int) -> pd.DataFram
         rows.append({
             "estimator": row["estimator"],
             f"error at depth {deepest}": _error(row, deepest),
-            "rate per layer": _fitted(row),
-            "theory": _predicted(row),
-            "acceleration": text.between(row["acceleration"], row["acceleration_low"], row["acceleration_high"],
-                                         lambda value: f"{value:.2f}"),
             f"depth to {text.number(GOAL, 1)}": _depth(row),
             f"time to {text.number(GOAL, 1)}": _time(row),
             "time / alternating": text.DASH if math.isnan(row["relative_time"]) else f"{row['relative_time']:.2f}",
@@ -174,6 +177,33 @@ def summary_table(summary: pd.DataFrame, case: str, deepest: int) -> pd.DataFram
             "status": row["status"],
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return fitted and predicted rates of all that was scored as text, one row per (case, estimator)."""
+    rows = []
+    for row in summary[summary["error"].notna()].to_dict("records"):
+        fitted = not math.isnan(row["rate"])
+        rows.append({
+            "case": row["case"], "estimator": row["estimator"], "theory": row["predicted"] or text.DASH,
+            "predicted rate": _interval(row, "predicted_rate", 4), "fitted rate": _interval(row, "rate", 4),
+            "depths": f"{row['first_depth']} to {row['last_depth']}" if fitted else text.DASH,
+            "acceleration": _interval(row, "acceleration", 2), "remark": _remark(row),
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=["case", "estimator", "theory", "predicted rate", "fitted rate", "depths",
+                                       "acceleration", "remark"])  # fmt: skip
+
+
+def _interval(row: dict[str, Any], name: str, digits: int) -> str:
+    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: f"{value:.{digits}f}")
+
+
+def _remark(row: dict[str, Any]) -> str:
+    """Say why there is no rate, or what is wrong with the one there is."""
+    if math.isnan(row["rate"]):
+        return row["rate_reason"]
+    remarks = [] if row["seeds_fitted"] == row["seeds"] else [f"{row['seeds_fitted']} of {row['seeds']} seeds"]
+    return ", ".join([*remarks, *(["not straight"] if row["crooked"] else [])])
 
 
 def _error(row: dict[str, Any], deepest: int) -> str:
@@ -188,34 +218,6 @@ def _error(row: dict[str, Any], deepest: int) -> str:
     if row["seeds_at_floor"]:
         remarks.append("at the bound" if row["seeds_at_floor"] == row["seeds_measured"] else "in part at the bound")
     return ", ".join([shown, *remarks])
-
-
-def _fitted(row: dict[str, Any]) -> str:
-    if math.isnan(row["rate"]):
-        # Here that the window fell short; `rate_notes` tells by how much, and other reasons, below the table.
-        return row["rate_reason"].partition(":")[0] if row["rate_reason"].startswith("window") else text.DASH
-    shown = text.between(row["rate"], row["rate_low"], row["rate_high"], lambda value: f"{value:.4f}")
-    seeds = "" if row["seeds_fitted"] == row["seeds"] else f", {row['seeds_fitted']} of {row['seeds']} seeds"
-    return f"{shown}, depths {row['first_depth']} to {row['last_depth']}{seeds}{', not straight' if row['crooked'] else ''}"
-
-
-def rate_notes(summary: pd.DataFrame, case: str) -> list[str]:
-    """Return why rates of a case could not be fitted, each reason once, with the estimators it holds for."""
-    rows = summary[(summary["case"] == case) & summary["rate"].isna() & ~summary["claims_floor"]]
-    rows = rows[rows["error"].notna() & (rows["rate_reason"] != "")]
-    notes = []
-    for reason, part in rows.groupby("rate_reason", sort=False):
-        names = "" if len(part) == len(rows) else f" of {text.listing([f'`{name}`' for name in part['estimator']])}"
-        notes.append(f"Rate{names}: {reason}.")
-    return notes
-
-
-def _predicted(row: dict[str, Any]) -> str:
-    if not row["predicted"]:
-        return text.DASH
-    if math.isnan(row["predicted_rate"]):
-        return row["predicted"]
-    return f"{row['predicted']}, {row['predicted_rate']:.4f}"
 
 
 def _depth(row: dict[str, Any]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 DASH = "–"
+STARRED = "* beyond the measured depths, along their line"
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -47,6 +49,18 @@ def numbers(values: Sequence[int]) -> str:
     """Return whole numbers in short: ``1, 2, 5`` up to five of them, then ``1 ... 600 (14)``."""
     values = sorted(set(values))
     return ", ".join(map(str, values)) if len(values) <= 5 else f"{values[0]} ... {values[-1]} ({len(values)})"
+
+
+#: What a unit at the end of a number multiplies it with.
+UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0}
+
+
+def key(value: str) -> float | None:
+    """Return the number to sort a cell by, infinite for "not reached"; None where the cell is words or unknown."""
+    if value.startswith(("not reached", "beyond")):
+        return math.inf
+    found = re.match(r"≤?\s*([-+]?[\d.]+(?:e[-+]?\d+)?)[\s%*]*(GiB|MiB|KiB|ms|µs|s|B)?\b", value)
+    return float(found[1]) * UNITS.get(found[2] or "", 1.0) if found else None
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:

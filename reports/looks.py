@@ -1,0 +1,138 @@
+"""How each estimator looks: one colour, marker and line, the same in every figure and table."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
+
+from pudle import registry, specs
+from pudle.errors import PudleError
+from pudle.reports.load import Results
+
+#: Hue and line style by what an estimator computes. The hues are those of Okabe and Ito, safe for colour-blind readers, some
+#: of them darkened until they stand out from white by 3:1 or more.
+FAMILIES: dict[str, tuple[str, Any]] = {
+    "direct": ("#d55e00", (0, (5, 1.5))),
+    "unrolled": ("#0072b2", (0, ())),
+    "implicit": ("#008a63", (0, (6, 1.5, 1, 1.5))),
+    "truncated": ("#b8578f", (0, (2.5, 1.5))),
+    "stochastic": ("#8f6d00", (0, (1, 1.2))),
+}
+UNKNOWN = ("#6f6f6f", (0, (1, 2)))
+#: One marker, and with it one shade of the hue, per estimator that computes the same.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", (4, 0, 22), (3, 0, 30))
+SHADES = (0.0, 0.05, -0.07)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an estimator is drawn, in every figure."""
+
+    colour: str
+    marker: Any
+    line: Any
+
+
+def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
+    """Return the look of each estimator.
+
+    Hue and line style say what it computes, marker and shade which one of these it is; marker and line together tell any
+    two apart without colour.
+
+    Parameters
+    ----------
+    claims : mapping
+        What each estimator (a spec) computes.
+    builtins : mapping
+        The same for the names whose look must never change; by default those registered by pudle itself.
+
+    Notes
+    -----
+    A marker's place follows from a hash of the spec, and a place that another estimator of the same hue has taken sends to
+    the next. The suite's own estimators choose first, whether or not they are in the report, so that a plug-in never changes
+    their looks.
+    """
+    builtins = _builtins() if builtins is None else builtins
+    own = {spec for spec in claims if _name(spec) in builtins}
+    taken: dict[tuple[str | None, int], str] = {}
+    places: dict[str, int] = {}
+    for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
+        family = builtins[spec] if spec in builtins else claims[spec]
+        place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(MARKERS)
+        free = (candidate % len(MARKERS) for candidate in range(place, place + len(MARKERS)))
+        places[spec] = next((candidate for candidate in free if (family, candidate) not in taken), place)
+        taken[family, places[spec]] = spec
+    found = {}
+    for spec, claim in claims.items():
+        hue, line = FAMILIES.get(claim or "", UNKNOWN)
+        found[spec] = Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), MARKERS[places[spec]], line)
+    return found
+
+
+def looks_of(results: Results) -> dict[str, Look]:
+    """Return the look of every estimator in some results."""
+    return looks(_claims(results))
+
+
+def symbol(look: Look) -> str:
+    """Return the content of an SVG that is 36 wide and 14 high: a piece of the line with the marker on it."""
+    _, dashes = look.line
+    dashing = f' stroke-dasharray="{" ".join(f"{1.6 * length:g}" for length in dashes)}"' if dashes else ""
+    style = MarkerStyle(look.marker)
+    # Markers are of size one around the origin, with y upwards as matplotlib has it.
+    path = style.get_path().transformed(style.get_transform() + Affine2D().scale(9, -9).translate(18, 7))
+    return (
+        f'<path d="M1 7H35" stroke="{look.colour}" stroke-width="1.6"{dashing} fill="none"/>'
+        f'<path d="{_commands(path)}" fill="{look.colour}"/>'
+    )
+
+
+def _commands(path: Path) -> str:
+    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+    return "".join(
+        letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{value:.2f}" for value in points))
+        for points, code in path.iter_segments(simplify=False)
+    )
+
+
+def _claims(results: Results) -> dict[str, str | None]:
+    """Return what each estimator computes: what its records say, or its class where no record could be made."""
+    found: dict[str, str | None] = dict.fromkeys(results.estimators)
+    for row in results.records.itertuples():
+        found[row.estimator] = found[row.estimator] or row.computes
+    for spec in [spec for spec, claim in found.items() if claim is None]:
+        try:
+            found[spec] = registry.make_estimator(spec).computes
+        except PudleError:
+            # Not installed here: it is drawn as unknown, which is what it is.
+            continue
+    return found
+
+
+def _builtins() -> dict[str, str | None]:
+    try:
+        classes = registry.list_estimators()
+    except PudleError:
+        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
+        return {}
+    return {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
+
+
+def _name(spec: str) -> str:
+    try:
+        return specs.parse(spec)[0]
+    except PudleError:
+        return spec
+
+
+def _shade(colour: str, by: float) -> str:
+    hue, lightness, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(colour))
+    return mpl.colors.to_hex(colorsys.hls_to_rgb(hue, min(max(lightness + by, 0.0), 1.0), saturation))
