@@ -1,0 +1,173 @@
+"""Workflows: valid by their schemas and by actionlint, and their shell steps do what they say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="the extra `test` is not installed")
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
+#: Stands in for a program that a step calls: it writes down how it was called, and does what the test says.
+STAND_IN = """#!/usr/bin/env bash
+printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
+"""
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, ACTION], ids=lambda path: path.name)
+def test_file_follows_its_schema(path):
+    pytest.importorskip("check_jsonschema", reason="the extra `test` is not installed")
+    schema = "vendor.github-actions" if path == ACTION else "vendor.github-workflows"
+    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not installed")
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actionlint_has_nothing_to_say(path):
+    done = subprocess.run(["actionlint", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def steps():
+    """Yield (file, step) for every step that runs a shell."""
+    for path in (*WORKFLOWS, ACTION):
+        content = yaml.safe_load(path.read_text())
+        lists = [job["steps"] for job in content.get("jobs", {}).values()] + [content.get("runs", {}).get("steps", [])]
+        yield from ((path, step) for each in lists for step in each if "run" in step)
+
+
+def script(path, name):
+    (found,) = [step["run"] for file, step in steps() if file == path and step.get("name") == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    "step", [step for _, step in steps()], ids=[f"{path.stem}-{step['name']}" for path, step in steps()]
+)
+def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
+    assert subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True).returncode == 0
+    # Text that an event brings along, put into a script, would run as one.
+    assert "${{" not in step["run"]
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run a step as the runner does, with stand-ins for the programs it calls."""
+    programs, place = tmp_path / "programs", tmp_path / "place"
+    programs.mkdir()
+    place.mkdir()
+    calls = tmp_path / "calls"
+
+    def stand_in(name, body=""):
+        path = programs / name
+        path.write_text(STAND_IN + body)
+        path.chmod(0o755)
+
+    def run(text, **variables):
+        calls.write_text("")
+        files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        environment = {"PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "HOME": str(tmp_path), **files}
+        done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text], cwd=place, text=True,
+                              capture_output=True, env=environment | variables)  # fmt: skip
+        said = {name: Path(file).read_text() if Path(file).exists() else "" for name, file in files.items()}
+        return done, calls.read_text().splitlines(), said
+
+    run.stand_in, run.place = stand_in, place
+    return run
+
+
+@pytest.fixture
+def history(shell):
+    """A repository in which base and head have each gone on from a commit in common; return the three commits."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=shell.place, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    git("commit", "-q", "--allow-empty", "-m", "common")
+    git("branch", "change")
+    git("commit", "-q", "--allow-empty", "-m", "base")
+    git("checkout", "-q", "change")
+    git("commit", "-q", "--allow-empty", "-m", "head")
+    return [git("rev-parse", name) for name in ("main~1", "main", "change")]
+
+
+WRITES_SUMMARY = 'mkdir -p pudle-gate && echo "the summary" > pudle-gate/summary.md\n'
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(shell, history, status):
+    common, base, head = history
+    shell.stand_in("pudle", (WRITES_SUMMARY if status < 2 else "") + f"exit {status}\n")
+    variables = {"BASE": base, "HEAD": head, "PROFILE": "quick", "ARGUMENTS": "--case image_* --only"}
+    (shell.place / "image_file").touch()
+    done, calls, said = shell(script(ACTION, "Compare"), **variables)
+    assert done.returncode == 0, done.stderr
+    assert calls == [
+        f"pudle compare {common} {head} --run --profile quick --markdown pudle-gate/summary.md "
+        "--csv pudle-gate/verdicts.csv --case image_* --only"
+    ]
+    assert said["GITHUB_OUTPUT"] == f"status={status}\n"
+    assert said["GITHUB_STEP_SUMMARY"].startswith("the summary" if status < 2 else "pudle compare came to no verdict")
+    done, _, _ = shell(script(ACTION, "Verdict"), STATUS=str(status))
+    assert done.returncode == status
+
+
+def test_compare_step_says_when_the_history_is_too_short(shell, history):
+    done, calls, _ = shell(script(ACTION, "Compare"), BASE="f" * 40, HEAD=history[2], PROFILE="quick", ARGUMENTS="")
+    assert (done.returncode, calls) == (2, [])
+    assert "fetch-depth: 0" in done.stdout
+    # A step that never came to a verdict is no pass.
+    assert shell(script(ACTION, "Verdict"), STATUS="")[0].returncode == 2
+
+
+@pytest.mark.parametrize("found", ["", "17"])
+def test_comment_step_keeps_one_comment_up_to_date(shell, found):
+    shell.stand_in("gh", f'case "$*" in *--jq*) echo "{found}" ;; esac\n')
+    variables = {"GITHUB_REPOSITORY": "someone/something", "NUMBER": "3", "GH_TOKEN": "none"}
+    # Nothing to say: nothing is posted.
+    assert shell(script(ACTION, "Comment"), **variables)[1] == []
+    (shell.place / "pudle-gate").mkdir()
+    (shell.place / "pudle-gate" / "summary.md").write_text("the summary")
+    done, calls, _ = shell(script(ACTION, "Comment"), **variables)
+    assert done.returncode == 0
+    target = (
+        "PATCH repos/someone/something/issues/comments/17" if found else "POST repos/someone/something/issues/3/comments"
+    )
+    assert calls[-1] == f"gh api --silent --method {target} -F body=@pudle-gate/summary.md"
+
+
+def test_comment_step_does_not_fail_where_it_may_not_write(shell):
+    shell.stand_in("gh", "exit 1\n")
+    (shell.place / "pudle-gate").mkdir()
+    (shell.place / "pudle-gate" / "summary.md").write_text("the summary")
+    done, _, _ = shell(script(ACTION, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none")
+    assert done.returncode == 0
+    assert "::notice::" in done.stdout
+
+
+def test_the_comment_is_found_by_the_mark_that_summaries_bear():
+    from pudle.reports.compare_text import MARKER
+
+    assert MARKER in script(ACTION, "Comment")
+
+
+@pytest.mark.parametrize(("environment", "renamed"), [("github-hosted", True), ("self-hosted", False)])
+def test_nightly_measures_the_profile_under_one_machine_name(shell, environment, renamed):
+    for name in ("sudo", "make"):
+        shell.stand_in(name)
+    text = script(ROOT / ".github" / "workflows" / "nightly.yml", "Measure and write the report")
+    done, calls, _ = shell(text, RUNNER_ENVIRONMENT=environment, PROFILE="default")
+    assert done.returncode == 0
+    assert calls == ["sudo hostname nightly"] * renamed + ["make report PROFILE=default"]
