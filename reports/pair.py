@@ -151,9 +151,13 @@ def _difference(one: pd.Series | None, two: pd.Series | None) -> dict[str, str]:
         "time A": text.seconds(one["seconds"]), "time B": text.seconds(two["seconds"]),
         "time B / A": text.DASH if math.isnan(ratio) else f"{ratio:.2f}",
         "memory A": text.memory(one["memory"]), "memory B": text.memory(two["memory"]),
-        "memory B - A": text.DASH if math.isnan(more) else ("-" if more < 0 else "+") + text.memory(abs(more)),
+        "memory B - A": text.DASH if math.isnan(more) else _signed(more),
         "status": one["status"] if one["status"] == two["status"] else f"{one['status']}, then {two['status']}",
     }  # fmt: skip
+
+
+def _signed(more: float) -> str:
+    return "0" if more == 0 else ("-" if more < 0 else "+") + text.memory(abs(more))
 
 
 def _decades(one: pd.Series, two: pd.Series) -> float:
