@@ -16,6 +16,8 @@ PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 #: Other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
 PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
 
+WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200)
+
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
     "one_step", "truncated(window=20)", "truncated(window=50)", "fixed_point(terms=50)", "conjugate_gradient(iterations=20)",
@@ -81,6 +83,7 @@ QUICK = Selection(
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(10, 200),
     timeout=120.0,
+    windows=(1, 2, 5, 10, 20, 50),
 )
 
 DEFAULT = Selection(
@@ -92,6 +95,7 @@ DEFAULT = Selection(
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(10, 100, 400),
     timeout=900.0,
+    windows=WINDOWS,
 )
 
 PAPER = Selection(
@@ -111,6 +115,7 @@ PAPER = Selection(
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
+    windows=WINDOWS,
 )
 
 PROFILES = {selection.profile: selection for selection in (QUICK, DEFAULT, PAPER)}

@@ -91,6 +91,29 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
     assert all(row["relative_error"] != row["relative_error"] for row in record["scores"])
 
 
+def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
+    import dataclasses
+
+    from pudle.files import read_json
+
+    store = Store(tmp_path, "quick")
+    hard = dataclasses.replace(CASE, name="hard", algorithm="ista(thresholding='hard(level=0.1)')", targets=("gstar",))
+    selection = Selection("quick", (CASE, hard), (), (1,), (1,), windows=(1, 5))
+    fill(selection, store, workers=1)
+    found = {path.stem: read_json(path) for path in (tmp_path / "artifacts").iterdir()}
+    assert set(found) == {f"{name}-{kind}" for name in ("tiny", "hard") for kind in ("window_surface", "jacobian_error")}
+    surface = {(row["depth"], row["window"]): row["relative_error"] for row in found["tiny-window_surface"]["rows"]}
+    assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
+    # A window of the depth or more is full backpropagation.
+    full = {row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store)["scores"]}
+    assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
+    assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
+    assert found["hard-jacobian_error"]["rows"] == [] and "soft thresholding" in found["hard-jacobian_error"]["reason"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
+    fill(selection, store, workers=1)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
+
+
 def test_statuses_are_ordered_from_good_to_bad():
     assert STATUSES[0] == "ok"
     assert set(STATUSES) == {

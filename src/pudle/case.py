@@ -109,6 +109,9 @@ class Selection:
         Seconds that one estimator may take on one case.
     device : str
         ``cpu`` or ``cuda``.
+    windows : tuple of int
+        Windows of the surface of `truncated` over (depth, window), and whether the Jacobian's error is measured: not at all
+        where there are none.
     """
 
     profile: str
@@ -118,10 +121,11 @@ class Selection:
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
     device: str = "cpu"
+    windows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # Lists, as JSON has them, become tuples.
-        for name in ("cases", "estimators", "tracked_depths", "timed_depths"):
+        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def case(self, name: str) -> Case:

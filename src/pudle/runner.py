@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from typing import Any
 
@@ -22,6 +22,7 @@ from .references import Reference, reference
 from .registry import make_estimator
 from .scoring import STATUSES, Score, score
 from .store import Store
+from .surfaces import jacobian_error, window_surface
 
 #: Statuses that say something broke, as opposed to a finding; a later run tries these again.
 BROKEN = ("timeout", "out-of-memory", "error")
@@ -79,6 +80,27 @@ def record_failure(
     """Write a record that holds no scores, only what became of the attempt."""
     content: dict[str, Any] = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
     return store.write(case, estimator, content | {"provenance": provenance(store.device, commit, dirty)})
+
+
+def measure_surfaces(case: Case, windows: tuple[int, ...], store: Store) -> None:
+    """Store the error over (depth, window) and the unrolled Jacobian's error over depth, both on a case's first seed.
+
+    A case that has no such surface keeps the reason in place of the rows.
+    """
+    seed = case.seeds[0]
+    problem, algorithm = case.make_problem(seed), case.make_algorithm()
+    truth = certified_reference(case, seed, case.targets[0], store)
+    surfaces: dict[str, Callable[[], Sequence[Any]]] = {
+        "window_surface": lambda: window_surface(problem, algorithm, case.depths, windows, truth),
+        "jacobian_error": lambda: jacobian_error(problem, algorithm, case.depths, truth=truth),
+    }
+    for kind, compute in surfaces.items():
+        rows, reason = [], ""
+        try:
+            rows = [dataclasses.asdict(row) for row in compute()]
+        except (InvalidArgument, UnsupportedProblem) as refusal:
+            reason = _line(refusal)
+        store.write_artifact(kind, case, windows, {"seed": seed, "rows": rows, "reason": reason})
 
 
 def look_up(case: Case, estimator: str, store: Store) -> dict[str, Any]:
@@ -180,7 +202,8 @@ def fill(
     truths = {store.reference_path(case, seed, target): (case, seed, target)
               for case, _ in pairs for seed in case.seeds for target in case.targets}  # fmt: skip
     todo = [truth for truth in truths.values() if store.read_reference(*truth) is None]
-    total, done = len(todo) + len(pairs), 0
+    surfaces = [case for case in selection.cases if selection.windows and not store.has_artifacts(case, selection.windows)]
+    total, done = len(todo) + len(pairs) + len(surfaces), 0
     records = []
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker, initargs=(os.getpid(),)) as pool:
@@ -194,6 +217,10 @@ def fill(
                 # A failure here comes back, with its reason, in each estimator's record.
                 future.exception()
                 progress(f"reference of {case.name}, seed {seed}", done, total)
+            drawn: dict[Any, Any] = {
+                pool.schedule(measure_surfaces, (case, selection.windows, store), timeout=selection.timeout): case
+                for case in surfaces
+            }
             futures = {
                 pool.schedule(measure, (*pair, store, commit, dirty), timeout=selection.timeout): pair for pair in pairs
             }
@@ -206,6 +233,12 @@ def fill(
                 else:
                     records.append(future.result())
                 progress(f"{estimator} on {case.name}", done, total)
+            for future in as_completed(drawn):
+                done += 1
+                case = drawn[future]
+                if failure := _failure(future.exception(), selection.timeout):
+                    store.write_failed_artifacts(case, selection.windows, ": ".join(failure))
+                progress(f"surfaces of {case.name}", done, total)
         except BaseException:
             pool.stop()
             raise

@@ -19,9 +19,11 @@ from .estimator import GradientEstimator
 from .files import read_json, write_atomically
 from .provenance import suite_digest
 from .references import Certificate, Reference
-from .registry import make_dataset, make_estimator
+from .registry import list_estimators, make_dataset, make_estimator
 
 SCHEMA = 1
+#: Kinds of artifact that a case has, see `pudle.surfaces`.
+ARTIFACTS = ("window_surface", "jacobian_error")
 
 
 class Store:
@@ -92,6 +94,29 @@ class Store:
         # Strict JSON: a NaN is written as null, and read back as such.
         write_atomically(self.path(case, estimator), json.dumps(_strict(record), indent=1, allow_nan=False))
         return record
+
+    def has_artifacts(self, case: Case, windows: tuple[int, ...]) -> bool:
+        """Return whether a case's artifacts are there and were made from what is there now."""
+        paths = [self._artifact_path(kind, case) for kind in ARTIFACTS]
+        return all(path.exists() and read_json(path).get("key") == self._artifact_key(case, windows) for path in paths)
+
+    def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], content: dict[str, Any]) -> None:
+        """Write one artifact of a case, atomically; it takes the place of an outdated one."""
+        artifact = {"kind": kind, "case": case.name, "key": self._artifact_key(case, windows), **content}
+        write_atomically(self._artifact_path(kind, case), json.dumps(_strict(artifact), indent=1, allow_nan=False))
+
+    def write_failed_artifacts(self, case: Case, windows: tuple[int, ...], reason: str) -> None:
+        """Write artifacts that hold only why there are none."""
+        for kind in ARTIFACTS:
+            self.write_artifact(kind, case, windows, {"seed": case.seeds[0], "rows": [], "reason": reason})
+
+    def _artifact_path(self, kind: str, case: Case) -> Path:
+        return self.folder / "artifacts" / f"{case.name}-{kind}.json"
+
+    def _artifact_key(self, case: Case, windows: tuple[int, ...]) -> str:
+        truncated = _source(list_estimators()["truncated"])
+        parts = {"case": dataclasses.asdict(case), "data": _fingerprint(case), "windows": windows, "truncated": truncated}
+        return _hash(suite=suite_digest(), **parts)
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet."""
