@@ -199,7 +199,7 @@ def _save(figure: Figure, ending: str) -> bytes:
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         fonts.setLevel(logging.ERROR)
         try:
-            figure.savefig(buffer, format=ending, metadata=metadata[ending], dpi=150)
+            figure.savefig(buffer, format=ending, metadata=metadata[ending], dpi=130)
         finally:
             fonts.setLevel(level)
     return buffer.getvalue()

@@ -131,7 +131,8 @@ class Report:
         ]
         for case in self._cases():
             table = case["summary"].drop(columns=["time / alternating", "status"])
-            parts.append(_latex_table(table, case["caption"], f"tab:{case['name']}", "l" + "r" * (table.shape[1] - 1)))
+            columns = "l" + "r" * (table.shape[1] - 1)
+            parts.append(_latex_table(table, case["caption"], f"tab:{case['name']}", columns, r"\footnotesize"))
         rates = tables.rates_table(self.summary)
         for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
             part = part.drop(columns=["case", "remark"])
@@ -285,7 +286,7 @@ def _data_uri(csv: str) -> str:
     return "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_ ").replace(" ", "%20")
 
 
-def _latex_table(table: pd.DataFrame, caption: str, label: str, columns: str, size: str = r"\small") -> str:
+def _latex_table(table: pd.DataFrame, caption: str, label: str, columns: str, size: str) -> str:
     made = table.to_latex(
         index=False, escape=True, column_format=columns, caption=_latex_escape(caption), label=label, position="htbp"
     )

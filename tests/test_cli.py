@@ -146,6 +146,27 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     assert done.returncode == 2 and "another run is writing to" in done.stderr
 
 
+def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
+    """One raises, one has the wrong shape, one kills its process: each is named with how, the rest is measured."""
+    broken = {"raises": "ZeroDivisionError: planted", "transposed": "shape", "dies": "signal 9"}
+    plugin = write_plugin(tmp_path / "plugin", list(broken))
+    home = tmp_path / "home"
+    arguments = ["run", "--scores-only", "--case", "sparse_gaussian-ista-lasso", "--workers", "1", "--home", home, "--only"]
+    for name in ("alternating", "backprop", *broken):
+        arguments += ["--estimator", name]
+    done = run(*arguments, cwd=tmp_path, path=plugin)
+    assert done.returncode == 2, done.stdout
+    report = run("report", "--home", home, "--format", "html", cwd=tmp_path, path=plugin)
+    assert report.returncode == 2
+    assert report.stderr.startswith("something broke in raises, transposed, dies") and report.stderr.count("\n") == 1
+    page = Path(report.stdout.strip().splitlines()[-1]).read_text()
+    for name, how in broken.items():
+        assert f'data-estimator="{name}"' in page and how in page
+    # What the others did stands there in full: an answer, figures with both of their curves, their rates.
+    assert 'data-estimator="backprop"' in page and "backprop 1." in page and page.count("<figure") >= 3
+    assert '<td class="use"><span class="est">' in page
+
+
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """Real asv, from an installed copy, in a user's repository: good cells measured, the broken one named, exit 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])

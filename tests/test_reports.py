@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -31,12 +37,13 @@ from synthetic import (
     write_asv,
 )
 
-from pudle.errors import MissingResults, UnreadableResult
-from pudle.reports import figures, tables
+from pudle.errors import InvalidArgument, MissingDependency, MissingResults, UnreadableResult
+from pudle.reports import costs, figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.commands import report_command
-from pudle.reports.load import COLUMNS, load
+from pudle.reports.load import COLUMNS, METRICS, load
 from pudle.reports.page import Report
+from pudle.reports.pair import Pair
 from pudle.reports.rates import Law, fit, law
 
 
@@ -495,3 +502,264 @@ def test_command_writes_nothing_on_an_error(four, tmp_path):
 def test_command_explains_itself():
     done = CliRunner().invoke(report_command, ["--help"])
     assert done.exit_code == 0 and "pudle report --profile default" in done.output
+
+
+# -- budgets and fronts
+
+
+@pytest.mark.parametrize(("cost", "error", "expected"), [
+    ([1, 2, 3], [3, 2, 1], [True, True, True]),
+    ([1, 2, 3], [1, 2, 3], [True, False, False]),
+    ([3, 1, 2], [1, 2, 2], [True, True, False]),
+    ([1, 1], [2, 1], [False, True]),
+    # Twins stand or fall together.
+    ([1, 1, 2], [1, 1, 1], [True, True, False]),
+    ([], [], []),
+])  # fmt: skip
+def test_front_holds_what_nothing_beats(cost, error, expected):
+    assert costs.front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist() == expected
+
+
+def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
+    write_asv(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
+    found = costs.with_costs(load(four, "quick"), case()["name"], "seconds").set_index(["estimator", "depth"])
+    assert found["cost"].to_dict() == {
+        ("alternating", 100): 1.0, ("alternating", 150): 1.5, ("alternating", 200): 2.0,
+        ("backprop", 100): 10.0, ("backprop", 150): 20.0, ("backprop", 200): 30.0,
+    }  # fmt: skip
+    assert found["measured"].tolist() == [True, False, True] * 2
+    # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
+    on_front = [key for key, kept in found["front"].items() if kept]
+    assert on_front == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
+
+
+def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
+    write_asv(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=[2**21, 2**21, 2**24, 2**25])
+    (row,) = costs.budgets(load(four, "quick"))
+    cells = {cell["budget"]: (cell["estimator"], cell["value"]) for cell in row["cells"]}
+    # Alternating gets to 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the timed depths.
+    assert cells["error 1e-3"] == ("alternating", "1.35 s") and cells["error 1e-6"] == ("alternating", "2.85 s*")
+    within = {name: cell for name, cell in cells.items() if name.startswith("within")}
+    assert len(within) == 4
+    assert within.pop("within 2 s") == ("alternating", f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-"))
+    assert {estimator for estimator, _ in within.values()} <= {"alternating", "backprop"}
+    assert all(value.startswith("error") for _, value in within.values())
+
+
+def test_the_goal_out_of_reach_is_no_budget(tmp_path):
+    home = write(tmp_path, [record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))])
+    (row,) = costs.budgets(load(home, "quick"))
+    assert [(cell["estimator"], cell["value"]) for cell in row["cells"]] == [("", "not reached")] * 3
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("103 ms*", 0.103), ("6.1 MiB", 6.1 * 2**20), ("1.1e-12 (1.1e-12 to 1.2e-12), at the bound", 1.1e-12), ("≤ 1e-3", 1e-3),
+    ("not reached in 1 of 3 seeds", math.inf), ("–", None), ("ok", None), ("+1.48", 1.48), ("-3 KiB", -3 * 2**10),
+    ("12%", 12.0), ("574", 574.0), ("", None),
+])  # fmt: skip
+def test_cells_sort_by_the_number_they_show(value, expected):
+    assert text.key(value) == (pytest.approx(expected) if expected is not None else None)
+
+
+# -- heat map and burn-in
+
+
+def artifact(home, kind, rows, name="one", **changes):
+    path = home / "quick" / "store" / "artifacts" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes))
+    return path
+
+
+def kinds(home):
+    report = Report.of(load(home, "quick"))
+    return {picture.kind: picture for picture in report.pictures}
+
+
+def test_heat_map_needs_three_windows_and_tells_them(tmp_path):
+    names = [f"truncated(window={window})" for window in (1, 5, 10)]
+    two = write(tmp_path / "two", [record(case(), name) for name in names[:2]])
+    assert "Error over depth and window" not in kinds(two)
+    records = [record(case(), name, scores=scores(lambda depth, rho, k=place: 10.0**-k * rho**depth))
+               for place, name in enumerate(names)]  # fmt: skip
+    picture = kinds(write(tmp_path / "three", records))["Error over depth and window"]
+    data = pd.read_csv(io.StringIO(picture.csv))
+    assert len(data) == 3 * len(DEPTHS)
+    row = data[(data["depth"] == 100) & (data["window"] == 10)]
+    assert row["relative_error"].item() == pytest.approx(1e-2 * 0.955**100, rel=1e-5)
+    assert "window 10 " in picture.alt
+
+
+def test_stored_surface_is_drawn_where_it_has_more_windows(four):
+    rows = [{"depth": depth, "window": window, "relative_error": 1 / (depth * window), "status": "ok"}
+            for depth in (10, 20) for window in (1, 2, 4, 8)]  # fmt: skip
+    rows.append({"depth": 30, "window": 1, "relative_error": None, "status": "diverged"})
+    artifact(four, "window_surface", rows)
+    data = pd.read_csv(io.StringIO(kinds(four)["Error over depth and window"].csv))
+    assert sorted(data["window"].unique()) == [1, 2, 4, 8] and sorted(data["depth"].unique()) == [10, 20]
+
+
+def test_burn_in_is_drawn_where_it_is_stored(four):
+    assert "Burn-in" not in kinds(four)
+    for seed in (0, 1):
+        rows = [{"depth": depth, "relative_error": error * (1 + seed / 10), "worst_sample": 9.0}
+                for depth, error in ((1, 0.9), (5, 4.0), (20, 1.5), (50, 0.5), (100, 0.01))]  # fmt: skip
+        artifact(four, "jacobian_error", rows, name=str(seed), seed=seed)
+    artifact(four, "of a later version", [{"anything": 1}], name="later")
+    artifact(four, "jacobian_error", [], name="elsewhere", case="another")
+    picture = kinds(four)["Burn-in"]
+    assert "peak 4.2 at depth 5, below one from depth 50 on" in picture.alt
+
+
+def test_damaged_artifact_is_refused(four):
+    path = artifact(four, "jacobian_error", [{"depth": 1}])
+    with pytest.raises(UnreadableResult, match=re.escape(str(path))):
+        load(four, "quick")
+
+
+# -- formats
+
+
+def test_every_figure_comes_as_svg_pdf_and_csv(four, tmp_path):
+    done = run(four, "--format", "figures", "--out", str(tmp_path / "out"))
+    folder = tmp_path / "out" / "report_figures"
+    assert done.stdout.split() == [str(folder)]
+    names = {path.stem for path in folder.iterdir()}
+    assert {"overview", "error-synthetic-ista-lasso", "rates"} <= names
+    for name in names:
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        root = ElementTree.fromstring((folder / f"{name}.svg").read_text())
+        assert root.tag.endswith("svg") and root[0].text and root[1].attrib["fill"] == "white"
+        assert len(pd.read_csv(folder / f"{name}.csv"))
+    assert (folder / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_links_of_page_and_markdown_lead_to_files(four):
+    done = run(four)
+    folder = four / "quick" / "report"
+    assert done.exit_code == 0
+    links = re.findall(r'href="(report_figures/[^"]+)"', (folder / "report.html").read_text())
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (folder / "report.md").read_text())
+    assert len(links) == 2 * len(images) > 0
+    assert all((folder / link).is_file() for link in [*links, *images])
+
+
+def test_data_of_a_figure_is_in_the_page(page):
+    (uri,) = re.findall(r'download="error-synthetic-ista-lasso.csv" href="data:text/csv;charset=utf-8,([^"]+)"', page)
+    data = pd.read_csv(io.StringIO(unquote(uri)))
+    assert list(data.columns) == ["estimator", "depth", "median", "least", "greatest"]
+    row = data[(data["estimator"] == "alternating") & (data["depth"] == 100)].iloc[0]
+    expected = [0.5 * rho**100 for rho in (0.955, 0.95, 0.96)]
+    assert row[["median", "least", "greatest"]].tolist() == pytest.approx(expected, 1e-5)
+
+
+def test_too_large_a_page_links_to_the_data_instead(four, monkeypatch):
+    monkeypatch.setattr("pudle.reports.page.LARGEST", 1000)
+    page = Report.of(load(four, "quick")).html()
+    assert "data:text/csv" not in page and 'href="report_figures/error-synthetic-ista-lasso.csv"' in page
+
+
+def test_parquet_keeps_the_types(four, tmp_path):
+    pytest.importorskip("pyarrow")
+    done = run(four, "--format", "parquet", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    back = pd.read_parquet(tmp_path / "report.parquet")
+    pd.testing.assert_frame_equal(back, load(four, "quick").frame)
+
+
+def test_parquet_without_pyarrow_is_refused_with_the_remedy(four, monkeypatch):
+    # pandas itself may have taken it up by now, so all but the last step is done with it.
+    report = Report.of(load(four, "quick"))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'pudle\[parquet\]'") as problem:
+        report.parquet()
+    assert len(str(problem.value).splitlines()) == 1
+
+
+def test_schema_is_documented():
+    documented = (Path(__file__).parent.parent / "docs" / "schema.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", documented, re.MULTILINE))
+    assert {name: rows.get(name) for name in COLUMNS} == COLUMNS
+    for name, unit in METRICS.items():
+        assert re.search(rf"^\| `{name}` \| {unit}\s*\|", documented, re.MULTILINE), name
+
+
+def test_latex_compiles(four, tmp_path):
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("needs pdflatex or tectonic")
+    write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
+    tables_ = Report.of(load(four, "quick")).latex()
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables_ + r"\end{document}"
+    (tmp_path / "document.tex").write_text(document)
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
+    done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "document.pdf").exists()
+
+
+# -- two results
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two results of which the second has a worse backprop, no analytic, and a case of its own."""
+    first = write(tmp_path / "a", [record(case(), estimator) for estimator in CURVES])
+    worse = record(case(), "backprop", scores=scores(lambda depth, rho: 10 * CURVES["backprop"](depth, rho)),
+                   provenance=provenance(commit="d" * 40, machine="there"))  # fmt: skip
+    records = [record(case(), "alternating"), worse, record(case("own-ista-lasso"), "backprop")]
+    second = write(tmp_path / "b", records, estimators=["alternating", "backprop"])
+    for home, seconds in ((first, [1.0, 2.0, 3.0, 6.0]), (second, [1.0, 2.0, 3.0, 3.0])):
+        write_asv(home, ["alternating", "backprop"], seconds, memory=[2.0**21, 2.0**22] * 2)
+    return first / "quick", second / "quick"
+
+
+def test_differences_are_those_of_the_two(two):
+    made = Pair(tuple(Report.of(load(folder.parent, "quick")) for folder in two), ("one", "other"))
+    assert made.cases == [case()["name"]]
+    rows = made.differences().set_index("estimator")
+    assert rows.loc["alternating", ["decades B - A", "time B / A", "memory B - A"]].tolist() == ["+0.00", "1.00", "0"]
+    assert rows.loc["backprop", "time B / A"] == "0.50"
+    # Nothing of what is absent on one side is a difference.
+    assert rows.loc["analytic", "status"] == "ok, then absent"
+    assert rows.loc["analytic", ["error B", "decades B - A", "time B / A", "memory B - A"]].tolist() == ["–"] * 4
+
+
+def test_decades_are_above_zero_where_the_second_is_worse(two):
+    made = Pair(tuple(Report.of(load(folder.parent, "quick")) for folder in two), ("one", "other"))
+    # At the deepest depth, in the median seed; the first is at its bound there, or near it.
+    one, other = (sorted(max(by * CURVES["backprop"](300, rho), BOUND) for rho in RHO.values())[1] for by in (1, 10))
+    assert other > 2 * one
+    shown = made.differences().set_index("estimator").loc["backprop", "decades B - A"]
+    assert shown == f"{math.log10(other / one):+.2f}"
+
+
+def test_command_shows_two_results_side_by_side(two, tmp_path):
+    done = run(tmp_path, *map(str, two), "--out", str(tmp_path / "out"))
+    # The second never ran two of its pairs: that is said, and the page is there.
+    assert done.exit_code in (0, 2), done.output
+    names = [Path(line).name for line in done.stdout.splitlines()]
+    assert names == ["report_figures", "report.md", "report.csv", "report.html"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    parsed = _Page(page)
+    assert not any(link.startswith("report_figures/") for link in parsed.loaded)
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids)) and len(parsed.figures) == 1
+    assert "Only in B: <code>own-ista-lasso</code>" in page and "d" * 12 in page and "differs" in page
+    assert set(pd.read_csv(tmp_path / "out" / "report.csv")["side"]) == {"A", "B"}
+
+
+def test_two_results_without_a_common_case_are_refused(tmp_path):
+    homes = [write(tmp_path / name, [record(case(f"{name}-ista-lasso"), "backprop")]) for name in ("a", "b")]
+    done = run(tmp_path, *(str(home) for home in homes))
+    assert isinstance(done.exception, InvalidArgument) and "no case in common" in str(done.exception)
+
+
+def test_formats_of_one_result_are_refused_for_two(two, tmp_path):
+    done = run(tmp_path, *map(str, two), "--format", "latex")
+    assert isinstance(done.exception, InvalidArgument) and "latex" in str(done.exception)
+
+
+def test_what_is_neither_folder_nor_commit_is_refused(four):
+    done = run(four, "nowhere", "elsewhere")
+    assert isinstance(done.exception, InvalidArgument) and "nowhere" in str(done.exception)
