@@ -53,9 +53,9 @@ def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def _line(group: pd.DataFrame) -> dict[str, str]:
     rule = group["rule"].iloc[0]
     worst = group.assign(size=group["change"].abs().fillna(math.inf))
-    if rule in ("accuracy", "nan"):
-        metric = next(name for name in LEADING if name in set(group["metric"]))
-        worst = worst[worst["metric"] == metric]
+    leading = next((name for name in LEADING if name in set(group["metric"])), None)
+    if leading is not None:
+        worst = worst[worst["metric"] == leading]
     row = worst.sort_values("size", kind="stable").iloc[-1]
     metrics = [METRICS[name] for name in METRICS if name in set(group["metric"])]
     what = "accuracy" if rule in ("accuracy", "nan") else METRICS[row["metric"]]
