@@ -45,7 +45,8 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
     if len(quick):
         row = quick.loc[quick["seconds_to_goal"].idxmin()]
         level = [f"`{name}`" for name in _level(quick, row)["estimator"]]
-        as_fast = f"; {text.listing(level)} {'is' if len(level) == 1 else 'are'} as fast within the timings" if level else ""
+        some = level if len(level) <= 2 else [*level[:1], f"{len(level) - 1} others"]
+        as_fast = f"; {text.listing(some)} {'is' if len(level) == 1 else 'are'} as fast within the timings" if level else ""
         advice, short = "Use", f"Cheapest to an error of {goal}{as_fast}."
     elif len(shallow):
         row = shallow.loc[shallow["depth_to_goal"].idxmin()]

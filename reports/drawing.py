@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import re
@@ -225,26 +226,47 @@ def _standing_alone(svg: str, alt: str) -> str:
 
 
 def _short(svg: str) -> str:
-    """Cut what nobody sees: a hundredth of a point is less than any screen shows, and most of the file otherwise."""
+    """Cut what nobody sees: digits below what any screen shows, and what goes without saying in a path."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(rf' id="{BELONGS}([^"]*)"', r' data-estimator="\1"', svg)
-    svg = re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r"\d+\.\d{2,}", _rounded, svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(r' d="[^"]*"', _path, svg)
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def _rounded(match: re.Match[str]) -> str:
+    # Markers are small and keep a digit more.
+    value = float(match[0])
+    return f"{value:.{1 if value >= 10 else 2}f}".rstrip("0").rstrip(".")
+
+
+def _path(match: re.Match[str]) -> str:
+    path = f" {' '.join(match[0].split())}"
+    # Points after the first are lines without saying so, unless there are curves among them.
+    return re.sub(r"\s*L ", " ", path) if not re.search(r"[CQ] ", path) else path
 
 
 def _inline(svg: str, label: str, alt: str) -> str:
     """Return a figure's SVG so that it can stand inside a page beside others."""
     svg = _short(svg[svg.index("<svg") :])
-    # Namespaces go without saying inside HTML; sizes are the page's to choose.
+    # Namespaces go without saying inside HTML; sizes and letters are the page's to choose.
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", svg, count=1)
     svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
-    svg = svg.replace(INK, "currentColor").replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg).replace(INK, "currentColor")
     svg = re.sub(rf' id="{TOGETHER}"', " data-together", svg)
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{label}-{match[1]}"' if match[1] in used else "", svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{label}-", svg)
+    # Every marker of a figure refers to one of a few shapes: short ids, and still no two alike in a page.
+    prefix = hashlib.sha256(label.encode()).hexdigest()[:6]
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    ids = {name: f"f{prefix}-{place}" for place, name in enumerate(used)}
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{ids[match[1]]}"' if match[1] in ids else "", svg)
+    svg = re.sub(r'(href="|url\()#([^")]+)', lambda match: f"{match[1]}#{ids[match[2]]}", svg)
     svg = re.sub(r'(<g[^>]*)>((?:\s*<use [^>]* style="([^"]*)"/>)(?:\s*<use [^>]* style="\3"/>)*)\s*</g>', _share, svg)
+    for _ in range(3):
+        # Groups that say nothing about what they hold.
+        svg = re.sub(r"<g>\s*((?:<(?:path|use)[^>]*/>\s*|<text[^>]*>[^<]*</text>\s*)+)</g>", r"\1", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{_escape(alt)}"', 1).strip()
 
 

@@ -50,7 +50,8 @@ KINDS = {
     "Burn-in": "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all.",
     "Fitted against predicted rates": "On the diagonal a rate is what theory says. Bars reach from the least to the "
     "greatest seed; hollow markers are of curves that are not straight.",
-    "Direction against depth": "1 - cosine of the angle to the reference: what is left when the length is no matter.",
+    "Direction against depth": "1 - cosine of the angle to the reference: what is left when the length is no "
+    "matter. Medians only.",
     "Memory against depth": "Peak above that of a process that estimates nothing.",
 }
 
@@ -303,13 +304,14 @@ def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture |
     for name in results.estimators:
         part = data[data["estimator"] == name]
         if len(part):
-            curve(at, part, "depth", name, style[name])
+            # Without bands: the spread over seeds is that of the error, and a tenth of the page.
+            curve(at, part.assign(least=part["median"], greatest=part["median"]), "depth", name, style[name])
     at.set(yscale="log", xlabel="depth (layers)", ylabel="1 - cosine to the reference")
     ticks(at.yaxis, *at.get_ylim())
     legend(figure, at)
     return _picture(figure, results, case, "cosine", "Direction against depth", data,
-                    "1 minus the cosine between estimate and reference, against depth on a log scale.",
-                    scores["seed"].nunique())  # fmt: skip
+                    "1 minus the cosine between estimate and reference, medians over seeds, against depth on a log scale.",
+                    0)  # fmt: skip
 
 
 # -- windows and burn-in

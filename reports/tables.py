@@ -122,7 +122,9 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
     # Noise can tilt the line: fewer layers never take more time, and more never less.
     slope = max(slope, 0.0)
     anchor = first if depth < depths[0] else first + 1
-    return max(float(values[anchor] + slope * (depth - depths[anchor])), 0.0), True
+    # Nor do fewer layers save more than their share, which noise would have them do: there is a cost without any layer.
+    least = values[0] * depth / depths[0] if depth < depths[0] else 0.0
+    return max(float(values[anchor] + slope * (depth - depths[anchor])), float(least)), True
 
 
 def _goal(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:

@@ -292,6 +292,11 @@ def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
     assert math.isnan(tables.seconds_at(timed[:1], 150)[0])
 
 
+def test_fewer_layers_never_save_more_than_their_share():
+    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 9.0]})
+    assert tables.seconds_at(timed, 50) == (0.5, True)
+
+
 def test_summary_counts_time_memory_and_spread(four):
     write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
     report = Report.of(load(four, "quick"))
