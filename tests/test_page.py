@@ -17,6 +17,7 @@ from synthetic import CURVES, DEPTHS, case, failure, record, scores, write, writ
 from pudle.reports import looks
 from pudle.reports.load import load
 from pudle.reports.page import Report
+from pudle.reports.pair import Pair
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
 CASES = [
@@ -137,6 +138,26 @@ def test_phone_fits_without_scrolling_sideways(page, tmp_path):
     assert page.execute_script(script) == []
     shot = tmp_path / "phone.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_two_results_side_by_side_fit_and_filter(chromium, tmp_path, size):
+    reports = []
+    for side in "ab":
+        items = [case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True))) for facts in CASES]
+        home = write(tmp_path / side, [record(item, estimator) for item in items for estimator in CURVES])
+        cells = len(items) * len(CURVES)
+        write_asv(home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21] * 2 * cells, names=[i["name"] for i in items])
+        reports.append(Report.of(load(home, "quick")))
+    (tmp_path / "report.html").write_text(Pair(tuple(reports), ("one", "other")).html())
+    resize(chromium, size)
+    logs(chromium)
+    chromium.get((tmp_path / "report.html").as_uri())
+    assert logs(chromium)[0] == []
+    assert chromium.execute_script("return document.documentElement.scrollWidth") == size[0]
+    assert len(visible(chromium, "table.answers tbody tr")) == 6
+    choose(chromium, "loss", "lasso")
+    assert len(visible(chromium, "table.answers tbody tr")) == 3 == len(visible(chromium, "figure"))
 
 
 def test_print_leaves_out_what_paper_cannot_do(page):
