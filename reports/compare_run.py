@@ -43,7 +43,7 @@ from pudle.errors import MissingResults, PudleError
 from pudle.files import read_json, write_atomically
 from pudle.provenance import git
 from pudle.reports.compare import TimeLimit, judge_times, rounds_needed
-from pudle.reports.compare_sides import load_folder
+from pudle.reports.compare_sides import load_folder, records_in
 from pudle.reports.load import Results
 
 #: One thread per process, as in every run.
@@ -222,7 +222,7 @@ class _Side:
         command += ["--only"] if request.only else []
         done = self.run(*command)
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
-        if not (self.folder / "selection.json").exists() or not any((self.folder / "store").glob("*/*.json")):
+        if not (self.folder / "selection.json").exists() or not any(records_in(self.folder / "store")):
             raise PudleError(f"{self.name} {self.commit[:8]} yields no scores: {_last(done)}")
 
     def measure_memory(self) -> None:
@@ -258,7 +258,7 @@ class _Side:
         if not (self.folder / "selection.json").exists():
             return []
         selection = read_json(self.folder / "selection.json")
-        records = [read_json(path) for path in sorted((self.folder / "store").glob("*/*.json"))]
+        records = [record for _, record in records_in(self.folder / "store")]
         good = {(record["case"]["name"], record["estimator"]) for record in records if record["status"] == "ok"}
         return [(case["name"], spec, depth) for case in selection["cases"] for spec in selection["estimators"]
                 for depth in selection["timed_depths"] if (case["name"], spec) in good]  # fmt: skip

@@ -76,14 +76,21 @@ def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
         with contextlib.suppress(KeyError, TypeError):
             return _view(folder, profile, commit, run["selection"], [folder / "store" / item for item in run["records"]])
     # Results of a version that did not write down its runs: the records that this commit was the first to measure.
-    records = [path for path in sorted((folder / "store").glob("*/*.json"))
-               if read_json(path).get("provenance", {}).get("commit") == commit]  # fmt: skip
+    records = [path for path, record in records_in(folder / "store") if record["provenance"].get("commit") == commit]
     if not records:
         raise MissingResults(
             f"no results of commit {name} ({commit[:8]}) under {folder}: let `pudle compare --run` make them, or check it "
             f"out, install it and `pudle run --profile {profile}`"
         )
     return _view(folder, profile, commit, read_json(folder / "selection.json"), records)
+
+
+def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the records of a store with their paths; what else it may keep, such as a surface, is left out."""
+    for path in sorted(store.glob("*/*.json")):
+        content = read_json(path)
+        if {"case", "estimator", "status", "provenance"} <= content.keys():
+            yield path, content
 
 
 def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:

@@ -585,6 +585,19 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path):
     assert (done.returncode, "seconds=3 is not a table" in done.stderr) == (2, True)
 
 
+def test_a_defect_of_the_suite_does_not_pass_for_a_regression():
+    crash = "import pudle.cli as cli; cli.pudle.main = lambda **options: 1 / 0; cli.main()"
+    done = subprocess.run([sys.executable, "-c", crash], capture_output=True, text=True)
+    assert (done.returncode, "ZeroDivisionError" in done.stderr) == (2, True)
+
+
+def test_surfaces_in_a_store_are_no_records(folders, tmp_path):
+    path = folders[0] / "store" / "artifacts" / "surface.json"
+    path.parent.mkdir()
+    path.write_text('{"kind": "window_surface", "key": "0", "rows": []}')
+    assert len(load_commit("b" * 40, "old", folders[0].parent, "quick").records) == len(CASES) * len(ESTIMATORS)
+
+
 # -- two commits in one home
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -59,6 +60,9 @@ def main() -> None:
         fail(str(problem))
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted: what was finished is kept; run again to go on")
+    except Exception:  # noqa: BLE001  # a defect of ours must not leave with Python's own code, 1, which means a regression
+        traceback.print_exc()
+        sys.exit(USAGE)
 
 
 def fail(message: str) -> None:
