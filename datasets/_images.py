@@ -31,6 +31,19 @@ def sample_images() -> dict[str, np.ndarray]:
     }
 
 
+def check_folder(folder: str | None) -> None:
+    """Refuse a `folder` option that is neither None nor text."""
+    if folder is not None and not isinstance(folder, str):
+        raise InvalidArgument(f"folder={folder!r} is not a path: give the path of a folder of images as a string")
+
+
+def folder_state(folder: str | None) -> str:
+    """Return names, sizes and times of a folder's images, for a dataset's fingerprint; nothing for the sample images."""
+    if folder is None:
+        return ""
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(folder)])
+
+
 def image_files(folder: str) -> list[Path]:
     """Return the image files of a folder (not of its subfolders), sorted by name.
 

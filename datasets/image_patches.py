@@ -9,8 +9,7 @@ import numpy as np
 
 from pudle.dataset import Draw, SparseCodingDataset
 from pudle.datasets._atoms import normalise_rows, split_atoms
-from pudle.datasets._images import count_patches, image_files, patches_at, read_folder, sample_images
-from pudle.errors import InvalidArgument
+from pudle.datasets._images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
 from pudle.validation import check_integer, check_positive
 
 BLOCK = 2048
@@ -63,8 +62,7 @@ class ImagePatches(SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        if self.folder is not None and not isinstance(self.folder, str):
-            raise InvalidArgument(f"folder={self.folder!r} is not a path: give the path of a folder of images as a string")
+        check_folder(self.folder)
         check_integer("n", self.n, 1)
         check_integer("size", self.size, 2)
         check_integer("p", self.p, 1)
@@ -72,9 +70,7 @@ class ImagePatches(SparseCodingDataset):
         check_integer("seed", self.seed, 0)
 
     def fingerprint(self) -> str:
-        if self.folder is None:
-            return ""
-        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(self.folder)])
+        return folder_state(self.folder)
 
     def draw(self) -> Draw:
         random = self.generator()
