@@ -33,7 +33,8 @@ def _rule(spec: str) -> str:
     return f"ista(step=0.2, thresholding={spec!r})"
 
 
-#: From far away: full batches, three gradients, three depths.
+#: From far away: full batches, three gradients, three depths. In single precision, as networks are trained, and in chunks
+#: that fit into a processor's cache: twice as fast.
 _FAR = LearningSetting(
     dataset="sparse_gaussian(n=10000, perturbation=0.1)",
     algorithm="ista(step=0.2)",
@@ -52,8 +53,11 @@ _NEAR = LearningSetting(
 )
 
 SETTINGS: dict[str, LearningSetting] = {
-    f"2a{size}-T{depth}-{gradient}": dataclasses.replace(_FAR, estimator=estimator, loss=loss, depth=depth, dataset=dataset)
-    for size, dataset in (("", _FAR.dataset), ("-small", "sparse_gaussian(n=1000, perturbation=0.1)"))
+    f"2a{size}-T{depth}-{gradient}": dataclasses.replace(_FAR, estimator=estimator, loss=loss, depth=depth, **changes)
+    for size, changes in (
+        ("", {"dtype": "float32", "chunk": 500}),
+        ("-small", {"dataset": "sparse_gaussian(n=1000, perturbation=0.1)"}),
+    )
     for depth in DEPTHS
     for gradient, (estimator, loss) in GRADIENTS.items()
 } | {

@@ -616,3 +616,18 @@ class TestWrapper:
         with pytest.raises(ValueError, match="observations are constant"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pudle.UnrolledDictionaryLearning().fit(np.full((50, 4), 0.5))
+
+
+@pytest.mark.parametrize("estimator", ["alternating", "backprop", "analytic"])
+def test_chunks_change_a_training_by_no_more_than_rounding(estimator: str) -> None:
+    problem = pudle.make_dataset("sparse_gaussian(n=50, m=10, p=16, s=2, perturbation=0.1)").problem("lasso")
+    whole, chunked = (
+        pudle.Learner(estimator=estimator, depth=60, optimiser="adam(learning_rate=1e-2)", epochs=5, chunk=chunk).fit(
+            problem
+        )
+        for chunk in (None, 7)
+    )
+    assert torch.linalg.vector_norm(whole.dictionary - chunked.dictionary) < 1e-10
+    pd.testing.assert_frame_equal(
+        whole.history.drop(columns="seconds"), chunked.history.drop(columns="seconds"), rtol=1e-9, atol=1e-10
+    )

@@ -38,6 +38,7 @@ SUMMARY = "learning.json"
 @click.option("--batch", type=int, help="Samples per step [default: all of them].")
 @click.option("--seed", type=int, help="Of the data and of their order [default: 0].")
 @click.option("--record-every", type=int, help="Steps between rows of the history [default: an epoch's].")
+@click.option("--chunk", type=int, help="Samples in memory at once [default: the whole batch].")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), help="Precision [default: float64].")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(

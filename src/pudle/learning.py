@@ -118,6 +118,10 @@ class Learner:
         Of the order of the samples, which is drawn anew for every epoch.
     record_every : int, optional
         Steps between rows of the history; one epoch where not given.
+    chunk : int, optional
+        Samples that the estimator sees at once; the whole batch where not given. The gradients of the chunks are averaged,
+        so that the step is the same up to rounding, while memory is that of one chunk, and time is less where a chunk fits
+        into the processor's cache. One curvature is computed per chunk.
 
     Raises
     ------
@@ -136,6 +140,7 @@ class Learner:
     batch: int | None = None
     seed: int = 0
     record_every: int | None = None
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         for name, make in (
@@ -147,9 +152,9 @@ class Learner:
             value = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, make(value))
-        for name, least in (("depth", 0), ("epochs", 0), ("seed", 0), ("batch", 1), ("record_every", 1)):
+        for name, least in (("depth", 0), ("epochs", 0), ("seed", 0), ("batch", 1), ("record_every", 1), ("chunk", 1)):
             value = getattr(self, name)
-            if value is not None or name not in ("batch", "record_every"):
+            if value is not None or name not in ("batch", "record_every", "chunk"):
                 check_integer(name, value, least)
 
     def describe(self) -> dict[str, Any]:
@@ -394,24 +399,29 @@ class _Run:
         norms = _norms(dictionary) if optimiser.searches else None
         if norms is not None:
             dictionary /= norms
-        batch = dataclasses.replace(
-            self.problem,
-            observations=observations,
-            dictionary=dictionary,
-            generating_dictionary=None,
-            generating_codes=None,
-        )
-        try:
-            estimate = estimator.estimate(batch, algorithm, self.learner.depth)
-        except InvalidArgument as problem:
-            # At the start it is the user's argument; later it is where the learning has led.
-            if not self.evaluations:
-                raise
-            raise _Diverged(str(problem)) from problem
+        loss, gradient, codes = 0.0, torch.zeros_like(dictionary), []
+        for chunk in observations.split(self.learner.chunk or len(observations)):
+            part = dataclasses.replace(
+                self.problem,
+                observations=chunk,
+                dictionary=dictionary,
+                generating_dictionary=None,
+                generating_codes=None,
+            )
+            try:
+                estimate = estimator.estimate(part, algorithm, self.learner.depth)
+            except InvalidArgument as problem:
+                # At the start it is the user's argument; later it is where the learning has led.
+                if not self.evaluations:
+                    raise
+                raise _Diverged(str(problem)) from problem
+            # Losses are means over samples, so that a chunk counts by its size.
+            share = len(chunk) / len(observations)
+            with torch.no_grad():
+                loss += share * float(part.outer_loss(estimate.codes))
+            gradient.add_(estimate.gradient.detach(), alpha=share)
+            codes.append(estimate.codes)
         self.evaluations += 1
-        with torch.no_grad():
-            loss = float(batch.outer_loss(estimate.codes))
-        gradient = estimate.gradient.detach().clone()
         if not math.isfinite(loss):
             raise _Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
         if not bool(torch.isfinite(gradient).all()):
@@ -419,7 +429,7 @@ class _Run:
         if norms is not None:
             along = (dictionary * gradient).sum(_axes(dictionary), keepdim=True)
             gradient = (gradient - dictionary * along) / norms
-        return loss, gradient, estimate.codes
+        return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
         """Add a row to the history."""

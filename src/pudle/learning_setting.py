@@ -24,7 +24,7 @@ class LearningSetting:
         Spec of the dataset, without its seed; its dictionary is where the learning starts.
     loss : str
         Outer loss.
-    estimator, algorithm, depth, optimiser, schedule, epochs, batch, record_every
+    estimator, algorithm, depth, optimiser, schedule, epochs, batch, record_every, chunk
         As in `pudle.Learner`.
     seed : int
         Of the dataset and of the order of its samples.
@@ -43,6 +43,7 @@ class LearningSetting:
     batch: int | None = None
     seed: int = 0
     record_every: int | None = None
+    chunk: int | None = None
     dtype: str = "float64"
 
     def learner(self) -> Learner:
