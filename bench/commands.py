@@ -21,7 +21,7 @@ from pudle.errors import InvalidArgument, PudleError
 
 from .cases import PROFILES
 
-KINDS = ("estimators", "datasets", "cases")
+KINDS = ("estimators", "datasets", "cases", "experiments")
 
 
 @click.command("list")
@@ -30,7 +30,7 @@ KINDS = ("estimators", "datasets", "cases")
     "--profile", type=click.Choice(list(PROFILES)), default="quick", show_default=True, help="Whose cases to list."
 )
 def list_command(kind: str | None, profile: str) -> None:
-    """List the estimators, datasets and cases there are.
+    """List the estimators, datasets, cases and experiments there are.
 
     \b
     Example:
@@ -48,6 +48,14 @@ def list_command(kind: str | None, profile: str) -> None:
     if kind in (None, "cases"):
         rows = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in PROFILES[profile].cases]
         _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), rows)
+    if kind in (None, "experiments"):
+        chosen = PROFILES[profile].experiments
+        rows = [
+            (name, study, found.kind, "yes" if name in chosen else "")
+            for study, members in registry.list_studies().items()
+            for name, found in members.items()
+        ]
+        _print_table("Experiments", ("experiment", "study", "kind", f"in profile {profile}"), rows)
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -78,6 +86,10 @@ def _arguments(cls: type) -> str:
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
 @click.option("--case", "patterns", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
 @click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Measure on this dataset as well; repeatable.")
+@click.option(
+    "--experiment", "experiments", multiple=True, metavar="GLOB",
+    help="Carry out only experiments whose name matches, of any profile, and no cases unless these are named; repeatable.",
+)  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--workers", type=click.IntRange(min=1), default=None, help="Processes for the scores [default: one per core]."
@@ -92,6 +104,7 @@ def run_command(
     only: bool,
     patterns: tuple[str, ...],
     datasets: tuple[str, ...],
+    experiments: tuple[str, ...],
     device: str,
     workers: int | None,
     scores_only: bool,
@@ -107,9 +120,12 @@ def run_command(
       pudle run
       pudle run --profile default --case 'image_patches-*'
       pudle run --estimator 'truncated(window=20)' --scores-only
+      pudle run --profile default --experiment 'denoising-*'
       pudle run --dataset 'image_patches(folder="photographs")' --case 'image_patches*'
     """
     selection = select(PROFILES[profile], added, only, patterns, datasets, device)
+    narrowed = bool(only or patterns or datasets)
+    selection = with_experiments(selection, experiments, narrowed)
     # These import torch and asv; what was wrong with the arguments has been said by now.
     from .execution import execute
 
@@ -138,10 +154,12 @@ def run_command(
 
         outcome = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)
     counts = Counter(record["status"] for record in outcome.records)
-    click.echo(
-        f"{len(outcome.records)} of {len(selection.cases) * len(selection.estimators)} scores computed now"
-        f"{''.join(f', {number} {status}' for status, number in sorted(counts.items()))}; results in {outcome.folder}"
-    )
+    asked = len(selection.cases) * len(selection.estimators)
+    parts = [f"{len(outcome.records)} of {asked} scores computed now"] if asked else []
+    parts += [f"{number} {status}" for status, number in sorted(counts.items())]
+    if selection.experiments:
+        parts.append(f"{outcome.experiments} of {len(selection.experiments)} experiments carried out now")
+    click.echo(f"{', '.join(parts)}; results in {outcome.folder}")
     for line in outcome.findings:
         click.echo(f"  {line}")
     if outcome.broken:
@@ -171,6 +189,24 @@ def select(
                 known = ", ".join(names)
                 raise InvalidArgument(f"--case {pattern!r} matches no case of profile {profile.profile}: known are {known}")
     return dataclasses.replace(profile, cases=cases, estimators=tuple(dict.fromkeys(estimators)), device=device)
+
+
+def with_experiments(selection: Selection, patterns: tuple[str, ...], narrowed: bool) -> Selection:
+    """Return the selection with the experiments that were named.
+
+    Where none were, those of the profile stay, unless the user narrowed the selection to some cases or estimators. Where
+    some were, cases stay only if these were named as well.
+    """
+    if not patterns:
+        return dataclasses.replace(selection, experiments=()) if narrowed else selection
+    known = registry.list_experiments()
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            raise InvalidArgument(
+                f"--experiment {pattern!r} matches no experiment: `pudle list experiments` lists all {len(known)} of them"
+            )
+    chosen = tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    return dataclasses.replace(selection, experiments=chosen, cases=selection.cases if narrowed else ())
 
 
 def cases_on(spec: str, profile: Selection) -> tuple[Case, ...]:

@@ -47,12 +47,15 @@ class Outcome:
         Pairs without a number for a reason that lies in the problem, one line each.
     broken : list of str
         What broke, one line each.
+    experiments : int
+        Experiments that were carried out now.
     """
 
     folder: Path
     records: list[dict]
     findings: list[str]
     broken: list[str]
+    experiments: int = 0
 
 
 def execute(selection: Selection, *, home: Path | None, workers: int, scores_only: bool, show: Show) -> Outcome:
@@ -74,23 +77,30 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         root, commit, dirty = Path.cwd(), "", False
     folder = (home or root / ".asv").resolve() / selection.profile
     with _locked(folder):
-        selection.write(folder / "selection.json")
+        # A run of experiments alone must not make a report forget the cases that were measured before.
+        if selection.cases or not (folder / "selection.json").exists():
+            selection.write(folder / "selection.json")
         os.environ.update(ONE_THREAD)
         store = Store(folder / "store", selection.profile, selection.device)
+        experiments = len(runner.missing_experiments(selection, store))
         records = runner.fill(
             selection, store, workers, commit=commit, dirty=dirty, progress=lambda *step: show("scores", *step)
         )
-        if commit:
+        if commit and selection.cases:
             _remember(folder, store, selection, commit, dirty)
-        asv_failure = None if scores_only else _asv(folder, root, commit, selection, show)
+        asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
     current = [store.read(case, spec) for case in selection.cases for spec in selection.estimators]
     lines = {True: [], False: []}
     for record in current:
         if record and record["status"] != "ok":
             line = f"{record['estimator']} on {record['case']['name']}: {record['status']}: {record['reason']}"
             lines[record["status"] in runner.BROKEN].append(line)
+    for name in selection.experiments:
+        done = store.read_experiment(name)
+        if done and done["reason"]:
+            lines[done["status"] in runner.BROKEN].append(f"{name}: {done['status']}: {done['reason']}")
     broken = lines[True] + ([asv_failure] if asv_failure else [])
-    return Outcome(folder, records, lines[False], broken)
+    return Outcome(folder, records, lines[False], broken, experiments)
 
 
 def _remember(folder: Path, store: Store, selection: Selection, commit: str, dirty: bool) -> None:

@@ -16,6 +16,7 @@ _HOMES = {
     "dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
     "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
+    "experiment": ("Experiment", "Outcome"),
     "learning": ("Learner", "LearningWarning", "Training"),
     "learning_setting": ("LearningSetting",),
     "matching": ("Matching", "match_atoms"),
@@ -25,6 +26,7 @@ _HOMES = {
     "registry": (
         "list_datasets",
         "list_estimators",
+        "list_experiments",
         "list_settings",
         "make_algorithm",
         "make_dataset",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
+    from .experiment import Experiment, Outcome
     from .learning import Learner, LearningWarning, Training
     from .learning_setting import LearningSetting
     from .matching import Matching, match_atoms
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from .registry import (
         list_datasets,
         list_estimators,
+        list_experiments,
         list_settings,
         make_algorithm,
         make_dataset,

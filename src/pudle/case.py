@@ -112,6 +112,10 @@ class Selection:
     windows : tuple of int
         Windows of the surface of `truncated` over (depth, window), and whether the Jacobian's error is measured: not at all
         where there are none.
+    experiments : tuple of str
+        Names of the experiments to carry out, see `pudle.experiment`.
+    experiment_timeout : float
+        Seconds that one of these may take.
     """
 
     profile: str
@@ -122,10 +126,12 @@ class Selection:
     timeout: float = 600.0
     device: str = "cpu"
     windows: tuple[int, ...] = ()
+    experiments: tuple[str, ...] = ()
+    experiment_timeout: float = 4 * 3600.0
 
     def __post_init__(self) -> None:
         # Lists, as JSON has them, become tuples.
-        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows"):
+        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows", "experiments"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def case(self, name: str) -> Case:

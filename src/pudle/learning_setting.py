@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import InvalidArgument
+from .experiment import Experiment, Outcome, Progress, silent
 from .registry import make_dataset
 from .validation import check_choice, check_integer
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LearningSetting:
+class LearningSetting(Experiment):
     """All that a training depends on, as specs and numbers.
 
     Attributes
@@ -31,6 +34,8 @@ class LearningSetting:
     dtype : {"float64", "float32"}
         Precision.
     """
+
+    kind: ClassVar[str] = "learning"
 
     dataset: str
     loss: str = "lasso"
@@ -72,3 +77,44 @@ class LearningSetting:
         if not isinstance(problem, DictionaryProblem):
             raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
         return problem
+
+    def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
+        """Learn the dictionary.
+
+        Rows are those of `Training.history`. The summary holds the first and last of ``dictionary_error``,
+        ``relative_error`` and ``loss`` (as ``start_...`` and by their name), and ``support_recovery``, ``steps`` and
+        ``seconds``. The array ``dictionary`` is the learned one.
+        """
+        from .learning import CHECKPOINT, LearningWarning
+
+        with warnings.catch_warnings():
+            # What it would say stands in status and reason.
+            warnings.simplefilter("ignore", LearningWarning)
+            training = self.learner().fit(
+                self.problem(device),
+                folder=folder,
+                resume=(folder / CHECKPOINT).exists(),
+                progress=lambda done, total, row: progress(done, total, f"loss {row['loss']:.4g}"),
+            )
+        first, last = training.history.iloc[0], training.history.iloc[-1]
+        losses = training.history["loss"].dropna()
+        return Outcome(
+            rows=training.history.to_dict("records"),
+            summary={
+                "start_dictionary_error": first.dictionary_error,
+                "dictionary_error": last.dictionary_error,
+                "start_relative_error": first.relative_error,
+                "relative_error": last.relative_error,
+                "start_loss": losses.iloc[0] if len(losses) else float("nan"),
+                "loss": losses.iloc[-1] if len(losses) else float("nan"),
+                "support_recovery": last.support_recovery,
+                "steps": training.steps,
+                "seconds": last.seconds,
+            },
+            arrays={"dictionary": training.dictionary.cpu().numpy()},
+            status="diverged" if training.status == "diverged" else "ok",
+            reason=training.reason,
+        )
+
+    def fingerprint(self) -> str:
+        return make_dataset(self.dataset).fingerprint()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm
     from .dataset import Dataset
     from .estimator import GradientEstimator
+    from .experiment import Experiment
     from .learning_setting import LearningSetting
     from .optimisers import Optimiser, Schedule
     from .thresholding import Thresholding
@@ -91,10 +92,30 @@ def make_schedule(spec: str) -> Schedule:
     return specs.build(spec, load("schedules"), "schedule")
 
 
-def list_settings() -> dict[str, LearningSetting]:
-    """Return every named learning setting, built-in or plug-in, as ``{name: setting}``.
+def list_experiments() -> dict[str, Experiment]:
+    """Return every named experiment, built-in or plug-in, as ``{name: experiment}``, study by study."""
+    return {name: experiment for study in list_studies().values() for name, experiment in study.items()}
 
-    Each entry point of the group ``pudle.settings`` is a mapping from names to settings.
+
+def list_studies() -> dict[str, dict[str, Experiment]]:
+    """Return the studies, ``{study: {name: experiment}}``: each entry point of ``pudle.experiments`` is one of them.
+
+    Raises
+    ------
+    PudleError
+        If two studies use one name.
     """
-    groups: Any = load("settings")
-    return {name: setting for mapping in groups.values() for name, setting in mapping.items()}
+    studies: Any = load("experiments")
+    owners: dict[str, str] = {}
+    for study, experiments in studies.items():
+        for name in experiments:
+            if owners.setdefault(name, study) != study:
+                raise PudleError(f"the studies {owners[name]} and {study} both have an experiment {name!r}: rename one")
+    return studies
+
+
+def list_settings() -> dict[str, LearningSetting]:
+    """Return the experiments that are trainings, as ``{name: setting}``: what `pudle learn` can start from."""
+    from .learning_setting import LearningSetting
+
+    return {name: found for name, found in list_experiments().items() if isinstance(found, LearningSetting)}

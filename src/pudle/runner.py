@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,10 @@ from pebble import ProcessExpired, ProcessPool
 from .case import Case, Selection
 from .errors import InvalidArgument, MissingDependency, UnsupportedProblem
 from .estimator import Estimate
+from .experiment import Outcome
 from .provenance import provenance
 from .references import Reference, reference
-from .registry import make_estimator
+from .registry import list_experiments, make_estimator
 from .scoring import STATUSES, Score, score
 from .store import Store
 from .surfaces import jacobian_error, window_surface
@@ -103,6 +105,28 @@ def measure_surfaces(case: Case, windows: tuple[int, ...], store: Store) -> None
         store.write_artifact(kind, case, windows, {"seed": seed, "rows": rows, "reason": reason})
 
 
+def carry_out(name: str, store: Store, commit: str = "", dirty: bool = False) -> dict[str, Any]:
+    """Carry an experiment out and write its record; what was begun and interrupted goes on from where it stopped.
+
+    Whatever it raises becomes a status with a reason.
+    """
+    start = time.perf_counter()
+    folder = store.experiment_path(name).with_suffix("")
+    try:
+        outcome = list_experiments()[name].run(folder, store.device)
+    except MissingDependency as problem:
+        outcome = Outcome([], status="skipped", reason=_line(problem))
+    except UnsupportedProblem as problem:
+        outcome = Outcome([], status="unsupported", reason=_line(problem))
+    except Exception as problem:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
+        outcome = Outcome([], status="error", reason=f"{type(problem).__name__}: {_line(problem)}")
+    content = {"seconds": time.perf_counter() - start, "provenance": provenance(store.device, commit, dirty)}
+    record = store.write_experiment(name, outcome, content)
+    if outcome.status not in BROKEN:
+        shutil.rmtree(folder, ignore_errors=True)
+    return record
+
+
 def look_up(case: Case, estimator: str, store: Store) -> dict[str, Any]:
     """Return the record of an estimator on a case, measuring it here where it is missing."""
     found = store.read(case, estimator)
@@ -175,6 +199,12 @@ def missing(selection: Selection, store: Store) -> list[tuple[Case, str]]:
     return [(case, estimator) for case in selection.cases for estimator in selection.estimators if wanted(case, estimator)]
 
 
+def missing_experiments(selection: Selection, store: Store) -> list[str]:
+    """Return the experiments of a selection that have no record yet, or one that says something broke."""
+    records = {name: store.read_experiment(name) for name in selection.experiments}
+    return [name for name, record in records.items() if record is None or record["status"] in BROKEN]
+
+
 def fill(
     selection: Selection,
     store: Store,
@@ -203,7 +233,8 @@ def fill(
               for case, _ in pairs for seed in case.seeds for target in case.targets}  # fmt: skip
     todo = [truth for truth in truths.values() if store.read_reference(*truth) is None]
     surfaces = [case for case in selection.cases if selection.windows and not store.has_artifacts(case, selection.windows)]
-    total, done = len(todo) + len(pairs) + len(surfaces), 0
+    experiments = missing_experiments(selection, store)
+    total, done = len(todo) + len(pairs) + len(surfaces) + len(experiments), 0
     records = []
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker, initargs=(os.getpid(),)) as pool:
@@ -239,6 +270,18 @@ def fill(
                 if failure := _failure(future.exception(), selection.timeout):
                     store.write_failed_artifacts(case, selection.windows, ": ".join(failure))
                 progress(f"surfaces of {case.name}", done, total)
+            carried: dict[Any, Any] = {
+                pool.schedule(carry_out, (name, store, commit, dirty), timeout=selection.experiment_timeout): name
+                for name in experiments
+            }
+            for future in as_completed(carried):
+                done += 1
+                name = carried[future]
+                if failure := _failure(future.exception(), selection.experiment_timeout):
+                    status, reason = failure
+                    content = {"seconds": None, "provenance": provenance(store.device, commit, dirty)}
+                    store.write_experiment(name, Outcome([], status=status, reason=reason), content)
+                progress(name, done, total)
         except BaseException:
             pool.stop()
             raise

@@ -16,10 +16,11 @@ import torch
 
 from .case import Case
 from .estimator import GradientEstimator
+from .experiment import Outcome
 from .files import read_json, write_atomically
 from .provenance import suite_digest
 from .references import Certificate, Reference
-from .registry import list_estimators, make_dataset, make_estimator
+from .registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
 
 SCHEMA = 1
 #: Kinds of artifact that a case has, see `pudle.surfaces`.
@@ -93,6 +94,52 @@ class Store:
         }
         # Strict JSON: a NaN is written as null, and read back as such.
         write_atomically(self.path(case, estimator), json.dumps(_strict(record), indent=1, allow_nan=False))
+        return record
+
+    def experiment_path(self, name: str) -> Path:
+        """Return where the record of an experiment is kept, whether or not it exists; its arrays lie beside it (.npz)."""
+        experiment: Any = list_experiments()[name]
+        # Not the profile: an experiment is the same in all of them.
+        key = _hash(
+            schema=SCHEMA,
+            suite=suite_digest(),
+            experiment=dataclasses.asdict(experiment),
+            source=_source(type(experiment)),
+            parts=_parts(experiment),
+            files=experiment.fingerprint(),
+            device=self.device,
+        )
+        return self.folder / "experiments" / f"{name}-{key}.json"
+
+    def read_experiment(self, name: str) -> dict[str, Any] | None:
+        """Return the record of an experiment, or None where there is none yet."""
+        path = self.experiment_path(name)
+        return read_json(path) if path.exists() else None
+
+    def write_experiment(self, name: str, outcome: Outcome, content: dict[str, Any]) -> dict[str, Any]:
+        """Write what an experiment gave, atomically, the arrays first: a record that is there has its arrays."""
+        path = self.experiment_path(name)
+        experiment: Any = list_experiments()[name]
+        if outcome.arrays:
+            buffer = io.BytesIO()
+            arrays: Any = {key: np.asarray(value) for key, value in outcome.arrays.items()}
+            np.savez_compressed(buffer, **arrays)
+            write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+        record = {
+            "schema": SCHEMA,
+            "kind": experiment.kind,
+            "study": next(study for study, members in list_studies().items() if name in members),
+            "name": name,
+            "profile": self.profile,
+            "setting": dataclasses.asdict(experiment),
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "summary": dict(outcome.summary),
+            "rows": [dict(row) for row in outcome.rows],
+            "arrays": sorted(outcome.arrays),
+            **content,
+        }
+        write_atomically(path, json.dumps(_strict(record), indent=1, allow_nan=False))
         return record
 
     def has_artifacts(self, case: Case, windows: tuple[int, ...]) -> bool:
@@ -181,6 +228,18 @@ def _source(cls: type) -> str:
     return digest.hexdigest()
 
 
+def _parts(experiment: Any) -> str:
+    """Digest of the sources of the dataset and the estimator that an experiment names, where it does."""
+    makers = {"dataset": make_dataset, "estimator": make_estimator}
+    return _hash(
+        **{
+            name: _source(type(make(getattr(experiment, name))))
+            for name, make in makers.items()
+            if hasattr(experiment, name)
+        }
+    )
+
+
 def _slug(spec: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "_", spec).strip("_")
 
@@ -190,6 +249,8 @@ def _strict(value: Any) -> Any:
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_strict(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
     return value
