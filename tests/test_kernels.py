@@ -63,3 +63,24 @@ def test_adjoint(benchmark, problem, finished, algorithm):
         return gradient
 
     assert benchmark(work).shape == problem.theta.shape
+
+
+@pytest.mark.benchmark(group="one training step of convolutional sparse coding")
+@pytest.mark.parametrize("name", ["backprop", "alternating"])
+def test_convolutional_step(benchmark, dtype, device, finished, name):
+    """A new problem every time, as in a training: 64 filters of 9 x 9 at stride 4, 15 layers, 4 crops of 129 x 129."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand((4, 1, 129, 129), generator=random, dtype=dtype).to(device)
+    filters = torch.randn((64, 1, 9, 9), generator=random, dtype=dtype).to(device)
+    filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
+    estimator = pudle.make_estimator(name)
+
+    def work():
+        problem = pudle.ConvolutionalSparseCoding(
+            observations=images, dictionary=filters, penalty=0.1, stride=4, nonnegative=True
+        )
+        estimate = estimator.estimate(problem, pudle.Ista(step=0.08), 15)
+        finished()
+        return estimate.gradient
+
+    assert benchmark(work).shape == filters.shape

@@ -116,6 +116,9 @@ class Algorithm(ABC):
         InvalidArgument
             If the given step exceeds 2/L, beyond which the iteration diverges.
         """
+        # A problem may know a bound long before it knows L.
+        if self.step is not None and self.step * problem.curvature_bound <= 2:
+            return self.step
         largest = problem.curvature
         if self.step is None:
             return 1 / largest

@@ -54,6 +54,11 @@ class Problem(ABC):
     def curvature(self) -> float:
         """Largest curvature L of the smooth part: the largest eigenvalue of its Hessian, maximised over samples."""
 
+    @property
+    def curvature_bound(self) -> float:
+        """Upper bound on `curvature`, itself unless overridden where a bound is much cheaper."""
+        return self.curvature
+
     @abstractmethod
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         """Gradient of f in the codes, per sample; same shape as the codes."""
