@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pudle.registry import make_estimator
 
-from .selected import pin_threads, record, require_ok, selection, store
+from .selected import at_depth, pin_threads, record, require_ok, selection, store
 
 
 class _Problem:
@@ -46,7 +46,7 @@ class Memory(_Problem):
     param_names = ("case", "estimator", "depth")
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        require_ok(record(case, estimator))
+        require_ok(at_depth(record(case, estimator), depth))
         self._draw(case)
         self.estimator = make_estimator(estimator)
 

@@ -12,7 +12,7 @@ from pudle.case import Selection
 from pudle.errors import SpecError
 from pudle.provenance import suite_digest
 from pudle.registry import list_datasets, list_estimators, make_estimator
-from pudle.runner import BROKEN, look_up
+from pudle.runner import BROKEN, look_up, worst
 from pudle.store import Store
 
 from .cases import PROFILES
@@ -51,6 +51,16 @@ def record(case: str, estimator: str) -> dict:
     except SpecError as problem:
         raise NotImplementedError(str(problem)) from None
     return look_up(selection().case(case), estimator, store())
+
+
+def at_depth(content: dict, depth: int) -> dict[str, str]:
+    """Return status and reason of a record at one depth: what diverges later has a time and a peak before.
+
+    A depth without scores has those of the whole record.
+    """
+    rows = [row for row in content["scores"] if row["depth"] == depth] or [content]
+    status = worst([row["status"] for row in rows])
+    return {"status": status, "reason": next(row["reason"] for row in rows if row["status"] == status)}
 
 
 def require_ok(content: dict) -> None:

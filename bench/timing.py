@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from pudle.registry import make_estimator
 
-from .selected import record, require_ok, selection, store
+from .selected import at_depth, record, require_ok, selection, store
 
 
 class Time:
@@ -23,11 +25,14 @@ class Time:
     warmup_time = 0.05
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        require_ok(record(case, estimator))
+        require_ok(at_depth(record(case, estimator), depth))
         chosen = selection().case(case)
         self.problem = chosen.make_problem(chosen.seeds[0], store().device)
         self.algorithm = chosen.make_algorithm()
         self.estimator = make_estimator(estimator)
+        # A GPU's work is queued: without waiting, only the queueing would be timed.
+        self.wait = torch.cuda.synchronize if self.problem.theta.is_cuda else lambda: None
 
     def time_estimate(self, case: str, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)
+        self.wait()

@@ -22,6 +22,9 @@ import click
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="With --run: measure this one as well.")
 @click.option("--only", is_flag=True, help="With --run: measure only the estimators named with --estimator.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="With --run: measure only cases that match.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default=None, help="With --run: where to measure [default: cpu]."
+)
 def compare_command(
     base: str,
     head: str,
@@ -33,6 +36,7 @@ def compare_command(
     estimators: tuple[str, ...],
     only: bool,
     cases: tuple[str, ...],
+    device: str | None,
 ) -> None:
     """Gate HEAD by BASE: fail where accuracy, time or memory got worse.
 
@@ -52,16 +56,23 @@ def compare_command(
     from pudle.reports import compare_text
     from pudle.reports.compare import Limits, compare
 
-    if not run and (estimators or only or cases):
-        raise InvalidArgument("--estimator, --only and --case choose what --run measures: add --run")
+    if not run and (estimators or only or cases or device):
+        raise InvalidArgument("--estimator, --only, --case and --device choose what --run measures: add --run")
     if only and not estimators:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
+    if device == "cuda":
+        import torch
+
+        # Before two commits are built in vain.
+        if not torch.cuda.is_available():
+            raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
     try:
         root = repository(Path.cwd())
     except NoRepository:
         root = Path.cwd()
     limits = Limits.of(thresholds(root))
-    sides, rounds = _results(base, head, root, home or root / ".asv", profile, run, (estimators, only, cases), limits)
+    options = (estimators, only, cases, device or "cpu")
+    sides, rounds = _results(base, head, root, home or root / ".asv", profile, run, options, limits)
     comparison = compare(*sides, limits, rounds)
     try:
         if markdown is not None:
@@ -113,8 +124,7 @@ def _results(
         commits = [commit_named(name, root) for name in (base, head)]
         pair = Pair.of(home, *commits, profile)
         if run:
-            estimators, only, cases = options
-            request = Request(profile, estimators, only, cases)
+            request = Request(profile, *options)
             make(*commits, root=root, home=home, request=request, limit=limits.seconds, tell=_tell)
         if pair.complete:
             return pair.load(), pair.rounds()

@@ -18,6 +18,7 @@ to a file, which both sides follow.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -39,6 +40,8 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from pudle.bench.execution import ONE_THREAD
+from pudle.bench.selected import at_depth
 from pudle.errors import MissingResults, PudleError
 from pudle.files import read_json, write_atomically
 from pudle.provenance import git
@@ -46,12 +49,20 @@ from pudle.reports.compare import TimeLimit, judge_times, rounds_needed
 from pudle.reports.compare_sides import load_folder, records_in
 from pudle.reports.load import Results
 
-#: One thread per process, as in every run.
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
-
 #: Seconds that one timed sample should last, the fewest calls that make one and the most: the fastest of them counts.
 SAMPLE = 0.03
 FEWEST, MOST = 2, 20
+
+#: Runs this commit's `pudle` without what no verdict rests on, however long it takes: surfaces and experiments.
+GATED_ONLY = """
+import dataclasses
+from pudle.bench.cases import PROFILES
+from pudle.cli import main
+for name, profile in PROFILES.items():
+    left_out = {part: () for part in ("windows", "experiments") if hasattr(profile, part)}
+    PROFILES[name] = dataclasses.replace(profile, **left_out)
+main()
+"""
 
 #: Runs of asv after which its failure is not another process's doing.
 TRIES = 3
@@ -72,12 +83,15 @@ class Request:
         Measure no estimators but these.
     cases : tuple of str
         Patterns of case names.
+    device : str
+        ``cpu`` or ``cuda``.
     """
 
     profile: str
     estimators: tuple[str, ...] = ()
     only: bool = False
     cases: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -216,8 +230,8 @@ class _Side:
         cases = [glob for glob in request.cases if self.knows(named, request.profile, glob)]
         if (request.only and not known) or (request.cases and not cases):
             return  # Nothing of what is asked for exists here: on head it is all new, or from base it all vanished.
-        command: list[str | Path] = ["-m", "pudle", "run", "--scores-only", "--profile", request.profile, "--home",
-                                     self.folder.parent]  # fmt: skip
+        command: list[str | Path] = ["-c", GATED_ONLY, "run", "--scores-only", "--profile", request.profile, "--home",
+                                     self.folder.parent, "--device", request.device]  # fmt: skip
         command += [f"--estimator={spec}" for spec in known] + [f"--case={glob}" for glob in cases]
         command += ["--only"] if request.only else []
         done = self.run(*command)
@@ -254,14 +268,15 @@ class _Side:
         raise PudleError(f"asv measured no memory of {self.name} ({_last(done)}): see {self.folder / 'asv.log'}")
 
     def cells(self) -> list[tuple[str, str, int]]:
-        """Return the cells that can be timed: those of records without a fault."""
+        """Return the cells that can be timed: those without a fault at their depth."""
         if not (self.folder / "selection.json").exists():
             return []
         selection = read_json(self.folder / "selection.json")
-        records = [record for _, record in records_in(self.folder / "store")]
-        good = {(record["case"]["name"], record["estimator"]) for record in records if record["status"] == "ok"}
-        return [(case["name"], spec, depth) for case in selection["cases"] for spec in selection["estimators"]
-                for depth in selection["timed_depths"] if (case["name"], spec) in good]  # fmt: skip
+        records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(self.folder / "store")}
+        cells = itertools.product([case["name"] for case in selection["cases"]], selection["estimators"],
+                                  selection["timed_depths"])  # fmt: skip
+        return [(case, spec, depth) for case, spec, depth in cells
+                if (case, spec) in records and at_depth(records[case, spec], depth)["status"] == "ok"]  # fmt: skip
 
 
 @contextlib.contextmanager
