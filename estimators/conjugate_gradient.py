@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pudle.algorithms import Algorithm
 from pudle.estimator import Estimate, GradientEstimator
+from pudle.krylov import conjugate_gradients
 from pudle.problems import Problem
 from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_integer, check_positive
@@ -90,55 +91,17 @@ class ConjugateGradient(GradientEstimator):
             return torch.where(active, product, 0).flatten(1)
 
         right = torch.where(active, right_hand_side, 0).flatten(1)
-        scale = right.norm(dim=1, keepdim=True)
-        # Unit right-hand sides: the squares below would underflow in float32 near convergence of the codes.
-        right = right / torch.where(scale > 0, scale, 1)
         rounding = torch.finfo(right.dtype).eps
-        tolerance = max(self.rtol, rounding)
-        flat = right.shape[1] * rounding * problem.curvature
-        solution, residuals, iterations = _conjugate_gradients(hessian, right, self.iterations, tolerance, flat)
-        true = (right - hessian(solution)).norm(dim=1)
-        return (scale * solution).reshape(codes.shape), {
-            "iterations": iterations,
-            "vector_products": iterations + 1,
-            "largest_relative_residual": float(true.max()),
-            "unconverged": int((residuals > tolerance).sum()),
+        found = conjugate_gradients(
+            hessian,
+            right,
+            tolerance=max(self.rtol, rounding),
+            iterations=self.iterations,
+            flat=right.shape[1] * rounding * problem.curvature,
+        )
+        return found.solution.reshape(codes.shape), {
+            "iterations": found.iterations,
+            "vector_products": found.iterations + 1,
+            "largest_relative_residual": float(found.residuals.max()),
+            "unconverged": int((~found.converged).sum()),
         }
-
-
-def _conjugate_gradients(
-    hessian: Callable[[Tensor], Tensor], right: Tensor, iterations: int, tolerance: float, flat: float
-) -> tuple[Tensor, Tensor, int]:
-    """Solve one system per row; return the best iterates, their residual norms and the iterations run.
-
-    Parameters
-    ----------
-    hessian : callable
-        Maps (n, p) to (n, p), row by row symmetric and positive semi-definite.
-    right : Tensor, shape (n, p)
-        Rows of unit norm, or zero.
-    flat : float
-        A row stops at a direction whose curvature is at most this.
-    """
-    solution = torch.zeros_like(right)
-    residual = direction = right
-    squared = residual.square().sum(1, keepdim=True)
-    best, best_squared = solution, squared
-    running = squared > tolerance**2
-    for iteration in range(iterations):
-        if not running.any():
-            return best, best_squared.sqrt().squeeze(1), iteration
-        image = hessian(direction)
-        curvature = (direction * image).sum(1, keepdim=True)
-        # Rows that are done, or that meet no curvature, take steps of length zero from here on.
-        running = running & (curvature > flat * direction.square().sum(1, keepdim=True))
-        length = torch.where(running, squared / torch.where(running, curvature, 1), 0)
-        solution = solution + length * direction
-        residual = residual - length * image
-        previous, squared = squared, residual.square().sum(1, keepdim=True)
-        better = squared < best_squared
-        best, best_squared = torch.where(better, solution, best), torch.where(better, squared, best_squared)
-        ratio = torch.where(running, squared / torch.where(running, previous, 1), 0)
-        direction = residual + ratio * direction
-        running = running & (squared > tolerance**2)
-    return best, best_squared.sqrt().squeeze(1), iterations

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-class KrylovSolution(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class KrylovSolution:
     """What `conjugate_gradients` found, one entry per sample.
 
     Attributes
@@ -20,22 +22,44 @@ class KrylovSolution(NamedTuple):
         minimum-norm one.
     residuals : Tensor, shape (n,)
         ``|r - H v| / |r|``, evaluated at the solution and not by the recursion; zero where r is.
-    smallest_eigenvalues, largest_eigenvalues : Tensor, shape (n,)
-        Extreme Ritz values: estimates from inside the spectrum of H on the space that the right-hand side reaches, so that
-        their ratio is at most the condition number. Infinite and zero where the right-hand side is zero.
+    converged : Tensor of bool, shape (n,)
+        Whether the residual of the recursion reached the tolerance; the evaluated one stays above it where that is below
+        what rounding allows.
     iterations : int
+    lengths, ratios : tuple of Tensors, shape (n,)
+        Step lengths and the factors of the directions, iteration by iteration.
+    steps : Tensor of int, shape (n,)
+        Iterations that each sample took part in.
     """
 
     solution: Tensor
     residuals: Tensor
-    smallest_eigenvalues: Tensor
-    largest_eigenvalues: Tensor
+    converged: Tensor
     iterations: int
+    lengths: tuple[Tensor, ...]
+    ratios: tuple[Tensor, ...]
+    steps: Tensor
+
+    @functools.cached_property
+    def ritz_values(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest Ritz values, each of shape (n,).
+
+        These are estimates from inside the spectrum of H on the space that the right-hand side reaches, so that their ratio
+        is at most the condition number. Infinite and zero where the right-hand side is zero.
+        """
+        smallest, largest = _extreme_ritz_values(self.lengths, self.ratios, self.steps)
+        return smallest.to(self.solution), largest.to(self.solution)
+
+    @property
+    def smallest_eigenvalues(self) -> Tensor:
+        """Smallest Ritz values."""
+        return self.ritz_values[0]
 
     @property
     def condition_numbers(self) -> Tensor:
         """Ratio of the extreme Ritz values; one where the right-hand side is zero."""
-        return torch.where(self.largest_eigenvalues > 0, self.largest_eigenvalues / self.smallest_eigenvalues, 1)
+        smallest, largest = self.ritz_values
+        return torch.where(largest > 0, largest / smallest, 1)
 
 
 def conjugate_gradients(
@@ -82,12 +106,18 @@ def conjugate_gradients(
         steps += running.squeeze(1).cpu()
         running = running & (squared > tolerance**2)
         iteration += 1
-    residuals = (right - product(best)).norm(dim=1)
-    smallest, largest = _extreme_ritz_values(lengths, ratios, steps)
-    return KrylovSolution(scale * best, residuals, smallest.to(right), largest.to(right), iteration)
+    return KrylovSolution(
+        solution=scale * best,
+        residuals=(right - product(best)).norm(dim=1),
+        converged=(best_squared <= tolerance**2).squeeze(1),
+        iterations=iteration,
+        lengths=tuple(lengths),
+        ratios=tuple(ratios),
+        steps=steps,
+    )
 
 
-def _extreme_ritz_values(lengths: list[Tensor], ratios: list[Tensor], steps: Tensor) -> tuple[Tensor, Tensor]:
+def _extreme_ritz_values(lengths: tuple[Tensor, ...], ratios: tuple[Tensor, ...], steps: Tensor) -> tuple[Tensor, Tensor]:
     """Extreme eigenvalues of the tridiagonal matrices that conjugate gradients build as a by-product (Lanczos)."""
     from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only this function needs it
 
