@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, Any]] = {
     "implicit": ("#008a63", (0, (6, 1.5, 1, 1.5))),
     "truncated": ("#b8578f", (0, (2.5, 1.5))),
     "stochastic": ("#8f6d00", (0, (1, 1.2))),
+    "heuristic": ("#1a1a1a", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
 }
 UNKNOWN = ("#6f6f6f", (0, (1, 2)))
 #: One marker, and with it one shade of the hue, per estimator that computes the same.

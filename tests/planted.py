@@ -543,6 +543,9 @@ DEFECTS = {
     "crash": (Crashes(), "claim", "raised ValueError: not enough values to unpack"),
     "refusal without reason": (RefusesSilently(), "claim", "refuses with 'no'"),
     "refusal of everything": (RefusesEverything(), "claim", "refuses every problem"),
+    "uphill": (
+        spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())(), "claim", "does not lower the loss"
+    ),
     "false consistency": (Inconsistent(), "consistency", "it does not vanish, though consistent_for is None"),
     "unseeded": (Unseeded(), "claim", "needs a field `seed`"),
     "solves without conditions": (Solves(), "singular_systems", "not how singular they were"),
