@@ -127,6 +127,10 @@ class ConvolutionalSparseCoding(L1Problem):
     image is treated that is at least as large as the filters. The outer loss is a mean over images: ``lasso`` is the
     inner objective itself, ``reconstruction`` is ``1/2 |x - D * z|^2``.
 
+    With `targets` y, such as the clean images of which x are noisy observations, the outer losses compare with these:
+    ``1/2 |y - D * z|^2``, and the same with the penalties. Then the codes do not minimise the lasso loss, so that holding
+    them constant, or cutting their derivative short, leaves an error on this loss as on the other.
+
     No matrix is formed. `curvature` comes from a Lanczos iteration whose start is always the same: for large images it
     takes longer than ten layers, and an algorithm with a given step does without it; `solve_active` uses conjugate
     gradients.
@@ -147,6 +151,8 @@ class ConvolutionalSparseCoding(L1Problem):
         Restrict the codes to the non-negative orthant.
     l2_penalty : float
         Weight of half the squared l2 norm, >= 0.
+    targets : Tensor, shape (n, c, H, W), optional
+        What the outer loss compares with; the observations where not given.
     generating_dictionary : Tensor, shape (p, c, k, k), optional
         The filters that generated the images; needed for the targets gstar and gtilde.
     generating_codes : Tensor, shape (n, p, h, w), optional
@@ -173,6 +179,7 @@ class ConvolutionalSparseCoding(L1Problem):
     loss: str = "lasso"
     nonnegative: bool = False
     l2_penalty: float = 0.0
+    targets: Tensor | None = None
     generating_dictionary: Tensor | None = None
     generating_codes: Tensor | None = None
 
@@ -203,9 +210,13 @@ class ConvolutionalSparseCoding(L1Problem):
         object.__setattr__(self, "penalty", check_positive("penalty", self.penalty))
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, SPARSE_CODING_LOSSES)
-        for name, shape in (("generating_dictionary", tuple(d.shape)), ("generating_codes", self.code_shape)):
+        for name, axes, shape in (
+            ("targets", "(n, c, H, W)", tuple(x.shape)),
+            ("generating_dictionary", "(p, c, k, k)", tuple(d.shape)),
+            ("generating_codes", "(n, p, h, w)", self.code_shape),
+        ):
             if getattr(self, name) is not None:
-                tensor = convert(name, "(p, c, k, k)" if name == "generating_dictionary" else "(n, p, h, w)")
+                tensor = convert(name, axes)
                 check_alike(name, tensor, "observations", x)
                 if tensor.shape != shape:
                     raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others")
@@ -309,6 +320,9 @@ class ConvolutionalSparseCoding(L1Problem):
     def residual(self, codes: Tensor) -> Tensor:
         """``D * z - x`` per sample, shape (n, c, H, W)."""
         return self.synthesise(codes) - self.observations
+
+    def outer_residual(self, codes: Tensor) -> Tensor:
+        return self.synthesise(codes) - (self.observations if self.targets is None else self.targets)
 
     def adjoint(self, residual: Tensor) -> Tensor:
         """Correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""

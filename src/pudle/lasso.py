@@ -353,35 +353,58 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
     return gradient, model.overlap * float(error)
 
 
-def reconstruction_gradient(model: LinearModel, penalty: float, solution: LassoSolution) -> tuple[Tensor, float]:
-    """Return the gradient of ``mean_i 1/2 |x_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
+def implicit_gradient(
+    model: LinearModel,
+    penalty: float,
+    solution: LassoSolution,
+    *,
+    targets: Tensor | None = None,
+    penalised: bool = False,
+) -> tuple[Tensor, float]:
+    """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
 
-    With e = A z - x, H = A^T A + l2 I and b(r, z) the model's contraction, the optimality conditions give
-    ``(partial_z loss)_S = A_S^T e = -penalty sign(z_S) - l2 z_S``, so that ``v_S = H_SS^{-1} A_S^T e`` depends on the
-    error dz of the code only through l2, and the gradient is ``mean_i b(e, z - v) - b(A v, z)``. Errors dz and dv change
-    its term by at most ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|e| + |A| |z|) |dv|`` to first order, times the overlap, where
-    ``|dv| <= (|H_SS v - A_S^T e| + l2 |dz|) / lambda_min``.
+    With e = A z - y, r = A z - x, H = A^T A + l2 I and b(r, z) the model's contraction, the optimality conditions give
+    ``A_S^T e = A_S^T (x - y) - penalty sign(z_S) - l2 z_S``; where the penalties are part of the loss, its derivative in
+    the codes is ``A_S^T (x - y)`` alone. So ``v_S = H_SS^{-1} (partial_z loss)_S`` depends on the error dz of the code at
+    most through l2, and the gradient is ``mean_i b(e, z) - b(r, v) - b(A v, z)``. Errors dz and dv change its term by at
+    most ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|r| + |A| |z|) |dv|`` to first order, times the overlap, where
+    ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
+
+    Parameters
+    ----------
+    targets : Tensor, shape (n, m), optional
+        The y; the observations x where not given.
+    penalised : bool
+        Whether the loss contains the penalties. Without targets the codes minimise it then: see `lasso_gradient`.
     """
     codes = solution.codes
     active = codes != 0
-    right = -penalty * codes.sign()
-    if model.l2_penalty:
-        right = right - model.l2_penalty * codes
+    right = torch.zeros_like(codes) if penalised else -penalty * codes.sign()
+    coupling = 0.0 if penalised else model.l2_penalty
+    if coupling:
+        right = right - coupling * codes
+    shift = torch.zeros_like(model.observations) if targets is None else model.observations - targets
+    if targets is not None:
+        right = right + model.correlate(shift) * active
     v = torch.zeros_like(codes)
     for _ in range(2):
         v = v + model.solve_active(active, right - model.hessian_product(v) * active).solution
     synthesis = model.synthesise(v)
-    e = model.synthesise(codes) - model.observations
+    r = model.synthesise(codes) - model.observations
+    e = r if targets is None else r + shift
     spectral = model.spectral_norm
-    norm_e, norm_z, norm_v = (torch.linalg.norm(tensor, dim=1) for tensor in (e, codes, v))
+    norm_e, norm_r, norm_z, norm_v, norm_shift = (torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift))
     linear_residual = torch.linalg.norm((right - model.hessian_product(v)) * active, dim=1)
-    rounding = ROUNDING * model.values**0.5 * (spectral**2 + model.l2_penalty) * norm_v
-    if model.l2_penalty:
-        linear_residual = linear_residual + model.l2_penalty * solution.errors
+    rounding = ROUNDING * model.values**0.5 * ((spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift)
+    if coupling:
+        linear_residual = linear_residual + coupling * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
-    terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (norm_e + spectral * norm_z) * dv
-    gradient = (model.contract(e, codes - v) - model.contract(synthesis, codes)) / len(codes)
-    sizes = norm_e * (norm_z + norm_v) + spectral * norm_v * norm_z
+    terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (norm_r + spectral * norm_z) * dv
+    gradient = model.contract(r, codes - v) - model.contract(synthesis, codes)
+    if targets is not None:
+        gradient = gradient + model.contract(shift, codes)
+    gradient = gradient / len(codes)
+    sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
     return gradient, model.overlap * float(terms.mean() + _summation_error(sizes, model))
 
 

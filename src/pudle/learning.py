@@ -10,7 +10,7 @@ import math
 import pickle
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ SCHEMA = 1
 
 #: Called with the steps done, the steps in all, and the latest row of the history.
 Progress = Callable[[int, int, dict[str, float]], None]
+#: Called with the dictionary, detached; gives further columns of the history, always the same ones.
+Monitor = Callable[[Tensor], Mapping[str, float]]
 
 
 class LearningWarning(UserWarning):
@@ -170,6 +172,9 @@ class Learner:
         resume: bool = False,
         save_seconds: float = 30.0,
         progress: Progress | None = None,
+        monitor: Monitor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        budget: float | None = None,
     ) -> Training:
         """Learn a dictionary from a problem's observations, starting at its dictionary.
 
@@ -188,6 +193,14 @@ class Learner:
             Seconds between checkpoints; zero for one after every step.
         progress : callable, optional
             Called after every step with the steps done, the steps in all, and the latest row of the history.
+        monitor : callable, optional
+            Called with the dictionary at every row of the history; what it returns is added to the row. Its time is not
+            counted.
+        clock : callable
+            What the history's ``seconds`` are read from. ``time.process_time`` counts the seconds of the processor, which
+            are the same on a machine that is busy with other things.
+        budget : float, optional
+            Seconds of that clock after which no further step is taken. Those before a resume are counted.
 
         Raises
         ------
@@ -204,7 +217,7 @@ class Learner:
             history up to there is returned and kept.
         """
         _check_problem(problem)
-        run = _Run(self, problem)
+        run = _Run(self, problem, monitor, clock)
         target = None if folder is None else Path(folder)
         if resume:
             if target is None:
@@ -218,17 +231,21 @@ class Learner:
             run.save(target)
         saved = time.monotonic()
         total, reason = self.epochs * run.steps_per_epoch, ""
-        while run.step < total:
+
+        def over() -> bool:
+            return run.step >= total or (budget is not None and run.seconds >= budget)
+
+        while not over():
             try:
                 run.advance()
             except _Diverged as problem_:
                 reason = f"diverged in step {run.step + 1} of {total}: {problem_}"
                 break
-            if run.step % (self.record_every or run.steps_per_epoch) == 0 or run.step == total:
+            if run.step % (self.record_every or run.steps_per_epoch) == 0 or over():
                 run.record()
             if progress is not None:
                 progress(run.step, total, run.rows[-1])
-            if target is not None and (time.monotonic() - saved >= save_seconds or run.step == total):
+            if target is not None and (time.monotonic() - saved >= save_seconds or over()):
                 run.save(target)
                 saved = time.monotonic()
         if reason and run.weight:
@@ -298,8 +315,14 @@ def _axes(dictionary: Tensor) -> tuple[int, ...]:
 class _Run:
     """All that changes while a training runs; a checkpoint holds the whole of it."""
 
-    def __init__(self, learner: Learner, problem: DictionaryProblem) -> None:
-        self.learner, self.problem = learner, problem
+    def __init__(
+        self,
+        learner: Learner,
+        problem: DictionaryProblem,
+        monitor: Monitor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
         norms = _norms(problem.dictionary)
         if not bool((norms > 0).all()):
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
@@ -353,15 +376,16 @@ class _Run:
         _Diverged
             The dictionary is then that before the step.
         """
-        begun = time.perf_counter()
+        begun = self.clock()
         rows, before = self.rows_of(self.step), self.dictionary.clone()
         x = self.problem.observations
         observations = x if rows is None else x[rows]
+        targets = self.problem.targets if rows is None or self.problem.targets is None else self.problem.targets[rows]
         estimator = self.estimator()
         evaluated: list[tuple[float, float, Tensor]] = []
 
         def closure() -> float:
-            loss, gradient, codes = self.evaluate(estimator, observations)
+            loss, gradient, codes = self.evaluate(estimator, observations, targets)
             self.theta.grad = gradient
             evaluated.append((loss, float(torch.linalg.vector_norm(gradient)), codes))
             return loss
@@ -385,9 +409,11 @@ class _Run:
         self.norm_sum += len(observations) * norm
         self.weight += len(observations)
         self.last = (rows, codes)
-        self.seconds += time.perf_counter() - begun
+        self.seconds += self.clock() - begun
 
-    def evaluate(self, estimator: GradientEstimator, observations: Tensor) -> tuple[float, Tensor, Tensor]:
+    def evaluate(
+        self, estimator: GradientEstimator, observations: Tensor, targets: Tensor | None = None
+    ) -> tuple[float, Tensor, Tensor]:
         """Return loss, gradient and codes of some observations at the current dictionary.
 
         For an optimiser that searches, the loss is that at unit atoms ``d / |d|``, and the gradient the one of that
@@ -400,13 +426,16 @@ class _Run:
         if norms is not None:
             dictionary /= norms
         loss, gradient, codes = 0.0, torch.zeros_like(dictionary), []
-        for chunk in observations.split(self.learner.chunk or len(observations)):
+        size = self.learner.chunk or len(observations)
+        for index, chunk in enumerate(observations.split(size)):
+            fields = {} if targets is None else {"targets": targets.split(size)[index]}
             part = dataclasses.replace(
                 self.problem,
                 observations=chunk,
                 dictionary=dictionary,
                 generating_dictionary=None,
                 generating_codes=None,
+                **fields,
             )
             try:
                 estimate = estimator.estimate(part, algorithm, self.learner.depth)
@@ -457,12 +486,15 @@ class _Run:
             "support_recovery": support,
             "moved": float(torch.linalg.vector_norm(self.dictionary - self.start)),
         }
+        if self.monitor is not None:
+            row |= self.monitor(self.dictionary)
         self.rows.append(row)
         self.loss_sum = self.norm_sum = 0.0
         self.weight = 0
 
     def history(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=list(HISTORY)).astype({"step": int})
+        columns = list(dict.fromkeys([*HISTORY, *(name for row in self.rows for name in row)]))
+        return pd.DataFrame(self.rows, columns=columns).astype({"step": int})
 
     @functools.cached_property
     def configuration(self) -> dict[str, Any]:

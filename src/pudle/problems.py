@@ -112,11 +112,14 @@ class L1Problem(Problem):
         Whether the codes are restricted to the non-negative orthant.
     l2_penalty : float
         Weight of half the squared l2 norm, which is part of f: positive for the elastic net.
+    targets : Tensor or None
+        What the outer loss compares ``A z`` with, where that is not the observations.
     """
 
     penalty: float | Tensor
     nonnegative: bool
     l2_penalty: float = 0.0
+    targets: Tensor | None = None
 
     @abstractmethod
     def residual(self, codes: Tensor) -> Tensor:
@@ -125,6 +128,10 @@ class L1Problem(Problem):
     @abstractmethod
     def adjoint(self, residual: Tensor) -> Tensor:
         """``A^T r`` per sample; shape of the codes."""
+
+    def outer_residual(self, codes: Tensor) -> Tensor:
+        """``A z - y`` per sample, y being the targets, or the observations where there are none."""
+        return self.residual(codes)
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         gradient = self.adjoint(self.residual(codes))
@@ -148,7 +155,7 @@ def _lasso(problem: L1Problem, codes: Tensor) -> Tensor:
 
 
 def _reconstruction(problem: L1Problem, codes: Tensor) -> Tensor:
-    return 0.5 * problem.residual(codes).square().sum() / len(codes)
+    return 0.5 * problem.outer_residual(codes).square().sum() / len(codes)
 
 
 #: Outer losses of `SparseCoding` and `ConvolutionalSparseCoding`, by name. Both are means over the n samples.

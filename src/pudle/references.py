@@ -19,7 +19,7 @@ from torch import Tensor
 from .convolutional import ConvolutionalSparseCoding
 from .convolutional_reference import ConvolutionalModel
 from .errors import InvalidArgument, UnsupportedProblem
-from .lasso import ROUNDING, DenseModel, LassoSolution, LinearModel, lasso_gradient, reconstruction_gradient, solve_lasso
+from .lasso import ROUNDING, DenseModel, LassoSolution, LinearModel, implicit_gradient, lasso_gradient, solve_lasso
 from .penalty_selection import PenaltySelection
 from .problems import Problem, Ridge, SparseCoding
 from .validation import check_choice
@@ -178,6 +178,10 @@ def _solve_l1(
 ) -> Reference:
     """Gradient in the dictionary, for any linear model of it."""
     model = model_at(_exactly(problem.dictionary))
+    if problem.targets is not None and target in ("gstar", "gtilde"):
+        raise InvalidArgument(
+            f"target={target!r} is the lasso's formula, which does not hold for a problem with targets: use target='exact'"
+        )
     if target == "gtilde":
         codes = _exactly(_generating(problem, "generating_codes", target)).flatten(1)
         rounding = torch.zeros(len(codes), dtype=torch.float64)
@@ -186,8 +190,12 @@ def _solve_l1(
         return _finish(gradient, error, codes.reshape(problem.code_shape), target, certificate, "")
     at = model_at(_exactly(_generating(problem, "generating_dictionary", target))) if target == "gstar" else model
     solution = solve_lasso(at, problem.penalty, problem.nonnegative)
-    if target == "exact" and problem.loss == "reconstruction":
-        gradient, error = reconstruction_gradient(model, problem.penalty, solution)
+    penalised = target != "exact" or problem.loss == "lasso"
+    if problem.targets is not None:
+        targets = _exactly(problem.targets).flatten(1)
+        gradient, error = implicit_gradient(model, problem.penalty, solution, targets=targets, penalised=penalised)
+    elif not penalised:
+        gradient, error = implicit_gradient(model, problem.penalty, solution)
     else:
         gradient, error = lasso_gradient(model, solution.codes, solution.errors)
     codes = solution.codes.reshape(problem.code_shape)
