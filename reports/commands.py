@@ -47,6 +47,7 @@ def report_command(
     from pudle.files import write_atomically
     from pudle.reports import pair
     from pudle.reports.page import FIGURES, FORMATS, ILLUSTRATED, Report
+    from pudle.reports.sections import broken_experiments
     from pudle.reports.tables import broken
 
     if len(results) > 2:
@@ -79,6 +80,8 @@ def report_command(
     except OSError as problem:
         raise PudleError(f"cannot write to {folder} ({problem.strerror}): choose another folder with --out") from None
     failed = list(dict.fromkeys(estimator for side in sides for estimator in broken(side)))
+    # Two results side by side are of cases alone.
+    failed += broken_experiments(sides[0]) if len(sides) == 1 else []
     if failed:
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
     if drawn:

@@ -74,6 +74,8 @@ class Picture:
         What there is to see, for who cannot see it.
     csv : str
         The data drawn.
+    title : str
+        Stands over it where it is about no case.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Picture:
     figure: Figure
     alt: str
     csv: str
+    title: str = ""
 
     @cached_property
     def svg(self) -> str:
@@ -150,16 +153,21 @@ def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | Non
         axis.set_major_formatter(FuncFormatter(lambda value, position: shown(value)))
 
 
-def legend(figure: Figure, at: Any, columns: int = 2) -> None:
-    """Put the legend above the axes, so that no curve is ever hidden, and let the figure grow by its height."""
+def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] | None = None) -> None:
+    """Put the legend above the axes, so that no curve is ever hidden, and let the figure grow by its height.
+
+    Labels are estimators, or belong to those that `owners` names.
+    """
+    owners = owners or {}
     handles, labels = at.get_legend_handles_labels()
     if not labels:
         return
     made = figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6,
                          columnspacing=1.5)  # fmt: skip
     for handle, label in zip(made.legend_handles, made.get_texts(), strict=True):
-        handle.set_gid(BELONGS + label.get_text())
-        label.set_gid(BELONGS + label.get_text())
+        owner = owners.get(label.get_text(), label.get_text())
+        handle.set_gid(BELONGS + owner)
+        label.set_gid(BELONGS + owner)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.24 * ((len(labels) + columns - 1) // columns - 1))
 

@@ -38,6 +38,7 @@ import pandas as pd
 
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_json
+from pudle.reports.experiments import ExperimentRecord, read_experiments
 
 #: Schema number of the store's records that this version reads.
 SCHEMA = 1
@@ -69,6 +70,8 @@ ARTIFACTS = {
     "jacobian_error": ("depth", "relative_error"),
 }
 
+#: Columns of `Results.records`.
+RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
 #: Statuses that say something broke, as opposed to a finding about an estimator.
 BROKEN = ("error", "timeout", "out-of-memory", "missing")
 
@@ -103,6 +106,8 @@ class Results:
     artifacts : tuple of mapping
         Surfaces and curves of single problems that were stored beside the scores: ``kind`` (one of `ARTIFACTS`), ``case``,
         ``seed`` and ``rows``. Often there are none.
+    experiments : tuple of ExperimentRecord
+        The newest of each name, their arrays not read yet. Where there are some, there may be no cases.
     """
 
     profile: str
@@ -115,10 +120,17 @@ class Results:
     provenances: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = field(default=())
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    experiments: tuple[ExperimentRecord, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the reference that a case's summary is about: the first of its targets."""
         return self.cases[case]["targets"][0]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The estimators that experiments used, in order."""
+        names = (item.setting.get("estimator") for item in self.experiments)
+        return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
     def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, against the case's first target by default."""
@@ -153,19 +165,27 @@ def load(home: Path, profile: str) -> Results:
     """
     folder = Path(home) / profile
     selection_path = folder / "selection.json"
-    paths = sorted(path for path in (folder / "store").glob("*/*.json") if path.parent.name != "artifacts")
-    if not selection_path.exists() or not paths:
+    others = ("artifacts", "experiments")
+    paths = sorted(path for path in (folder / "store").glob("*/*.json") if path.parent.name not in others)
+    experiments = read_experiments(folder / "store" / "experiments")
+    if not experiments and (not selection_path.exists() or not paths):
         raise MissingResults(f"no results for profile {profile!r} under {folder}: run `pudle run --profile {profile}` first")
-    cases, estimators = _read_selection(selection_path)
+    cases, estimators = _read_selection(selection_path) if selection_path.exists() else ({}, [])
     records = _newest([_read_record(path) for path in paths])
     pairs = list(itertools.product(cases, estimators))
     wanted = {pair: records[pair] for pair in pairs if pair in records and _same_case(records[pair]["case"], cases[pair[0]])}
-    if not wanted:
+    if not wanted and not experiments:
         raise MissingResults(
             f"no results for profile {profile!r} under {folder} that match its selection: "
             f"run `pudle run --profile {profile}` first"
         )
-    found = sorted((record["provenance"] for record in wanted.values()), key=_date, reverse=True)
+    notes: list[str] = []
+    if not wanted:
+        if cases:
+            notes.append(f"None of the selected cases is measured yet: run `pudle run --profile {profile}`.")
+        cases, estimators, pairs = {}, [], []
+    measured = [record["provenance"] for record in wanted.values()] or [dict(item.provenance) for item in experiments]
+    found = sorted(measured, key=_date, reverse=True)
     newest = found[0]
 
     rows: list[dict[str, Any]] = []
@@ -185,9 +205,8 @@ def load(home: Path, profile: str) -> Results:
             "seconds": record.get("seconds"),
         })  # fmt: skip
 
-    notes: list[str] = []
     timings: list[dict[str, Any]] = []
-    results = _read_asv(folder / "results", newest, notes)
+    results = _read_asv(folder / "results", newest, notes) if wanted else None
     if results is not None:
         broken = {(row["case"], row["estimator"]): row for row in summaries if row["status"] != "ok"}
         provenance = {**newest, "commit": results["commit_hash"], "machine": results["machine"]}
@@ -206,7 +225,7 @@ def load(home: Path, profile: str) -> Results:
         frame=frame,
         references=_references(wanted),
         # Plain objects: text columns would turn a missing claim into NaN, which is neither a claim nor None.
-        records=pd.DataFrame(summaries, dtype=object),
+        records=pd.DataFrame(summaries, columns=RECORDS, dtype=object),
         timings=pd.DataFrame(timings, columns=["case", "estimator", "depth", "seconds", "low", "high", "samples"]),
         cases=cases,
         estimators=tuple(estimators),
@@ -216,6 +235,7 @@ def load(home: Path, profile: str) -> Results:
             artifact for path in sorted((folder / "store" / "artifacts").glob("*.json"))
             if (artifact := _read_artifact(path))["case"] in cases
         ),
+        experiments=experiments,
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def _commands(path: Path) -> str:
 
 def _claims(results: Results) -> dict[str, str | None]:
     """Return what each estimator computes: what its records say, or its class where no record could be made."""
-    found: dict[str, str | None] = dict.fromkeys(results.estimators)
+    found: dict[str, str | None] = dict.fromkeys([*results.estimators, *results.trained])
     for row in results.records.itertuples():
         found[row.estimator] = found[row.estimator] or row.computes
     for spec in [spec for spec, claim in found.items() if claim is None]:

@@ -27,6 +27,7 @@ from pudle.reports.drawing import Picture
 from pudle.reports.load import Results
 from pudle.reports.looks import looks_of, symbol
 from pudle.reports.rates import fit
+from pudle.reports.sections import Section, broken_experiments, experiments_problems, sections
 
 READING = (
     "Error: relative error of the gradient, median over seeds, in brackets the least and the greatest seed. "
@@ -42,12 +43,13 @@ READING_RATES = (
     "interval, in brackets, is that of the seeds. Acceleration: ratio of the slope to that of `alternating` on the same "
     "depths."
 )
-#: Anchors and names of the page's sections.
+#: Anchors and names of the page's sections about gradients, which there are where cases were measured.
 SECTIONS = (
     ("answers", "Answers"), ("budgets", "By budget"), ("why", "Why"), ("summary", "Summary"), ("figures", "Figures"),
-    ("rates", "Rates"), ("references", "Certificates"), ("problems", "Skipped, refused or failed"),
-    ("provenance", "Provenance"),
+    ("rates", "Rates"), ("references", "Certificates"),
 )  # fmt: skip
+#: Those of every page, after the ones about experiments.
+LAST_SECTIONS = (("problems", "Skipped, refused or failed"), ("provenance", "Provenance"))
 #: Folder of the figures, beside the page and the Markdown that link to them.
 FIGURES = "report_figures"
 #: Bytes that a page may have with the figures' data in it; a larger one links to the files beside it.
@@ -74,13 +76,19 @@ class Report:
     @classmethod
     def of(cls, results: Results) -> Report:
         """Compute rates and summary."""
-        rates = fit(results)
+        # Where experiments are all there is, there are no cases to fit anything to.
+        rates = fit(results) if results.cases else pd.DataFrame()
         return cls(results, rates, tables.summarise(results, rates))
 
     @cached_property
     def pictures(self) -> list[Picture]:
         """The figures, drawn once for all formats."""
-        return figures.draw(self.results, self.rates, self.summary)
+        return figures.draw(self.results, self.rates, self.summary) if self.results.cases else []
+
+    @cached_property
+    def experiments(self) -> list[Section]:
+        """What there is to say of experiments, with its pictures."""
+        return sections(self.results)
 
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
@@ -117,35 +125,43 @@ class Report:
 
     def latex(self) -> str:
         """Return answers, summaries and rates as tables, for a document that loads booktabs."""
+        profile = self.results.profile
+        parts = ["% \\usepackage{booktabs}", *(self._latex_of_cases() if self.results.cases else ())]
+        for section in self.experiments:
+            for number, (table, caption) in enumerate(table for block in section.blocks for table in block.tables):
+                columns = "l" + "r" * (table.shape[1] - 1)
+                label = f"tab:{section.anchor}-{number + 1}-{profile}"
+                parts.append(_latex_table(table, caption, label, columns, r"\footnotesize"))
+        return _latex("\n".join(parts))
+
+    def _latex_of_cases(self) -> Iterator[str]:
         rows = [
             {"case": found["case"], "use": found["use"] or text.DASH}
             | {name: found[name] for name in ("error", "depth", "time", "memory")}
             for found in answers(self.results, self.summary)
         ]
-        profile = self.results.profile
-        parts = [
-            "% \\usepackage{booktabs}",
-            _latex_table(
-                pd.DataFrame(rows), f"Which estimator to use; {text.STARRED}.", f"tab:answers-{profile}", "llrrrr", r"\small"
-            ),
-        ]
+        label = f"tab:answers-{self.results.profile}"
+        caption = f"Which estimator to use; {text.STARRED}."
+        yield _latex_table(pd.DataFrame(rows), caption, label, "llrrrr", r"\small")
         for case in self._cases():
             table = case["summary"].drop(columns=["time / alternating", "status"])
             columns = "l" + "r" * (table.shape[1] - 1)
-            parts.append(_latex_table(table, case["caption"], f"tab:{case['name']}", columns, r"\footnotesize"))
+            yield _latex_table(table, case["caption"], f"tab:{case['name']}", columns, r"\footnotesize")
         rates = tables.rates_table(self.summary)
         for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
             part = part.drop(columns=["case", "remark"])
-            parts.append(
-                _latex_table(part, f"Fitted and predicted rates on {name}", f"tab:rates-{name}", "llrrrr", r"\footnotesize")
-            )
-        return _latex("\n".join(parts))
+            caption = f"Fitted and predicted rates on {name}"
+            yield _latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every figure as SVG, PDF and CSV, and of the overview as PNG as well."""
         for picture in self.pictures:
             yield from picture.files()
-        overview = figures.overview(self.results, self.rates)
+        for section in self.experiments:
+            for block in section.blocks:
+                for picture in block.pictures:
+                    yield from picture.files()
+        overview = figures.overview(self.results, self.rates) if self.results.cases else None
         if overview is not None:
             yield from overview.files(("svg", "pdf", "png", "csv"))
 
@@ -154,29 +170,45 @@ class Report:
         newest = results.provenances[0]
         provenance = tables.provenance_table(results)
         facts = dict(provenance)
+        measured = []
+        if results.cases:
+            measured.append(f"{_count(len(results.estimators), 'estimator')} on {_count(len(results.cases), 'case')}")
+        if results.experiments:
+            measured.append(_count(len(results.experiments), "experiment"))
+        return {
+            "title": "Which gradient estimator to use" if results.cases else "What each gradient learns",
+            "subtitle": f"{text.listing(measured)}, profile "
+            f"{results.profile}, {str(newest['date'])[:10]}, {facts['Processor']}, {facts.get('Device', '')}, "
+            f"commit {facts['Commit']}.",
+            "profile": results.profile,
+            "sections": [
+                *(SECTIONS if results.cases else ()),
+                *((section.anchor, section.name) for section in self.experiments),
+                *LAST_SECTIONS,
+            ],
+            "measured": bool(results.cases),
+            "experiments": self.experiments,
+            "broken": [*tables.broken(results), *broken_experiments(results)],
+            "problems": pd.concat([tables.problems_table(results), experiments_problems(results)], ignore_index=True),
+            "provenance": provenance,
+            "notes": results.notes,
+            **(self._content_of_cases() if results.cases else {}),
+        }
+
+    def _content_of_cases(self) -> dict[str, Any]:
         grouped: dict[str, list[Picture]] = {}
         for picture in self.pictures:
             grouped.setdefault(picture.kind, []).append(picture)
         return {
-            "title": "Which gradient estimator to use",
-            "subtitle": f"{_count(len(results.estimators), 'estimator')} on {_count(len(results.cases), 'case')}, profile "
-            f"{results.profile}, {str(newest['date'])[:10]}, {facts['Processor']}, {facts.get('Device', '')}, "
-            f"commit {facts['Commit']}.",
-            "profile": results.profile,
-            "sections": SECTIONS,
-            "broken": tables.broken(results),
-            "answers": answers(results, self.summary),
-            "budgets": budgets(results),
+            "answers": answers(self.results, self.summary),
+            "budgets": budgets(self.results),
             "reading": READING,
             "reading_rates": READING_RATES,
             "cases": self._cases(),
             "rates": tables.rates_table(self.summary),
             "figures": grouped,
             "kinds": figures.KINDS,
-            "references": tables.references_table(results),
-            "problems": tables.problems_table(results),
-            "provenance": provenance,
-            "notes": results.notes,
+            "references": tables.references_table(self.results),
         }
 
     def _cases(self) -> list[dict[str, Any]]:
@@ -254,7 +286,9 @@ def _count(number: int, thing: str) -> str:
 
 def _cell(value: Any) -> Markup:
     """Put a number first, and its interval and each remark on a line of its own; prose stays as it is."""
-    value = str(value)
+    if isinstance(value, text.Cell) and value.best:
+        return Markup("<strong>{}</strong>").format(_cell(str.__str__(value)))
+    value = str.__str__(value) if isinstance(value, str) else str(value)
     head, *parts = re.split(r", | (?=\()", value)
     if not parts or not re.match(r"[\dTρ]", head) or re.fullmatch(r"[\d, ]+", value):
         return Markup(html.escape(value).replace(" ", "\u00a0") if value[:1].isdigit() else html.escape(value))
@@ -279,7 +313,8 @@ def _breakable(name: str) -> Markup:
 
 def _pipes(value: Any) -> str:
     """Keep a cell of a Markdown table in its place: no bar and no line end may split it."""
-    return " ".join(str(value).replace("|", "\\|").split())
+    shown = " ".join(str(value).replace("|", "\\|").split())
+    return f"**{shown}**" if isinstance(value, text.Cell) and value.best else shown
 
 
 def _data_uri(csv: str) -> str:
@@ -287,9 +322,12 @@ def _data_uri(csv: str) -> str:
 
 
 def _latex_table(table: pd.DataFrame, caption: str, label: str, columns: str, size: str) -> str:
+    # Marks that no cell holds pass through the escaping.
+    table = table.map(lambda cell: f"⟪{cell}⟫" if isinstance(cell, text.Cell) and cell.best else cell)
     made = table.to_latex(
         index=False, escape=True, column_format=columns, caption=_latex_escape(caption), label=label, position="htbp"
     )
+    made = made.replace("⟪", r"\textbf{").replace("⟫", "}")
     return made.replace(r"\begin{tabular}", f"{size}\n\\begin{{tabular}}")
 
 

@@ -10,6 +10,26 @@ DASH = "–"
 STARRED = "* beyond the measured depths, along their line"
 
 
+class Cell(str):
+    """A cell of a table that knows more than its text.
+
+    Attributes
+    ----------
+    estimator : str
+        The estimator it is about, empty where it is about none.
+    best : bool
+        Whether no other cell of its column is better.
+    """
+
+    estimator: str
+    best: bool
+
+    def __new__(cls, value: str, estimator: str = "", best: bool = False) -> Cell:
+        cell = super().__new__(cls, value)
+        cell.estimator, cell.best = estimator, best
+        return cell
+
+
 def number(value: float, digits: int = 2) -> str:
     """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
     if value is None or math.isnan(value):

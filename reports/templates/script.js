@@ -27,7 +27,7 @@
     }
     const total = Object.keys(facts).length;
     chosen.textContent = `${boxes.length - hidden.size} of ${boxes.length}`;
-    count.textContent = `${cases.size} of ${total} cases`;
+    count.textContent = total ? `${cases.size} of ${total} cases` : "";
     remember(hidden);
   }
 

@@ -1,0 +1,126 @@
+"""Reading experiments: trainings, denoised images and whatever else a run stored beside its scores."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudle.errors import UnreadableResult
+from pudle.files import read_json
+
+#: Schema number of the records that this version reads.
+SCHEMA = 1
+FIELDS = {
+    "kind": str, "study": str, "name": str, "setting": dict, "status": str, "reason": str, "summary": dict, "rows": list,
+    "arrays": list, "provenance": dict,
+}  # fmt: skip
+AGAIN = "delete it and run `pudle run` again"
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentRecord:
+    """What one experiment gave.
+
+    Attributes
+    ----------
+    path : Path
+        Of the record; the arrays lie beside it.
+    name, study, kind : str
+    status, reason : str
+        A number counts only where the status is ``ok``.
+    setting, summary : mapping
+    rows : DataFrame
+        The history; what was not measured is NaN.
+    array_names : tuple of str
+    provenance : mapping
+    """
+
+    path: Path
+    name: str
+    study: str
+    kind: str
+    status: str
+    reason: str
+    setting: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    rows: pd.DataFrame
+    array_names: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def number(self, name: str) -> float:
+        """Return a number of the summary, NaN where there is none or the experiment has failed."""
+        value = self.summary.get(name)
+        good = self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value)
+        return float(value) if good else math.nan  # type: ignore[arg-type]
+
+    def column(self, name: str) -> pd.Series:
+        """Return a column of the history as numbers, NaN where it has none."""
+        if name not in self.rows:
+            return pd.Series(math.nan, self.rows.index)
+        return pd.to_numeric(self.rows[name], errors="coerce")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Read the arrays.
+
+        Raises
+        ------
+        UnreadableResult
+            If the file is missing or damaged.
+        """
+        if not self.array_names:
+            return {}
+        path = self.path.with_suffix(".npz")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in self.array_names}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+            reason = str(problem).splitlines()[0] if str(problem) else "it is empty"
+            raise UnreadableResult(
+                f"{path} cannot be read ({reason}): delete {self.path} and run `pudle run` again"
+            ) from None
+
+
+def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
+    """Read the experiments in a folder: of each name the newest, by study and name as their files are sorted.
+
+    Raises
+    ------
+    UnreadableResult
+        If a file is damaged or of an unknown version; the text names the file and the remedy.
+    """
+    newest: dict[str, ExperimentRecord] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = _read(path)
+        known = newest.get(record.name)
+        if known is None or str(record.provenance["date"]) >= str(known.provenance["date"]):
+            newest[record.name] = record
+    return tuple(newest.values())
+
+
+def _read(path: Path) -> ExperimentRecord:
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise UnreadableResult(
+            f"{path} has schema {content.get('schema')!r} and this version reads {SCHEMA}: "
+            f"install the version of pudle that wrote it, or {AGAIN}"
+        )
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
+    if not wrong and "date" not in content["provenance"]:
+        wrong = ["the date of its provenance"]
+    if not wrong and not all(isinstance(row, dict) for row in content["rows"]):
+        wrong = ["rows"]
+    if wrong:
+        raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {AGAIN}")
+    return ExperimentRecord(
+        path=path,
+        rows=pd.DataFrame(content["rows"]),
+        array_names=tuple(map(str, content["arrays"])),
+        **{name: content[name] for name in FIELDS if name not in ("rows", "arrays")},
+    )

@@ -1,0 +1,116 @@
+"""What a page says of experiments: one section per study, each with the blocks that there is something in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pudle.reports import learning, text
+from pudle.reports.drawing import Picture
+from pudle.reports.load import BROKEN, Results
+
+#: Kinds that have a section of their own.
+KNOWN = ("learning", "baseline", "denoising", "interpretation")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Part of a section: what is about one dataset, or one noise level.
+
+    Attributes
+    ----------
+    heading : str
+    answer : str
+        What is to be learned from it, empty where there is nothing.
+    tables : tuple of (DataFrame, str)
+        With their captions.
+    pictures : tuple of Picture
+    """
+
+    heading: str
+    answer: str = ""
+    tables: tuple[tuple[pd.DataFrame, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What a page says of one study.
+
+    Attributes
+    ----------
+    anchor, name : str
+    reading : str
+        How to read it.
+    blocks : tuple of Block
+    """
+
+    anchor: str
+    name: str
+    reading: str
+    blocks: tuple[Block, ...]
+
+
+def sections(results: Results) -> list[Section]:
+    """Return the sections about a result's experiments; those with nothing in them are left out."""
+    made = [_recovery(results), _others(results)]
+    return [section for section in made if section.blocks]
+
+
+def _recovery(results: Results) -> Section:
+    reading = (
+        "Error: distance between the learned dictionary and the one that made the data, their atoms matched one to one; "
+        "relative to that one's norm. Time is that of the computing alone. An estimator has the same colour and marker "
+        "throughout this page; further methods of it have hollow markers or dotted lines. The best of a column is bold."
+    )
+    pictures = learning.recovery_pictures(results)
+    blocks = tuple(
+        Block(group.dataset, learning.recovery_answer(group),
+              ((learning.recovery_table(group), f"Recovery of the dictionary of {group.dataset}"),), tuple(drawn))
+        for group, drawn in zip(learning.recovered(results), pictures, strict=True)
+    )  # fmt: skip
+    return Section("recovery", "Dictionaries recovered", reading, blocks)
+
+
+def _others(results: Results) -> Section:
+    """What no section is about: the experiments of plug-ins, with what they say of themselves."""
+    rows = [
+        {"experiment": item.name, "study": item.study, "kind": item.kind, "status": item.status,
+         "summary": "; ".join(f"{key}: {_value(value)}" for key, value in item.summary.items()) or text.DASH}
+        for item in results.experiments if item.kind not in KNOWN
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, dtype=object)
+    blocks = (Block("", "", ((table, "What other experiments say of themselves"),)),) if rows else ()
+    return Section("others", "Other experiments", "Experiments of kinds that this version has no pictures of.", blocks)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return text.DASH if value is None else str(value).lower()
+    if isinstance(value, (int, float)):
+        return text.number(float(value), 4) if math.isfinite(value) else text.DASH
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value[:5])) + (" ..." if len(value) > 5 else "")
+    return str(value)
+
+
+def experiments_problems(results: Results) -> pd.DataFrame:
+    """Return the experiments that were skipped or failed, as rows of the table of what has no number."""
+    rows = [
+        {"case": item.name, "estimator": item.setting.get("estimator") or item.setting.get("method") or text.DASH,
+         "what": item.study, "status": item.status, "depths": str(item.setting.get("depth", text.DASH)),
+         "seeds": str(item.setting.get("seed", text.DASH)), "reason": item.reason}
+        for item in results.experiments if item.status != "ok"
+    ]  # fmt: skip
+    return pd.DataFrame(rows, dtype=object)
+
+
+def broken_experiments(results: Results) -> list[str]:
+    """Return the experiments that broke (an error, not a finding)."""
+    return [item.name for item in results.experiments if item.status in BROKEN]
