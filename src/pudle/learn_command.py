@@ -70,7 +70,9 @@ def learn_command(
     training = _learn(chosen, device, out, resume)
     click.echo(f"{_summary(chosen, training)}; results in {out}")
     if training.status == "diverged":
-        raise PudleError(f"{training.reason}; the history up to there is in {out}")
+        raise PudleError(
+            f"{training.reason}; the history up to there is in {out}, and --resume leads no further: start in another folder"
+        )
 
 
 def _choose(name: str | None, given: dict[str, Any]) -> LearningSetting:
@@ -88,7 +90,7 @@ def _choose(name: str | None, given: dict[str, Any]) -> LearningSetting:
 
 
 def _learn(chosen: LearningSetting, device: str, out: Path, resume: bool) -> Training:
-    learner, problem = chosen.learner(), chosen.problem(_check_device(device))
+    learner, problem = chosen.learner(), chosen.problem(check_device(device))
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -123,7 +125,8 @@ def _learn(chosen: LearningSetting, device: str, out: Path, resume: bool) -> Tra
     return training
 
 
-def _check_device(device: str) -> str:
+def check_device(device: str) -> str:
+    """Return the device, or refuse one that is not there."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
