@@ -34,10 +34,13 @@ class Optimiser(ABC):
     searches : bool
         Whether one step evaluates the loss at several dictionaries. These are then brought to unit atoms before each
         evaluation, since no unrolled algorithm is stable on atoms of any length.
+    tangent : bool
+        Whether it is handed only what of a gradient is orthogonal to the atoms; see `Adam`.
     """
 
     name: ClassVar[str]
     searches: ClassVar[bool] = False
+    tangent: bool = False
     learning_rate: float
 
     def __post_init__(self) -> None:
@@ -102,6 +105,11 @@ class Adam(Optimiser):
         Added to the root of the mean square. Where gradients are smaller than this, steps are proportional to them, as
         in gradient descent with rate ``learning_rate / epsilon``; where they are larger, every entry moves by about the
         learning rate however small its gradient is.
+    tangent : bool
+        Hand over ``(I - d d^T) g`` for every atom d in place of its gradient g. The part along an atom does not vanish at
+        the best dictionary, since longer atoms make the penalty cheaper. In gradient descent, bringing atoms back to unit
+        norm undoes its effect; scaled entry by entry, it no longer lies along the atom, and turns it
+        (``docs/results/optimisers.md``).
 
     References
     ----------
@@ -112,6 +120,7 @@ class Adam(Optimiser):
     decay1: float = 0.9
     decay2: float = 0.999
     epsilon: float = 1e-8
+    tangent: bool = False
 
     name = "adam"
 
@@ -134,7 +143,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, decay1, decay2, epsilon : float
+    learning_rate, decay1, decay2, epsilon, tangent
         As in `Adam`.
     weight_decay : float
         >= 0.
