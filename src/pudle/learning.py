@@ -188,7 +188,7 @@ class Learner:
             not at all.
         resume : bool
             Go on from the checkpoint in `folder`. On the CPU the end is, bit for bit, that of a training that was never
-            interrupted.
+            interrupted. One that diverged is over: it is returned as it ended.
         save_seconds : float
             Seconds between checkpoints; zero for one after every step.
         progress : callable, optional
@@ -230,16 +230,17 @@ class Learner:
         if target is not None:
             run.save(target)
         saved = time.monotonic()
-        total, reason = self.epochs * run.steps_per_epoch, ""
+        total = self.epochs * run.steps_per_epoch
 
         def over() -> bool:
             return run.step >= total or (budget is not None and run.seconds >= budget)
 
-        while not over():
+        # A training that was resumed after it diverged would do so again.
+        while not over() and not run.diverged:
             try:
                 run.advance()
             except _Diverged as problem_:
-                reason = f"diverged in step {run.step + 1} of {total}: {problem_}"
+                run.diverged = f"diverged in step {run.step + 1} of {total}: {problem_}"
                 break
             if run.step % (self.record_every or run.steps_per_epoch) == 0 or over():
                 run.record()
@@ -248,13 +249,13 @@ class Learner:
             if target is not None and (time.monotonic() - saved >= save_seconds or over()):
                 run.save(target)
                 saved = time.monotonic()
-        if reason and run.weight:
-            run.record()
+        if run.diverged:
+            if run.weight:
+                run.record()
+            if target is not None:
+                run.save(target)
         history = run.history()
-        if reason and target is not None:
-            # The checkpoint stays as it was: going on from here leads nowhere.
-            _write_results(target, history, run.dictionary)
-        status, reason = ("diverged", reason) if reason else _verdict(history)
+        status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
         if reason:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
         return Training(run.dictionary.detach().clone(), history, status, reason, run.step)
@@ -267,9 +268,12 @@ def _check_problem(problem: Any) -> None:
             f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding"
         )
     x = problem.observations
+    # Of an image, channel by channel: one of a single colour is constant as well.
+    entries = x if x.ndim == 2 else x.flatten(2)
     for what, constant in (
         ("entries", bool((x == x.flatten()[0]).all())),
         ("samples", len(x) > 1 and bool((x == x[:1]).all())),
+        ("entries of a sample", entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())),
     ):
         if constant:
             raise InvalidArgument(
@@ -342,6 +346,7 @@ class _Run:
         self.order: tuple[int, Tensor] | None = None
         self.last: tuple[Tensor | None, Tensor] | None = None
         self.evaluations = 0
+        self.diverged = ""
 
     @property
     def dictionary(self) -> Tensor:
@@ -417,7 +422,8 @@ class _Run:
         """Return loss, gradient and codes of some observations at the current dictionary.
 
         For an optimiser that searches, the loss is that at unit atoms ``d / |d|``, and the gradient the one of that
-        function, ``(I - u u^T) g / |d|`` for every atom, u being ``d / |d|`` and g the estimate there.
+        function, ``(I - u u^T) g / |d|`` for every atom, u being ``d / |d|`` and g the estimate there. For one that is
+        `tangent` the gradient is ``(I - d d^T) g``.
         """
         algorithm: Any = self.learner.algorithm
         optimiser: Any = self.learner.optimiser
@@ -455,9 +461,11 @@ class _Run:
             raise _Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
-        if norms is not None:
+        if optimiser.searches or optimiser.tangent:
             along = (dictionary * gradient).sum(_axes(dictionary), keepdim=True)
-            gradient = (gradient - dictionary * along) / norms
+            gradient = gradient - dictionary * along
+        if norms is not None:
+            gradient = gradient / norms
         return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
@@ -523,6 +531,7 @@ class _Run:
             "schedule": self.schedule.state_dict(),
             "progress": [self.step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate],
             "history": self.rows,
+            "diverged": self.diverged,
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -562,6 +571,7 @@ class _Run:
         self.optimiser.load_state_dict(content["optimiser"])
         self.schedule.load_state_dict(content["schedule"])
         self.step, self.rows = step, content["history"]
+        self.diverged = content.get("diverged", "")
         # What was refused at the start was refused then.
         self.evaluations = step
 
