@@ -66,6 +66,20 @@ class Watched(pudle.GradientEstimator):
         return pudle.Estimate(gradient, codes)
 
 
+@dataclass(frozen=True)
+class Along(pudle.GradientEstimator):
+    """Alternating's gradient, and a multiple of the atoms."""
+
+    factor: float
+
+    name = "along"
+    computes = "direct"
+
+    def estimate(self, problem, algorithm, depth):
+        codes = algorithm.run(problem, depth).codes
+        return pudle.Estimate(direct_gradients(problem, codes)[0] + self.factor * problem.dictionary, codes)
+
+
 class TestStep:
     """One step against numpy."""
 
@@ -97,6 +111,33 @@ class TestStep:
     def test_adam(self):
         # Its first step is the gradient over its own size, whatever the decays.
         self.check("adam(learning_rate=0.01, epsilon=1e-3)", lambda d, g: d - 0.01 * g / (np.abs(g) + 1e-3))
+
+    def test_adam_along_the_sphere(self):
+        def advance(d, g):
+            g = g - d * (d * g).sum(0)
+            return d - 0.01 * g / (np.abs(g) + 1e-3)
+
+        problem = sparse_problem()
+        d, gradient = self.gradient(problem, 12, 0.1)
+        expected = advance(d, gradient)
+        expected /= np.linalg.norm(expected, axis=0)
+        for spec in ("adam(learning_rate=0.01, epsilon=1e-3, tangent=True)",
+                     "adamw(learning_rate=0.01, epsilon=1e-3, tangent=True, weight_decay=0)"):  # fmt: skip
+            learned = Learner("alternating", "ista(step=0.1)", 12, spec, epochs=1).fit(problem).dictionary.numpy()
+            assert np.linalg.norm(learned - expected) / np.linalg.norm(expected) < SAME_ARITHMETIC
+
+    @pytest.mark.filterwarnings("ignore::pudle.learning.LearningWarning")
+    def test_along_the_sphere_what_lies_along_the_atoms_has_no_effect(self):
+        problem = sparse_problem()
+
+        def learned(factor, optimiser):
+            return Learner(Along(factor), "ista(step=0.1)", 5, optimiser, epochs=3).fit(problem).dictionary
+
+        along = "adam(learning_rate=0.01, tangent=True)"
+        without = learned(0.0, along)
+        np.testing.assert_allclose(learned(1.0, along), without, rtol=0, atol=1e-10)
+        # Which is not so where Adam scales the whole gradient entry by entry.
+        assert (learned(1.0, "adam(learning_rate=0.01)") - without).abs().max() > 1e-3
 
     def test_line_search_sees_the_gradient_at_unit_atoms(self):
         problem = sparse_problem("reconstruction")
