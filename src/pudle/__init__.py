@@ -17,6 +17,7 @@ _HOMES = {
     "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
     "experiment": ("Experiment", "Outcome"),
+    "learned_thresholds": ("ThresholdedConvolutionalSparseCoding",),
     "learning": ("Learner", "LearningWarning", "Training"),
     "learning_setting": ("LearningSetting",),
     "matching": ("Matching", "match_atoms"),
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .experiment import Experiment, Outcome
+    from .learned_thresholds import ThresholdedConvolutionalSparseCoding
     from .learning import Learner, LearningWarning, Training
     from .learning_setting import LearningSetting
     from .matching import Matching, match_atoms

@@ -207,7 +207,7 @@ class ConvolutionalSparseCoding(L1Problem):
             raise InvalidArgument(
                 f"stride={self.stride} leaves pixels that no filter reaches: give at most {min(kernel)}, the filters' size"
             )
-        object.__setattr__(self, "penalty", check_positive("penalty", self.penalty))
+        object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, SPARSE_CODING_LOSSES)
         for name, axes, shape in (
@@ -220,6 +220,13 @@ class ConvolutionalSparseCoding(L1Problem):
                 check_alike(name, tensor, "observations", x)
                 if tensor.shape != shape:
                     raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others")
+
+    def _check_penalty(self) -> float | Tensor:
+        return check_positive("penalty", self.penalty)
+
+    def dictionary_of(self, theta: Tensor) -> Tensor:
+        """The filters in a value of the parameter, as a view of it, here all of it."""
+        return theta
 
     @property
     def axes(self) -> tuple[Axis, Axis]:

@@ -48,7 +48,8 @@ SCHEMA = 1
 
 #: Called with the steps done, the steps in all, and the latest row of the history.
 Progress = Callable[[int, int, dict[str, float]], None]
-#: Called with the dictionary, detached; gives further columns of the history, always the same ones.
+#: Called with the outer parameter, detached: the dictionary, or what the problem's `fields_at` reads the dictionary and the
+#: penalties from; gives further columns of the history, always the same ones.
 Monitor = Callable[[Tensor], Mapping[str, float]]
 
 
@@ -84,6 +85,9 @@ class Training:
         Why the status is not ``ok``; empty where it is.
     steps : int
         Steps taken in all, those before a resume among them.
+    theta : Tensor
+        The outer parameter: the dictionary itself, or where penalties are learned as well, both. The problem that codes
+        with it is ``dataclasses.replace(problem, **problem.fields_at(theta))``.
     """
 
     dictionary: Tensor
@@ -91,6 +95,7 @@ class Training:
     status: str
     reason: str
     steps: int
+    theta: Tensor
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class Learner:
         progress : callable, optional
             Called after every step with the steps done, the steps in all, and the latest row of the history.
         monitor : callable, optional
-            Called with the dictionary at every row of the history; what it returns is added to the row. Its time is not
+            Called with the outer parameter at every row of the history; what it returns is added to the row. Its time is not
             counted.
         clock : callable
             What the history's ``seconds`` are read from. ``time.process_time`` counts the seconds of the processor, which
@@ -258,7 +263,8 @@ class Learner:
         status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
         if reason:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
-        return Training(run.dictionary.detach().clone(), history, status, reason, run.step)
+        theta = run.theta.detach().clone()
+        return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
 
 
 def _check_problem(problem: Any) -> None:
@@ -330,7 +336,7 @@ class _Run:
         norms = _norms(problem.dictionary)
         if not bool((norms > 0).all()):
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
-        self.start = (problem.dictionary / norms).detach()
+        self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
         assert isinstance(learner.optimiser, Optimiser) and isinstance(learner.schedule, Schedule)
         self.optimiser = learner.optimiser.make(self.theta)
@@ -350,7 +356,8 @@ class _Run:
 
     @property
     def dictionary(self) -> Tensor:
-        return self.theta.detach()
+        """A view of the parameter."""
+        return self.problem.dictionary_of(self.theta.detach())
 
     def rows_of(self, step: int) -> Tensor | None:
         """Return which samples a step uses; None for all.
@@ -382,7 +389,7 @@ class _Run:
             The dictionary is then that before the step.
         """
         begun = self.clock()
-        rows, before = self.rows_of(self.step), self.dictionary.clone()
+        rows, before = self.rows_of(self.step), self.theta.detach().clone()
         x = self.problem.observations
         observations = x if rows is None else x[rows]
         targets = self.problem.targets if rows is None or self.problem.targets is None else self.problem.targets[rows]
@@ -403,7 +410,7 @@ class _Run:
         except _Diverged:
             self.theta.data.copy_(before)
             raise
-        self.theta.data.div_(norms)
+        self.dictionary.div_(norms)
         self.rate = float(self.optimiser.param_groups[0]["lr"])
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
@@ -427,23 +434,21 @@ class _Run:
         """
         algorithm: Any = self.learner.algorithm
         optimiser: Any = self.learner.optimiser
-        dictionary = self.dictionary.clone()
+        theta = self.theta.detach().clone()
+        dictionary = self.problem.dictionary_of(theta)
         norms = _norms(dictionary) if optimiser.searches else None
         if norms is not None:
             dictionary /= norms
-        loss, gradient, codes = 0.0, torch.zeros_like(dictionary), []
+        loss, gradient, codes = 0.0, torch.zeros_like(theta), []
         size = self.learner.chunk or len(observations)
         for index, chunk in enumerate(observations.split(size)):
-            fields = {} if targets is None else {"targets": targets.split(size)[index]}
-            part = dataclasses.replace(
-                self.problem,
-                observations=chunk,
-                dictionary=dictionary,
-                generating_dictionary=None,
-                generating_codes=None,
-                **fields,
-            )
+            fields = self.problem.fields_at(theta)
+            if targets is not None:
+                fields["targets"] = targets.split(size)[index]
             try:
+                part = dataclasses.replace(
+                    self.problem, observations=chunk, generating_dictionary=None, generating_codes=None, **fields
+                )
                 estimate = estimator.estimate(part, algorithm, self.learner.depth)
             except InvalidArgument as problem:
                 # At the start it is the user's argument; later it is where the learning has led.
@@ -461,11 +466,12 @@ class _Run:
             raise _Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
+        in_atoms = self.problem.dictionary_of(gradient)
         if optimiser.searches or optimiser.tangent:
-            along = (dictionary * gradient).sum(_axes(dictionary), keepdim=True)
-            gradient = gradient - dictionary * along
+            along = (dictionary * in_atoms).sum(_axes(dictionary), keepdim=True)
+            in_atoms -= dictionary * along
         if norms is not None:
-            gradient = gradient / norms
+            in_atoms /= norms
         return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
@@ -492,10 +498,10 @@ class _Run:
             "dictionary_error": error,
             "relative_error": relative,
             "support_recovery": support,
-            "moved": float(torch.linalg.vector_norm(self.dictionary - self.start)),
+            "moved": float(torch.linalg.vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
         }
         if self.monitor is not None:
-            row |= self.monitor(self.dictionary)
+            row |= self.monitor(self.theta.detach())
         self.rows.append(row)
         self.loss_sum = self.norm_sum = 0.0
         self.weight = 0
@@ -526,7 +532,7 @@ class _Run:
         content = {
             "schema": SCHEMA,
             "configuration": self.configuration,
-            "dictionary": self.dictionary,
+            "dictionary": self.theta.detach(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "progress": [self.step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate],

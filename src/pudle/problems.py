@@ -41,8 +41,13 @@ class Problem(ABC):
         must not move while the program is differentiated. A new problem at a new parameter is made by its constructor.
         """
         other = copy.copy(self)
-        object.__setattr__(other, self.parameter, theta)
+        for name, value in self.fields_at(theta).items():
+            object.__setattr__(other, name, value)
         return other
+
+    def fields_at(self, theta: Tensor) -> dict[str, Any]:
+        """Fields that hold a value of the parameter: the one named by `parameter`, unless overridden."""
+        return {self.parameter: theta}
 
     @property
     @abstractmethod
@@ -148,7 +153,10 @@ class L1Problem(Problem):
 
 
 def _lasso(problem: L1Problem, codes: Tensor) -> Tensor:
-    penalty = problem.penalty * codes.abs().sum() / len(codes)
+    sizes = codes.abs()
+    # One penalty is one product, and not as many as there are codes.
+    weighted = (problem.penalty * sizes).sum() if isinstance(problem.penalty, Tensor) else problem.penalty * sizes.sum()
+    penalty = weighted / len(codes)
     if problem.l2_penalty:
         penalty = penalty + 0.5 * problem.l2_penalty * codes.square().sum() / len(codes)
     return _reconstruction(problem, codes) + penalty
@@ -232,6 +240,11 @@ class SparseCoding(L1Problem):
     generating_codes: Tensor | None = None
 
     parameter = "dictionary"
+
+    @staticmethod
+    def dictionary_of(theta: Tensor) -> Tensor:
+        """The dictionary in a value of the parameter, here all of it."""
+        return theta
 
     def __post_init__(self) -> None:
         def convert(name: str, shape: str) -> Tensor:

@@ -20,6 +20,7 @@ from .convolutional import ConvolutionalSparseCoding
 from .convolutional_reference import ConvolutionalModel
 from .errors import InvalidArgument, UnsupportedProblem
 from .lasso import ROUNDING, DenseModel, LassoSolution, LinearModel, implicit_gradient, lasso_gradient, solve_lasso
+from .learned_thresholds import ThresholdedConvolutionalSparseCoding
 from .penalty_selection import PenaltySelection
 from .problems import Problem, Ridge, SparseCoding
 from .validation import check_choice
@@ -171,6 +172,14 @@ def _solve_convolutional(problem: ConvolutionalSparseCoding, target: str) -> Ref
         )
 
     return _solve_l1(problem, target, model)
+
+
+@solve.register
+def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: str) -> Reference:
+    raise UnsupportedProblem(
+        f"reference: target={target!r} is not known for {type(problem).__name__}: use target='limit', or learn a penalty by "
+        f"PenaltySelection"
+    )
 
 
 def _solve_l1(
