@@ -237,13 +237,16 @@ def _short(svg: str) -> str:
     """Cut what nobody sees: digits below what any screen shows, and what goes without saying in a path."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(rf' id="{BELONGS}([^"]*)"', r' data-estimator="\1"', svg)
-    svg = re.sub(r"\d+\.\d{2,}", _rounded, svg)
+    # Of tags only, and of no name in them: numbers in words and in an estimator's name are what they say.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r' (?:id|data-estimator)="[^"]*"|\d+\.\d{2,}', _rounded, tag[0]), svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
     svg = re.sub(r' d="[^"]*"', _path, svg)
     return re.sub(r"\n\s*", "\n", svg)
 
 
 def _rounded(match: re.Match[str]) -> str:
+    if match[0].startswith(" "):
+        return match[0]
     # Markers are small and keep a digit more.
     value = float(match[0])
     return f"{value:.{1 if value >= 10 else 2}f}".rstrip("0").rstrip(".")

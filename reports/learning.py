@@ -13,7 +13,7 @@ import pandas as pd
 from pudle import specs
 from pudle.errors import PudleError
 from pudle.reports import text
-from pudle.reports.drawing import BELONGS, Picture, axes, curve, drawing, file_name, legend, table, ticks
+from pudle.reports.drawing import BELONGS, INK, Picture, axes, curve, drawing, file_name, legend, table, ticks
 from pudle.reports.experiments import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
@@ -24,12 +24,6 @@ from pudle.reports.text import Cell
 PARTS = ("loss", "algorithm", "optimiser", "schedule", "batch", "epochs", "dtype")
 #: Study whose trainings are compared by the steps they need, not by where they end.
 OPTIMISERS = "optimisers"
-#: Relative errors of the dictionary that steps and time are reported for, where some training gets there.
-GOALS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-#: The last goals that are reached are those that tell optimisers apart.
-MOST_GOALS = 3
-#: The optimiser without acceleration.
-PLAIN = "sgd"
 #: Points of a curve that are drawn, at most.
 POINTS = 120
 #: An estimator's second, third and fourth method differ from its first in the marker's filling and the line.
@@ -167,7 +161,8 @@ def _methods(records: list[ExperimentRecord]) -> tuple[Method, ...]:
         # Of another package no more is known than its method and its options, which are all but the seed.
         options = tuple(sorted((key, repr(value)) for key, value in setting.items() if key != "seed"))
         key = (label, depth, () if record.kind == "learning" else options)
-        made = Method(label, estimator, parts, known.index(label), depth)
+        # Another package's method has a marker of its own.
+        made = Method(label, estimator, parts, known.index(label) if estimator else 0, depth)
         methods.setdefault(key, made).runs.append(record)
     order = list(methods.values())
     return tuple(sorted(order, key=lambda method: math.inf if method.depth is None else method.depth))
@@ -222,7 +217,7 @@ def recovery_table(group: Group) -> pd.DataFrame:
             "layers": text.DASH if method.depth is None else str(method.depth),
             "error at start": shown("start_dictionary_error"), "error at end": shown("dictionary_error"),
             "relative error": shown("relative_error"), "support recovered": shown("support_recovery", _percent),
-            "steps": shown("steps", _whole), "time": shown("seconds", text.seconds), "status": method.status,
+            "steps": shown("steps", whole), "time": shown("seconds", text.seconds), "status": method.status,
         })  # fmt: skip
         if group.seeds > 1:
             rows[-1]["seeds"] = str(len(method.runs))
@@ -233,7 +228,8 @@ def _percent(value: float) -> str:
     return text.DASH if math.isnan(value) else f"{100 * value:.0f}%"
 
 
-def _whole(value: float) -> str:
+def whole(value: float) -> str:
+    """Return a number of steps, rounded up."""
     return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"
 
 
@@ -267,13 +263,21 @@ def recovery_answer(group: Group) -> str:
         sentences.append(
             f"At {text.listing(contested)} layers the seeds of these two overlap, so that their order may be chance."
         )
+    others = [(method.spread("dictionary_error")[0], method.label) for method in group.methods if not method.estimator]
+    others = sorted(found for found in others if not math.isnan(found[0]))
+    if others:
+        sentences.append(f"Of other packages {others[0][1]} comes closest, to {text.number(others[0][0])}.")
     if compared and group.seeds == 1:
         sentences.append("This is of one seed each: small differences may be chance.")
     return " ".join(sentences)
 
 
 def _named(method: Method) -> str:
-    return f"`{method.estimator}`{method.label[len(method.estimator) :]}" if method.estimator else method.label
+    if not method.estimator:
+        return method.label
+    loss = f" on the {method.parts['loss']} loss" if "loss" in method.parts else ""
+    rest = ", ".join(_worded(part, value) for part, value in method.parts.items() if part != "loss")
+    return f"`{method.estimator}`{loss}" + (f" with {rest}" if rest else "")
 
 
 # -- curves
@@ -281,7 +285,8 @@ def _named(method: Method) -> str:
 
 def recovery_pictures(results: Results) -> list[list[Picture]]:
     """Draw the error of the dictionary against epochs and seconds, one picture per depth; a list for each group."""
-    style = _styles(results)
+    found = recovered(results)
+    style = styles(results, [method for group in found for method in group.methods])
     with drawing():
         return [
             [
@@ -290,25 +295,32 @@ def recovery_pictures(results: Results) -> list[list[Picture]]:
                 for x in ("epoch", "seconds")
                 if (picture := _curves(group, depth, x, style)) is not None
             ]
-            for group in recovered(results)
+            for group in found
         ]
 
 
 def _curves(group: Group, depth: int | None, x: str, style: Mapping[str, Look]) -> Picture | None:
     methods = [method for method in group.methods if method.depth in (depth, None)]
     everything = [method.curve("dictionary_error") for method in group.methods]
-    reach = pd.concat([data for data in everything if len(data)] or everything)
-    title = f"{group.dataset}, {depth} layers" if depth is not None else group.dataset
+    panel = "" if depth is None else f"{depth} layers"
     return draw_curves(
         {method: method.curve("dictionary_error") for method in methods}, x, style,
-        what="error of the dictionary", column="dictionary_error", title=title, kind="Error of the dictionary",
-        name=file_name("recovery", x, title), reach=(reach["least"].min(), reach["greatest"].max()) if len(reach) else None,
+        what="error of the dictionary", column="dictionary_error", title=group.dataset, panel=panel,
+        kind="Error of the dictionary", name=file_name("recovery", x, group.dataset, panel), reach=reach_of(everything),
     )  # fmt: skip
+
+
+def reach_of(curves: Iterable[pd.DataFrame]) -> tuple[float, float] | None:
+    """Return the least and the greatest value above zero of some curves, None where there is none."""
+    parts = [data[data["least"] > 0] for data in curves]
+    filled = [part for part in parts if len(part)]
+    return (min(part["least"].min() for part in filled), max(part["greatest"].max() for part in filled)) if filled else None
 
 
 def draw_curves(
     curves: Mapping[Method, pd.DataFrame], x: str, style: Mapping[str, Look], *, what: str, column: str, title: str,
-    kind: str, name: str, reach: tuple[float, float] | None = None, logarithmic: bool = True,
+    panel: str, kind: str, name: str, reach: tuple[float, float] | None = None, goals: Sequence[float] = (),
+    logarithmic: bool = True,
 ) -> Picture | None:  # fmt: skip
     """Draw one curve per method; None where there is nothing to draw.
 
@@ -321,8 +333,12 @@ def draw_curves(
         Name of what is drawn.
     column : str
         Its name in the data.
+    title, panel : str
+        What the picture is about: its block of the page, and which of the block's pictures it is.
     reach : pair of float, optional
         Least and greatest value of all pictures that are compared, so that they share their scale.
+    goals : sequence of float
+        Values to mark.
     """
     label = {"epoch": "epochs", "step": "steps", "seconds": "seconds of computing"}[x]
     drawn: dict[Method, pd.DataFrame] = {}
@@ -350,6 +366,8 @@ def draw_curves(
         gap = max(len(shown) // 8, 1)
         # Markers of curves that lie on each other stand side by side.
         curve(at, shown, x, owner, look, markevery=(number * gap // max(len(drawn), 1), gap), **options)
+    for goal in goals:
+        at.axhline(goal, color=INK, alpha=0.45, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     if logarithmic:
         at.set_yscale("log")
     at.set(xlabel=label, ylabel=what)
@@ -366,17 +384,15 @@ def draw_curves(
     seeds = max(len(method.runs) for method in drawn)
     band = f" Median over {seeds} seeds, band from least to greatest." if seeds > 1 else ""
     scale = " on a log scale" if logarithmic else ""
-    alt = f"{title}: {what} against {label}{scale}.{band} Last values: {lasts_told}."
+    alt = f"{', '.join(filter(None, (title, panel)))}: {what} against {label}{scale}.{band} Last values: {lasts_told}."
     tidy = pd.concat([data.assign(method=method.label, estimator=method.estimator) for method, data in drawn.items()])
     tidy = tidy[["method", "estimator", "step", "epoch", "seconds", "median", "least", "greatest"]]
-    return Picture(name, kind, "", figure, alt, table(tidy, {"median": column}), f"{title}, against {label}")
+    return Picture(
+        name, kind, "", figure, alt, table(tidy, {"median": column}), ", ".join(filter(None, (panel, f"against {label}")))
+    )
 
 
-def _styles(results: Results) -> dict[str, Look]:
+def styles(results: Results, methods: Iterable[Method]) -> dict[str, Look]:
     """Return the looks of all estimators, and of other packages' methods, which are grey."""
-    others = {
-        method.label: None
-        for group in groups([item for item in results.experiments if item.kind in ("baseline", "learning")])
-        for method in group.methods if not method.estimator
-    }  # fmt: skip
+    others = dict.fromkeys(method.label for method in methods if not method.estimator)
     return looks(others, {}) | looks_of(results)

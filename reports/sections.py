@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from pudle.reports import learning, text
+from pudle.reports import learning, optimising, pictures, text
 from pudle.reports.drawing import Picture
 from pudle.reports.load import BROKEN, Results
 
@@ -57,7 +57,7 @@ class Section:
 
 def sections(results: Results) -> list[Section]:
     """Return the sections about a result's experiments; those with nothing in them are left out."""
-    made = [_recovery(results), _others(results)]
+    made = [_recovery(results), _optimisers(results), _denoising(results), _interpretation(results), _others(results)]
     return [section for section in made if section.blocks]
 
 
@@ -74,6 +74,45 @@ def _recovery(results: Results) -> Section:
         for group, drawn in zip(learning.recovered(results), pictures, strict=True)
     )  # fmt: skip
     return Section("recovery", "Dictionaries recovered", reading, blocks)
+
+
+def _optimisers(results: Results) -> Section:
+    reading = (
+        "Steps and time of computing until the relative error of the dictionary first falls to a goal, its logarithm taken "
+        "as linear between rows of the history. Of several learning rates the one with the fewest steps counts, and is "
+        "named. The fewest steps of a column are bold. A step of an optimiser that searches along a line computes several "
+        "gradients. Dashed lines in the figures are the goals."
+    )
+    blocks = []
+    for matrix, drawn in zip(optimising.matrices(results), optimising.optimisers_pictures(results), strict=True):
+        made = tuple((optimising.goal_table(matrix, goal), f"{matrix.title}: steps to a relative error of {goal:g}")
+                     for goal in matrix.goals())  # fmt: skip
+        blocks.append(Block(matrix.title, optimising.optimisers_answer(matrix), made, tuple(drawn)))
+    return Section("optimisers", "Optimisers", reading, tuple(blocks))
+
+
+def _denoising(results: Results) -> Section:
+    reading = (
+        "PSNR and SSIM are means over the test images; with shifts, of images denoised in shifted copies and averaged. "
+        "The gain is that of the better of the two. Below, parts of one image with the PSNR of that part, and the "
+        "learned filters from smooth to rough, each scaled to its own greatest magnitude, zero in grey."
+    )
+    blocks = tuple(
+        Block(images.title, pictures.denoising_answer(images),
+              ((pictures.denoising_table(images), f"Denoising of {images.title}"),),
+              (*drawn, *pictures.denoising_galleries(images)))
+        for images, drawn in zip(pictures.denoised(results), pictures.denoising_pictures(results), strict=True)
+    )  # fmt: skip
+    return Section("denoising", "Images denoised", reading, blocks)
+
+
+def _interpretation(results: Results) -> Section:
+    reading = (
+        "Each row is one atom, scaled to its greatest magnitude with zero in grey, and the training samples that shaped it "
+        "most, each with its weight, in the order in which they are stored."
+    )
+    blocks = tuple(Block(heading, pictures=(gallery,)) for heading, gallery in pictures.interpreted(results))
+    return Section("interpretation", "Which samples shaped an atom", reading, blocks)
 
 
 def _others(results: Results) -> Section:

@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 
+import numpy as np
+
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]
 RHO = {0: 0.95, 1: 0.955, 2: 0.96}
@@ -112,3 +114,83 @@ def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("
     path = folder / f"{content['commit_hash'][:8]}-existing.json"
     path.write_text(json.dumps(content))
     return path
+
+
+# -- experiments
+
+
+def experiment(name, kind="learning", study="recovery", **changes):
+    """Return the record of an experiment as a run stores it."""
+    return {"schema": 1, "kind": kind, "study": study, "name": name, "profile": "quick", "setting": {}, "status": "ok",
+            "reason": "", "summary": {}, "rows": [], "arrays": [], "seconds": 1.0,
+            "provenance": provenance()} | changes  # fmt: skip
+
+
+def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.01, **changes):
+    """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace` seconds."""
+    setting = {"dataset": "sparse_gaussian(n=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista", "depth": 25,
+               "optimiser": "adam", "schedule": "constant", "epochs": steps, "batch": None, "seed": 0, "record_every": None,
+               "chunk": None, "dtype": "float64"} | changes.pop("setting", {})  # fmt: skip
+    errors = [start * math.exp(-rate * step) for step in range(steps + 1)]
+    rows = [{"epoch": step, "step": step, "seconds": pace * step, "learning_rate": 1e-3, "loss": 2 * error,
+             "gradient_norm": error, "dictionary_error": 10 * error, "relative_error": error, "support_recovery": 1 - error,
+             "moved": start - error} for step, error in enumerate(errors)]  # fmt: skip
+    rows[0] |= {"loss": None, "gradient_norm": None, "support_recovery": None}
+    summary = {"start_dictionary_error": 10 * start, "dictionary_error": 10 * errors[-1], "start_relative_error": start,
+               "relative_error": errors[-1], "start_loss": 2 * start, "loss": 2 * errors[-1],
+               "support_recovery": 1 - errors[-1], "steps": steps, "seconds": pace * steps}  # fmt: skip
+    return experiment(name, setting=setting, rows=rows, summary=summary) | changes
+
+
+def crops(side=64, noise=0.1, seed=0):
+    """Return a clean and a noisy image, grey values around [0, 1]: waves of rising frequency and a bright disc."""
+    down, along = np.mgrid[0:side, 0:side] / side
+    clean = 0.5 + 0.25 * np.sin(20 * along**2 * (1 + down)) * np.cos(9 * down)
+    clean = np.where((down - 0.5) ** 2 + (along - 0.35) ** 2 < 0.04, 0.9, clean)
+    return clean, clean + noise * np.random.default_rng(seed).standard_normal(clean.shape)
+
+
+def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filters=0, **changes):
+    """Return a denoising that leaves a share of the noise, half of that with shifts, and its arrays."""
+    clean, noisy = crops(side)
+    arrays = {"clean": clean, "noisy": noisy, "denoised": clean + left * (noisy - clean)}
+    if shifted:
+        arrays["denoised_shifted"] = clean + left / 2 * (noisy - clean)
+    if filters:
+        down, along = np.mgrid[0:8, 0:8]
+        waves = [np.cos(0.2 * number * along + 0.1 * number * down) for number in reversed(range(filters))]
+        arrays["filters"] = np.array(waves) * np.random.default_rng(1).uniform(0.5, 2, (filters, 1, 1))
+    gain = -20 * math.log10(left)
+    summary = {"method": method, "sigma": 0.1, "images": 68, "test_images": "photographs", "noisy_psnr": 20.0,
+               "psnr": 20 + gain, "ssim": 1 - left / 2, "psnr_shifted": 26 + gain if shifted else None,
+               "ssim_shifted": 1 - left / 4 if shifted else None, "per_image_psnr": [20 + gain] * 3,
+               "training_seconds": 60.0 if estimator else 0.0, "steps": 100 if estimator else 0}  # fmt: skip
+    rows = [{"epoch": step / 10, "step": step, "seconds": 0.6 * step, "learning_rate": 1e-3, "loss": 1.0,
+             "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None} for step in range(101)]  # fmt: skip
+    made = experiment(name, "denoising", "denoising", summary=summary, rows=rows if estimator else [], arrays=sorted(arrays))
+    setting = {"sigma": 0.1, **({"estimator": estimator} if estimator else {"method": method})}
+    return made | {"setting": setting} | changes, arrays
+
+
+def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, **changes):
+    """Return an interpretation and its arrays: waves, and samples that are more and more noisy waves."""
+    noise = np.random.default_rng(2).standard_normal((atoms, samples, side, side))
+    waves = np.cos(np.arange(1, atoms + 1)[:, None, None] * np.mgrid[0:side, 0:side][1] / 2)
+    shaped = waves[:, None] + 0.2 * np.arange(samples)[None, :, None, None] * noise
+    arrays = {"atoms": waves, "samples": shaped, "weights": 1 / (1 + np.arange(samples)) + 0.01 * np.arange(atoms)[:, None]}
+    return experiment(name, "interpretation", "interpretation", summary={"method": "backprop", "dataset": "image_patches"},
+                      setting={"estimator": "backprop"}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
+
+
+def write_experiments(home, records, profile="quick"):
+    """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
+    folder = home / profile / "store" / "experiments"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, item in enumerate(records):
+        content, arrays = item if isinstance(item, tuple) else (item, {})
+        paths.append(folder / f"{content['name']}-{number:016x}.json")
+        paths[-1].write_text(json.dumps(content, allow_nan=False))
+        if arrays:
+            np.savez_compressed(paths[-1].with_suffix(".npz"), **arrays)
+    return paths

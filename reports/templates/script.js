@@ -13,12 +13,11 @@
     const hidden = new Set(boxes.filter((box) => !box.checked).map((box) => box.value));
     const cases = new Set(Object.keys(facts).filter((name) =>
       keys.every((key) => !selects[key].value || facts[name][key] === selects[key].value)));
-    for (const item of document.querySelectorAll("[data-case]")) {
-      item.classList.toggle("off", !cases.has(item.dataset.case));
-    }
+    // What is about no case, such as an experiment, is of every choice of them.
+    const other = (name) => name !== undefined && name in facts && !cases.has(name);
+    for (const item of document.querySelectorAll("[data-case]")) item.classList.toggle("off", other(item.dataset.case));
     for (const item of document.querySelectorAll("[data-estimator]")) {
-      const otherCase = item.dataset.case !== undefined && !cases.has(item.dataset.case);
-      item.classList.toggle("off", otherCase || hidden.has(item.dataset.estimator));
+      item.classList.toggle("off", other(item.dataset.case) || hidden.has(item.dataset.estimator));
     }
     // A front over all estimators says nothing about some of them.
     for (const item of document.querySelectorAll("[data-together]")) item.classList.toggle("off", hidden.size > 0);
