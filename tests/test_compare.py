@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
+from pudle.bench.selected import at_depth
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.reports import compare_text
 from pudle.reports.compare import COLUMNS, Limits, TimeLimit, compare, rounds_needed
 from pudle.reports.compare_commands import compare_command
+from pudle.reports.compare_run import _Side
 from pudle.reports.compare_sides import load_commit, load_folder
 from pudle.scoring import STATUSES
 
@@ -571,6 +574,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path):
         "let `pudle compare --run` make them": ("HEAD", "HEAD"),
         "--run measures commits": (folders[0], "HEAD", "--run"),
         "add --run": ("HEAD", "HEAD", "--case", "x*"),
+        "--device choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
         "--only needs at least one --estimator": ("HEAD", "HEAD", "--run", "--only"),
         "cannot write to": (folders[0], folders[1], "--markdown", folders[0] / "selection.json" / "x.md"),
     }
@@ -580,6 +584,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path):
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert done.stdout == ""
+    if not torch.cuda.is_available():
+        wrong = pudle("HEAD", "HEAD", "--run", "--device", "cuda", cwd=place)
+        assert (wrong.returncode, "torch sees no CUDA device here" in wrong.stderr) == (2, True)
     (place / "pyproject.toml").write_text("[tool.pudle.compare]\nseconds = 3\n")
     done = pudle(folders[0], folders[1], cwd=place)
     assert (done.returncode, "seconds=3 is not a table" in done.stderr) == (2, True)
@@ -596,6 +603,22 @@ def test_surfaces_in_a_store_are_no_records(folders, tmp_path):
     path.parent.mkdir()
     path.write_text('{"kind": "window_surface", "key": "0", "rows": []}')
     assert len(load_commit("b" * 40, "old", folders[0].parent, "quick").records) == len(CASES) * len(ESTIMATORS)
+
+
+def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
+    content = blank()
+    (row,) = scores(content, depth=100, seed=1)
+    row |= {"status": "diverged", "reason": "codes grow"}
+    record = content["records"][CASES[0], "backprop"]
+    record |= {"status": "diverged", "reason": "codes grow"}
+    assert at_depth(record, 10) == {"status": "ok", "reason": ""}
+    assert at_depth(record, 100) == {"status": "diverged", "reason": "codes grow"}
+    # Of a depth that has no scores, the record as a whole tells.
+    assert at_depth(record, 50)["status"] == "diverged"
+    content["records"][CASES[1], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
+    side = _Side("head", "c" * 40, tmp_path, tmp_path, write(tmp_path / "quick", content))
+    left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
+    assert set(side.cells()) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
 
 
 # -- two commits in one home
@@ -657,6 +680,8 @@ def test_two_real_commits_with_a_planted_loss(tmp_path):
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("regression: accuracy of alternating on sparse_gaussian-ista-lasso")
     assert "one_step" not in done.stdout
+    # Surfaces are in no verdict, and cost more than the scores.
+    assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
     # Nothing is left of the two builds, and what was measured can be judged again.
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1
