@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pudle.dataset import Draw, SparseCodingDataset
 from pudle.datasets._atoms import normalise_rows, split_atoms
 from pudle.errors import InvalidArgument
@@ -57,3 +59,12 @@ class Digits(SparseCodingDataset):
         digits = normalise_rows(random.permutation(load_digits().data / 16))
         dictionary, observations = split_atoms([digits], self.p, self.n, random, "the digits")
         return Draw(observations, dictionary)
+
+    def labels(self) -> np.ndarray:
+        """Return which digit each observation is, shape (n,)."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        # All rows have unit norm: that of an observation's own image is the one with a correlation of one.
+        places = (self.draw().observations @ normalise_rows(digits.data / 16).T).argmax(axis=1)
+        return digits.target[places]

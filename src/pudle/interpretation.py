@@ -1,0 +1,248 @@
+"""Which training samples shaped an atom: a learned dictionary as a combination of the samples it was learned from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .errors import InvalidArgument
+from .experiment import Experiment, Outcome, Progress, silent
+from .learning_setting import LearningSetting
+from .registry import make_dataset
+from .streams import generator
+from .validation import check_integer, check_positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Least ridge of an atom. One that no sample uses has weights of zero with any ridge, and without one there is no solution.
+LEAST_RIDGE = 1e-6
+#: Draws that tell how alike the labels of any samples are.
+CHANCE_DRAWS = 2000
+
+
+def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
+    """Return the weights by which a dictionary is a combination of samples, given their codes.
+
+    The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimiser of
+    ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z + diag(w))^-1``: the atom j is the
+    sum of all samples, sample i with the weight ``W[i, j]``. A learned dictionary is of this form where the direct gradient
+    of the reconstruction loss vanishes along the sphere of unit atoms, with the ridge `multipliers` gives.
+
+    Parameters
+    ----------
+    codes : Tensor or array, shape (n, p)
+        In any precision; computed in float64.
+    ridge : float or array, shape (p,)
+        w, one for all atoms or one for each, >= 0.
+
+    Returns
+    -------
+    array, shape (n, p)
+
+    Raises
+    ------
+    InvalidArgument
+        For convolutional codes, entries that are not finite, a negative ridge, and where ``Z^T Z + diag(w)`` is singular:
+        without a ridge, atoms that no sample uses have no weights.
+
+    References
+    ----------
+    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
+    """
+    from scipy import linalg  # slow to import, and a list of settings need not
+
+    z = _array(codes)
+    if z.ndim == 4:
+        raise InvalidArgument(
+            f"codes have shape {z.shape}, those of a convolution: a filter is a combination of patches at all positions, "
+            f"not of images; explain atoms learned from patches instead, such as image_patches"
+        )
+    if z.ndim != 2 or not z.size:
+        raise InvalidArgument(f"codes have shape {z.shape}: give one row per sample and one column per atom, (n, p)")
+    w = np.asarray(ridge, dtype=np.float64)
+    if w.shape not in ((), (z.shape[1],)):
+        raise InvalidArgument(f"ridge has shape {w.shape}: give a number, or one for each of the {z.shape[1]} atoms")
+    if not (np.isfinite(z).all() and np.isfinite(w).all()):
+        raise InvalidArgument("codes or ridge have entries that are NaN or infinite: remove or replace them")
+    if (w < 0).any():
+        raise InvalidArgument(f"ridge={w.min():g} is out of range: give numbers >= 0")
+    gram = z.T @ z + np.diag(np.broadcast_to(w, z.shape[1]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", linalg.LinAlgWarning)
+            return linalg.solve(gram, z.T, assume_a="pos").T
+    except (linalg.LinAlgError, linalg.LinAlgWarning):
+        unused = np.flatnonzero(~z.any(axis=0))
+        cause = f"no sample uses atom {unused[0]}" if len(unused) else "the codes of some atoms depend on those of others"
+        raise InvalidArgument(f"ridge is too small for these codes ({cause}): give a larger one") from None
+
+
+def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the ridge with which a dictionary learned under unit norms is explained, shape (p,).
+
+    Where the direct gradient ``G = D Z^T Z - X^T Z`` of the reconstruction loss has no part across the atoms, as where
+    learning by alternation ends, ``G = -D diag(c)`` with the Lagrange multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit
+    norms. Then ``D = X^T Z (Z^T Z + diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``:
+    not a small number.
+
+    Parameters
+    ----------
+    observations : array, shape (n, m)
+    dictionary : array, shape (m, p)
+    codes : array, shape (n, p)
+    """
+    descent = observations.T @ codes - dictionary @ (codes.T @ codes)
+    return (dictionary * descent).sum(axis=0) / np.square(dictionary).sum(axis=0)
+
+
+@dataclass(frozen=True)
+class InterpretationSetting(Experiment):
+    """A dictionary learned from small images, and the samples that shaped its atoms most.
+
+    Attributes
+    ----------
+    training : LearningSetting
+        Of a dense dictionary on square images.
+    atoms : int
+        How many are shown: those with the largest sum of absolute codes.
+    samples : int
+        How many are shown for each atom: those with the largest ``|W[i, j]| |x_i|``.
+    ridge : float
+        The small, uniform ridge that the multipliers are compared with.
+    """
+
+    kind: ClassVar[str] = "interpretation"
+
+    training: LearningSetting
+    atoms: int = 12
+    samples: int = 6
+    ridge: float = 1e-6
+
+    @property
+    def dataset(self) -> str:
+        """Spec of the dataset."""
+        return self.training.dataset
+
+    @property
+    def estimator(self) -> str:
+        """Spec of the estimator."""
+        return self.training.estimator
+
+    def fingerprint(self) -> str:
+        return self.training.fingerprint()
+
+    def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
+        """Learn the dictionary and explain it.
+
+        Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
+        (a, r). The summary holds, beside ``method``, ``dataset``, ``steps`` and ``seconds``:
+
+        - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge that `multipliers` gives, from which the weights shown are;
+          ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
+          atom of the explanation scaled to unit norm first;
+        - ``share``: of the ``|W[i, j]| |x_i|`` of all samples, how much the samples shown carry, a mean over atoms shown;
+          ``cosine``: between an atom and what these samples alone add up to;
+        - where the dataset has ``labels()``, ``purity``: how many of an atom's samples have the most frequent label among
+          them, as a share, and ``purity_by_chance``, that of as many samples drawn at random.
+
+        Raises
+        ------
+        InvalidArgument
+            For a convolutional problem, and atoms that are not square images.
+        """
+        import torch
+
+        from .learning import CHECKPOINT, LearningWarning
+        from .problems import SparseCoding
+
+        check_integer("atoms", self.atoms, 1)
+        check_integer("samples", self.samples, 1)
+        check_positive("ridge", self.ridge)
+        learner, problem = self.training.learner(), self.training.problem(device)
+        if not isinstance(problem, SparseCoding):
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} is convolutional: its filters are combinations of patches at all positions, not "
+                f"of images; give one of patches, such as image_patches"
+            )
+        side = math.isqrt(len(problem.dictionary))
+        if side**2 != len(problem.dictionary):
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} has {len(problem.dictionary)} entries per atom, which are no square image: give "
+                f"one of images, such as digits"
+            )
+        with warnings.catch_warnings():
+            # What it would say stands in status and reason.
+            warnings.simplefilter("ignore", LearningWarning)
+            training = learner.fit(
+                problem,
+                folder=folder,
+                resume=(folder / CHECKPOINT).exists(),
+                progress=lambda done, total, row: progress(done, total, f"loss {row['loss']:.4g}"),
+            )
+        algorithm: Any = learner.algorithm
+        with torch.no_grad():
+            codes = algorithm.run(dataclasses.replace(problem, dictionary=training.dictionary), learner.depth).codes
+        x, d, z = (_array(tensor) for tensor in (problem.observations, training.dictionary, codes))
+        weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
+        plain = x.T @ contributions(z, self.ridge)
+        lengths = np.linalg.norm(plain, axis=0)
+        used = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
+        amounts = np.abs(weights[:, used]) * np.linalg.norm(x, axis=1, keepdims=True)
+        top = np.argsort(-amounts, axis=0, kind="stable")[: self.samples].T
+        kept = np.take_along_axis(weights[:, used].T, top, axis=1)
+        partial = np.einsum("ar,arm->ma", kept, x[top])
+        summary = {
+            "method": f"{self.estimator}, {self.training.loss}",
+            "dataset": self.dataset,
+            "residual": _relative(x.T @ weights, d),
+            "small_ridge_residual": _relative(plain, d),
+            "small_ridge_scaled_residual": _relative(plain / np.where(lengths > 0, lengths, 1.0), d),
+            "share": float(np.mean(np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0))),
+            "cosine": float(np.mean((partial * d[:, used]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
+            **self._purity(top),
+            "steps": training.steps,
+            "seconds": float(training.history.seconds.iloc[-1]),
+        }
+        return Outcome(
+            rows=training.history.to_dict("records"),
+            summary=summary,
+            arrays={
+                "atoms": d[:, used].T.reshape(-1, side, side),
+                "samples": x[top].reshape(*top.shape, side, side),
+                "weights": kept,
+            },
+            status="diverged" if training.status == "diverged" else "ok",
+            reason=training.reason,
+        )
+
+    def _purity(self, top: np.ndarray) -> dict[str, float]:
+        """Return how alike the labels of each atom's samples are, where the dataset has labels, and how alike any are."""
+        made: Any = make_dataset(self.dataset)
+        if not hasattr(made, "labels"):
+            return {}
+        labels = dataclasses.replace(made, seed=self.training.seed).labels()
+        random = generator(self.training.seed, "interpretation labels")
+        drawn = np.stack([random.choice(len(labels), top.shape[1], replace=False) for _ in range(CHANCE_DRAWS)])
+        return {"purity": _alike(labels[top]), "purity_by_chance": _alike(labels[drawn])}
+
+
+def _alike(labels: np.ndarray) -> float:
+    """Mean over rows of the share of the most frequent label."""
+    return float(np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels]))
+
+
+def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    if not isinstance(values, np.ndarray):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=np.float64)
