@@ -14,6 +14,7 @@ from pudle.convolutional import ConvolutionalSparseCoding
 from pudle.dataset import ConvolutionalDataset, Draw
 from pudle.datasets._images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
 from pudle.errors import InvalidArgument
+from pudle.learned_thresholds import ThresholdedConvolutionalSparseCoding
 from pudle.validation import check_choice, check_integer, check_positive
 
 
@@ -55,6 +56,9 @@ class NoisyCrops(ConvolutionalDataset):
         Restrict the codes to the non-negative orthant.
     penalty : float
         Weight of the l1 norm.
+    learned_penalties : bool
+        Whether every filter has a weight of its own, learned with it from `penalty` on, as in
+        `pudle.ThresholdedConvolutionalSparseCoding`.
     seed : int
 
     Raises
@@ -75,17 +79,21 @@ class NoisyCrops(ConvolutionalDataset):
     stride: int = 4
     nonnegative: bool = True
     penalty: float = 0.16
+    learned_penalties: bool = False
     seed: int = 0
 
     name = "noisy_crops"
-    references = ("Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",)
+    references = (
+        "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
+        "Simon and Elad, Rethinking the CSC model for natural images, NeurIPS 2019",
+    )
 
     def __post_init__(self) -> None:
         check_folder(self.folder)
         check_integer("n", self.n, 1)
         check_integer("size", self.size, 2)
         check_positive("sigma", self.sigma, allow_zero=True)
-        for name in ("supervised", "nonnegative"):
+        for name in ("supervised", "nonnegative", "learned_penalties"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name}={getattr(self, name)!r} is neither True nor False: give one of these")
         check_choice("start", self.start, ("cosine", "random"))
@@ -166,7 +174,8 @@ class NoisyCrops(ConvolutionalDataset):
             return torch.as_tensor(array).to(device=device, dtype=dtype)
 
         targets: dict[str, Any] = {"targets": tensor(clean)} if self.supervised else {}
-        return ConvolutionalSparseCoding(
+        made = ThresholdedConvolutionalSparseCoding if self.learned_penalties else ConvolutionalSparseCoding
+        return made(
             observations=tensor(noisy),
             dictionary=tensor(self.filters()),
             penalty=self.penalty,

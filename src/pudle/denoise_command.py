@@ -154,7 +154,12 @@ def _write(out: Path, chosen: Experiment, outcomes: dict[str, Outcome]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = {
         "setting": dataclasses.asdict(chosen),  # type: ignore[call-overload]
-        "results": {name: dict(outcome.summary) | {"status": outcome.status} for name, outcome in outcomes.items()},
+        "results": {
+            # Strict JSON has no NaN.
+            name: {key: None if value != value else value for key, value in outcome.summary.items()}
+            | {"status": outcome.status}
+            for name, outcome in outcomes.items()
+        },
     }
     write_atomically(out / SUMMARY, json.dumps(content, indent=1))
     pictures: Any = {f"{name}: {key}": array for name, outcome in outcomes.items() for key, array in outcome.arrays.items()}
@@ -162,10 +167,10 @@ def _write(out: Path, chosen: Experiment, outcomes: dict[str, Outcome]) -> None:
 
 
 def _print(outcomes: dict[str, Outcome]) -> None:
-    first = next(iter(outcomes.values()), None)
-    if first is None:
+    tested = {name: outcome.summary for name, outcome in outcomes.items() if outcome.status == "ok"}
+    if not tested:
         return
-    summary = first.summary
+    summary = next(iter(tested.values()))
     table = Table(
         title=f"{summary['images']} images of {summary['test_images']}, sigma {summary['sigma']:g}", title_justify="left"
     )
@@ -173,8 +178,8 @@ def _print(outcomes: dict[str, Outcome]) -> None:
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
     table.add_row("noisy", f"{summary['noisy_psnr']:.2f}")
-    for name, outcome in outcomes.items():
-        values = [outcome.summary[key] for _, key, _ in COLUMNS]
+    for name, found in tested.items():
+        values = [found[key] for _, key, _ in COLUMNS]
         # What was not computed is NaN.
         cells = [format(value, form) if value == value else "" for value, (_, _, form) in zip(values, COLUMNS, strict=True)]
         table.add_row(name, *cells)

@@ -302,7 +302,8 @@ class DenoisingSetting(Experiment):
     def method(self) -> str:
         """What a table calls it."""
         made: Any = make_dataset(self.dataset)
-        return f"{self.estimator}, {self.training.loss}{', supervised' if made.supervised else ''}"
+        parts = {"supervised": made.supervised, "learned penalties": made.learned_penalties}
+        return ", ".join([self.estimator, self.training.loss, *(name for name, there in parts.items() if there)])
 
     @property
     def folders(self) -> tuple[str, str]:
@@ -343,8 +344,11 @@ class DenoisingSetting(Experiment):
         Rows are those of `Training.history`, with ``psnr``, the mean over the validation images in dB. The summary holds
         ``method``, ``sigma``, ``images`` (how many were tested), ``test_images`` (where they come from), ``noisy_psnr``,
         ``psnr`` and ``ssim``, the same with an average over shifts (``..._shifted``), ``per_image_psnr``, ``steps`` and
-        ``training_seconds``. Arrays are pictures of the first test image and the ``filters`` (p, k, k).
+        ``training_seconds``. Arrays are pictures of the first test image, the ``filters`` (p, k, k) and, where they are
+        learned, the ``penalties`` (p,). Of a training that diverged nothing is tested.
         """
+        from torch import Tensor
+
         from .learning import CHECKPOINT, LearningWarning
 
         learner, (problem, validation) = self.training.learner(), self.problem(device)
@@ -354,9 +358,13 @@ class DenoisingSetting(Experiment):
             for name, clean in ((name, to_float(image)) for name, image in validation.items())
         ]
 
-        def monitor(dictionary: Tensor) -> dict[str, float]:
-            current = dataclasses.replace(problem, dictionary=dictionary)
-            found = [psnr(clean, denoise(noisy, current, algorithm, learner.depth)) for clean, noisy in pairs]
+        def monitor(theta: Tensor) -> dict[str, float]:
+            current = dataclasses.replace(problem, **problem.fields_at(theta))
+            try:
+                found = [psnr(clean, denoise(noisy, current, algorithm, learner.depth)) for clean, noisy in pairs]
+            except InvalidArgument:
+                # The algorithm's step is too long for these filters: the training is about to end as diverged.
+                found = []
             return {"psnr": float(np.mean(found)) if found else float("nan")}
 
         with warnings.catch_warnings():
@@ -371,8 +379,16 @@ class DenoisingSetting(Experiment):
                 clock=time.process_time if device == "cpu" else time.perf_counter,
                 budget=self.budget,
             )
-        learned = dataclasses.replace(problem, dictionary=training.dictionary)
-        summary, pictures = _test(
+        rows = training.history.to_dict("records")
+        summary: dict[str, Any] = {"method": self.method, "steps": training.steps}
+        summary["training_seconds"] = float(training.history.seconds.iloc[-1])
+        arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
+        if training.status == "diverged":
+            return Outcome(rows, summary, arrays, "diverged", training.reason)
+        learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
+        if isinstance(learned.penalty, Tensor):
+            arrays["penalties"] = learned.penalty.flatten().cpu().numpy()
+        tested, pictures = _test(
             self.folders[1],
             self.sigma,
             self.noise_seed,
@@ -380,14 +396,7 @@ class DenoisingSetting(Experiment):
             (lambda noisy: denoise(noisy, learned, algorithm, learner.depth, shifts=True)) if self.shifts else None,
             lambda done, total: progress(done, total, "test images"),
         )
-        timing = {"training_seconds": float(training.history.seconds.iloc[-1]), "steps": training.steps}
-        return Outcome(
-            rows=training.history.to_dict("records"),
-            summary={"method": self.method} | summary | timing,
-            arrays=pictures | {"filters": training.dictionary[:, 0].cpu().numpy()},
-            status="diverged" if training.status == "diverged" else "ok",
-            reason=training.reason,
-        )
+        return Outcome(rows, summary | tested, pictures | arrays, reason=training.reason)
 
 
 def _bm3d(noisy: np.ndarray, deviation: float) -> np.ndarray:
