@@ -130,7 +130,7 @@ class Results:
     def trained(self) -> tuple[str, ...]:
         """The estimators that experiments used, in order."""
         names = (item.setting.get("estimator") for item in self.experiments)
-        return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+        return tuple(dict.fromkeys(name for name in names if name and isinstance(name, str)))
 
     def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, against the case's first target by default."""

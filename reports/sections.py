@@ -85,7 +85,7 @@ def _optimisers(results: Results) -> Section:
     )
     blocks = []
     for matrix, drawn in zip(optimising.matrices(results), optimising.optimisers_pictures(results), strict=True):
-        made = tuple((optimising.goal_table(matrix, goal), f"{matrix.title}: steps to a relative error of {goal:g}")
+        made = tuple((optimising.goal_table(matrix, goal), f"Steps to a relative error of {goal:g}: {matrix.title}")
                      for goal in matrix.goals())  # fmt: skip
         blocks.append(Block(matrix.title, optimising.optimisers_answer(matrix), made, tuple(drawn)))
     return Section("optimisers", "Optimisers", reading, tuple(blocks))

@@ -142,6 +142,15 @@ def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.0
     return experiment(name, setting=setting, rows=rows, summary=summary) | changes
 
 
+def baseline(name, method, rate=0.3, **changes):
+    """Return another package's training on the same data: without steps, loss and support."""
+    made = training(name, rate=rate)
+    kept = ("epoch", "seconds", "dictionary_error", "relative_error")
+    rows = [{key: row[key] for key in kept} for row in made["rows"]]
+    setting = {"dataset": "sparse_gaussian(n=10)", "method": method}
+    return made | {"kind": "baseline", "rows": rows, "setting": setting} | changes
+
+
 def crops(side=64, noise=0.1, seed=0):
     """Return a clean and a noisy image, grey values around [0, 1]: waves of rising frequency and a bright disc."""
     down, along = np.mgrid[0:side, 0:side] / side
