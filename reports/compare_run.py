@@ -64,6 +64,22 @@ for name, profile in PROFILES.items():
 main()
 """
 
+#: Tells which of some specs and patterns of case names mean something at this commit: in one process, since to start one and
+#: import torch takes longer than many an estimate.
+KNOWN = """
+import fnmatch, json, sys
+from pudle import make_estimator
+from pudle.bench.cases import PROFILES
+profile, specs, globs = json.loads(sys.argv[1])
+names = [case.name for case in PROFILES[profile].cases]
+def made(spec):
+    try:
+        return make_estimator(spec) is not None
+    except Exception:
+        return False
+print(json.dumps([list(filter(made, specs)), [glob for glob in globs if fnmatch.filter(names, glob)]]))
+"""
+
 #: Runs of asv after which its failure is not another process's doing.
 TRIES = 3
 
@@ -216,18 +232,15 @@ class _Side:
         return subprocess.run([str(self.python), *map(str, arguments)], cwd=cwd or self.tree, env=self.environment(),
                               capture_output=True, text=True)  # fmt: skip
 
-    def knows(self, check: str, *arguments: str) -> bool:
-        """Whether a line of Python ends well at this commit."""
-        return self.run("-c", f"import fnmatch, sys, pudle; {check}", *arguments).returncode == 0
-
     def score(self, request: Request) -> None:
         """Fill the store, by this commit's own `pudle run`."""
-        known = [spec for spec in request.estimators if self.knows("pudle.make_estimator(sys.argv[1])", spec)]
-        named = (
-            "from pudle.bench.cases import PROFILES; "
-            "fnmatch.filter([case.name for case in PROFILES[sys.argv[1]].cases], sys.argv[2])[0]"
-        )
-        cases = [glob for glob in request.cases if self.knows(named, request.profile, glob)]
+        known, cases = request.estimators, request.cases
+        if known or cases:
+            told = self.run("-c", KNOWN, json.dumps([request.profile, known, cases]))
+            if told.returncode:
+                raise PudleError(f"{self.name} {self.commit[:8]} yields no scores: {_last(told)}")
+            # What an import prints comes before.
+            known, cases = json.loads(told.stdout.splitlines()[-1])
         if (request.only and not known) or (request.cases and not cases):
             return  # Nothing of what is asked for exists here: on head it is all new, or from base it all vanished.
         command: list[str | Path] = ["-c", GATED_ONLY, "run", "--scores-only", "--profile", request.profile, "--home",
