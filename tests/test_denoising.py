@@ -439,7 +439,7 @@ class TestCommand:
             for key in ("psnr", "psnr_shifted"):
                 if result.get(key) is not None:
                     assert f" {result[key]:.2f} " in line
-        assert list(pd.read_csv(out / "history.csv").step) == [0, 2]
+        assert list(pd.read_csv(out / "history.csv").step) == [0, 8]
         with np.load(out / "pictures.npz") as pictures:
             assert pictures["total variation: denoised"].shape == (60, 70)
         code, _, err = self.run(monkeypatch, capsys, *arguments)

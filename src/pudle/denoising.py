@@ -84,27 +84,21 @@ def denoise(
             f"give a larger one"
         )
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
-    views = [
-        np.pad(image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric")
-        for down in range(surplus + 1)
-        for right in range(surplus + 1)
-    ]
-    theta = problem.dictionary
-    noisy = dataclasses.replace(
-        problem,
-        observations=torch.as_tensor(np.stack(views)[:, None]).to(theta),
-        targets=None,
-        generating_dictionary=None,
-        generating_codes=None,
-    )
-    with torch.no_grad():
-        found = noisy.synthesise(algorithm.run(noisy, depth).codes)[:, 0].cpu().numpy().astype(float)
-    height, width = image.shape
-    total = np.zeros(image.shape)
-    for index, view in enumerate(found):
-        down, right = divmod(index, surplus + 1)
-        total += view[down : down + height, right : right + width]
-    return total / len(found) + mean
+    (height, width), total = image.shape, np.zeros(image.shape)
+    # One after the other: all at once would need more memory, and more time for want of cache.
+    for down, right in np.ndindex(surplus + 1, surplus + 1):
+        view = np.pad(image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric")
+        noisy = dataclasses.replace(
+            problem,
+            observations=torch.as_tensor(view[None, None]).to(problem.dictionary),
+            targets=None,
+            generating_dictionary=None,
+            generating_codes=None,
+        )
+        with torch.no_grad():
+            found = noisy.synthesise(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
+        total += found[down : down + height, right : right + width]
+    return total / (surplus + 1) ** 2 + mean
 
 
 def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.ndarray:
@@ -123,11 +117,11 @@ def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.n
     return image + sigma / 255 * generator(seed, f"denoising noise {name}").standard_normal(image.shape)
 
 
-def psnr(clean: np.ndarray, image: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of an image with values in [0, 1], to which it is clipped first."""
+def psnr(clean: np.ndarray, image: np.ndarray, *, clip: bool = True) -> float:
+    """Peak signal-to-noise ratio in dB of an image with values in [0, 1], to which it is clipped first where `clip`."""
     from skimage.metrics import peak_signal_noise_ratio  # slow to import
 
-    return float(peak_signal_noise_ratio(clean, image.clip(0, 1), data_range=1))
+    return float(peak_signal_noise_ratio(clean, image.clip(0, 1) if clip else image, data_range=1))
 
 
 def ssim(clean: np.ndarray, image: np.ndarray) -> float:
@@ -224,7 +218,7 @@ def _test(
         made["denoised"] = method(made["noisy"])
         if shifted is not None:
             made["denoised_shifted"] = shifted(made["noisy"])
-        row = {"noisy_psnr": psnr(clean, made["noisy"])}
+        row = {"noisy_psnr": psnr(clean, made["noisy"], clip=False)}
         for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
             known = key in made
             row[f"psnr{suffix}"] = psnr(clean, made[key]) if known else float("nan")
