@@ -12,7 +12,22 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from synthetic import CURVES, DEPTHS, case, failure, record, scores, write, write_asv
+from synthetic import (
+    CURVES,
+    DEPTHS,
+    baseline,
+    case,
+    denoising,
+    experiment,
+    failure,
+    interpretation,
+    record,
+    scores,
+    training,
+    write,
+    write_asv,
+    write_experiments,
+)
 
 from pudle.reports import looks
 from pudle.reports.load import load
@@ -25,6 +40,16 @@ CASES = [
     for dataset, algorithm in (("synthetic(n=10)", "ista(step=0.2)"), ("other(n=10)", "fista"), ("patches(n=200)", "ista"))
     for loss in ("lasso", "reconstruction")
 ]
+LOSSES = ("lasso", "reconstruction")
+EXPERIMENTS = [
+    *(training(f"T{depth}-{name}", name, depth / 500, setting={"depth": depth}) for depth in (25, 50) for name in CURVES),
+    *(training(f"o-{rule}-{loss}", rate=rate, study="optimisers", setting={"optimiser": rule, "loss": loss})
+      for rule, rate in (("sgd", 0.02), ("momentum(learning_rate=0.1)", 0.2)) for loss in LOSSES),
+    *(denoising(f"d-{name}", f"{name}, reconstruction", name, filters=20) for name in CURVES),
+    denoising("d-bm3d", "BM3D", shifted=False), baseline("sk", "scikit-learn"), interpretation(samples=9),
+    experiment("odd", "spectral", "strangers", summary={"gap": 0.25}),
+    experiment("late", study="recovery", status="timeout", reason="not finished after 9 s", setting={"depth": 25}),
+]  # fmt: skip
 TABLE = "const table = [...document.querySelectorAll('table')].find(t => t.caption.textContent.startsWith(arguments[0]));"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -40,7 +65,7 @@ def name_of(dataset, algorithm, loss):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A page about six cases and four estimators, one of which failed on one case."""
+    """A page about six cases and four estimators, one of which failed on one case, and about experiments of all kinds."""
     home = tmp_path_factory.mktemp("results")
     cases = [case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True))) for facts in CASES]
     records = [record(item, estimator) for item in cases for estimator in CURVES]
@@ -48,6 +73,7 @@ def address(tmp_path_factory):
     write(home, records)
     cells = len(cases) * len(CURVES)
     write_asv(home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21, 2.0**22] * cells, names=[i["name"] for i in cases])
+    write_experiments(home, EXPERIMENTS)
     page = home / "report.html"
     page.write_text(Report.of(load(home, "quick")).html())
     return page.as_uri()
@@ -65,7 +91,8 @@ def chromium():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    made.set_script_timeout(60)
+    # Axe reads every element, which a busy machine takes its time for.
+    made.set_script_timeout(300)
     yield made
     made.quit()
 
@@ -180,6 +207,39 @@ def test_without_scripts_everything_is_there(page):
         assert len(visible(page, "figure svg")) > 3 * len(CASES)
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_experiments_are_shown_with_their_pictures(page):
+    names = visible(page, "h2")
+    order = ["Dictionaries recovered", "Optimisers", "Images denoised", "Which samples shaped an atom", "Other experiments"]
+    assert [name for name in names if name in order] == order
+    # Every picture is there, is named, and is of some size to see.
+    script = "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length, e.clientWidth])"
+    sizes = page.execute_script(script)
+    assert len(sizes) == 2 + 5 + 4 + 3 * 10 and all(min(size) > 0 and size[2] >= 60 for size in sizes)
+    assert "not finished after 9 s" in " ".join(visible(page, "section:has(#problems) tbody td"))
+
+
+def test_experiments_are_of_every_case_and_of_their_estimator(page):
+    everything = visible(page, "section:has(#recovery) tbody tr"), visible(page, ".tile")
+    choose(page, "dataset", "other(n=10)")
+    assert (visible(page, "section:has(#recovery) tbody tr"), visible(page, ".tile")) == everything
+    assert [row for row in visible(page, "section:has(#problems) tbody tr") if "not finished" in row]
+    find(page, ".bar summary").click()
+    find(page, "input[value='backprop']").click()
+    left = visible(page, "section:has(#recovery) tbody th")
+    assert "alternating" in left and "scikit-learn" in left and "backprop" not in left
+    assert len(visible(page, "section:has(#denoising) .tile")) == len(everything[1]) - 3 * 10 - 2
+
+
+def test_regions_that_scroll_are_reached_by_keyboard(page):
+    resize(page, PHONE)
+    script = """return [...document.querySelectorAll("main .scroll")].filter(e => e.scrollWidth > e.clientWidth &&
+    !(e.tabIndex === 0 && e.getAttribute("role") === "region" && e.getAttribute("aria-label"))).length"""
+    assert page.execute_script(script) == 0
+    wide = "return [...document.querySelectorAll('main table')].filter(e => e.getBoundingClientRect().width > innerWidth"
+    assert page.execute_script(f"{wide} && !e.closest('.scroll')).length") == 0
+    assert page.execute_script(f"{wide} && e.closest('.scroll')).length") > 0
 
 
 # -- what it loads
