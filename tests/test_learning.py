@@ -411,9 +411,85 @@ class TestResume:
             learner.fit(planted(), folder=tmp_path, resume=True)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("dataset", "loss", "options"),
+        [
+            ("sparse_gaussian(n=50, m=12, p=18, s=2, perturbation=0.1)", "lasso", {"estimator": "analytic", "depth": 60}),
+            ("sparse_gaussian(n=50, m=12, p=18, s=2, perturbation=0.1)", "lasso", {"estimator": "spsa(samples=2)"}),
+            ("sparse_gaussian(n=50, m=12, p=18, s=2, perturbation=0.1)", "lasso",
+             {"optimiser": "adam(learning_rate=0.01, tangent=True)"}),
+            ("convolutional(n=6, size=20, p=4, density=0.1)", "reconstruction", {"batch": 3, "chunk": 2}),
+            ("noisy_crops(n=6, size=20, p=8, kernel=5)", "reconstruction", {"batch": 3, "chunk": 2}),
+        ],
+    )  # fmt: skip
+    @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.LearningWarning")
+    def test_so_do_chunks_noisy_images_and_estimators_with_a_seed(self, dataset, loss, options, tmp_path):
+        problem = pudle.make_dataset(dataset).problem(loss)
+        common = {"estimator": "backprop", "algorithm": "ista", "depth": 4, "optimiser": "momentum(learning_rate=0.1)",
+                  "schedule": "cosine", "epochs": 3, "batch": 20, "chunk": 8, "record_every": 2}  # fmt: skip
+        learner = Learner(**(common | options))
+        whole = learner.fit(problem)
+        assert whole.history.moved.iloc[-1] > 1e-4
+        for step in (1, 4):  # the first step, and within an epoch and between two rows of the history
+            with pytest.raises(Killed):
+                learner.fit(problem, folder=tmp_path, resume=step > 1, save_seconds=0, progress=stop_at(step))
+        assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
+
+    def test_a_training_that_diverged_is_returned_as_it_ended(self, tmp_path):
+        """Without a further step, also with more epochs: it would only diverge again."""
+        learner = Learner("alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50)
+        with pytest.warns(LearningWarning, match="diverged in step .* of 180: step=0.37 is above 2/L"):
+            whole = learner.fit(planted(), folder=tmp_path)
+        before = (tmp_path / HISTORY_FILE).read_bytes()
+        told = []
+        for again in (learner, dataclasses.replace(learner, epochs=60)):
+            with pytest.warns(LearningWarning, match="diverged in step .* of 180"):
+                resumed = again.fit(planted(), folder=tmp_path, resume=True, progress=lambda *what: told.append(what))
+            assert_same(resumed, whole)
+            assert not told and (tmp_path / HISTORY_FILE).read_bytes() == before
+
+    def test_one_that_was_killed_before_it_diverged_diverges_alike(self, tmp_path):
+        learner = Learner("alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50)
+        with pytest.warns(LearningWarning, match="diverged"):
+            whole = learner.fit(planted())
+        with pytest.raises(Killed):
+            learner.fit(planted(), folder=tmp_path, save_seconds=0, progress=stop_at(1))
+        with pytest.warns(LearningWarning, match="diverged"):
+            assert_same(learner.fit(planted(), folder=tmp_path, resume=True), whole)
+
 
 class TestTrouble:
     """What goes wrong is said in one line, and what was learned until then is kept."""
+
+    @pytest.mark.parametrize(
+        "optimiser", ["sgd(learning_rate=1e308)", "adam(learning_rate=1e300)", "lbfgs(learning_rate=1e200)"]
+    )
+    @pytest.mark.parametrize("dataset", ["sparse_gaussian(n=60, m=12, p=18, s=2)", "convolutional(n=2)"])
+    def test_every_optimiser_says_when_its_rate_is_beyond_all_numbers(self, optimiser, dataset, tmp_path):
+        problem = pudle.make_dataset(dataset).problem()
+        with pytest.warns(LearningWarning, match="diverged in step 1 of 3: .*an atom .*is zero, NaN or infinite"):
+            training = Learner("alternating", "ista", 3, optimiser, epochs=3).fit(problem, folder=tmp_path)
+        assert training.status == "diverged" and torch.isfinite(training.dictionary).all()
+        assert len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1 and (tmp_path / DICTIONARY_FILE).exists()
+
+    def test_filters_that_the_learning_made_unstable(self, tmp_path):
+        problem = pudle.make_dataset("convolutional(n=4, size=16, p=4, perturbation=0.1)").problem()
+        step = 1.9 / problem.curvature
+        learner = Learner("alternating", f"ista(step={step})", 3, "sgd(learning_rate=10.0)", epochs=40)
+        with pytest.warns(LearningWarning, match="diverged in step .*: step=.* is above 2/L"):
+            training = learner.fit(problem, folder=tmp_path)
+        written = pd.read_csv(tmp_path / HISTORY_FILE)
+        assert training.steps >= 1 and len(written) == len(training.history) == training.steps + 1
+
+    def test_a_refused_first_step_leaves_nothing_behind(self, tmp_path):
+        with pytest.raises(InvalidArgument, match="step=3.0 is above 2/L"):
+            Learner("alternating", "ista(step=3.0)", 5).fit(planted(), folder=tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+    def test_no_epochs_leave_the_start(self, tmp_path):
+        training = Learner(epochs=0).fit(planted(), folder=tmp_path)
+        assert (np.load(tmp_path / DICTIONARY_FILE) == training.dictionary.numpy()).all() and training.steps == 0
+        assert len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_gradient_that_is_not_finite_ends_the_training(self, value, tmp_path):
@@ -452,6 +528,40 @@ class TestTrouble:
     def test_fewer_samples_than_atoms(self):
         with pytest.warns(LearningWarning, match="20 samples are fewer than the 30 atoms"):
             Learner("alternating", "ista", 2, epochs=1).fit(planted(n=20))
+
+    def test_fewer_positions_than_filters(self):
+        problem = pudle.make_dataset("convolutional(n=1, size=8, kernel=7, p=30)").problem()
+        with pytest.warns(LearningWarning, match="4 samples are fewer than the 30 atoms"):
+            Learner("alternating", "ista", 2, epochs=1).fit(problem)
+
+    @pytest.mark.parametrize(
+        "images",
+        [
+            torch.full((3, 1, 9, 9), 0.5),
+            # One grey, or one colour, per image.
+            torch.arange(3.0).reshape(3, 1, 1, 1).expand(3, 1, 9, 9),
+            torch.rand(3, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(3, 3, 9, 9),
+        ],
+    )
+    def test_constant_images(self, images):
+        filters = torch.as_tensor(np.random.default_rng(2).standard_normal((4, images.shape[1], 5, 5)))
+        problem = pudle.ConvolutionalSparseCoding(observations=images.double(), dictionary=filters, penalty=0.1)
+        with pytest.raises(InvalidArgument, match="observations are constant"):
+            Learner("alternating").fit(problem)
+        # One that is constant among others is a sample like any other.
+        mixed = torch.cat([images.double(), torch.as_tensor(np.random.default_rng(3).standard_normal(images.shape))])
+        training = Learner("alternating", "ista", 3, epochs=2).fit(dataclasses.replace(problem, observations=mixed))
+        assert training.status == "ok" and torch.isfinite(training.dictionary).all()
+
+    def test_samples_that_are_all_flat(self):
+        flat = torch.arange(50.0).double()[:, None].expand(50, 20)
+        with pytest.raises(InvalidArgument, match=r"constant \(all entries of a sample are the same\)"):
+            Learner().fit(dataclasses.replace(planted(n=50), observations=flat, generating_codes=None))
+
+    def test_images_smaller_than_the_filters(self):
+        images = torch.as_tensor(np.random.default_rng(4).standard_normal((2, 1, 5, 5)))
+        with pytest.raises(InvalidArgument, match="observations are 5 x 5 pixels, smaller than the 7 x 7 filters"):
+            pudle.ConvolutionalSparseCoding(observations=images, dictionary=torch.ones(3, 1, 7, 7).double(), penalty=0.1)
 
     @pytest.mark.parametrize(("observations", "what"), [(torch.ones(50, 20), "entries"), (torch.arange(20.0), "samples")])
     def test_constant_data(self, observations, what):
@@ -546,6 +656,56 @@ class TestCommand:
         assert code == 2 and err.count("\n") == 1, err
         assert err.startswith("pudle: error: diverged in step 1 of 300: an atom is zero, NaN or infinite")
         assert len(pd.read_csv(tmp_path / "here" / HISTORY_FILE)) == 1
+
+    def test_resuming_what_diverged_says_at_once_what_to_do(self, learn, tmp_path):
+        options = [*SMALL, "--optimiser", "sgd(learning_rate=1e308)", "--out", "here"]
+        first = learn(*options)
+        history = (tmp_path / "here" / HISTORY_FILE).read_bytes()
+        code, _, err = learn(*options, "--resume")
+        assert (code, err) == (2, first[2]) and err.count("\n") == 1
+        assert err.startswith("pudle: error: diverged in step 1 of 300: an atom is zero, NaN or infinite")
+        assert err.endswith("lower the learning rate; the history up to there is in here, and --resume leads no further: "
+                            "start in another folder\n")  # fmt: skip
+        assert (tmp_path / "here" / HISTORY_FILE).read_bytes() == history
+        assert json.loads((tmp_path / "here" / "learning.json").read_text())["status"] == "diverged"
+
+    def test_a_step_that_is_refused_can_be_mended_in_the_same_folder(self, learn, tmp_path):
+        options = [*SMALL, "--epochs", "1", "--out", "here"]
+        code, _, err = learn(*options, "--algorithm", "ista(step=3.0)")
+        assert code == 2 and "step=3.0 is above 2/L" in err and err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+        assert learn(*options, "--algorithm", "ista(step=0.1)")[0] == 0
+
+    @pytest.mark.parametrize(
+        ("dataset", "text"),
+        [
+            ("convolutional(size=4, kernel=7)", "kernel=7 is above size=4: filters must fit into the images"),
+            ("image_crops(folder='tiny')", "size=32 does not fit into 0.png (5 x 5 pixels)"),
+            ("image_patches(folder='tiny')", "size=8 does not fit into 0.png (5 x 5 pixels)"),
+            ("image_crops(folder='flat')", "the patches of folder='flat' are all nearly constant"),
+            ("image_patches(folder='flat')", "the patches of folder='flat' are all nearly constant"),
+        ],
+    )
+    def test_images_that_are_too_small_or_constant(self, dataset, text, learn, tmp_path):
+        from PIL import Image
+
+        for folder, image in (("tiny", np.eye(5, dtype=np.uint8)), ("flat", np.full((40, 40), 90, dtype=np.uint8))):
+            (tmp_path / folder).mkdir()
+            Image.fromarray(image).save(tmp_path / folder / "0.png")
+        code, out, err = learn("--dataset", dataset, "--out", "here")
+        assert code == 2 and out == "" and text in err and err.count("\n") == 1, err
+        assert not (tmp_path / "here").exists()
+
+    @pytest.mark.parametrize(
+        ("dataset", "text"),
+        [
+            ("digits(n=20, p=64)", "20 samples are fewer than the 64 atoms"),
+            ("convolutional(n=1, size=8, kernel=7, p=30)", "4 samples are fewer than the 30 atoms"),
+        ],
+    )
+    def test_fewer_samples_than_atoms_are_a_warning(self, dataset, text, learn):
+        code, _, err = learn("--dataset", dataset, "--epochs", "1", "--depth", "2", "--out", "here")
+        assert code == 0 and err.startswith(f"pudle: warning: {text}") and err.count("\n") == 1
 
     def test_warnings_are_lines_on_stderr(self, learn):
         code, out, err = learn(*SMALL, "--epochs", "3", "--optimiser", "sgd(learning_rate=1000.0)", "--out", "here")
@@ -653,10 +813,23 @@ class TestWrapper:
         with pytest.raises(ValueError, match=text):
             pudle.UnrolledDictionaryLearning(**options).fit(planted().observations.numpy())
 
-    def test_constant_images(self):
+    @pytest.mark.parametrize("image", [np.full((50, 4), 0.5), np.arange(50.0)[:, None].repeat(4, axis=1)])
+    def test_constant_images(self, image):
         with pytest.raises(ValueError, match="observations are constant"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pudle.UnrolledDictionaryLearning().fit(np.full((50, 4), 0.5))
+            pudle.UnrolledDictionaryLearning().fit(image)
+
+    def test_fewer_samples_than_atoms(self):
+        with pytest.warns(LearningWarning, match="10 samples are fewer than the 12 atoms"):
+            model = pudle.UnrolledDictionaryLearning(12, epochs=2, depth=3).fit(planted(n=10).observations.numpy())
+        assert model.components_.shape == (12, 20) and np.isfinite(model.components_).all()
+
+    def test_a_divergence_is_a_warning_and_the_history_is_kept(self):
+        options = {"algorithm": "ista(step=0.3)", "optimiser": "sgd(learning_rate=30.0)", "depth": 5, "epochs": 30}
+        with pytest.warns(LearningWarning, match="diverged in step .*: step=0.3 is above 2/L"):
+            model = pudle.UnrolledDictionaryLearning(30, **options, random_state=0).fit(planted().observations.numpy())
+        assert model.status_ == "diverged" and model.n_iter_ >= 1
+        assert model.history_.step.iloc[-1] == model.n_iter_ and np.isfinite(model.components_).all()
 
 
 @pytest.mark.parametrize("estimator", ["alternating", "backprop", "analytic"])

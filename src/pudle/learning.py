@@ -232,9 +232,8 @@ class Learner:
             raise InvalidArgument(f"{target} holds a training already: resume it, or give another folder")
         if not run.rows:
             run.record()
-        if target is not None:
-            run.save(target)
-        saved = time.monotonic()
+        # The first step is saved at once, and not what comes before it: where it is refused, nothing is left behind.
+        saved = -math.inf
         total = self.epochs * run.steps_per_epoch
 
         def over() -> bool:
@@ -249,16 +248,15 @@ class Learner:
                 break
             if run.step % (self.record_every or run.steps_per_epoch) == 0 or over():
                 run.record()
-            if progress is not None:
-                progress(run.step, total, run.rows[-1])
             if target is not None and (time.monotonic() - saved >= save_seconds or over()):
                 run.save(target)
                 saved = time.monotonic()
-        if run.diverged:
-            if run.weight:
-                run.record()
-            if target is not None:
-                run.save(target)
+            if progress is not None:
+                progress(run.step, total, run.rows[-1])
+        if run.diverged and run.weight:
+            run.record()
+        if target is not None and (run.diverged or saved == -math.inf):
+            run.save(target)
         history = run.history()
         status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
         if reason:
@@ -438,6 +436,8 @@ class _Run:
         dictionary = self.problem.dictionary_of(theta)
         norms = _norms(dictionary) if optimiser.searches else None
         if norms is not None:
+            if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+                raise _Diverged("the line search came to an atom that is zero, NaN or infinite: lower the learning rate")
             dictionary /= norms
         loss, gradient, codes = 0.0, torch.zeros_like(theta), []
         size = self.learner.chunk or len(observations)
