@@ -54,6 +54,23 @@ class ExperimentRecord:
     array_names: tuple[str, ...]
     provenance: Mapping[str, Any]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The setting, with that of a training inside it laid flat."""
+        training = self.setting.get("training")
+        inner = dict(training) if isinstance(training, dict) else {}
+        return inner | {name: value for name, value in self.setting.items() if not (name == "training" and inner)}
+
+    @property
+    def estimator(self) -> str:
+        """Spec of the estimator that it trained with, empty where there was none."""
+        return str(self.options.get("estimator") or "")
+
+    @property
+    def alike(self) -> str:
+        """What all experiments have in common that differ in nothing but their seed."""
+        return repr(sorted((name, repr(value)) for name, value in self.options.items() if name != "seed"))
+
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN where there is none or the experiment has failed."""
         value = self.summary.get(name)

@@ -159,8 +159,7 @@ def _methods(records: list[ExperimentRecord]) -> tuple[Method, ...]:
         if label not in known:
             known.append(label)
         # Of another package no more is known than its method and its options, which are all but the seed.
-        options = tuple(sorted((key, repr(value)) for key, value in setting.items() if key != "seed"))
-        key = (label, depth, () if record.kind == "learning" else options)
+        key = (label, depth, "" if record.kind == "learning" else record.alike)
         # Another package's method has a marker of its own.
         made = Method(label, estimator, parts, known.index(label) if estimator else 0, depth)
         methods.setdefault(key, made).runs.append(record)

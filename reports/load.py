@@ -129,8 +129,7 @@ class Results:
     @property
     def trained(self) -> tuple[str, ...]:
         """The estimators that experiments used, in order."""
-        names = (item.setting.get("estimator") for item in self.experiments)
-        return tuple(dict.fromkeys(name for name in names if name and isinstance(name, str)))
+        return tuple(dict.fromkeys(item.estimator for item in self.experiments if item.estimator))
 
     def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, against the case's first target by default."""

@@ -162,6 +162,7 @@ def denoised(results: Results) -> list[Images]:
         if item.kind == "denoising" and item.status == "ok":
             sigma, source, images = (item.summary.get(name) for name in ("sigma", "test_images", "images"))
             level = f"{sigma:g}" if isinstance(sigma, (int, float)) else str(sigma)
+            level += " of 255" if isinstance(sigma, (int, float)) and sigma > 1 else ""
             count = f"{images} images" if images != 1 else "1 image"
             found.setdefault(f"{source}, {count}, noise of standard deviation {level}", []).append(item)
     return [Images(title, _methods(records)) for title, records in found.items()]
@@ -171,15 +172,14 @@ def _methods(records: list[ExperimentRecord]) -> tuple[Method, ...]:
     """Sort what differs in its seed only into methods."""
     found: dict[tuple[str, str], list[ExperimentRecord]] = {}
     for record in records:
-        options = repr(sorted((key, repr(value)) for key, value in record.setting.items() if key != "seed"))
-        found.setdefault((str(record.summary.get("method") or record.name), options), []).append(record)
+        found.setdefault((str(record.summary.get("method") or record.name), record.alike), []).append(record)
     labels = [label for label, _ in found]
     variants: dict[str, Iterator[int]] = {}
     methods = []
     for (label, _), runs in found.items():
         # Of two settings that call themselves the same, the names tell.
         shown = label if labels.count(label) == 1 else f"{label} ({runs[0].name})"
-        estimator = str(runs[0].setting.get("estimator") or "")
+        estimator = runs[0].estimator
         # Another package's method has a marker of its own.
         variant = next(variants.setdefault(estimator, itertools.count())) if estimator else 0
         methods.append(Method(shown, estimator, {}, variant, None, runs))
@@ -347,9 +347,9 @@ def interpreted(results: Results) -> list[tuple[str, Gallery]]:
         if len(samples) != len(atoms):
             raise UnreadableResult(f"{record.path.with_suffix('.npz')} has samples of {len(samples)} atoms and {len(atoms)} "
                                    f"atoms: delete {record.path} and run `pudle run` again")  # fmt: skip
-        method = str(record.summary.get("method") or record.setting.get("estimator") or record.name)
-        estimator = str(record.setting.get("estimator") or "")
-        dataset = record.summary.get("dataset") or record.setting.get("dataset")
+        method = str(record.summary.get("method") or record.estimator or record.name)
+        estimator = record.estimator
+        dataset = record.summary.get("dataset") or record.options.get("dataset")
         heading = ", ".join(filter(None, (method, str(dataset or ""))))
         rows = [_shaped(place, *parts, estimator) for place, parts in enumerate(zip(atoms, samples, weights, strict=True))]
         ranks = np.indices(weights.shape)

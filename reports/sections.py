@@ -142,9 +142,10 @@ def _value(value: Any) -> str:
 def experiments_problems(results: Results) -> pd.DataFrame:
     """Return the experiments that were skipped or failed, as rows of the table of what has no number."""
     rows = [
-        {"case": item.name, "estimator": item.setting.get("estimator") or item.setting.get("method") or text.DASH,
-         "what": item.study, "status": item.status, "depths": str(item.setting.get("depth", text.DASH)),
-         "seeds": str(item.setting.get("seed", text.DASH)), "reason": item.reason}
+        {"case": item.name,
+         "estimator": item.estimator or item.setting.get("method") or item.setting.get("baseline") or text.DASH,
+         "what": item.study, "status": item.status, "depths": str(item.options.get("depth", text.DASH)),
+         "seeds": str(item.options.get("seed", text.DASH)), "reason": item.reason}
         for item in results.experiments if item.status != "ok"
     ]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)

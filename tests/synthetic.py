@@ -177,7 +177,9 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
     rows = [{"epoch": step / 10, "step": step, "seconds": 0.6 * step, "learning_rate": 1e-3, "loss": 1.0,
              "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None} for step in range(101)]  # fmt: skip
     made = experiment(name, "denoising", "denoising", summary=summary, rows=rows if estimator else [], arrays=sorted(arrays))
-    setting = {"sigma": 0.1, **({"estimator": estimator} if estimator else {"method": method})}
+    # A training is a setting within the setting.
+    inner = {"estimator": estimator, "seed": 0, "depth": 25}
+    setting = {"sigma": 0.1, **({"training": inner} if estimator else {"baseline": method})}
     return made | {"setting": setting} | changes, arrays
 
 
@@ -188,7 +190,7 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, *
     shaped = waves[:, None] + 0.2 * np.arange(samples)[None, :, None, None] * noise
     arrays = {"atoms": waves, "samples": shaped, "weights": 1 / (1 + np.arange(samples)) + 0.01 * np.arange(atoms)[:, None]}
     return experiment(name, "interpretation", "interpretation", summary={"method": "backprop", "dataset": "image_patches"},
-                      setting={"estimator": "backprop"}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
+                      setting={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
 
 
 def write_experiments(home, records, profile="quick"):

@@ -1039,6 +1039,17 @@ def test_denoising_table_is_that_of_the_summaries(tmp_path):
     )
 
 
+def test_denoisings_that_differ_in_their_seed_are_one_method(tmp_path):
+    records = []
+    for seed, left in enumerate((0.5, 0.25, 0.4)):
+        record_, arrays = denoising(f"d{seed}", "backprop, lasso", "backprop", left)
+        records.append((record_ | {"setting": {"sigma": 0.1, "training": {"estimator": "backprop", "seed": seed}}}, arrays))
+    (images,) = pictures.denoised(experiments(tmp_path, *records))
+    (method,) = images.methods
+    assert method.estimator == "backprop" and len(method.runs) == 3
+    assert method.spread("psnr")[0] == pytest.approx(20 - 20 * math.log10(0.4), abs=1e-9)
+
+
 def test_images_and_filters_are_in_the_page_with_words_for_them(tmp_path):
     results = experiments(tmp_path, denoising("a", "backprop, reconstruction", "backprop", filters=9),
                           denoising("b", "BM3D", left=0.25, shifted=False))  # fmt: skip
