@@ -11,12 +11,12 @@ from pudle.denoising import METHODS, SAMPLES, DenoisingBaseline, DenoisingSettin
 from pudle.experiment import Experiment
 from pudle.learning_setting import LearningSetting
 
-#: The three gradients compared: the estimator, the loss it is taken of, and the learning rate. Larger rates lead
-#: `alternating` to filters so much alike that the step is too long for them.
+#: The three gradients compared: the estimator, the loss it is taken of, and the learning rate. On the lasso loss larger rates
+#: lead to filters so much alike that the step is too long for them.
 GRADIENTS = {
     "alternating": ("alternating", "lasso", 3e-4),
-    "backprop": ("backprop", "reconstruction", 3e-3),
-    "backprop-lasso": ("backprop", "lasso", 3e-3),
+    "backprop": ("backprop", "reconstruction", 1e-2),
+    "backprop-lasso": ("backprop", "lasso", 1e-3),
 }
 #: What `docs/results/denoising.md` measured. Accelerated, for within 15 layers plain iterations with a step short enough for
 #: filters that grow alike are far from their end; one crop at a time, for small steps are worth more than exact ones.
