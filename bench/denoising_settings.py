@@ -11,7 +11,7 @@ from pudle.denoising import METHODS, SAMPLES, DenoisingBaseline, DenoisingSettin
 from pudle.experiment import Experiment
 from pudle.learning_setting import LearningSetting
 
-#: The three gradients compared: the estimator, the loss it is taken of, and the learning rate. On the lasso loss larger rates
+#: The three gradients compared: the estimator, the loss it is taken of, and the learning rate. On the lasso loss larger ones
 #: lead to filters so much alike that the step is too long for them.
 GRADIENTS = {
     "alternating": ("alternating", "lasso", 3e-4),
