@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 from pudle.case import Case, Selection
+
+from . import denoising_settings, interpretation_settings, optimiser_settings, recovery_settings
 
 #: The paper's step; the largest curvature of its dictionaries is about 6, so that 2/L is about 0.33.
 PAPER_STEP = "ista(step=0.2)"
@@ -76,6 +80,26 @@ def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
     )
 
 
+#: Reduced experiments, minutes in all, on data that are drawn or ship inside scikit-learn.
+REDUCED = (
+    "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimisers-*",
+    "denoising-small-*", "interpretation-*",
+)  # fmt: skip
+#: The paper's sizes: hours on a processor.
+FULL = ("2a-T*", "2b-s[124]0-*", "optimisers-*", "denoising-[abntw]*", "interpretation-*")
+
+
+def _experiments(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the suite's own experiments whose name matches."""
+    studies = (recovery_settings, optimiser_settings, denoising_settings, interpretation_settings)
+    return tuple(
+        name
+        for study in studies
+        for name in study.SETTINGS
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    )
+
+
 QUICK = Selection(
     profile="quick",
     cases=_cases(QUICK_DEPTHS, 3, 200, CORE),
@@ -96,6 +120,7 @@ DEFAULT = Selection(
     timed_depths=(10, 100, 400),
     timeout=900.0,
     windows=WINDOWS,
+    experiments=_experiments(REDUCED),
 )
 
 PAPER = Selection(
@@ -116,6 +141,8 @@ PAPER = Selection(
     timed_depths=(10, 50, 100),
     timeout=7200.0,
     windows=WINDOWS,
+    experiments=_experiments(FULL),
+    experiment_timeout=24 * 3600.0,
 )
 
 PROFILES = {selection.profile: selection for selection in (QUICK, DEFAULT, PAPER)}

@@ -48,7 +48,10 @@ def list_command(kind: str | None, profile: str) -> None:
     if kind in (None, "cases"):
         rows = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in PROFILES[profile].cases]
         _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), rows)
-    if kind in (None, "experiments"):
+    if kind is None:
+        rows = [(study, str(len(members))) for study, members in registry.list_studies().items()]
+        _print_table("Studies, whose members `pudle list experiments` lists", ("study", "experiments"), rows)
+    if kind == "experiments":
         chosen = PROFILES[profile].experiments
         rows = [
             (name, study, found.kind, "yes" if name in chosen else "")
