@@ -75,8 +75,8 @@ class Baseline(Experiment):
 
         One row at the start and one per pass: ``epoch``, ``seconds`` (of the library's computing), ``dictionary_error`` and
         ``relative_error`` (distance to the generating dictionary, atoms of unit norm and matched by optimal assignment). The
-        summary holds the first and last of both errors, ``seconds`` and ``epochs``. The array ``dictionary`` is the learned
-        one.
+        summary holds ``method``, the first and last of both errors, ``seconds`` and ``epochs``. The array ``dictionary`` is
+        the learned one.
 
         Raises
         ------
@@ -125,7 +125,8 @@ class Baseline(Experiment):
         ends = {"start_": rows[0], "": rows[-1]}
         names = "dictionary_error", "relative_error"
         summary = {f"{prefix}{name}": row[name] for prefix, row in ends.items() for name in names}
-        return Outcome(rows, summary | {"seconds": seconds, "epochs": self.epochs}, {"dictionary": dictionary})
+        summary |= {"method": ", ".join(self.distributions), "seconds": seconds, "epochs": self.epochs}
+        return Outcome(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
         from pudle import peers

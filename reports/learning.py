@@ -154,7 +154,7 @@ def _methods(records: list[ExperimentRecord]) -> tuple[Method, ...]:
             label = ", ".join([estimator, *(_worded(part, value) for part, value in parts.items())])
         else:
             parts, estimator, depth = {}, "", None
-            label = str(setting.get("method") or record.name)
+            label = str(record.summary.get("method") or record.name)
         known = labels.setdefault(estimator, [])
         if label not in known:
             known.append(label)

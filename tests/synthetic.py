@@ -147,8 +147,9 @@ def baseline(name, method, rate=0.3, **changes):
     made = training(name, rate=rate)
     kept = ("epoch", "seconds", "dictionary_error", "relative_error")
     rows = [{key: row[key] for key in kept} for row in made["rows"]]
-    setting = {"dataset": "sparse_gaussian(n=10)", "method": method}
-    return made | {"kind": "baseline", "rows": rows, "setting": setting} | changes
+    setting = {"dataset": "sparse_gaussian(n=10)"}
+    summary = made["summary"] | {"method": method}
+    return made | {"kind": "baseline", "rows": rows, "setting": setting, "summary": summary} | changes
 
 
 def crops(side=64, noise=0.1, seed=0):
