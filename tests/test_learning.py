@@ -751,19 +751,6 @@ class TestRecovery:
             assert setting.learner().describe()["depth"] == setting.depth
             assert pudle.make_dataset(setting.dataset).perturbation in (0.1, 0.005)
 
-    def test_recover_continues_where_it_stopped(self, tmp_path):
-        from pudle.bench.recovery import final, recover
-
-        changes = {"dataset": "sparse_gaussian(n=100, m=12, p=18, s=2, perturbation=0.1)", "depth": 5}
-        name = "2a-small-T25-backprop-reconstruction"
-        recover(name, folder=tmp_path, epochs=2, **changes)
-        history = recover(name, folder=tmp_path, epochs=4, **changes)
-        assert history.epoch.tolist() == [0, 1, 2, 3, 4] and (history.setting == name).all()
-        row = final([history]).iloc[0]
-        assert row.start_error == history.dictionary_error.iloc[0] > row.dictionary_error
-        with pytest.raises(InvalidArgument, match="unknown setting '2c'"):
-            recover("2c")
-
 
 @pytest.mark.filterwarnings("ignore::pudle.learning.LearningWarning")
 # scikit-learn says so where a check does not apply to this kind of estimator.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,19 +84,21 @@ class LearningSetting(Experiment):
 
         Rows are those of `Training.history`. The summary holds the first and last of ``dictionary_error``,
         ``relative_error`` and ``loss`` (as ``start_...`` and by their name), and ``support_recovery``, ``steps`` and
-        ``seconds``. The array ``dictionary`` is the learned one.
+        ``seconds`` (on the CPU of the process, so that a busy machine changes nothing). The array ``dictionary`` is the
+        learned one. The reason holds the warnings, if there were any.
         """
         from .learning import CHECKPOINT, LearningWarning
 
-        with warnings.catch_warnings():
-            # What it would say stands in status and reason.
-            warnings.simplefilter("ignore", LearningWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LearningWarning)
             training = self.learner().fit(
                 self.problem(device),
                 folder=folder,
                 resume=(folder / CHECKPOINT).exists(),
                 progress=lambda done, total, row: progress(done, total, f"loss {row['loss']:.4g}"),
+                clock=time.process_time if device == "cpu" else time.perf_counter,
             )
+        told = [str(found.message) for found in caught if isinstance(found.message, LearningWarning)]
         first, last = training.history.iloc[0], training.history.iloc[-1]
         losses = training.history["loss"].dropna()
         return Outcome(
@@ -113,7 +116,7 @@ class LearningSetting(Experiment):
             },
             arrays={"dictionary": training.dictionary.cpu().numpy()},
             status="diverged" if training.status == "diverged" else "ok",
-            reason=training.reason,
+            reason=training.reason or "; ".join(told),
         )
 
     def fingerprint(self) -> str:
