@@ -80,12 +80,12 @@ def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
     )
 
 
-#: Reduced experiments, minutes in all, on data that are drawn or ship inside scikit-learn.
+#: Reduced experiments, on data that are drawn or ship inside scikit-learn.
 REDUCED = (
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimisers-*",
     "denoising-small-*", "interpretation-*",
 )  # fmt: skip
-#: The paper's sizes: hours on a processor.
+#: The paper's sizes: days on a processor for 2b, hours for all others.
 FULL = ("2a-T*", "2b-s[124]0-*", "optimisers-*", "denoising-[abntw]*", "interpretation-*")
 
 

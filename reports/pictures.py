@@ -235,10 +235,18 @@ def denoising_answer(images: Images) -> str:
         return ""
     first, rest = order[0], order[1:]
     top = _greatest(first)
-    line = f"{_named(first)} denoises best: {decibels(top)}, {top - images.noisy:.2f} dB above the noisy images"
+    plain = {method: value for method in order if not math.isnan(value := method.spread("psnr")[0])}
+    averaged = top > plain.get(first, math.nan)
+    line = f"{_named(first)} denoises best: {decibels(top)}{' with shifts' if averaged else ''}"
+    line += f", {top - images.noisy:.2f} dB above the noisy images"
     if rest:
         line += f"; next is {_named(rest[0])}, {top - _greatest(rest[0]):.2f} dB less"
     sentences = [line + "."]
+    if averaged and len(plain) > 1:
+        leader = max(plain, key=plain.__getitem__)
+        sentences.append(
+            f"Without averages over shifts, which not every method has, it is {_named(leader)}: {decibels(plain[leader])}."
+        )
     trained = [method for method in order if method.estimator]
     if trained and not first.estimator:
         behind = top - _greatest(trained[0])

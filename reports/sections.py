@@ -143,7 +143,7 @@ def experiments_problems(results: Results) -> pd.DataFrame:
     """Return the experiments that were skipped or failed, as rows of the table of what has no number."""
     rows = [
         {"case": item.name,
-         "estimator": item.estimator or item.setting.get("method") or item.setting.get("baseline") or text.DASH,
+         "estimator": item.estimator or item.setting.get("baseline") or text.DASH,
          "what": item.study, "status": item.status, "depths": str(item.options.get("depth", text.DASH)),
          "seeds": str(item.options.get("seed", text.DASH)), "reason": item.reason}
         for item in results.experiments if item.status != "ok"

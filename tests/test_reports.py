@@ -821,7 +821,7 @@ def test_kinds_of_plug_ins_are_listed_with_what_they_say(tmp_path):
 
 def test_failed_experiments_are_told_with_their_reasons(tmp_path):
     lacking = experiment(
-        "bm3d", "denoising", "denoising", status="skipped", reason="install bm3d", setting={"method": "BM3D"}
+        "bm3d", "denoising", "denoising", status="skipped", reason="install bm3d", setting={"baseline": "BM3D"}
     )
     results = experiments(tmp_path, lacking, training("died", status="timeout", reason="not finished after 9 s", rows=[]))
     done = run(tmp_path)
@@ -1035,7 +1035,7 @@ def test_denoising_table_is_that_of_the_summaries(tmp_path):
     assert table.loc["noisy images", "PSNR"] == "20.00 dB"
     answer = pictures.denoising_answer(images)
     assert answer.startswith(
-        "`alternating`, lasso denoises best: 38.04 dB, 18.04 dB above the noisy images; next is BM3D, 4.06"
+        "`alternating`, lasso denoises best: 38.04 dB with shifts, 18.04 dB above the noisy images; next is BM3D, 4.06"
     )
 
 

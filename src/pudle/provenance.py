@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +24,12 @@ from .errors import PudleError
 #: Folders of this project's repository and the packages they are installed as.
 SOURCES = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
 
+#: Modules of the core that experiments depend on and scores do not.
+TRAINING = {"denoising", "experiment", "interpretation", "learning", "learning_setting", "matching", "optimisers"}
 #: Modules of the core that no score depends on. Whatever is not named here outdates stored scores when it changes.
-NOT_MEASURING = {
-    "__init__", "__main__", "check_command", "cli", "conformance", "errors", "files", "learn_command", "learning",
-    "oracles", "provenance", "registry", "specimens", "specs", "store",
+NOT_MEASURING = TRAINING | {
+    "__init__", "__main__", "check_command", "cli", "conformance", "denoise_command", "errors", "files", "learn_command",
+    "oracles", "provenance", "registry", "sklearn_wrapper", "specimens", "specs", "store",
 }  # fmt: skip
 
 
@@ -84,10 +87,19 @@ def check_installed(root: Path) -> None:
 @cache
 def suite_digest() -> str:
     """Return a digest of everything in the core that measures: a change to it outdates every stored score."""
+    return _digest(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_MEASURING)
+
+
+@cache
+def training_digest() -> str:
+    """Return a digest of what trains: a change to it outdates every stored experiment."""
+    return _digest(TRAINING)
+
+
+def _digest(modules: Iterable[str]) -> str:
     digest = hashlib.sha256(pudle.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in NOT_MEASURING:
-            digest.update(path.read_bytes())
+    for name in sorted(modules):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 

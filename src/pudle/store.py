@@ -18,7 +18,7 @@ from .case import Case
 from .estimator import GradientEstimator
 from .experiment import Outcome
 from .files import read_json, write_atomically
-from .provenance import suite_digest
+from .provenance import suite_digest, training_digest
 from .references import Certificate, Reference
 from .registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
 
@@ -103,6 +103,7 @@ class Store:
         key = _hash(
             schema=SCHEMA,
             suite=suite_digest(),
+            training=training_digest(),
             experiment=dataclasses.asdict(experiment),
             source=_source(type(experiment)),
             parts=_parts(experiment),
