@@ -192,8 +192,9 @@ class Learner:
             Where the checkpoint, the history (CSV) and the dictionary (.npy) are kept up to date; each is written whole or
             not at all.
         resume : bool
-            Go on from the checkpoint in `folder`. On the CPU the end is, bit for bit, that of a training that was never
-            interrupted. One that diverged is over: it is returned as it ended.
+            Go on from the checkpoint in `folder`. On the CPU the dictionary ends, bit for bit, where that of a training that
+            was never interrupted does. The history has one more row where a budget ended the first part, and no support
+            recovery in the row of a divergence in its very first step. One that diverged is over and returned as it ended.
         save_seconds : float
             Seconds between checkpoints; zero for one after every step.
         progress : callable, optional
