@@ -18,8 +18,9 @@ GRADIENTS = {
     "backprop": ("backprop", "reconstruction", 1e-2),
     "backprop-lasso": ("backprop", "lasso", 1e-3),
 }
-#: What `docs/results/denoising.md` measured. Accelerated, for within 15 layers plain iterations with a step short enough for
-#: filters that grow alike are far from their end; one crop at a time, for small steps are worth more than exact ones.
+#: The rates are the best of `docs/results/denoising.md`; its trainings were of other lengths. Accelerated, for within 15
+#: layers plain iterations with a step short enough for filters that grow alike are far from their end; one crop at a time,
+#: for small steps are worth more than exact ones.
 _TRAINING = LearningSetting(
     dataset="noisy_crops(n=400)",
     algorithm="fista(step=0.05)",

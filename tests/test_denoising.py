@@ -14,7 +14,7 @@ from PIL import Image
 from tolerances import CLOSED_FORM
 
 import pudle
-from pudle import cli
+from pudle import cli, denoising
 from pudle.denoising import (
     METHODS,
     SAMPLES,
@@ -31,7 +31,7 @@ from pudle.denoising import (
     training_images,
 )
 from pudle.denoising import test_images as images_to_test_on
-from pudle.errors import InvalidArgument, MissingDependency
+from pudle.errors import InvalidArgument, MissingDependency, PudleError
 from pudle.learning_setting import LearningSetting
 
 TINY = LearningSetting(
@@ -261,10 +261,12 @@ class TestImages:
         board = np.indices((40, 40)).sum(0) % 2
         images = {f"{number}.png": (10 * number * board).astype(np.uint8) for number in range(1, 11)}
         folder = save(tmp_path / "training", images)
-        test = save(tmp_path / "test", {"1.png": images["1.png"]})
+        test = save(tmp_path / "test", {"1.png": texture(40, 40)})
         training = dataclasses.replace(TINY, dataset="noisy_crops(n=200, size=32)")
-        problem, held_out = setting(training=training, training_images=folder, test_images=test, validation=3).problem()
-        assert len(held_out) == 3
+        problem, held_out, tested = setting(
+            training=training, training_images=folder, test_images=test, validation=3
+        ).problem()
+        assert len(held_out) == 3 and list(tested) == ["1.png"]
         contrasts = (problem.targets.amax((1, 2, 3)) - problem.targets.amin((1, 2, 3))) * 255
         numbers = {round(float(contrast) / 10) for contrast in contrasts}
         assert numbers == {number for number in range(1, 11) if f"{number}.png" not in held_out}
@@ -281,6 +283,8 @@ class TestImages:
         (first,), (second,) = learned.values(), held_out.values()
         whole = pudle.make_dataset("noisy_crops").images()[TRAINING_SAMPLE]
         assert np.array_equal(np.hstack([first, second]), whole)
+        (everything,), nothing = training_images(SAMPLES, 0)[0].values(), training_images(SAMPLES, 0)[1]
+        assert np.array_equal(everything, whole) and nothing == {}
         assert list(images_to_test_on(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE
 
     def test_folders_come_from_the_environment_where_not_given(self, tmp_path, monkeypatch):
@@ -296,13 +300,37 @@ class TestImages:
 
     def test_refusals(self, tmp_path):
         folder = save(tmp_path / "images", {"a.png": texture(40, 40), "b.png": texture(40, 40)})
-        assert "two different folders" in refusal(setting(training_images=folder, test_images=folder).problem)
+        for same in (folder, f"{folder}/", f"{folder}/../images"):
+            assert "two different folders" in refusal(setting(training_images=folder, test_images=same).problem)
+        copy = save(tmp_path / "copy", {"z.png": texture(40, 40)})
+        assert "test image z.png is one of the training images" in refusal(
+            setting(training_images=folder, test_images=copy, validation=1).problem
+        )
         other = dataclasses.replace(TINY, dataset="image_crops(n=2)")
         assert "holds no noisy images" in refusal(setting(training=other).problem)
-        small = save(tmp_path / "small", {"a.png": texture(8, 40)})
-        assert "8 x 40 pixels, smaller than the 9 x 9 filters" in refusal(
-            lambda: setting(training=dataclasses.replace(TINY, epochs=0), test_images=small).run(tmp_path / "out")
-        )
+
+    def test_test_images_are_looked_at_before_the_training(self, tmp_path):
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        (broken / "a.png").write_bytes(b"no image")
+        wide = dataclasses.replace(TINY, dataset="noisy_crops(n=24, size=33, kernel=15, start='random')")
+        for training, test, text in (
+            (
+                TINY,
+                save(tmp_path / "small", {"a.png": texture(10, 40)}),
+                "a.png is 10 x 40 pixels, smaller than the 11 x 11",
+            ),
+            (
+                wide,
+                save(tmp_path / "less", {"b.png": texture(14, 40)}),
+                "b.png is 14 x 40 pixels, smaller than the 15 x 15 f",
+            ),
+            (TINY, str(tmp_path / "absent"), "absent"),
+            (TINY, str(broken), "a.png"),
+        ):
+            with pytest.raises(PudleError, match=text):
+                setting(training=training, test_images=test).run(tmp_path / "out")
+            assert not (tmp_path / "out").exists()
 
 
 class TestLearner:
@@ -390,11 +418,27 @@ class TestExperiments:
         assert outcome.rows == [] and summary["method"] == method and "filters" not in outcome.arrays
         assert summary["psnr"] > summary["noisy_psnr"] + 4
 
-    def test_baselines_are_told_the_noise(self, tmp_path):
+    @pytest.mark.parametrize("method", METHODS)
+    def test_baselines_are_told_the_noise(self, method):
         clean = to_float(texture(60, 70))
-        for method in METHODS.values():
-            noisy = add_noise(clean, "a", 50)
-            assert psnr(clean, method(noisy, 50 / 255)) > psnr(clean, method(noisy, 5 / 255)) + 1
+        noisy = add_noise(clean, "a", 50)
+        assert psnr(clean, METHODS[method](noisy, 50 / 255)) > psnr(clean, METHODS[method](noisy, 5 / 255)) + 1
+
+    @pytest.mark.parametrize("name", ["scikit-image", "bm3d", "PyWavelets"])
+    def test_a_package_that_appears_or_is_renewed_outdates_a_baseline(self, monkeypatch, name):
+        """A method that was left out for want of a package is tried again once it is there."""
+        experiment, found = DenoisingBaseline("BM3D", test_images=SAMPLES), set()
+        for number in ("", "1.0", "2.0"):
+            monkeypatch.setattr(
+                denoising, "versions", lambda *names, number=number: dict.fromkeys(names, "1") | {name: number}
+            )
+            found.add(experiment.fingerprint())
+        assert len(found) == 3
+
+    def test_without_images_held_out_there_is_no_psnr_on_the_way(self, tmp_path):
+        made = setting(training=dataclasses.replace(TINY, epochs=1, record_every=6), validation=0)
+        outcome = made.run(tmp_path / "out")
+        assert [np.isnan(row["psnr"]) for row in outcome.rows] == [True, True] and outcome.summary["psnr"] > 0
 
     @pytest.mark.parametrize(("method", "package"), [("BM3D", "bm3d"), ("wavelet", "pywt")])
     def test_a_missing_package_is_told(self, tmp_path, monkeypatch, method, package):
@@ -444,6 +488,21 @@ class TestCommand:
             assert pictures["total variation: denoised"].shape == (60, 70)
         code, _, err = self.run(monkeypatch, capsys, *arguments)
         assert code == 2 and "holds results already" in err
+
+    def test_resume(self, tmp_path, monkeypatch, capsys):
+        """A training that was interrupted goes on with the flag and not without; without one the flag is refused."""
+        folder, out = save(tmp_path / "test", {"a.png": texture(60, 70)}), tmp_path / "out"
+        arguments = ("--setting", "denoising-small-backprop", "--dataset", "noisy_crops(n=8, size=33)", "--epochs", 2)
+        arguments += ("--test-images", folder, "--no-shifts", "--record-every", 8, "--out", out)
+        code, _, err = self.run(monkeypatch, capsys, *arguments, "--resume")
+        assert code == 2 and "holds no checkpoint to resume" in err and not out.exists()
+        assert self.run(monkeypatch, capsys, *arguments, "--budget", "1e-6")[0] == 0
+        (out / "denoising.json").unlink()
+        code, _, err = self.run(monkeypatch, capsys, *arguments)
+        assert code == 2 and "holds results already" in err
+        assert list(pd.read_csv(out / "history.csv").step) == [0, 1]
+        assert self.run(monkeypatch, capsys, *arguments, "--resume")[0] == 0
+        assert list(pd.read_csv(out / "history.csv").step) == [0, 1, 8, 16]
 
     def test_wrong_usage(self, tmp_path, monkeypatch, capsys):
         for arguments, text in (

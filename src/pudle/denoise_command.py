@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -43,7 +42,7 @@ TRAINING = {field.name for field in dataclasses.fields(LearningSetting)}
 @click.option("--training-images", metavar="FOLDER", help="Images to learn from [default: $PUDLE_TRAINING_IMAGES].")
 @click.option("--test-images", metavar="FOLDER", help="Images to test on [default: $PUDLE_TEST_IMAGES].")
 @click.option("--sigma", type=float, help="Standard deviation of the noise, of 255 [default: 25].")
-@click.option("--budget", type=float, metavar="SECONDS", help="Of training, on the processor [default: 900].")
+@click.option("--budget", type=float, metavar="SECONDS", help="Of training, of one thread of the processor [default: 900].")
 @click.option("--validation", type=int, help="Images held out of the training images [default: 5].")
 @click.option("--shifts/--no-shifts", default=None, help="Average over all shifts of the grid as well [default: yes].")
 @click.option("--baseline", "baselines", multiple=True, type=click.Choice(list(METHODS)), help="Another package's method.")
@@ -96,12 +95,20 @@ def denoise_command(
     if out is None:
         raise InvalidArgument("--out is missing: name the folder that the results go to")
     check_device(device)
-    if not resume and (out / SUMMARY).exists():
+    import torch
+
+    from .learning import CHECKPOINT
+
+    # A setting resumes what its folder holds.
+    if resume and not (out / CHECKPOINT).exists():
+        raise InvalidArgument(f"{out} holds no checkpoint to resume: start without --resume first")
+    if not resume and ((out / CHECKPOINT).exists() or (out / SUMMARY).exists()):
         raise InvalidArgument(f"{out} holds results already: give another folder, or --resume")
+    # The budget is of seconds of the processor, which would add up over threads.
+    torch.set_num_threads(1)
     outcomes = {}
     if isinstance(chosen, DenoisingSetting):
-        outcomes[chosen.method] = outcome = _carry_out(chosen, out, device)
-        pd.DataFrame(outcome.rows).to_csv(out / "history.csv", index=False)
+        outcomes[chosen.method] = _carry_out(chosen, out, device)
     others = [chosen] if isinstance(chosen, DenoisingBaseline) else []
     others += [
         DenoisingBaseline(name, chosen.test_images, chosen.sigma, chosen.noise_seed)  # type: ignore[attr-defined]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from .errors import InvalidArgument
 from .experiment import Experiment, Outcome, Progress, silent
 from .learning_setting import LearningSetting
-from .peers import load
+from .peers import load, versions
 from .registry import make_dataset
 from .streams import generator
 from .validation import check_choice, check_integer, check_positive
@@ -35,6 +33,8 @@ TRAINING_VARIABLE, TEST_VARIABLE = "PUDLE_TRAINING_IMAGES", "PUDLE_TEST_IMAGES"
 TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
 #: Side in pixels of the pictures that are kept of a test image.
 PICTURE = 160
+#: Side in pixels of the window of the structural similarity, 3.5 standard deviations to either side.
+WINDOW = 11
 
 Images = Mapping[str, np.ndarray]
 
@@ -78,11 +78,7 @@ def denoise(
     if image.ndim != 2:
         raise InvalidArgument(f"image has shape {image.shape}: give a grey one, of shape (height, width)")
     kernel: Any = tuple(problem.dictionary.shape[2:])
-    if any(pixels < side for pixels, side in zip(image.shape, kernel, strict=True)):
-        raise InvalidArgument(
-            f"image is {image.shape[0]} x {image.shape[1]} pixels, smaller than the {kernel[0]} x {kernel[1]} filters: "
-            f"give a larger one"
-        )
+    _check_sizes({"image": image}, kernel, "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
     # One after the other: all at once would need more memory, and more time for want of cache.
@@ -171,22 +167,41 @@ def split(images: Images, held_out: int) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def training_images(folder: str, held_out: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return images to learn from and images held out of them; of the sample photograph the right quarter is held out."""
+    """Return images to learn from and images held out of them; of the sample photograph the right quarter, or nothing."""
     images = read_images(folder)
     if folder != SAMPLES:
         return split(images, held_out)
     picture = images[TRAINING_SAMPLE]
+    if not held_out:
+        return {TRAINING_SAMPLE: picture}, {}
     edge = 3 * picture.shape[1] // 4
     return {TRAINING_SAMPLE: picture[:, :edge]}, {TRAINING_SAMPLE: picture[:, edge:]}
 
 
 def test_images(folder: str) -> dict[str, np.ndarray]:
-    """Return images to test on."""
+    """Return images to test on.
+
+    Raises
+    ------
+    InvalidArgument
+        If the folder cannot be read, or an image is smaller than the window of the structural similarity.
+    """
     images = read_images(folder)
-    return {TEST_SAMPLE: images[TEST_SAMPLE]} if folder == SAMPLES else images
+    chosen = {TEST_SAMPLE: images[TEST_SAMPLE]} if folder == SAMPLES else images
+    _check_sizes(chosen, (WINDOW, WINDOW), "window of SSIM")
+    return chosen
 
 
 test_images.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test where it is imported
+
+
+def _check_sizes(images: Images, least: tuple[int, int], what: str) -> None:
+    for name, image in images.items():
+        (height, width), (rows, columns) = image.shape, least
+        if height < rows or width < columns:
+            raise InvalidArgument(
+                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {what}: give a larger one"
+            )
 
 
 def resolve(folder: str | None, variable: str) -> str:
@@ -202,14 +217,14 @@ def _fingerprint(folders: Iterable[str]) -> str:
 
 def _test(
     folder: str,
+    images: Images,
     sigma: float,
     seed: int,
     method: Callable[[np.ndarray], np.ndarray],
     shifted: Callable[[np.ndarray], np.ndarray] | None,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a table says of a method, and pictures of the first image."""
-    images = test_images(folder)
+    """Return what a table says of a method on the images of a folder, and pictures of the first image."""
     rows: list[dict[str, float]] = []
     pictures: dict[str, np.ndarray] = {}
     for done, (name, integers) in enumerate(images.items()):
@@ -237,7 +252,11 @@ def _test(
 
 
 def _source(folder: str) -> str:
-    return "scikit-learn's" if folder == SAMPLES else Path(folder).expanduser().resolve().name
+    return "scikit-learn's" if folder == SAMPLES else _path(folder).name
+
+
+def _path(folder: str) -> Path:
+    return Path(folder).expanduser().resolve()
 
 
 # --- experiments
@@ -262,9 +281,11 @@ class DenoisingSetting(Experiment):
         Standard deviation of the noise, of 255, in training as in tests.
     budget : float, optional
         Seconds of training, after which it stops: of the processor on the CPU, so that a machine busy with other things
-        changes nothing.
+        changes nothing. The schedule runs over the training's epochs and knows nothing of it: a cosine that it cuts off
+        never falls to its small rates. Choose epochs that fit into it.
     validation : int
-        Images held out; of the sample photograph it is the right quarter, whatever this says, unless it is zero.
+        Images held out; of the sample photograph it is the right quarter, however many this says. With zero nothing is held
+        out, and ``psnr`` in the history is NaN.
     noise_seed : int
         Of the noise of validation and test images.
     shifts : bool
@@ -307,18 +328,19 @@ class DenoisingSetting(Experiment):
     def fingerprint(self) -> str:
         return _fingerprint(self.folders)
 
-    def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, dict[str, np.ndarray]]:
-        """Draw the noisy crops to learn from, and return the validation images beside them.
+    def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Draw the noisy crops to learn from, and return the validation and the test images beside them.
 
         Raises
         ------
         InvalidArgument
-            If the dataset is not of noisy crops, or training and test images are the same.
+            If the dataset is not of noisy crops, training and test images are the same or have an image in common, or images
+            cannot be read or are smaller than the filters.
         """
         from .case import DTYPES
 
         training, test = self.folders
-        if training == test != SAMPLES:
+        if SAMPLES not in (training, test) and _path(training) == _path(test):
             raise InvalidArgument(f"training_images and test_images are both {training!r}: give two different folders")
         check_positive("sigma", self.sigma)
         check_integer("validation", self.validation, 0)
@@ -328,9 +350,16 @@ class DenoisingSetting(Experiment):
             raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
         check_choice("loss", self.training.loss, made.losses)
         images, validation = training_images(training, self.validation)
+        tested = test_images(test)
+        contents = {(image.shape, image.tobytes()) for part in (images, validation) for image in part.values()}
+        for name, image in tested.items():
+            if (image.shape, image.tobytes()) in contents:
+                raise InvalidArgument(f"test image {name} is one of the training images as well: take it out of one folder")
+        for part in (validation, tested):
+            _check_sizes(part, (made.kernel, made.kernel), "filters")
         drawn = dataclasses.replace(made, sigma=self.sigma, seed=self.training.seed)
         dtype = DTYPES[self.training.dtype]
-        return drawn.problem(self.training.loss, dtype=dtype, device=device, images=images), validation
+        return drawn.problem(self.training.loss, dtype=dtype, device=device, images=images), validation, tested
 
     def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
         """Learn the filters and test them.
@@ -339,13 +368,12 @@ class DenoisingSetting(Experiment):
         ``method``, ``sigma``, ``images`` (how many were tested), ``test_images`` (where they come from), ``noisy_psnr``,
         ``psnr`` and ``ssim``, the same with an average over shifts (``..._shifted``), ``per_image_psnr``, ``steps`` and
         ``training_seconds``. Arrays are pictures of the first test image, the ``filters`` (p, k, k) and, where they are
-        learned, the ``penalties`` (p,). Of a training that diverged nothing is tested.
+        learned, the ``penalties`` (p,). The reason holds the warnings, if there were any. Of a training that diverged
+        nothing is tested.
         """
         from torch import Tensor
 
-        from .learning import CHECKPOINT, LearningWarning
-
-        learner, (problem, validation) = self.training.learner(), self.problem(device)
+        learner, (problem, validation, images) = self.training.learner(), self.problem(device)
         algorithm: Any = learner.algorithm
         pairs = [
             (clean, add_noise(clean, f"{name} held out", self.sigma, self.noise_seed))
@@ -361,36 +389,26 @@ class DenoisingSetting(Experiment):
                 found = []
             return {"psnr": float(np.mean(found)) if found else float("nan")}
 
-        with warnings.catch_warnings():
-            # What it would say stands in status and reason.
-            warnings.simplefilter("ignore", LearningWarning)
-            training = learner.fit(
-                problem,
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists(),
-                progress=lambda done, total, row: progress(done, total, f"{row['psnr']:.2f} dB, loss {row['loss']:.4g}"),
-                monitor=monitor,
-                clock=time.process_time if device == "cpu" else time.perf_counter,
-                budget=self.budget,
-            )
+        training, reason = self.training.train(problem, folder, device, progress, monitor=monitor, budget=self.budget)
         rows = training.history.to_dict("records")
         summary: dict[str, Any] = {"method": self.method, "steps": training.steps}
         summary["training_seconds"] = float(training.history.seconds.iloc[-1])
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
         if training.status == "diverged":
-            return Outcome(rows, summary, arrays, "diverged", training.reason)
+            return Outcome(rows, summary, arrays, "diverged", reason)
         learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
         if isinstance(learned.penalty, Tensor):
             arrays["penalties"] = learned.penalty.flatten().cpu().numpy()
         tested, pictures = _test(
             self.folders[1],
+            images,
             self.sigma,
             self.noise_seed,
             lambda noisy: denoise(noisy, learned, algorithm, learner.depth),
             (lambda noisy: denoise(noisy, learned, algorithm, learner.depth, shifts=True)) if self.shifts else None,
             lambda done, total: progress(done, total, "test images"),
         )
-        return Outcome(rows, summary | tested, pictures | arrays, reason=training.reason)
+        return Outcome(rows, summary | tested, pictures | arrays, reason=reason)
 
 
 def _bm3d(noisy: np.ndarray, deviation: float) -> np.ndarray:
@@ -463,7 +481,8 @@ class DenoisingBaseline(Experiment):
         return resolve(self.test_images, TEST_VARIABLE)
 
     def fingerprint(self) -> str:
-        return _fingerprint([self.folder])
+        # A package that is installed or renewed may give another result, or one in place of none.
+        return f"{_fingerprint([self.folder])} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
 
     def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
         """Denoise the test images; summary and arrays are those of `DenoisingSetting`, as far as there are such.
@@ -477,6 +496,7 @@ class DenoisingBaseline(Experiment):
         deviation = check_positive("sigma", self.sigma) / 255
         summary, pictures = _test(
             self.folder,
+            test_images(self.folder),
             self.sigma,
             self.noise_seed,
             lambda noisy: method(noisy, deviation),

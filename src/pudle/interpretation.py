@@ -142,7 +142,8 @@ class InterpretationSetting(Experiment):
         """Learn the dictionary and explain it.
 
         Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
-        (a, r). The summary holds, beside ``method``, ``dataset``, ``steps`` and ``seconds``:
+        (a, r). The reason holds the warnings, if there were any. The summary holds, beside ``method``, ``dataset``,
+        ``steps`` and ``seconds`` (as in `LearningSetting.run`):
 
         - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge that `multipliers` gives, from which the weights shown are;
           ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
@@ -159,7 +160,6 @@ class InterpretationSetting(Experiment):
         """
         import torch
 
-        from .learning import CHECKPOINT, LearningWarning
         from .problems import SparseCoding
 
         check_integer("atoms", self.atoms, 1)
@@ -177,15 +177,7 @@ class InterpretationSetting(Experiment):
                 f"dataset {self.dataset!r} has {len(problem.dictionary)} entries per atom, which are no square image: give "
                 f"one of images, such as digits"
             )
-        with warnings.catch_warnings():
-            # What it would say stands in status and reason.
-            warnings.simplefilter("ignore", LearningWarning)
-            training = learner.fit(
-                problem,
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists(),
-                progress=lambda done, total, row: progress(done, total, f"loss {row['loss']:.4g}"),
-            )
+        training, reason = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
             codes = algorithm.run(dataclasses.replace(problem, dictionary=training.dictionary), learner.depth).codes
@@ -219,7 +211,7 @@ class InterpretationSetting(Experiment):
                 "weights": kept,
             },
             status="diverged" if training.status == "diverged" else "ok",
-            reason=training.reason,
+            reason=reason,
         )
 
     def _purity(self, top: np.ndarray) -> dict[str, float]:

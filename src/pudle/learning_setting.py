@@ -15,7 +15,7 @@ from .registry import make_dataset
 from .validation import check_choice, check_integer
 
 if TYPE_CHECKING:
-    from .learning import DictionaryProblem, Learner
+    from .learning import DictionaryProblem, Learner, Training
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,53 @@ class LearningSetting(Experiment):
             raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
         return problem
 
+    def train(
+        self,
+        problem: DictionaryProblem,
+        folder: Path,
+        device: str = "cpu",
+        progress: Progress = silent,
+        **options: Any,
+    ) -> tuple[Training, str]:
+        """Learn from a problem, and return the training with what is to be said of it.
+
+        A training that the folder holds is resumed. On the CPU, seconds are those of the process, so that a machine busy
+        with other things changes nothing.
+
+        Parameters
+        ----------
+        problem : SparseCoding or ConvolutionalSparseCoding
+            On the device.
+        folder, device, progress
+            As in `run`.
+        **options
+            Further ones of `Learner.fit`.
+
+        Returns
+        -------
+        tuple of Training and str
+            The text is the training's reason, or else its warnings; empty where there is neither.
+        """
+        from .learning import CHECKPOINT, HISTORY, LearningWarning
+
+        def show(done: int, total: int, row: dict[str, float]) -> None:
+            # The loss, and what a monitor adds.
+            told = (f"{name} {value:.4g}" for name, value in row.items() if name == "loss" or name not in HISTORY)
+            progress(done, total, ", ".join(told))
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LearningWarning)
+            training = self.learner().fit(
+                problem,
+                folder=folder,
+                resume=(folder / CHECKPOINT).exists(),
+                progress=show,
+                clock=time.process_time if device == "cpu" else time.perf_counter,
+                **options,
+            )
+        told = [str(found.message) for found in caught if isinstance(found.message, LearningWarning)]
+        return training, training.reason or "; ".join(told)
+
     def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
         """Learn the dictionary.
 
@@ -87,18 +134,7 @@ class LearningSetting(Experiment):
         ``seconds`` (on the CPU of the process, so that a busy machine changes nothing). The array ``dictionary`` is the
         learned one. The reason holds the warnings, if there were any.
         """
-        from .learning import CHECKPOINT, LearningWarning
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(
-                self.problem(device),
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists(),
-                progress=lambda done, total, row: progress(done, total, f"loss {row['loss']:.4g}"),
-                clock=time.process_time if device == "cpu" else time.perf_counter,
-            )
-        told = [str(found.message) for found in caught if isinstance(found.message, LearningWarning)]
+        training, reason = self.train(self.problem(device), folder, device, progress)
         first, last = training.history.iloc[0], training.history.iloc[-1]
         losses = training.history["loss"].dropna()
         return Outcome(
@@ -116,7 +152,7 @@ class LearningSetting(Experiment):
             },
             arrays={"dictionary": training.dictionary.cpu().numpy()},
             status="diverged" if training.status == "diverged" else "ok",
-            reason=training.reason or "; ".join(told),
+            reason=reason,
         )
 
     def fingerprint(self) -> str:
