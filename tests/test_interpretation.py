@@ -122,7 +122,7 @@ class TestExperiment:
         # Where alternation rests the explanation is exact but for what is left of the gradient; a small ridge is not.
         assert summary["residual"] < 0.01 < summary["small_ridge_scaled_residual"] < summary["small_ridge_residual"]
         assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
-        # Of four digits drawn at random the most frequent is 1.6 times there.
+        # Of four digits drawn at random the most frequent one is there 1.5 times.
         assert summary["purity_by_chance"] < 0.5
 
     def test_samples_are_observations_and_all_together_make_the_atom(self, tmp_path):
