@@ -68,11 +68,15 @@ _NEAR_SMALL = "n=5000, m=100, p=150"
 _NEAR_MEDIUM = "n=5000, m=200, p=300"
 
 _LEARNED: dict[str, LearningSetting] = {
-    f"2a{size}-T{depth}-{gradient}": dataclasses.replace(_FAR, estimator=estimator, loss=loss, depth=depth, **changes)
+    f"2a{size}-T{depth}-{gradient}{suffix}": dataclasses.replace(
+        _FAR, estimator=estimator, loss=loss, depth=depth, optimiser=optimiser, **changes
+    )
     for size, changes in (
         ("", {"dtype": "float32", "chunk": 500}),
         ("-small", {"dataset": _FAR_SMALL}),
     )
+    # The paper's Adam, and the same without the gradient's part along the atoms (`docs/results/recovery.md`).
+    for suffix, optimiser in (("", _FAR.optimiser), ("-tangent", "adam(learning_rate=1e-3, tangent=True)"))
     for depth in DEPTHS
     for gradient, (estimator, loss) in GRADIENTS.items()
 } | {
