@@ -718,6 +718,41 @@ class TestCommand:
         setting = json.loads((tmp_path / "here" / "learning.json").read_text())["setting"]
         assert setting["depth"] == 5 and setting["algorithm"] == "ista(step=0.2)" and setting["dataset"] == SMALL[1]
 
+    def test_a_training_can_start_where_another_ended(self, learn, tmp_path):
+        options = [*SMALL, "--epochs", "2", "--optimiser", "sgd(learning_rate=0.05)"]
+        assert learn(*options, "--out", "one")[0] == 0
+        found = tmp_path / "one" / DICTIONARY_FILE
+        code, _, err = learn(*options, "--start", found, "--out", "two")
+        assert code == 0, err
+        # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same order.
+        problem = pudle.LearningSetting(SMALL[1]).problem()
+        first = Learner("backprop", "ista", 5, "sgd(learning_rate=0.05)", epochs=2, batch=20)
+        once = first.fit(problem)
+        again = first.fit(dataclasses.replace(problem, dictionary=once.dictionary))
+        np.testing.assert_array_equal(np.load(tmp_path / "two" / DICTIONARY_FILE), again.dictionary.numpy())
+        history = pd.read_csv(tmp_path / "two" / HISTORY_FILE)
+        assert history.dictionary_error[0] == pytest.approx(once.history.dictionary_error.iloc[-1], rel=1e-12)
+        assert json.loads((tmp_path / "two" / "learning.json").read_text())["setting"]["start"] == str(found)
+
+    @pytest.mark.parametrize(
+        ("content", "text"),
+        [
+            (None, "cannot be read: No such file or directory"),
+            (b"half", "is not a whole array of numbers (.npy)"),
+            (np.ones((12, 17)), "has shape (12, 17), and the dataset's dictionary (12, 18)"),
+            (np.full((12, 18), np.nan), "holds entries that are not finite numbers"),
+            (np.zeros((12, 18)), "dictionary has an atom that is zero"),
+        ],
+    )
+    def test_a_start_that_is_none_is_refused(self, content, text, learn, tmp_path):
+        if isinstance(content, bytes):
+            (tmp_path / "start.npy").write_bytes(content)
+        elif content is not None:
+            np.save(tmp_path / "start.npy", content)
+        code, out, err = learn(*SMALL, "--start", "start.npy", "--out", "here")
+        assert code == 2 and out == "" and text in err and err.count("\n") == 1, err
+        assert not (tmp_path / "here").exists()
+
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [

@@ -40,6 +40,9 @@ SUMMARY = "learning.json"
 @click.option("--record-every", type=int, help="Steps between rows of the history [default: an epoch's].")
 @click.option("--chunk", type=int, help="Samples in memory at once [default: the whole batch].")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), help="Precision [default: float64].")
+@click.option(
+    "--start", metavar="FILE", help="Dictionary (.npy) to start at, such as another training's [default: the dataset's]."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where results go; needed to learn."

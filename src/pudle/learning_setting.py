@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import time
 import warnings
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ class LearningSetting(Experiment):
     Attributes
     ----------
     dataset : str
-        Spec of the dataset, without its seed; its dictionary is where the learning starts.
+        Spec of the dataset, without its seed; its dictionary is where the learning starts, unless `start` is given.
     loss : str
         Outer loss.
     estimator, algorithm, depth, optimiser, schedule, epochs, batch, record_every, chunk
@@ -34,6 +36,8 @@ class LearningSetting(Experiment):
         Of the dataset and of the order of its samples.
     dtype : {"float64", "float32"}
         Precision.
+    start : str, optional
+        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training.
     """
 
     kind: ClassVar[str] = "learning"
@@ -51,6 +55,7 @@ class LearningSetting(Experiment):
     record_every: int | None = None
     chunk: int | None = None
     dtype: str = "float64"
+    start: str | None = None
 
     def learner(self) -> Learner:
         """Return the learner."""
@@ -65,7 +70,8 @@ class LearningSetting(Experiment):
         Raises
         ------
         InvalidArgument
-            If the dataset has no such loss, or the problem it draws has no dictionary.
+            If the dataset has no such loss, the problem it draws has no dictionary, or `start` does not hold one of its
+            shape.
         """
         from .case import DTYPES
         from .learning import DictionaryProblem
@@ -77,7 +83,7 @@ class LearningSetting(Experiment):
         problem = dataclasses.replace(made, seed=self.seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
         if not isinstance(problem, DictionaryProblem):
             raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
-        return problem
+        return problem if self.start is None else _started(problem, self.start)
 
     def train(
         self,
@@ -156,4 +162,30 @@ class LearningSetting(Experiment):
         )
 
     def fingerprint(self) -> str:
-        return make_dataset(self.dataset).fingerprint()
+        data = make_dataset(self.dataset).fingerprint()
+        return data if self.start is None else f"{data} {hashlib.sha256(_read(self.start)).hexdigest()}"
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as found:
+        raise InvalidArgument(f"start {path} cannot be read: {found.strerror}") from None
+
+
+def _started(problem: DictionaryProblem, path: str) -> DictionaryProblem:
+    """Return the problem with the dictionary of a file in place of its own."""
+    import numpy as np
+    import torch
+
+    content = io.BytesIO(_read(path))
+    try:
+        start = np.lib.format.read_array(content, allow_pickle=False)
+    except ValueError:
+        raise InvalidArgument(f"start {path} is not a whole array of numbers (.npy)") from None
+    wanted = tuple(problem.dictionary.shape)
+    if start.shape != wanted:
+        raise InvalidArgument(f"start {path} has shape {start.shape}, and the dataset's dictionary {wanted}")
+    if start.dtype.kind not in "fiu" or not np.isfinite(start).all():
+        raise InvalidArgument(f"start {path} holds entries that are not finite numbers")
+    return dataclasses.replace(problem, dictionary=torch.as_tensor(start).to(problem.dictionary))
