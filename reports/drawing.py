@@ -145,7 +145,7 @@ def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
 def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | None = None) -> None:
     """Label a log axis sparsely: whole decades where there are enough of them, steps between where there are not."""
     decades = np.log10(high / low)
-    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
+    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
     axis.set_minor_locator(NullLocator())
     if show is not None or len(steps) > 1:

@@ -235,12 +235,14 @@ def whole(value: float) -> str:
 def recovery_answer(group: Group) -> str:
     """Say which gradient recovers the dictionary best, depth by depth, and how sure that is."""
     sentences, contested, compared = [], [], False
+    ends: list[float] = []
     for depth in group.depths:
         rows = [(method, *method.spread("dictionary_error")) for method in group.methods if method.depth == depth]
         rows = sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
         if not rows:
             continue
         best, error, _, high = rows[0]
+        ends.append(error)
         start = best.spread("start_dictionary_error")[0]
         before, after = text.number(start), text.number(error)
         if error >= start:
@@ -265,7 +267,9 @@ def recovery_answer(group: Group) -> str:
     others = [(method.spread("dictionary_error")[0], method.label) for method in group.methods if not method.estimator]
     others = sorted(found for found in others if not math.isnan(found[0]))
     if others:
-        sentences.append(f"Of other packages {others[0][1]} comes closest, to {text.number(others[0][0])}.")
+        nearest, label = others[0]
+        verb = "is nearer still" if nearest < min(ends, default=0.0) else "comes nearest"
+        sentences.append(f"Of other packages {label} {verb}, {text.number(nearest)}.")
     if compared and group.seeds == 1:
         sentences.append("This is of one seed each: small differences may be chance.")
     return " ".join(sentences)

@@ -180,8 +180,7 @@ def _cell(matrix: Matrix, row: str, column: str, goal: float) -> str:
     steps = steps_to(method, goal)
     if not math.isfinite(steps):
         return "not reached"
-    # A step is a whole one: rounding must not turn one into the next.
-    shown = f"{math.ceil(steps - 1e-9)} steps, {text.seconds(steps_to(method, goal, 'seconds'))}"
+    shown = f"{_steps(steps)}, {text.seconds(steps_to(method, goal, 'seconds'))}"
     return shown + (f", learning rate {rate}" if len(members) > 1 else "")
 
 
@@ -257,8 +256,13 @@ def _told(found: Gain) -> str:
 
 
 def _cost(steps: float, seconds: float) -> str:
+    return f"{_steps(steps)} ({text.seconds(seconds)})"
+
+
+def _steps(steps: float) -> str:
     # A step is a whole one: rounding must not turn one into the next.
-    return f"{math.ceil(steps - 1e-9)} steps ({text.seconds(seconds)})"
+    count = math.ceil(steps - 1e-9)
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def _gradient(column: str) -> str:
