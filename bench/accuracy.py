@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from pudle.runner import worst
-from pudle.scoring import STATUSES
+from pudle.measuring.runner import worst
+from pudle.measuring.scoring import STATUSES
 
 from .selected import record, require_ok, selection
 
@@ -14,7 +14,7 @@ class Accuracy:
     """Errors of each estimator on each case at each depth: the median over seeds, against the case's first target.
 
     A cell without a number is skipped where that is a finding (unsupported, uncertified, degenerate, diverged) and fails
-    where something broke; `track_status` always has a value, the index in `pudle.scoring.STATUSES`.
+    where something broke; `track_status` always has a value, the index in `pudle.measuring.scoring.STATUSES`.
     """
 
     params = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from pudle.case import Case, Selection
+from pudle.measuring.case import Case, Selection
 
 from . import denoising_settings, interpretation_settings, optimiser_settings, recovery_settings
 

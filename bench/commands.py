@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pudle import registry, specs
-from pudle.case import Case, Selection
 from pudle.errors import InvalidArgument, PudleError
+from pudle.measuring.case import Case, Selection
 
 from .cases import PROFILES
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from pudle.denoising import METHODS, SAMPLES, DenoisingBaseline, DenoisingSetting
 from pudle.experiment import Experiment
-from pudle.learning_setting import LearningSetting
+from pudle.learning.denoising import METHODS, SAMPLES, DenoisingBaseline, DenoisingSetting
+from pudle.learning.setting import LearningSetting
 
 #: The three gradients compared: the estimator, the loss it is taken of, and the learning rate. On the lasso loss larger ones
 #: lead to filters so much alike that the step is too long for them.

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pudle import runner
-from pudle.case import Selection
 from pudle.errors import PudleError
 from pudle.files import write_atomically
-from pudle.provenance import NoRepository, check_installed, commit_of, repository
-from pudle.store import Store
+from pudle.measuring import runner
+from pudle.measuring.case import Selection
+from pudle.measuring.provenance import NoRepository, check_installed, commit_of, repository
+from pudle.measuring.store import Store
 
 from .selected import SELECTION_VARIABLE
 

@@ -6,8 +6,8 @@ said to be. A name, once published, keeps its meaning: change a setting by addin
 
 from __future__ import annotations
 
-from pudle.interpretation import InterpretationSetting
-from pudle.learning_setting import LearningSetting
+from pudle.learning.interpretation import InterpretationSetting
+from pudle.learning.setting import LearningSetting
 
 _DATASETS = {
     "digits": "digits(n=1500, p=64)",

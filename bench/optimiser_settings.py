@@ -6,7 +6,7 @@ told for each. A name, once published, keeps its meaning: change a setting by ad
 
 from __future__ import annotations
 
-from pudle.learning_setting import LearningSetting
+from pudle.learning.setting import LearningSetting
 
 #: The gradients: the estimator and the loss it is taken of.
 GRADIENTS = {

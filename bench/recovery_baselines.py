@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pudle.errors import UnsupportedProblem
 from pudle.experiment import Experiment, Outcome, Progress, silent
-from pudle.learning_setting import LearningSetting
+from pudle.learning.setting import LearningSetting
 from pudle.registry import make_dataset
 from pudle.streams import generator
 from pudle.validation import check_integer
@@ -88,7 +88,7 @@ class Baseline(Experiment):
         import numpy as np
         from threadpoolctl import threadpool_limits
 
-        from pudle.matching import match_atoms
+        from pudle.learning.matching import match_atoms
         from pudle.problems import SparseCoding
 
         check_integer("epochs", self.epochs, 0)

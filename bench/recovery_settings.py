@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from pudle.experiment import Experiment
-from pudle.learning_setting import LearningSetting
+from pudle.learning.setting import LearningSetting
 
 from .recovery_baselines import Sklearn, Spams, Sporco
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from pudle.case import Selection
 from pudle.errors import SpecError
-from pudle.provenance import suite_digest
+from pudle.measuring.case import Selection
+from pudle.measuring.provenance import suite_digest
+from pudle.measuring.runner import BROKEN, look_up, worst
+from pudle.measuring.store import Store
 from pudle.registry import list_datasets, list_estimators, make_estimator
-from pudle.runner import BROKEN, look_up, worst
-from pudle.store import Store
 
 from .cases import PROFILES
 

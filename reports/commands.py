@@ -94,7 +94,7 @@ def report_command(
 
 def _load(name: str | None, home: Path, profile: str) -> Results:
     """Read the results that a name stands for: a folder's, or a commit's; the home's where there is no name."""
-    from pudle.provenance import NoRepository, repository
+    from pudle.measuring.provenance import NoRepository, repository
     from pudle.reports import compare_sides
     from pudle.reports.load import load
 
@@ -112,7 +112,7 @@ def _load(name: str | None, home: Path, profile: str) -> Results:
 
 def _home() -> Path:
     """Return `.asv` in the repository around the current folder, or in the current folder outside any."""
-    from pudle.provenance import NoRepository, repository
+    from pudle.measuring.provenance import NoRepository, repository
 
     try:
         return repository(Path.cwd()) / ".asv"

@@ -52,7 +52,7 @@ def compare_command(
     # These import torch and pandas, which --help can do without.
     from pudle.errors import InvalidArgument, PudleError
     from pudle.files import write_atomically
-    from pudle.provenance import NoRepository, repository
+    from pudle.measuring.provenance import NoRepository, repository
     from pudle.reports import compare_text
     from pudle.reports.compare import Limits, compare
 

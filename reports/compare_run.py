@@ -44,7 +44,7 @@ from pudle.bench.execution import ONE_THREAD
 from pudle.bench.selected import at_depth
 from pudle.errors import MissingResults, PudleError
 from pudle.files import read_json, write_atomically
-from pudle.provenance import git
+from pudle.measuring.provenance import git
 from pudle.reports.compare import TimeLimit, judge_times, rounds_needed
 from pudle.reports.compare_sides import load_folder, records_in
 from pudle.reports.load import Results

@@ -12,7 +12,7 @@ from typing import Any
 
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.files import read_json
-from pudle.provenance import NoRepository, git
+from pudle.measuring.provenance import NoRepository, git
 from pudle.reports.load import Results, load
 
 

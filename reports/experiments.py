@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import read_json
+from pudle.files import read_arrays, read_json
 
 #: Schema number of the records that this version reads.
 SCHEMA = 1
@@ -93,15 +92,7 @@ class ExperimentRecord:
         """
         if not self.array_names:
             return {}
-        path = self.path.with_suffix(".npz")
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {name: stored[name] for name in self.array_names}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
-            reason = str(problem).splitlines()[0] if str(problem) else "it is empty"
-            raise UnreadableResult(
-                f"{path} cannot be read ({reason}): delete {self.path} and run `pudle run` again"
-            ) from None
+        return read_arrays(self.path.with_suffix(".npz"), self.array_names, owner=self.path)
 
 
 def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:

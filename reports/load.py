@@ -64,7 +64,7 @@ COLUMNS = {
     "commit": "str", "machine": "str", "profile": "str", "at_floor": "bool",
 }  # fmt: skip
 
-#: Kinds of `Results.artifacts` with what each of their rows holds, as `pudle.surfaces` returns it.
+#: Kinds of `Results.artifacts` with what each of their rows holds, as `pudle.measuring.surfaces` returns it.
 ARTIFACTS = {
     "window_surface": ("depth", "window", "relative_error", "status"),
     "jacobian_error": ("depth", "relative_error"),

@@ -11,7 +11,7 @@ import torch
 from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
 
 import pudle
-from pudle import oracles
+from pudle.conformance import oracles
 
 
 def relative(mine, truth) -> float:

@@ -11,7 +11,7 @@ import torch
 from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
-from pudle import oracles
+from pudle.conformance import oracles
 
 
 def formula(x, d, z, loss):

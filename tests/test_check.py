@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import pudle
-from pudle import conformance, oracles
-from pudle.specimens import ALGORITHMS, KINDS, settings
+from pudle import conformance
+from pudle.conformance import oracles
+from pudle.conformance.specimens import ALGORITHMS, KINDS, settings
 
 #: Two programs for one expression in float64.
 ROUNDING = 1e-12

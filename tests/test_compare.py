@@ -20,12 +20,12 @@ from click.testing import CliRunner
 
 from pudle.bench.selected import at_depth
 from pudle.errors import InvalidArgument, MissingResults
+from pudle.measuring.scoring import STATUSES
 from pudle.reports import compare_text
 from pudle.reports.compare import COLUMNS, Limits, TimeLimit, compare, rounds_needed
 from pudle.reports.compare_commands import compare_command
 from pudle.reports.compare_run import _Side
 from pudle.reports.compare_sides import load_commit, load_folder
-from pudle.scoring import STATUSES
 
 ROOT = Path(__file__).resolve().parent.parent
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")

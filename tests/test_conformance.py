@@ -12,7 +12,8 @@ import tolerances
 from examples import PENALTY, arrays_of, directions
 
 import pudle
-from pudle import conformance, oracles, specs
+from pudle import conformance, specs
+from pudle.conformance import oracles
 
 #: Options for estimators that need some; all others are made by their bare name.
 EXAMPLE_SPECS = {

@@ -14,8 +14,10 @@ from PIL import Image
 from tolerances import CLOSED_FORM
 
 import pudle
-from pudle import cli, denoising
-from pudle.denoising import (
+from pudle import cli
+from pudle.errors import InvalidArgument, MissingDependency, PudleError
+from pudle.learning import denoising
+from pudle.learning.denoising import (
     METHODS,
     SAMPLES,
     TEST_SAMPLE,
@@ -30,9 +32,8 @@ from pudle.denoising import (
     to_float,
     training_images,
 )
-from pudle.denoising import test_images as images_to_test_on
-from pudle.errors import InvalidArgument, MissingDependency, PudleError
-from pudle.learning_setting import LearningSetting
+from pudle.learning.denoising import test_images as images_to_test_on
+from pudle.learning.setting import LearningSetting
 
 TINY = LearningSetting(
     dataset="noisy_crops(n=24, size=33, start='random')",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pudle import cli, registry
-from pudle.case import Selection
 from pudle.files import read_json
-from pudle.runner import fill
-from pudle.store import Store
+from pudle.measuring.case import Selection
+from pudle.measuring.runner import fill
+from pudle.measuring.store import Store
 
 PLUGIN = """
 import os

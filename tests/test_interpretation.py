@@ -11,7 +11,7 @@ from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.errors import InvalidArgument
-from pudle.interpretation import InterpretationSetting, _alike, contributions, multipliers
+from pudle.learning.interpretation import InterpretationSetting, _alike, contributions, multipliers
 
 
 def random_codes(n=30, p=6, seed=3):

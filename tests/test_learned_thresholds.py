@@ -12,7 +12,7 @@ from test_problems_more import convolutional, dense, filter_entries
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle
-from pudle import oracles
+from pudle.conformance import oracles
 
 PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
 ROUTES = ["backprop", "checkpointed", "forward", "truncated(window=7)", "finite_difference"]

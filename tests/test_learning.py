@@ -23,7 +23,7 @@ from tolerances import CLOSED_FORM, SAME_ARITHMETIC
 import pudle
 from pudle import Learner, LearningWarning, cli, match_atoms
 from pudle.errors import InvalidArgument, SpecError, UnreadableResult
-from pudle.learning import CHECKPOINT, DICTIONARY_FILE, HISTORY, HISTORY_FILE
+from pudle.learning.learner import CHECKPOINT, DICTIONARY_FILE, HISTORY, HISTORY_FILE
 from pudle.registry import load
 from pudle.unrolling import direct_gradients
 
@@ -126,7 +126,7 @@ class TestStep:
             learned = Learner("alternating", "ista(step=0.1)", 12, spec, epochs=1).fit(problem).dictionary.numpy()
             assert np.linalg.norm(learned - expected) / np.linalg.norm(expected) < SAME_ARITHMETIC
 
-    @pytest.mark.filterwarnings("ignore::pudle.learning.LearningWarning")
+    @pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
     def test_along_the_sphere_what_lies_along_the_atoms_has_no_effect(self):
         problem = sparse_problem()
 
@@ -143,7 +143,7 @@ class TestStep:
         problem = sparse_problem("reconstruction")
         # A fixed step: one of 1/L moves with the dictionary, which estimators hold constant.
         learner = Learner("backprop", "ista(step=0.1)", 20, "lbfgs", epochs=3)
-        from pudle.learning import _Run
+        from pudle.learning.learner import _Run
 
         run = _Run(learner, problem)
         scaled = run.start * torch.linspace(0.5, 2, run.start.shape[1], dtype=torch.float64)
@@ -422,7 +422,7 @@ class TestResume:
             ("noisy_crops(n=6, size=20, p=8, kernel=5)", "reconstruction", {"batch": 3, "chunk": 2}),
         ],
     )  # fmt: skip
-    @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.LearningWarning")
+    @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
     def test_so_do_chunks_noisy_images_and_estimators_with_a_seed(self, dataset, loss, options, tmp_path):
         problem = pudle.make_dataset(dataset).problem(loss)
         common = {"estimator": "backprop", "algorithm": "ista", "depth": 4, "optimiser": "momentum(learning_rate=0.1)",
@@ -787,7 +787,7 @@ class TestRecovery:
             assert pudle.make_dataset(setting.dataset).perturbation in (0.1, 0.005)
 
 
-@pytest.mark.filterwarnings("ignore::pudle.learning.LearningWarning")
+@pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
 # scikit-learn says so where a check does not apply to this kind of estimator.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @parametrize_with_checks([pudle.UnrolledDictionaryLearning(n_components=3, epochs=2, depth=5)])

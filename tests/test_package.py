@@ -141,9 +141,11 @@ class TestInstalled:
         assert found == {"estimators": False, "bench": False, "reports": False, "tests": False, "pudle": True}
 
     def test_subpackages_are_there(self, installed):
+        core = sorted(path.parent.name for path in (ROOT / "src" / "pudle").glob("*/__init__.py"))
+        assert "learning" in core
         code = (
             "import importlib.util\n"
-            "print([name for name in ('estimators', 'datasets', 'bench', 'reports') "
+            f"print([name for name in {[*core, 'estimators', 'datasets', 'bench', 'reports']} "
             "if importlib.util.find_spec('pudle.' + name) is None])"
         )
         assert run_with(installed, code) == "[]"

@@ -17,9 +17,9 @@ from examples import ridge_problem, sparse_problem
 import pudle
 from pudle import peers
 from pudle.bench.cases import PEERS, PROFILES
-from pudle.case import Case
-from pudle.runner import measure
-from pudle.store import Store
+from pudle.measuring.case import Case
+from pudle.measuring.runner import measure
+from pudle.measuring.store import Store
 from pudle.unrolling import direct_gradients
 
 #: The module that each needs first.

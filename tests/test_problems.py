@@ -11,8 +11,8 @@ import torch
 from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
 
 import pudle
-from pudle import oracles
 from pudle.active_set import solve_active_systems
+from pudle.conformance import oracles
 from pudle.validation import check_alike
 
 NAN, INFINITY = float("nan"), float("inf")

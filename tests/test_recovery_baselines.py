@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import pudle
-from pudle import runner
 from pudle.bench.recovery_baselines import Baseline, Sklearn, Spams, Sporco
-from pudle.store import Store
+from pudle.measuring import runner
+from pudle.measuring.store import Store
 
 DATASET = "sparse_gaussian(n=600, m=30, p=40, s=2, perturbation=0.05)"
 #: Each with as many passes as it needs here, and the module it needs.

@@ -13,8 +13,8 @@ import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_arrays, sparse_problem
 
 import pudle
-from pudle import oracles
-from pudle.references import TARGETS, solve
+from pudle.conformance import oracles
+from pudle.references.reference import TARGETS, solve
 
 extended = pytest.mark.skipif(
     np.finfo(np.longdouble).eps > 1e-18, reason="numpy's long double is no more precise than double here"

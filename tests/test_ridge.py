@@ -11,7 +11,7 @@ from examples import ridge_problem
 from test_conformance import LIMIT_SPECS, NAMES
 
 import pudle
-from pudle import oracles
+from pudle.conformance import oracles
 
 CONDITION = 100.0
 DEPTHS = [*range(1, 31), *range(35, 101, 5), 200, 400]

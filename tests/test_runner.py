@@ -6,10 +6,10 @@ import pytest
 from plugin import NAMES, write_plugin
 
 from pudle import registry
-from pudle.case import Case, Selection
-from pudle.runner import fill, measure
-from pudle.scoring import STATUSES
-from pudle.store import Store
+from pudle.measuring.case import Case, Selection
+from pudle.measuring.runner import fill, measure
+from pudle.measuring.scoring import STATUSES
+from pudle.measuring.store import Store
 
 CASE = Case(
     name="tiny",

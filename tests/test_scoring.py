@@ -12,8 +12,8 @@ import torch
 from examples import ridge_problem, sparse_problem
 
 import pudle
-from pudle.references import Certificate
-from pudle.scoring import STATUSES, Score
+from pudle.measuring.scoring import STATUSES, Score
+from pudle.references.reference import Certificate
 
 ERRORS = ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
 

@@ -11,10 +11,10 @@ import torch
 
 import pudle
 from pudle import registry
-from pudle.case import Case, Selection
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.runner import certified_reference, measure
-from pudle.store import Store
+from pudle.measuring.case import Case, Selection
+from pudle.measuring.runner import certified_reference, measure
+from pudle.measuring.store import Store
 
 CASE = Case(
     name="tiny",
@@ -76,7 +76,7 @@ _load = registry.load
 
 def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):
     first = certified_reference(CASE, 0, "exact", store)
-    monkeypatch.setattr("pudle.runner.reference", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("pudle.measuring.runner.reference", lambda *_: pytest.fail("computed again"))
     again = certified_reference(dataclasses.replace(CASE, algorithm="fista", depths=(3,)), 0, "exact", store)
     assert torch.equal(first.gradient, again.gradient) and torch.equal(first.codes, again.codes)
     assert first.certificate == again.certificate and first.bound == again.bound
@@ -97,6 +97,17 @@ def test_a_damaged_record_is_refused_by_name(store, content):
     with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
         store.read(CASE, "backprop")
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_damaged_reference_is_refused_by_name(store):
+    measure(CASE, "alternating", store)
+    path = store.reference_path(CASE, 0, "exact")
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
+            store.read_reference(CASE, 0, "exact")
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):

@@ -11,11 +11,12 @@ import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import oracles, surfaces
-from pudle.case import Case
-from pudle.runner import measure
-from pudle.store import Store
-from pudle.surfaces import JacobianError, burn_in, exact_product, jacobian_error, window_surface
+from pudle.conformance import oracles
+from pudle.measuring import surfaces
+from pudle.measuring.case import Case
+from pudle.measuring.runner import measure
+from pudle.measuring.store import Store
+from pudle.measuring.surfaces import JacobianError, burn_in, exact_product, jacobian_error, window_surface
 
 #: Two ways to sum the same products.
 ROUNDING = 1e-12

@@ -11,7 +11,7 @@ import torch
 from test_problems_more import chain, convolutional, dense, dense_twin
 
 import pudle
-from pudle import oracles
+from pudle.conformance import oracles
 
 Array = np.ndarray
 

@@ -11,11 +11,13 @@ import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import limits, oracles, specs
-from pudle.case import Case
+from pudle import specs
+from pudle.conformance import oracles
+from pudle.measuring.case import Case
+from pudle.measuring.runner import measure
+from pudle.measuring.store import Store
 from pudle.penalty_selection import PenaltySelection
-from pudle.runner import measure
-from pudle.store import Store
+from pudle.references import limits
 from pudle.thresholding import Decaying, Hard, Soft
 
 #: One layer repeated in numpy sums in another order: rounding, over the layers run here.

@@ -9,7 +9,8 @@ import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import oracles, specs
+from pudle import specs
+from pudle.conformance import oracles
 from pudle.estimators.truncated import Truncated
 
 DEPTH = 12

@@ -18,12 +18,14 @@ _HOMES = {
     "estimator": ("Estimate", "GradientEstimator"),
     "experiment": ("Experiment", "Outcome"),
     "learned_thresholds": ("ThresholdedConvolutionalSparseCoding",),
-    "learning": ("Learner", "LearningWarning", "Training"),
-    "learning_setting": ("LearningSetting",),
-    "matching": ("Matching", "match_atoms"),
+    "learning.learner": ("Learner", "LearningWarning", "Training"),
+    "learning.matching": ("Matching", "match_atoms"),
+    "learning.setting": ("LearningSetting",),
+    "learning.sklearn_wrapper": ("UnrolledDictionaryLearning",),
+    "measuring.scoring": ("Score", "score"),
     "penalty_selection": ("PenaltySelection",),
     "problems": ("Problem", "Ridge", "SparseCoding"),
-    "references": ("Certificate", "Reference", "reference"),
+    "references.reference": ("Certificate", "Reference", "reference"),
     "registry": (
         "list_datasets",
         "list_estimators",
@@ -35,8 +37,6 @@ _HOMES = {
         "make_optimiser",
         "make_schedule",
     ),
-    "scoring": ("Score", "score"),
-    "sklearn_wrapper": ("UnrolledDictionaryLearning",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from .estimator import Estimate, GradientEstimator
     from .experiment import Experiment, Outcome
     from .learned_thresholds import ThresholdedConvolutionalSparseCoding
-    from .learning import Learner, LearningWarning, Training
-    from .learning_setting import LearningSetting
-    from .matching import Matching, match_atoms
+    from .learning.learner import Learner, LearningWarning, Training
+    from .learning.matching import Matching, match_atoms
+    from .learning.setting import LearningSetting
+    from .learning.sklearn_wrapper import UnrolledDictionaryLearning
+    from .measuring.scoring import Score, score
     from .penalty_selection import PenaltySelection
     from .problems import Problem, Ridge, SparseCoding
-    from .references import Certificate, Reference, reference
+    from .references.reference import Certificate, Reference, reference
     from .registry import (
         list_datasets,
         list_estimators,
@@ -67,8 +69,6 @@ if TYPE_CHECKING:
         make_optimiser,
         make_schedule,
     )
-    from .scoring import Score, score
-    from .sklearn_wrapper import UnrolledDictionaryLearning
 
 
 def __getattr__(name: str) -> Any:

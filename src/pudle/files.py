@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import UnreadableResult
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -37,3 +42,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UnreadableResult(f"{path} is not a result of this suite: delete it and run `pudle run` again")
     return content
+
+
+def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, np.ndarray]:
+    """Read arrays of an .npz file that the suite wrote.
+
+    Parameters
+    ----------
+    path : Path
+    names : iterable of str
+    owner : Path, optional
+        The file to delete for these to be made again; that file itself where not given.
+
+    Raises
+    ------
+    UnreadableResult
+        If it is missing or damaged, or lacks one of them; the text names the file.
+    """
+    import numpy as np
+
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+        reason = str(problem).splitlines()[0] if str(problem) else "it is empty"
+        raise UnreadableResult(
+            f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"
+        ) from None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset
     from .estimator import GradientEstimator
     from .experiment import Experiment
-    from .learning_setting import LearningSetting
-    from .optimisers import Optimiser, Schedule
+    from .learning.optimisers import Optimiser, Schedule
+    from .learning.setting import LearningSetting
     from .thresholding import Thresholding
 
 
@@ -116,6 +116,6 @@ def list_studies() -> dict[str, dict[str, Experiment]]:
 
 def list_settings() -> dict[str, LearningSetting]:
     """Return the experiments that are trainings, as ``{name: setting}``: what `pudle learn` can start from."""
-    from .learning_setting import LearningSetting
+    from .learning.setting import LearningSetting
 
     return {name: found for name, found in list_experiments().items() if isinstance(found, LearningSetting)}

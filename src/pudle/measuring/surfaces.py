@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from . import streams
-from .algorithms import Algorithm
-from .errors import InvalidArgument
-from .limits import exactly
-from .problems import Problem
-from .references import MINIMISER_TARGETS, Reference, reference
-from .registry import list_estimators
+from .. import streams
+from ..algorithms import Algorithm
+from ..errors import InvalidArgument
+from ..problems import Problem
+from ..references.limits import exactly
+from ..references.reference import MINIMISER_TARGETS, Reference, reference
+from ..registry import list_estimators
+from ..unrolling import check_depths, codes_at
+from ..validation import check_integer
 from .scoring import score
-from .unrolling import check_depths, codes_at
-from .validation import check_integer
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .algorithms import Algorithm, Fista, Ista
-from .convolutional import ConvolutionalSparseCoding
+from ..algorithms import Algorithm, Fista, Ista
+from ..convolutional import ConvolutionalSparseCoding
+from ..penalty_selection import PenaltySelection
+from ..problems import Problem, Ridge, SparseCoding
+from ..streams import generator
+from ..thresholding import Decaying
 from .oracles import Array, Layers, Model
-from .penalty_selection import PenaltySelection
-from .problems import Problem, Ridge, SparseCoding
-from .streams import generator
-from .thresholding import Decaying
 
 LOSSES = ("lasso", "reconstruction")
 DECAY = 0.95

@@ -1,8 +1,8 @@
 """What an estimator claims, checked against truth it had no part in.
 
-The truth is written in numpy (`pudle.oracles`): layers, their derivatives by a step into the complex plane with the
-algorithm's step held constant, the implicit function theorem in closed form; and, for errors that should vanish with depth,
-the certified reference. It is never another estimator.
+The truth is written in numpy (`pudle.conformance.oracles`): layers, their derivatives by a step into the complex plane with
+the algorithm's step held constant, the implicit function theorem in closed form; and, for errors that should vanish with
+depth, the certified reference. It is never another estimator.
 
 >>> from pudle import conformance
 >>> records = conformance.check(estimator)
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import specs
-from .errors import MissingDependency, PudleError, UnsupportedProblem
-from .estimator import CLAIMS, Estimate, GradientEstimator
+from .. import specs
+from ..errors import MissingDependency, PudleError, UnsupportedProblem
+from ..estimator import CLAIMS, Estimate, GradientEstimator
+from ..measuring.scoring import score
+from ..problems import Problem
+from ..references.reference import Reference, reference
 from .oracles import Array, Model
-from .problems import Problem
-from .references import Reference, reference
-from .scoring import score
 from .specimens import ALGORITHMS, Setting, settings
 
 # --- limits; relative to the Euclidean norm of the truth unless said otherwise

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .active_set import ActiveSystems
-from .convolutional import CURVATURE_TOLERANCE, ConvolutionalSparseCoding
-from .krylov import KrylovSolution, conjugate_gradients
+from ..active_set import ActiveSystems
+from ..convolutional import CURVATURE_TOLERANCE, ConvolutionalSparseCoding
+from ..krylov import KrylovSolution, conjugate_gradients
 from .lasso import ROUNDING, LinearModel
 
 #: Active systems up to this size are formed and get all their eigenvalues: about 4 s and 100 MB each.

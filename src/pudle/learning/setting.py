@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import InvalidArgument
-from .experiment import Experiment, Outcome, Progress, silent
-from .registry import make_dataset
-from .validation import check_choice, check_integer
+from ..errors import InvalidArgument
+from ..experiment import Experiment, Outcome, Progress, silent
+from ..registry import make_dataset
+from ..validation import check_choice, check_integer
 
 if TYPE_CHECKING:
-    from .learning import DictionaryProblem, Learner, Training
+    from .learner import DictionaryProblem, Learner, Training
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LearningSetting(Experiment):
 
     def learner(self) -> Learner:
         """Return the learner."""
-        from .learning import Learner  # imports torch, which a list of settings need not
+        from .learner import Learner  # imports torch, which a list of settings need not
 
         options = {field.name for field in dataclasses.fields(Learner)}
         return Learner(**{name: value for name, value in dataclasses.asdict(self).items() if name in options})
@@ -73,8 +73,8 @@ class LearningSetting(Experiment):
             If the dataset has no such loss, the problem it draws has no dictionary, or `start` does not hold one of its
             shape.
         """
-        from .case import DTYPES
-        from .learning import DictionaryProblem
+        from ..measuring.case import DTYPES
+        from .learner import DictionaryProblem
 
         check_integer("seed", self.seed, 0)
         check_choice("dtype", self.dtype, DTYPES)
@@ -112,7 +112,7 @@ class LearningSetting(Experiment):
         tuple of Training and str
             The text is the training's reason, or else its warnings; empty where there is neither.
         """
-        from .learning import CHECKPOINT, HISTORY, LearningWarning
+        from .learner import CHECKPOINT, HISTORY, LearningWarning
 
         def show(done: int, total: int, row: dict[str, float]) -> None:
             # The loss, and what a monitor adds.

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from pebble import ProcessExpired, ProcessPool
 
+from ..errors import InvalidArgument, MissingDependency, UnsupportedProblem
+from ..estimator import Estimate
+from ..experiment import Outcome
+from ..references.reference import Reference, reference
+from ..registry import list_experiments, make_estimator
 from .case import Case, Selection
-from .errors import InvalidArgument, MissingDependency, UnsupportedProblem
-from .estimator import Estimate
-from .experiment import Outcome
 from .provenance import provenance
-from .references import Reference, reference
-from .registry import list_experiments, make_estimator
 from .scoring import STATUSES, Score, score
 from .store import Store
 from .surfaces import jacobian_error, window_surface

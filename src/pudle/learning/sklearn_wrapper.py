@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .algorithms import Algorithm
-from .errors import InvalidArgument
-from .estimator import GradientEstimator
-from .learning import Learner
+from ..algorithms import Algorithm
+from ..errors import InvalidArgument
+from ..estimator import GradientEstimator
+from ..problems import SparseCoding
+from ..registry import make_algorithm
+from .learner import Learner
 from .optimisers import Optimiser, Schedule
-from .problems import SparseCoding
-from .registry import make_algorithm
 
 
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -36,7 +36,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     loss : {"lasso", "reconstruction"}
         Outer loss.
     estimator, algorithm, depth, optimiser, schedule, epochs
-        As in `pudle.learning.Learner`. Plain values and specs can be searched over; the objects can be given as well.
+        As in `pudle.Learner`. Plain values and specs can be searched over; the objects can be given as well.
     batch : int, optional
         Samples per step; all of them where not given.
     nonnegative : bool
@@ -49,7 +49,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     components_ : array, shape (n_components, n_features)
         Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
     history_ : DataFrame
-        See `pudle.learning.Training`.
+        See `pudle.learning.learner.Training`.
     status_ : {"ok", "rose", "diverged"}
         How the training ended; ``fit`` warns where it is not ``ok``.
     n_iter_ : int

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .active_set import ActiveSystems, groups_by_size, solve_active_systems
+from ..active_set import ActiveSystems, groups_by_size, solve_active_systems
 
 #: Largest KKT residual of a certified code, relative to the scale max(1, max |A^T x|).
 KKT_TOLERANCE = 1e-12

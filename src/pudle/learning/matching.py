@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InvalidArgument
+from ..errors import InvalidArgument
 
 
 @dataclass(frozen=True, eq=False)

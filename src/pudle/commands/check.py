@@ -15,12 +15,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import registry, specs
-from .errors import InvalidArgument
+from .. import registry, specs
+from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from .conformance import Record
-    from .estimator import GradientEstimator
+    from ..conformance.checks import Record
+    from ..estimator import GradientEstimator
 
 #: Exit code for a failed check; 2 is wrong usage.
 FAILED = 1
@@ -52,7 +52,7 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
         for target in targets
     ]
     # Imports torch: what was wrong with the arguments has been said by now.
-    from . import conformance
+    from ..conformance import checks as conformance
 
     results = {}
     progress_console = Console(stderr=True)
@@ -87,7 +87,7 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
     SpecError
         If the arguments are malformed or do not fit.
     """
-    from .estimator import GradientEstimator
+    from ..estimator import GradientEstimator
 
     if not path.is_file():
         raise InvalidArgument(f"{path}: there is no such file; give a .py file or a spec such as truncated(window=10)")
@@ -143,7 +143,7 @@ def _number(value: float | None) -> str:
 
 
 def _print(console: Console, title: str, records: list[Record], everything: bool) -> None:
-    from .conformance import CHECKS
+    from ..conformance.checks import CHECKS
 
     table = Table(title=escape(title), title_justify="left")
     table.add_column("check", no_wrap=True)
@@ -209,7 +209,7 @@ def _print_records(console: Console, title: str, records: list[Record]) -> None:
 
 def _print_grid(console: Console, results: dict[str, list[Record]]) -> None:
     """Print estimators against problems, losses and algorithms: the worst that any check found there."""
-    from .conformance import GRID
+    from ..conformance.checks import GRID
 
     table = Table(title="All checks by problem", title_justify="left")
     for column in ("problem", "loss", "algorithm"):

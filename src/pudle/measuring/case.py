@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from .algorithms import Algorithm
-from .dataset import Dataset
-from .errors import InvalidArgument, UnreadableResult
-from .files import read_json, write_atomically
-from .problems import Problem
-from .references import MINIMISER_TARGETS, TARGETS
-from .registry import make_algorithm, make_dataset
-from .validation import check_choice, check_integer
+from ..algorithms import Algorithm
+from ..dataset import Dataset
+from ..errors import InvalidArgument, UnreadableResult
+from ..files import read_json, write_atomically
+from ..problems import Problem
+from ..references.reference import MINIMISER_TARGETS, TARGETS
+from ..registry import make_algorithm, make_dataset
+from ..validation import check_choice, check_integer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

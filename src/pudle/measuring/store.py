@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..estimator import GradientEstimator
+from ..experiment import Outcome
+from ..files import read_arrays, read_json, write_atomically
+from ..references.reference import Certificate, Reference
+from ..registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
 from .case import Case
-from .estimator import GradientEstimator
-from .experiment import Outcome
-from .files import read_json, write_atomically
 from .provenance import suite_digest, training_digest
-from .references import Certificate, Reference
-from .registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
 
 SCHEMA = 1
-#: Kinds of artifact that a case has, see `pudle.surfaces`.
+#: Kinds of artifact that a case has, see `pudle.measuring.surfaces`.
 ARTIFACTS = ("window_surface", "jacobian_error")
 
 
@@ -167,18 +167,24 @@ class Store:
         return _hash(suite=suite_digest(), **parts)
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
-        """Return the reference of one seed, or None where there is none yet."""
+        """Return the reference of one seed, or None where there is none yet.
+
+        Raises
+        ------
+        UnreadableResult
+            If its file is damaged.
+        """
         path = self.reference_path(case, seed, target)
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            scalars = json.loads(str(arrays["scalars"]))
-            return Reference(
-                gradient=torch.from_numpy(arrays["gradient"]),
-                codes=torch.from_numpy(arrays["codes"]),
-                certificate=Certificate(**scalars.pop("certificate")),
-                **scalars,
-            )
+        arrays = read_arrays(path, ("gradient", "codes", "scalars"))
+        scalars = json.loads(str(arrays["scalars"]))
+        return Reference(
+            gradient=torch.from_numpy(arrays["gradient"]),
+            codes=torch.from_numpy(arrays["codes"]),
+            certificate=Certificate(**scalars.pop("certificate")),
+            **scalars,
+        )
 
     def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
         """Write the reference of one seed, atomically."""

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .algorithms import Algorithm, Ista, State
+from ..algorithms import Algorithm, Ista, State
+from ..problems import Problem
+from ..unrolling import direct_gradients, gradients
 from .lasso import SINGULAR
-from .problems import Problem
-from .references import Certificate, Reference
-from .unrolling import direct_gradients, gradients
+from .reference import Certificate, Reference
 
 #: Codes are at rest when no entry of a sample changes by more than this times max(1, the largest entry of all).
 REST_TOLERANCE = 1e-13

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import registry, specs
-from .denoising import METHODS, DenoisingBaseline, DenoisingSetting
-from .errors import InvalidArgument, MissingDependency, PudleError
-from .files import write_atomically
-from .learn_command import check_device
-from .learning_setting import LearningSetting
+from .. import registry, specs
+from ..errors import InvalidArgument, MissingDependency, PudleError
+from ..files import write_atomically
+from ..learning.denoising import METHODS, DenoisingBaseline, DenoisingSetting
+from ..learning.setting import LearningSetting
+from .learn import check_device
 
 if TYPE_CHECKING:
-    from .experiment import Experiment, Outcome
+    from ..experiment import Experiment, Outcome
 
 #: What the folder holds beside the files of the learner: the options and what came of them.
 SUMMARY, PICTURES = "denoising.json", "pictures.npz"
@@ -97,7 +97,7 @@ def denoise_command(
     check_device(device)
     import torch
 
-    from .learning import CHECKPOINT
+    from ..learning.learner import CHECKPOINT
 
     # A setting resumes what its folder holds.
     if resume and not (out / CHECKPOINT).exists():

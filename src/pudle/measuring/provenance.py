@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +19,23 @@ import torch
 
 import pudle
 
-from .errors import PudleError
+from ..errors import PudleError
 
+#: Folders of the repository that are installed beside the core's own packages, and these.
+BESIDE = ("estimators", "datasets", "bench", "reports")
+_FOUND = (path.parent.name for path in Path(pudle.__file__).parent.glob("*/__init__.py"))
+CORE = ("", *sorted(name for name in _FOUND if name not in BESIDE))
 #: Folders of this project's repository and the packages they are installed as.
-SOURCES = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
+SOURCES = {f"src/pudle/{name}".rstrip("/"): f"pudle.{name}".rstrip(".") for name in CORE} | {
+    name: f"pudle.{name}" for name in BESIDE
+}
 
-#: Modules of the core that experiments depend on and scores do not.
-TRAINING = {"denoising", "experiment", "interpretation", "learning", "learning_setting", "matching", "optimisers"}
-#: Modules of the core that no score depends on. Whatever is not named here outdates stored scores when it changes.
+#: What experiments depend on and scores do not: folders and modules of the core.
+TRAINING = {"learning", "experiment.py"}
+#: What no score depends on. Whatever is not named here outdates stored scores when it changes.
 NOT_MEASURING = TRAINING | {
-    "__init__", "__main__", "check_command", "cli", "conformance", "denoise_command", "errors", "files", "learn_command",
-    "oracles", "provenance", "registry", "sklearn_wrapper", "specimens", "specs", "store",
+    "commands", "conformance", "__init__.py", "__main__.py", "cli.py", "errors.py", "files.py", "registry.py", "specs.py",
+    "measuring/provenance.py", "measuring/store.py",
 }  # fmt: skip
 
 
@@ -87,19 +93,26 @@ def check_installed(root: Path) -> None:
 @cache
 def suite_digest() -> str:
     """Return a digest of everything in the core that measures: a change to it outdates every stored score."""
-    return _digest(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_MEASURING)
+    return _digest(lambda path: not _within(path, NOT_MEASURING))
 
 
 @cache
 def training_digest() -> str:
     """Return a digest of what trains: a change to it outdates every stored experiment."""
-    return _digest(TRAINING)
+    return _digest(lambda path: _within(path, TRAINING))
 
 
-def _digest(modules: Iterable[str]) -> str:
+def _within(path: Path, names: set[str]) -> bool:
+    """Whether a path inside the core is one of those named, or in a folder that is."""
+    return not names.isdisjoint({str(path), *map(str, path.parents)})
+
+
+def _digest(chosen: Callable[[Path], bool]) -> str:
+    core = Path(pudle.__file__).parent
     digest = hashlib.sha256(pudle.__version__.encode())
-    for name in sorted(modules):
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    for found in sorted(path for name in CORE for path in (core / name).glob("*.py")):
+        if chosen(found.relative_to(core)):
+            digest.update(found.read_bytes())
     return digest.hexdigest()
 
 

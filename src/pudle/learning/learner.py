@@ -20,18 +20,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import specs
-from .algorithms import Algorithm
-from .convolutional import ConvolutionalSparseCoding
-from .errors import InvalidArgument, UnreadableResult
-from .estimator import GradientEstimator
-from .files import write_atomically
+from .. import specs
+from ..algorithms import Algorithm
+from ..convolutional import ConvolutionalSparseCoding
+from ..errors import InvalidArgument, UnreadableResult
+from ..estimator import GradientEstimator
+from ..files import write_atomically
+from ..problems import SparseCoding
+from ..registry import make_algorithm, make_estimator, make_optimiser, make_schedule
+from ..streams import generator
+from ..validation import check_integer
 from .matching import match_atoms
 from .optimisers import Optimiser, Schedule
-from .problems import SparseCoding
-from .registry import make_algorithm, make_estimator, make_optimiser, make_schedule
-from .streams import generator
-from .validation import check_integer
 
 #: Problems whose outer parameter is a dictionary.
 DictionaryProblem = SparseCoding | ConvolutionalSparseCoding

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .errors import InvalidArgument
-from .experiment import Experiment, Outcome, Progress, silent
-from .learning_setting import LearningSetting
-from .peers import load, versions
-from .registry import make_dataset
-from .streams import generator
-from .validation import check_choice, check_integer, check_positive
+from ..errors import InvalidArgument
+from ..experiment import Experiment, Outcome, Progress, silent
+from ..peers import load, versions
+from ..registry import make_dataset
+from ..streams import generator
+from ..validation import check_choice, check_integer, check_positive
+from .setting import LearningSetting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .algorithms import Algorithm
-    from .convolutional import ConvolutionalSparseCoding
+    from ..algorithms import Algorithm
+    from ..convolutional import ConvolutionalSparseCoding
 
 #: In place of a folder: the photographs that ship inside scikit-learn, one to learn from and one to test on.
 SAMPLES = "scikit-learn"
@@ -337,7 +337,7 @@ class DenoisingSetting(Experiment):
             If the dataset is not of noisy crops, training and test images are the same or have an image in common, or images
             cannot be read or are smaller than the filters.
         """
-        from .case import DTYPES
+        from ..measuring.case import DTYPES
 
         training, test = self.folders
         if SAMPLES not in (training, test) and _path(training) == _path(test):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from .errors import InvalidArgument
-from .validation import check_integer, check_positive
+from ..errors import InvalidArgument
+from ..validation import check_integer, check_positive
 
 
 def _check_share(name: str, value: float) -> float:

@@ -1,8 +1,9 @@
 """The exact gradient, in float64, with a certificate and a bound on its error.
 
 Accelerated proximal gradient finds the support of a lasso, the active normal equations are then solved exactly, and the
-optimality conditions decide whether the support was right (`pudle.lasso`). Nothing here uses an estimator or an algorithm
-under test; the one target that is a matter of the algorithm, its limit, lives in `pudle.limits` and is never certified.
+optimality conditions decide whether the support was right (`pudle.references.lasso`). Nothing here uses an estimator or an
+algorithm under test; the one target that is a matter of the algorithm, its limit, lives in `pudle.references.limits` and is
+never certified.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .convolutional import ConvolutionalSparseCoding
-from .convolutional_reference import ConvolutionalModel
-from .errors import InvalidArgument, UnsupportedProblem
+from ..convolutional import ConvolutionalSparseCoding
+from ..errors import InvalidArgument, UnsupportedProblem
+from ..learned_thresholds import ThresholdedConvolutionalSparseCoding
+from ..penalty_selection import PenaltySelection
+from ..problems import Problem, Ridge, SparseCoding
+from ..validation import check_choice
+from .convolutional import ConvolutionalModel
 from .lasso import ROUNDING, DenseModel, LassoSolution, LinearModel, implicit_gradient, lasso_gradient, solve_lasso
-from .learned_thresholds import ThresholdedConvolutionalSparseCoding
-from .penalty_selection import PenaltySelection
-from .problems import Problem, Ridge, SparseCoding
-from .validation import check_choice
 
 if TYPE_CHECKING:
-    from .algorithms import Algorithm
+    from ..algorithms import Algorithm
 
 TARGETS = {
     "exact": "gradient of theta -> loss(z(theta), theta) at the minimiser z(theta)",
@@ -146,7 +147,7 @@ def solve(problem: Problem, target: str) -> Reference:
     """Dispatch on the kind of problem; register a solver here to make a new kind of problem scorable."""
     raise UnsupportedProblem(
         f"reference: no exact solution is known for {type(problem).__name__}: "
-        f"register one with pudle.references.solve.register"
+        f"register one with pudle.references.reference.solve.register"
     )
 
 

@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import registry, specs
-from .errors import InvalidArgument, PudleError
-from .files import write_atomically
-from .learning_setting import LearningSetting
+from .. import registry, specs
+from ..errors import InvalidArgument, PudleError
+from ..files import write_atomically
+from ..learning.setting import LearningSetting
 
 if TYPE_CHECKING:
-    from .learning import Training
+    from ..learning.learner import Training
 
 #: What the folder holds beside the files of the learner: the options and how it ended.
 SUMMARY = "learning.json"

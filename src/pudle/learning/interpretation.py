@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .errors import InvalidArgument
-from .experiment import Experiment, Outcome, Progress, silent
-from .learning_setting import LearningSetting
-from .registry import make_dataset
-from .streams import generator
-from .validation import check_integer, check_positive
+from ..errors import InvalidArgument
+from ..experiment import Experiment, Outcome, Progress, silent
+from ..registry import make_dataset
+from ..streams import generator
+from ..validation import check_integer, check_positive
+from .setting import LearningSetting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +160,7 @@ class InterpretationSetting(Experiment):
         """
         import torch
 
-        from .problems import SparseCoding
+        from ..problems import SparseCoding
 
         check_integer("atoms", self.atoms, 1)
         check_integer("samples", self.samples, 1)

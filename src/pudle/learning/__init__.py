@@ -1,0 +1,1 @@
+"""What better gradients buy: dictionaries learned, images denoised, atoms explained."""
