@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+import pudle
 
 ROOT = Path(__file__).parents[1]
 #: The top-level folders that must not become top-level packages.
@@ -68,6 +71,22 @@ class TestImport:
             "print(torch.equal(before[0], after[0]) and before[1:] == after[1:])"
         )
         assert run(code) == "True"
+
+
+def test_packages_of_the_core_import_in_one_direction():
+    """As CONTRIBUTING.md says; what is imported inside a function, such as the registry's finds, may lead anywhere."""
+    order = ["", "references", "measuring", "learning", "conformance", "commands"]
+    core = Path(pudle.__file__).parent
+    seen = 0
+    for path in [*core.glob("*.py"), *(file for name in order[1:] for file in (core / name).glob("*.py"))]:
+        mine = path.parent.relative_to(core).name
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                first = (node.module or "").split(".")[0]
+                theirs = mine if mine and node.level == 1 else first if first in order else ""
+                assert order.index(theirs) <= order.index(mine), f"{path.relative_to(core)} imports {node.module}"
+                seen += 1
+    assert seen > 100
 
 
 @pytest.fixture(scope="module")
