@@ -10,14 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pudle.errors import PudleError
-from pudle.files import write_atomically
+from pudle.files import read_json, write_atomically
 from pudle.measuring import runner
 from pudle.measuring.case import Selection
 from pudle.measuring.provenance import NoRepository, check_installed, commit_of, repository
@@ -86,7 +86,7 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         records = runner.fill(
             selection, store, workers, commit=commit, dirty=dirty, progress=lambda *step: show("scores", *step)
         )
-        if commit and selection.cases:
+        if commit:
             _remember(folder, store, selection, commit, dirty)
         asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
     current = [store.read(case, spec) for case in selection.cases for spec in selection.estimators]
@@ -107,18 +107,29 @@ def _remember(folder: Path, store: Store, selection: Selection, commit: str, dir
     """Write down which records hold at this commit.
 
     A record is kept as long as nothing it depends on changes, and carries the commit that first measured it: without this,
-    what held at a commit in between could not be told afterwards.
+    what held at a commit in between could not be told afterwards. Experiments add to those of earlier runs at this commit,
+    and a run of experiments alone leaves what is written of cases as it is.
     """
-    pairs = [(case, spec) for case in selection.cases for spec in selection.estimators]
-    paths = [store.path(*pair) for pair in pairs]
-    content = {
-        "commit": commit,
-        "dirty": dirty,
-        "selection": dataclasses.asdict(selection),
-        "records": [str(path.relative_to(store.folder)) for path in paths if path.exists()],
-    }
+
+    def there(paths: Iterable[Path]) -> list[str]:
+        return [str(path.relative_to(store.folder)) for path in paths if path.exists()]
+
     # A run with uncommitted changes must not pass for the commit it started from.
-    write_atomically(folder / "runs" / f"{commit}{'-dirty' if dirty else ''}.json", json.dumps(content, indent=1))
+    path = folder / "runs" / f"{commit}{'-dirty' if dirty else ''}.json"
+    before = read_json(path) if path.exists() else {}
+    content = (
+        before
+        if before and not selection.cases
+        else {
+            "commit": commit,
+            "dirty": dirty,
+            "selection": dataclasses.asdict(selection),
+            "records": there(store.path(case, spec) for case in selection.cases for spec in selection.estimators),
+        }
+    )
+    experiments = there(map(store.experiment_path, selection.experiments))
+    content |= {"experiments": sorted({*before.get("experiments", ()), *experiments})}
+    write_atomically(path, json.dumps(content, indent=1))
 
 
 @contextlib.contextmanager

@@ -80,8 +80,7 @@ def report_command(
     except OSError as problem:
         raise PudleError(f"cannot write to {folder} ({problem.strerror}): choose another folder with --out") from None
     failed = list(dict.fromkeys(estimator for side in sides for estimator in broken(side)))
-    # Two results side by side are of cases alone.
-    failed += broken_experiments(sides[0]) if len(sides) == 1 else []
+    failed += dict.fromkeys(name for side in sides for name in broken_experiments(side))
     if failed:
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
     if drawn:

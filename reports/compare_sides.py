@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -74,7 +75,10 @@ def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
     if found is not None:
         run = read_json(found)
         with contextlib.suppress(KeyError, TypeError):
-            return _view(folder, profile, commit, run["selection"], [folder / "store" / item for item in run["records"]])
+            records, experiments = run["records"], run.get("experiments", [])
+            return _view(
+                folder, profile, commit, run["selection"], [folder / "store" / name for name in records + experiments]
+            )
     # Results of a version that did not write down its runs: the records that this commit was the first to measure.
     records = [path for path, record in records_in(folder / "store") if record["provenance"].get("commit") == commit]
     if not records:
@@ -95,6 +99,7 @@ def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:
     """Load one commit's part of a folder, by copying that part to where nothing else is."""
+    originals: dict[Path, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / profile
         part.mkdir()
@@ -106,11 +111,15 @@ def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], re
             copy = part / "store" / path.relative_to(folder / "store")
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(json.dumps(record))
+            originals[copy] = path
         for path in _asv_files(folder / "results", commit):
             copy = part / "results" / path.relative_to(folder / "results")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-        return load(Path(scratch), profile)
+        found = load(Path(scratch), profile)
+    # An experiment's arrays are read when they are drawn, from where they lie.
+    experiments = tuple(dataclasses.replace(item, path=originals[item.path]) for item in found.experiments)
+    return dataclasses.replace(found, experiments=experiments)
 
 
 def _asv_files(folder: Path, commit: str) -> Iterator[Path]:

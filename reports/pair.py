@@ -15,9 +15,10 @@ from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.drawing import Picture
 from pudle.reports.page import LARGEST, Report, environment
+from pudle.reports.sections import experiments_pair, experiments_problems
 
 SECTIONS = (
-    ("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"),
+    ("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"), ("experiments", "Experiments"),
     ("problems", "Skipped, refused or failed"), ("provenance", "Provenance"),
 )  # fmt: skip
 KINDS = {
@@ -28,7 +29,7 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two results of the same cases.
+    """Two results of the same cases or experiments.
 
     Attributes
     ----------
@@ -39,18 +40,20 @@ class Pair:
     Raises
     ------
     InvalidArgument
-        If they have no case in common.
+        If they have neither a case nor an experiment in common.
     """
 
     sides: tuple[Report, Report]
     names: tuple[str, str]
 
     def __post_init__(self) -> None:
-        if not self.cases:
+        first, second = ({item.name for item in side.results.experiments} for side in self.sides)
+        if not self.cases and not first & second:
             held = " and ".join(
-                f"{name} holds {', '.join(side.results.cases)}" for name, side in zip(self.names, self.sides, strict=True)
+                f"{name} holds {', '.join([*side.results.cases, *(item.name for item in side.results.experiments)])}"
+                for name, side in zip(self.names, self.sides, strict=True)
             )
-            raise InvalidArgument(f"the two results have no case in common: {held}")
+            raise InvalidArgument(f"the two results have no case and no experiment in common: {held}")
 
     @cached_property
     def cases(self) -> list[str]:
@@ -62,7 +65,7 @@ class Pair:
     def pictures(self) -> list[Picture]:
         """The figures, drawn once for all formats."""
         first, second = (side.results for side in self.sides)
-        return list(figures.draw_pair(first, second, ("A", "B")))
+        return list(figures.draw_pair(first, second, ("A", "B"))) if self.cases else []
 
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
@@ -87,7 +90,9 @@ class Pair:
 
     def differences(self) -> pd.DataFrame:
         """Return error, time and memory of both sides and how they differ, one row per (case, estimator) that either has."""
-        rows = []
+        rows: list[dict[str, str]] = []
+        if not self.cases:
+            return pd.DataFrame(rows)
         one, two = (side.summary.set_index(["case", "estimator"]) for side in self.sides)
         for key in list(dict.fromkeys([*one.index, *two.index])):
             if key[0] in self.cases:
@@ -99,8 +104,13 @@ class Pair:
     def _content(self) -> dict[str, Any]:
         first, second = self.sides
         choices = [{row["case"]: row for row in answers(side.results, side.summary)} for side in self.sides]
-        problems = [tables.problems_table(side.results).assign(side=label)
-                    for side, label in zip(self.sides, "AB", strict=True)]  # fmt: skip
+        problems = [
+            pd.concat([tables.problems_table(side.results), experiments_problems(side.results)]).assign(side=label)
+            for side, label in zip(self.sides, "AB", strict=True)
+        ]
+        compared = experiments_pair(first.results, second.results)
+        empty = {"answers", "differences", "figures"} if not self.cases else set()
+        empty |= {"experiments"} if compared.empty else set()
         facts = [dict(tables.provenance_table(side.results)) for side in self.sides]
         rows = list(dict.fromkeys([*facts[0], *facts[1]]))
         only = [
@@ -112,10 +122,11 @@ class Pair:
             "title": "Two results side by side",
             "subtitle": f"A: {_side(self.names[0], facts[0])}. B: {_side(self.names[1], facts[1])}.",
             "profile": " and ".join(dict.fromkeys([first.results.profile, second.results.profile])),
-            "sections": SECTIONS,
+            "sections": [section for section in SECTIONS if section[0] not in empty],
             "answers": [_both(*(choice[case] for choice in choices)) for case in self.cases],
             "differences": self.differences(),
             "figures": {"Error against depth": self.pictures} if self.pictures else {},
+            "experiments": compared,
             "kinds": KINDS,
             "problems": pd.concat(problems, ignore_index=True),
             "provenance": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from pudle.reports import learning, optimising, pictures, text
 from pudle.reports.drawing import Picture
+from pudle.reports.experiments import ExperimentRecord
 from pudle.reports.load import BROKEN, Results
 
 #: Kinds that have a section of their own.
@@ -154,3 +155,67 @@ def experiments_problems(results: Results) -> pd.DataFrame:
 def broken_experiments(results: Results) -> list[str]:
     """Return the experiments that broke (an error, not a finding)."""
     return [item.name for item in results.experiments if item.status in BROKEN]
+
+
+def _times(first: float, second: float) -> str:
+    return f"{text.number(second / first)} times" if first > 0 and not math.isnan(second) else text.DASH
+
+
+def _gain(first: float, second: float) -> str:
+    return text.DASH if math.isnan(second - first) else f"{second - first:+.2f} dB"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What experiments of one kind are judged by.
+
+    Attributes
+    ----------
+    words : str
+    name, time : str
+        What the summary calls it and the time it took.
+    show, difference : callable
+        Give a value, and how far a second one is from the first, as words.
+    """
+
+    words: str
+    name: str
+    time: str
+    show: Callable[[float], str] = text.number
+    difference: Callable[[float, float], str] = _times
+
+
+_ERROR = Measure("relative error of the dictionary", "relative_error", "seconds")
+MEASURES = {
+    "learning": _ERROR,
+    "baseline": _ERROR,
+    "denoising": Measure("PSNR", "psnr", "training_seconds", pictures.decibels, _gain),
+}
+
+
+def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
+    """Return the experiments that either result has, those both have with how far they differ.
+
+    Errors differ by a factor, PSNR by decibels. Of experiments that the two carried out with other options, and of kinds
+    without such a measure, only the statuses are compared.
+    """
+    sides = [{item.name: item for item in result.experiments} for result in (one, two)]
+    names = dict.fromkeys([*sides[0], *sides[1]])
+    rows = [{"experiment": name} | _pair_of(*(side.get(name) for side in sides)) for name in names]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _pair_of(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dict[str, str]:
+    there = one or two
+    assert there is not None
+    measure = MEASURES.get(there.kind, Measure(text.DASH, "", ""))
+    values, times = ([math.nan if side is None else side.number(name) for side in (one, two)]
+                     for name in (measure.name, measure.time))  # fmt: skip
+    status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))
+    difference = measure.difference(*values)
+    if one and two and (one.kind, one.setting) != (two.kind, two.setting):
+        difference, status = text.DASH, f"{status}; other options"
+    return {
+        "measure": measure.words, "A": measure.show(values[0]), "B": measure.show(values[1]), "difference": difference,
+        "time A": text.seconds(times[0]), "time B": text.seconds(times[1]), "status": status,
+    }  # fmt: skip

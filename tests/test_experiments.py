@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from pudle import cli, registry
+from pudle.bench.execution import execute
 from pudle.files import read_json
 from pudle.measuring.case import Selection
 from pudle.measuring.runner import fill
 from pudle.measuring.store import Store
+from pudle.reports import compare_sides
 
 PLUGIN = """
 import os
@@ -102,6 +105,33 @@ def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, plant
     fill(selection("planted-resumes", "planted-works"), store, workers=1)
     assert store.read_experiment("planted-resumes")["status"] == "ok"
     assert store.experiment_path("planted-works").stat().st_mtime_ns == before
+
+
+def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch):
+    """The second commit changed nothing that the experiment depends on, so that it is not carried out again."""
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
+    subprocess.run([*git, "init", "-q"], check=True)
+
+    def run(*names):
+        execute(selection(*names), home=tmp_path / "home", workers=1, scores_only=True, show=lambda *_: None)
+
+    def commit():
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "m"], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    old = commit()
+    run("planted-works")
+    run("planted-lacks")
+    new = commit()
+    run("planted-works")
+    sides = {name: compare_sides.load_commit(name, name, tmp_path / "home", "quick").experiments for name in (old, new)}
+    assert {name: [item.name for item in side] for name, side in sides.items()} == {
+        old: ["planted-lacks", "planted-works"], new: ["planted-works"],
+    }  # fmt: skip
+    assert [side[-1].provenance["commit"] for side in sides.values()] == [old, new]
+    assert sides[old][-1].path == sides[new][0].path and sides[new][0].path.exists()
+    assert sides[new][0].arrays().keys() == set(sides[new][0].array_names)
 
 
 def test_run_carries_out_the_experiments_it_is_told(tmp_path, planted, monkeypatch, capsys):

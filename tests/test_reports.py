@@ -46,7 +46,7 @@ from synthetic import (
 )
 
 from pudle.errors import InvalidArgument, MissingDependency, MissingResults, UnreadableResult
-from pudle.reports import costs, figures, learning, optimising, pictures, tables, text
+from pudle.reports import costs, figures, learning, optimising, pictures, sections, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.commands import report_command
 from pudle.reports.load import COLUMNS, METRICS, load
@@ -1188,7 +1188,38 @@ def test_command_shows_two_results_side_by_side(two, tmp_path):
 def test_two_results_without_a_common_case_are_refused(tmp_path):
     homes = [write(tmp_path / name, [record(case(f"{name}-ista-lasso"), "backprop")]) for name in ("a", "b")]
     done = run(tmp_path, *(str(home) for home in homes))
-    assert isinstance(done.exception, InvalidArgument) and "no case in common" in str(done.exception)
+    assert isinstance(done.exception, InvalidArgument) and "no case and no experiment in common" in str(done.exception)
+
+
+def test_experiments_side_by_side(tmp_path):
+    """The errors are ``0.5 exp(-50 rate)``, and a share `left` of the noise is -20 log10 of it in decibels."""
+    first = [training("one", rate=0.1), training("gone"), denoising("clear", "BM3D", left=0.5),
+             training("other", setting={"depth": 10}), training("broken", status="error", reason="no disk"),
+             experiment("odd", "spectral")]  # fmt: skip
+    second = [training("one", rate=0.2, pace=0.02), denoising("clear", "BM3D", left=0.25),
+              training("other", setting={"depth": 20}), training("broken"), experiment("odd", "spectral")]  # fmt: skip
+    homes = [write(tmp_path / name, [], cases=[], estimators=[]) for name in "ab"]
+    sides = [Report.of(experiments(home, *records)) for home, records in zip(homes, (first, second), strict=True)]
+    rows = sections.experiments_pair(*(side.results for side in sides)).set_index("experiment").to_dict("index")
+    assert rows["one"] == {
+        "measure": "relative error of the dictionary", "A": text.number(0.5 * math.exp(-5)),
+        "B": text.number(0.5 * math.exp(-10)), "difference": f"{text.number(math.exp(-5))} times", "time A": "500 ms",
+        "time B": "1 s", "status": "ok",
+    }  # fmt: skip
+    assert [rows["clear"][name] for name in ("A", "B", "difference")] == ["26.02 dB", "32.04 dB", "+6.02 dB"]
+    assert rows["gone"]["status"] == "ok, then absent" and rows["gone"]["B"] == rows["gone"]["difference"] == "–"
+    assert rows["other"]["status"] == "ok; other options" and rows["other"]["difference"] == "–"
+    assert rows["broken"]["status"] == "error, then ok" and rows["broken"]["A"] == rows["broken"]["difference"] == "–"
+    assert rows["odd"]["status"] == "ok" and set(rows["odd"].values()) == {"–", "ok"}
+    # There is no case: what is about cases is left out, and what has failed on either side is told.
+    page = Pair(tuple(sides), ("one", "other")).html()
+    assert headings(page) == ["experiments", "problems", "provenance"] and "no disk" in page
+    parsed = _Page(page)
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
+    done = run(tmp_path, *map(str, homes), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2 and "something broke in broken:" in done.output
+    written = (tmp_path / "out" / "report.md").read_text()
+    assert re.findall("^## (.*)", written, re.MULTILINE) == ["Experiments", "Skipped, refused or failed", "Provenance"]
 
 
 def test_formats_of_one_result_are_refused_for_two(two, tmp_path):
