@@ -338,8 +338,8 @@ def denoising_galleries(images: Images) -> list[Gallery]:
 # -- interpretation
 
 
-def interpreted(results: Results) -> list[tuple[str, Gallery]]:
-    """Return which samples shaped which atoms: the heading and the gallery of each experiment that says so."""
+def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
+    """Return which samples shaped which atoms: heading, answer and gallery of each experiment that says so."""
     found = []
     for record in results.experiments:
         if record.kind != "interpretation" or record.status != "ok":
@@ -362,8 +362,27 @@ def interpreted(results: Results) -> list[tuple[str, Gallery]]:
         rows = [_shaped(place, *parts, estimator) for place, parts in enumerate(zip(atoms, samples, weights, strict=True))]
         ranks = np.indices(weights.shape)
         data = pd.DataFrame({"atom": ranks[0].ravel() + 1, "rank": ranks[1].ravel() + 1, "weight": weights.ravel()})
-        found.append((heading, _gallery(f"samples-{record.name}", "Samples that shaped an atom", heading, rows, data)))
+        gallery = _gallery(f"samples-{record.name}", "Samples that shaped an atom", heading, rows, data)
+        found.append((heading, _interpretation_answer(record, samples.shape[1]), gallery))
     return found
+
+
+def _interpretation_answer(record: ExperimentRecord, shown: int) -> str:
+    """Say how much of an atom the samples shown explain, and whether they are of one kind."""
+    share, cosine, residual = (record.number(name) for name in ("share", "cosine", "residual"))
+    purity, chance = record.number("purity"), record.number("purity_by_chance")
+    sentences = []
+    if not math.isnan(share):
+        sentences.append(
+            f"The {shown} samples shown of an atom are {100 * share:.0f}% of all that shaped it"
+            + ("." if math.isnan(cosine) else f", and combined with their weights have a cosine of {cosine:.2f} with it.")
+        )
+    if not math.isnan(purity):
+        by_chance = "" if math.isnan(chance) else f", where of as many drawn at random it is {100 * chance:.0f}%"
+        sentences.append(f"On average {100 * purity:.0f}% of them share one label{by_chance}.")
+    if not math.isnan(residual):
+        sentences.append(f"All samples together give the atoms back but for a relative error of {text.number(residual)}.")
+    return " ".join(sentences)
 
 
 def _shaped(place: int, atom: np.ndarray, samples: np.ndarray, weights: np.ndarray, estimator: str) -> list[Tile]:

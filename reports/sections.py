@@ -112,7 +112,7 @@ def _interpretation(results: Results) -> Section:
         "Each row is one atom, scaled to its greatest magnitude with zero in grey, and the training samples that shaped it "
         "most, each with its weight, in the order in which they are stored."
     )
-    blocks = tuple(Block(heading, pictures=(gallery,)) for heading, gallery in pictures.interpreted(results))
+    blocks = tuple(Block(heading, answer, pictures=(gallery,)) for heading, answer, gallery in pictures.interpreted(results))
     return Section("interpretation", "Which samples shaped an atom", reading, blocks)
 
 

@@ -1089,7 +1089,14 @@ def test_filters_are_sorted_and_scaled_each_by_itself():
 
 def test_samples_stand_beside_their_atom_in_order(tmp_path):
     record_, arrays = interpretation(atoms=3, samples=4)
-    ((heading, gallery),) = pictures.interpreted(experiments(tmp_path, (record_, arrays)))
+    ((heading, answer, gallery),) = pictures.interpreted(experiments(tmp_path, (record_, arrays)))
+    assert answer == ""
+    told = {"share": 0.25, "cosine": 0.8, "residual": 1.5e-6, "purity": 0.6, "purity_by_chance": 0.3}
+    known = record_ | {"name": "told", "summary": record_["summary"] | told}
+    page = Report.of(experiments(tmp_path / "told", (known, arrays))).html()
+    assert "4 samples shown of an atom are 25% of all that shaped it" in page and "a cosine of 0.80 with it." in page
+    assert "On average 60% of them share one label, where of as many drawn at random it is 30%." in page
+    assert "give the atoms back but for a relative error of 1.5e-6." in page
     assert heading == "backprop, image_patches" and [len(row) for row in gallery.rows] == [5] * 3
     captions = [tile.caption[0] for tile in gallery.rows[1]]
     assert captions == ["atom 2", *(text.number(1 / (1 + rank) + 0.01) for rank in range(4))]
