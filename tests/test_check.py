@@ -73,7 +73,7 @@ def test_a_failure_tells_where_and_the_number():
     estimator, _, _ = planted.DEFECTS["scaled by n"]
     record = failures(estimator, "claim")[0]
     assert (record.problem, record.loss, record.algorithm) == ("sparse coding", "lasso", "ista")
-    assert record.number == pytest.approx(16, rel=1e-9) and record.limit == conformance.EXACT
+    assert record.number == pytest.approx(16, rel=1e-9) and record.limit == conformance.checks.EXACT
 
 
 def test_refusals_are_records_with_the_reason():

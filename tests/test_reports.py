@@ -1138,7 +1138,9 @@ def test_two_results_with_experiments_are_still_compared(two):
     for folder in two:
         write_experiments(folder.parent, [training("one", status="timeout", reason="late")])
     done = run(two[0].parent, *map(str, two), "--format", "markdown", "--out", str(two[0].parent / "out"))
-    assert "report.md" in done.stdout and "one" not in done.stderr.split(":")[0].split()
+    assert "report.md" in done.stdout and "one" in done.stderr.split(":")[0].split()
+    table = (two[0].parent / "out" / "report.md").read_text().partition("## Experiments")[2]
+    assert re.search(r"\| `one` \|.* timeout \|", table)
 
 
 # -- two results
