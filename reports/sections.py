@@ -158,7 +158,7 @@ def broken_experiments(results: Results) -> list[str]:
 
 
 def _times(first: float, second: float) -> str:
-    return f"{text.number(second / first)} times" if first > 0 and not math.isnan(second) else text.DASH
+    return f"{text.number(second / first, 3)} times" if first > 0 and not math.isnan(second) else text.DASH
 
 
 def _gain(first: float, second: float) -> str:

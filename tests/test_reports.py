@@ -1212,7 +1212,7 @@ def test_experiments_side_by_side(tmp_path):
     rows = sections.experiments_pair(*(side.results for side in sides)).set_index("experiment").to_dict("index")
     assert rows["one"] == {
         "measure": "relative error of the dictionary", "A": text.number(0.5 * math.exp(-5)),
-        "B": text.number(0.5 * math.exp(-10)), "difference": f"{text.number(math.exp(-5))} times", "time A": "500 ms",
+        "B": text.number(0.5 * math.exp(-10)), "difference": f"{text.number(math.exp(-5), 3)} times", "time A": "500 ms",
         "time B": "1 s", "status": "ok",
     }  # fmt: skip
     assert [rows["clear"][name] for name in ("A", "B", "difference")] == ["26.02 dB", "32.04 dB", "+6.02 dB"]
