@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +86,10 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         records = runner.fill(
             selection, store, workers, commit=commit, dirty=dirty, progress=lambda *step: show("scores", *step)
         )
-        if commit:
+        if commit and selection.cases:
             _remember(folder, store, selection, commit, dirty)
+        if commit and selection.experiments:
+            _remember_experiments(folder, store, selection, commit, dirty)
         asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
     current = [store.read(case, spec) for case in selection.cases for spec in selection.estimators]
     lines = {True: [], False: []}
@@ -107,28 +109,27 @@ def _remember(folder: Path, store: Store, selection: Selection, commit: str, dir
     """Write down which records hold at this commit.
 
     A record is kept as long as nothing it depends on changes, and carries the commit that first measured it: without this,
-    what held at a commit in between could not be told afterwards. Experiments add to those of earlier runs at this commit,
-    and a run of experiments alone leaves what is written of cases as it is.
+    what held at a commit in between could not be told afterwards.
     """
-
-    def there(paths: Iterable[Path]) -> list[str]:
-        return [str(path.relative_to(store.folder)) for path in paths if path.exists()]
-
+    pairs = [(case, spec) for case in selection.cases for spec in selection.estimators]
+    paths = [store.path(*pair) for pair in pairs]
+    content = {
+        "commit": commit,
+        "dirty": dirty,
+        "selection": dataclasses.asdict(selection),
+        "records": [str(path.relative_to(store.folder)) for path in paths if path.exists()],
+    }
     # A run with uncommitted changes must not pass for the commit it started from.
-    path = folder / "runs" / f"{commit}{'-dirty' if dirty else ''}.json"
-    before = read_json(path) if path.exists() else {}
-    content = (
-        before
-        if before and not selection.cases
-        else {
-            "commit": commit,
-            "dirty": dirty,
-            "selection": dataclasses.asdict(selection),
-            "records": there(store.path(case, spec) for case in selection.cases for spec in selection.estimators),
-        }
-    )
-    experiments = there(map(store.experiment_path, selection.experiments))
-    content |= {"experiments": sorted({*before.get("experiments", ()), *experiments})}
+    write_atomically(folder / "runs" / f"{commit}{'-dirty' if dirty else ''}.json", json.dumps(content, indent=1))
+
+
+def _remember_experiments(folder: Path, store: Store, selection: Selection, commit: str, dirty: bool) -> None:
+    """Write down which experiments hold at this commit, beside those of earlier runs at it."""
+    path = folder / "runs" / "experiments" / f"{commit}{'-dirty' if dirty else ''}.json"
+    known = read_json(path)["experiments"] if path.exists() else []
+    paths = map(store.experiment_path, selection.experiments)
+    held = {str(path.relative_to(store.folder)) for path in paths if path.exists()}
+    content = {"commit": commit, "dirty": dirty, "experiments": sorted({*known, *held})}
     write_atomically(path, json.dumps(content, indent=1))
 
 

@@ -112,7 +112,7 @@ def _results(
     base: str, head: str, root: Path, home: Path, profile: str, run: bool, options: tuple[Any, ...], limits: Any
 ) -> tuple[Any, Any]:
     """Return the results of both sides, and the times taken in turns where there are any."""
-    from pudle.errors import InvalidArgument
+    from pudle.errors import InvalidArgument, MissingResults
     from pudle.reports.compare_run import Pair, Request, make
     from pudle.reports.compare_sides import commit_named, folder_of, load_commit, load_folder
 
@@ -132,6 +132,11 @@ def _results(
         load_commit(commit_named(name, root), name, home, profile) if folder is None else load_folder(folder)
         for name, folder in zip((base, head), folders, strict=True)
     ]
+    for name, side in zip((base, head), sides, strict=True):
+        if not side.cases:
+            raise MissingResults(
+                f"{name} holds experiments and no case, and the gate judges cases: `pudle report` shows both"
+            )
     return tuple(sides), None
 
 

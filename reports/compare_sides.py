@@ -14,6 +14,7 @@ from typing import Any
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.files import read_json
 from pudle.measuring.provenance import NoRepository, git
+from pudle.reports.experiments import read_experiments
 from pudle.reports.load import Results, load
 
 
@@ -70,23 +71,37 @@ def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
         If nothing was measured at that commit; the text says how to.
     """
     folder = home / profile
-    paths = [folder / "runs" / f"{commit}{suffix}.json" for suffix in ("", "-dirty")]
-    found = next((path for path in paths if path.exists()), None)
-    if found is not None:
-        run = read_json(found)
+    experiments = _experiments_at(folder, commit)
+    path = _run_file(folder / "runs", commit)
+    if path is not None:
+        run = read_json(path)
         with contextlib.suppress(KeyError, TypeError):
-            records, experiments = run["records"], run.get("experiments", [])
-            return _view(
-                folder, profile, commit, run["selection"], [folder / "store" / name for name in records + experiments]
-            )
+            records = [folder / "store" / item for item in run["records"]]
+            return _view(folder, profile, commit, run["selection"], records, experiments)
     # Results of a version that did not write down its runs: the records that this commit was the first to measure.
     records = [path for path, record in records_in(folder / "store") if record["provenance"].get("commit") == commit]
-    if not records:
+    if not records and not experiments:
         raise MissingResults(
             f"no results of commit {name} ({commit[:8]}) under {folder}: let `pudle compare --run` make them, or check it "
             f"out, install it and `pudle run --profile {profile}`"
         )
-    return _view(folder, profile, commit, read_json(folder / "selection.json"), records)
+    return _view(folder, profile, commit, read_json(folder / "selection.json"), records, experiments)
+
+
+def _run_file(folder: Path, commit: str) -> Path | None:
+    """Return what a run wrote down about a commit; one with uncommitted changes counts where there is no other."""
+    paths = (folder / f"{commit}{suffix}.json" for suffix in ("", "-dirty"))
+    return next((path for path in paths if path.exists()), None)
+
+
+def _experiments_at(folder: Path, commit: str) -> list[Path]:
+    """Return the experiments that held at a commit: those that runs wrote down, or that it was the first to carry out."""
+    path = _run_file(folder / "runs" / "experiments", commit)
+    listed = [] if path is None else [folder / "store" / item for item in read_json(path)["experiments"]]
+    first = [item.path for item in read_experiments(folder / "store" / "experiments")
+             if item.provenance.get("commit") == commit]  # fmt: skip
+    # Whoever deletes a record that is damaged, as its error tells, must not have to mend lists.
+    return [path for path in dict.fromkeys([*first, *listed]) if path.exists()]
 
 
 def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -97,14 +112,16 @@ def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, content
 
 
-def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:
+def _view(
+    folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path], experiments: list[Path]
+) -> Results:
     """Load one commit's part of a folder, by copying that part to where nothing else is."""
     originals: dict[Path, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / profile
         part.mkdir()
         (part / "selection.json").write_text(json.dumps(selection))
-        for path in records:
+        for path in [*records, *experiments]:
             record = read_json(path)
             # The record holds at this commit, whichever one first measured it.
             record["provenance"]["commit"] = commit
@@ -118,8 +135,8 @@ def _view(folder: Path, profile: str, commit: str, selection: dict[str, Any], re
             shutil.copy(path, copy)
         found = load(Path(scratch), profile)
     # An experiment's arrays are read when they are drawn, from where they lie.
-    experiments = tuple(dataclasses.replace(item, path=originals[item.path]) for item in found.experiments)
-    return dataclasses.replace(found, experiments=experiments)
+    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in found.experiments)
+    return dataclasses.replace(found, experiments=moved)
 
 
 def _asv_files(folder: Path, commit: str) -> Iterator[Path]:

@@ -21,6 +21,13 @@ SECTIONS = (
     ("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"), ("experiments", "Experiments"),
     ("problems", "Skipped, refused or failed"), ("provenance", "Provenance"),
 )  # fmt: skip
+#: Names that an error gives of each side.
+MOST_NAMES = 5
+EXPERIMENTS = (
+    "Where each ended. Errors differ by a factor, below one where B is nearer; PSNR by decibels, above zero where B is "
+    "better. What the two sides did with other options or on other images is not compared. One training a side says nothing "
+    "of chance."
+)
 KINDS = {
     "Error against depth": "A has filled markers and thick lines, B hollow markers and thin lines. Where a hollow marker "
     "surrounds a filled one both have the same error."
@@ -49,10 +56,7 @@ class Pair:
     def __post_init__(self) -> None:
         first, second = ({item.name for item in side.results.experiments} for side in self.sides)
         if not self.cases and not first & second:
-            held = " and ".join(
-                f"{name} holds {', '.join([*side.results.cases, *(item.name for item in side.results.experiments)])}"
-                for name, side in zip(self.names, self.sides, strict=True)
-            )
+            held = " and ".join(f"{name} holds {_held(side)}" for name, side in zip(self.names, self.sides, strict=True))
             raise InvalidArgument(f"the two results have no case and no experiment in common: {held}")
 
     @cached_property
@@ -127,6 +131,7 @@ class Pair:
             "differences": self.differences(),
             "figures": {"Error against depth": self.pictures} if self.pictures else {},
             "experiments": compared,
+            "experiments_reading": EXPERIMENTS,
             "kinds": KINDS,
             "problems": pd.concat(problems, ignore_index=True),
             "provenance": [
@@ -136,6 +141,11 @@ class Pair:
             "notes": [*only, *(f"{label}: {note}" for label, side in zip("AB", self.sides, strict=True)
                                for note in side.results.notes)],
         }  # fmt: skip
+
+
+def _held(side: Report) -> str:
+    names = [*side.results.cases, *(item.name for item in side.results.experiments)]
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def _side(name: str, facts: dict[str, str]) -> str:

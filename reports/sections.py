@@ -157,6 +157,16 @@ def broken_experiments(results: Results) -> list[str]:
     return [item.name for item in results.experiments if item.status in BROKEN]
 
 
+def _unlike(one: ExperimentRecord, two: ExperimentRecord) -> str:
+    """Say what makes two experiments of one name something else, empty where nothing does."""
+    # An option that one side's version did not have yet tells nothing.
+    shared = one.options.keys() & two.options.keys()
+    if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
+        return "other options"
+    images = ("test_images", "images")
+    return "other images" if any(one.summary.get(key) != two.summary.get(key) for key in images) else ""
+
+
 def _times(first: float, second: float) -> str:
     return f"{text.number(second / first, 3)} times" if first > 0 and not math.isnan(second) else text.DASH
 
@@ -213,8 +223,9 @@ def _pair_of(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dict
                      for name in (measure.name, measure.time))  # fmt: skip
     status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))
     difference = measure.difference(*values)
-    if one and two and (one.kind, one.setting) != (two.kind, two.setting):
-        difference, status = text.DASH, f"{status}; other options"
+    other = _unlike(one, two) if one and two else ""
+    if other:
+        difference, status = text.DASH, f"{status}; {other}"
     return {
         "measure": measure.words, "A": measure.show(values[0]), "B": measure.show(values[1]), "difference": difference,
         "time A": text.seconds(times[0]), "time B": text.seconds(times[1]), "status": status,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -10,11 +12,12 @@ import pytest
 
 from pudle import cli, registry
 from pudle.bench.execution import execute
+from pudle.errors import MissingResults
 from pudle.files import read_json
-from pudle.measuring.case import Selection
+from pudle.measuring.case import Case, Selection
 from pudle.measuring.runner import fill
 from pudle.measuring.store import Store
-from pudle.reports import compare_sides
+from pudle.reports import compare_commands, compare_sides
 
 PLUGIN = """
 import os
@@ -132,6 +135,43 @@ def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch)
     assert [side[-1].provenance["commit"] for side in sides.values()] == [old, new]
     assert sides[old][-1].path == sides[new][0].path and sides[new][0].path.exists()
     assert sides[new][0].arrays().keys() == set(sides[new][0].array_names)
+    # Without what runs wrote down, as older versions left it: what the commit was the first to carry out.
+    shutil.rmtree(tmp_path / "home" / "quick" / "runs")
+    first = compare_sides.load_commit(old, old, tmp_path / "home", "quick").experiments
+    assert [item.name for item in first] == ["planted-lacks", "planted-works"]
+    with pytest.raises(MissingResults):
+        compare_sides.load_commit(new, new, tmp_path / "home", "quick")
+
+
+def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, monkeypatch):
+    """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate refuses to judge none."""
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
+    (tmp_path / "file").write_text("clean")
+    for arguments in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "m"]):
+        subprocess.run([*git, *arguments], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    home = tmp_path / "home"
+    small = Case("tiny", "sparse_gaussian(n=20, m=10, p=15, s=2)", "ista", "lasso", seeds=(0,), depths=(1, 2))
+
+    def run(cases, *names):
+        chosen = dataclasses.replace(selection(*names), cases=cases, estimators=("alternating",) if cases else ())
+        execute(chosen, home=home, workers=1, scores_only=True, show=lambda *_: None)
+        return compare_sides.load_commit(commit, commit, home, "quick")
+
+    assert not run((), "planted-works").cases
+    with pytest.raises(MissingResults, match="holds experiments and no case"):
+        compare_commands._results("HEAD", "HEAD", tmp_path, home, "quick", False, (), None)
+    (tmp_path / "file").write_text("dirty")
+    assert list(run((small,)).cases) == [small.name]
+    (tmp_path / "file").write_text("clean")
+    found = run((), "planted-lacks")
+    assert list(found.cases) == [small.name]
+    assert [item.name for item in found.experiments] == ["planted-lacks", "planted-works"]
+    # Whoever deletes a damaged record need not mend lists.
+    next((home / "quick" / "store" / "experiments").glob("planted-lacks*.json")).unlink()
+    held = compare_sides.load_commit(commit, commit, home, "quick").experiments
+    assert [item.name for item in held] == ["planted-works"]
 
 
 def test_run_carries_out_the_experiments_it_is_told(tmp_path, planted, monkeypatch, capsys):

@@ -390,7 +390,7 @@ class TestResume:
         with pytest.raises(InvalidArgument) as caught:
             dataclasses.replace(learner, **change).fit(problem, folder=tmp_path, resume=True)
         assert text in str(caught.value)
-        with pytest.raises(InvalidArgument, match="with data="):
+        with pytest.raises(InvalidArgument, match="with other data or another start"):
             learner.fit(planted(n=60, seed=1), folder=tmp_path, resume=True)
         with pytest.raises(InvalidArgument, match="holds a training already: resume it, or give another folder"):
             learner.fit(problem, folder=tmp_path)
@@ -733,14 +733,26 @@ class TestCommand:
         history = pd.read_csv(tmp_path / "two" / HISTORY_FILE)
         assert history.dictionary_error[0] == pytest.approx(once.history.dictionary_error.iloc[-1], rel=1e-12)
         assert json.loads((tmp_path / "two" / "learning.json").read_text())["setting"]["start"] == str(found)
+        code, _, err = learn(*options, "--out", "two", "--resume")
+        assert code == 2 and "two holds a training with other data or another start: resume it with" in err
+
+    def test_a_start_in_the_other_order_of_bytes_is_the_same(self, tmp_path):
+        dictionary = np.random.default_rng(0).standard_normal((12, 18))
+        np.save(tmp_path / "start.npy", dictionary.astype(">f8"))
+        setting = pudle.LearningSetting(SMALL[1], start=str(tmp_path / "start.npy"))
+        np.testing.assert_array_equal(setting.problem().dictionary.numpy(), dictionary)
+        plain = dataclasses.replace(setting, start=None)
+        assert setting.fingerprint().startswith(plain.fingerprint()) and setting.fingerprint() != plain.fingerprint()
 
     @pytest.mark.parametrize(
         ("content", "text"),
         [
-            (None, "cannot be read: No such file or directory"),
+            (None, "start='start.npy' cannot be read: No such file or directory"),
             (b"half", "is not a whole array of numbers (.npy)"),
+            (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "is not a whole array of numbers (.npy)"),
             (np.ones((12, 17)), "has shape (12, 17), and the dataset's dictionary (12, 18)"),
-            (np.full((12, 18), np.nan), "holds entries that are not finite numbers"),
+            (np.full((12, 18), np.nan), "holds entries that are not finite"),
+            (np.ones((12, 18), dtype=complex), "holds complex128, not real numbers"),
             (np.zeros((12, 18)), "dictionary has an atom that is zero"),
         ],
     )

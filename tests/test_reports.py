@@ -1198,6 +1198,11 @@ def test_two_results_without_a_common_case_are_refused(tmp_path):
     homes = [write(tmp_path / name, [record(case(f"{name}-ista-lasso"), "backprop")]) for name in ("a", "b")]
     done = run(tmp_path, *(str(home) for home in homes))
     assert isinstance(done.exception, InvalidArgument) and "no case and no experiment in common" in str(done.exception)
+    homes = [write(tmp_path / f"e{name}", [], cases=[], estimators=[]) for name in "ab"]
+    for home, name in zip(homes, "ab", strict=True):
+        write_experiments(home, [training(f"{name}{number}") for number in range(40)])
+    done = run(tmp_path, *(str(home) for home in homes))
+    assert "a0, a1, a10, a11, a12 and 35 more and" in str(done.exception) and len(str(done.exception)) < 500
 
 
 def test_experiments_side_by_side(tmp_path):
@@ -1220,6 +1225,13 @@ def test_experiments_side_by_side(tmp_path):
     assert rows["other"]["status"] == "ok; other options" and rows["other"]["difference"] == "–"
     assert rows["broken"]["status"] == "error, then ok" and rows["broken"]["A"] == rows["broken"]["difference"] == "–"
     assert rows["odd"]["status"] == "ok" and set(rows["odd"].values()) == {"–", "ok"}
+    # An option that one side did not have yet is no other option; other test images are other numbers.
+    changed = [training("one", rate=0.1, setting={"later": None}), denoising("clear", "BM3D")]
+    changed[1][0]["summary"]["test_images"] = "others"
+    later = experiments(tmp_path / "later", *changed)
+    rows = sections.experiments_pair(sides[0].results, later).set_index("experiment").to_dict("index")
+    assert rows["one"]["difference"] == "1 times" and rows["one"]["status"] == "ok"
+    assert rows["clear"]["difference"] == "–" and rows["clear"]["status"] == "ok; other images"
     # There is no case: what is about cases is left out, and what has failed on either side is told.
     page = Pair(tuple(sides), ("one", "other")).html()
     assert headings(page) == ["experiments", "problems", "provenance"] and "no disk" in page
@@ -1228,6 +1240,7 @@ def test_experiments_side_by_side(tmp_path):
     done = run(tmp_path, *map(str, homes), "--out", str(tmp_path / "out"))
     assert done.exit_code == 2 and "something broke in broken:" in done.output
     written = (tmp_path / "out" / "report.md").read_text()
+    assert "below one where B is nearer" in written
     assert re.findall("^## (.*)", written, re.MULTILINE) == ["Experiments", "Skipped, refused or failed", "Provenance"]
 
 

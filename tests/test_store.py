@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import pudle
 from pudle import registry
 from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.files import read_arrays
+from pudle.measuring import provenance
 from pudle.measuring.case import Case, Selection
 from pudle.measuring.runner import certified_reference, measure
 from pudle.measuring.store import Store
@@ -108,6 +112,57 @@ def test_a_damaged_reference_is_refused_by_name(store):
         with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
             store.read_reference(CASE, 0, "exact")
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_arrays_end_in_one_line(tmp_path):
+    """Wherever a byte is flipped: in names, sizes, flags, or the compressed stream; some flips go unnoticed."""
+    path = tmp_path / "arrays.npz"
+    np.savez_compressed(path, values=np.random.default_rng(0).standard_normal(40))
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_arrays(path, ["values"])
+        except UnreadableResult as problem:
+            assert str(path) in str(problem) and "\n" not in str(problem)
+            refused += 1
+    assert refused > len(whole) // 2
+
+
+def test_what_outdates_scores_and_experiments():
+    """Exact lists, so that whoever adds a file to the core decides: a score that outlives its code is a wrong number."""
+    files = provenance.core_files()
+    assert {name for name in provenance.NOT_MEASURING if name.endswith(".py")} <= files.keys()
+    assert {file.name for file in files.values()} >= provenance.NOTHING
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    assert {name for name in provenance.NOT_MEASURING if not name.endswith(".py")} < folders
+    outside = {name for name in files if provenance._within(name, provenance.NOT_MEASURING)}
+    assert {name for name in outside if not name.startswith(("commands/", "conformance/", "learning/"))} == {
+        "__main__.py", "cli.py", "errors.py", "experiment.py", "files.py", "registry.py", "specs.py",
+        "measuring/provenance.py", "measuring/store.py",
+    }  # fmt: skip
+    trains = {name for name in files if provenance._within(name, provenance.TRAINING)}
+    assert trains == {name for name in files if name.startswith("learning/")} | {"experiment.py"}
+    assert not {"estimators", "datasets", "bench", "reports"} & folders
+
+
+def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_path):
+    core = Path(pudle.__file__).parent
+    (tmp_path / "src" / "pudle").mkdir(parents=True)
+    for name, file in provenance.core_files().items():
+        copy = tmp_path / "src" / "pudle" / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    provenance.check_installed(tmp_path)
+    for name, content in (("references/lasso.py", "changed"), ("learning/new.py", ""), ("extra/__init__.py", "")):
+        path = tmp_path / "src" / "pudle" / name
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        with pytest.raises(pudle.PudleError, match=f"src/pudle/{name}.*would carry the wrong commit"):
+            provenance.check_installed(tmp_path)
+        path.unlink() if before is None else path.write_bytes(before)
+    assert (core / "references" / "lasso.py").exists()
 
 
 def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as problem:
         reason = str(problem).splitlines()[0] if str(problem) else "it is empty"
         raise UnreadableResult(
             f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"

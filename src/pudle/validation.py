@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
@@ -54,6 +55,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
         For anything that is not a tensor, has integer or complex entries, the wrong number of axes, no entries, or
         entries that are NaN or infinite.
     """
+    import torch  # not at the top: what only reads specs and help texts does without
+
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as problem:

@@ -349,6 +349,10 @@ class DenoisingSetting(Experiment):
         if made.name != "noisy_crops":
             raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
         check_choice("loss", self.training.loss, made.losses)
+        if self.training.start is not None:
+            raise InvalidArgument(
+                f"start={self.training.start!r} is not for denoising: filters start as the dataset's option says"
+            )
         images, validation = training_images(training, self.validation)
         tested = test_images(test)
         contents = {(image.shape, image.tobytes()) for part in (images, validation) for image in part.values()}

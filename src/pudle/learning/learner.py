@@ -570,9 +570,10 @@ class _Run:
         mine = self.configuration
         for name in sorted({*kept, *mine}):
             if kept.get(name) != mine.get(name):
+                differs = f"{name}={kept.get(name)!r}, not {mine.get(name)!r}"
                 raise InvalidArgument(
-                    f"{path.parent} holds a training with {name}={kept.get(name)!r}, not {mine.get(name)!r}: resume it with "
-                    f"the options and data it was started with, or give another folder"
+                    f"{path.parent} holds a training with {'other data or another start' if name == 'data' else differs}: "
+                    f"resume it with the options and data it was started with, or give another folder"
                 )
         self.theta.data.copy_(content["dictionary"])
         self.optimiser.load_state_dict(content["optimiser"])

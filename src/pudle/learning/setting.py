@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import time
+import tokenize
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,7 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as found:
-        raise InvalidArgument(f"start {path} cannot be read: {found.strerror}") from None
+        raise InvalidArgument(f"start={path!r} cannot be read: {found.strerror}") from None
 
 
 def _started(problem: DictionaryProblem, path: str) -> DictionaryProblem:
@@ -181,11 +182,14 @@ def _started(problem: DictionaryProblem, path: str) -> DictionaryProblem:
     content = io.BytesIO(_read(path))
     try:
         start = np.lib.format.read_array(content, allow_pickle=False)
-    except ValueError:
-        raise InvalidArgument(f"start {path} is not a whole array of numbers (.npy)") from None
+    except (ValueError, tokenize.TokenError):
+        raise InvalidArgument(f"start={path!r} is not a whole array of numbers (.npy)") from None
     wanted = tuple(problem.dictionary.shape)
     if start.shape != wanted:
-        raise InvalidArgument(f"start {path} has shape {start.shape}, and the dataset's dictionary {wanted}")
-    if start.dtype.kind not in "fiu" or not np.isfinite(start).all():
-        raise InvalidArgument(f"start {path} holds entries that are not finite numbers")
-    return dataclasses.replace(problem, dictionary=torch.as_tensor(start).to(problem.dictionary))
+        raise InvalidArgument(f"start={path!r} has shape {start.shape}, and the dataset's dictionary {wanted}")
+    if start.dtype.kind not in "fiu":
+        raise InvalidArgument(f"start={path!r} holds {start.dtype}, not real numbers")
+    if not np.isfinite(start).all():
+        raise InvalidArgument(f"start={path!r} holds entries that are not finite")
+    # In this machine's own order of bytes, which torch asks for.
+    return dataclasses.replace(problem, dictionary=torch.as_tensor(start.astype(np.float64)).to(problem.dictionary))

@@ -21,22 +21,19 @@ import pudle
 
 from ..errors import PudleError
 
-#: Folders of the repository that are installed beside the core's own packages, and these.
-BESIDE = ("estimators", "datasets", "bench", "reports")
-_FOUND = (path.parent.name for path in Path(pudle.__file__).parent.glob("*/__init__.py"))
-CORE = ("", *sorted(name for name in _FOUND if name not in BESIDE))
 #: Folders of this project's repository and the packages they are installed as.
-SOURCES = {f"src/pudle/{name}".rstrip("/"): f"pudle.{name}".rstrip(".") for name in CORE} | {
-    name: f"pudle.{name}" for name in BESIDE
-}
+BESIDE = ("estimators", "datasets", "bench", "reports")
+SOURCES = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in BESIDE}
 
-#: What experiments depend on and scores do not: folders and modules of the core.
+#: What experiments depend on and scores do not: folders and files of the core.
 TRAINING = {"learning", "experiment.py"}
 #: What no score depends on. Whatever is not named here outdates stored scores when it changes.
 NOT_MEASURING = TRAINING | {
-    "commands", "conformance", "__init__.py", "__main__.py", "cli.py", "errors.py", "files.py", "registry.py", "specs.py",
+    "commands", "conformance", "__main__.py", "cli.py", "errors.py", "files.py", "registry.py", "specs.py",
     "measuring/provenance.py", "measuring/store.py",
 }  # fmt: skip
+#: What nothing measured depends on, in whichever folder.
+NOTHING = {"__init__.py", "sklearn_wrapper.py"}
 
 
 class NoRepository(PudleError):
@@ -81,38 +78,44 @@ def check_installed(root: Path) -> None:
     for folder, package in SOURCES.items():
         spec = importlib.util.find_spec(package)
         locations = spec.submodule_search_locations if spec else None
-        for mine in sorted((root / folder).glob("*.py")):
-            theirs = Path(locations[0]) / mine.name if locations else None
+        for mine in sorted((root / folder).rglob("*.py")):
+            theirs = Path(locations[0]) / mine.relative_to(root / folder) if locations else None
             if theirs is None or not theirs.exists() or mine.read_bytes() != theirs.read_bytes():
                 raise PudleError(
-                    f"the installed pudle differs from the checkout at {root} ({folder}/{mine.name}): results would carry "
-                    f"the wrong commit; run `pip install -e .` there first"
+                    f"the installed pudle differs from the checkout at {root} ({mine.relative_to(root)}): results would "
+                    f"carry the wrong commit; run `pip install -e .` there first"
                 )
+
+
+def core_files() -> dict[str, Path]:
+    """Return the files of the core by their paths inside it; what is installed beside it is left out."""
+    core = Path(pudle.__file__).parent
+    found = {path.relative_to(core): path for path in sorted(core.rglob("*.py"))}
+    return {path.as_posix(): file for path, file in found.items() if path.parts[0] not in BESIDE}
 
 
 @cache
 def suite_digest() -> str:
     """Return a digest of everything in the core that measures: a change to it outdates every stored score."""
-    return _digest(lambda path: not _within(path, NOT_MEASURING))
+    return _digest(lambda name: not _within(name, NOT_MEASURING))
 
 
 @cache
 def training_digest() -> str:
     """Return a digest of what trains: a change to it outdates every stored experiment."""
-    return _digest(lambda path: _within(path, TRAINING))
+    return _digest(lambda name: _within(name, TRAINING))
 
 
-def _within(path: Path, names: set[str]) -> bool:
-    """Whether a path inside the core is one of those named, or in a folder that is."""
-    return not names.isdisjoint({str(path), *map(str, path.parents)})
+def _within(name: str, names: set[str]) -> bool:
+    """Whether a file of the core is one of those named, or in a folder that is."""
+    return name in names or name.partition("/")[0] in names
 
 
-def _digest(chosen: Callable[[Path], bool]) -> str:
-    core = Path(pudle.__file__).parent
+def _digest(chosen: Callable[[str], bool]) -> str:
     digest = hashlib.sha256(pudle.__version__.encode())
-    for found in sorted(path for name in CORE for path in (core / name).glob("*.py")):
-        if chosen(found.relative_to(core)):
-            digest.update(found.read_bytes())
+    for name, file in core_files().items():
+        if file.name not in NOTHING and chosen(name):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
