@@ -60,7 +60,7 @@ class LearningSetting(Experiment):
 
     def learner(self) -> Learner:
         """Return the learner."""
-        from .learner import Learner  # imports torch, which a list of settings need not
+        from .learner import Learner  # imports torch, which help texts do without
 
         options = {field.name for field in dataclasses.fields(Learner)}
         return Learner(**{name: value for name, value in dataclasses.asdict(self).items() if name in options})
