@@ -48,6 +48,11 @@ SECTIONS = (
     ("answers", "Answers"), ("budgets", "By budget"), ("why", "Why"), ("summary", "Summary"), ("figures", "Figures"),
     ("rates", "Rates"), ("references", "Certificates"),
 )  # fmt: skip
+#: A table that is wider than the line is made as wide as it; others keep their size.
+FITTED = (
+    r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
+    r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
+)
 #: Those of every page, after the ones about experiments.
 LAST_SECTIONS = (("problems", "Skipped, refused or failed"), ("provenance", "Provenance"))
 #: Folder of the figures, beside the page and the Markdown that link to them.
@@ -124,9 +129,9 @@ class Report:
         return buffer.getvalue()
 
     def latex(self) -> str:
-        """Return answers, summaries and rates as tables, for a document that loads booktabs."""
+        """Return answers, summaries and rates as tables, for a document that loads booktabs and graphicx."""
         profile = self.results.profile
-        parts = ["% \\usepackage{booktabs}", *(self._latex_of_cases() if self.results.cases else ())]
+        parts = ["% \\usepackage{booktabs,graphicx}", FITTED, *(self._latex_of_cases() if self.results.cases else ())]
         for section in self.experiments:
             for number, (table, caption) in enumerate(table for block in section.blocks for table in block.tables):
                 columns = "l" + "r" * (table.shape[1] - 1)
@@ -328,7 +333,8 @@ def _latex_table(table: pd.DataFrame, caption: str, label: str, columns: str, si
         index=False, escape=True, column_format=columns, caption=_latex_escape(caption), label=label, position="htbp"
     )
     made = made.replace("⟪", r"\textbf{").replace("⟫", "}")
-    return made.replace(r"\begin{tabular}", f"{size}\n\\begin{{tabular}}")
+    made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
+    return made.replace(r"\end{tabular}", "\\end{tabular}}")
 
 
 def _latex_escape(value: str) -> str:

@@ -459,7 +459,7 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert line.replace("\\|", "").count("|") == 8
 
 
-def test_latex_needs_booktabs_only(four):
+def test_latex_is_plain_text_with_whole_tables(four):
     text = Report.of(load(four, "quick")).latex()
     assert text.isascii() and r"\toprule" in text and r"$\rho^{2T}$" in text and "truncated(window=10)" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
@@ -703,11 +703,12 @@ def test_latex_compiles(four, tmp_path):
         pytest.skip("needs pdflatex or tectonic")
     write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
     tables_ = Report.of(load(four, "quick")).latex()
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables_ + r"\end{document}"
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + tables_ + r"\end{document}"
     (tmp_path / "document.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
     done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()
     assert (tmp_path / "document.pdf").exists()
 
 
@@ -1127,11 +1128,12 @@ def test_latex_of_experiments_compiles(tmp_path):
     )
     tables_ = Report.of(results).latex()
     assert tables_.count(r"\begin{tabular}") == 1 + 3 + 1 + 1 and tables_.isascii()
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables_ + r"\end{document}"
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + tables_ + r"\end{document}"
     (tmp_path / "document.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
     done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()
 
 
 def test_two_results_with_experiments_are_still_compared(two):
