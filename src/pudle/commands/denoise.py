@@ -52,7 +52,7 @@ TRAINING = {field.name for field in dataclasses.fields(LearningSetting)}
 @click.option("--algorithm", metavar="SPEC", help="What is unrolled.")
 @click.option("--depth", type=int, help="Layers.")
 @click.option("--optimiser", metavar="SPEC", help="With arguments, such as 'adam(learning_rate=1e-3)'.")
-@click.option("--schedule", metavar="SPEC", help="Of the learning rate.")
+@click.option("--schedule", metavar="SPEC", help="Of the learning rate, epoch by epoch.")
 @click.option("--epochs", type=int, help="Passes over the crops.")
 @click.option("--batch", type=int, help="Crops per step.")
 @click.option("--seed", type=int, help="Of the crops and of their order.")

@@ -33,7 +33,9 @@ SUMMARY = "learning.json"
 @click.option("--algorithm", metavar="SPEC", help="What is unrolled [default: ista].")
 @click.option("--depth", type=int, help="Layers [default: 50].")
 @click.option("--optimiser", metavar="SPEC", help="sgd, momentum, adam, adamw or lbfgs, with arguments [default: adam].")
-@click.option("--schedule", metavar="SPEC", help="Of the learning rate: constant, step or cosine [default: constant].")
+@click.option(
+    "--schedule", metavar="SPEC", help="Of the learning rate, epoch by epoch: constant, step or cosine [default: constant]."
+)
 @click.option("--epochs", type=int, help="Passes over the data [default: 100].")
 @click.option("--batch", type=int, help="Samples per step [default: all of them].")
 @click.option("--seed", type=int, help="Of the data and of their order [default: 0].")
