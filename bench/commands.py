@@ -11,11 +11,11 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from pudle import registry, specs
+from pudle.commands.terminal import check_device, output, progress_bar
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case, Selection
 
@@ -68,10 +68,7 @@ def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...
         table.add_column(column, no_wrap=position == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    output(width=200).print(table)
 
 
 def _arguments(cls: type) -> str:
@@ -132,27 +129,15 @@ def run_command(
     # These import torch and asv; what was wrong with the arguments has been said by now.
     from .execution import execute
 
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    check_device(device)
+    with progress_bar(TimeRemainingColumn()) as progress:
         tasks: dict[str, object] = {}
 
         def show(stage: str, what: str, done: float, total: float) -> None:
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done, total=total, description=f"{stage}: {what}"[:60])
-            if not console.is_terminal and done:
+            if progress.disable and done:
                 click.echo(f"{stage} {done:g}/{total:g}: {what}", err=True)
 
         outcome = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)

@@ -50,6 +50,7 @@ def compare_command(
       pudle compare old/.asv/quick .asv/quick
     """
     # These import torch and pandas, which --help can do without.
+    from pudle.commands.terminal import check_device
     from pudle.errors import InvalidArgument, PudleError
     from pudle.files import write_atomically
     from pudle.measuring.provenance import NoRepository, repository
@@ -60,12 +61,8 @@ def compare_command(
         raise InvalidArgument("--estimator, --only, --case and --device choose what --run measures: add --run")
     if only and not estimators:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    if device == "cuda":
-        import torch
-
-        # Before two commits are built in vain.
-        if not torch.cuda.is_available():
-            raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
+    # Before two commits are built in vain.
+    check_device(device or "cpu")
     try:
         root = repository(Path.cwd())
     except NoRepository:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .. import registry, specs
 from ..errors import InvalidArgument
+from .terminal import output, progress_bar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..conformance.checks import Record
     from ..estimator import GradientEstimator
 
@@ -55,9 +56,7 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
     from ..conformance import checks as conformance
 
     results = {}
-    progress_console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal, transient=True) as progress:
+    with progress_bar(transient=True) as progress:
         for estimator in estimators:
             title = specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
             task = progress.add_task(title)
@@ -68,7 +67,7 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
             if progress.disable:
                 click.echo(f"checking {title}", err=True)
             results[title] = conformance.check(estimator, show)
-    console = _console()
+    console = output(PIPE_WIDTH)
     for title, records in results.items():
         _print(console, title, records, everything)
     if len(results) > 1:
@@ -131,11 +130,6 @@ def _line(problem: BaseException, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _number(value: float | None) -> str:

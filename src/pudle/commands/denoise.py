@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .. import registry, specs
@@ -18,7 +16,7 @@ from ..errors import InvalidArgument, MissingDependency, PudleError
 from ..files import write_atomically
 from ..learning.denoising import METHODS, DenoisingBaseline, DenoisingSetting
 from ..learning.setting import LearningSetting
-from .learn import check_device
+from .terminal import check_device, output, progress_bar
 
 if TYPE_CHECKING:
     from ..experiment import Experiment, Outcome
@@ -146,9 +144,7 @@ def _choose(name: str, known: dict[str, Experiment], given: dict[str, Any]) -> E
 
 
 def _carry_out(experiment: Any, out: Path, device: str) -> Outcome:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(experiment.method, total=None)
 
         def show(done: int, total: int, line: str) -> None:
@@ -190,7 +186,4 @@ def _print(outcomes: dict[str, Outcome]) -> None:
         # What was not computed is NaN.
         cells = [format(value, form) if value == value else "" for value, (_, _, form) in zip(values, COLUMNS, strict=True)]
         table.add_row(name, *cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    console.print(table)
+    output(width=120).print(table)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError
 from ..files import write_atomically
 from ..learning.setting import LearningSetting
+from .terminal import check_device, progress_bar
 
 if TYPE_CHECKING:
     from ..learning.learner import Training
@@ -96,17 +96,9 @@ def _choose(name: str | None, given: dict[str, Any]) -> LearningSetting:
 
 def _learn(chosen: LearningSetting, device: str, out: Path, resume: bool) -> Training:
     learner, problem = chosen.learner(), chosen.problem(check_device(device))
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     with (
         warnings.catch_warnings(record=True) as caught,
-        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+        progress_bar(TimeRemainingColumn()) as bar,
     ):
         warnings.simplefilter("always")
         task = bar.add_task("learning", total=None)
@@ -128,15 +120,6 @@ def _learn(chosen: LearningSetting, device: str, out: Path, resume: bool) -> Tra
     }
     write_atomically(out / SUMMARY, json.dumps(content, indent=1))
     return training
-
-
-def check_device(device: str) -> str:
-    """Return the device, or refuse one that is not there."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return device
 
 
 def _changed(setting: LearningSetting) -> dict[str, Any]:
