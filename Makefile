@@ -17,10 +17,10 @@ report: $(VENV)/installed
 	[ $$run -eq 0 ] && exit $$report || exit $$run
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not nightly' --durations=20
 
 kernels: $(VENV)/installed-test
-	$(BIN)/python -m pytest tests/test_kernels.py --benchmark-only
+	$(BIN)/python -m pytest tests/estimators/test_kernels.py --benchmark-only
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 
+from pudle.learning.studies import denoising as denoising_settings
+from pudle.learning.studies import interpretation as interpretation_settings
+from pudle.learning.studies import optimizers as optimizer_settings
+from pudle.learning.studies import recovery as recovery_settings
 from pudle.measuring.case import Case, Selection
-
-from . import denoising_settings, interpretation_settings, optimiser_settings, recovery_settings
 
 #: The paper's step; the largest curvature of its dictionaries is about 6, so that 2/L is about 0.33.
 PAPER_STEP = "ista(step=0.2)"
@@ -55,19 +57,19 @@ def _cases(
 
 #: The paper's model, the harder one of Malezieux et al. with their algorithm, and real photographs.
 CORE = (
-    ("sparse_gaussian", "sparse_gaussian(n={n})", PAPER_STEP),
-    ("bernoulli_gaussian", "bernoulli_gaussian(n={n})", "fista"),
-    ("image_patches", "image_patches(n={n})", "ista"),
+    ("sparse_gaussian", "sparse_gaussian(n_samples={n})", PAPER_STEP),
+    ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
+    ("image_patches", "image_patches(n_samples={n})", "ista"),
 )
 MORE = (
-    ("sub_gaussian", "sparse_gaussian(n={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
-    ("digits", "digits(n=500)", "ista"),
+    ("sub_gaussian", "sparse_gaussian(n_samples={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
+    ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
-#: PUDLE's bias reductions lead to no lasso minimiser, so the generating dictionary and codes give the truth.
+#: PUDLE's bias reductions lead to no lasso minimizer, so the generating dictionary and codes give the truth.
 UNBIASED = (
-    ("sparse_gaussian_decaying", "sparse_gaussian(n={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
-    ("sparse_gaussian_hard", "sparse_gaussian(n={n})", "ista(step=0.2, thresholding='hard(level=0.15)')"),
+    ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
+    ("sparse_gaussian_hard", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='hard(threshold=0.15)')"),
 )
 
 
@@ -82,20 +84,20 @@ def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
 
 #: Reduced experiments, on data that are drawn or ship inside scikit-learn.
 REDUCED = (
-    "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimisers-*",
+    "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
     "denoising-small-*", "interpretation-*",
 )  # fmt: skip
 #: The paper's sizes: days on a processor for 2b, hours for all others.
-FULL = ("2a-T*", "2b-s[124]0-*", "optimisers-*", "denoising-[abntw]*", "interpretation-*")
+FULL = ("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
 
 
 def _experiments(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the suite's own experiments whose name matches."""
-    studies = (recovery_settings, optimiser_settings, denoising_settings, interpretation_settings)
+    studies = (recovery_settings, optimizer_settings, denoising_settings, interpretation_settings)
     return tuple(
         name
         for study in studies
-        for name in study.SETTINGS
+        for name in study.EXPERIMENTS
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     )
 
@@ -129,10 +131,10 @@ PAPER = Selection(
         PUBLISHED_DEPTHS,
         5,
         10000,
-        (("published", "sparse_gaussian(n={n})", PAPER_STEP),),
+        (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),),
         targets=("ghat", "gstar", "gtilde"),
     )
-    + _cases(MALEZIEUX_DEPTHS, 5, 1000, (("malezieux", "bernoulli_gaussian(n={n})", "fista"),))
+    + _cases(MALEZIEUX_DEPTHS, 5, 1000, (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),))
     + _cases(DEPTHS, 5, 2000, CORE + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + _other_parameters(DEPTHS, 5),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pudle.measuring.runner import at_depth
 from pudle.registry import make_estimator
 
-from .selected import at_depth, pin_threads, record, require_ok, selection, store
+from .selected import pin_threads, record, require_ok, selection, store
 
 
 class _Problem:
@@ -22,7 +23,7 @@ class _Problem:
         self.algorithm.step_size(self.problem)
 
 
-class Baseline(_Problem):
+class ProblemAlone(_Problem):
     """Peak of a process that draws the problem and estimates nothing: subtract it from `Memory`."""
 
     params = ([case.name for case in selection().cases],)
@@ -31,7 +32,7 @@ class Baseline(_Problem):
     def setup(self, case: str) -> None:
         self._draw(case)
 
-    def peakmem_nothing(self, case: str) -> None:
+    def peakmem_problem(self, case: str) -> None:
         pass
 
 

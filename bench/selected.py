@@ -9,16 +9,13 @@ from pathlib import Path
 import torch
 
 from pudle.errors import SpecError
-from pudle.measuring.case import Selection
+from pudle.measuring.case import SELECTION_VARIABLE, Selection
 from pudle.measuring.provenance import suite_digest
-from pudle.measuring.runner import BROKEN, look_up, worst
+from pudle.measuring.runner import BROKEN, look_up
 from pudle.measuring.store import Store
 from pudle.registry import list_datasets, list_estimators, make_estimator
 
 from .cases import PROFILES
-
-#: Names the file that `pudle run` froze. Without it a plain `asv run` measures the quick profile.
-SELECTION_VARIABLE = "PUDLE_SELECTION"
 
 
 @functools.cache
@@ -48,19 +45,9 @@ def record(case: str, estimator: str) -> dict:
     pin_threads()
     try:
         make_estimator(estimator)
-    except SpecError as problem:
-        raise NotImplementedError(str(problem)) from None
+    except SpecError as error:
+        raise NotImplementedError(str(error)) from None
     return look_up(selection().case(case), estimator, store())
-
-
-def at_depth(content: dict, depth: int) -> dict[str, str]:
-    """Return status and reason of a record at one depth: what diverges later has a time and a peak before.
-
-    A depth without scores has those of the whole record.
-    """
-    rows = [row for row in content["scores"] if row["depth"] == depth] or [content]
-    status = worst([row["status"] for row in rows])
-    return {"status": status, "reason": next(row["reason"] for row in rows if row["status"] == status)}
 
 
 def require_ok(content: dict) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from pudle.measuring.runner import at_depth
 from pudle.registry import make_estimator
 
-from .selected import at_depth, record, require_ok, selection, store
+from .selected import record, require_ok, selection, store
 
 
 class Time:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.dataset import Draw, SparseCodingDataset, normalise_atoms
+from pudle.data.dataset import Draw, SparseCodingDataset, normalize_atoms
 from pudle.errors import InvalidArgument
 from pudle.validation import check_integer, check_positive
 
@@ -16,17 +16,17 @@ class BernoulliGaussian(SparseCodingDataset):
     """Observations ``x = D* z* + noise`` where each code entry is non-zero with a given probability, then standard normal.
 
     Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the generating one plus Gaussian
-    entries whose standard deviation is ``perturbation`` times that of the generating dictionary's entries, renormalised.
+    entries whose standard deviation is ``perturbation`` times that of the generating dictionary's entries, renormalized.
     The defaults are the synthetic gradient experiment of Malezieux, Moreau and Kowalski, in which the penalty 0.1 is an
-    absolute weight too; there the perturbed dictionary is not renormalised.
+    absolute weight too; there the perturbed dictionary is not renormalized.
 
     Parameters
     ----------
-    n : int
+    n_samples : int
         Number of samples.
-    m : int
+    n_features : int
         Dimension of an observation.
-    p : int
+    n_components : int
         Number of atoms.
     density : float
         Probability that a code entry is non-zero, in (0, 1].
@@ -41,9 +41,9 @@ class BernoulliGaussian(SparseCodingDataset):
     seed : int
     """
 
-    n: int = 1000
-    m: int = 30
-    p: int = 50
+    n_samples: int = 1000
+    n_features: int = 30
+    n_components: int = 50
     density: float = 0.3
     noise: float = 0.1
     perturbation: float = 0.5
@@ -58,7 +58,7 @@ class BernoulliGaussian(SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        for name in ("n", "m", "p"):
+        for name in ("n_samples", "n_features", "n_components"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0)
         if check_positive("density", self.density) > 1:
@@ -70,10 +70,10 @@ class BernoulliGaussian(SparseCodingDataset):
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = normalise_atoms(random.standard_normal((self.m, self.p)))
-        present = random.random((self.n, self.p)) < self.density
+        generating = normalize_atoms(random.standard_normal((self.n_features, self.n_components)))
+        present = random.random((self.n_samples, self.n_components)) < self.density
         codes = np.where(present, random.standard_normal(present.shape), 0.0)
-        observations = codes @ generating.T + self.noise * random.standard_normal((self.n, self.m))
+        observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
         spread = self.perturbation * generating.std()
-        dictionary = normalise_atoms(generating + spread * random.standard_normal(generating.shape))
+        dictionary = normalize_atoms(generating + spread * random.standard_normal(generating.shape))
         return Draw(observations, dictionary, generating, codes)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pudle.convolutional import ConvolutionalSparseCoding
-from pudle.dataset import ConvolutionalDataset, Draw
+from pudle.data.dataset import ConvolutionalDataset, Draw
 from pudle.errors import InvalidArgument
+from pudle.problems.convolutional import ConvolutionalSparseCoding
 from pudle.validation import check_integer, check_positive
 
 
@@ -19,21 +19,21 @@ class Convolutional(ConvolutionalDataset):
 
     Filters are Gaussian, of unit norm. Each code entry is non-zero with a given probability, then uniform in [1, 2], with
     a random sign unless `nonnegative`. The filters at which the gradient is taken are the generating ones plus
-    ``perturbation`` times Gaussian entries, renormalised.
+    ``perturbation`` times Gaussian entries, renormalized.
 
     Parameters
     ----------
-    n : int
+    n_samples : int
         Number of images.
     size : int
         Side of the square images in pixels, at least the filters'.
     channels : int
-    p : int
+    n_components : int
         Number of filters.
     kernel : int
         Side of the filters in pixels.
     stride : int
-        Distance of neighbouring code positions in pixels, at most the filters' side.
+        Distance of neighboring code positions in pixels, at most the filters' side.
     density : float
         Probability that a code entry is non-zero, in (0, 1].
     nonnegative : bool
@@ -47,10 +47,10 @@ class Convolutional(ConvolutionalDataset):
     seed : int
     """
 
-    n: int = 10
+    n_samples: int = 10
     size: int = 24
     channels: int = 1
-    p: int = 8
+    n_components: int = 8
     kernel: int = 7
     stride: int = 2
     density: float = 0.02
@@ -67,7 +67,7 @@ class Convolutional(ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        for name in ("n", "size", "channels", "p", "kernel", "stride"):
+        for name in ("n_samples", "size", "channels", "n_components", "kernel", "stride"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0)
         if self.kernel > self.size:
@@ -82,8 +82,8 @@ class Convolutional(ConvolutionalDataset):
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = _normalise(random.standard_normal((self.p, self.channels, self.kernel, self.kernel)))
-        noise = self.noise * random.standard_normal((self.n, self.channels, self.size, self.size))
+        generating = _normalize(random.standard_normal((self.n_components, self.channels, self.kernel, self.kernel)))
+        noise = self.noise * random.standard_normal((self.n_samples, self.channels, self.size, self.size))
         model = ConvolutionalSparseCoding(
             observations=noise, dictionary=generating, penalty=self.penalty, stride=self.stride
         )
@@ -91,10 +91,10 @@ class Convolutional(ConvolutionalDataset):
         codes = present * random.uniform(1.0, 2.0, present.shape)
         if not self.nonnegative:
             codes = codes * random.choice([-1.0, 1.0], codes.shape)
-        images = model.synthesise(torch.as_tensor(codes)).numpy() + noise
-        filters = _normalise(generating + self.perturbation * random.standard_normal(generating.shape))
+        images = model.synthesize(torch.as_tensor(codes)).numpy() + noise
+        filters = _normalize(generating + self.perturbation * random.standard_normal(generating.shape))
         return Draw(images, filters, generating, codes)
 
 
-def _normalise(filters: np.ndarray) -> np.ndarray:
+def _normalize(filters: np.ndarray) -> np.ndarray:
     return filters / np.sqrt(np.square(filters).sum(axis=(1, 2, 3), keepdims=True))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.dataset import ConvolutionalDataset, Draw
-from pudle.datasets._atoms import normalise_rows, split_atoms
-from pudle.datasets._images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
+from pudle.data.atoms import normalize_rows, split_atoms
+from pudle.data.dataset import ConvolutionalDataset, Draw
+from pudle.data.images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
 from pudle.errors import InvalidArgument
 from pudle.validation import check_integer, check_positive
 
@@ -18,9 +18,9 @@ BLOCK = 2048
 
 @dataclass(frozen=True)
 class ImageCrops(ConvolutionalDataset):
-    """Square crops of grey photographs, coded by filters that are small patches of the same photographs.
+    """Square crops of gray photographs, coded by filters that are small patches of the same photographs.
 
-    Crops and patches are drawn uniformly over all positions in all images. Grey values are in [0, 1]; every crop has its
+    Crops and patches are drawn uniformly over all positions in all images. Gray values are in [0, 1]; every crop has its
     mean removed, for the filters have none. Filters are chosen as the atoms of `image_patches` are: without mean, not
     nearly constant, of unit norm, any two with a coherence below 0.95. There is no generating dictionary. The number,
     size, stride and sign of the filters and codes are by default those of the PUDLE paper's denoising experiment.
@@ -29,16 +29,16 @@ class ImageCrops(ConvolutionalDataset):
     ----------
     folder : str, optional
         A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
-    n : int
+    n_samples : int
         Number of crops.
     size : int
         Side of a crop in pixels, at least the filters'.
-    p : int
+    n_components : int
         Number of filters.
     kernel : int
         Side of the filters in pixels.
     stride : int
-        Distance of neighbouring code positions in pixels, at most the filters' side.
+        Distance of neighboring code positions in pixels, at most the filters' side.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
     penalty : float
@@ -53,9 +53,9 @@ class ImageCrops(ConvolutionalDataset):
     """
 
     folder: str | None = None
-    n: int = 4
+    n_samples: int = 4
     size: int = 32
-    p: int = 64
+    n_components: int = 64
     kernel: int = 9
     stride: int = 4
     nonnegative: bool = True
@@ -70,9 +70,9 @@ class ImageCrops(ConvolutionalDataset):
 
     def __post_init__(self) -> None:
         check_folder(self.folder)
-        check_integer("n", self.n, 1)
+        check_integer("n_samples", self.n_samples, 1)
         check_integer("size", self.size, 2)
-        check_integer("p", self.p, 1)
+        check_integer("n_components", self.n_components, 1)
         check_integer("kernel", self.kernel, 2)
         check_integer("stride", self.stride, 1)
         if self.kernel > self.size:
@@ -90,20 +90,23 @@ class ImageCrops(ConvolutionalDataset):
         images = sample_images() if self.folder is None else read_folder(self.folder)
         source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
         total = count_patches(images, self.size)
-        if self.n > total:
-            raise InvalidArgument(f"n={self.n} is above the {total} crops that there are: give a smaller n or more data")
-        crops = patches_at(images, self.size, random.choice(total, self.n, replace=False))
+        if self.n_samples > total:
+            raise InvalidArgument(
+                f"n_samples={self.n_samples} is above the {total} crops that there are: "
+                f"give a smaller n_samples or more data"
+            )
+        crops = patches_at(images, self.size, random.choice(total, self.n_samples, replace=False))
         crops = crops - crops.mean(axis=1, keepdims=True)
         # One row beside the filters is asked for, since the split gives both; it serves no purpose here.
-        atoms, _ = split_atoms(self._blocks(images, random), self.p, 1, random, source)
+        atoms, _ = split_atoms(self._blocks(images, random), self.n_components, 1, random, source)
         return Draw(
-            crops.reshape(self.n, 1, self.size, self.size),
-            atoms.T.reshape(self.p, 1, self.kernel, self.kernel).copy(),
+            crops.reshape(self.n_samples, 1, self.size, self.size),
+            atoms.T.reshape(self.n_components, 1, self.kernel, self.kernel).copy(),
         )
 
     def _blocks(self, images: dict[str, np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
         total = count_patches(images, self.kernel)
         # A cap, for a permutation of every position in a folder of large photographs would not fit into memory.
-        positions = random.choice(total, min(total, 1_000_000 + 20 * self.p), replace=False)
+        positions = random.choice(total, min(total, 1_000_000 + 20 * self.n_components), replace=False)
         for start in range(0, len(positions), BLOCK):
-            yield normalise_rows(patches_at(images, self.kernel, positions[start : start + BLOCK]))
+            yield normalize_rows(patches_at(images, self.kernel, positions[start : start + BLOCK]))

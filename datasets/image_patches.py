@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.dataset import Draw, SparseCodingDataset
-from pudle.datasets._atoms import normalise_rows, split_atoms
-from pudle.datasets._images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
+from pudle.data.atoms import normalize_rows, split_atoms
+from pudle.data.dataset import Draw, SparseCodingDataset
+from pudle.data.images import check_folder, count_patches, folder_state, patches_at, read_folder, sample_images
 from pudle.validation import check_integer, check_positive
 
 BLOCK = 2048
@@ -17,11 +17,11 @@ BLOCK = 2048
 
 @dataclass(frozen=True)
 class ImagePatches(SparseCodingDataset):
-    """Square patches of grey photographs, coded in a dictionary whose atoms are other patches of them.
+    """Square patches of gray photographs, coded in a dictionary whose atoms are other patches of them.
 
     Patches are drawn uniformly over all positions in all images, without replacement; no position serves both as an atom
-    and as an observation (two patches may overlap). With grey values in [0, 1], each has its mean removed, is left out
-    where its norm is then at most 0.3 (nearly constant: normalising it would amplify noise), and is scaled to unit norm.
+    and as an observation (two patches may overlap). With gray values in [0, 1], each has its mean removed, is left out
+    where its norm is then at most 0.3 (nearly constant: normalizing it would amplify noise), and is scaled to unit norm.
     So the penalty is relative: a code is zero where no atom has a correlation above it with the patch. Atoms are chosen
     greedily such that any two have a coherence ``|a^T b| < 0.95``, for close ones make the active Gram matrices singular.
     There is no generating dictionary. Removing means leaves observations and atoms in ``m - 1`` dimensions.
@@ -31,11 +31,11 @@ class ImagePatches(SparseCodingDataset):
     folder : str, optional
         A folder with the user's own images (png, jpg, bmp, tif, gif, webp, pgm, ppm); by default the two photographs that
         ship inside scikit-learn. Subfolders are not read.
-    n : int
+    n_samples : int
         Number of patches to code.
     size : int
         Side of a patch in pixels; ``m = size**2``.
-    p : int
+    n_components : int
         Number of atoms.
     penalty : float
         Weight of the l1 norm.
@@ -49,9 +49,9 @@ class ImagePatches(SparseCodingDataset):
     """
 
     folder: str | None = None
-    n: int = 1000
+    n_samples: int = 1000
     size: int = 8
-    p: int = 128
+    n_components: int = 128
     penalty: float = 0.1
     seed: int = 0
 
@@ -63,9 +63,9 @@ class ImagePatches(SparseCodingDataset):
 
     def __post_init__(self) -> None:
         check_folder(self.folder)
-        check_integer("n", self.n, 1)
+        check_integer("n_samples", self.n_samples, 1)
         check_integer("size", self.size, 2)
-        check_integer("p", self.p, 1)
+        check_integer("n_components", self.n_components, 1)
         check_positive("penalty", self.penalty)
         check_integer("seed", self.seed, 0)
 
@@ -76,12 +76,14 @@ class ImagePatches(SparseCodingDataset):
         random = self.generator()
         images = sample_images() if self.folder is None else read_folder(self.folder)
         source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
-        dictionary, observations = split_atoms(self._blocks(images, random), self.p, self.n, random, source)
+        dictionary, observations = split_atoms(
+            self._blocks(images, random), self.n_components, self.n_samples, random, source
+        )
         return Draw(observations, dictionary)
 
     def _blocks(self, images: dict[str, np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
         total = count_patches(images, self.size)
         # A cap, for a permutation of every position in a folder of large photographs would not fit into memory.
-        positions = random.choice(total, min(total, 1_000_000 + 20 * (self.n + self.p)), replace=False)
+        positions = random.choice(total, min(total, 1_000_000 + 20 * (self.n_samples + self.n_components)), replace=False)
         for start in range(0, len(positions), BLOCK):
-            yield normalise_rows(patches_at(images, self.size, positions[start : start + BLOCK]))
+            yield normalize_rows(patches_at(images, self.size, positions[start : start + BLOCK]))

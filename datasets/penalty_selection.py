@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pudle.dataset import Dataset
+from pudle.data.dataset import Dataset
 from pudle.errors import InvalidArgument
-from pudle.penalty_selection import PenaltySelection
+from pudle.problems.penalty_selection import PenaltySelection
 from pudle.validation import check_choice, check_integer, check_positive
 
 
@@ -17,24 +17,24 @@ from pudle.validation import check_choice, check_integer, check_positive
 class HeldOutRegression(Dataset):
     """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design and differ in z*.
 
-    Rows of the designs are Gaussian, neighbouring columns correlated as ``correlation^|i - j|``, scaled by ``1/sqrt(m)``
+    Rows of the designs are Gaussian, neighboring columns correlated as ``correlation^|i - j|``, scaled by ``1/sqrt(m)``
     so that columns have norm about one, in both designs. Each z* has s entries +1 or -1 at uniformly random places. The
     noise's standard deviation is the root mean square of ``A z*`` over `snr`, in both sets.
 
     Parameters
     ----------
-    n : int
+    n_samples : int
         Number of regressions.
-    m : int
+    n_features : int
         Observations that each is fitted to.
     held_out : int
         Observations that each is judged by.
-    p : int
+    n_components : int
         Number of coefficients.
-    s : int
+    n_nonzero_coefs : int
         Non-zero coefficients, at most p.
     correlation : float
-        Of neighbouring columns, in [0, 1).
+        Of neighboring columns, in [0, 1).
     snr : float
         Signal-to-noise ratio, > 0.
     penalty_fraction : float
@@ -48,11 +48,11 @@ class HeldOutRegression(Dataset):
     Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter optimization", ICML 2020.
     """
 
-    n: int = 20
-    m: int = 60
+    n_samples: int = 20
+    n_features: int = 60
     held_out: int = 60
-    p: int = 100
-    s: int = 5
+    n_components: int = 100
+    n_nonzero_coefs: int = 5
     correlation: float = 0.5
     snr: float = 3.0
     penalty_fraction: float = 0.05
@@ -66,11 +66,14 @@ class HeldOutRegression(Dataset):
     losses = (PenaltySelection.loss,)
 
     def __post_init__(self) -> None:
-        for name in ("n", "m", "held_out", "p", "s"):
+        for name in ("n_samples", "n_features", "held_out", "n_components", "n_nonzero_coefs"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0)
-        if self.s > self.p:
-            raise InvalidArgument(f"s={self.s} is above p={self.p}: there are no more coefficients than that")
+        if self.n_nonzero_coefs > self.n_components:
+            raise InvalidArgument(
+                f"n_nonzero_coefs={self.n_nonzero_coefs} is above n_components={self.n_components}: "
+                f"there are no more coefficients than that"
+            )
         for name in ("correlation", "penalty_fraction"):
             if check_positive(name, getattr(self, name), allow_zero=name == "correlation") >= 1:
                 raise InvalidArgument(f"{name}={getattr(self, name)} is out of range: give a number below 1")
@@ -83,14 +86,18 @@ class HeldOutRegression(Dataset):
         """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error on the held-out data."""
         check_choice("loss", loss, self.losses)
         random = self.generator()
-        places = random.permuted(np.tile(np.arange(self.p), (self.n, 1)), axis=1)[:, : self.s]
-        codes = np.zeros((self.n, self.p))
+        places = random.permuted(np.tile(np.arange(self.n_components), (self.n_samples, 1)), axis=1)[
+            :, : self.n_nonzero_coefs
+        ]
+        codes = np.zeros((self.n_samples, self.n_components))
         np.put_along_axis(codes, places, random.choice([-1.0, 1.0], places.shape), axis=1)
-        design, held_out_design = self._design(random, self.m), self._design(random, self.held_out)
+        design, held_out_design = self._design(random, self.n_features), self._design(random, self.held_out)
         noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
-        observations = codes @ design.T + noise * random.standard_normal((self.n, self.m))
-        held_out = codes @ held_out_design.T + noise * random.standard_normal((self.n, self.held_out))
-        penalty = np.full(self.p if self.weighted else (), self.penalty_fraction * np.abs(observations @ design).max())
+        observations = codes @ design.T + noise * random.standard_normal((self.n_samples, self.n_features))
+        held_out = codes @ held_out_design.T + noise * random.standard_normal((self.n_samples, self.held_out))
+        penalty = np.full(
+            self.n_components if self.weighted else (), self.penalty_fraction * np.abs(observations @ design).max()
+        )
         arrays = {
             "observations": observations,
             "design": design,
@@ -104,7 +111,7 @@ class HeldOutRegression(Dataset):
 
     def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
         """Rows of an autoregressive process of order one, with unit variance before the scaling."""
-        columns = random.standard_normal((self.p, rows))
-        for j in range(1, self.p):
+        columns = random.standard_normal((self.n_components, rows))
+        for j in range(1, self.n_components):
             columns[j] = self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
-        return columns.T / np.sqrt(self.m)
+        return columns.T / np.sqrt(self.n_features)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pudle.dataset import Dataset
+from pudle.data.dataset import Dataset
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
 from pudle.validation import check_choice, check_integer, check_positive
@@ -31,9 +31,9 @@ class RidgeRegression(Dataset):
 
     Parameters
     ----------
-    n : int
+    n_samples : int
         Number of samples.
-    p : int
+    n_components : int
         Number of atoms, and dimension of an observation; >= 2.
     kappa : float
         Condition number L/mu of the Hessian, > 1.
@@ -42,8 +42,8 @@ class RidgeRegression(Dataset):
     seed : int
     """
 
-    n: int = 20
-    p: int = 20
+    n_samples: int = 20
+    n_components: int = 20
     kappa: float = 100.0
     observations: str = "top"
     seed: int = 0
@@ -53,8 +53,8 @@ class RidgeRegression(Dataset):
     losses = ("linear",)
 
     def __post_init__(self) -> None:
-        check_integer("n", self.n, 1)
-        check_integer("p", self.p, 2)
+        check_integer("n_samples", self.n_samples, 1)
+        check_integer("n_components", self.n_components, 2)
         check_integer("seed", self.seed, 0)
         if check_positive("kappa", self.kappa) <= 1:
             raise InvalidArgument(f"kappa={self.kappa} is no condition number of several directions: give a number > 1")
@@ -66,14 +66,14 @@ class RidgeRegression(Dataset):
         """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard normal c."""
         check_choice("loss", loss, self.losses)
         random = self.generator()
-        left, right = (np.linalg.qr(random.standard_normal((self.p, self.p)))[0] for _ in range(2))
-        curvatures = np.geomspace(1.0, 1 / self.kappa, self.p)
+        left, right = (np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0] for _ in range(2))
+        curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the root of the last one.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
         arrays = {
-            "observations": OBSERVATIONS[self.observations](random, self.n, left),
+            "observations": OBSERVATIONS[self.observations](random, self.n_samples, left),
             "dictionary": left * singular @ right.T,
-            "weights": random.standard_normal(self.p),
+            "weights": random.standard_normal(self.n_components),
         }
         tensors = {name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items()}
         return Ridge(strength=1 / self.kappa, **tensors)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.dataset import Draw, SparseCodingDataset, normalise_atoms
+from pudle.data.dataset import Draw, SparseCodingDataset, normalize_atoms
 from pudle.errors import InvalidArgument
 from pudle.validation import check_choice, check_integer, check_positive
 
@@ -22,18 +22,18 @@ class SparseGaussian(SparseCodingDataset):
     """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating one.
 
     Atoms are Gaussian, of unit norm. Each code has s non-zero entries at uniformly random places. The dictionary at which
-    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalised. The defaults are
+    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalized. The defaults are
     the local-gradient experiment of the PUDLE paper, but for n.
 
     Parameters
     ----------
-    n : int
+    n_samples : int
         Number of samples.
-    m : int
+    n_features : int
         Dimension of an observation.
-    p : int
+    n_components : int
         Number of atoms.
-    s : int
+    n_nonzero_coefs : int
         Non-zero entries per code, at most p.
     amplitudes : {"uniform", "gaussian"}
         Non-zero entries: uniform in [1, 2] with random signs, or standard normal (sub-Gaussian).
@@ -48,10 +48,10 @@ class SparseGaussian(SparseCodingDataset):
     seed : int
     """
 
-    n: int = 1000
-    m: int = 50
-    p: int = 100
-    s: int = 5
+    n_samples: int = 1000
+    n_features: int = 50
+    n_components: int = 100
+    n_nonzero_coefs: int = 5
     amplitudes: str = "uniform"
     noise: float = 0.0
     perturbation: float = 0.02
@@ -63,11 +63,14 @@ class SparseGaussian(SparseCodingDataset):
     references = ("Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",)
 
     def __post_init__(self) -> None:
-        for name in ("n", "m", "p", "s"):
+        for name in ("n_samples", "n_features", "n_components", "n_nonzero_coefs"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0)
-        if self.s > self.p:
-            raise InvalidArgument(f"s={self.s} is above p={self.p}: a code cannot have more non-zero entries than atoms")
+        if self.n_nonzero_coefs > self.n_components:
+            raise InvalidArgument(
+                f"n_nonzero_coefs={self.n_nonzero_coefs} is above n_components={self.n_components}: "
+                f"a code cannot have more nonzero entries than atoms"
+            )
         check_choice("amplitudes", self.amplitudes, AMPLITUDES)
         check_positive("noise", self.noise, allow_zero=True)
         check_positive("perturbation", self.perturbation, allow_zero=True)
@@ -76,10 +79,12 @@ class SparseGaussian(SparseCodingDataset):
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = normalise_atoms(random.standard_normal((self.m, self.p)))
-        places = random.permuted(np.tile(np.arange(self.p), (self.n, 1)), axis=1)[:, : self.s]
-        codes = np.zeros((self.n, self.p))
+        generating = normalize_atoms(random.standard_normal((self.n_features, self.n_components)))
+        places = random.permuted(np.tile(np.arange(self.n_components), (self.n_samples, 1)), axis=1)[
+            :, : self.n_nonzero_coefs
+        ]
+        codes = np.zeros((self.n_samples, self.n_components))
         np.put_along_axis(codes, places, AMPLITUDES[self.amplitudes](random, places.shape), axis=1)
-        observations = codes @ generating.T + self.noise * random.standard_normal((self.n, self.m))
-        dictionary = normalise_atoms(generating + self.perturbation * random.standard_normal(generating.shape))
+        observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
+        dictionary = normalize_atoms(generating + self.perturbation * random.standard_normal(generating.shape))
         return Draw(observations, dictionary, generating, codes)

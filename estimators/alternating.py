@@ -1,4 +1,4 @@
-"""Alternating minimisation's gradient: the codes are held constant."""
+"""Alternating minimization's gradient: the codes are held constant."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import direct_gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import direct_gradients
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Alternating(GradientEstimator):
 
     .. math:: g = \partial_\theta \ell(z_T, \theta)
 
-    At the minimiser this is the exact gradient of the lasso loss (Danskin's theorem), and its error at depth T falls as
+    At the minimizer this is the exact gradient of the lasso loss (Danskin's theorem), and its error at depth T falls as
     :math:`O(\rho^T)`. On the reconstruction loss it has a floor, since the dependence of the codes on theta is dropped.
 
     Cost: T layers forward, one evaluation of the loss's partial derivative; memory independent of T.

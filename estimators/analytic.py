@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import direct_gradients, gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import direct_gradients, gradients
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import gradients
 
 
 @dataclass(frozen=True)

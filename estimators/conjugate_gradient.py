@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, direct_gradients, gradients
 from pudle.estimator import Estimate, GradientEstimator
-from pudle.krylov import conjugate_gradients
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients, gradients
+from pudle.problems.krylov import conjugate_gradients
 from pudle.validation import check_integer, check_positive
 
 
@@ -97,7 +97,7 @@ class ConjugateGradient(GradientEstimator):
             right,
             tolerance=max(self.rtol, rounding),
             iterations=self.iterations,
-            flat=right.shape[1] * rounding * problem.curvature,
+            flat=right.shape[1] * rounding * problem.lipschitz_constant,
         )
         return found.solution.reshape(codes.shape), {
             "iterations": found.iterations,

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, losses_at
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, losses_at
 from pudle.validation import check_integer, check_positive
 
 #: Steps by dtype. Smooth losses would take the cube root of the rounding unit, 6e-6 and 5e-3; but unrolled ones have kinks
@@ -92,12 +92,12 @@ class FiniteDifference(GradientEstimator):
         step = STEPS[theta.dtype] if self.step is None else self.step
         gradient = theta.new_zeros(len(depths), *theta.shape)
         squares = theta.new_zeros(len(depths))
-        centre = losses_at(problem, algorithm, theta, depths) if depths else squares
+        center = losses_at(problem, algorithm, theta, depths) if depths else squares
         for direction in self._directions(theta, count) if depths else ():
             above = losses_at(problem, algorithm, theta + step * direction, depths)
             below = losses_at(problem, algorithm, theta - step * direction, depths)
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
-            squares += ((above - 2 * centre + below) / (2 * step)).square()
+            squares += ((above - 2 * center + below) / (2 * step)).square()
         for depth, row, square in zip(depths, gradient * (total / count), squares, strict=True):
             yield Estimate(
                 row,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm, Ista, State
+from pudle.algorithms.unrolling import check_depths, direct_gradients, gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class FixedPoint(GradientEstimator):
+class FixedPointAdjoint(GradientEstimator):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, \theta)`, by K terms of a Neumann series.
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, codes_at, direct_gradients
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, codes_at, direct_gradients
 from pudle.validation import check_integer
 
 #: Entries of the tangents carried at once, about: directions times entries of theta and codes. Keeps them near the cache.

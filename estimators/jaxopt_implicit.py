@@ -11,9 +11,9 @@ import torch
 
 from pudle import peers
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients
 from pudle.validation import check_choice, check_integer, check_positive
 
 SOLVERS = ("normal_cg", "cg", "gmres", "bicgstab")
@@ -67,7 +67,7 @@ class JaxoptImplicit(GradientEstimator):
         """Read the codes at every depth off one forward pass."""
         depths = check_depths(depths)
         problem = peers.check_treatable(self, problem, algorithm, "fixed_point", cpu_only=True)
-        peers.load("jaxopt")
+        peers.require("jaxopt")
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         step = algorithm.step_size(problem)
@@ -99,8 +99,8 @@ class JaxoptImplicit(GradientEstimator):
 @functools.cache
 def _program(solver: str, iterations: int, rtol: float, nonnegative: bool) -> Callable[..., Any]:
     """Compile the pull-back of all samples' implicit functions: it returns the gradient and the systems' solutions."""
-    jax, jaxopt = peers.load("jax"), peers.load("jaxopt")
-    linear_solve = getattr(peers.load("jaxopt.linear_solve"), f"solve_{solver}")
+    jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
+    linear_solve = getattr(peers.require("jaxopt.linear_solve"), f"solve_{solver}")
     solve = functools.partial(linear_solve, maxiter=iterations, tol=rtol)
 
     def pull_back(dictionary, codes, observations, code_gradient, step, penalty, l2_penalty):
@@ -115,8 +115,8 @@ def _program(solver: str, iterations: int, rtol: float, nonnegative: bool) -> Ca
             return point
 
         def contracted(dictionary, offsets):
-            minimisers = jax.vmap(solver, (0, None, 0, 0))(codes, dictionary, offsets, observations)
-            return (minimisers * code_gradient).sum()
+            minimizers = jax.vmap(solver, (0, None, 0, 0))(codes, dictionary, offsets, observations)
+            return (minimizers * code_gradient).sum()
 
         return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pudle import peers, specs
 from pudle.algorithms import Algorithm, Fista
+from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.errors import UnsupportedProblem
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class JaxoptUnrolled(GradientEstimator):
             raise UnsupportedProblem(
                 f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use backprop"
             )
-        peers.load("jaxopt")
+        peers.require("jaxopt")
         step = algorithm.step_size(problem)
         initial = algorithm.start(problem).codes
         if depth == 0:
@@ -57,7 +57,7 @@ class JaxoptUnrolled(GradientEstimator):
 @functools.lru_cache(maxsize=32)
 def _program(depth: int, accelerated: bool, step: float, loss: str, nonnegative: bool) -> Callable[..., Any]:
     """Compile the gradient of the loss after `depth` iterations: it returns the gradient and the codes."""
-    jax, jaxopt = peers.load("jax"), peers.load("jaxopt")
+    jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
     def smooth(codes, dictionary, observations, l2_penalty):
         residual = codes @ dictionary.T - observations

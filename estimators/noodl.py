@@ -22,16 +22,16 @@ class Noodl(GradientEstimator):
     Where `alternating` weights a residual by the codes, this weights it by their signs: entries of any size count alike.
     The problem's loss has no part in it, and the size of g is not that of a gradient: near the generating dictionary an
     atom's column is about ``s/p E|z|`` times its error, s of p entries being active, so that a learning rate of about
-    ``p / (s E|z|)`` takes an atom all the way in one step. At a minimiser of the lasso loss it does not vanish, since soft
+    ``p / (s E|z|)`` takes an atom all the way in one step. At a minimizer of the lasso loss it does not vanish, since soft
     thresholding leaves a residual.
 
-    As in the paper: the formula, and, given an algorithm such as ``ista(step=0.2, thresholding='hard(level=0.1)')``, the
-    codes by iterative hard thresholding and their first support, since the first layer keeps ``|D^T x| > level / step``,
+    As in the paper: the formula, and, given an algorithm such as ``ista(step=0.2, thresholding='hard(threshold=0.1)')``, the
+    codes by iterative hard thresholding and their first support, since the first layer keeps ``|D^T x| > threshold / step``,
     where the paper has C/2, C being a lower bound of the codes' magnitudes.
 
     Not as in the paper: that first layer's entries are ``step`` times the paper's, which the following layers make up for,
     unless the algorithm's warm start, ``initial``, is the thresholded ``D^T x`` itself; step and threshold are the same in
-    every layer. The step along g and the renormalisation of the atoms are the learner's.
+    every layer. The step along g and the renormalization of the atoms are the learner's.
 
     Cost: T layers forward and one product of matrices; memory independent of T.
     """

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, unrolled_gradient
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, unrolled_gradient
 
 
 @dataclass(frozen=True)

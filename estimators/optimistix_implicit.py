@@ -11,9 +11,9 @@ import torch
 
 from pudle import peers
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients
 from pudle.validation import check_choice
 
 #: Samples whose dense systems are held at a time: several p x p matrices each.
@@ -28,7 +28,7 @@ class OptimistixImplicit(GradientEstimator):
 
     :math:`\Phi` is one proximal gradient layer at the algorithm's step, written in jax. For each sample the system
     :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is written out as a dense matrix and solved directly. Optimistix's
-    own default is an LU factorisation, which fails, or returns numbers of size 1e13, where more atoms are active than there
+    own default is an LU factorization, which fails, or returns numbers of size 1e13, where more atoms are active than there
     are dimensions. Its solver for ill-posed systems, a singular value decomposition, gives the minimum-norm solution there.
     At depth zero, where no layer made the codes, the estimate is the direct part alone.
 
@@ -46,7 +46,7 @@ class OptimistixImplicit(GradientEstimator):
 
     name = "optimistix_implicit"
     references = (
-        "Rader, Lyons and Kidger, Optimistix: modular optimisation in JAX and Equinox, 2024",
+        "Rader, Lyons and Kidger, Optimistix: modular optimization in JAX and Equinox, 2024",
         "Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",
     )
     computes = "implicit"
@@ -64,7 +64,7 @@ class OptimistixImplicit(GradientEstimator):
         """Read the codes at every depth off one forward pass."""
         depths = check_depths(depths)
         problem = peers.check_treatable(self, problem, algorithm, "analytic", cpu_only=True)
-        peers.load("optimistix")
+        peers.require("optimistix")
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         step = algorithm.step_size(problem)
@@ -111,19 +111,19 @@ def _optimality(point: Any, residual: None, inputs: Any) -> Any:
 @functools.cache
 def _program(well_posed: bool | None, nonnegative: bool) -> Callable[..., Any]:
     """Compile the pull-back of all samples' implicit functions: it returns the gradient and the systems' solutions."""
-    jax, lineax = peers.load("jax"), peers.load("lineax")
-    adjoint = peers.load("optimistix").ImplicitAdjoint(linear_solver=lineax.AutoLinearSolver(well_posed=well_posed))
+    jax, lineax = peers.require("jax"), peers.require("lineax")
+    adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=lineax.AutoLinearSolver(well_posed=well_posed))
 
     def pull_back(dictionary, codes, observations, code_gradient, step, penalty, l2_penalty):
         constants = {"penalty": penalty, "l2_penalty": l2_penalty, "nonnegative": nonnegative}
 
-        def minimiser(point, dictionary, offset, observation):
+        def minimizer(point, dictionary, offset, observation):
             inputs = (point, dictionary, offset, observation, step, constants)
             return adjoint.apply(_solve, _optimality, inputs, frozenset())[0]
 
         def contracted(dictionary, offsets):
-            minimisers = jax.vmap(minimiser, (0, None, 0, 0))(codes, dictionary, offsets, observations)
-            return (minimisers * code_gradient).sum()
+            minimizers = jax.vmap(minimizer, (0, None, 0, 0))(codes, dictionary, offsets, observations)
+            return (minimizers * code_gradient).sum()
 
         return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 

@@ -9,9 +9,9 @@ import torch
 
 from pudle import streams
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, losses_at
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, losses_at
 from pudle.validation import check_integer, check_positive
 
 

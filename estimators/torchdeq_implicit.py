@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pudle import peers
 from pudle.algorithms import Algorithm, Ista, State
+from pudle.algorithms.unrolling import check_depths, direct_gradients, gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_choice, check_integer, check_positive
 
 SOLVERS = ("fixed_point_iter", "anderson", "broyden")
@@ -73,7 +73,7 @@ class TorchdeqImplicit(GradientEstimator):
         """Read the codes at every depth off one forward pass."""
         depths = check_depths(depths)
         problem = peers.check_treatable(self, problem, algorithm, "fixed_point")
-        peers.load("torchdeq")
+        peers.require("torchdeq")
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         step = algorithm.step_size(problem)
@@ -102,7 +102,7 @@ class TorchdeqImplicit(GradientEstimator):
     ) -> tuple[Tensor, Tensor, int]:
         """Return the gradient through the codes, the solution of the linear system, and the iterations it took."""
         plain = Ista(step=step)
-        model = peers.load("torchdeq").get_deq(
+        model = peers.require("torchdeq").get_deq(
             hook_ift=True, f_max_iter=0, b_solver=self.solver, b_max_iter=self.iterations, b_stop_mode="rel",
             b_tol=max(self.rtol, torch.finfo(codes.dtype).eps),
         )  # fmt: skip

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pudle import peers
 from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import check_depths, direct_gradients, gradients
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
-from pudle.unrolling import check_depths, direct_gradients, gradients
 from pudle.validation import check_integer, check_positive
 
 
@@ -66,7 +66,7 @@ class TorchoptImplicit(GradientEstimator):
         """Read the codes at every depth off one forward pass."""
         depths = check_depths(depths)
         problem = peers.check_treatable(self, problem, algorithm, "conjugate_gradient")
-        peers.load("torchopt")
+        peers.require("torchopt")
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
         for depth in depths:
@@ -91,7 +91,7 @@ class TorchoptImplicit(GradientEstimator):
 
     def _differentiate(self, problem: Problem, codes: Tensor, code_gradient: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the gradient through the codes, the solution of the linear system, and the products it took."""
-        implicit, linear_solve = peers.load("torchopt.diff.implicit"), peers.load("torchopt.linear_solve")
+        implicit, linear_solve = peers.require("torchopt.diff.implicit"), peers.require("torchopt.linear_solve")
         active, signs = problem.active(codes), codes.sign()
         products = 0
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from pudle.reports import text
 from pudle.reports.looks import Look
 
-#: Stands for the colour of the text around the figure until the page's SVG is written.
+#: Stands for the color of the text around the figure until the page's SVG is written.
 INK = "#010203"
 SIZE = (6.0, 4.3)
 STYLE = {
@@ -88,7 +88,7 @@ class Picture:
 
     @cached_property
     def svg(self) -> str:
-        """SVG to stand inside a page, in the colour of the text around it."""
+        """SVG to stand inside a page, in the color of the text around it."""
         return _inline(self._drawn, self.name, self.alt)
 
     @cached_property
@@ -129,9 +129,9 @@ def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
 def curve(at: Any, data: pd.DataFrame, x: str, name: str, look: Look, **options: Any) -> None:
     """Draw one estimator's median over seeds against `x`, with the band from the least to the greatest."""
     plain = {"linewidth": 1.6, "markersize": 6, "markeredgewidth": 0, "linestyle": look.line, "marker": look.marker}
-    at.plot(data[x], data["median"], color=look.colour, gid=BELONGS + name, **plain | {"label": name} | options)
+    at.plot(data[x], data["median"], color=look.color, gid=BELONGS + name, **plain | {"label": name} | options)
     if (data["greatest"] > data["least"]).any():
-        at.fill_between(data[x], data["least"], data["greatest"], color=look.colour, alpha=0.14, linewidth=0,
+        at.fill_between(data[x], data["least"], data["greatest"], color=look.color, alpha=0.14, linewidth=0,
                         gid=BELONGS + name)  # fmt: skip
 
 

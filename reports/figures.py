@@ -14,7 +14,7 @@ from pudle import specs
 from pudle.errors import PudleError
 from pudle.reports import text
 from pudle.reports.costs import with_costs
-from pudle.reports.drawing import (
+from pudle.reports.drawing import (  # fmt: skip
     BELONGS,
     INK,
     TOGETHER,
@@ -28,7 +28,7 @@ from pudle.reports.drawing import (
     over_seeds,
     table,
     ticks,
-)  # fmt: skip
+)
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
 from pudle.reports.rates import BASE, WINDOW, law
@@ -40,7 +40,7 @@ FEWEST_WINDOWS = 3
 
 #: Kinds of figures, in the order in which a page shows them, each with the sentence that says how to read it.
 KINDS = {
-    "Error against depth": "Dashed grey lines are the slopes that theory predicts; the grey floor is the reference's own "
+    "Error against depth": "Dashed gray lines are the slopes that theory predicts; the gray floor is the reference's own "
     "bound, below which no error is reported.",
     "Error against time": "Down and to the left is better. Ringed points are on the front: nothing measured is both faster "
     "and more accurate. Time is linear between the timed depths, which are the larger markers.",
@@ -65,7 +65,7 @@ def draw(results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = N
     rates : DataFrame
         From `pudle.reports.rates.fit`.
     summary : DataFrame, optional
-        From `pudle.reports.tables.summarise`; without it fitted rates are not drawn against predicted ones.
+        From `pudle.reports.tables.summarize`; without it fitted rates are not drawn against predicted ones.
     """
     style = looks_of(results)
     makers: list[Callable[[str], Picture | None]] = [
@@ -154,7 +154,7 @@ def _error(results: Results, rates: pd.DataFrame, case: str, style: Mapping[str,
     figure, at = axes()
     laws = _error_axes(at, results, rates, case, style, data)
     legend(figure, at)
-    remark = f" Dashed grey lines: theory, {text.listing(laws)}." if laws else ""
+    remark = f" Dashed gray lines: theory, {text.listing(laws)}." if laws else ""
     what = f"relative error against depth on a log scale.{remark}"
     return _picture(figure, results, case, "error", "Error against depth", data, what, scores["seed"].nunique())
 
@@ -249,12 +249,12 @@ def _front(results: Results, case: str, style: Mapping[str, Look], metric: str) 
         look = style[name]
         curve(at, part, "cost", name, look, marker=None, label=None, linewidth=1.3)
         for size, those in ((7.5, part[part["measured"]]), (4.5, part[~part["measured"]])):
-            at.plot(those["cost"], those["median"], color=look.colour, marker=look.marker, linestyle="", markersize=size,
+            at.plot(those["cost"], those["median"], color=look.color, marker=look.marker, linestyle="", markersize=size,
                     markeredgewidth=0, gid=BELONGS + name)  # fmt: skip
         ringed = part[part["front"]]
         at.plot(ringed["cost"], ringed["median"], marker="o", markersize=12, markerfacecolor="none", markeredgewidth=1.1,
                 color=INK, linestyle="", gid=BELONGS + name)  # fmt: skip
-        at.plot([], [], color=look.colour, marker=look.marker, linestyle=look.line, linewidth=1.6, markersize=6,
+        at.plot([], [], color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.6, markersize=6,
                 markeredgewidth=0, label=name)  # fmt: skip
     at.set(yscale="log", ylabel="relative error of the gradient")
     if timed:
@@ -354,7 +354,7 @@ def _windows(results: Results, case: str) -> Picture | None:
     grid = data.pivot(index="window", columns="depth", values="value").sort_index(ascending=False)
     figure, at = axes()
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
-    # Cividis is even in lightness, for colour-blind readers and in grey.
+    # Cividis is even in lightness, for color-blind readers and in gray.
     image = at.pcolormesh(np.ma.masked_invalid(grid.to_numpy()), cmap="cividis", edgecolors="face", linewidth=0.2,
                           norm=LogNorm(low, max(high, low * 1.001)))  # fmt: skip
     at.set_xticks(np.arange(grid.shape[1]) + 0.5, grid.columns, rotation=0 if grid.shape[1] <= 14 else 90, fontsize=9)
@@ -423,11 +423,11 @@ def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -
             # Of what is lost per layer the greatest rate is the least.
             at.errorbar(row.predicted_rate, row.rate, yerr=[[row.rate - row.rate_high], [row.rate_low - row.rate]],
                         xerr=[[row.predicted_rate - row.predicted_rate_high], [row.predicted_rate_low - row.predicted_rate]],
-                        color=look.colour, marker="", linewidth=1, alpha=0.7)[2][0].set_gid(BELONGS + name)  # fmt: skip
+                        color=look.color, marker="", linewidth=1, alpha=0.7)[2][0].set_gid(BELONGS + name)  # fmt: skip
             at.containers[-1][2][1].set_gid(BELONGS + name)
-            at.plot(row.predicted_rate, row.rate, color=look.colour, marker=look.marker, markersize=7, linestyle="",
-                    markerfacecolor="none" if row.crooked else look.colour, gid=BELONGS + name)  # fmt: skip
-        at.plot([], [], color=look.colour, marker=look.marker, linestyle="", markersize=7, label=name)
+            at.plot(row.predicted_rate, row.rate, color=look.color, marker=look.marker, markersize=7, linestyle="",
+                    markerfacecolor="none" if row.crooked else look.color, gid=BELONGS + name)  # fmt: skip
+        at.plot([], [], color=look.color, marker=look.marker, linestyle="", markersize=7, label=name)
     ends_ = [min(at.get_xlim()[0], at.get_ylim()[0]), max(at.get_xlim()[1], at.get_ylim()[1])]
     at.add_line(Line2D(ends_, ends_, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1))
     at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")

@@ -38,7 +38,7 @@ import pandas as pd
 
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_json
-from pudle.reports.experiments import ExperimentRecord, read_experiments
+from pudle.reports.learning.records import ExperimentRecord, read_experiments
 
 #: Schema number of the store's records that this version reads.
 SCHEMA = 1
@@ -75,7 +75,7 @@ RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for"
 #: Statuses that say something broke, as opposed to a finding about an estimator.
 BROKEN = ("error", "timeout", "out-of-memory", "missing")
 
-TIME, PEAK, BASELINE = "timing.Time.time_estimate", "memory.Memory.peakmem_estimate", "memory.Baseline.peakmem_nothing"
+TIME, PEAK, BASELINE = "timing.Time.time_estimate", "memory.Memory.peakmem_estimate", "memory.ProblemAlone.peakmem_problem"
 AGAIN = "delete it and run `pudle run` again"
 
 
@@ -245,8 +245,8 @@ def _read_selection(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         for case in cases.values():
             _need(case, ("dataset", "algorithm", "loss", "targets", "seeds", "depths"))
         return cases, [str(spec) for spec in content["estimators"]]
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise UnreadableResult(f"{path} is not a selection ({_what(problem)}): {AGAIN}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableResult(f"{path} is not a selection ({_what(error)}): {AGAIN}") from None
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -264,8 +264,8 @@ def _read_record(path: Path) -> dict[str, Any]:
         for row in record["references"]:
             _need(row, ("seed", "target", "status", "bound"))
         _date(record["provenance"])
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise UnreadableResult(f"{path} is not a record of scores ({_what(problem)}): {AGAIN}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableResult(f"{path} is not a record of scores ({_what(error)}): {AGAIN}") from None
     return record
 
 
@@ -276,8 +276,8 @@ def _read_artifact(path: Path) -> dict[str, Any]:
         for row in artifact["rows"]:
             # A kind of a later version is none of this one's business.
             _need(row, ARTIFACTS.get(artifact["kind"], ()))
-    except (KeyError, TypeError) as problem:
-        raise UnreadableResult(f"{path} is not an artifact ({_what(problem)}): {AGAIN}") from None
+    except (KeyError, TypeError) as error:
+        raise UnreadableResult(f"{path} is not an artifact ({_what(error)}): {AGAIN}") from None
     return artifact
 
 
@@ -286,8 +286,8 @@ def _need(mapping: Mapping[str, Any], names: tuple[str, ...]) -> None:
         mapping[name]
 
 
-def _what(problem: Exception) -> str:
-    return f"{problem} is missing" if isinstance(problem, KeyError) else str(problem).splitlines()[0]
+def _what(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
 
 
 def _date(provenance: Mapping[str, Any]) -> str:
@@ -415,8 +415,8 @@ def _read_asv_file(path: Path) -> dict[str, Any]:
             "when": (max(started, default=0), content.get("date") or 0, path.stat().st_mtime),
             "benchmarks": benchmarks,
         }
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise UnreadableResult(f"{path} is not a result file of asv ({_what(problem)}): {AGAIN}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableResult(f"{path} is not a result file of asv ({_what(error)}): {AGAIN}") from None
 
 
 def _cells(results: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[Any, ...], Any, Any, Any, Any]]:
@@ -430,8 +430,8 @@ def _cells(results: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[A
         # All failed collapses to one null; so do quartiles and repeats that no cell has.
         columns = [row.get(name) or [None] * len(cells) for name in ("result", "stats_q_25", "stats_q_75", "samples")]
         yield from zip(cells, *columns, strict=True)
-    except (ValueError, SyntaxError, TypeError) as problem:
-        raise UnreadableResult(f"{results['path']}: {benchmark} cannot be read ({_what(problem)}): {AGAIN}") from None
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UnreadableResult(f"{results['path']}: {benchmark} cannot be read ({_what(error)}): {AGAIN}") from None
 
 
 def _asv_cells(

@@ -1,4 +1,4 @@
-"""How each estimator looks: one colour, marker and line, the same in every figure and table."""
+"""How each estimator looks: one color, marker and line, the same in every figure and table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pudle import registry, specs
 from pudle.errors import PudleError
 from pudle.reports.load import Results
 
-#: Hue and line style by what an estimator computes. The hues are those of Okabe and Ito, safe for colour-blind readers, some
+#: Hue and line style by what an estimator computes. The hues are those of Okabe and Ito, safe for color-blind readers, some
 #: of them darkened until they stand out from white by 3:1 or more.
 FAMILIES: dict[str, tuple[str, Any]] = {
     "direct": ("#d55e00", (0, (5, 1.5))),
@@ -37,7 +37,7 @@ SHADES = (0.0, 0.05, -0.07)
 class Look:
     """How an estimator is drawn, in every figure."""
 
-    colour: str
+    color: str
     marker: Any
     line: Any
 
@@ -46,7 +46,7 @@ def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] |
     """Return the look of each estimator.
 
     Hue and line style say what it computes, marker and shade which one of these it is; marker and line together tell any
-    two apart without colour.
+    two apart without color.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def symbol(look: Look) -> str:
     # Markers are of size one around the origin, with y upwards as matplotlib has it.
     path = style.get_path().transformed(style.get_transform() + Affine2D().scale(9, -9).translate(18, 7))
     return (
-        f'<path d="M1 7H35" stroke="{look.colour}" stroke-width="1.6"{dashing} fill="none"/>'
-        f'<path d="{_commands(path)}" fill="{look.colour}"/>'
+        f'<path d="M1 7H35" stroke="{look.color}" stroke-width="1.6"{dashing} fill="none"/>'
+        f'<path d="{_commands(path)}" fill="{look.color}"/>'
     )
 
 
@@ -134,6 +134,6 @@ def _name(spec: str) -> str:
         return spec
 
 
-def _shade(colour: str, by: float) -> str:
-    hue, lightness, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(colour))
+def _shade(color: str, by: float) -> str:
+    hue, lightness, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(color))
     return mpl.colors.to_hex(colorsys.hls_to_rgb(hue, min(max(lightness + by, 0.0), 1.0), saturation))

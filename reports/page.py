@@ -24,10 +24,10 @@ from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.costs import budgets
 from pudle.reports.drawing import Picture
+from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.looks import looks_of, symbol
 from pudle.reports.rates import fit
-from pudle.reports.sections import Section, broken_experiments, experiments_problems, sections
 
 READING = (
     "Error: relative error of the gradient, median over seeds, in brackets the least and the greatest seed. "
@@ -71,7 +71,7 @@ class Report:
     rates : DataFrame
         From `pudle.reports.rates.fit`.
     summary : DataFrame
-        From `pudle.reports.tables.summarise`.
+        From `pudle.reports.tables.summarize`.
     """
 
     results: Results
@@ -83,7 +83,7 @@ class Report:
         """Compute rates and summary."""
         # Where experiments are all there is, there are no cases to fit anything to.
         rates = fit(results) if results.cases else pd.DataFrame()
-        return cls(results, rates, tables.summarise(results, rates))
+        return cls(results, rates, tables.summarize(results, rates))
 
     @cached_property
     def pictures(self) -> list[Picture]:

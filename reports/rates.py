@@ -55,7 +55,7 @@ def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterabl
     """Return what theory predicts for an estimator, from what it claims; None where theory is silent.
 
     An estimator that is consistent for every loss corrects the codes' error to first order: on the lasso loss, whose
-    derivative in the codes vanishes at the minimiser, only the square of that error is left. One that drops (part of) the
+    derivative in the codes vanishes at the minimizer, only the square of that error is left. One that drops (part of) the
     correction keeps the first order on the lasso loss and a floor on any other.
     """
     if consistent_for is not None and loss not in consistent_for:

@@ -18,7 +18,7 @@ GOAL = 1e-3
 REACH = 4.0
 
 
-def summarise(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
+def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     """Return one row of numbers per (case, estimator).
 
     Returns

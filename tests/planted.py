@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pudle import Estimate, GradientEstimator, UnsupportedProblem, streams
-from pudle.unrolling import direct_gradients, gradients, losses_at
+from pudle.algorithms.unrolling import direct_gradients, gradients, losses_at
 from pudle.validation import check_integer
 
 
@@ -185,7 +185,7 @@ class AnyStep(Sound):
     """Runs its own layers at whatever step it is given."""
 
     def layers(self, live, problem, algorithm, depth):
-        step = algorithm.step or 1 / problem.curvature
+        step = algorithm.step or 1 / problem.lipschitz_constant
         state = algorithm.start(live)
         for _ in range(depth):
             state = algorithm.advance(live, state, step)
@@ -298,7 +298,7 @@ class SquaredScale(Smoothing):
 
 @dataclass(frozen=True)
 class UnitNormDirections(Smoothing):
-    """Normalised directions without the factor that makes up for it."""
+    """Normalized directions without the factor that makes up for it."""
 
     def draw(self, shape, index):
         direction = np.asarray(super().draw(shape, index))

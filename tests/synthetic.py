@@ -104,7 +104,7 @@ def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("
     rows = {"timing.Time.time_estimate": time_row}
     if memory is not None:
         rows["memory.Memory.peakmem_estimate"] = [memory, params, "v", 5]
-        rows["memory.Baseline.peakmem_nothing"] = [[baseline] * len(names), [params[0]], "v", 5]
+        rows["memory.ProblemAlone.peakmem_problem"] = [[baseline] * len(names), [params[0]], "v", 5]
     content = {"commit_hash": COMMIT, "env_name": "existing", "date": 1, "params": {"machine": "here"}, "python": "3.11",
                "requirements": {}, "env_vars": {}, "result_columns": columns, "results": rows, "durations": {},
                "version": 2} | changes  # fmt: skip
@@ -128,9 +128,9 @@ def experiment(name, kind="learning", study="recovery", **changes):
 
 def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.01, **changes):
     """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace` seconds."""
-    setting = {"dataset": "sparse_gaussian(n=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista", "depth": 25,
-               "optimiser": "adam", "schedule": "constant", "epochs": steps, "batch": None, "seed": 0, "record_every": None,
-               "chunk": None, "dtype": "float64"} | changes.pop("setting", {})  # fmt: skip
+    setting = {"dataset": "sparse_gaussian(n_samples=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista",
+               "depth": 25, "optimizer": "adam", "schedule": "constant", "epochs": steps, "batch": None, "seed": 0,
+               "record_every": None, "chunk": None, "dtype": "float64"} | changes.pop("setting", {})  # fmt: skip
     errors = [start * math.exp(-rate * step) for step in range(steps + 1)]
     rows = [{"epoch": step, "step": step, "seconds": pace * step, "learning_rate": 1e-3, "loss": 2 * error,
              "gradient_norm": error, "dictionary_error": 10 * error, "relative_error": error, "support_recovery": 1 - error,
@@ -147,13 +147,13 @@ def baseline(name, method, rate=0.3, **changes):
     made = training(name, rate=rate)
     kept = ("epoch", "seconds", "dictionary_error", "relative_error")
     rows = [{key: row[key] for key in kept} for row in made["rows"]]
-    setting = {"dataset": "sparse_gaussian(n=10)"}
+    setting = {"dataset": "sparse_gaussian(n_samples=10)"}
     summary = made["summary"] | {"method": method}
     return made | {"kind": "baseline", "rows": rows, "setting": setting, "summary": summary} | changes
 
 
 def crops(side=64, noise=0.1, seed=0):
-    """Return a clean and a noisy image, grey values around [0, 1]: waves of rising frequency and a bright disc."""
+    """Return a clean and a noisy image, gray values around [0, 1]: waves of rising frequency and a bright disc."""
     down, along = np.mgrid[0:side, 0:side] / side
     clean = 0.5 + 0.25 * np.sin(20 * along**2 * (1 + down)) * np.cos(9 * down)
     clean = np.where((down - 0.5) ** 2 + (along - 0.35) ** 2 < 0.04, 0.9, clean)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from plugin import write_plugin
 
-ROOT = Path(__file__).resolve().parent.parent
 PUDLE = [sys.executable, "-m", "pudle"]
 
 

@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import pudle
 
-ROOT = Path(__file__).parents[1]
 #: The top-level folders that must not become top-level packages.
 FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
 SOURCES = ("src", *FOLDERS[:-1], "pyproject.toml", "README.md", "LICENSE")
@@ -159,9 +159,9 @@ def pip(*arguments: str | Path) -> None:
 def installed(request, source, tmp_path_factory) -> Path:
     """A folder of installed packages that holds this one, and one called `datasets` as Hugging Face's is."""
     target = tmp_path_factory.mktemp(request.param)
-    neighbour = target / "datasets"
-    neighbour.mkdir()
-    (neighbour / "__init__.py").write_text("load_dataset = 'the neighbour'\n")
+    neighbor = target / "datasets"
+    neighbor.mkdir()
+    (neighbor / "__init__.py").write_text("load_dataset = 'the neighbor'\n")
     pip("--target", target, *(["--editable", source] if request.param == "editable" else [source]))
     return target
 
@@ -174,15 +174,15 @@ def run_with(folder: Path, code: str) -> str:
 class TestInstalled:
     def test_nothing_else_lands_at_the_top_level(self, installed):
         names = {path.name for path in installed.iterdir()}
-        assert {"datasets"} == names & set(FOLDERS), "the neighbour's folder is the only one of that name"
+        assert {"datasets"} == names & set(FOLDERS), "the neighbor's folder is the only one of that name"
         listed = [path for path in installed.glob("*.dist-info/RECORD")]
         (record,) = [path.read_text() for path in listed]
         tops = {line.split("/")[0].split(",")[0] for line in record.splitlines()}
         assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
 
-    def test_neighbour_is_untouched(self, installed):
+    def test_neighbor_is_untouched(self, installed):
         assert sorted(path.name for path in (installed / "datasets").glob("*.py")) == ["__init__.py"]
-        assert run_with(installed, "import datasets; print(datasets.load_dataset)") == "the neighbour"
+        assert run_with(installed, "import datasets; print(datasets.load_dataset)") == "the neighbor"
 
     @pytest.mark.parametrize("first", ["pudle.datasets", "datasets"])
     def test_both_stay_importable_in_either_order(self, installed, first):
@@ -190,7 +190,7 @@ class TestInstalled:
         code = (
             f"import {first}, {second}, datasets, pudle.datasets\nprint(datasets.load_dataset, pudle.datasets is datasets)"
         )
-        assert run_with(installed, code) == "the neighbour False"
+        assert run_with(installed, code) == "the neighbor False"
 
     def test_top_level_names_are_not_importable(self, installed):
         code = (
@@ -234,7 +234,7 @@ class TestInstalled:
         assert run_with(installed, code) == "True True"
 
 
-def test_beside_the_real_neighbour():
+def test_beside_the_real_neighbor():
     """Hugging Face's package, where this environment has it."""
     try:
         metadata.version("datasets")

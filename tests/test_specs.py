@@ -71,8 +71,8 @@ def test_estimator_round_trip(window):
     st.sampled_from(["uniform", "gaussian"]),
 )
 def test_dataset_round_trip(n, seed, noise, amplitudes):
-    dataset = pudle.make_dataset(f"sparse_gaussian(n={n}, seed={seed}, noise={noise!r}, amplitudes={amplitudes!r})")
-    assert (dataset.n, dataset.seed, dataset.noise, dataset.amplitudes) == (n, seed, noise, amplitudes)
+    dataset = pudle.make_dataset(f"sparse_gaussian(n_samples={n}, seed={seed}, noise={noise!r}, amplitudes={amplitudes!r})")
+    assert (dataset.n_samples, dataset.seed, dataset.noise, dataset.amplitudes) == (n, seed, noise, amplitudes)
     assert pudle.make_dataset(specs.text(dataset)) == dataset
 
 
@@ -87,7 +87,7 @@ def test_algorithm_round_trip(step, name):
 def test_defaults_are_left_out():
     assert specs.text(pudle.make_estimator("backprop()")) == "backprop"
     assert specs.text(pudle.make_algorithm("ista(step=None)")) == "ista"
-    assert specs.text(pudle.make_dataset("sparse_gaussian(n=1000, seed=3)")) == "sparse_gaussian(seed=3)"
+    assert specs.text(pudle.make_dataset("sparse_gaussian(n_samples=1000, seed=3)")) == "sparse_gaussian(seed=3)"
 
 
 def test_white_space_does_not_matter():
@@ -228,10 +228,10 @@ def test_bad_arguments_of_an_estimator(spec, text):
 @pytest.mark.parametrize(
     "make, spec, text",
     [
-        (pudle.make_dataset, "sparse_gaussian(n=0)", "n=0 is too small: give a whole number >= 1"),
+        (pudle.make_dataset, "sparse_gaussian(n_samples=0)", "n_samples=0 is too small: give a whole number >= 1"),
         (pudle.make_dataset, "sparse_gaussian(penalty=0)", "penalty=0 is out of range: give a number > 0"),
         (pudle.make_dataset, "sparse_gaussian(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
-        (pudle.make_dataset, "sparse_gaussian(s=200)", "s=200 is above p=100"),
+        (pudle.make_dataset, "sparse_gaussian(n_nonzero_coefs=200)", "n_nonzero_coefs=200 is above n_components=100"),
         (pudle.make_dataset, "sparse_gaussian(amplitudes='normal')", "amplitudes='normal' is unknown: choose from "),
         (pudle.make_dataset, "sparse_gaussian(rows=3)", "sparse_gaussian has no argument 'rows'"),
         (pudle.make_algorithm, "ista(step=-1)", "step=-1 is out of range: give a number > 0"),

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "add_an_estimator.md"
 EXAMPLE = ROOT / "examples" / "pudle-example"
 #: From an empty file to a row in the report.
@@ -141,5 +141,5 @@ def test_the_example_package_is_listed_run_and_reported(environment):
 
 def test_an_installed_plug_in_is_measured_unasked(environment):
     assert environment.install(str(shutil.copytree(EXAMPLE, environment.folder / "package"))).returncode == 0
-    done = environment.run(str(environment.python), "-c", "from pudle.bench.commands import plugins; print(plugins())")
+    done = environment.run(str(environment.python), "-c", "from pudle.measuring.commands import plugins; print(plugins())")
     assert "'random_window'" in done.stdout, done.stderr

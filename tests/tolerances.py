@@ -13,7 +13,7 @@ COMPLEX_STEP = 1e-11
 # loss's own scale over that of its gradient.
 CENTRAL_DIFFERENCES = 1e-7
 
-# Central differences of an exact minimiser's loss: the accuracy the references are required to agree to.
+# Central differences of an exact minimizer's loss: the accuracy the references are required to agree to.
 EXACT_CENTRAL_DIFFERENCES = 1e-6
 
 # The implicit function theorem at a code that is converged to rounding error.

@@ -12,29 +12,32 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
-    "convolutional": ("ConvolutionalSparseCoding",),
-    "dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
+    "data.dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
     "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
     "estimator": ("Estimate", "GradientEstimator"),
-    "experiment": ("Experiment", "Outcome"),
-    "learned_thresholds": ("ThresholdedConvolutionalSparseCoding",),
     "learning.learner": ("Learner", "LearningWarning", "Training"),
     "learning.matching": ("Matching", "match_atoms"),
-    "learning.setting": ("LearningSetting",),
     "learning.sklearn_wrapper": ("UnrolledDictionaryLearning",),
+    "learning.training": ("LearningExperiment",),
+    "measuring.experiment": ("Experiment", "ExperimentResult"),
     "measuring.scoring": ("Score", "score"),
-    "penalty_selection": ("PenaltySelection",),
-    "problems": ("Problem", "Ridge", "SparseCoding"),
-    "references.reference": ("Certificate", "Reference", "reference"),
+    "problems": (
+        "ConvolutionalSparseCoding",
+        "PenaltySelection",
+        "Problem",
+        "Ridge",
+        "SparseCoding",
+        "ThresholdedConvolutionalSparseCoding",
+    ),
+    "references.certified": ("Certificate", "Reference", "reference"),
     "registry": (
         "list_datasets",
         "list_estimators",
         "list_experiments",
-        "list_settings",
         "make_algorithm",
         "make_dataset",
         "make_estimator",
-        "make_optimiser",
+        "make_optimizer",
         "make_schedule",
     ),
 }
@@ -44,29 +47,32 @@ __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
-    from .convolutional import ConvolutionalSparseCoding
-    from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
+    from .data.dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
-    from .experiment import Experiment, Outcome
-    from .learned_thresholds import ThresholdedConvolutionalSparseCoding
     from .learning.learner import Learner, LearningWarning, Training
     from .learning.matching import Matching, match_atoms
-    from .learning.setting import LearningSetting
     from .learning.sklearn_wrapper import UnrolledDictionaryLearning
+    from .learning.training import LearningExperiment
+    from .measuring.experiment import Experiment, ExperimentResult
     from .measuring.scoring import Score, score
-    from .penalty_selection import PenaltySelection
-    from .problems import Problem, Ridge, SparseCoding
-    from .references.reference import Certificate, Reference, reference
+    from .problems import (
+        ConvolutionalSparseCoding,
+        PenaltySelection,
+        Problem,
+        Ridge,
+        SparseCoding,
+        ThresholdedConvolutionalSparseCoding,
+    )
+    from .references.certified import Certificate, Reference, reference
     from .registry import (
         list_datasets,
         list_estimators,
         list_experiments,
-        list_settings,
         make_algorithm,
         make_dataset,
         make_estimator,
-        make_optimiser,
+        make_optimizer,
         make_schedule,
     )
 

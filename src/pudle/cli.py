@@ -29,8 +29,8 @@ class Commands(click.Group):
         point = self.points.get(cmd_name)
         try:
             return point.load() if point else None
-        except ImportError as problem:
-            raise PudleError(f"command {cmd_name!r} cannot be loaded ({problem}): install pudle again") from problem
+        except ImportError as error:
+            raise PudleError(f"command {cmd_name!r} cannot be loaded ({error}): install pudle again") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,16 +48,16 @@ def main() -> None:
     """Run the command line: errors are one line on stderr, exit code 2."""
     try:
         sys.exit(pudle.main(standalone_mode=False))
-    except click.exceptions.NoArgsIsHelpError as problem:
+    except click.exceptions.NoArgsIsHelpError as error:
         # Not an error of one line but a request for orientation: the help, and the code for wrong usage.
-        click.echo(problem.format_message(), err=True)
+        click.echo(error.format_message(), err=True)
         sys.exit(USAGE)
-    except click.ClickException as problem:
-        context = getattr(problem, "ctx", None)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        fail(problem.format_message() + hint)
-    except PudleError as problem:
-        fail(str(problem))
+        fail(error.format_message() + hint)
+    except PudleError as error:
+        fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted: what was finished is kept; run again to go on")
     except Exception:  # noqa: BLE001  # a defect of ours must not leave with Python's own code, 1, which means a regression

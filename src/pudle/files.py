@@ -37,8 +37,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise UnreadableResult(f"{path} cannot be read ({reason}): delete it and run `pudle run` again") from None
     if not isinstance(content, dict):
         raise UnreadableResult(f"{path} is not a result of this suite: delete it and run `pudle run` again")
@@ -66,8 +66,8 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else "it is empty"
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
         raise UnreadableResult(
             f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"
         ) from None

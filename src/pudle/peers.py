@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, Ista, State
+from .algorithms.unrolling import gradients
 from .errors import MissingDependency, UnsupportedProblem
 from .problems import Problem, SparseCoding
-from .unrolling import gradients
 
 if TYPE_CHECKING:
     from .estimator import GradientEstimator
 
 
-def load(module: str, extra: str = "peers") -> Any:
+def require(module: str, extra: str = "peers") -> Any:
     """Import a module of an optional extra.
 
     Raises
@@ -35,8 +35,8 @@ def load(module: str, extra: str = "peers") -> Any:
     try:
         with quiet():
             return importlib.import_module(module)
-    except ModuleNotFoundError as problem:
-        raise MissingDependency(f"install pudle[{extra}]: {problem.name or module} is not installed") from None
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"install pudle[{extra}]: {error.name or module} is not installed") from None
 
 
 def versions(*distributions: str) -> Mapping[str, str]:
@@ -120,20 +120,20 @@ def jax_precision(dtype: torch.dtype) -> Iterator[None]:
     arrays that jax made inside and that outlive the context are turned into float32 by the next operation outside, so
     that results must be taken out as numpy arrays before it ends.
     """
-    jax = load("jax")
+    jax = require("jax")
     with quiet(), jax.enable_x64(dtype == torch.float64), jax.default_device(jax.devices("cpu")[0]):
         yield
 
 
 def to_arrays(tensors: Iterable[Tensor]) -> list[Any]:
     """Return tensors as jax arrays; call it inside `jax_precision`."""
-    asarray = load("jax.numpy").asarray
+    asarray = require("jax.numpy").asarray
     return [asarray(tensor.detach().numpy()) for tensor in tensors]
 
 
 def to_tensor(array: Any) -> Tensor:
     """Return a jax array as a tensor with memory of its own."""
-    return torch.from_numpy(load("numpy").array(array))
+    return torch.from_numpy(require("numpy").array(array))
 
 
 def layer(codes: Any, dictionary: Any, observations: Any, step: float, problem: Mapping[str, Any]) -> Any:
@@ -148,9 +148,9 @@ def layer(codes: Any, dictionary: Any, observations: Any, step: float, problem: 
     return soft(codes - step * slope, step * problem["penalty"], problem["nonnegative"])
 
 
-def soft(values: Any, level: Any, nonnegative: bool) -> Any:
+def soft(values: Any, threshold: Any, nonnegative: bool) -> Any:
     """Soft threshold on arrays of any library."""
-    return (values - level).clip(min=0) if nonnegative else values - values.clip(-level, level)
+    return (values - threshold).clip(min=0) if nonnegative else values - values.clip(-threshold, threshold)
 
 
 def constants(problem: SparseCoding) -> dict[str, Any]:

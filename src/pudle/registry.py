@@ -11,16 +11,16 @@ from .errors import PudleError
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm
-    from .dataset import Dataset
+    from .algorithms.thresholding import Thresholding
+    from .data.dataset import Dataset
     from .estimator import GradientEstimator
-    from .experiment import Experiment
-    from .learning.optimisers import Optimiser, Schedule
-    from .learning.setting import LearningSetting
-    from .thresholding import Thresholding
+    from .learning.optimizers import Optimizer, Schedule
+    from .measuring.case import Selection
+    from .measuring.experiment import Experiment
 
 
 @functools.cache
-def load(group: str) -> dict[str, type]:
+def entries(group: str) -> dict[str, type]:
     """Return ``{name: class}`` for one entry-point group, sorted by name.
 
     Raises
@@ -33,12 +33,12 @@ def load(group: str) -> dict[str, type]:
         owner = point.dist.name if point.dist else "an installed package"
         try:
             cls = point.load()
-        except Exception as problem:
-            reason = (str(problem).splitlines() or [""])[0]
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
             raise PudleError(
                 f"plug-in {point.name!r} of {owner} cannot be loaded from {point.value} "
-                f"({type(problem).__name__}: {reason}): repair or uninstall {owner}"
-            ) from problem
+                f"({type(error).__name__}: {reason}): repair or uninstall {owner}"
+            ) from error
         if classes.setdefault(point.name, cls) is not cls:
             raise PudleError(f"two installed packages provide {point.name!r} in pudle.{group}: uninstall one of them")
     return classes
@@ -46,12 +46,12 @@ def load(group: str) -> dict[str, type]:
 
 def list_estimators() -> dict[str, type[GradientEstimator]]:
     """Return every registered estimator, built-in or plug-in, as ``{name: class}``."""
-    return dict(load("estimators"))
+    return dict(entries("estimators"))
 
 
 def list_datasets() -> dict[str, type[Dataset]]:
     """Return every registered dataset, built-in or plug-in, as ``{name: class}``."""
-    return dict(load("datasets"))
+    return dict(entries("datasets"))
 
 
 def make_estimator(spec: str) -> GradientEstimator:
@@ -62,34 +62,34 @@ def make_estimator(spec: str) -> GradientEstimator:
     SpecError
         If the spec is malformed or names nothing known (the text suggests the nearest name).
     """
-    classes = load("estimators")
+    classes = entries("estimators")
     aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
     return specs.build(spec, classes, "estimator", aliases)
 
 
 def make_dataset(spec: str) -> Dataset:
-    """Make a dataset from a spec such as ``"sparse_gaussian(n=1000, seed=0)"``."""
-    return specs.build(spec, load("datasets"), "dataset")
+    """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
+    return specs.build(spec, entries("datasets"), "dataset")
 
 
 def make_algorithm(spec: str) -> Algorithm:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
-    return specs.build(spec, load("algorithms"), "algorithm")
+    return specs.build(spec, entries("algorithms"), "algorithm")
 
 
 def make_thresholding(spec: str) -> Thresholding:
     """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
-    return specs.build(spec, load("thresholding"), "thresholding rule")
+    return specs.build(spec, entries("thresholding"), "thresholding rule")
 
 
-def make_optimiser(spec: str) -> Optimiser:
-    """Make an optimiser from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    return specs.build(spec, load("optimisers"), "optimiser")
+def make_optimizer(spec: str) -> Optimizer:
+    """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
+    return specs.build(spec, entries("optimizers"), "optimizer")
 
 
 def make_schedule(spec: str) -> Schedule:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    return specs.build(spec, load("schedules"), "schedule")
+    return specs.build(spec, entries("schedules"), "schedule")
 
 
 def list_experiments() -> dict[str, Experiment]:
@@ -105,7 +105,7 @@ def list_studies() -> dict[str, dict[str, Experiment]]:
     PudleError
         If two studies use one name.
     """
-    studies: Any = load("experiments")
+    studies: Any = entries("experiments")
     owners: dict[str, str] = {}
     for study, experiments in studies.items():
         for name in experiments:
@@ -114,8 +114,7 @@ def list_studies() -> dict[str, dict[str, Experiment]]:
     return studies
 
 
-def list_settings() -> dict[str, LearningSetting]:
-    """Return the experiments that are trainings, as ``{name: setting}``: what `pudle learn` can start from."""
-    from .learning.setting import LearningSetting
-
-    return {name: found for name, found in list_experiments().items() if isinstance(found, LearningSetting)}
+def list_profiles() -> dict[str, Selection]:
+    """Return every profile, ``{name: selection}``: what `pudle run --profile NAME` measures."""
+    profiles: Any = entries("profiles")
+    return dict(profiles)

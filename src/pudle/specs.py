@@ -70,10 +70,10 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
         return cls(**arguments)
     except SpecError:
         raise
-    except InvalidArgument as problem:
-        raise SpecError(f"spec {spec!r}: {problem}") from None
-    except TypeError as problem:
-        raise SpecError(f"spec {spec!r}: {str(problem).splitlines()[0]}") from None
+    except InvalidArgument as error:
+        raise SpecError(f"spec {spec!r}: {error}") from None
+    except TypeError as error:
+        raise SpecError(f"spec {spec!r}: {str(error).splitlines()[0]}") from None
 
 
 def text(thing: Any) -> str:

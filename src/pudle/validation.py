@@ -59,8 +59,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
 
     try:
         tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as problem:
-        raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from problem
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from error
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")

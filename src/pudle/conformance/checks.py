@@ -24,7 +24,7 @@ from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import CLAIMS, Estimate, GradientEstimator
 from ..measuring.scoring import score
 from ..problems import Problem
-from ..references.reference import Reference, reference
+from ..references.certified import Reference, reference
 from .oracles import Array, Model
 from .specimens import ALGORITHMS, Setting, settings
 
@@ -153,10 +153,10 @@ class Check:
         except MissingDependency:
             # Nothing can be said of an estimator that cannot run here.
             raise
-        except Exception as problem:  # noqa: BLE001  # whatever the code under test raises is a finding, not our crash
-            text = " ".join(str(problem).split()) or "without a word"
+        except Exception as error:  # noqa: BLE001  # whatever the code under test raises is a finding, not our crash
+            text = " ".join(str(error).split()) or "without a word"
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
-            return Record(*where, "failed", reason=f"raised {type(problem).__name__}: {text[:200]}; {advice}")
+            return Record(*where, "failed", reason=f"raised {type(error).__name__}: {text[:200]}; {advice}")
         number, limit = measured or (None, None)
         return Record(*where, "passed", number, limit)
 
@@ -608,11 +608,13 @@ def check_impossible_depth(estimator: GradientEstimator, setting: Setting) -> Me
                 raise
             except PudleError:
                 continue
-            except Exception as problem:  # noqa: BLE001  # a finding about the code under test
-                outcome = f"raised {type(problem).__name__}, which says nothing to a user"
+            except Exception as error:  # noqa: BLE001  # a finding about the code under test
+                outcome = f"raised {type(error).__name__}, which says nothing to a user"
             else:
                 outcome = "returned"
-            raise NotMet(f"{how} at depth {depth} {outcome}: refuse it, as pudle.unrolling.check_depths does", depth)
+            raise NotMet(
+                f"{how} at depth {depth} {outcome}: refuse it, as pudle.algorithms.unrolling.check_depths does", depth
+            )
     return None
 
 
@@ -620,7 +622,7 @@ def check_impossible_depth(estimator: GradientEstimator, setting: Setting) -> Me
 def check_divergent_step(estimator: GradientEstimator, setting: Setting) -> Measured:
     """A step above 2/L is refused, as by `Algorithm.step_size`."""
     problem = setting.make()
-    algorithm = dataclasses.replace(setting.make_algorithm(), step=2.1 / problem.curvature)
+    algorithm = dataclasses.replace(setting.make_algorithm(), step=2.1 / problem.lipschitz_constant)
     try:
         estimator.estimate(problem, algorithm, 3)
     except MissingDependency:

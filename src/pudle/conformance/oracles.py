@@ -125,7 +125,7 @@ def largest_curvature(dictionary: Array) -> float:
 
 
 def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonnegative: bool = False) -> Array:
-    """Minimisers of every sample's lasso, in extended precision, by coordinate descent and a refined active-set solve.
+    """Minimizers of every sample's lasso, in extended precision, by coordinate descent and a refined active-set solve.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonne
             break
     polished = polish(observations, dictionary, penalty, np.sign(codes))
     violation = kkt_violation(observations, dictionary, penalty, polished, nonnegative=nonnegative)
-    assert violation.max() < 1e-14, "the oracle did not find the minimiser"
+    assert violation.max() < 1e-14, "the oracle did not find the minimizer"
     return polished
 
 
@@ -183,7 +183,7 @@ def kkt_violation(
 def exact_loss(
     observations: Array, dictionary: Array, penalty: float, loss: str, signs: Array, *, nonnegative: bool = False
 ) -> np.longdouble:
-    """Loss at the exact minimiser, whose signs are known and verified."""
+    """Loss at the exact minimizer, whose signs are known and verified."""
     codes = polish(observations, dictionary, penalty, signs)
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
     assert kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative).max() < 1e-14
@@ -237,7 +237,7 @@ class RidgeOracle:
         return float((-self._coordinates(depth) / self.h @ self.c).mean())
 
     def exact(self) -> float:
-        """Mean of ``c^T dz/dtheta`` at the minimiser."""
+        """Mean of ``c^T dz/dtheta`` at the minimizer."""
         return float((-self.b / self.h**2 @ self.c).mean())
 
 
@@ -288,7 +288,7 @@ class Model:
     nonnegative: bool = False
 
     @property
-    def curvature(self) -> float:
+    def lipschitz_constant(self) -> float:
         """Largest curvature L of the smooth part."""
         matrix, _, l2_penalty = self.parts(self.theta)
         return largest_curvature(matrix) + float(l2_penalty)

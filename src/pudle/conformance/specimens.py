@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from ..algorithms import Algorithm, Fista, Ista
-from ..convolutional import ConvolutionalSparseCoding
-from ..penalty_selection import PenaltySelection
+from ..algorithms.thresholding import Decaying
 from ..problems import Problem, Ridge, SparseCoding
+from ..problems.convolutional import ConvolutionalSparseCoding
+from ..problems.penalty_selection import PenaltySelection
 from ..streams import generator
-from ..thresholding import Decaying
 from .oracles import Array, Layers, Model
 
 LOSSES = ("lasso", "reconstruction")
@@ -53,7 +53,7 @@ class Setting:
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return the algorithm for that problem."""
         initial = torch.tensor(self._warm_start(), dtype=dtype, device=device) if self.algorithm == "warm start" else None
-        return ALGORITHMS[self.algorithm](self.model.curvature, initial)
+        return ALGORITHMS[self.algorithm](self.model.lipschitz_constant, initial)
 
     @property
     def model(self) -> Model:
@@ -63,7 +63,7 @@ class Setting:
     @property
     def layers(self) -> Layers:
         """The algorithm again, in numpy."""
-        curvature = self.model.curvature
+        curvature = self.model.lipschitz_constant
         return Layers(
             step=1.5 / curvature if self.algorithm == "ista(step=1.5/L)" else 1 / curvature,
             accelerated=self.algorithm.startswith("fista"),

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidArgument
-from ..experiment import Experiment, Outcome, Progress, silent
-from ..peers import load, versions
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..peers import require, versions
 from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_choice, check_integer, check_positive
-from .setting import LearningSetting
+from .training import LearningExperiment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..algorithms import Algorithm
-    from ..convolutional import ConvolutionalSparseCoding
+    from ..problems.convolutional import ConvolutionalSparseCoding
 
 #: In place of a folder: the photographs that ship inside scikit-learn, one to learn from and one to test on.
 SAMPLES = "scikit-learn"
@@ -45,7 +45,7 @@ Images = Mapping[str, np.ndarray]
 def denoise(
     image: np.ndarray, problem: ConvolutionalSparseCoding, algorithm: Algorithm, depth: int, *, shifts: bool = False
 ) -> np.ndarray:
-    """Denoise an image: its mean is removed, it is coded, and what the codes synthesise gets the mean back.
+    """Denoise an image: its mean is removed, it is coded, and what the codes synthesize gets the mean back.
 
     With `shifts`, this is done for each of the ``stride**2`` positions that the image can have on the grid of the codes,
     and the results are averaged: pixels differ in how many filters reach them, which leaves a pattern of the stride's
@@ -54,7 +54,7 @@ def denoise(
     Parameters
     ----------
     image : array, shape (H, W)
-        Grey values, with noise.
+        Gray values, with noise.
     problem : ConvolutionalSparseCoding
         Its filters (of one channel) and options are used, its observations are not.
     algorithm : Algorithm
@@ -76,7 +76,7 @@ def denoise(
 
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:
-        raise InvalidArgument(f"image has shape {image.shape}: give a grey one, of shape (height, width)")
+        raise InvalidArgument(f"image has shape {image.shape}: give a gray one, of shape (height, width)")
     kernel: Any = tuple(problem.dictionary.shape[2:])
     _check_sizes({"image": image}, kernel, "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
@@ -92,7 +92,7 @@ def denoise(
             generating_codes=None,
         )
         with torch.no_grad():
-            found = noisy.synthesise(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
+            found = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
         total += found[down : down + height, right : right + width]
     return total / (surplus + 1) ** 2 + mean
 
@@ -138,12 +138,12 @@ def ssim(clean: np.ndarray, image: np.ndarray) -> float:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Return grey values in [0, 1] of an image of unsigned integers."""
+    """Return gray values in [0, 1] of an image of unsigned integers."""
     return image / np.iinfo(image.dtype).max
 
 
 def read_images(folder: str) -> dict[str, np.ndarray]:
-    """Return the images of a folder, or `SAMPLES`, in grey as unsigned integers, by file name."""
+    """Return the images of a folder, or `SAMPLES`, in gray as unsigned integers, by file name."""
     made: Any = make_dataset("noisy_crops")
     return dataclasses.replace(made, folder=None if folder == SAMPLES else folder).images()
 
@@ -263,7 +263,7 @@ def _path(folder: str) -> Path:
 
 
 @dataclass(frozen=True)
-class DenoisingSetting(Experiment):
+class DenoisingExperiment(Experiment):
     """Filters learned from noisy crops, and what they make of other noisy images.
 
     Validation images are held out of the training images; what is learned from is never tested on. The test images' noise
@@ -271,7 +271,7 @@ class DenoisingSetting(Experiment):
 
     Attributes
     ----------
-    training : LearningSetting
+    training : LearningExperiment
         Its dataset is a spec of `noisy_crops`, without folder, noise and seed.
     training_images, test_images : str, optional
         Folders; or ``"scikit-learn"``, for the photographs that ship inside it, one to learn from and one to test on. Where
@@ -294,7 +294,7 @@ class DenoisingSetting(Experiment):
 
     kind: ClassVar[str] = "denoising"
 
-    training: LearningSetting
+    training: LearningExperiment
     training_images: str | None = None
     test_images: str | None = None
     sigma: float = 25.0
@@ -365,7 +365,7 @@ class DenoisingSetting(Experiment):
         dtype = DTYPES[self.training.dtype]
         return drawn.problem(self.training.loss, dtype=dtype, device=device, images=images), validation, tested
 
-    def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
+    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Learn the filters and test them.
 
         Rows are those of `Training.history`, with ``psnr``, the mean over the validation images in dB. The summary holds
@@ -399,7 +399,7 @@ class DenoisingSetting(Experiment):
         summary["training_seconds"] = float(training.history.seconds.iloc[-1])
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
         if training.status == "diverged":
-            return Outcome(rows, summary, arrays, "diverged", reason)
+            return ExperimentResult(rows, summary, arrays, "diverged", reason)
         learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
         if isinstance(learned.penalty, Tensor):
             arrays["penalties"] = learned.penalty.flatten().cpu().numpy()
@@ -412,11 +412,11 @@ class DenoisingSetting(Experiment):
             (lambda noisy: denoise(noisy, learned, algorithm, learner.depth, shifts=True)) if self.shifts else None,
             lambda done, total: progress(done, total, "test images"),
         )
-        return Outcome(rows, summary | tested, pictures | arrays, reason=reason)
+        return ExperimentResult(rows, summary | tested, pictures | arrays, reason=reason)
 
 
 def _bm3d(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    return load("bm3d", "baselines").bm3d(noisy, deviation)
+    return require("bm3d", "baselines").bm3d(noisy, deviation)
 
 
 def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
@@ -427,7 +427,7 @@ def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    load("pywt", "baselines")
+    require("pywt", "baselines")
     from skimage.restoration import denoise_wavelet
 
     return denoise_wavelet(noisy, sigma=deviation, wavelet="sym4", method="BayesShrink", mode="soft", rescale_sigma=False)
@@ -457,7 +457,7 @@ class DenoisingBaseline(Experiment):
     baseline : str
         One of `METHODS`.
     test_images, sigma, noise_seed
-        As in `DenoisingSetting`.
+        As in `DenoisingExperiment`.
 
     References
     ----------
@@ -488,8 +488,8 @@ class DenoisingBaseline(Experiment):
         # A package that is installed or renewed may give another result, or one in place of none.
         return f"{_fingerprint([self.folder])} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
 
-    def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
-        """Denoise the test images; summary and arrays are those of `DenoisingSetting`, as far as there are such.
+    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
+        """Denoise the test images; summary and arrays are those of `DenoisingExperiment`, as far as there are such.
 
         Raises
         ------
@@ -507,4 +507,4 @@ class DenoisingBaseline(Experiment):
             None,
             lambda done, total: progress(done, total, "test images"),
         )
-        return Outcome([], {"method": self.method} | summary, pictures)
+        return ExperimentResult([], {"method": self.method} | summary, pictures)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidArgument
-from ..experiment import Experiment, Outcome, Progress, silent
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer, check_positive
-from .setting import LearningSetting
+from .training import LearningExperiment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ CHANCE_DRAWS = 2000
 def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
     """Return the weights by which a dictionary is a combination of samples, given their codes.
 
-    The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimiser of
+    The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimizer of
     ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z + diag(w))^-1``: the atom j is the
     sum of all samples, sample i with the weight ``W[i, j]``. A learned dictionary is of this form where the direct gradient
     of the reconstruction loss vanishes along the sphere of unit atoms, with the ridge `multipliers` gives.
@@ -103,12 +103,12 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
 
 
 @dataclass(frozen=True)
-class InterpretationSetting(Experiment):
+class InterpretationExperiment(Experiment):
     """A dictionary learned from small images, and the samples that shaped its atoms most.
 
     Attributes
     ----------
-    training : LearningSetting
+    training : LearningExperiment
         Of a dense dictionary on square images.
     atoms : int
         How many are shown: those with the largest sum of absolute codes.
@@ -120,7 +120,7 @@ class InterpretationSetting(Experiment):
 
     kind: ClassVar[str] = "interpretation"
 
-    training: LearningSetting
+    training: LearningExperiment
     atoms: int = 12
     samples: int = 6
     ridge: float = 1e-6
@@ -138,12 +138,12 @@ class InterpretationSetting(Experiment):
     def fingerprint(self) -> str:
         return self.training.fingerprint()
 
-    def run(self, folder: Path, device: str = "cpu", progress: Progress = silent) -> Outcome:
+    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Learn the dictionary and explain it.
 
         Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
         (a, r). The reason holds the warnings, if there were any. The summary holds, beside ``method``, ``dataset``,
-        ``steps`` and ``seconds`` (as in `LearningSetting.run`):
+        ``steps`` and ``seconds`` (as in `LearningExperiment.run`):
 
         - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge that `multipliers` gives, from which the weights shown are;
           ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
@@ -202,7 +202,7 @@ class InterpretationSetting(Experiment):
             "steps": training.steps,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        return Outcome(
+        return ExperimentResult(
             rows=training.history.to_dict("records"),
             summary=summary,
             arrays={

@@ -1,4 +1,4 @@
-"""Dictionary learning with any estimator, inner algorithm and optimiser: what better gradients buy."""
+"""Dictionary learning with any estimator, inner algorithm and optimizer: what better gradients buy."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from torch import Tensor
 
 from .. import specs
 from ..algorithms import Algorithm
-from ..convolutional import ConvolutionalSparseCoding
 from ..errors import InvalidArgument, UnreadableResult
 from ..estimator import GradientEstimator
 from ..files import write_atomically
 from ..problems import SparseCoding
-from ..registry import make_algorithm, make_estimator, make_optimiser, make_schedule
+from ..problems.convolutional import ConvolutionalSparseCoding
+from ..registry import make_algorithm, make_estimator, make_optimizer, make_schedule
 from ..streams import generator
 from ..validation import check_integer
 from .matching import match_atoms
-from .optimisers import Optimiser, Schedule
+from .optimizers import Optimizer, Schedule
 
 #: Problems whose outer parameter is a dictionary.
 DictionaryProblem = SparseCoding | ConvolutionalSparseCoding
@@ -47,7 +47,7 @@ CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dic
 SCHEMA = 1
 
 #: Called with the steps done, the steps in all, and the latest row of the history.
-Progress = Callable[[int, int, dict[str, float]], None]
+ProgressCallback = Callable[[int, int, dict[str, float]], None]
 #: Called with the outer parameter, detached: the dictionary, or what the problem's `fields_at` reads the dictionary and the
 #: penalties from; gives further columns of the history, always the same ones.
 Monitor = Callable[[Tensor], Mapping[str, float]]
@@ -100,7 +100,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Learner:
-    """How a dictionary is learned: one step of the optimiser per batch, atoms brought back to unit norm after each.
+    """How a dictionary is learned: one step of the optimizer per batch, atoms brought back to unit norm after each.
 
     Every batch is a problem of its own, of the same class as those that gradients are benchmarked on: the observations of
     the batch and the current dictionary, handed to the estimator with the algorithm and the depth.
@@ -113,7 +113,7 @@ class Learner:
         What is unrolled, or a spec such as ``"ista(step=0.2)"``.
     depth : int
         Layers, >= 0.
-    optimiser : Optimiser or str
+    optimizer : Optimizer or str
         Or a spec such as ``"adam(learning_rate=1e-3)"``.
     schedule : Schedule or str
         Of the learning rate, epoch by epoch, or a spec such as ``"step(every=100, factor=0.1)"``.
@@ -141,7 +141,7 @@ class Learner:
     estimator: GradientEstimator | str = "backprop"
     algorithm: Algorithm | str = "ista"
     depth: int = 50
-    optimiser: Optimiser | str = "adam"
+    optimizer: Optimizer | str = "adam"
     schedule: Schedule | str = "constant"
     epochs: int = 100
     batch: int | None = None
@@ -153,7 +153,7 @@ class Learner:
         for name, make in (
             ("estimator", make_estimator),
             ("algorithm", make_algorithm),
-            ("optimiser", make_optimiser),
+            ("optimizer", make_optimizer),
             ("schedule", make_schedule),
         ):
             value = getattr(self, name)
@@ -176,7 +176,7 @@ class Learner:
         folder: str | Path | None = None,
         resume: bool = False,
         save_seconds: float = 30.0,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
         monitor: Monitor | None = None,
         clock: Callable[[], float] = time.perf_counter,
         budget: float | None = None,
@@ -244,8 +244,8 @@ class Learner:
         while not over() and not run.diverged:
             try:
                 run.advance()
-            except _Diverged as problem_:
-                run.diverged = f"diverged in step {run.step + 1} of {total}: {problem_}"
+            except _Diverged as error:
+                run.diverged = f"diverged in step {run.step + 1} of {total}: {error}"
                 break
             if run.step % (self.record_every or run.steps_per_epoch) == 0 or over():
                 run.record()
@@ -273,7 +273,7 @@ def _check_problem(problem: Any) -> None:
             f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding"
         )
     x = problem.observations
-    # Of an image, channel by channel: one of a single colour is constant as well.
+    # Of an image, channel by channel: one of a single color is constant as well.
     entries = x if x.ndim == 2 else x.flatten(2)
     for what, constant in (
         ("entries", bool((x == x.flatten()[0]).all())),
@@ -337,9 +337,9 @@ class _Run:
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
         self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        assert isinstance(learner.optimiser, Optimiser) and isinstance(learner.schedule, Schedule)
-        self.optimiser = learner.optimiser.make(self.theta)
-        self.schedule = learner.schedule.make(self.optimiser, learner.epochs)
+        assert isinstance(learner.optimizer, Optimizer) and isinstance(learner.schedule, Schedule)
+        self.optimizer = learner.optimizer.make(self.theta)
+        self.schedule = learner.schedule.make(self.optimizer, learner.epochs)
         self.samples = len(problem.observations)
         self.batch = min(learner.batch or self.samples, self.samples)
         self.steps_per_epoch = -(-self.samples // self.batch)
@@ -402,7 +402,7 @@ class _Run:
             return loss
 
         try:
-            self.optimiser.step(closure)
+            self.optimizer.step(closure)
             norms = _norms(self.dictionary)
             if not bool((torch.isfinite(norms) & (norms > 0)).all()):
                 raise _Diverged("an atom is zero, NaN or infinite after it: lower the learning rate")
@@ -410,7 +410,7 @@ class _Run:
             self.theta.data.copy_(before)
             raise
         self.dictionary.div_(norms)
-        self.rate = float(self.optimiser.param_groups[0]["lr"])
+        self.rate = float(self.optimizer.param_groups[0]["lr"])
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             self.schedule.step()
@@ -427,15 +427,15 @@ class _Run:
     ) -> tuple[float, Tensor, Tensor]:
         """Return loss, gradient and codes of some observations at the current dictionary.
 
-        For an optimiser that searches, the loss is that at unit atoms ``d / |d|``, and the gradient the one of that
+        For an optimizer that searches, the loss is that at unit atoms ``d / |d|``, and the gradient the one of that
         function, ``(I - u u^T) g / |d|`` for every atom, u being ``d / |d|`` and g the estimate there. For one that is
         `tangent` the gradient is ``(I - d d^T) g``.
         """
         algorithm: Any = self.learner.algorithm
-        optimiser: Any = self.learner.optimiser
+        optimizer: Any = self.learner.optimizer
         theta = self.theta.detach().clone()
         dictionary = self.problem.dictionary_of(theta)
-        norms = _norms(dictionary) if optimiser.searches else None
+        norms = _norms(dictionary) if optimizer.searches else None
         if norms is not None:
             if not bool((torch.isfinite(norms) & (norms > 0)).all()):
                 raise _Diverged("the line search came to an atom that is zero, NaN or infinite: lower the learning rate")
@@ -451,11 +451,11 @@ class _Run:
                     self.problem, observations=chunk, generating_dictionary=None, generating_codes=None, **fields
                 )
                 estimate = estimator.estimate(part, algorithm, self.learner.depth)
-            except InvalidArgument as problem:
+            except InvalidArgument as error:
                 # At the start it is the user's argument; later it is where the learning has led.
                 if not self.evaluations:
                     raise
-                raise _Diverged(str(problem)) from problem
+                raise _Diverged(str(error)) from error
             # Losses are means over samples, so that a chunk counts by its size.
             share = len(chunk) / len(observations)
             with torch.no_grad():
@@ -468,7 +468,7 @@ class _Run:
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
         in_atoms = self.problem.dictionary_of(gradient)
-        if optimiser.searches or optimiser.tangent:
+        if optimizer.searches or optimizer.tangent:
             along = (dictionary * in_atoms).sum(_axes(dictionary), keepdim=True)
             in_atoms -= dictionary * along
         if norms is not None:
@@ -534,7 +534,7 @@ class _Run:
             "schema": SCHEMA,
             "configuration": self.configuration,
             "dictionary": self.theta.detach(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "progress": [self.step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate],
             "history": self.rows,
@@ -562,8 +562,8 @@ class _Run:
             kept = content["configuration"]
             step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate = content["progress"]
             schema = content["schema"]
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as problem:
-            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UnreadableResult(f"{path} cannot be read ({reason}): delete it and start again") from None
         if schema != SCHEMA:
             raise UnreadableResult(f"{path} was written by another version of the suite: delete it and start again")
@@ -576,7 +576,7 @@ class _Run:
                     f"resume it with the options and data it was started with, or give another folder"
                 )
         self.theta.data.copy_(content["dictionary"])
-        self.optimiser.load_state_dict(content["optimiser"])
+        self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
         self.step, self.rows = step, content["history"]
         self.diverged = content.get("diverged", "")

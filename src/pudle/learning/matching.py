@@ -36,7 +36,7 @@ class Matching:
 def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -> Matching:
     """Pair the atoms of two dictionaries by optimal assignment.
 
-    Over all permutations P and signs S this minimises
+    Over all permutations P and signs S this minimizes
     ``|D P S - D*|_F^2 = sum_j |d_P(j)|^2 + |d*_j|^2 - 2 |d*_j^T d_P(j)|``, a linear assignment problem.
 
     Parameters

@@ -18,13 +18,13 @@ from ..estimator import GradientEstimator
 from ..problems import SparseCoding
 from ..registry import make_algorithm
 from .learner import Learner
-from .optimisers import Optimiser, Schedule
+from .optimizers import Optimizer, Schedule
 
 
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn a dictionary through unrolled sparse coding; code observations in it.
 
-    ``fit`` minimises the mean over samples of the outer loss of the codes after `depth` layers, atoms being kept at unit
+    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers, atoms being kept at unit
     norm; ``transform`` returns those codes. Constructor arguments are kept as they are and checked in ``fit``.
 
     Parameters
@@ -35,7 +35,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         Weight of the l1 norm of the codes.
     loss : {"lasso", "reconstruction"}
         Outer loss.
-    estimator, algorithm, depth, optimiser, schedule, epochs
+    estimator, algorithm, depth, optimizer, schedule, epochs
         As in `pudle.Learner`. Plain values and specs can be searched over; the objects can be given as well.
     batch : int, optional
         Samples per step; all of them where not given.
@@ -76,7 +76,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         estimator: str | GradientEstimator = "backprop",
         algorithm: str | Algorithm = "fista",
         depth: int = 30,
-        optimiser: str | Optimiser = "adam(learning_rate=0.01)",
+        optimizer: str | Optimizer = "adam(learning_rate=0.01)",
         schedule: str | Schedule = "constant",
         epochs: int = 20,
         batch: int | None = 256,
@@ -89,7 +89,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.estimator = estimator
         self.algorithm = algorithm
         self.depth = depth
-        self.optimiser = optimiser
+        self.optimizer = optimizer
         self.schedule = schedule
         self.epochs = epochs
         self.batch = batch
@@ -129,7 +129,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             estimator=self.estimator,
             algorithm=self.algorithm,
             depth=self.depth,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
             schedule=self.schedule,
             epochs=self.epochs,
             batch=self.batch,

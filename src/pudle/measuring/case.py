@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from ..algorithms import Algorithm
-from ..dataset import Dataset
+from ..data.dataset import Dataset
 from ..errors import InvalidArgument, UnreadableResult
 from ..files import read_json, write_atomically
 from ..problems import Problem
-from ..references.reference import MINIMISER_TARGETS, TARGETS
+from ..references.certified import MINIMIZER_TARGETS, TARGETS
 from ..registry import make_algorithm, make_dataset
 from ..validation import check_choice, check_integer
 
+#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
+SELECTION_VARIABLE = "PUDLE_SELECTION"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -69,10 +71,10 @@ class Case:
             check_choice(f"case {self.name}: target", target, TARGETS)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
         rule = self.make_algorithm().thresholding
-        wrong = [target for target in self.targets if target in MINIMISER_TARGETS]
+        wrong = [target for target in self.targets if target in MINIMIZER_TARGETS]
         if wrong and not rule.proximal:
             raise InvalidArgument(
-                f"case {self.name}: {rule.name} thresholding leads to no minimiser of the inner problem, which "
+                f"case {self.name}: {rule.name} thresholding leads to no minimizer of the inner problem, which "
                 f"{' and '.join(wrong)} {'rests' if len(wrong) == 1 else 'rest'} on: use the targets gstar, gtilde or limit"
             )
 
@@ -113,7 +115,7 @@ class Selection:
         Windows of the surface of `truncated` over (depth, window), and whether the Jacobian's error is measured: not at all
         where there are none.
     experiments : tuple of str
-        Names of the experiments to carry out, see `pudle.experiment`.
+        Names of the experiments to carry out, see `pudle.measuring.experiment`.
     experiment_timeout : float
         Seconds that one of these may take.
     """
@@ -151,5 +153,5 @@ class Selection:
         content: dict[str, Any] = read_json(path)
         try:
             return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
-        except (KeyError, TypeError) as problem:
-            raise UnreadableResult(f"{path} is not a selection ({problem}): delete it and run `pudle run` again") from None
+        except (KeyError, TypeError) as error:
+            raise UnreadableResult(f"{path} is not a selection ({error}): delete it and run `pudle run` again") from None

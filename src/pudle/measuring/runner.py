@@ -17,10 +17,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from ..errors import InvalidArgument, MissingDependency, UnsupportedProblem
 from ..estimator import Estimate
-from ..experiment import Outcome
-from ..references.reference import Reference, reference
+from ..references.certified import Reference, reference
 from ..registry import list_experiments, make_estimator
 from .case import Case, Selection
+from .experiment import ExperimentResult
 from .provenance import provenance
 from .scoring import STATUSES, Score, score
 from .store import Store
@@ -33,6 +33,16 @@ BROKEN = ("timeout", "out-of-memory", "error")
 def worst(statuses: Iterator[str] | list[str]) -> str:
     """Return the worst of some statuses."""
     return max(statuses, key=STATUSES.index, default="ok")
+
+
+def at_depth(content: dict, depth: int) -> dict[str, str]:
+    """Return status and reason of a record at one depth: what diverges later has a time and a peak before.
+
+    A depth without scores has those of the whole record.
+    """
+    rows = [row for row in content["scores"] if row["depth"] == depth] or [content]
+    status = worst([row["status"] for row in rows])
+    return {"status": status, "reason": next(row["reason"] for row in rows if row["status"] == status)}
 
 
 def certified_reference(case: Case, seed: int, target: str, store: Store) -> Reference:
@@ -114,12 +124,12 @@ def carry_out(name: str, store: Store, commit: str = "", dirty: bool = False) ->
     folder = store.experiment_path(name).with_suffix("")
     try:
         outcome = list_experiments()[name].run(folder, store.device)
-    except MissingDependency as problem:
-        outcome = Outcome([], status="skipped", reason=_line(problem))
-    except UnsupportedProblem as problem:
-        outcome = Outcome([], status="unsupported", reason=_line(problem))
-    except Exception as problem:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
-        outcome = Outcome([], status="error", reason=f"{type(problem).__name__}: {_line(problem)}")
+    except MissingDependency as error:
+        outcome = ExperimentResult([], status="skipped", reason=_line(error))
+    except UnsupportedProblem as error:
+        outcome = ExperimentResult([], status="unsupported", reason=_line(error))
+    except Exception as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
+        outcome = ExperimentResult([], status="error", reason=f"{type(error).__name__}: {_line(error)}")
     content = {"seconds": time.perf_counter() - start, "provenance": provenance(store.device, commit, dirty)}
     record = store.write_experiment(name, outcome, content)
     if outcome.status not in BROKEN:
@@ -153,23 +163,23 @@ def _attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -
                 continue
             except StopIteration:
                 failure = Score(status="error", reason=f"sweep ended before depth {depth}")
-            except UnsupportedProblem as problem_:
+            except UnsupportedProblem as error:
                 estimates = None
-                yield Score(status="unsupported", reason=_line(problem_))
+                yield Score(status="unsupported", reason=_line(error))
                 continue
-            except MissingDependency as problem_:
-                failure = Score(status="skipped", reason=_line(problem_))
-            except (MemoryError, torch.OutOfMemoryError) as problem_:
-                failure = Score(status="out-of-memory", reason=f"at depth {depth}: {_line(problem_)}")
-            except Exception as problem_:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason
-                full = "can't allocate memory" in str(problem_)
-                reason = f"at depth {depth}: {type(problem_).__name__}: {_line(problem_)}"
+            except MissingDependency as error:
+                failure = Score(status="skipped", reason=_line(error))
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                failure = Score(status="out-of-memory", reason=f"at depth {depth}: {_line(error)}")
+            except Exception as error:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason
+                full = "can't allocate memory" in str(error)
+                reason = f"at depth {depth}: {type(error).__name__}: {_line(error)}"
                 failure = Score(status="out-of-memory" if full else "error", reason=reason)
         yield failure
 
 
-def _line(problem: BaseException) -> str:
-    return (str(problem).splitlines() or [""])[0]
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _describe(truth: Reference, seed: int, step: float) -> dict[str, Any]:
@@ -280,7 +290,7 @@ def fill(
                 if failure := _failure(future.exception(), selection.experiment_timeout):
                     status, reason = failure
                     content = {"seconds": None, "provenance": provenance(store.device, commit, dirty)}
-                    store.write_experiment(name, Outcome([], status=status, reason=reason), content)
+                    store.write_experiment(name, ExperimentResult([], status=status, reason=reason), content)
                 progress(name, done, total)
         except BaseException:
             pool.stop()
@@ -288,18 +298,18 @@ def fill(
     return records
 
 
-def _failure(problem: BaseException | None, timeout: float) -> tuple[str, str] | None:
-    if problem is None:
+def _failure(error: BaseException | None, timeout: float) -> tuple[str, str] | None:
+    if error is None:
         return None
-    if isinstance(problem, TimeoutError):
+    if isinstance(error, TimeoutError):
         return "timeout", f"not finished after {timeout:g} s: raise the profile's timeout, or use fewer depths or samples"
-    if isinstance(problem, ProcessExpired):
-        if problem.exitcode == -9:
+    if isinstance(error, ProcessExpired):
+        if error.exitcode == -9:
             return "out-of-memory", "the process was killed (signal 9), most likely for want of memory"
-        return "error", f"the process ended with exit code {problem.exitcode}"
-    if isinstance(problem, InvalidArgument):
-        return "error", _line(problem)
-    return "error", f"{type(problem).__name__}: {_line(problem)}"
+        return "error", f"the process ended with exit code {error.exitcode}"
+    if isinstance(error, InvalidArgument):
+        return "error", _line(error)
+    return "error", f"{type(error).__name__}: {_line(error)}"
 
 
 def _prepare_worker(parent: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..estimator import Estimate
-from ..references.reference import SCORED, Reference
+from ..references.certified import SCORED, Reference
 
 #: What can become of a measurement, from good to bad; the index is the code that `track_status` records.
 STATUSES = (

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from ..estimator import GradientEstimator
-from ..experiment import Outcome
 from ..files import read_arrays, read_json, write_atomically
-from ..references.reference import Certificate, Reference
+from ..references.certified import Certificate, Reference
 from ..registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
 from .case import Case
+from .experiment import ExperimentResult
 from .provenance import suite_digest, training_digest
 
 SCHEMA = 1
@@ -117,7 +117,7 @@ class Store:
         path = self.experiment_path(name)
         return read_json(path) if path.exists() else None
 
-    def write_experiment(self, name: str, outcome: Outcome, content: dict[str, Any]) -> dict[str, Any]:
+    def write_experiment(self, name: str, outcome: ExperimentResult, content: dict[str, Any]) -> dict[str, Any]:
         """Write what an experiment gave, atomically, the arrays first: a record that is there has its arrays."""
         path = self.experiment_path(name)
         experiment: Any = list_experiments()[name]

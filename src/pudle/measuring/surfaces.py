@@ -12,12 +12,12 @@ from torch.func import jvp
 
 from .. import streams
 from ..algorithms import Algorithm
+from ..algorithms.unrolling import check_depths, codes_at
 from ..errors import InvalidArgument
 from ..problems import Problem
+from ..references.certified import MINIMIZER_TARGETS, Reference, reference
 from ..references.limits import exactly
-from ..references.reference import MINIMISER_TARGETS, Reference, reference
 from ..registry import list_estimators
-from ..unrolling import check_depths, codes_at
 from ..validation import check_integer
 from .scoring import score
 
@@ -143,7 +143,7 @@ def jacobian_error(
     r"""Error of ``J_T E`` for directions E of theta, where ``J_T = d z_T / d theta`` runs through all T layers.
 
     The products of the unrolled Jacobian come from one forward-mode run per direction, in the problem's precision. The
-    exact ones come from the minimiser z and the implicit function theorem on its certified active set S, in float64: with F
+    exact ones come from the minimizer z and the implicit function theorem on its certified active set S, in float64: with F
     the gradient of the inner objective on S,
 
     .. math:: (J E)_S = -H_{SS}^{-1} (\partial_\theta F \, E)_S .
@@ -155,7 +155,7 @@ def jacobian_error(
     ----------
     problem : Problem
     algorithm : Algorithm
-        Its rule must be the penalty's own proximal map: the exact Jacobian is that of the minimiser.
+        Its rule must be the penalty's own proximal map: the exact Jacobian is that of the minimizer.
     depths : sequence of int
     directions : Tensor, shape (count, \*theta.shape), or int
         Directions, or how many standard normal ones to draw. A scalar theta has one direction, and it is that one.
@@ -167,7 +167,7 @@ def jacobian_error(
     Raises
     ------
     InvalidArgument
-        If the reference is not certified, or the algorithm's rule leads to no minimiser.
+        If the reference is not certified, or the algorithm's rule leads to no minimizer.
 
     References
     ----------
@@ -176,12 +176,12 @@ def jacobian_error(
     depths = check_depths(depths)
     if not algorithm.thresholding.proximal:
         raise InvalidArgument(
-            f"jacobian_error compares with the Jacobian of the minimiser, to which {algorithm.thresholding.name} "
+            f"jacobian_error compares with the Jacobian of the minimizer, to which {algorithm.thresholding.name} "
             f"thresholding does not lead: use soft thresholding"
         )
     truth = reference(problem) if truth is None else truth
-    if truth.target not in MINIMISER_TARGETS or truth.status == "uncertified":
-        reason = truth.reason or "its codes are not the minimiser"
+    if truth.target not in MINIMIZER_TARGETS or truth.status == "uncertified":
+        reason = truth.reason or "its codes are not the minimizer"
         raise InvalidArgument(
             f"jacobian_error needs a certified reference with target 'exact', this one is {truth.status} with target "
             f"{truth.target!r}: {reason}"
@@ -211,12 +211,12 @@ def jacobian_error(
 
 
 def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
-    """Return ``J E`` at the minimiser by the implicit function theorem on its active set, in float64 on the CPU.
+    """Return ``J E`` at the minimizer by the implicit function theorem on its active set, in float64 on the CPU.
 
     Parameters
     ----------
     codes : Tensor
-        The minimiser, in float64.
+        The minimizer, in float64.
     direction : Tensor
         E, shape of theta.
     """

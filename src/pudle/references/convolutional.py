@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..active_set import ActiveSystems
-from ..convolutional import CURVATURE_TOLERANCE, ConvolutionalSparseCoding
-from ..krylov import KrylovSolution, conjugate_gradients
+from ..problems.active_set import ActiveSystems
+from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
+from ..problems.krylov import KrylovSolution, conjugate_gradients
 from .lasso import ROUNDING, LinearModel
 
 #: Active systems up to this size are formed and get all their eigenvalues: about 4 s and 100 MB each.
@@ -39,7 +39,7 @@ class ConvolutionalModel(LinearModel):
     @functools.cached_property
     def spectral_norm(self) -> float:
         # The Lanczos estimate is from below.
-        return math.sqrt((1 + CURVATURE_TOLERANCE) * (self.problem.curvature - self.l2_penalty))
+        return math.sqrt((1 + LIPSCHITZ_TOLERANCE) * (self.problem.lipschitz_constant - self.l2_penalty))
 
     @functools.cached_property
     def column_norm(self) -> float:
@@ -57,8 +57,8 @@ class ConvolutionalModel(LinearModel):
         return samples * math.prod(positions) + self.values
 
     @property
-    def curvature(self) -> float:
-        return self.problem.curvature
+    def lipschitz_constant(self) -> float:
+        return self.problem.lipschitz_constant
 
     def _maps(self, codes: Tensor) -> Tensor:
         return codes.reshape(-1, *self.problem.code_shape[1:])
@@ -66,8 +66,8 @@ class ConvolutionalModel(LinearModel):
     def _images(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *self.problem.observations.shape[1:])
 
-    def synthesise(self, codes: Tensor) -> Tensor:
-        return self.problem.synthesise(self._maps(codes)).flatten(1)
+    def synthesize(self, codes: Tensor) -> Tensor:
+        return self.problem.synthesize(self._maps(codes)).flatten(1)
 
     def correlate(self, residual: Tensor) -> Tensor:
         return self.problem.adjoint(self._images(residual)).flatten(1)
@@ -78,7 +78,7 @@ class ConvolutionalModel(LinearModel):
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
         filters = self.problem.dictionary.detach().requires_grad_()
         with torch.enable_grad():
-            images = self.problem.with_theta(filters).synthesise(self._maps(codes))  # type: ignore[attr-defined]
+            images = self.problem.with_theta(filters).synthesize(self._maps(codes))  # type: ignore[attr-defined]
             return torch.autograd.grad(images, filters, self._images(residual))[0]
 
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,5 +167,5 @@ class ConvolutionalModel(LinearModel):
         def product(vectors: Tensor) -> Tensor:
             return self.hessian_product(vectors) * active
 
-        flat = ROUNDING * self.curvature
+        flat = ROUNDING * self.lipschitz_constant
         return conjugate_gradients(product, right * active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)

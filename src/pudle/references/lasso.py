@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..active_set import ActiveSystems, groups_by_size, solve_active_systems
+from ..problems.active_set import ActiveSystems, groups_by_size, solve_active_systems
 
 #: Largest KKT residual of a certified code, relative to the scale max(1, max |A^T x|).
 KKT_TOLERANCE = 1e-12
@@ -72,11 +72,11 @@ class LinearModel(ABC):
 
     @property
     @abstractmethod
-    def curvature(self) -> float:
+    def lipschitz_constant(self) -> float:
         """Largest eigenvalue of the smooth part's Hessian."""
 
     @abstractmethod
-    def synthesise(self, codes: Tensor) -> Tensor:
+    def synthesize(self, codes: Tensor) -> Tensor:
         """``A z`` per sample: (n, p) to (n, m)."""
 
     @abstractmethod
@@ -108,7 +108,7 @@ class LinearModel(ABC):
 
     def negative_gradient(self, codes: Tensor) -> Tensor:
         """``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape (n, p)."""
-        correlation = self.correlate(self.observations - self.synthesise(codes))
+        correlation = self.correlate(self.observations - self.synthesize(codes))
         return correlation - self.l2_penalty * codes if self.l2_penalty else correlation
 
 
@@ -140,10 +140,10 @@ class DenseModel(LinearModel):
         return len(self.observations) + self.values
 
     @functools.cached_property
-    def curvature(self) -> float:
+    def lipschitz_constant(self) -> float:
         return float(torch.linalg.eigvalsh(self.hessian)[-1])
 
-    def synthesise(self, codes: Tensor) -> Tensor:
+    def synthesize(self, codes: Tensor) -> Tensor:
         return codes @ self.dictionary.T
 
     def correlate(self, residual: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
     todo = torch.arange(len(codes))
     z = y = torch.zeros_like(correlation)
     momentum = correlation.new_ones(len(codes), 1)
-    step = 1 / model.curvature
+    step = 1 / model.lipschitz_constant
     support = torch.zeros_like(correlation, dtype=torch.int8)
     stuck = torch.zeros(len(codes), dtype=torch.int64)
     target = correlation
@@ -346,7 +346,7 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
 
     An error dz in a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times the model's overlap.
     """
-    residual = model.synthesise(codes) - model.observations
+    residual = model.synthesize(codes) - model.observations
     gradient = model.contract(residual, codes) / len(codes)
     r, z = torch.linalg.norm(residual, dim=1), torch.linalg.norm(codes, dim=1)
     error = ((r + model.spectral_norm * z) * code_errors).mean() + _summation_error(r * z, model)
@@ -359,7 +359,7 @@ def implicit_gradient(
     solution: LassoSolution,
     *,
     targets: Tensor | None = None,
-    penalised: bool = False,
+    penalized: bool = False,
 ) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
 
@@ -374,13 +374,13 @@ def implicit_gradient(
     ----------
     targets : Tensor, shape (n, m), optional
         The y; the observations x where not given.
-    penalised : bool
-        Whether the loss contains the penalties. Without targets the codes minimise it then: see `lasso_gradient`.
+    penalized : bool
+        Whether the loss contains the penalties. Without targets the codes minimize it then: see `lasso_gradient`.
     """
     codes = solution.codes
     active = codes != 0
-    right = torch.zeros_like(codes) if penalised else -penalty * codes.sign()
-    coupling = 0.0 if penalised else model.l2_penalty
+    right = torch.zeros_like(codes) if penalized else -penalty * codes.sign()
+    coupling = 0.0 if penalized else model.l2_penalty
     if coupling:
         right = right - coupling * codes
     shift = torch.zeros_like(model.observations) if targets is None else model.observations - targets
@@ -389,8 +389,8 @@ def implicit_gradient(
     v = torch.zeros_like(codes)
     for _ in range(2):
         v = v + model.solve_active(active, right - model.hessian_product(v) * active).solution
-    synthesis = model.synthesise(v)
-    r = model.synthesise(codes) - model.observations
+    synthesis = model.synthesize(v)
+    r = model.synthesize(codes) - model.observations
     e = r if targets is None else r + shift
     spectral = model.spectral_norm
     norm_e, norm_r, norm_z, norm_v, norm_shift = (torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift))

@@ -1,4 +1,4 @@
-"""Where an algorithm comes to rest, and the gradient there: a target for rules that lead to no minimiser."""
+"""Where an algorithm comes to rest, and the gradient there: a target for rules that lead to no minimizer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Ista, State
+from ..algorithms.unrolling import direct_gradients, gradients
 from ..problems import Problem
-from ..unrolling import direct_gradients, gradients
+from .certified import Certificate, Reference
 from .lasso import SINGULAR
-from .reference import Certificate, Reference
 
 #: Codes are at rest when no entry of a sample changes by more than this times max(1, the largest entry of all).
 REST_TOLERANCE = 1e-13
@@ -36,7 +36,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
 
     Every rule keeps the active entries with slope one and the others at zero, so that :math:`v_S = H_{SS}^{-1} (\partial_z
     \ell)_S / \eta` on the active set S, H the Hessian of the smooth part, and zero off it. The direct part alone would be
-    no target: at the limit of a hard or decaying rule the penalised objective is not stationary in the codes, so that its
+    no target: at the limit of a hard or decaying rule the penalized objective is not stationary in the codes, so that its
     total derivative has a part through them. A rule that changes from layer to layer is taken as it stands at twice the
     depth where the codes came to rest, where what is left of a decaying penalty is the square of what it was there.
 

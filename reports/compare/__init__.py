@@ -1,0 +1,1 @@
+"""Two results judged cell by cell, and shown side by side."""

@@ -1,0 +1,1 @@
+"""Trainings in the report: recovery, optimizers, denoising and interpretation."""

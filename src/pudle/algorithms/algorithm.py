@@ -1,0 +1,173 @@
+"""What an inner algorithm is: the iteration that is unrolled, one layer per call of `Algorithm.advance`."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..problems import Problem
+from ..registry import make_thresholding
+from ..validation import check_alike, check_integer, check_positive
+from .thresholding import Soft, Thresholding
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that a layer hands to the next.
+
+    Attributes
+    ----------
+    codes : Tensor
+        The iterate: the output of the last proximal map.
+    point : Tensor
+        Where the next gradient step is taken: the extrapolated point of an accelerated method, else the codes.
+    momentum : float or Tensor
+        The accelerated method's sequence: a number, or one per sample with a shape that broadcasts over the codes where
+        each sample restarts on its own. Unused elsewhere, and never part of a graph.
+    iteration : int
+        Layers run so far.
+    """
+
+    codes: Tensor
+    point: Tensor
+    momentum: float | Tensor = 1.0
+    iteration: int = 0
+
+    def detach(self) -> State:
+        """Return the same state cut off from the graph."""
+        return dataclasses.replace(self, codes=self.codes.detach(), point=self.point.detach())
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The result of running an algorithm.
+
+    Attributes
+    ----------
+    codes : Tensor
+        Codes at the last iteration.
+    depth : int
+        Number of iterations run.
+    states : mapping from int to State
+        The states that were kept, the last among them.
+    """
+
+    codes: Tensor
+    depth: int
+    states: Mapping[int, State] = field(repr=False)
+
+    def at(self, iteration: int) -> Tensor:
+        """Return the codes after `iteration` layers, of those the run was asked to keep."""
+        if iteration not in self.states:
+            raise InvalidArgument(f"iteration {iteration} was not kept: run again with keep=({iteration},)")
+        return self.states[iteration].codes
+
+
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """An iteration ``z_{t+1} = layer(z_t)`` with constant step.
+
+    Parameters
+    ----------
+    step : float, optional
+        Step size eta. None means 1/L, with L the largest curvature of the problem's smooth part.
+    thresholding : Thresholding or str
+        How the proximal map is carried out, or a spec of that such as ``"decaying(decay=0.99)"``.
+    initial : Tensor, optional
+        Warm start: the codes every run begins from, where `run` and `start` are given no others; all-zero codes where
+        neither is. It is carried by the algorithm because that is what an estimator gets and runs, so that every estimator
+        starts from it without knowing. It is held constant under differentiation, and it is data, not configuration: no
+        spec can hold it, and two algorithms that differ in it alone compare equal.
+    """
+
+    step: float | None = None
+    thresholding: Thresholding = Soft()
+    initial: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False})
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.step is not None:
+            check_positive("step", self.step)
+        if isinstance(self.thresholding, str):
+            object.__setattr__(self, "thresholding", make_thresholding(self.thresholding))
+        if not isinstance(self.thresholding, Thresholding):
+            raise InvalidArgument(
+                f"thresholding={self.thresholding!r} is no thresholding rule: give a subclass of "
+                f"pudle.algorithms.thresholding.Thresholding or a spec such as 'soft' or 'decaying(decay=0.99)'"
+            )
+
+    @abstractmethod
+    def advance(self, problem: Problem, state: State, step: float) -> State:
+        """Run one layer."""
+
+    def step_size(self, problem: Problem) -> float:
+        """Return the step used on this problem.
+
+        Raises
+        ------
+        InvalidArgument
+            If the given step exceeds 2/L, beyond which the iteration diverges.
+        """
+        # A problem may know a bound long before it knows L.
+        if self.step is not None and self.step * problem.lipschitz_bound <= 2:
+            return self.step
+        largest = problem.lipschitz_constant
+        if self.step is None:
+            return 1 / largest
+        # Rounding in the largest eigenvalue must not refuse a step of exactly 2/L.
+        if self.step > 2 / largest * (1 + 1e-6):
+            raise InvalidArgument(
+                f"step={self.step} is above 2/L={2 / largest:.6g}, where the iteration diverges: "
+                f"give a smaller step, or step=None for 1/L={1 / largest:.6g}"
+            )
+        return self.step
+
+    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        """Return the state before the first layer: the given codes, else the algorithm's warm start, else zeros."""
+        initial = self.initial if initial is None else initial
+        if initial is None:
+            codes = problem.initial_codes()
+        else:
+            codes = initial.detach()
+            if codes.shape != problem.code_shape:
+                raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
+            check_alike("initial", codes, problem.parameter, problem.theta)
+        return State(codes=codes, point=codes)
+
+    def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
+        """Run `depth` layers and return the codes, and the iterations named in `keep`.
+
+        Parameters
+        ----------
+        problem : Problem
+        depth : int
+            Number of layers, >= 0.
+        keep : collection of int
+            Iterations to keep beside the last.
+        initial : Tensor, optional
+            Warm start, shape of the codes; the algorithm's own, or zeros, where not given.
+        """
+        depth = check_integer("depth", depth, 0)
+        step = self.step_size(problem)
+        state = self.start(problem, initial)
+        states = {}
+        for iteration in range(depth):
+            if iteration in keep:
+                states[iteration] = state
+            state = self.advance(problem, state, step)
+        states[depth] = state
+        missing = sorted(iteration for iteration in keep if iteration not in states)
+        if missing:
+            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
+        return Trajectory(codes=state.codes, depth=depth, states=states)
+
+    def _proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+        values = point - step * problem.smooth_gradient(point)
+        return problem.prox(values, step, self.thresholding, iteration)

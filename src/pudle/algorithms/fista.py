@@ -1,0 +1,65 @@
+"""The accelerated iterative shrinkage-thresholding algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..problems import Problem
+from .algorithm import Algorithm, State
+
+
+@dataclass(frozen=True)
+class Fista(Algorithm):
+    """Accelerated iterative shrinkage-thresholding.
+
+    ``z_{t+1} = prox(y_t - step * grad f(y_t))`` and ``y_{t+1} = z_{t+1} + (a_t - 1)/a_{t+1} (z_{t+1} - z_t)`` with
+    ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2))/2``. The codes are z, the output of the proximal map, never the extrapolated y.
+
+    With restart, a sample whose momentum points uphill, ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, drops it:
+    ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, each sample on its own. The decision is piecewise constant in the parameter,
+    so that derivatives through the layers take it as given.
+
+    Parameters
+    ----------
+    restart : bool
+        Restart the momentum adaptively.
+
+    References
+    ----------
+    Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences 2009.
+    O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", Found. of Computational Mathematics 2015.
+    """
+
+    restart: bool = False
+
+    name = "fista"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.restart, bool):
+            raise InvalidArgument(f"restart={self.restart!r} is neither True nor False: give one of these")
+
+    def start(self, problem: Problem, initial: Tensor | None = None) -> State:
+        state = super().start(problem, initial)
+        if not self.restart:
+            return state
+        shape = (len(state.codes), *(1,) * (state.codes.ndim - 1))
+        return dataclasses.replace(state, momentum=state.codes.new_ones(shape))
+
+    def advance(self, problem: Problem, state: State, step: float) -> State:
+        codes = self._proximal_step(problem, state.point, step, state.iteration)
+        momentum = (1 + (1 + 4 * state.momentum**2) ** 0.5) / 2
+        pull = (state.momentum - 1) / momentum
+        moved = codes - state.codes
+        if isinstance(pull, Tensor):
+            uphill = ((state.point - codes) * moved).flatten(1).sum(1).reshape(pull.shape) > 0
+            momentum = torch.where(uphill, 1, momentum)
+            point = torch.addcmul(codes, torch.where(uphill, 0, pull), moved)
+        else:
+            point = torch.add(codes, moved, alpha=pull)
+        return State(codes=codes, point=point, momentum=momentum, iteration=state.iteration + 1)

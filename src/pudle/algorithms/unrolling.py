@@ -1,0 +1,149 @@
+"""Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..problems import Problem
+from ..validation import check_integer
+from .algorithm import Algorithm, State
+
+
+def check_depths(depths: Sequence[int]) -> list[int]:
+    """Return the depths as a list, or refuse one that is not an integer >= 0."""
+    return [check_integer("depth", depth, 0) for depth in depths]
+
+
+def gradients(
+    output: Tensor, inputs: Sequence[Tensor], weights: Tensor | None = None, *, keep_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Gradients of `output` (contracted with `weights`) in `inputs`; zeros where there is no dependence."""
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
+
+
+def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
+    with torch.enable_grad():
+        theta = problem.theta.detach().requires_grad_()
+        leaf = codes.detach().requires_grad_()
+        direct, code_gradient = gradients(problem.with_theta(theta).outer_loss(leaf), (theta, leaf))
+    return direct, code_gradient
+
+
+def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
+    """Run `layers` more layers from `state`, held constant, and differentiate the loss through them.
+
+    Returns
+    -------
+    gradient : Tensor
+        ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone.
+    codes : Tensor
+        The codes after the last layer.
+    """
+    step = algorithm.step_size(problem)
+    with torch.enable_grad():
+        theta = problem.theta.detach().requires_grad_()
+        live = problem.with_theta(theta)
+        state = state.detach()
+        for _ in range(layers):
+            state = algorithm.advance(live, state, step)
+        (gradient,) = gradients(live.outer_loss(state.codes), (theta,))
+    return gradient, state.codes.detach()
+
+
+def reverse_accumulation(
+    problem: Problem, algorithm: Algorithm, states: Sequence[State], code_gradient: Tensor
+) -> Iterator[Tensor]:
+    """Yield ``J_K^T partial_z loss`` for windows K = 1, 2, ... from a single pass back over the layers.
+
+    Layer by layer, from the last: the gradient in theta accumulates, so that after K layers it is the contribution of
+    the window of the last K.
+
+    Parameters
+    ----------
+    states : sequence of State
+        Consecutive states, the last being the one at full depth; K runs up to ``len(states) - 1``.
+    code_gradient : Tensor
+        ``partial_z loss`` at the last codes.
+    """
+    step = algorithm.step_size(problem)
+    codes_bar, point_bar = code_gradient, torch.zeros_like(code_gradient)
+    total = torch.zeros_like(problem.theta)
+    for state in reversed(states[:-1]):
+        total, codes_bar, point_bar = pull_back(problem, algorithm, state, 1, step, (total, codes_bar, point_bar))
+        yield total
+
+
+def pull_back(
+    problem: Problem,
+    algorithm: Algorithm,
+    state: State,
+    layers: int,
+    step: float,
+    adjoints: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry adjoints back over the `layers` layers that follow `state`, which are run again for it.
+
+    Parameters
+    ----------
+    state : State
+        Where the layers start.
+    layers : int
+        How many, >= 1.
+    step : float
+        The algorithm's step on this problem.
+    adjoints : tuple of Tensor
+        Derivatives of the loss in theta, as accumulated over all later layers, and in the codes and the point that
+        leave the last layer.
+
+    Returns
+    -------
+    tuple of Tensor
+        The same three where the layers start; the theta entry now counts these layers as well. A state whose point is
+        its codes has its whole derivative in the codes' entry, and zeros in the point's.
+    """
+    with torch.enable_grad():
+        theta = problem.theta.detach().requires_grad_()
+        codes = state.codes.detach().requires_grad_()
+        # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
+        separate = state.point is not state.codes
+        point = state.point.detach().requires_grad_() if separate else codes
+        live = problem.with_theta(theta)
+        state = dataclasses.replace(state, codes=codes, point=point)
+        for _ in range(layers):
+            state = algorithm.advance(live, state, step)
+        leaves = (theta, codes, point) if separate else (theta, codes)
+        # With theta among the outputs its sum starts from the later layers' share, in the order of full backpropagation:
+        # cut into segments, the result stays the same to the last bit.
+        theta_bar, codes_bar, *rest = torch.autograd.grad(
+            (theta, state.codes, state.point), leaves, adjoints, allow_unused=True, materialize_grads=True
+        )
+    return theta_bar, codes_bar, rest[0] if rest else torch.zeros_like(codes_bar)
+
+
+def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:
+    """Return ``z_T(theta)`` for every depth T asked for, from one run, differentiable in theta.
+
+    The step is the one the algorithm takes on the unperturbed problem: it is a constant of the unrolled program.
+    """
+    step = algorithm.step_size(problem)
+    live = problem.with_theta(theta)
+    state = algorithm.start(live)
+    codes = {0: state.codes}
+    for iteration in range(1, max(depths) + 1):
+        state = algorithm.advance(live, state, step)
+        if iteration in depths:
+            codes[iteration] = state.codes
+    return [codes[depth] for depth in depths]
+
+
+def losses_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> Tensor:
+    """Return ``loss(z_T(theta), theta)`` for every depth T asked for, shape (len(depths),), from one run."""
+    live = problem.with_theta(theta)
+    return torch.stack([live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)])

@@ -1,1 +1,0 @@
-"""Commands of the command line that belong to the core; those that measure and report live with what they run."""

@@ -1,0 +1,1 @@
+"""Studies: named experiments, one module per study."""

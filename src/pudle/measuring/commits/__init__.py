@@ -1,0 +1,1 @@
+"""Two commits built and measured side by side."""

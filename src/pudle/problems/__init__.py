@@ -1,0 +1,19 @@
+"""Problems: what is solved by the inner algorithm, and the outer loss whose gradient is wanted."""
+
+from .convolutional import ConvolutionalSparseCoding
+from .l1 import L1Problem
+from .learned_penalties import ThresholdedConvolutionalSparseCoding
+from .penalty_selection import PenaltySelection
+from .problem import Problem
+from .ridge import Ridge
+from .sparse_coding import SparseCoding
+
+__all__ = [
+    "ConvolutionalSparseCoding",
+    "L1Problem",
+    "PenaltySelection",
+    "Problem",
+    "Ridge",
+    "SparseCoding",
+    "ThresholdedConvolutionalSparseCoding",
+]

@@ -1,0 +1,73 @@
+"""Convolutional sparse coding with one penalty per filter, learned together with the filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..validation import check_alike, check_positive, check_tensor
+from .convolutional import ConvolutionalSparseCoding
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
+    """Convolutional sparse coding whose outer parameter holds the filters and the logarithms of their penalties.
+
+    The inner problem is ``z(theta) = argmin_z 1/2 |x - D * z|^2 + sum_j penalty_j |z_j|_1``, z_j being the code maps of
+    filter D_j. Row j of theta, shape (p, c k k + 1), is the filter D_j, flattened, followed by ``log penalty_j``, so that
+    one gradient is that in both. A layer's threshold is the step times the penalty.
+
+    Held-out or clean `targets` and the reconstruction loss are what penalties are learned for. It depends on them through
+    the codes alone, so that an estimator that holds the codes constant never moves them; and the lasso loss, of which they
+    are part, is smallest where they vanish.
+
+    Parameters
+    ----------
+    penalty : float or Tensor, shape () or (p,) or (p, 1, 1)
+        Weights of the l1 norm, > 0: one for all filters or one for each. Kept as (p, 1, 1), which broadcasts over the codes.
+    **others
+        Those of `ConvolutionalSparseCoding`.
+
+    Raises
+    ------
+    InvalidArgument
+        As there, and for penalties that are not p positive finite numbers.
+
+    References
+    ----------
+    Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010 (thresholds that are learned).
+    Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019 (one per filter, denoising).
+    """
+
+    penalty: float | Tensor  # type: ignore[assignment]  # p of them, where the base class has one
+
+    parameter = "theta"
+
+    def _check_penalty(self) -> Tensor:
+        penalty, filters = self.penalty, len(self.dictionary)
+        if not isinstance(penalty, Tensor):
+            penalty = self.dictionary.new_full((1,), check_positive("penalty", penalty))
+        penalty = check_tensor("penalty", penalty.flatten() if penalty.numel() > 1 else penalty.reshape(1), "(p,)")
+        check_alike("penalty", penalty, "dictionary", self.dictionary)
+        if len(penalty) not in (1, filters) or not bool((penalty > 0).all()):
+            raise InvalidArgument(
+                f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give one positive number, or "
+                f"{filters}, one for each filter"
+            )
+        return penalty.expand(filters).reshape(filters, 1, 1)
+
+    @property
+    def theta(self) -> Tensor:
+        """Filters and logarithms of their penalties, shape (p, c k k + 1)."""
+        assert isinstance(self.penalty, Tensor)
+        return torch.cat([self.dictionary.flatten(1), self.penalty.log().flatten(1)], 1)
+
+    def fields_at(self, theta: Tensor) -> dict[str, Any]:
+        return {"dictionary": self.dictionary_of(theta), "penalty": theta[:, -1, None, None].exp()}
+
+    def dictionary_of(self, theta: Tensor) -> Tensor:
+        return theta[:, :-1].unflatten(1, self.dictionary.shape[1:])

@@ -1,0 +1,106 @@
+"""Ridge regression with its strength as the outer parameter."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms.thresholding import Thresholding
+from ..errors import InvalidArgument
+from ..validation import check_alike, check_positive, check_tensor
+from .problem import Problem
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ridge(Problem):
+    """Ridge regression with its strength as the outer parameter: smooth, with an exact closed form at every depth.
+
+    The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2 |z|^2``; the outer
+    loss is the mean over samples of ``c^T z``. At ``theta = 0``, ``dz/dtheta = -(D^T D + strength I)^{-1} z``.
+
+    Parameters
+    ----------
+    observations : Tensor, shape (n, m)
+    dictionary : Tensor, shape (m, p)
+    strength : float
+        The curvature mu_0 that theta adds to, >= 0.
+    weights : Tensor, shape (p,)
+        The vector c of the outer loss.
+    theta : Tensor, shape (), optional
+        The outer parameter; zero where not given.
+
+    References
+    ----------
+    Scieur, Bertrand, Gidel and Pedregosa, "The Curse of Unrolling", NeurIPS 2022.
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    strength: float
+    weights: Tensor
+    theta: Tensor = None  # type: ignore[assignment]  # zero where not given; takes the place of the base's property
+
+    parameter = "theta"
+
+    def __post_init__(self) -> None:
+        x = check_tensor("observations", self.observations, "(n, m)")
+        d = check_tensor("dictionary", self.dictionary, "(m, p)")
+        c = check_tensor("weights", self.weights, "(p,)")
+        theta = check_tensor("theta", x.new_zeros(()) if self.theta is None else self.theta, "()")
+        for name, tensor in (("dictionary", d), ("weights", c), ("theta", theta)):
+            check_alike(name, tensor, "observations", x)
+        if d.shape[0] != x.shape[1] or d.shape[1] != len(c):
+            raise InvalidArgument(
+                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)}, weights {tuple(c.shape)}; "
+                f"give (n, m), (m, p) and (p,)"
+            )
+        check_positive("strength", self.strength, allow_zero=True)
+        for name, tensor in (("observations", x), ("dictionary", d), ("weights", c), ("theta", theta)):
+            object.__setattr__(self, name, tensor)
+        if self.extreme_eigenvalues[0] <= 0:
+            raise InvalidArgument("strength + theta leaves the inner problem flat: give a larger strength")
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        return len(self.observations), self.dictionary.shape[1]
+
+    @property
+    def hessian(self) -> Tensor:
+        """``D^T D + (strength + theta) I``, shape (p, p), differentiable in theta."""
+        identity = torch.eye(len(self.weights), dtype=self.weights.dtype, device=self.weights.device)
+        return self.dictionary.T @ self.dictionary + (self.strength + self.theta) * identity
+
+    @functools.cached_property
+    def extreme_eigenvalues(self) -> tuple[float, float]:
+        """Smallest and largest eigenvalue of the Hessian."""
+        values = torch.linalg.eigvalsh(self.hessian.detach())
+        return float(values[0]), float(values[-1])
+
+    @property
+    def lipschitz_constant(self) -> float:
+        return self.extreme_eigenvalues[1]
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
+        return residual @ self.dictionary + (self.strength + self.theta) * codes
+
+    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+        return values
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return (codes @ self.weights).mean()
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        return self.smooth_gradient(codes)
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        smallest, largest = self.extreme_eigenvalues
+        solution = torch.linalg.solve(self.hessian.detach(), right_hand_side.T).T
+        return solution, {"condition_number": largest / smallest, "singular": 0}

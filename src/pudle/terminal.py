@@ -1,0 +1,31 @@
+"""What commands share: how far they are, where they print, and the check of the device they are to run on."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from .errors import InvalidArgument
+
+
+def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
+    """Return a bar on stderr with columns of its own and `more`; it is disabled where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *more)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
+
+
+def output(width: int) -> Console:
+    """Return the console that prints on stdout; where that is no terminal, lines are `width` characters long."""
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
+def check_device(device: str) -> str:
+    """Return the device, or refuse one that is not there."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InvalidArgument("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return device

@@ -1,0 +1,83 @@
+"""Convolutional problems, and the convolution written out as a matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import pudle
+
+Array = np.ndarray
+
+#: A geometry with everything that can go wrong: channels, rectangles, a stride that does not divide, surplus to crop.
+GEOMETRY = {"image": (2, 9, 12), "filters": (3, 2, 3, 4), "stride": 2}
+
+
+def filter_entries(image: tuple[int, ...], filters: tuple[int, ...], stride: int) -> Array:
+    """Which filter entry stands at each place of the matrix, -1 for none: built pixel by pixel from the definition."""
+    channels, height, width = image
+    p, _, tall, wide = filters
+    rows, columns = -(-(height - tall) // stride) + 1, -(-(width - wide) // stride) + 1
+    top = -(-((rows - 1) * stride + tall - height) // 2)
+    left = -(-((columns - 1) * stride + wide - width) // 2)
+    entries = np.full((channels, height, width, p, rows, columns), -1)
+    for j, c, u, v in np.ndindex(filters):
+        for a, b in np.ndindex(rows, columns):
+            y, x = a * stride + u - top, b * stride + v - left
+            if 0 <= y < height and 0 <= x < width:
+                entries[c, y, x, j, a, b] = np.ravel_multi_index((j, c, u, v), filters)
+    return entries.reshape(channels * height * width, -1)
+
+
+def dense(filters: Array, entries: Array) -> Array:
+    return np.where(entries >= 0, filters.ravel()[entries], 0)
+
+
+def chain(gradient: Array, entries: Array, shape: tuple[int, ...]) -> Array:
+    """Gradient in the filters from that in the matrix."""
+    used = entries >= 0
+    return np.bincount(entries[used], np.asarray(gradient)[used], minlength=int(np.prod(shape))).reshape(shape)
+
+
+def convolutional(
+    loss: str = "lasso",
+    dtype=torch.float64,
+    *,
+    image=None,
+    filters=None,
+    stride=None,
+    penalty=0.15,
+    seed=0,
+    n=3,
+    **fields,
+) -> pudle.ConvolutionalSparseCoding:
+    image, filters = image or GEOMETRY["image"], filters or GEOMETRY["filters"]
+    stride = stride or GEOMETRY["stride"]
+    random = np.random.default_rng([seed, 577])
+    d = random.standard_normal(filters)
+    d /= np.sqrt(np.square(d).sum((1, 2, 3), keepdims=True))
+    matrix = dense(d, filter_entries(image, filters, stride))
+    codes = random.uniform(1, 2, (n, matrix.shape[1])) * (random.random((n, matrix.shape[1])) < 0.1)
+    x = codes @ matrix.T + 0.05 * random.standard_normal((n, len(matrix)))
+    return pudle.ConvolutionalSparseCoding(
+        observations=torch.tensor(x.reshape(n, *image), dtype=dtype),
+        dictionary=torch.tensor(d, dtype=dtype),
+        penalty=penalty,
+        stride=stride,
+        loss=loss,
+        **fields,
+    )
+
+
+def dense_twin(problem: pudle.ConvolutionalSparseCoding) -> tuple[pudle.SparseCoding, Array]:
+    """The same problem with its matrix spelt out, and the filter entries in it."""
+    entries = filter_entries(tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride)
+    twin = pudle.SparseCoding(
+        observations=problem.observations.flatten(1),
+        dictionary=torch.as_tensor(dense(problem.dictionary.numpy(), entries)),
+        penalty=problem.penalty,
+        loss=problem.loss,
+        nonnegative=problem.nonnegative,
+        l2_penalty=problem.l2_penalty,
+    )
+    return twin, entries

@@ -1,0 +1,135 @@
+"""The contract that every registered estimator inherits, whoever wrote it: nothing here names one, but for its options.
+
+The checks themselves are those of `pudle check`; what is added here is what a registered estimator owes, and truth that is
+too slow or too special for the kit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances
+from estimator_specs import EXAMPLE_SPECS, LIMIT_SPECS, NAMES
+from examples import PENALTY, arrays_of, directions
+
+import pudle
+from pudle import conformance, specs
+from pudle.conformance import oracles
+
+#: Options that make another claim of the same class.
+VARIANTS = ("finite_difference(directions=60)", "checkpointed(segments=5)", "truncated(window=1)", "fixed_point(terms=1)")
+#: Estimators that are difference quotients, and can be no better than one.
+DIFFERENCE_QUOTIENTS = {"finite_difference", "spsa"}
+
+SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
+IMPLICIT = [name for name in NAMES if pudle.list_estimators()[name].computes == "implicit"]
+
+
+def relative(mine, truth) -> float:
+    """Distance over the truth's norm; plain distance where the truth is zero."""
+    mine, truth = np.asarray(mine), np.asarray(truth)
+    size = np.linalg.norm(truth)
+    return float(np.linalg.norm(mine - truth) / (size if size else 1))
+
+
+def estimate(estimator, problem, algorithm, depth) -> pudle.Estimate:
+    """Estimate, or skip where the estimator refuses this kind of problem."""
+    try:
+        return estimator.estimate(problem, algorithm, depth)
+    except pudle.UnsupportedProblem as refusal:
+        pytest.skip(str(refusal))
+
+
+@pytest.fixture(params=SPECS)
+def estimator(request) -> pudle.GradientEstimator:
+    return pudle.make_estimator(request.param)
+
+
+@pytest.fixture(params=NAMES)
+def estimator_at_its_limit(request) -> pudle.GradientEstimator:
+    return pudle.make_estimator(LIMIT_SPECS.get(request.param, request.param))
+
+
+def test_some_estimators_are_registered():
+    assert {"alternating", "analytic", "backprop", "truncated"} <= set(NAMES)
+
+
+def test_aliases_name_one_estimator_each():
+    claimed = [alias for cls in pudle.list_estimators().values() for alias in (*cls.aliases, cls.name)]
+    assert len(claimed) == len(set(claimed))
+
+
+class TestConformance:
+    """What an estimator must do on every problem it accepts."""
+
+    @pytest.mark.parametrize("check", conformance.CHECKS)
+    @pytest.mark.parametrize("spec", [*SPECS, *VARIANTS])
+    def test_check(self, spec, check):
+        records = conformance.check(pudle.make_estimator(spec), names=(check,))
+        failed = [record for record in records if record.status == "failed"]
+        assert not failed, f"{len(failed)} of {len(records)} failed, the first being {failed[0]}"
+        refused = [record for record in records if record.status == "refused"]
+        if refused and len(refused) == len(records):
+            pytest.skip(refused[0].reason)
+
+    def test_describes_itself(self, estimator):
+        cls = type(estimator)
+        assert pudle.list_estimators()[cls.name] is cls
+        assert cls.references
+        assert (cls.__doc__ or "").strip()
+
+    def test_spec_and_aliases_make_it_again(self, estimator):
+        arguments = specs.text(estimator).removeprefix(estimator.name)
+        for name in (estimator.name, *estimator.aliases):
+            assert pudle.make_estimator(name + arguments) == estimator
+
+    def test_home_problem_is_treated_by_what_is_built_in(self, estimator):
+        """Refusing everything would pass every other test by skipping it."""
+        if type(estimator).__module__.startswith("pudle.estimators."):
+            records = conformance.check(estimator, names=("codes",))
+            assert all(
+                record.status == "passed"
+                for record in records
+                if (record.problem, record.algorithm) == ("sparse coding", "ista")
+            )
+
+    # --- its claim, against truth of yet another kind
+
+    @pytest.mark.parametrize("estimator_at_its_limit", IMPLICIT, indirect=True)
+    def test_implicit_claim_at_converged_codes(self, estimator_at_its_limit, problem):
+        """At the minimizer the implicit function theorem gives the gradient of the exact minimizer's loss."""
+        estimator = estimator_at_its_limit
+        x, d = arrays_of(problem)
+        result = estimate(estimator, problem, pudle.Ista(), 3000)
+        exact = oracles.exact_codes(x, d, PENALTY)
+        assert np.abs(result.codes.numpy() - exact).max() < tolerances.CONVERGED
+        signs = np.sign(exact).astype(float)
+        gradient = result.gradient.numpy()
+        for direction in directions(d.shape):
+            truth = oracles.central_difference(
+                lambda at: oracles.exact_loss(x, at, PENALTY, problem.loss, signs), d, direction
+            )
+            mine = float((gradient * direction).sum())
+            assert abs(mine - float(truth)) < tolerances.CENTRAL_DIFFERENCES * np.linalg.norm(gradient)
+
+    @pytest.mark.parametrize("depth", [1, 2, 7, 60])
+    @pytest.mark.parametrize("fraction", [0.4, 1.0, 1.7], ids="step={}/L".format)
+    def test_claim_on_ridge(self, estimator_at_its_limit, ridge, depth, fraction):
+        """Ridge regression has a closed form at every depth and for every claim."""
+        estimator = estimator_at_its_limit
+        x, d, c = (tensor.numpy() for tensor in (ridge.observations, ridge.dictionary, ridge.weights))
+        step = fraction / (oracles.largest_curvature(d) + ridge.strength)
+        oracle = oracles.RidgeOracle(x, d, ridge.strength, c, step)
+        if estimator.computes == "stochastic":
+            pytest.skip("a random vector is checked by its mean, in the estimator's own tests")
+        result = estimate(estimator, ridge, pudle.Ista(step=step), depth)
+        assert relative(result.codes, oracle.codes(depth)) < tolerances.CLOSED_FORM
+        truth = {
+            "direct": lambda: 0.0,
+            "unrolled": lambda: oracle.unrolled(depth),
+            "truncated": lambda: oracle.truncated(depth, result.diagnostics["layers_differentiated"]),
+            "implicit": lambda: oracle.implicit(depth),
+        }[estimator.computes]()
+        quotient = estimator.name in DIFFERENCE_QUOTIENTS
+        tolerance = tolerances.DIFFERENCE_QUOTIENT if quotient else tolerances.CLOSED_FORM
+        assert abs(float(result.gradient) - truth) < tolerance * abs(oracle.exact())

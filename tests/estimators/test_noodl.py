@@ -1,0 +1,107 @@
+"""NOODL's direction, against the paper's formulas written in numpy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from examples import arrays_of, sparse_problem
+
+import pudle
+from pudle import conformance
+
+STEP, LEVEL = 0.15, 0.08
+
+
+def hard(values: np.ndarray, level: float) -> np.ndarray:
+    return values * (np.abs(values) > level)
+
+
+def direction(x: np.ndarray, d: np.ndarray, depth: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of one sample at a time, as the paper writes them, and the mean over samples of (D z - x) sign(z)^T.
+
+    Codes start at zero, or at the thresholded D^T x as in the paper.
+    """
+    total, codes = np.zeros_like(d), np.zeros((len(x), d.shape[1]))
+    for index, sample in enumerate(x):
+        z = np.zeros(d.shape[1]) if start is None else hard(d.T @ sample, start)
+        for _ in range(depth):
+            z = hard(z - STEP * (d.T @ (d @ z - sample)), LEVEL)
+        total += np.outer(d @ z - sample, np.sign(z))
+        codes[index] = z
+    return total / len(x), codes
+
+
+def close(mine: torch.Tensor, truth: np.ndarray) -> bool:
+    return float(np.linalg.norm(mine.numpy() - truth)) < tolerances.CLOSED_FORM * float(np.linalg.norm(truth))
+
+
+def algorithm() -> pudle.Ista:
+    return pudle.Ista(step=STEP, thresholding=f"hard(threshold={LEVEL})")
+
+
+@pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
+@pytest.mark.parametrize("depth", [1, 2, 15])
+def test_direction_and_codes_are_those_of_the_paper(loss, depth):
+    problem = sparse_problem(loss)
+    result = pudle.make_estimator("noodl").estimate(problem, algorithm(), depth)
+    truth, codes = direction(*arrays_of(problem), depth)
+    assert 0 < np.count_nonzero(codes) < codes.size
+    assert close(result.codes, codes) and close(result.gradient, truth)
+
+
+def test_the_papers_start_is_a_warm_start_whose_support_the_first_layer_finds_as_well():
+    problem = sparse_problem()
+    x, d = arrays_of(problem)
+    started = hard(x @ d, LEVEL / STEP)
+    warm = dataclasses.replace(algorithm(), initial=torch.as_tensor(started))
+    result = pudle.make_estimator("noodl").estimate(problem, warm, 10)
+    truth, codes = direction(x, d, 10, LEVEL / STEP)
+    assert close(result.codes, codes) and close(result.gradient, truth)
+    first = pudle.make_estimator("noodl").estimate(problem, algorithm(), 1).codes.numpy()
+    np.testing.assert_array_equal(first != 0, started != 0)
+
+
+def test_an_atoms_column_is_its_error_times_how_much_it_is_used():
+    """With orthonormal atoms and true codes, column j is (d_j - d*_j) E|z_j| times the atom's share of the samples."""
+    random = np.random.default_rng(3)
+    n, m = 200_000, 6
+    generating = np.linalg.qr(random.standard_normal((m, m)))[0]
+    codes = random.uniform(1, 2, (n, m)) * random.choice([-1.0, 1.0], (n, m)) * (random.random((n, m)) < 0.4)
+    moved = generating + 1e-3 * random.standard_normal((m, m))
+    problem = pudle.SparseCoding(
+        observations=torch.as_tensor(codes @ generating.T), dictionary=torch.as_tensor(moved), penalty=0.2
+    )
+    # The codes are held at the truth: no layer is run.
+    given = pudle.Ista(initial=torch.as_tensor(codes))
+    result = pudle.make_estimator("noodl").estimate(problem, given, 0).gradient.numpy()
+    expected = 0.4 * 1.5 * (moved - generating)
+    # Signs average the other atoms out as 1/sqrt(n).
+    assert np.linalg.norm(result - expected) < 0.02 * np.linalg.norm(expected)
+
+
+def test_it_recovers_a_dictionary():
+    setting = pudle.LearningExperiment(
+        dataset="sparse_gaussian(n_samples=1000, n_features=60, n_components=80, n_nonzero_coefs=2, perturbation=0.005)",
+        estimator="noodl",
+        algorithm="ista(step=0.2, thresholding='hard(threshold=0.1)')",
+        depth=60,
+        optimizer="sgd(learning_rate=5)",
+        epochs=3,
+        batch=50,
+    )
+    errors = setting.learner().fit(setting.problem()).history.relative_error
+    assert errors.iloc[-1] < 1e-3 * errors.iloc[0]
+
+
+def test_it_is_held_to_its_claim_on_every_dense_problem_and_refuses_the_others():
+    estimator = pudle.make_estimator("noodl")
+    records = conformance.check(estimator, names=("claim",))
+    passed = {record.problem for record in records if record.status == "passed"}
+    assert passed == {"sparse coding", "square", "non-negative", "elastic net"}
+    refused = {record.problem: record.reason for record in records if record.status == "refused"}
+    assert refused.keys() == {"convolutional", "penalty", "ridge"}
+    assert refused["ridge"] == "noodl treats SparseCoding with a dense dictionary, not Ridge: use alternating"

@@ -1,0 +1,188 @@
+"""A dictionary as a combination of samples: weights against closed forms, and an experiment that learns and explains one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tolerances import CLOSED_FORM
+
+import pudle
+from pudle.errors import InvalidArgument
+from pudle.learning.interpretation import InterpretationExperiment, _alike, contributions, multipliers
+
+
+def random_codes(n=30, p=6, seed=3):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((n, p)) * (random.random((n, p)) < 0.5), random
+
+
+class TestContributions:
+    def test_of_orthonormal_codes_they_are_the_codes_shrunk(self):
+        z = np.linalg.qr(random_codes()[1].standard_normal((30, 6)))[0]
+        np.testing.assert_allclose(contributions(z, 0.0), z, atol=1e-13)
+        np.testing.assert_allclose(contributions(z, 0.25), z / 1.25, atol=1e-13)
+        ridge = np.arange(1.0, 7.0)
+        np.testing.assert_allclose(contributions(z, ridge), z / (1 + ridge), atol=1e-13)
+
+    def test_without_a_ridge_the_dictionary_is_that_of_least_squares(self):
+        z, random = random_codes()
+        x = random.standard_normal((30, 9))
+        np.testing.assert_allclose(x.T @ contributions(z, 0.0), np.linalg.lstsq(z, x)[0].T, rtol=0, atol=1e-11)
+        errors = [np.linalg.norm(x.T @ contributions(z, w) - np.linalg.lstsq(z, x)[0].T) for w in (1e-1, 1e-3, 1e-5)]
+        # The error is linear in a small ridge.
+        assert errors[1] / errors[0] == pytest.approx(1e-2, rel=0.1) and errors[2] / errors[1] == pytest.approx(
+            1e-2, rel=0.01
+        )
+
+    def test_a_ridge_for_each_atom_is_least_squares_with_further_rows(self):
+        z, random = random_codes()
+        x, ridge = random.standard_normal((30, 9)), random.uniform(0.1, 3.0, 6)
+        rows = np.vstack([z, np.diag(np.sqrt(ridge))])
+        expected = np.linalg.lstsq(rows, np.vstack([x, np.zeros((6, 9))]))[0].T
+        np.testing.assert_allclose(x.T @ contributions(z, ridge), expected, rtol=0, atol=1e-11)
+
+    def test_duplicated_samples_share_their_weight(self):
+        z, _ = random_codes()
+        once, twice = contributions(z, 0.0), contributions(np.vstack([z, z]), 0.0)
+        np.testing.assert_allclose(twice, np.vstack([once, once]) / 2, atol=1e-13)
+
+    def test_samples_without_codes_have_no_weight_and_tensors_are_taken(self):
+        z, _ = random_codes()
+        z[4] = 0
+        weights = contributions(torch.as_tensor(z, dtype=torch.float32), 0.1)
+        assert weights.dtype == np.float64 and not weights[4].any()
+        np.testing.assert_allclose(weights, contributions(z, 0.1), atol=1e-6)
+
+    def test_an_atom_that_no_sample_uses(self):
+        z, _ = random_codes()
+        z[:, 2] = 0
+        with pytest.raises(InvalidArgument, match=r"ridge is too small for these codes \(no sample uses atom 2\)"):
+            contributions(z, 0.0)
+        assert not contributions(z, 1e-6)[:, 2].any()
+
+    @pytest.mark.parametrize(
+        ("codes", "ridge", "text"),
+        [
+            (np.ones((2, 3, 4, 4)), 0.1, "those of a convolution: a filter is a combination of patches"),
+            (np.ones(3), 0.1, "give one row per sample"),
+            (np.ones((5, 2)), -0.1, "ridge=-0.1 is out of range"),
+            (np.ones((5, 2)), np.ones(3), "or one for each of the 2 atoms"),
+            (np.full((5, 2), np.nan), 0.1, "NaN or infinite"),
+            (np.ones((5, 2)), 0.0, "the codes of some atoms depend on those of others"),
+        ],
+    )
+    def test_what_cannot_be_explained_is_refused_in_one_line(self, codes, ridge, text):
+        with pytest.raises(InvalidArgument) as caught:
+            contributions(codes, ridge)
+        assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_at_the_solution_of_the_lasso_multipliers_are_the_penalty_times_the_codes():
+    problem = pudle.make_dataset("digits(n_samples=60, n_components=20)").problem()
+    with torch.no_grad():
+        codes = pudle.Fista().run(problem, 4000).codes.numpy()
+    found = multipliers(problem.observations.numpy(), problem.dictionary.numpy(), codes)
+    np.testing.assert_allclose(found, problem.penalty * np.abs(codes).sum(0), rtol=1e-6, atol=1e-9)
+
+
+def test_a_dictionary_that_is_a_combination_by_construction_is_explained_exactly():
+    z, random = random_codes(p=5)
+    d = random.standard_normal((9, 5))
+    d /= np.linalg.norm(d, axis=0)
+    pulls = random.uniform(0.5, 2.0, 5)
+    # The smallest observations with X^T Z = D (Z^T Z + diag(c)).
+    x = np.linalg.lstsq(z.T, (d @ (z.T @ z + np.diag(pulls))).T)[0]
+    np.testing.assert_allclose(multipliers(x, d, z), pulls, rtol=1e-10)
+    np.testing.assert_allclose(x.T @ contributions(z, multipliers(x, d, z)), d, atol=CLOSED_FORM)
+
+
+SMALL = InterpretationExperiment(
+    pudle.LearningExperiment(
+        "digits(n_samples=200, n_components=12)",
+        estimator="alternating",
+        algorithm="fista",
+        depth=40,
+        optimizer="lbfgs",
+        epochs=40,
+    ),
+    atoms=5,
+    samples=4,
+)
+
+
+class TestExperiment:
+    def test_digits(self, tmp_path):
+        outcome = SMALL.run(tmp_path)
+        arrays, summary = outcome.arrays, outcome.summary
+        assert outcome.status == "ok", outcome.reason
+        assert arrays["atoms"].shape == (5, 8, 8) and arrays["samples"].shape == (5, 4, 8, 8)
+        assert arrays["weights"].shape == (5, 4)
+        # Heaviest first, and every sample has unit norm.
+        assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
+        np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
+        assert summary["dataset"] == "digits(n_samples=200, n_components=12)" and summary["method"] == "alternating, lasso"
+        # Where alternation rests the explanation is exact but for what is left of the gradient; a small ridge is not.
+        assert summary["residual"] < 0.01 < summary["small_ridge_scaled_residual"] < summary["small_ridge_residual"]
+        assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
+        # Of four digits drawn at random the most frequent one is there 1.5 times.
+        assert summary["purity_by_chance"] < 0.5
+
+    def test_samples_are_observations_and_all_together_make_the_atom(self, tmp_path):
+        everything = dataclasses.replace(SMALL, samples=200)
+        outcome = everything.run(tmp_path)
+        arrays = outcome.arrays
+        observations = SMALL.training.problem().observations.numpy()
+        first = arrays["samples"][0].reshape(200, 64)
+        np.testing.assert_array_equal(first[np.lexsort(first.T)], observations[np.lexsort(observations.T)])
+        made = np.einsum("ar,arhw->ahw", arrays["weights"], arrays["samples"])
+        assert np.linalg.norm(made - arrays["atoms"]) / np.linalg.norm(arrays["atoms"]) < 0.01
+        assert outcome.summary["share"] == pytest.approx(1) and outcome.summary["cosine"] > 0.9999
+
+    def test_purity_counts_the_most_frequent_label(self):
+        labels = np.array([[1, 1, 1, 1], [1, 2, 1, 3], [0, 7, 7, 7], [4, 5, 6, 7]])
+        assert _alike(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
+
+    def test_warnings_of_the_training_are_told(self, tmp_path):
+        training = dataclasses.replace(SMALL.training, dataset="digits(n_samples=20, n_components=24)", epochs=1)
+        reason = dataclasses.replace(SMALL, training=training).run(tmp_path).reason
+        assert "20 samples are fewer than the 24 atoms" in reason
+
+    def test_a_dataset_without_labels_has_no_purity(self, tmp_path):
+        training = dataclasses.replace(SMALL.training, dataset="image_patches(n_samples=100, n_components=10)", epochs=2)
+        assert "purity" not in dataclasses.replace(SMALL, training=training).run(tmp_path).summary
+
+    @pytest.mark.parametrize(
+        ("dataset", "text"),
+        [
+            ("convolutional(n_samples=1)", "is convolutional: its filters are combinations of patches"),
+            (
+                "sparse_gaussian(n_samples=20, n_features=10, n_components=12, n_nonzero_coefs=2)",
+                "has 10 entries per atom, which are no square image",
+            ),
+        ],
+    )
+    def test_what_is_not_small_images_is_refused(self, dataset, text, tmp_path):
+        setting = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, dataset=dataset))
+        with pytest.raises(InvalidArgument, match=text):
+            setting.run(tmp_path)
+
+    def test_named_settings_can_be_drawn(self):
+        named = {name: found for name, found in pudle.list_experiments().items() if found.kind == "interpretation"}
+        assert {"interpretation-digits-alternating", "interpretation-patches-backprop-reconstruction"} <= set(named)
+        for setting in named.values():
+            assert setting.training.learner().depth == 50 and setting.training.problem().dictionary.shape == (64, 64)
+
+
+def test_labels_are_those_of_the_images():
+    from sklearn.datasets import load_digits
+
+    dataset = pudle.make_dataset("digits(n_samples=300, n_components=20, seed=4)")
+    observations, labels = dataset.draw().observations, dataset.labels()
+    digits = load_digits()
+    for row, label in zip(observations[::20], labels[::20], strict=True):
+        distances = [np.linalg.norm((image - image.mean()) / np.linalg.norm(image - image.mean()) - row)
+                     for image in digits.data]  # fmt: skip
+        assert min(distances) < 1e-12 and digits.target[int(np.argmin(distances))] == label

@@ -1,0 +1,121 @@
+"""Filling the store: whatever an estimator does, the others are measured and the reason is kept."""
+
+from __future__ import annotations
+
+import pytest
+from plugin import NAMES, write_plugin
+
+from pudle import registry
+from pudle.measuring.case import Case, Selection
+from pudle.measuring.runner import fill, measure
+from pudle.measuring.scoring import STATUSES
+from pudle.measuring.store import Store
+
+CASE = Case(
+    name="tiny",
+    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0,),
+    depths=(1, 2, 5),
+)
+
+#: What becomes of each broken estimator, and a word its reason must hold.
+EXPECTED = {
+    "sleeps": ("timeout", "not finished after"),
+    "dies": ("out-of-memory", "signal 9"),
+    "exits": ("error", "exit code 3"),
+    "raises": ("error", "at depth 5: ZeroDivisionError: planted"),
+    "refuses": ("unsupported", "needs a smooth problem: use backprop"),
+    "not_finite": ("diverged", "NaN or infinite"),
+    "transposed": ("error", "gradient has shape (15, 10) where (10, 15) is due"),
+    "hungry": ("out-of-memory", "memory"),
+    "short": ("error", "sweep ended before depth 2"),
+}
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", list(NAMES)))
+    registry.entries.cache_clear()
+    yield
+    registry.entries.cache_clear()
+
+
+def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
+    assert set(EXPECTED) == set(NAMES)
+    store = Store(tmp_path / "store", "quick")
+    selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=8.0)
+    steps = []
+    records = {
+        record["estimator"]: record
+        for record in fill(selection, store, workers=2, progress=lambda what, done, total: steps.append((done, total)))
+    }
+    for name, (status, reason) in EXPECTED.items():
+        assert records[name]["status"] == status, records[name]["reason"]
+        assert reason in records[name]["reason"]
+        assert "\n" not in records[name]["reason"]
+        assert store.read(CASE, name)["status"] == status
+    assert records["alternating"]["status"] == "ok"
+    assert steps[-1] == (len(steps), len(steps))
+
+
+def test_a_failure_never_becomes_a_number(tmp_path, broken):
+    record = measure(CASE, "raises", Store(tmp_path, "quick"))
+    by_depth = {row["depth"]: row for row in record["scores"]}
+    assert by_depth[2]["status"] == "ok"
+    assert by_depth[5]["status"] == "error"
+    assert by_depth[5]["relative_error"] != by_depth[5]["relative_error"]
+
+
+def test_what_broke_is_tried_again_and_what_was_found_is_kept(tmp_path, broken):
+    store = Store(tmp_path, "quick")
+    selection = Selection("quick", (CASE,), ("raises", "refuses", "alternating"), (1,), (1,))
+    assert len(fill(selection, store, workers=1)) == 3
+    assert [record["estimator"] for record in fill(selection, store, workers=1)] == ["raises"]
+
+
+def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
+    class Duplicated(registry.entries("datasets")["sparse_gaussian"]):
+        def draw(self):
+            draw = super().draw()
+            draw.dictionary[:, 1] = draw.dictionary[:, 0]
+            return draw
+
+    known = registry.entries("datasets") | {"sparse_gaussian": Duplicated}
+    original = registry.entries
+    monkeypatch.setattr(registry, "entries", lambda group: known if group == "datasets" else original(group))
+    record = measure(CASE, "alternating", Store(tmp_path, "quick"))
+    assert record["status"] == "uncertified"
+    assert "of 20 samples are not certified" in record["reason"]
+    assert all(row["relative_error"] != row["relative_error"] for row in record["scores"])
+
+
+def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
+    import dataclasses
+
+    from pudle.files import read_json
+
+    store = Store(tmp_path, "quick")
+    hard = dataclasses.replace(CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",))
+    selection = Selection("quick", (CASE, hard), (), (1,), (1,), windows=(1, 5))
+    fill(selection, store, workers=1)
+    found = {path.stem: read_json(path) for path in (tmp_path / "artifacts").iterdir()}
+    assert set(found) == {f"{name}-{kind}" for name in ("tiny", "hard") for kind in ("window_surface", "jacobian_error")}
+    surface = {(row["depth"], row["window"]): row["relative_error"] for row in found["tiny-window_surface"]["rows"]}
+    assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
+    # A window of the depth or more is full backpropagation.
+    full = {row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store)["scores"]}
+    assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
+    assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
+    assert found["hard-jacobian_error"]["rows"] == [] and "soft thresholding" in found["hard-jacobian_error"]["reason"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
+    fill(selection, store, workers=1)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
+
+
+def test_statuses_are_ordered_from_good_to_bad():
+    assert STATUSES[0] == "ok"
+    assert set(STATUSES) == {
+        "ok", "skipped", "unsupported", "diverged", "uncertified", "degenerate", "error", "timeout", "out-of-memory"
+    }  # fmt: skip

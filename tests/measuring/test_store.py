@@ -1,0 +1,204 @@
+"""The store keeps what was measured, notices what changed, and refuses what is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pudle
+from pudle import registry
+from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.files import read_arrays
+from pudle.measuring import provenance
+from pudle.measuring.case import Case, Selection
+from pudle.measuring.runner import certified_reference, measure
+from pudle.measuring.store import Store
+
+CASE = Case(
+    name="tiny",
+    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0, 1),
+    depths=(5, 1),
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", "quick")
+
+
+def test_a_record_comes_back_as_it_was_written(store):
+    written = measure(CASE, "backprop", store)
+    read = store.read(CASE, "backprop")
+    assert read["key"] == written["key"] and read["status"] == "ok"
+    assert [row["relative_error"] for row in read["scores"]] == [row["relative_error"] for row in written["scores"]]
+    assert {(row["seed"], row["depth"]) for row in read["scores"]} == {(0, 1), (0, 5), (1, 1), (1, 5)}
+
+
+def test_scores_are_those_of_the_public_interface(store):
+    record = measure(CASE, "alternating", store)
+    problem = pudle.make_dataset(
+        "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2, seed=1)"
+    ).problem("lasso")
+    estimate = pudle.make_estimator("alternating").estimate(problem, pudle.Ista(), 5)
+    expected = pudle.score(estimate, pudle.reference(problem))
+    (row,) = (row for row in record["scores"] if row["seed"] == 1 and row["depth"] == 5)
+    assert math.isclose(row["relative_error"], expected.relative_error, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change", [{"depths": (1, 6)}, {"seeds": (0, 2)}, {"loss": "reconstruction"}, {"algorithm": "ista(step=0.1)"}]
+)
+def test_a_changed_case_is_another_record(store, change):
+    measure(CASE, "alternating", store)
+    assert store.read(dataclasses.replace(CASE, **change), "alternating") is None
+
+
+def test_a_changed_estimator_source_is_another_record(store, tmp_path, monkeypatch):
+    source = tmp_path / "mine.py"
+    body = "from pudle.estimators.alternating import Alternating\nclass Mine(Alternating):\n    name = 'mine'\n"
+    keys = []
+    for version in ("", "# another version\n"):
+        source.write_text(body + version)
+        namespace = {"__name__": "mine"}
+        exec(compile(source.read_text(), str(source), "exec"), namespace)
+        monkeypatch.setattr("inspect.getsourcefile", lambda cls: str(source))
+        known = registry.entries("estimators") | {"mine": namespace["Mine"]}
+        monkeypatch.setattr(registry, "entries", lambda group, known=known: known if group == "estimators" else _load(group))
+        keys.append(store.key(CASE, "mine"))
+    assert keys[0] != keys[1]
+
+
+_load = registry.entries
+
+
+def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):
+    first = certified_reference(CASE, 0, "exact", store)
+    monkeypatch.setattr("pudle.measuring.runner.reference", lambda *_: pytest.fail("computed again"))
+    again = certified_reference(dataclasses.replace(CASE, algorithm="fista", depths=(3,)), 0, "exact", store)
+    assert torch.equal(first.gradient, again.gradient) and torch.equal(first.codes, again.codes)
+    assert first.certificate == again.certificate and first.bound == again.bound
+
+
+def test_nan_is_written_as_strict_json(store):
+    store.write(CASE, "backprop", {"scores": [{"relative_error": float("nan")}], "status": "diverged"})
+    text = store.path(CASE, "backprop").read_text()
+    assert "NaN" not in text
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["scores"] == [{"relative_error": None}]
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 1, "sco', "[1, 2]", "\x00\xff"])
+def test_a_damaged_record_is_refused_by_name(store, content):
+    path = store.path(CASE, "backprop")
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
+        store.read(CASE, "backprop")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_damaged_reference_is_refused_by_name(store):
+    measure(CASE, "alternating", store)
+    path = store.reference_path(CASE, 0, "exact")
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
+            store.read_reference(CASE, 0, "exact")
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_arrays_end_in_one_line(tmp_path):
+    """Wherever a byte is flipped: in names, sizes, flags, or the compressed stream; some flips go unnoticed."""
+    path = tmp_path / "arrays.npz"
+    np.savez_compressed(path, values=np.random.default_rng(0).standard_normal(40))
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_arrays(path, ["values"])
+        except UnreadableResult as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > len(whole) // 2
+
+
+def test_what_outdates_scores_and_experiments():
+    """Exact lists, so that whoever adds a file to the core decides: a score that outlives its code is a wrong number."""
+    files = provenance.core_files()
+    assert {name for name in provenance.NOT_MEASURING if name.endswith(".py")} <= files.keys()
+    assert {file.name for file in files.values()} >= provenance.NOTHING
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    assert {name for name in provenance.NOT_MEASURING if not name.endswith(".py")} < folders
+    outside = {name for name in files if provenance._within(name, provenance.NOT_MEASURING)}
+    assert {name for name in outside if not name.startswith(("commands/", "conformance/", "learning/"))} == {
+        "__main__.py", "cli.py", "errors.py", "experiment.py", "files.py", "registry.py", "specs.py",
+        "measuring/provenance.py", "measuring/store.py",
+    }  # fmt: skip
+    trains = {name for name in files if provenance._within(name, provenance.TRAINING)}
+    assert trains == {name for name in files if name.startswith("learning/")} | {"experiment.py"}
+    assert not {"estimators", "datasets", "bench", "reports"} & folders
+
+
+def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_path):
+    core = Path(pudle.__file__).parent
+    (tmp_path / "src" / "pudle").mkdir(parents=True)
+    for name, file in provenance.core_files().items():
+        copy = tmp_path / "src" / "pudle" / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    provenance.check_installed(tmp_path)
+    for name, content in (("references/lasso.py", "changed"), ("learning/new.py", ""), ("extra/__init__.py", "")):
+        path = tmp_path / "src" / "pudle" / name
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        with pytest.raises(pudle.PudleError, match=f"src/pudle/{name}.*would carry the wrong commit"):
+            provenance.check_installed(tmp_path)
+        path.unlink() if before is None else path.write_bytes(before)
+    assert (core / "references" / "lasso.py").exists()
+
+
+def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
+    measure(CASE, "alternating", store)
+    before = store.path(CASE, "alternating").read_text()
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        measure(CASE, "alternating", store)
+    assert store.path(CASE, "alternating").read_text() == before
+    assert [path.suffix for path in store.path(CASE, "alternating").parent.iterdir()] == [".json"]
+
+
+def test_a_selection_comes_back_as_it_was_written(tmp_path):
+    selection = Selection("quick", (CASE,), ("backprop", "truncated(window=3)"), (1,), (5,), 60.0)
+    selection.write(tmp_path / "selection.json")
+    assert Selection.read(tmp_path / "selection.json") == selection
+
+
+def test_a_damaged_selection_is_refused(tmp_path):
+    path = tmp_path / "selection.json"
+    path.write_text('{"profile": "quick", "cases": [{"name": "x"}]}')
+    with pytest.raises(UnreadableResult, match="is not a selection"):
+        Selection.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"seeds": ()}, "seeds is empty"),
+        ({"depths": (-1,)}, "depths=-1 is too small"),
+        ({"targets": ("truth",)}, "target='truth' is unknown: choose from exact"),
+        ({"dtype": "int8"}, "dtype='int8' is unknown"),
+    ],
+)
+def test_a_case_that_cannot_be_measured_is_refused(change, text):
+    with pytest.raises(InvalidArgument, match=text):
+        dataclasses.replace(CASE, **change)
