@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report test kernels lint clean
+.PHONY: report test nightly kernels lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -18,6 +18,11 @@ report: $(VENV)/installed
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not nightly' --durations=20
+
+# All tests, those about other packages among them, with the extras installed.
+nightly: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines]'
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/estimators/test_kernels.py --benchmark-only

@@ -1,16 +1,16 @@
-"""Truncated backpropagation whose window is drawn at random and weighted so that nothing is missing in the mean."""
+"""Truncated backpropagation with a random window, weighted so that its mean is the full gradient."""
 
 from dataclasses import dataclass
 
 import torch
 
 from pudle import Estimate, GradientEstimator, streams
-from pudle.unrolling import check_depths, direct_gradients, reverse_accumulation
+from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
 
 
 @dataclass(frozen=True)
 class RandomWindow(GradientEstimator):
-    """Each layer, from the last backwards, is followed by another with probability ``1 - stop``."""
+    """Go back layer by layer, stop after each with probability `stop`, and divide by the chance of getting that far."""
 
     stop: float = 0.05
     seed: int = 0
