@@ -1,7 +1,7 @@
-"""Dictionary learning as other libraries do it, from the same data and the same start, to set the learner's results against.
+"""Dictionary learning of other packages, from the same data and the same start as the learner's.
 
 All of them minimize the mean of ``1/2 |x - D z|^2 + penalty |z|_1`` over codes and over unit atoms, each in its own way, and
-none of them unrolls anything.
+none of them unrolls an algorithm.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..streams import generator
 from ..validation import check_integer
 from .training import LearningExperiment
 
-# What is imported late loads torch or takes a second, and a list of settings needs none of it.
+# Lists of experiments do without torch and the packages: what imports them is imported where it is used.
 if TYPE_CHECKING:
     import numpy as np
 
@@ -28,21 +28,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Baseline(Experiment):
-    """A library's dictionary learning, on one thread.
+class RecoveryBaseline(Experiment):
+    """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be resumed.
 
     Parameters
     ----------
     dataset : str
-        Spec of the dataset, without its seed; its dictionary is where the learning starts, its penalty that of the codes.
+        Spec of the dataset, without its seed; its dictionary is the start, its penalty that of the codes.
     epochs : int
         Passes over the data, >= 0.
     seed : int
-        Of the dataset, and of the order of its samples where the library leaves that to the caller.
-
-    Notes
-    -----
-    A run takes minutes at most and keeps nothing on its way.
+        Seed of the dataset, and of the sample order where the package leaves that to the caller.
     """
 
     kind: ClassVar[str] = "baseline"
@@ -67,7 +63,7 @@ class Baseline(Experiment):
         Raises
         ------
         MissingDependency
-            If the library is not installed.
+            If the package is not installed.
         """
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
@@ -83,7 +79,7 @@ class Baseline(Experiment):
         UnsupportedProblem
             On another device than the CPU, or for a dataset without a generating dense dictionary.
         MissingDependency
-            If the library is not installed.
+            If the package is not installed.
         """
         import numpy as np
         from threadpoolctl import threadpool_limits
@@ -99,7 +95,6 @@ class Baseline(Experiment):
             raise UnsupportedProblem(
                 f"dataset {self.dataset!r} has no generating dense dictionary to recover: give one such as sparse_gaussian"
             )
-        generating = problem.generating_dictionary.numpy()
         dictionary, seconds, rows = problem.dictionary.numpy(), 0.0, []
         passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
         with threadpool_limits(1):
@@ -109,24 +104,15 @@ class Baseline(Experiment):
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    return ExperimentResult(
-                        rows, status="diverged", reason=f"the dictionary is not finite after {epoch} passes"
-                    )
-                # The libraries bound an atom's norm by one; an atom that no code uses may be zero, and stays so.
+                    reason = f"the dictionary is not finite after {epoch} passes"
+                    return ExperimentResult(rows, status="diverged", reason=reason)
+                # The packages bound an atom's norm by one; an atom that no code uses may be zero, and stays so.
                 dictionary = dictionary / np.maximum(np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny)
-                found = match_atoms(dictionary, generating)
-                rows.append(
-                    {
-                        "epoch": epoch,
-                        "seconds": seconds,
-                        "dictionary_error": found.error,
-                        "relative_error": found.relative_error,
-                    }
-                )
-                progress(epoch, self.epochs, f"relative error {found.relative_error:.4g}")
-        ends = {"start_": rows[0], "": rows[-1]}
-        names = "dictionary_error", "relative_error"
-        summary = {f"{prefix}{name}": row[name] for prefix, row in ends.items() for name in names}
+                matching = match_atoms(dictionary, problem.generating_dictionary)
+                errors = {"dictionary_error": matching.error, "relative_error": matching.relative_error}
+                rows.append({"epoch": epoch, "seconds": seconds, **errors})
+                progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
+        summary: dict[str, Any] = {f"start_{name}": rows[0][name] for name in errors} | errors
         summary |= {"method": ", ".join(self.distributions), "seconds": seconds, "epochs": self.epochs}
         return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
@@ -137,14 +123,14 @@ class Baseline(Experiment):
 
 
 @dataclass(frozen=True)
-class Sklearn(Baseline):
+class Sklearn(RecoveryBaseline):
     """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block coordinate descent on the atoms.
 
     Parameters
     ----------
     batch : int
-        Samples per step, >= 1. An atom that no code of the *first* batch uses is replaced by a sample, and the start is lost
-        for it: take so many that each atom is used.
+        Samples per step, >= 1. An atom that no code of the *first* batch uses is replaced by a sample, which loses its start:
+        choose a batch so large that it uses every atom.
 
     References
     ----------
@@ -159,7 +145,7 @@ class Sklearn(Baseline):
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
         check_integer("batch", self.batch, 1)
-        # Its alpha is this package's penalty: it divides by the number of features what its lasso multiplies by that.
+        # Its alpha is this package's penalty: it divides by the number of features, and its lasso multiplies by that.
         model = MiniBatchDictionaryLearning(
             dictionary.shape[1], alpha=penalty, fit_algorithm="cd", dict_init=dictionary.T, random_state=self.seed
         )
@@ -173,15 +159,13 @@ class Sklearn(Baseline):
 
 
 @dataclass(frozen=True)
-class Spams(Baseline):
-    """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS.
-
-    The order of samples is its own, and the same whatever the seed.
+class Spams(RecoveryBaseline):
+    """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order of its own.
 
     Parameters
     ----------
     batch : int
-        Samples per step, >= 1; a pass takes as many whole batches as there are.
+        Samples per step, >= 1; a pass takes as many whole batches as the data has.
 
     References
     ----------
@@ -210,10 +194,10 @@ class Spams(Baseline):
 
 
 @dataclass(frozen=True)
-class Sporco(Baseline):
+class Sporco(RecoveryBaseline):
     """SPORCO's batch dictionary learning: ADMM steps for codes and atoms in turn, one of each per pass over all samples.
 
-    In the first passes the codes are far from settled, and so the atoms leave a good start before they return.
+    In the first passes the codes have not converged, so that the atoms leave a good start before they return to it.
 
     References
     ----------
