@@ -59,15 +59,7 @@ class Checkpoint:
         write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
 
     def restore(self) -> None:
-        """Continue from the checkpoint.
-
-        Raises
-        ------
-        InvalidArgument
-            If there is none, or it belongs to a training with other options or data.
-        UnreadableResult
-            If it is damaged.
-        """
+        """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options or data."""
         if not self.path.exists():
             raise InvalidArgument(f"{self.folder} holds no checkpoint to resume: start without resuming first")
         try:

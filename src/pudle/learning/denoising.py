@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .. import specs
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..problems import ConvolutionalSparseCoding
 from ..registry import make_dataset
 from ..validation import check_integer, check_positive
 from . import images as image_sources
 from .images import Images, add_noise, check_sizes, images_to_test, psnr, resolve, to_float, training_images
 from .training import LearningExperiment, TrainedExperiment, result_of
-
-if TYPE_CHECKING:
-    from ..algorithms import Algorithm
-    from ..problems.convolutional import ConvolutionalSparseCoding
 
 
 def denoise(
@@ -38,10 +38,8 @@ def denoise(
         Gray values, with noise.
     problem : ConvolutionalSparseCoding
         Its filters (of one channel) and options are used, its observations are not.
-    algorithm : Algorithm
-    depth : int
-        Number of layers, >= 0.
-    shifts : bool
+    algorithm, depth, shifts
+        Algorithm to run for `depth` layers, and whether to average over shifts.
 
     Returns
     -------
@@ -53,12 +51,11 @@ def denoise(
     InvalidArgument
         If the image is not a matrix of finite numbers, or is smaller than the filters.
     """
-    import torch
-
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:
         raise InvalidArgument(f"image has shape {image.shape}: give a gray one, of shape (height, width)")
-    check_sizes({"image": image}, *problem.dictionary.shape[2:], "filters")
+    rows, columns = problem.dictionary.shape[2:]
+    check_sizes({"image": image}, rows, columns, "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
     # One shift after the other: all at once would need more memory, and more time because they would not fit in cache.
@@ -138,11 +135,8 @@ class DenoisingExperiment(TrainedExperiment):
     def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, Images, Images]:
         """Draw the noisy crops to learn from, and return them with the validation and the test images.
 
-        Raises
-        ------
-        InvalidArgument
-            If the dataset is not of noisy crops, training and test images are the same or have an image in common, or images
-            cannot be read or are smaller than the filters.
+        Datasets other than noisy crops, training and test images with an image in common, and images that cannot be read or
+        are smaller than the filters are refused.
         """
         training, test = self.folders
         if image_sources.same_folder(training, test):
@@ -178,8 +172,6 @@ class DenoisingExperiment(TrainedExperiment):
         learned, the ``penalties`` (p,). The reason holds the warnings, if any. The filters of a training that diverged are
         not tested.
         """
-        from torch import Tensor
-
         learner, (problem, validation, images) = self.training.learner(), self.problem(device)
         algorithm: Any = learner.algorithm
         clean = {name: to_float(image) for name, image in validation.items()}

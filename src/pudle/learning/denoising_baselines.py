@@ -52,12 +52,7 @@ METHODS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 class DenoisingBaseline(Experiment):
     """Denoise the test images with a method of another package, which is given the noise's standard deviation.
 
-    Attributes
-    ----------
-    baseline : str
-        One of `METHODS`.
-    test_images, sigma, noise_seed
-        As in `DenoisingExperiment`.
+    The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
 
     References
     ----------
@@ -89,13 +84,7 @@ class DenoisingBaseline(Experiment):
         return f"{fingerprint([self.folder])} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
-        """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training.
-
-        Raises
-        ------
-        MissingDependency
-            If the method's package is not installed.
-        """
+        """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training."""
         method = METHODS[check_choice("baseline", self.baseline, METHODS)]
         deviation = check_positive("sigma", self.sigma) / 255
         methods = {"denoised": lambda noisy: method(noisy, deviation)}

@@ -27,17 +27,9 @@ Images = Mapping[str, np.ndarray]
 
 
 def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.ndarray:
-    """Add white Gaussian noise, without clipping; it depends on the seed and the image's name alone.
+    """Add white Gaussian noise to an image with values in [0, 1], without clipping.
 
-    Parameters
-    ----------
-    image : array
-        Values in [0, 1].
-    name : str
-        File name.
-    sigma : float
-        Noise standard deviation, on the 0-255 scale.
-    seed : int
+    The noise depends on the seed and the image's file name alone; `sigma` is its standard deviation on the 0-255 scale.
     """
     return image + sigma / 255 * generator(seed, f"denoising noise {name}").standard_normal(image.shape)
 
@@ -50,12 +42,9 @@ def psnr(clean: np.ndarray, image: np.ndarray, *, clip: bool = True) -> float:
 
 
 def ssim(clean: np.ndarray, image: np.ndarray) -> float:
-    """Return the structural similarity of an image, clipped to values in [0, 1].
+    """Return the structural similarity of an image, clipped to values in [0, 1], with the options of its authors.
 
-    References
-    ----------
-    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Processing 2004 (a Gaussian window
-    of standard deviation 1.5, variances that divide by n).
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Processing 2004.
     """
     from skimage.metrics import structural_similarity
 
@@ -88,21 +77,13 @@ def _path(folder: str) -> Path:
 
 
 def split(images: Images, held_out: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Split images into training images and held-out ones, which are evenly spaced in the order of the names.
-
-    Raises
-    ------
-    InvalidArgument
-        If no training image is left.
-    """
+    """Split images into training images and held-out ones, which are evenly spaced in the order of the names."""
     names = sorted(images)
     if held_out >= len(names):
         raise InvalidArgument(f"validation={held_out} of {len(names)} images leaves none to learn from: give a smaller one")
     chosen = {names[(2 * place + 1) * len(names) // (2 * held_out)] for place in range(held_out)}
-    return (
-        {name: image for name, image in images.items() if name not in chosen},
-        {name: images[name] for name in names if name in chosen},
-    )
+    kept = {name: image for name, image in images.items() if name not in chosen}
+    return kept, {name: images[name] for name in names if name in chosen}
 
 
 def training_images(folder: str, held_out: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -115,13 +96,7 @@ def training_images(folder: str, held_out: int) -> tuple[dict[str, np.ndarray], 
 
 
 def images_to_test(folder: str) -> dict[str, np.ndarray]:
-    """Return the test images of a folder.
-
-    Raises
-    ------
-    InvalidArgument
-        If the folder cannot be read, or an image is smaller than the window of the structural similarity.
-    """
+    """Return the test images of a folder, or refuse one that is smaller than the window of the structural similarity."""
     images = {TEST_SAMPLE: sample_images()[TEST_SAMPLE]} if folder == SAMPLES else read_folder(folder)
     check_sizes(images, WINDOW, WINDOW, "window of SSIM")
     return images

@@ -7,19 +7,20 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..problems import SparseCoding
 from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer, check_positive
+from .matching import float64_array
 from .training import LearningExperiment, TrainedExperiment, result_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are zero with any.
 LEAST_RIDGE = 1e-6
@@ -57,8 +58,6 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     """
     from scipy import linalg  # slow to import, and a list of experiments does without
-
-    from .matching import float64_array
 
     z = float64_array(codes)
     if z.ndim == 4:
@@ -134,7 +133,7 @@ class InterpretationExperiment(TrainedExperiment):
         """Learn the dictionary and explain it.
 
         Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
-        (a, r). The reason holds the warnings, if any. The summary holds ``method``, ``dataset``, ``steps``, ``seconds``, and:
+        (a, r). The reason holds the warnings, if any. The summary holds ``method``, ``dataset``, ``steps``, ``seconds`` and:
 
         - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights belong to;
           ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
@@ -143,17 +142,7 @@ class InterpretationExperiment(TrainedExperiment):
           ``cosine``: that between an atom and the weighted sum of its shown samples;
         - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among an atom's samples, and
           ``purity_by_chance``: the same for as many random samples.
-
-        Raises
-        ------
-        InvalidArgument
-            For a convolutional problem, and atoms that are not square images.
         """
-        import torch
-
-        from ..problems import SparseCoding
-        from .matching import float64_array
-
         check_integer("atoms", self.atoms, 1)
         check_integer("samples", self.samples, 1)
         check_positive("ridge", self.ridge)

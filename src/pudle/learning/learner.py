@@ -40,17 +40,13 @@ class Training:
     history : DataFrame
         One row at the start and one per `Learner.record_every` steps: ``epoch`` (a fraction where rows are more frequent
         than epochs), ``step``, ``seconds`` (of computing, without the records), ``learning_rate`` of the last step, ``loss``
-        and ``gradient_norm`` (means over the steps since the row before, each evaluated before its step; NaN at the
-        start), ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms matched, absolute
-        and relative; NaN without one), ``support_recovery`` and ``moved`` (``|D - D_0|_F``).
-
-        Support recovery is the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last batch's codes and of the
-        codes that generated it, atoms matched; NaN where these are not known.
-    status : {"ok", "rose", "diverged"}
-        ``rose``: the loss ended above its start. ``diverged``: the training stopped at values that are not finite or not
-        stable; the dictionary is the last good one.
-    reason : str
-        Why the status is not ``ok``; empty if it is.
+        and ``gradient_norm`` (means over the steps since the row before, each evaluated before its step),
+        ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms matched),
+        ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last batch's codes and of the
+        codes that generated it, atoms matched) and ``moved`` (``|D - D_0|_F``). A value that is not known is NaN.
+    status, reason : str
+        Status ``ok``, ``rose`` or ``diverged``. ``rose``: the loss ended above its start. ``diverged``: the training stopped at values that are not finite or not
+        stable; the dictionary is the last good one. The `reason` is empty for ``ok``.
     steps : int
         Number of steps, including those before a resume.
     theta : Tensor
@@ -82,10 +78,8 @@ class Learner:
         Unrolled algorithm, or a spec such as ``"ista(step=0.2)"``.
     depth : int
         Number of unrolled layers, >= 0.
-    optimizer : Optimizer or str
-        Optimizer, or a spec such as ``"adam(learning_rate=1e-3)"``.
-    schedule : Schedule or str
-        Learning rate by epoch, or a spec such as ``"step(every=100, factor=0.1)"``.
+    optimizer, schedule : Optimizer or str, Schedule or str
+        Specs such as ``"adam(learning_rate=1e-3)"`` and, for the learning rate by epoch, ``"step(every=100, factor=0.1)"``.
     epochs : int
         Passes over the data, >= 0.
     batch : int, optional
@@ -102,9 +96,7 @@ class Learner:
     Raises
     ------
     InvalidArgument
-        For numbers out of range.
-    SpecError
-        For a spec that cannot be read.
+        For numbers out of range, and, as a SpecError, for a spec that cannot be read.
     """
 
     estimator: GradientEstimator | str = "backprop"
@@ -167,11 +159,9 @@ class Learner:
         monitor : callable, optional
             Called with the outer parameter at every row of the history; the mapping it returns is added to the row. Its
             time is not counted.
-        clock : callable
-            Clock of the history's ``seconds``. ``time.process_time`` counts processor seconds, which do not change when the
-            machine is busy with other work.
-        budget : float, optional
-            Seconds of that clock after which no further step is taken, including those before a resume.
+        clock, budget : callable, float, optional
+            Clock of the history's ``seconds``, and the seconds after which no further step is taken, including those before
+            a resume. The processor seconds of ``time.process_time`` do not change when the machine is busy with other work.
 
         Raises
         ------
@@ -184,8 +174,7 @@ class Learner:
         Warns
         -----
         LearningWarning
-            If there are fewer samples than atoms, the loss ends above its start, or the training diverges. The history is
-            returned and kept in each case.
+            If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
         """
         _check_problem(problem)
         run = LearningRun(self, problem, monitor, clock)
@@ -246,9 +235,7 @@ def _check_problem(problem: Any) -> None:
         ("entries of a sample", entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())),
     ):
         if constant:
-            raise InvalidArgument(
-                f"observations are constant (all {same} are the same): there is nothing to learn a dictionary from"
-            )
+            raise InvalidArgument(f"observations are constant (all {same} are the same): there is no dictionary to learn")
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
@@ -263,9 +250,7 @@ def _check_problem(problem: Any) -> None:
 
 def _verdict(history: pd.DataFrame) -> tuple[str, str]:
     """Return status and reason of a training that did not diverge."""
-    losses = history.loss.dropna()
-    if len(losses) < 2 or losses.iloc[-1] <= losses.iloc[0]:
+    losses = history.loss.dropna().tolist()
+    if len(losses) < 2 or losses[-1] <= losses[0]:
         return "ok", ""
-    return "rose", (
-        f"the loss rose from {losses.iloc[0]:.4g} to {losses.iloc[-1]:.4g}: the learning rate is likely too large"
-    )
+    return "rose", f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"

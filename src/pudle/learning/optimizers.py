@@ -20,21 +20,14 @@ def _check_below_one(name: str, value: float) -> None:
 
 
 class Optimizer(ABC):
-    """An optimizer's options; a concrete one is a frozen dataclass of them, `learning_rate` among them.
+    """An optimizer's options; a concrete one is a frozen dataclass of them, `learning_rate` among them."""
 
-    Attributes
-    ----------
-    name : str
-        Name in specs.
-    searches : bool
-        Whether one step evaluates the loss at several dictionaries. The learner scales the atoms of each to unit norm
-        before it evaluates, because no unrolled algorithm is stable on atoms of any length.
-    tangent : bool
-        Whether the optimizer receives only the part of a gradient that is orthogonal to the atoms; see `Adam`.
-    """
-
+    #: Name in specs.
     name: ClassVar[str]
+    #: Whether one step evaluates the loss at several dictionaries. The learner scales the atoms of each to unit norm first,
+    #: because no unrolled algorithm is stable on atoms of any length.
     searches: ClassVar[bool] = False
+    #: Whether the optimizer receives only the part of a gradient that is orthogonal to the atoms; see `Adam`.
     tangent: bool = False
     learning_rate: float
 
@@ -87,14 +80,13 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-    decay1, decay2 : float
-        Decay of the running means of the gradient and of its square, in [0, 1).
+    learning_rate, decay1, decay2 : float
+        Rate > 0, and decays of the running means of the gradient and of its square, in [0, 1).
     epsilon : float
         Added to the root of the mean square. Where gradients are smaller than this, Adam is gradient descent with rate
         ``learning_rate / epsilon``; where they are larger, every entry moves by about the learning rate.
     tangent : bool
-        Pass ``(I - d d^T) g`` for every atom d instead of its gradient g. The part along an atom does not vanish at the
+        Use ``(I - d d^T) g`` for every atom d instead of its gradient g. The part along an atom does not vanish at the
         best dictionary, because longer atoms make the penalty cheaper. Gradient descent undoes this part when the atoms
         are scaled to unit norm. Adam scales it entry by entry, so that it turns the atom (``docs/results/optimizers.md``).
     """
@@ -150,10 +142,8 @@ class Lbfgs(Optimizer):
     ----------
     learning_rate : float
         First trial length of a line search.
-    iterations : int
-        Iterations within one step of the learner, >= 1.
-    history : int
-        Number of pairs of steps and gradient changes to keep, >= 1.
+    iterations, history : int
+        Iterations within one step of the learner, and pairs of steps and gradient changes to keep, >= 1.
     """
 
     learning_rate: float = 1.0
@@ -176,20 +166,14 @@ class Lbfgs(Optimizer):
 
 
 class Schedule(ABC):
-    """How the learning rate changes from epoch to epoch.
+    """How the learning rate changes from epoch to epoch."""
 
-    Attributes
-    ----------
-    name : str
-        Name in specs.
-    needs_epochs : bool
-        Whether the rate in an epoch depends on the total number of epochs.
-    """
-
+    #: Name in specs.
     name: ClassVar[str]
 
     @property
     def needs_epochs(self) -> bool:
+        """Whether the rate in an epoch depends on the total number of epochs."""
         return False
 
     @abstractmethod

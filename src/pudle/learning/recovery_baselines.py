@@ -11,20 +11,20 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .. import peers
 from ..errors import UnsupportedProblem
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..problems import SparseCoding
 from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer
+from .matching import match_atoms
 from .training import LearningExperiment
-
-# Lists of experiments do without torch and the packages: what imports them is imported where it is used.
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,8 @@ class RecoveryBaseline(Experiment):
     seed: int = 0
 
     @abstractmethod
-    def passes(self, observations: Array, dictionary: Array, penalty: float) -> Iterator[Array]:
-        """Yield the dictionary after each pass over the data, without end.
-
-        Parameters
-        ----------
-        observations : array, shape (n, m)
-        dictionary : array, shape (m, p)
-            The start.
-        penalty : float
-
-        Raises
-        ------
-        MissingDependency
-            If the package is not installed.
-        """
+    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
+        """Yield the dictionary (m, p) after each pass over observations (n, m), without end, from a first dictionary on."""
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Learn the dictionary.
@@ -72,21 +59,9 @@ class RecoveryBaseline(Experiment):
         One row at the start and one per pass: ``epoch``, ``seconds`` (of the processor, without the matching),
         ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms of unit norm and matched by
         optimal assignment). The summary holds ``method``, the first and last of both errors, ``seconds`` and ``epochs``. The
-        array ``dictionary`` is the learned one.
-
-        Raises
-        ------
-        UnsupportedProblem
-            On another device than the CPU, or for a dataset without a generating dense dictionary.
-        MissingDependency
-            If the package is not installed.
+        array ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the CPU, and for a
+        dataset without a generating dense dictionary.
         """
-        import numpy as np
-        from threadpoolctl import threadpool_limits
-
-        from ..problems import SparseCoding
-        from .matching import match_atoms
-
         check_integer("epochs", self.epochs, 0)
         if device != "cpu":
             raise UnsupportedProblem(f"{type(self).__name__} computes on the CPU, not on {device}: use --device cpu")
@@ -95,7 +70,8 @@ class RecoveryBaseline(Experiment):
             raise UnsupportedProblem(
                 f"dataset {self.dataset!r} has no generating dense dictionary to recover: give one such as sparse_gaussian"
             )
-        dictionary, seconds, rows = problem.dictionary.numpy(), 0.0, []
+        rows: list[dict[str, float]] = []
+        dictionary, seconds = problem.dictionary.numpy(), 0.0
         passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):
@@ -117,8 +93,6 @@ class RecoveryBaseline(Experiment):
         return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
-        from .. import peers
-
         return f"{make_dataset(self.dataset).fingerprint()} {peers.versions(*self.distributions)}"
 
 
@@ -126,11 +100,8 @@ class RecoveryBaseline(Experiment):
 class Sklearn(RecoveryBaseline):
     """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block coordinate descent on the atoms.
 
-    Parameters
-    ----------
-    batch : int
-        Samples per step, >= 1. An atom that no code of the *first* batch uses is replaced by a sample, which loses its start:
-        choose a batch so large that it uses every atom.
+    The package replaces an atom that no code of the *first* batch uses by a sample, so that its start is lost: choose a
+    `batch` (samples per step) so large that it uses every atom.
 
     References
     ----------
@@ -141,7 +112,7 @@ class Sklearn(RecoveryBaseline):
 
     batch: int = 500
 
-    def passes(self, observations: Array, dictionary: Array, penalty: float) -> Iterator[Array]:
+    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
         check_integer("batch", self.batch, 1)
@@ -162,25 +133,14 @@ class Sklearn(RecoveryBaseline):
 class Spams(RecoveryBaseline):
     """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order of its own.
 
-    Parameters
-    ----------
-    batch : int
-        Samples per step, >= 1; a pass takes as many whole batches as the data has.
-
-    References
-    ----------
-    Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
+    A pass takes as many whole batches of `batch` samples as the data has. Reference: as for `Sklearn`.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("spams-bin",)
 
     batch: int = 500
 
-    def passes(self, observations: Array, dictionary: Array, penalty: float) -> Iterator[Array]:
-        import numpy as np
-
-        from .. import peers
-
+    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
         check_integer("batch", self.batch, 1)
         train = peers.require("spams", "baselines").trainDL
         columns, model = np.asfortranarray(observations.T), None
@@ -206,9 +166,7 @@ class Sporco(RecoveryBaseline):
 
     distributions: ClassVar[tuple[str, ...]] = ("sporco",)
 
-    def passes(self, observations: Array, dictionary: Array, penalty: float) -> Iterator[Array]:
-        from .. import peers
-
+    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
         learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
         learner = learning(dictionary, observations.T, penalty, learning.Options({"MaxMainIter": 1, "Verbose": False}))
         while True:

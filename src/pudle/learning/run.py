@@ -72,13 +72,7 @@ class LearningRun:
         return self.problem.dictionary_of(self.theta.detach())
 
     def advance(self) -> None:
-        """Take one step.
-
-        Raises
-        ------
-        Diverged
-            The parameter is then the one before the step.
-        """
+        """Take one step; where it raises `Diverged`, the parameter stays as it was."""
         begun = self.clock()
         rows, before = self._batch_rows(), self.theta.detach().clone()
         estimator = self._step_estimator()

@@ -120,7 +120,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         Warns
         -----
         LearningWarning
-            If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
+            As in `pudle.Learner.fit`.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         random = check_random_state(self.random_state)

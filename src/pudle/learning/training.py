@@ -77,10 +77,7 @@ class LearningExperiment(Experiment):
     def problem(self, device: str = "cpu", **options: Any) -> DictionaryProblem:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        Raises
-        ------
-        InvalidArgument
-            If the dataset lacks the loss or a dictionary, or `start` holds no dictionary of its shape.
+        A dataset without the loss or a dictionary is refused, and so is a `start` without a dictionary of that shape.
         """
         import torch
 
