@@ -218,15 +218,20 @@ class TestExperiment:
         assert "psnr" not in result.summary and [row["psnr"] > 15 for row in result.rows][0]
 
     def test_penalties_are_learned(self, tmp_path):
+        test = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
+
+        def run(name: str, dataset: str):
+            training = dataclasses.replace(TINY, dataset=dataset, record_every=24)
+            return experiment(training=training, test_images=test).run(tmp_path / name)
+
         start = "noisy_crops(n_samples=24, size=33, penalty=0.02"
-        made = experiment(training=dataclasses.replace(TINY, dataset=f"{start}, learned_penalties=True)"))
-        result = made.run(tmp_path / "one")
+        result = run("learned", f"{start}, learned_penalties=True)")
         penalties, history = result.arrays["penalties"], pd.DataFrame(result.rows)
         assert result.summary["method"] == "backprop, reconstruction, supervised, learned penalties"
         # The start is far too small for the noise: the penalties grow, except those of filters that carry much.
         assert penalties.shape == (64,) and np.ptp(penalties) > 1e-4 and np.median(penalties) > 0.02
         assert np.allclose(np.linalg.norm(result.arrays["filters"].reshape(64, -1), axis=1), 1, atol=1e-5)
-        fixed = experiment(training=dataclasses.replace(TINY, dataset=f"{start})")).run(tmp_path / "two")
+        fixed = run("fixed", f"{start})")
         assert history.psnr.iloc[0] == fixed.rows[0]["psnr"]
         assert result.summary["psnr"] > fixed.summary["psnr"]
 

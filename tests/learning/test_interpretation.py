@@ -114,8 +114,13 @@ SMALL = InterpretationExperiment(
 
 
 class TestExperiment:
-    def test_digits(self, tmp_path):
-        result = SMALL.run(tmp_path)
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        """A folder that keeps the training, which a second run resumes at its end."""
+        return tmp_path_factory.mktemp("interpretation")
+
+    def test_digits(self, folder):
+        result = SMALL.run(folder)
         arrays, summary = result.arrays, result.summary
         assert result.status == "ok", result.reason
         assert arrays["atoms"].shape == (5, 8, 8) and arrays["samples"].shape == (5, 4, 8, 8)
@@ -130,9 +135,8 @@ class TestExperiment:
         # Among four random digits the most frequent one appears 1.5 times on average.
         assert summary["purity_by_chance"] < 0.5
 
-    def test_samples_are_observations_and_all_together_make_the_atom(self, tmp_path):
-        everything = dataclasses.replace(SMALL, samples=200)
-        result = everything.run(tmp_path)
+    def test_samples_are_observations_and_all_together_make_the_atom(self, folder):
+        result = dataclasses.replace(SMALL, samples=200).run(folder)
         arrays = result.arrays
         observations = SMALL.training.problem().observations.numpy()
         first = arrays["samples"][0].reshape(200, 64)

@@ -16,8 +16,8 @@ from pudle.learning.run import HISTORY
 
 class TestTraining:
     def test_a_planted_dictionary_is_approached(self):
-        problem = planted()
-        training = Learner("backprop", "ista(step=0.2)", 40, "adam(learning_rate=0.01)", epochs=100).fit(problem)
+        problem = planted(n_samples=150)
+        training = Learner("backprop", "ista(step=0.2)", 40, "adam(learning_rate=0.01)", epochs=60).fit(problem)
         errors = training.history.relative_error
         assert errors.iloc[-1] < errors.iloc[0] / 5
         assert training.history.support_recovery.iloc[-1] > training.history.support_recovery.iloc[1]

@@ -39,13 +39,13 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     Parameters
     ----------
     codes : Tensor or array, shape (n, p)
-        In any precision; computed in float64.
     ridge : float or array, shape (p,)
         w, one number for all atoms or one for each, >= 0.
 
     Returns
     -------
     array, shape (n, p)
+        In float64.
 
     Raises
     ------
@@ -91,13 +91,7 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
     Where learning by alternation converges, the direct gradient ``G = D Z^T Z - X^T Z`` of the reconstruction loss has no
     part across the atoms: ``G = -D diag(c)`` with the Lagrange multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit norms.
     Then ``D = X^T Z (Z^T Z + diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``, which
-    is not small.
-
-    Parameters
-    ----------
-    observations : array, shape (n, m)
-    dictionary : array, shape (m, p)
-    codes : array, shape (n, p)
+    is not small. Shapes are X (n, m), D (m, p) and Z (n, p).
     """
     descent = observations.T @ codes - dictionary @ (codes.T @ codes)
     return (dictionary * descent).sum(axis=0) / np.square(dictionary).sum(axis=0)
@@ -111,10 +105,9 @@ class InterpretationExperiment(TrainedExperiment):
     ----------
     training : LearningExperiment
         Training of a dense dictionary on square images.
-    atoms : int
-        Number of atoms to show: those with the largest sum of absolute codes.
-    samples : int
-        Number of samples to show for each atom: those with the largest ``|W[i, j]| |x_i|``.
+    atoms, samples : int
+        Numbers of atoms to show (those with the largest sum of absolute codes), and of samples for each of them (those with
+        the largest ``|W[i, j]| |x_i|``).
     ridge : float
         Small uniform ridge to compare the multipliers with.
     """

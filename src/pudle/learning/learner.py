@@ -45,8 +45,8 @@ class Training:
         ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last batch's codes and of the
         codes that generated it, atoms matched) and ``moved`` (``|D - D_0|_F``). A value that is not known is NaN.
     status, reason : str
-        Status ``ok``, ``rose`` or ``diverged``. ``rose``: the loss ended above its start. ``diverged``: the training stopped at values that are not finite or not
-        stable; the dictionary is the last good one. The `reason` is empty for ``ok``.
+        ``ok``; ``rose`` if the loss ended above its start; ``diverged`` if the training stopped at values that are not
+        finite or not stable, with the last good dictionary. The reason is empty for ``ok``.
     steps : int
         Number of steps, including those before a resume.
     theta : Tensor
@@ -66,8 +66,7 @@ class Training:
 class Learner:
     """Dictionary learning: one step of the optimizer per batch, after which every atom is scaled to unit norm.
 
-    Every batch is a problem of the same class as those that gradients are benchmarked on: the observations of the batch and
-    the current dictionary. The estimator receives it with the algorithm and the depth.
+    The estimator receives every batch as a problem: the observations of the batch, and the current dictionary.
 
     Parameters
     ----------
@@ -150,7 +149,7 @@ class Learner:
         resume : bool
             Continue from the checkpoint in `folder`. On the CPU the dictionary ends, bit for bit, where that of an
             uninterrupted training does. The history has one more row where a budget ended the first part, and no support
-            recovery in the row of a divergence in its very first step. A diverged training is returned as it ended.
+            recovery in the row of a divergence right after the resume. A diverged training is returned as it ended.
         save_seconds : float
             Seconds between checkpoints; zero for one after every step.
         progress : callable
@@ -206,8 +205,9 @@ class Learner:
             if checkpoint is not None and (time.monotonic() - saved >= save_seconds or over()):
                 checkpoint.save()
                 saved = time.monotonic()
-            shown = {name: value for name, value in run.rows[-1].items() if name == "loss" or name not in HISTORY}
-            progress(run.step, total, ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+            row = run.rows[-1].items()
+            line = ", ".join(f"{name} {value:.4g}" for name, value in row if name == "loss" or name not in HISTORY)
+            progress(run.step, total, line)
         if run.diverged and run.weight:
             run.record()
         if checkpoint is not None and (run.diverged or saved == -math.inf):

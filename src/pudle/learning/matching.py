@@ -17,14 +17,11 @@ class Matching:
 
     Attributes
     ----------
-    places : array of int, shape (q,)
-        Index of the learned atom that is paired with each generating atom.
-    signs : array, shape (q,)
-        The sign, 1 or -1, that brings the learned atom closest.
-    error : float
-        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S.
-    relative_error : float
-        ``error / |D*|_F``.
+    places, signs : array, shape (q,)
+        Index of the learned atom that is paired with each generating atom, and the sign that brings it closest.
+    error, relative_error : float
+        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S, and the same over
+        ``|D*|_F``.
     """
 
     places: np.ndarray

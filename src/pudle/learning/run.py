@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: Problems whose outer parameter is a dictionary.
 DictionaryProblem = SparseCoding | ConvolutionalSparseCoding
 
-#: Function of the outer parameter, detached. It returns further columns of the history, always the same ones. The problem's
-#: `fields_at` reads the dictionary, and the penalties where they are learned, from the parameter.
+#: Function of the outer parameter, detached, that returns further columns of the history, always the same ones. The
+#: problem's `fields_at` reads the dictionary, and the penalties where they are learned, from the parameter.
 Monitor = Callable[[Tensor], Mapping[str, float]]
 
 #: Columns of a history.
@@ -116,17 +116,16 @@ class LearningRun:
         if options.optimizer.searches:
             norms = _usable_norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
-        observations, targets = self.problem.observations[rows], self.problem.targets
-        size = self.learner.chunk or len(observations)
-        chunks = observations.split(size)
-        target_chunks = (
-            [{} for _ in chunks] if targets is None else [{"targets": part} for part in targets[rows].split(size)]
-        )
+        batch = {"observations": self.problem.observations[rows]}
+        if self.problem.targets is not None:
+            batch["targets"] = self.problem.targets[rows]
+        samples = len(batch["observations"])
+        size = self.learner.chunk or samples
         loss, gradient, codes = 0.0, torch.zeros_like(theta), []
-        for chunk, fields in zip(chunks, target_chunks, strict=True):
-            fields |= {"observations": chunk, "generating_dictionary": None, "generating_codes": None}
+        for first in range(0, samples, size):
+            fields = {name: tensor[first : first + size] for name, tensor in batch.items()} | self.problem.fields_at(theta)
             try:
-                part = dataclasses.replace(self.problem, **fields, **self.problem.fields_at(theta))
+                part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
                 estimate = estimator.estimate(part, options.algorithm, self.learner.depth)
             except InvalidArgument as error:
                 # At the start the user's argument is wrong; later the learning has led to such a dictionary.
@@ -134,7 +133,7 @@ class LearningRun:
                     raise
                 raise Diverged(str(error)) from error
             # Losses are means over samples, so that a chunk counts by its size.
-            share = len(chunk) / len(observations)
+            share = len(estimate.codes) / samples
             with torch.no_grad():
                 loss += share * float(part.outer_loss(estimate.codes))
             gradient.add_(estimate.gradient.detach(), alpha=share)
@@ -202,10 +201,7 @@ class LearningRun:
         self._evaluated = self.step > 0
 
     def _batch_rows(self) -> Tensor | slice:
-        """Return which samples this step uses.
-
-        The order depends on the seed and the epoch alone, so that the step's number is all that a checkpoint needs of it.
-        """
+        """Return which samples this step uses: a function of the seed and the step alone, so that a step can be resumed."""
         if self.batch == self.samples:
             return slice(None)
         epoch, index = divmod(self.step, self.steps_per_epoch)
