@@ -1,4 +1,4 @@
-"""What `pudle learn` and `pudle denoise` share: the options of a training, named experiments and the progress bar."""
+"""The parts that `pudle learn` and `pudle denoise` share: options of a training, named experiments, a progress bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..terminal import progress_bar
 Command = TypeVar("Command", bound=Callable[..., Any])
 Named = TypeVar("Named")
 
-#: Fields of `LearningExperiment` that are options: what click needs to know, and the help text.
+#: Fields of `LearningExperiment` that are options: keyword arguments of `click.option`, and the help text.
 _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
     "loss": ({}, "Outer loss"),
     "estimator": ({"metavar": "SPEC"}, "Gradient estimator, e.g. `truncated(window=20)`"),
@@ -35,24 +35,26 @@ _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options of a training to a command.
+    """Return a decorator that adds the options of a training to a command, with `defaults` in their help texts.
 
-    Options that are not given are None. The help texts show `defaults`, by option.
+    The value of an option that is not given is None.
     """
+    text = "Start from a named experiment; other options replace its values."
+    options = [click.option("--experiment", metavar="NAME", help=text)]
+    for name, (arguments, text) in _TRAINING.items():
+        shown = f" [default: {defaults[name]}]" if name in defaults else ""
+        options.append(click.option(f"--{name.replace('_', '-')}", help=f"{text}{shown}.", **arguments))
+    devices, folder = click.Choice(["cpu", "cuda"]), click.Path(path_type=Path, file_okay=False)
+    options += [
+        click.option("--device", type=devices, default="cpu", show_default=True, help="Device to compute on."),
+        click.option("--out", type=folder, metavar="FOLDER", required=True, help="Folder for the results."),
+        click.option("--resume", is_flag=True, help="Continue from the checkpoint in FOLDER."),
+    ]
 
     def add(command: Command) -> Command:
-        command = click.option("--resume", is_flag=True, help="Continue from the checkpoint in FOLDER.")(command)
-        folder = click.Path(path_type=Path, file_okay=False)
-        command = click.option("--out", type=folder, metavar="FOLDER", required=True, help="Folder for the results.")(
-            command
-        )
-        devices = click.Choice(["cpu", "cuda"])
-        command = click.option("--device", type=devices, default="cpu", show_default=True, help="Where to compute.")(command)
-        for name, (options, text) in reversed(_TRAINING.items()):
-            shown = f" [default: {defaults[name]}]" if name in defaults else ""
-            command = click.option(f"--{name.replace('_', '-')}", help=f"{text}{shown}.", **options)(command)
-        text = "Named experiment to start from; other options replace its values."
-        return click.option("--experiment", metavar="NAME", help=text)(command)
+        for option in reversed(options):
+            command = option(command)
+        return command
 
     return add
 

@@ -6,25 +6,24 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
+import torch
 from rich.table import Table
 
 from .. import registry
 from ..errors import InvalidArgument, MissingDependency, PudleError
 from ..files import write_atomically
+from ..measuring.experiment import ExperimentResult
 from ..terminal import check_device, output
 from .command_options import named, shown_progress, training_options
 from .denoising import DenoisingExperiment
 from .denoising_baselines import METHODS, DenoisingBaseline
 from .training import LearningExperiment
 
-if TYPE_CHECKING:
-    from ..measuring.experiment import ExperimentResult
-
-#: Files of the options and results and of the pictures, beside the files of the learner.
+#: Files of the options and results, and of the pictures; the others in the folder are the learner's.
 SUMMARY, PICTURES = "denoising.json", "pictures.npz"
 #: Columns of the table: heading, key of the summary, format.
 COLUMNS = (
@@ -53,7 +52,7 @@ def denoise_command(
     """Learn filters from noisy images and denoise others with them.
 
     Without --experiment the options change `denoising-backprop`. Without folders the two photographs that ship inside
-    scikit-learn serve, one to learn from and one to test on. Every method gets the same noisy images. FOLDER receives the
+    scikit-learn are used, one to learn from and one to test on. Every method gets the same noisy images. FOLDER receives the
     history (history.csv, with the PSNR on images held out of the training images), the filters (dictionary.npy), options
     and results (denoising.json), pictures of one test image (pictures.npz) and a checkpoint. Each row of the history costs
     one validation.
@@ -65,9 +64,7 @@ def denoise_command(
     """
     chosen = _choose(experiment or "denoising-backprop", {key: value for key, value in options.items() if value is not None})
     check_device(device)
-    import torch
-
-    from .checkpoint import CHECKPOINT
+    from .checkpoint import CHECKPOINT  # imports pandas, which help texts do without
 
     if resume and not (out / CHECKPOINT).exists():
         raise InvalidArgument(f"{out} holds no checkpoint to resume: start without --resume first")
@@ -127,9 +124,8 @@ def _print(summaries: Mapping[str, Mapping[str, Any]]) -> None:
     if not summaries:
         return
     first = next(iter(summaries.values()))
-    table = Table(
-        title=f"{first['images']} images of {first['test_images']}, sigma {first['sigma']:g}", title_justify="left"
-    )
+    title = f"{first['images']} images of {first['test_images']}, sigma {first['sigma']:g}"
+    table = Table(title=title, title_justify="left")
     table.add_column("method", no_wrap=True)
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")

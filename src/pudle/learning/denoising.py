@@ -19,7 +19,7 @@ from ..problems import ConvolutionalSparseCoding
 from ..registry import make_dataset
 from ..validation import check_integer, check_positive
 from . import images as image_sources
-from .images import Images, add_noise, check_sizes, images_to_test, psnr, resolve, to_float, training_images
+from .images import TEST_VARIABLE, TRAINING_VARIABLE, Images, add_noise, check_sizes, psnr, resolve, to_float
 from .training import LearningExperiment, TrainedExperiment, result_of
 
 
@@ -78,8 +78,7 @@ def denoise(
 class DenoisingExperiment(TrainedExperiment):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
-    Validation images are held out of the training images. No test image may be a training or validation image. The noise
-    of the test images is the same for every method.
+    No test image may be a training or validation image. The noise of the test images is the same for every method.
 
     Attributes
     ----------
@@ -95,12 +94,10 @@ class DenoisingExperiment(TrainedExperiment):
         Seconds after which the training stops; on the CPU these are processor seconds. The schedule follows the training's
         epochs: a cosine that the budget cuts off never reaches its small rates, so choose epochs that fit into the budget.
     validation : int
-        Number of images held out; of the sample photograph any positive number holds out the right quarter. With zero,
-        ``psnr`` in the history is NaN.
-    noise_seed : int
-        Seed of the noise of validation and test images.
-    shifts : bool
-        Whether to test with an average over all shifts of the grid as well.
+        Number of images held out of the training images; any positive number holds out the right quarter of the sample
+        photograph. With zero, ``psnr`` in the history is NaN.
+    noise_seed, shifts : int, bool
+        Seed of the noise of validation and test images, and whether to test with an average over all shifts of the grid too.
     """
 
     kind: ClassVar[str] = "denoising"
@@ -124,10 +121,7 @@ class DenoisingExperiment(TrainedExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return (
-            resolve(self.training_images, image_sources.TRAINING_VARIABLE),
-            resolve(self.test_images, image_sources.TEST_VARIABLE),
-        )
+        return resolve(self.training_images, TRAINING_VARIABLE), resolve(self.test_images, TEST_VARIABLE)
 
     def fingerprint(self) -> str:
         return image_sources.fingerprint(self.folders)
@@ -150,8 +144,8 @@ class DenoisingExperiment(TrainedExperiment):
             raise InvalidArgument(
                 f"start={self.training.start!r} is not for denoising: filters start as the dataset's option says"
             )
-        images, validation = training_images(training, self.validation)
-        tested = images_to_test(test)
+        images, validation = image_sources.training_images(training, self.validation)
+        tested = image_sources.images_to_test(test)
         contents = {(image.shape, image.tobytes()) for part in (images, validation) for image in part.values()}
         for name, image in tested.items():
             if (image.shape, image.tobytes()) in contents:

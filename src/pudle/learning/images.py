@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def _path(folder: str) -> Path:
     return Path(folder).expanduser().resolve()
 
 
-def split(images: Images, held_out: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def split(images: Images, held_out: int) -> tuple[Images, Images]:
     """Split images into training images and held-out ones, which are evenly spaced in the order of the names."""
     names = sorted(images)
     if held_out >= len(names):
@@ -86,7 +87,7 @@ def split(images: Images, held_out: int) -> tuple[dict[str, np.ndarray], dict[st
     return kept, {name: images[name] for name in names if name in chosen}
 
 
-def training_images(folder: str, held_out: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
     """Return training images and held-out images: of the sample photograph the right quarter is held out, or nothing."""
     if folder != SAMPLES:
         return split(read_folder(folder), held_out)
@@ -133,8 +134,8 @@ def evaluate(
         denoised = {key: method(noisy) for key, method in methods.items()}
         row = {"noisy_psnr": psnr(clean, noisy, clip=False)}
         for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
-            row[f"psnr{suffix}"] = psnr(clean, denoised[key]) if key in denoised else float("nan")
-            row[f"ssim{suffix}"] = ssim(clean, denoised[key]) if key in denoised else float("nan")
+            for quality, measure in (("psnr", psnr), ("ssim", ssim)):
+                row[f"{quality}{suffix}"] = measure(clean, denoised[key]) if key in denoised else math.nan
         rows.append(row)
         if not pictures:
             top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)

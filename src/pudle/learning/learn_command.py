@@ -19,7 +19,7 @@ from .training import LearningExperiment, learning_experiments
 if TYPE_CHECKING:
     from .learner import Training
 
-#: File of the options and the outcome, beside the files of the learner.
+#: File of the options and the outcome; the others in the folder are the learner's.
 SUMMARY = "learning.json"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningExperiment)} | {
     "batch": "all of them",

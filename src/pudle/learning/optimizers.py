@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,15 @@ from ..validation import check_integer, check_positive
 def _check_below_one(name: str, value: float) -> None:
     if check_positive(name, value, allow_zero=True) >= 1:
         raise InvalidArgument(f"{name}={value} is out of range: give a number in [0, 1)")
+
+
+#: Checks of the optimizers' options, by name.
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    **dict.fromkeys(("learning_rate", "epsilon"), check_positive),
+    **dict.fromkeys(("momentum", "decay1", "decay2"), _check_below_one),
+    **dict.fromkeys(("iterations", "history"), functools.partial(check_integer, minimum=1)),
+    "weight_decay": functools.partial(check_positive, allow_zero=True),
+}
 
 
 class Optimizer(ABC):
@@ -32,7 +43,9 @@ class Optimizer(ABC):
     learning_rate: float
 
     def __post_init__(self) -> None:
-        check_positive("learning_rate", self.learning_rate)
+        for name, value in vars(self).items():
+            if name in _CHECKS:
+                _CHECKS[name](name, value)
 
     @abstractmethod
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
@@ -44,7 +57,6 @@ class Sgd(Optimizer):
     """Gradient descent ``D <- D - learning_rate g``; stochastic where batches are."""
 
     learning_rate: float = 0.1
-
     name = "sgd"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
@@ -61,12 +73,10 @@ class Momentum(Optimizer):
     learning_rate: float = 0.02
     momentum: float = 0.9
     nesterov: bool = False
-
     name = "momentum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_below_one("momentum", self.momentum)
         if self.nesterov and not self.momentum:
             raise InvalidArgument("nesterov=True needs a momentum above 0: raise momentum, or use sgd")
 
@@ -96,14 +106,7 @@ class Adam(Optimizer):
     decay2: float = 0.999
     epsilon: float = 1e-8
     tangent: bool = False
-
     name = "adam"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_below_one("decay1", self.decay1)
-        _check_below_one("decay2", self.decay2)
-        check_positive("epsilon", self.epsilon)
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
         return torch.optim.Adam([theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon)
@@ -118,12 +121,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
-
     name = "adamw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("weight_decay", self.weight_decay, allow_zero=True)
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
         betas = (self.decay1, self.decay2)
@@ -149,14 +147,8 @@ class Lbfgs(Optimizer):
     learning_rate: float = 1.0
     iterations: int = 4
     history: int = 10
-
     name = "lbfgs"
     searches = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("iterations", self.iterations, 1)
-        check_integer("history", self.history, 1)
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
         # The learner decides when to stop; absolute tolerances would stop early where gradients are small.
@@ -197,7 +189,6 @@ class Step(Schedule):
 
     every: int
     factor: float = 0.1
-
     name = "step"
 
     def __post_init__(self) -> None:
@@ -215,7 +206,6 @@ class Cosine(Schedule):
 
     final: float = 0.0
     period: int | None = None
-
     name = "cosine"
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from .learner import Learner
 from .optimizers import Optimizer, Schedule
 
 
+# scikit-learn has its own text form of an estimator, and compares by identity.
+@dataclass(repr=False, eq=False)
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn a dictionary through unrolled sparse coding, and code observations with it.
 
@@ -30,16 +33,10 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     ----------
     n_components : int, optional
         Number of atoms (default: the number of features).
-    penalty : float
-        Weight of the l1 norm of the codes.
-    loss : {"lasso", "reconstruction"}
-        Outer loss.
-    estimator, algorithm, depth, optimizer, schedule, epochs
+    penalty, loss, nonnegative
+        As in `pudle.SparseCoding`.
+    estimator, algorithm, depth, optimizer, schedule, epochs, batch
         As in `pudle.Learner`; specs and plain values are easy to search over.
-    batch : int, optional
-        Samples per step; all of them if None.
-    nonnegative : bool
-        Restrict the codes to the non-negative orthant.
     random_state : int, RandomState or None
         Seed of the first dictionary, whose atoms are samples with a little noise added, and of the sample order.
 
@@ -47,14 +44,10 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     ----------
     components_ : array, shape (n_components, n_features)
         Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
-    history_ : DataFrame
-        See `pudle.learning.learner.Training`.
-    status_ : {"ok", "rose", "diverged"}
-        How the training ended; ``fit`` warns unless it is ``ok``.
-    n_iter_ : int
-        Number of steps.
-    n_features_in_ : int
-        Number of features seen in ``fit``.
+    history_, status_ : DataFrame, str
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``.
+    n_iter_, n_features_in_ : int
+        Number of steps, and of the features seen in ``fit``.
 
     Examples
     --------
@@ -66,34 +59,19 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     (1797, 32)
     """
 
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        penalty: float = 0.1,
-        loss: str = "lasso",
-        estimator: str | GradientEstimator = "backprop",
-        algorithm: str | Algorithm = "fista",
-        depth: int = 30,
-        optimizer: str | Optimizer = "adam(learning_rate=0.01)",
-        schedule: str | Schedule = "constant",
-        epochs: int = 20,
-        batch: int | None = 256,
-        nonnegative: bool = False,
-        random_state: Any = None,
-    ) -> None:
-        self.n_components = n_components
-        self.penalty = penalty
-        self.loss = loss
-        self.estimator = estimator
-        self.algorithm = algorithm
-        self.depth = depth
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch = batch
-        self.nonnegative = nonnegative
-        self.random_state = random_state
+    n_components: int | None = None
+    _: KW_ONLY
+    penalty: float = 0.1
+    loss: str = "lasso"
+    estimator: str | GradientEstimator = "backprop"
+    algorithm: str | Algorithm = "fista"
+    depth: int = 30
+    optimizer: str | Optimizer = "adam(learning_rate=0.01)"
+    schedule: str | Schedule = "constant"
+    epochs: int = 20
+    batch: int | None = 256
+    nonnegative: bool = False
+    random_state: Any = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -37,18 +37,15 @@ class LearningExperiment(Experiment):
 
     Attributes
     ----------
-    dataset : str
-        Spec of the dataset, without its seed; its dictionary is the start, unless `start` is given.
-    loss : str
-        Outer loss.
+    dataset, loss, seed
+        Spec of the dataset, its outer loss, and the seed of the dataset and of the sample order.
     estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk
         As in `pudle.Learner`.
-    seed : int
-        Seed of the dataset and of the sample order.
     dtype : {"float64", "float32"}
         Precision.
     start : str, optional
-        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training.
+        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training; by default the
+        training starts at the dataset's dictionary.
     """
 
     kind: ClassVar[str] = "learning"
@@ -98,12 +95,7 @@ class LearningExperiment(Experiment):
         return dataclasses.replace(problem, dictionary=start.to(problem.dictionary))
 
     def train(
-        self,
-        problem: DictionaryProblem,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        **options: Any,
+        self, problem: DictionaryProblem, folder: Path, device: str, progress: ProgressCallback, **options: Any
     ) -> Training:
         """Learn from a problem on the device; `options` go to `Learner.fit`.
 
