@@ -129,7 +129,7 @@ class TestExperiment:
         assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
         np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
         assert summary["dataset"] == "digits(n_samples=200, n_components=12)" and summary["method"] == "alternating, lasso"
-        # Where alternation converges, the explanation is exact except for the rest of the gradient; a small ridge is not.
+        # Where alternation converges, the explanation is exact up to the gradient that is left; a small ridge is not.
         assert summary["residual"] < 0.01 < summary["small_ridge_scaled_residual"] < summary["small_ridge_residual"]
         assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
         # Among four random digits the most frequent one appears 1.5 times on average.

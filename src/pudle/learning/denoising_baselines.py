@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,36 +16,28 @@ from ..validation import check_choice, check_positive
 from .images import TEST_VARIABLE, evaluate, fingerprint, images_to_test, resolve
 
 
-def _bm3d(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    return require("bm3d", "baselines").bm3d(noisy, deviation)
-
-
-def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    from skimage.restoration import denoise_nl_means
-
-    options = {"patch_size": 5, "patch_distance": 6, "h": 0.6 * deviation, "sigma": deviation}
-    return denoise_nl_means(noisy, fast_mode=True, **options)
+def _restoration(function: str, noisy: np.ndarray, **options: Any) -> np.ndarray:
+    """Call a function of scikit-image, which is slow to import."""
+    return getattr(importlib.import_module("skimage.restoration"), function)(noisy, **options)
 
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
     require("pywt", "baselines")
-    from skimage.restoration import denoise_wavelet
+    options = {"wavelet": "sym4", "method": "BayesShrink", "mode": "soft", "rescale_sigma": False}
+    return _restoration("denoise_wavelet", noisy, sigma=deviation, **options)
 
-    return denoise_wavelet(noisy, sigma=deviation, wavelet="sym4", method="BayesShrink", mode="soft", rescale_sigma=False)
 
-
-def _total_variation(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    from skimage.restoration import denoise_tv_chambolle
-
-    return denoise_tv_chambolle(noisy, weight=deviation)
+def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
+    options = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}
+    return _restoration("denoise_nl_means", noisy, h=0.6 * deviation, sigma=deviation, **options)
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
 METHODS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    "BM3D": _bm3d,
+    "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
     "non-local means": _non_local_means,
     "wavelet": _wavelet,
-    "total variation": _total_variation,
+    "total variation": lambda noisy, deviation: _restoration("denoise_tv_chambolle", noisy, weight=deviation),
 }
 
 

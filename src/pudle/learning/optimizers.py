@@ -91,7 +91,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     learning_rate, decay1, decay2 : float
-        Rate > 0, and decays of the running means of the gradient and of its square, in [0, 1).
+        Rate > 0, and decays of the running means of gradients and of their squares, in [0, 1).
     epsilon : float
         Added to the root of the mean square. Where gradients are smaller than this, Adam is gradient descent with rate
         ``learning_rate / epsilon``; where they are larger, every entry moves by about the learning rate.
@@ -132,9 +132,9 @@ class AdamW(Adam):
 class Lbfgs(Optimizer):
     """L-BFGS with a strong Wolfe line search, for full batches (Liu and Nocedal, Mathematical Programming 1989).
 
-    The line search needs the gradient of the loss that it evaluates. It can stall with an estimator that leaves out a
-    part of the gradient (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the
-    dictionary and is held constant by every gradient. Give the algorithm a step.
+    The line search needs the true gradient of the loss. It can stall with an estimator that leaves out a part of it
+    (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the dictionary and is held
+    constant by every estimator. Give the algorithm a step.
 
     Parameters
     ----------

@@ -34,6 +34,9 @@ HISTORY = (
     "support_recovery", "moved",
 )  # fmt: skip
 
+#: Attributes of a run that a checkpoint holds, beside its parameter, optimizer and schedule.
+_STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
+
 
 class Diverged(Exception):
     """A step gave values from which no further step can be computed."""
@@ -182,22 +185,17 @@ class LearningRun:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
-        return {
-            "dictionary": self.theta.detach(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "progress": [self.step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate],
-            "history": self.rows,
-            "diverged": self.diverged,
-        }
+        values = {name: getattr(self, name) for name in _STATE}
+        parts = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return values | parts | {"theta": self.theta.detach()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.step, self.seconds, self.loss_sum, self.norm_sum, self.weight, self.rate = state["progress"]
-        self.theta.data.copy_(state["dictionary"])
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self.theta.data.copy_(state["theta"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.rows, self.diverged = state["history"], state["diverged"]
         self._evaluated = self.step > 0
 
     def _batch_rows(self) -> Tensor | slice:

@@ -35,7 +35,7 @@ _TRAINING = LearningExperiment(
     dtype="float32",
 )
 _SMALL = dataclasses.replace(_TRAINING, dataset="noisy_crops(n_samples=200, size=65)", epochs=4, record_every=200)
-#: Crops and epochs of the gradients that gain nothing from longer training on photographs. On the lasso loss the PSNR of
+#: Crops and epochs for gradients that gain nothing from longer training on photographs. On the lasso loss the PSNR of
 #: held-out images stops rising after so many steps, and soon after the filters are too much alike for the step.
 LENGTHS = {"alternating": (100, 4), "backprop-lasso": (100, 2)}
 
