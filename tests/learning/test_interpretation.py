@@ -113,12 +113,13 @@ SMALL = InterpretationExperiment(
 )
 
 
-class TestExperiment:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        """A folder that keeps the training, which a second run resumes at its end."""
-        return tmp_path_factory.mktemp("interpretation")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that keeps the training, which a second run resumes at its end."""
+    return tmp_path_factory.mktemp("interpretation")
 
+
+class TestExperiment:
     def test_digits(self, folder):
         result = SMALL.run(folder)
         arrays, summary = result.arrays, result.summary

@@ -103,13 +103,13 @@ def images_to_test(folder: str) -> dict[str, np.ndarray]:
     return images
 
 
-def check_sizes(images: Images, rows: int, columns: int, what: str) -> None:
-    """Refuse images with fewer pixels than `what` has."""
+def check_sizes(images: Images, rows: int, columns: int, owner: str) -> None:
+    """Refuse images with fewer rows or columns than their `owner`, the filters or the window, has."""
     for name, image in images.items():
         height, width = image.shape
         if height < rows or width < columns:
             raise InvalidArgument(
-                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {what}: give a larger one"
+                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {owner}: give a larger one"
             )
 
 

@@ -1,4 +1,4 @@
-"""Dictionary learning with any estimator, inner algorithm and optimizer: the effect of better gradients."""
+"""Dictionary learning with any gradient estimator, inner algorithm and optimizer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..measuring.experiment import ProgressCallback, silent
 from ..validation import check_integer
 from .checkpoint import Checkpoint
 from .optimizers import Optimizer, Schedule
-from .run import HISTORY, DictionaryProblem, Diverged, LearningRun, Monitor
+from .run import HISTORY, DictionaryProblem, LearningRun, Monitor
 
 
 class LearningWarning(UserWarning):
-    """A training that can continue, or has ended, but probably not where it was meant to."""
+    """Warning about a training whose result is probably not the intended one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,29 +188,24 @@ class Learner:
             run.record()
         # The first checkpoint follows the first step: if the algorithm refuses that step, the folder stays empty.
         saved = -math.inf
-        total = self.epochs * run.steps_per_epoch
 
         def over() -> bool:
-            return run.step >= total or (budget is not None and run.seconds >= budget)
+            # A training that is resumed after it diverged would only diverge again.
+            return bool(run.diverged) or run.step >= run.total or (budget is not None and run.seconds >= budget)
 
-        # A training that is resumed after it diverged would only diverge again.
-        while not over() and not run.diverged:
-            try:
-                run.advance()
-            except Diverged as error:
-                run.diverged = f"diverged in step {run.step + 1} of {total}: {error}"
-                break
-            if run.step % (self.record_every or run.steps_per_epoch) == 0 or over():
+        while not over():
+            run.advance()
+            if run.weight and (over() or run.step % (self.record_every or run.steps_per_epoch) == 0):
                 run.record()
-            if checkpoint is not None and (time.monotonic() - saved >= save_seconds or over()):
+            if checkpoint is not None and (over() or time.monotonic() - saved >= save_seconds):
                 checkpoint.save()
                 saved = time.monotonic()
+            if run.diverged:
+                break
             row = run.rows[-1].items()
             line = ", ".join(f"{name} {value:.4g}" for name, value in row if name == "loss" or name not in HISTORY)
-            progress(run.step, total, line)
-        if run.diverged and run.weight:
-            run.record()
-        if checkpoint is not None and (run.diverged or saved == -math.inf):
+            progress(run.step, run.total, line)
+        if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
         history = run.history()
         status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)

@@ -34,7 +34,7 @@ HISTORY = (
     "support_recovery", "moved",
 )  # fmt: skip
 
-#: Attributes of a run that a checkpoint holds, beside its parameter, optimizer and schedule.
+#: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the schedule.
 _STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
 
 
@@ -60,6 +60,7 @@ class LearningRun:
         self.samples = len(problem.observations)
         self.batch = min(learner.batch or self.samples, self.samples)
         self.steps_per_epoch = -(-self.samples // self.batch)
+        self.total = learner.epochs * self.steps_per_epoch
         self.step, self.seconds, self.rate = 0, 0.0, math.nan
         # Sums over the samples seen since the last row of the history, and their number.
         self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
@@ -75,7 +76,7 @@ class LearningRun:
         return self.problem.dictionary_of(self.theta.detach())
 
     def advance(self) -> None:
-        """Take one step; where it raises `Diverged`, the parameter stays as it was."""
+        """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
         begun = self.clock()
         rows, before = self._batch_rows(), self.theta.detach().clone()
         estimator = self._step_estimator()
@@ -90,9 +91,10 @@ class LearningRun:
         try:
             self.optimizer.step(closure)
             norms = _usable_norms(self.dictionary, "an atom is zero, NaN or infinite after it")
-        except Diverged:
+        except Diverged as error:
             self.theta.data.copy_(before)
-            raise
+            self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
+            return
         self.dictionary.div_(norms)
         self.rate = float(self.optimizer.param_groups[0]["lr"])
         self.step += 1

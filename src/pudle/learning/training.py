@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import math
 import time
 import tokenize
 import warnings
@@ -126,19 +127,15 @@ class LearningExperiment(Experiment):
         ``seconds``. The array ``dictionary`` is the learned one. The reason holds the warnings, if any.
         """
         training = self.train(self.problem(device), folder, device, progress)
-        first, last = training.history.iloc[0], training.history.iloc[-1]
-        losses = training.history["loss"].dropna()
-        summary = {
-            "start_dictionary_error": first.dictionary_error,
-            "dictionary_error": last.dictionary_error,
-            "start_relative_error": first.relative_error,
-            "relative_error": last.relative_error,
-            "start_loss": losses.iloc[0] if len(losses) else float("nan"),
-            "loss": losses.iloc[-1] if len(losses) else float("nan"),
-            "support_recovery": last.support_recovery,
-            "steps": training.steps,
-            "seconds": last.seconds,
+        history = training.history
+        # The first row has no loss yet.
+        start_loss = history.loss.iloc[1] if len(history) > 1 else math.nan
+        start, end = history.iloc[0].to_dict() | {"loss": start_loss}, history.iloc[-1].to_dict()
+        summary = {f"start_{name}": start[name] for name in ("dictionary_error", "relative_error", "loss")}
+        summary |= {
+            name: end[name] for name in ("dictionary_error", "relative_error", "loss", "support_recovery", "seconds")
         }
+        summary["steps"] = training.steps
         return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
