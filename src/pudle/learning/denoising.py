@@ -35,7 +35,7 @@ def denoise(
     Parameters
     ----------
     image : array, shape (H, W)
-        Gray values, with noise.
+        Gray values with noise, finite, and at least as large as the filters.
     problem : ConvolutionalSparseCoding
         Its filters (of one channel) and options are used, its observations are not.
     algorithm, depth, shifts
@@ -45,11 +45,6 @@ def denoise(
     -------
     array, shape (H, W)
         In float64; not clipped.
-
-    Raises
-    ------
-    InvalidArgument
-        If the image is not a matrix of finite numbers, or is smaller than the filters.
     """
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:

@@ -81,9 +81,8 @@ def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool) -> 
 def _describe(chosen: LearningExperiment, training: Training) -> str:
     first, last = training.history.iloc[0], training.history.iloc[-1]
     parts = [f"{chosen.estimator} with {chosen.optimizer}: {training.steps} steps in {last.seconds:.1f} s"]
-    losses = training.history.loss.dropna()
-    if len(losses):
-        parts.append(f"loss {losses.iloc[0]:.4g} -> {losses.iloc[-1]:.4g}")
+    if len(training.history) > 1:
+        parts.append(f"loss {training.history.loss.iloc[1]:.4g} -> {last.loss:.4g}")
     # NaN without a generating dictionary.
     if first.dictionary_error == first.dictionary_error:
         parts.append(

@@ -38,10 +38,8 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
 
     Parameters
     ----------
-    learned : Tensor or array, shape (m, p)
-        Atoms as columns.
-    generating : Tensor or array, shape (m, q)
-        At most as many atoms: q <= p.
+    learned, generating : Tensor or array, shape (m, p) and (m, q)
+        Atoms as columns, with q <= p.
 
     Raises
     ------

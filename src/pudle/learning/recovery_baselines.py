@@ -33,12 +33,11 @@ class RecoveryBaseline(Experiment):
 
     Parameters
     ----------
-    dataset : str
-        Spec of the dataset, without its seed; its dictionary is the start, its penalty that of the codes.
+    dataset, seed
+        Spec and seed of the dataset, whose dictionary is the start. The seed is that of the sample order as well where the
+        package leaves it to the caller.
     epochs : int
         Passes over the data, >= 0.
-    seed : int
-        Seed of the dataset, and of the sample order where the package leaves that to the caller.
     """
 
     kind: ClassVar[str] = "baseline"

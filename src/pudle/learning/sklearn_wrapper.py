@@ -83,22 +83,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self.components_.shape[0]
 
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
-        """Learn the dictionary.
+        """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
-        Parameters
-        ----------
-        X : array, shape (n_samples, n_features)
-        y : ignored
-
-        Raises
-        ------
-        InvalidArgument
-            A ValueError: for arguments out of range, and constant data.
-
-        Warns
-        -----
-        LearningWarning
-            As in `pudle.Learner.fit`.
+        Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are those of `Learner.fit`.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         random = check_random_state(self.random_state)
