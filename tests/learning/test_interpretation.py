@@ -11,7 +11,7 @@ from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.errors import InvalidArgument
-from pudle.learning.interpretation import InterpretationExperiment, _alike, contributions, multipliers
+from pudle.learning.interpretation import InterpretationExperiment, contributions, multipliers, purity
 
 
 def random_codes(n=30, p=6, seed=3):
@@ -20,14 +20,14 @@ def random_codes(n=30, p=6, seed=3):
 
 
 class TestContributions:
-    def test_of_orthonormal_codes_they_are_the_codes_shrunk(self):
+    def test_for_orthonormal_codes_they_are_the_shrunk_codes(self):
         z = np.linalg.qr(random_codes()[1].standard_normal((30, 6)))[0]
         np.testing.assert_allclose(contributions(z, 0.0), z, atol=1e-13)
         np.testing.assert_allclose(contributions(z, 0.25), z / 1.25, atol=1e-13)
         ridge = np.arange(1.0, 7.0)
         np.testing.assert_allclose(contributions(z, ridge), z / (1 + ridge), atol=1e-13)
 
-    def test_without_a_ridge_the_dictionary_is_that_of_least_squares(self):
+    def test_without_a_ridge_the_dictionary_solves_least_squares(self):
         z, random = random_codes()
         x = random.standard_normal((30, 9))
         np.testing.assert_allclose(x.T @ contributions(z, 0.0), np.linalg.lstsq(z, x)[0].T, rtol=0, atol=1e-11)
@@ -74,7 +74,7 @@ class TestContributions:
             (np.ones((5, 2)), 0.0, "the codes of some atoms depend on those of others"),
         ],
     )
-    def test_what_cannot_be_explained_is_refused_in_one_line(self, codes, ridge, text):
+    def test_wrong_arguments_are_refused_in_one_line(self, codes, ridge, text):
         with pytest.raises(InvalidArgument) as caught:
             contributions(codes, ridge)
         assert text in str(caught.value) and "\n" not in str(caught.value)
@@ -84,8 +84,8 @@ def test_at_the_solution_of_the_lasso_multipliers_are_the_penalty_times_the_code
     problem = pudle.make_dataset("digits(n_samples=60, n_components=20)").problem()
     with torch.no_grad():
         codes = pudle.Fista().run(problem, 4000).codes.numpy()
-    found = multipliers(problem.observations.numpy(), problem.dictionary.numpy(), codes)
-    np.testing.assert_allclose(found, problem.penalty * np.abs(codes).sum(0), rtol=1e-6, atol=1e-9)
+    values = multipliers(problem.observations.numpy(), problem.dictionary.numpy(), codes)
+    np.testing.assert_allclose(values, problem.penalty * np.abs(codes).sum(0), rtol=1e-6, atol=1e-9)
 
 
 def test_a_dictionary_that_is_a_combination_by_construction_is_explained_exactly():
@@ -113,39 +113,44 @@ SMALL = InterpretationExperiment(
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that keeps the training, which a second run resumes at its end."""
+    return tmp_path_factory.mktemp("interpretation")
+
+
 class TestExperiment:
-    def test_digits(self, tmp_path):
-        outcome = SMALL.run(tmp_path)
-        arrays, summary = outcome.arrays, outcome.summary
-        assert outcome.status == "ok", outcome.reason
+    def test_digits(self, folder):
+        result = SMALL.run(folder)
+        arrays, summary = result.arrays, result.summary
+        assert result.status == "ok", result.reason
         assert arrays["atoms"].shape == (5, 8, 8) and arrays["samples"].shape == (5, 4, 8, 8)
         assert arrays["weights"].shape == (5, 4)
         # Heaviest first, and every sample has unit norm.
         assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
         np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
         assert summary["dataset"] == "digits(n_samples=200, n_components=12)" and summary["method"] == "alternating, lasso"
-        # Where alternation rests the explanation is exact but for what is left of the gradient; a small ridge is not.
+        # Where alternation converges, the explanation is exact up to the gradient that is left; a small ridge is not.
         assert summary["residual"] < 0.01 < summary["small_ridge_scaled_residual"] < summary["small_ridge_residual"]
         assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
-        # Of four digits drawn at random the most frequent one is there 1.5 times.
+        # Among four random digits the most frequent one appears 1.5 times on average.
         assert summary["purity_by_chance"] < 0.5
 
-    def test_samples_are_observations_and_all_together_make_the_atom(self, tmp_path):
-        everything = dataclasses.replace(SMALL, samples=200)
-        outcome = everything.run(tmp_path)
-        arrays = outcome.arrays
+    def test_samples_are_observations_and_all_together_make_the_atom(self, folder):
+        result = dataclasses.replace(SMALL, samples=200).run(folder)
+        arrays = result.arrays
         observations = SMALL.training.problem().observations.numpy()
         first = arrays["samples"][0].reshape(200, 64)
         np.testing.assert_array_equal(first[np.lexsort(first.T)], observations[np.lexsort(observations.T)])
         made = np.einsum("ar,arhw->ahw", arrays["weights"], arrays["samples"])
         assert np.linalg.norm(made - arrays["atoms"]) / np.linalg.norm(arrays["atoms"]) < 0.01
-        assert outcome.summary["share"] == pytest.approx(1) and outcome.summary["cosine"] > 0.9999
+        assert result.summary["share"] == pytest.approx(1) and result.summary["cosine"] > 0.9999
 
     def test_purity_counts_the_most_frequent_label(self):
         labels = np.array([[1, 1, 1, 1], [1, 2, 1, 3], [0, 7, 7, 7], [4, 5, 6, 7]])
-        assert _alike(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
+        assert purity(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
 
-    def test_warnings_of_the_training_are_told(self, tmp_path):
+    def test_the_reason_holds_the_warnings_of_the_training(self, tmp_path):
         training = dataclasses.replace(SMALL.training, dataset="digits(n_samples=20, n_components=24)", epochs=1)
         reason = dataclasses.replace(SMALL, training=training).run(tmp_path).reason
         assert "20 samples are fewer than the 24 atoms" in reason
@@ -164,16 +169,16 @@ class TestExperiment:
             ),
         ],
     )
-    def test_what_is_not_small_images_is_refused(self, dataset, text, tmp_path):
-        setting = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, dataset=dataset))
+    def test_datasets_without_small_images_are_refused(self, dataset, text, tmp_path):
+        other = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, dataset=dataset))
         with pytest.raises(InvalidArgument, match=text):
-            setting.run(tmp_path)
+            other.run(tmp_path)
 
-    def test_named_settings_can_be_drawn(self):
-        named = {name: found for name, found in pudle.list_experiments().items() if found.kind == "interpretation"}
+    def test_named_experiments_can_be_drawn(self):
+        named = {name: each for name, each in pudle.list_experiments().items() if each.kind == "interpretation"}
         assert {"interpretation-digits-alternating", "interpretation-patches-backprop-reconstruction"} <= set(named)
-        for setting in named.values():
-            assert setting.training.learner().depth == 50 and setting.training.problem().dictionary.shape == (64, 64)
+        for each in named.values():
+            assert each.training.learner().depth == 50 and each.training.problem().dictionary.shape == (64, 64)
 
 
 def test_labels_are_those_of_the_images():

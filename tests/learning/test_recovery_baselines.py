@@ -1,4 +1,4 @@
-"""Other libraries' dictionary learning: each goes to a minimum of the lasso loss, near the generating dictionary."""
+"""Other packages' dictionary learning: each finds a minimum of the lasso loss near the generating dictionary."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 import torch
 
 import pudle
-from pudle.learning.baselines import Baseline, Sklearn, Spams, Sporco
+from pudle.learning.recovery_baselines import RecoveryBaseline, Sklearn, Spams, Sporco
 from pudle.measuring import runner
 from pudle.measuring.store import Store
 
 DATASET = "sparse_gaussian(n_samples=600, n_features=30, n_components=40, n_nonzero_coefs=2, perturbation=0.05)"
-#: Each with as many passes as it needs here, and the module it needs.
+#: Each with enough passes for this dataset, and the module it needs.
 BASELINES = {
     "sklearn": (Sklearn(DATASET, epochs=15, batch=300), "sklearn"),
     "spams": (Spams(DATASET, epochs=60, batch=300), "spams"),
     "sporco": (Sporco(DATASET, epochs=300), "sporco"),
 }
-#: What is left of the lasso loss's gradient along the sphere of unit atoms: 0.013 at most, where 0.054 is left at half the
-#: penalty and 0.10 at twice that.
+#: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at most, against 0.054 at
+#: half the penalty and 0.10 at twice the penalty.
 STATIONARY = 0.03
 
 
 @pytest.fixture(params=BASELINES)
-def baseline(request) -> Baseline:
+def baseline(request) -> RecoveryBaseline:
     chosen, module = BASELINES[request.param]
     pytest.importorskip(module)
     return chosen
@@ -38,26 +38,26 @@ def slope(dictionary: np.ndarray, seed: int = 0) -> float:
     """Norm of the certified gradient of the mean lasso loss, along the sphere of unit atoms."""
     made = dataclasses.replace(pudle.make_dataset(DATASET), seed=seed).problem(loss="lasso")
     problem = dataclasses.replace(made, dictionary=torch.as_tensor(dictionary))
-    truth = pudle.reference(problem)
-    assert truth.status == "certified", truth.reason
-    gradient = truth.gradient.numpy()
+    reference = pudle.reference(problem)
+    assert reference.status == "certified", reference.reason
+    gradient = reference.gradient.numpy()
     return float(np.linalg.norm(gradient - dictionary * (dictionary * gradient).sum(0)))
 
 
-def test_it_recovers_and_ends_at_a_minimum_of_the_lasso_loss_at_the_datasets_penalty(baseline, tmp_path):
+def test_it_recovers_and_ends_at_a_minimum_of_the_lasso_loss(baseline, tmp_path):
     calls = []
-    outcome = baseline.run(tmp_path, progress=lambda *call: calls.append(call))
-    assert (outcome.status, outcome.reason) == ("ok", "")
-    assert [row["epoch"] for row in outcome.rows] == list(range(baseline.epochs + 1))
+    result = baseline.run(tmp_path, progress=lambda *call: calls.append(call))
+    assert (result.status, result.reason) == ("ok", "")
+    assert [row["epoch"] for row in result.rows] == list(range(baseline.epochs + 1))
     assert [call[:2] for call in calls] == [(epoch, baseline.epochs) for epoch in range(baseline.epochs + 1)]
     made = pudle.make_dataset(DATASET).problem(loss="lasso")
     start, generating = made.dictionary.numpy(), made.generating_dictionary.numpy()
-    first, last = outcome.rows[0], outcome.rows[-1]
+    first, last = result.rows[0], result.rows[-1]
     assert first["dictionary_error"] == pytest.approx(np.linalg.norm(start - generating), rel=1e-9)
     assert last["relative_error"] < first["relative_error"] / 4
-    assert outcome.summary["start_relative_error"] == first["relative_error"]
-    assert outcome.summary["relative_error"] == last["relative_error"] > 0
-    learned = outcome.arrays["dictionary"]
+    assert result.summary["start_relative_error"] == first["relative_error"]
+    assert result.summary["relative_error"] == last["relative_error"] > 0
+    learned = result.arrays["dictionary"]
     np.testing.assert_allclose(np.linalg.norm(learned, axis=0), 1, rtol=1e-9)
     assert slope(learned) < STATIONARY * slope(start)
 
@@ -70,7 +70,7 @@ def test_the_same_again_is_the_same_and_another_seed_is_not(baseline, tmp_path):
 
 
 @pytest.mark.parametrize("name, module", [("2b-small-s3-spams", "spams"), ("2b-small-s3-sporco", "sporco")])
-def test_without_its_library_it_is_skipped_with_what_to_install(name, module, tmp_path, monkeypatch):
+def test_without_its_package_it_is_skipped_with_what_to_install(name, module, tmp_path, monkeypatch):
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
@@ -86,15 +86,15 @@ def test_without_its_library_it_is_skipped_with_what_to_install(name, module, tm
         ({"dataset": "digits"}, "cpu", "dataset 'digits' has no generating dense dictionary to recover"),
     ],
 )
-def test_it_says_what_it_cannot_do(changes, device, words, tmp_path):
+def test_unsupported_devices_and_datasets_are_refused(changes, device, words, tmp_path):
     with pytest.raises(pudle.UnsupportedProblem, match=words):
         dataclasses.replace(BASELINES["sklearn"][0], **changes).run(tmp_path, device)
 
 
-def test_every_named_baseline_starts_from_the_data_of_the_trainings_beside_it():
+def test_every_named_baseline_uses_the_data_of_the_trainings_with_its_name():
     experiments = pudle.list_experiments()
-    found = {name: experiment for name, experiment in experiments.items() if isinstance(experiment, Baseline)}
-    assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(found)
-    for name, experiment in found.items():
-        beside = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]
-        assert (experiment.dataset, experiment.seed) == (beside.dataset, beside.seed)
+    baselines = {name: experiment for name, experiment in experiments.items() if isinstance(experiment, RecoveryBaseline)}
+    assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(baselines)
+    for name, experiment in baselines.items():
+        training = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]
+        assert (experiment.dataset, experiment.seed) == (training.dataset, training.seed)

@@ -1,1 +1,1 @@
-"""What better gradients buy: dictionaries learned, images denoised, atoms explained."""
+"""Trainings: dictionaries learned with any gradient estimator, images denoised, and atoms explained by samples."""

@@ -1,4 +1,4 @@
-"""Which training samples shaped an atom: a learned dictionary as a combination of the samples it was learned from."""
+"""The training samples that shaped an atom: a learned dictionary as a combination of the samples it was learned from."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..problems import SparseCoding
 from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer, check_positive
-from .training import LearningExperiment
+from .matching import float64_array
+from .training import LearningExperiment, TrainedExperiment, result_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-#: Least ridge of an atom. One that no sample uses has weights of zero with any ridge, and without one there is no solution.
+#: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are zero with any.
 LEAST_RIDGE = 1e-6
-#: Draws that tell how alike the labels of any samples are.
+#: Draws that estimate how alike the labels of random samples are.
 CHANCE_DRAWS = 2000
 
 
@@ -31,34 +32,34 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     """Return the weights by which a dictionary is a combination of samples, given their codes.
 
     The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimizer of
-    ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z + diag(w))^-1``: the atom j is the
-    sum of all samples, sample i with the weight ``W[i, j]``. A learned dictionary is of this form where the direct gradient
-    of the reconstruction loss vanishes along the sphere of unit atoms, with the ridge `multipliers` gives.
+    ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z + diag(w))^-1``: atom j is the sum
+    of all samples, with weight ``W[i, j]`` for sample i. A learned dictionary has this form where the direct gradient of the
+    reconstruction loss vanishes along the sphere of unit atoms; its ridge is then that of `multipliers`.
 
     Parameters
     ----------
     codes : Tensor or array, shape (n, p)
-        In any precision; computed in float64.
     ridge : float or array, shape (p,)
-        w, one for all atoms or one for each, >= 0.
+        w, one number for all atoms or one for each, >= 0.
 
     Returns
     -------
     array, shape (n, p)
+        In float64.
 
     Raises
     ------
     InvalidArgument
-        For convolutional codes, entries that are not finite, a negative ridge, and where ``Z^T Z + diag(w)`` is singular:
-        without a ridge, atoms that no sample uses have no weights.
+        For convolutional codes, entries that are not finite, a negative ridge, and a singular ``Z^T Z + diag(w)``, as with
+        atoms that no sample uses and no ridge.
 
     References
     ----------
     Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     """
-    from scipy import linalg  # slow to import, and a list of settings need not
+    from scipy import linalg  # slow to import, and a list of experiments does without
 
-    z = _array(codes)
+    z = float64_array(codes)
     if z.ndim == 4:
         raise InvalidArgument(
             f"codes have shape {z.shape}, those of a convolution: a filter is a combination of patches at all positions, "
@@ -85,37 +86,30 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
 
 
 def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the ridge with which a dictionary learned under unit norms is explained, shape (p,).
+    """Return the ridge that explains a dictionary learned under unit norms, shape (p,).
 
-    Where the direct gradient ``G = D Z^T Z - X^T Z`` of the reconstruction loss has no part across the atoms, as where
-    learning by alternation ends, ``G = -D diag(c)`` with the Lagrange multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit
-    norms. Then ``D = X^T Z (Z^T Z + diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``:
-    not a small number.
-
-    Parameters
-    ----------
-    observations : array, shape (n, m)
-    dictionary : array, shape (m, p)
-    codes : array, shape (n, p)
+    Where learning by alternation converges, the direct gradient ``G = D Z^T Z - X^T Z`` of the reconstruction loss has no
+    part across the atoms: ``G = -D diag(c)`` with the Lagrange multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit norms.
+    Then ``D = X^T Z (Z^T Z + diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``, which
+    is not small. Shapes are X (n, m), D (m, p) and Z (n, p).
     """
     descent = observations.T @ codes - dictionary @ (codes.T @ codes)
     return (dictionary * descent).sum(axis=0) / np.square(dictionary).sum(axis=0)
 
 
 @dataclass(frozen=True)
-class InterpretationExperiment(Experiment):
-    """A dictionary learned from small images, and the samples that shaped its atoms most.
+class InterpretationExperiment(TrainedExperiment):
+    """Learn a dictionary from small images, and find the samples that shaped its atoms most.
 
     Attributes
     ----------
     training : LearningExperiment
-        Of a dense dictionary on square images.
-    atoms : int
-        How many are shown: those with the largest sum of absolute codes.
-    samples : int
-        How many are shown for each atom: those with the largest ``|W[i, j]| |x_i|``.
+        Training of a dense dictionary on square images.
+    atoms, samples : int
+        Numbers of atoms to show (those with the largest sum of absolute codes), and of samples for each of them (those with
+        the largest ``|W[i, j]| |x_i|``).
     ridge : float
-        The small, uniform ridge that the multipliers are compared with.
+        Small uniform ridge to compare the multipliers with.
     """
 
     kind: ClassVar[str] = "interpretation"
@@ -125,16 +119,6 @@ class InterpretationExperiment(Experiment):
     samples: int = 6
     ridge: float = 1e-6
 
-    @property
-    def dataset(self) -> str:
-        """Spec of the dataset."""
-        return self.training.dataset
-
-    @property
-    def estimator(self) -> str:
-        """Spec of the estimator."""
-        return self.training.estimator
-
     def fingerprint(self) -> str:
         return self.training.fingerprint()
 
@@ -142,26 +126,16 @@ class InterpretationExperiment(Experiment):
         """Learn the dictionary and explain it.
 
         Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
-        (a, r). The reason holds the warnings, if there were any. The summary holds, beside ``method``, ``dataset``,
-        ``steps`` and ``seconds`` (as in `LearningExperiment.run`):
+        (a, r). The reason holds the warnings, if any. The summary holds ``method``, ``dataset``, ``steps``, ``seconds`` and:
 
-        - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge that `multipliers` gives, from which the weights shown are;
+        - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights belong to;
           ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
-          atom of the explanation scaled to unit norm first;
-        - ``share``: of the ``|W[i, j]| |x_i|`` of all samples, how much the samples shown carry, a mean over atoms shown;
-          ``cosine``: between an atom and what these samples alone add up to;
-        - where the dataset has ``labels()``, ``purity``: how many of an atom's samples have the most frequent label among
-          them, as a share, and ``purity_by_chance``, that of as many samples drawn at random.
-
-        Raises
-        ------
-        InvalidArgument
-            For a convolutional problem, and atoms that are not square images.
+          atom of that explanation scaled to unit norm;
+        - ``share``: the share of the shown samples in the sum of ``|W[i, j]| |x_i|``, a mean over the shown atoms;
+          ``cosine``: that between an atom and the weighted sum of its shown samples;
+        - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among an atom's samples, and
+          ``purity_by_chance``: the same for as many random samples.
         """
-        import torch
-
-        from ..problems import SparseCoding
-
         check_integer("atoms", self.atoms, 1)
         check_integer("samples", self.samples, 1)
         check_positive("ridge", self.ridge)
@@ -177,19 +151,19 @@ class InterpretationExperiment(Experiment):
                 f"dataset {self.dataset!r} has {len(problem.dictionary)} entries per atom, which are no square image: give "
                 f"one of images, such as digits"
             )
-        training, reason = self.training.train(problem, folder, device, progress)
+        training = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
             codes = algorithm.run(dataclasses.replace(problem, dictionary=training.dictionary), learner.depth).codes
-        x, d, z = (_array(tensor) for tensor in (problem.observations, training.dictionary, codes))
+        x, d, z = (float64_array(tensor) for tensor in (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         plain = x.T @ contributions(z, self.ridge)
         lengths = np.linalg.norm(plain, axis=0)
-        used = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
-        amounts = np.abs(weights[:, used]) * np.linalg.norm(x, axis=1, keepdims=True)
+        shown = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
+        amounts = np.abs(weights[:, shown]) * np.linalg.norm(x, axis=1, keepdims=True)
         top = np.argsort(-amounts, axis=0, kind="stable")[: self.samples].T
-        kept = np.take_along_axis(weights[:, used].T, top, axis=1)
-        partial = np.einsum("ar,arm->ma", kept, x[top])
+        top_weights = np.take_along_axis(weights[:, shown].T, top, axis=1)
+        partial = np.einsum("ar,arm->ma", top_weights, x[top])
         summary = {
             "method": f"{self.estimator}, {self.training.loss}",
             "dataset": self.dataset,
@@ -197,44 +171,33 @@ class InterpretationExperiment(Experiment):
             "small_ridge_residual": _relative(plain, d),
             "small_ridge_scaled_residual": _relative(plain / np.where(lengths > 0, lengths, 1.0), d),
             "share": float(np.mean(np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0))),
-            "cosine": float(np.mean((partial * d[:, used]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
+            "cosine": float(np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
             **self._purity(top),
             "steps": training.steps,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        return ExperimentResult(
-            rows=training.history.to_dict("records"),
-            summary=summary,
-            arrays={
-                "atoms": d[:, used].T.reshape(-1, side, side),
-                "samples": x[top].reshape(*top.shape, side, side),
-                "weights": kept,
-            },
-            status="diverged" if training.status == "diverged" else "ok",
-            reason=reason,
-        )
+        arrays = {
+            "atoms": d[:, shown].T.reshape(-1, side, side),
+            "samples": x[top].reshape(*top.shape, side, side),
+            "weights": top_weights,
+        }
+        return result_of(training, summary, arrays)
 
     def _purity(self, top: np.ndarray) -> dict[str, float]:
-        """Return how alike the labels of each atom's samples are, where the dataset has labels, and how alike any are."""
-        made: Any = make_dataset(self.dataset)
-        if not hasattr(made, "labels"):
+        """Return the purity of the samples of each atom and of random ones; nothing for a dataset without labels."""
+        dataset: Any = make_dataset(self.dataset)
+        if not hasattr(dataset, "labels"):
             return {}
-        labels = dataclasses.replace(made, seed=self.training.seed).labels()
+        labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
         random = generator(self.training.seed, "interpretation labels")
         drawn = np.stack([random.choice(len(labels), top.shape[1], replace=False) for _ in range(CHANCE_DRAWS)])
-        return {"purity": _alike(labels[top]), "purity_by_chance": _alike(labels[drawn])}
+        return {"purity": purity(labels[top]), "purity_by_chance": purity(labels[drawn])}
 
 
-def _alike(labels: np.ndarray) -> float:
-    """Mean over rows of the share of the most frequent label."""
+def purity(labels: np.ndarray) -> float:
+    """Return the share of the most frequent label in a row, as a mean over rows."""
     return float(np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels]))
 
 
-def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
-
-
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    if not isinstance(values, np.ndarray):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)
+def _relative(values: np.ndarray, target: np.ndarray) -> float:
+    return float(np.linalg.norm(values - target) / np.linalg.norm(target))

@@ -1,4 +1,4 @@
-"""Atoms of two dictionaries, paired: a learned dictionary is known only up to the order and the signs of its atoms."""
+"""Pair the atoms of two dictionaries: a learned dictionary is known only up to the order and the signs of its atoms."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ class Matching:
 
     Attributes
     ----------
-    places : array of int, shape (q,)
-        For every generating atom, which learned one is its partner.
-    signs : array, shape (q,)
-        The sign, 1 or -1, that brings the partner closest.
-    error : float
-        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S.
-    relative_error : float
-        ``error / |D*|_F``.
+    places, signs : array, shape (q,)
+        Index of the learned atom that is paired with each generating atom, and the sign that brings it closest.
+    error, relative_error : float
+        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S, and the same over
+        ``|D*|_F``.
     """
 
     places: np.ndarray
@@ -41,35 +38,32 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
 
     Parameters
     ----------
-    learned : Tensor or array, shape (m, p)
-        Atoms as columns.
-    generating : Tensor or array, shape (m, q)
-        At most as many atoms: q <= p.
+    learned, generating : Tensor or array, shape (m, p) and (m, q)
+        Atoms as columns, with q <= p.
 
     Raises
     ------
     InvalidArgument
         If the shapes do not fit or an entry is not finite.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import, and what has no generating dictionary needs none
+    from scipy.optimize import linear_sum_assignment  # slow to import, and only generating dictionaries need it
 
-    d, truth = (_array(matrix) for matrix in (learned, generating))
-    if d.ndim != 2 or truth.ndim != 2 or d.shape[0] != truth.shape[0] or d.shape[1] < truth.shape[1]:
+    d, target = float64_array(learned), float64_array(generating)
+    if d.ndim != 2 or target.ndim != 2 or d.shape[0] != target.shape[0] or d.shape[1] < target.shape[1]:
         raise InvalidArgument(
-            f"dictionaries of shapes {d.shape} and {truth.shape} cannot be matched: give (m, p) learned atoms and (m, q) "
+            f"dictionaries of shapes {d.shape} and {target.shape} cannot be matched: give (m, p) learned atoms and (m, q) "
             f"generating ones, q <= p"
         )
-    if not (np.isfinite(d).all() and np.isfinite(truth).all()):
+    if not (np.isfinite(d).all() and np.isfinite(target).all()):
         raise InvalidArgument("a dictionary has entries that are NaN or infinite: its atoms cannot be matched")
-    correlation = truth.T @ d
+    correlation = target.T @ d
     _, places = linear_sum_assignment(np.square(d).sum(0) - 2 * np.abs(correlation))
     signs = np.where(correlation[np.arange(len(places)), places] < 0, -1.0, 1.0)
-    # From the difference itself: the sum of squares above loses half the digits where the two are close.
-    error = float(np.linalg.norm(d[:, places] * signs - truth))
-    return Matching(places, signs, error, error / float(np.linalg.norm(truth)))
+    # Computed from the difference: the sum of squares above loses half the digits where the two are close.
+    error = float(np.linalg.norm(d[:, places] * signs - target))
+    return Matching(places, signs, error, error / float(np.linalg.norm(target)))
 
 
-def _array(matrix: Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(matrix, torch.Tensor):
-        matrix = matrix.detach().cpu().numpy()
-    return np.asarray(matrix, dtype=np.float64)
+def float64_array(values: Tensor | np.ndarray) -> np.ndarray:
+    """Return a tensor of any device, or an array, as a float64 array."""
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)

@@ -1,53 +1,54 @@
-"""Optimizers and learning-rate schedules of the learner: torch's own, behind specs such as ``adam(learning_rate=1e-3)``."""
+"""Optimizers and learning-rate schedules: torch's own, named by specs such as ``adam(learning_rate=1e-3)``."""
 
 from __future__ import annotations
 
-import math
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
 from ..errors import InvalidArgument
 from ..validation import check_integer, check_positive
 
 
-def _check_share(name: str, value: float) -> float:
-    """Refuse what is not in [0, 1)."""
+def _check_below_one(name: str, value: float) -> None:
     if check_positive(name, value, allow_zero=True) >= 1:
         raise InvalidArgument(f"{name}={value} is out of range: give a number in [0, 1)")
-    return value
+
+
+#: Checks of the optimizers' options, by name.
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    **dict.fromkeys(("learning_rate", "epsilon"), check_positive),
+    **dict.fromkeys(("momentum", "decay1", "decay2"), _check_below_one),
+    **dict.fromkeys(("iterations", "history"), functools.partial(check_integer, minimum=1)),
+    "weight_decay": functools.partial(check_positive, allow_zero=True),
+}
 
 
 class Optimizer(ABC):
-    """What turns gradients into steps of the dictionary.
+    """An optimizer's options; a concrete one is a frozen dataclass of them, `learning_rate` among them."""
 
-    A concrete optimizer is a frozen dataclass whose fields are its options, `learning_rate` among them.
-
-    Attributes
-    ----------
-    name : str
-        How specs call it.
-    searches : bool
-        Whether one step evaluates the loss at several dictionaries. These are then brought to unit atoms before each
-        evaluation, since no unrolled algorithm is stable on atoms of any length.
-    tangent : bool
-        Whether it is handed only what of a gradient is orthogonal to the atoms; see `Adam`.
-    """
-
+    #: Name in specs.
     name: ClassVar[str]
+    #: Whether one step evaluates the loss at several dictionaries. The learner scales the atoms of each to unit norm first,
+    #: because no unrolled algorithm is stable on atoms of any length.
     searches: ClassVar[bool] = False
+    #: Whether the optimizer receives only the part of a gradient that is orthogonal to the atoms; see `Adam`.
     tangent: bool = False
     learning_rate: float
 
     def __post_init__(self) -> None:
-        check_positive("learning_rate", self.learning_rate)
+        for name, value in vars(self).items():
+            if name in _CHECKS:
+                _CHECKS[name](name, value)
 
     @abstractmethod
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
         """Return torch's optimizer of one tensor."""
 
 
@@ -56,64 +57,48 @@ class Sgd(Optimizer):
     """Gradient descent ``D <- D - learning_rate g``; stochastic where batches are."""
 
     learning_rate: float = 0.1
-
     name = "sgd"
 
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.SGD([dictionary], lr=self.learning_rate)
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+        return torch.optim.SGD([theta], lr=self.learning_rate)
 
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """Gradient descent with momentum: ``v <- momentum v + g`` and ``D <- D - learning_rate v``.
+    """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D - learning_rate v``.
 
-    Parameters
-    ----------
-    learning_rate : float
-    momentum : float
-        In [0, 1).
-    nesterov : bool
-        Step along ``g + momentum v`` instead.
+    With `nesterov` the step is along ``g + momentum v``.
     """
 
     learning_rate: float = 0.02
     momentum: float = 0.9
     nesterov: bool = False
-
     name = "momentum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("momentum", self.momentum)
         if self.nesterov and not self.momentum:
             raise InvalidArgument("nesterov=True needs a momentum above 0: raise momentum, or use sgd")
 
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.SGD([dictionary], lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+        return torch.optim.SGD([theta], lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam.
+    """Adam (Kingma and Ba, ICLR 2015).
 
     Parameters
     ----------
-    learning_rate : float
-    decay1, decay2 : float
-        Decay of the running means of the gradient and of its square, in [0, 1).
+    learning_rate, decay1, decay2 : float
+        Rate > 0, and decays of the running means of gradients and of their squares, in [0, 1).
     epsilon : float
-        Added to the root of the mean square. Where gradients are smaller than this, steps are proportional to them, as
-        in gradient descent with rate ``learning_rate / epsilon``; where they are larger, every entry moves by about the
-        learning rate however small its gradient is.
+        Added to the root of the mean square. Where gradients are smaller than this, Adam is gradient descent with rate
+        ``learning_rate / epsilon``; where they are larger, every entry moves by about the learning rate.
     tangent : bool
-        Hand over ``(I - d d^T) g`` for every atom d in place of its gradient g. The part along an atom does not vanish at
-        the best dictionary, since longer atoms make the penalty cheaper. In gradient descent, bringing atoms back to unit
-        norm undoes its effect; scaled entry by entry, it no longer lies along the atom, and turns it
-        (``docs/results/optimizers.md``).
-
-    References
-    ----------
-    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+        Use ``(I - d d^T) g`` for every atom d instead of its gradient g. The part along an atom does not vanish at the
+        best dictionary, because longer atoms make the penalty cheaper. Gradient descent undoes this part when the atoms
+        are scaled to unit norm. Adam scales it entry by entry, so that it turns the atom (``docs/results/optimizers.md``).
     """
 
     learning_rate: float = 1e-3
@@ -121,151 +106,89 @@ class Adam(Optimizer):
     decay2: float = 0.999
     epsilon: float = 1e-8
     tangent: bool = False
-
     name = "adam"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("decay1", "decay2"):
-            _check_share(name, getattr(self, name))
-        check_positive("epsilon", self.epsilon)
-
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.Adam([dictionary], self.learning_rate, (self.decay1, self.decay2), self.epsilon)
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+        return torch.optim.Adam([theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon)
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay.
+    """Adam with decoupled `weight_decay` >= 0 (Loshchilov and Hutter, ICLR 2019).
 
-    Since atoms are scaled back to unit norm, the decay acts only through that: it shortens an atom before the step is
-    added, which makes the step turn it a little further.
-
-    Parameters
-    ----------
-    learning_rate, decay1, decay2, epsilon, tangent
-        As in `Adam`.
-    weight_decay : float
-        >= 0.
-
-    References
-    ----------
-    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    The decay shortens an atom before the step is added. The atom is then scaled back to unit norm, so that the only
+    effect is a step that turns it a little further.
     """
 
     weight_decay: float = 0.01
-
     name = "adamw"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("weight_decay", self.weight_decay, allow_zero=True)
-
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
-        decays = (self.decay1, self.decay2)
-        return torch.optim.AdamW([dictionary], self.learning_rate, decays, self.epsilon, self.weight_decay)
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+        betas = (self.decay1, self.decay2)
+        return torch.optim.AdamW([theta], self.learning_rate, betas, self.epsilon, self.weight_decay)
 
 
 @dataclass(frozen=True)
 class Lbfgs(Optimizer):
-    """L-BFGS with a strong Wolfe line search, meant for full batches.
+    """L-BFGS with a strong Wolfe line search, for full batches (Liu and Nocedal, Mathematical Programming 1989).
 
-    The line search trusts the gradient to be that of the loss. Estimators that leave out a part of it (`alternating` on
-    the reconstruction loss) can make it stall, and so can an algorithm whose step is 1/L: that moves with the dictionary,
-    which no gradient takes into account. Give the algorithm a step.
+    The line search needs the true gradient of the loss. It can stall with an estimator that leaves out a part of it
+    (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the dictionary and is held
+    constant by every estimator. Give the algorithm a step.
 
     Parameters
     ----------
     learning_rate : float
         First trial length of a line search.
-    iterations : int
-        Iterations within one step of the learner, >= 1.
-    history : int
-        Pairs of steps and gradient changes that are kept, >= 1.
-
-    References
-    ----------
-    Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming 1989.
+    iterations, history : int
+        Iterations within one step of the learner, and pairs of steps and gradient changes to keep, >= 1.
     """
 
     learning_rate: float = 1.0
     iterations: int = 4
     history: int = 10
-
     name = "lbfgs"
     searches = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("iterations", self.iterations, 1)
-        check_integer("history", self.history, 1)
-
-    def make(self, dictionary: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.LBFGS(
-            [dictionary],
-            lr=self.learning_rate,
-            max_iter=self.iterations,
-            history_size=self.history,
-            # The learner decides when to stop; absolute tolerances would stop early where gradients are small.
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            line_search_fn="strong_wolfe",
-        )
+    def make(self, theta: Tensor) -> torch.optim.Optimizer:
+        # The learner decides when to stop; absolute tolerances would stop early where gradients are small.
+        tolerances = {"tolerance_grad": 0.0, "tolerance_change": 0.0}
+        options = {"max_iter": self.iterations, "history_size": self.history, "line_search_fn": "strong_wolfe"}
+        return torch.optim.LBFGS([theta], self.learning_rate, **options, **tolerances)  # type: ignore[arg-type]
 
 
 class Schedule(ABC):
-    """How the learning rate changes from epoch to epoch.
+    """How the learning rate changes from epoch to epoch."""
 
-    Attributes
-    ----------
-    name : str
-        How specs call it.
-    needs_epochs : bool
-        Whether the rate in an epoch depends on how many epochs there are in all.
-    """
-
+    #: Name in specs.
     name: ClassVar[str]
 
     @property
     def needs_epochs(self) -> bool:
+        """Whether the rate in an epoch depends on the total number of epochs."""
         return False
 
     @abstractmethod
-    def rate(self, start: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate in an epoch (from 0) of `epochs`, `start` being the optimizer's own."""
-
     def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
-        """Return torch's scheduler, to be stepped once per epoch."""
-        start = optimizer.param_groups[0]["lr"]
-        # A closed form of the epoch, not a recursion on the rate: nothing to restore but the epoch.
-        return LambdaLR(optimizer, lambda epoch: self.rate(start, epoch, epochs) / start)
+        """Return torch's scheduler for a training of `epochs`, which the learner advances after every epoch."""
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same rate throughout."""
+    """The same rate in every epoch."""
 
     name = "constant"
 
-    def rate(self, start: float, epoch: int, epochs: int) -> float:
-        return start
+    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+        return ConstantLR(optimizer, factor=1.0)
 
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """The rate is multiplied by `factor` after every `every` epochs.
-
-    Parameters
-    ----------
-    every : int
-        >= 1.
-    factor : float
-        In (0, 1].
-    """
+    """Multiply the rate by `factor`, in (0, 1], after every `every` epochs, >= 1."""
 
     every: int
     factor: float = 0.1
-
     name = "step"
 
     def __post_init__(self) -> None:
@@ -273,25 +196,16 @@ class Step(Schedule):
         if check_positive("factor", self.factor) > 1:
             raise InvalidArgument(f"factor={self.factor} raises the learning rate: give a number in (0, 1]")
 
-    def rate(self, start: float, epoch: int, epochs: int) -> float:
-        return start * self.factor ** (epoch // self.every)
+    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+        return StepLR(optimizer, self.every, self.factor)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """The rate falls along half a cosine from its start to `final` over `period` epochs, and stays there.
-
-    Parameters
-    ----------
-    final : float
-        Rate at the end, >= 0.
-    period : int, optional
-        Epochs it takes; all of them where not given.
-    """
+    """Lower the rate along half a cosine to `final` >= 0 over `period` epochs (default: all), and keep it there."""
 
     final: float = 0.0
     period: int | None = None
-
     name = "cosine"
 
     def __post_init__(self) -> None:
@@ -303,6 +217,13 @@ class Cosine(Schedule):
     def needs_epochs(self) -> bool:
         return self.period is None
 
-    def rate(self, start: float, epoch: int, epochs: int) -> float:
-        share = min(epoch / max(self.period or epochs, 1), 1.0)
-        return self.final + (start - self.final) * (1 + math.cos(math.pi * share)) / 2
+    def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+        return _HalfCosine(optimizer, self.period or max(epochs, 1), self.final)
+
+
+class _HalfCosine(CosineAnnealingLR):
+    """torch's cosine, which would rise again after its period."""
+
+    def step(self, epoch: int | None = None) -> None:
+        if self.last_epoch < self.T_max:
+            super().step(epoch)

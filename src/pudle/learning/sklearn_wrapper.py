@@ -1,9 +1,9 @@
-"""Unrolled dictionary learning behind scikit-learn's interface, so that it fits into pipelines and searches."""
+"""Unrolled dictionary learning with scikit-learn's interface, for pipelines and searches."""
 
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,49 +13,41 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..problems import SparseCoding
 from ..registry import make_algorithm
+from ..validation import check_integer
 from .learner import Learner
 from .optimizers import Optimizer, Schedule
 
 
+# scikit-learn has its own text form of an estimator, and compares by identity.
+@dataclass(repr=False, eq=False)
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learn a dictionary through unrolled sparse coding; code observations in it.
+    """Learn a dictionary through unrolled sparse coding, and code observations with it.
 
-    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers, atoms being kept at unit
-    norm; ``transform`` returns those codes. Constructor arguments are kept as they are and checked in ``fit``.
+    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers, over atoms of unit norm;
+    ``transform`` returns those codes. ``fit`` checks the constructor's arguments.
 
     Parameters
     ----------
     n_components : int, optional
-        Number of atoms; that of the features where not given.
-    penalty : float
-        Weight of the l1 norm of the codes.
-    loss : {"lasso", "reconstruction"}
-        Outer loss.
-    estimator, algorithm, depth, optimizer, schedule, epochs
-        As in `pudle.Learner`. Plain values and specs can be searched over; the objects can be given as well.
-    batch : int, optional
-        Samples per step; all of them where not given.
-    nonnegative : bool
-        Restrict the codes to the non-negative orthant.
+        Number of atoms (default: the number of features).
+    penalty, loss, nonnegative
+        As in `pudle.SparseCoding`.
+    estimator, algorithm, depth, optimizer, schedule, epochs, batch
+        As in `pudle.Learner`; specs and plain values are easy to search over.
     random_state : int, RandomState or None
-        Of the first dictionary, which are samples with a little noise added, and of the batches.
+        Seed of the first dictionary, whose atoms are samples with a little noise added, and of the sample order.
 
     Attributes
     ----------
     components_ : array, shape (n_components, n_features)
         Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
-    history_ : DataFrame
-        See `pudle.learning.learner.Training`.
-    status_ : {"ok", "rose", "diverged"}
-        How the training ended; ``fit`` warns where it is not ``ok``.
-    n_iter_ : int
-        Steps taken.
-    n_features_in_ : int
-        Features seen in ``fit``.
+    history_, status_ : DataFrame, str
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``.
+    n_iter_, n_features_in_ : int
+        Number of steps, and of the features seen in ``fit``.
 
     Examples
     --------
@@ -67,34 +59,19 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     (1797, 32)
     """
 
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        penalty: float = 0.1,
-        loss: str = "lasso",
-        estimator: str | GradientEstimator = "backprop",
-        algorithm: str | Algorithm = "fista",
-        depth: int = 30,
-        optimizer: str | Optimizer = "adam(learning_rate=0.01)",
-        schedule: str | Schedule = "constant",
-        epochs: int = 20,
-        batch: int | None = 256,
-        nonnegative: bool = False,
-        random_state: Any = None,
-    ) -> None:
-        self.n_components = n_components
-        self.penalty = penalty
-        self.loss = loss
-        self.estimator = estimator
-        self.algorithm = algorithm
-        self.depth = depth
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch = batch
-        self.nonnegative = nonnegative
-        self.random_state = random_state
+    n_components: int | None = None
+    _: KW_ONLY
+    penalty: float = 0.1
+    loss: str = "lasso"
+    estimator: str | GradientEstimator = "backprop"
+    algorithm: str | Algorithm = "fista"
+    depth: int = 30
+    optimizer: str | Optimizer = "adam(learning_rate=0.01)"
+    schedule: str | Schedule = "constant"
+    epochs: int = 20
+    batch: int | None = 256
+    nonnegative: bool = False
+    random_state: Any = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -106,39 +83,16 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self.components_.shape[0]
 
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
-        """Learn the dictionary.
+        """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
-        Parameters
-        ----------
-        X : array, shape (n_samples, n_features)
-        y : ignored
-
-        Raises
-        ------
-        InvalidArgument
-            A ValueError: for arguments out of range, and constant data.
-
-        Warns
-        -----
-        LearningWarning
-            If there are fewer samples than atoms, or the training went wrong.
+        Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are those of `Learner.fit`.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         random = check_random_state(self.random_state)
-        learner = Learner(
-            estimator=self.estimator,
-            algorithm=self.algorithm,
-            depth=self.depth,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            epochs=self.epochs,
-            batch=self.batch,
-            seed=int(random.randint(2**31 - 1)),
-        )
-        atoms = X.shape[1] if self.n_components is None else self.n_components
-        if isinstance(atoms, bool) or not isinstance(atoms, Integral) or atoms < 1:
-            raise InvalidArgument(f"n_components={atoms!r} is not a number of atoms: give a whole number >= 1, or None")
-        problem = self._problem(X, _first_atoms(X, int(atoms), random))
+        names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
+        learner = Learner(**{name: getattr(self, name) for name in names}, seed=int(random.randint(2**31 - 1)))
+        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
+        problem = self._problem(X, _first_atoms(X, atoms, random))
         training = learner.fit(problem)
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_, self.n_iter_ = training.history, training.status, training.steps
@@ -154,13 +108,13 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             return algorithm.run(problem, self.depth).codes.numpy()
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
-        """Return the observations that codes stand for, ``codes @ components_``, shape (n_samples, n_features)."""
+        """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples, n_features)."""
         check_is_fitted(self)
         return np.asarray(codes) @ self.components_
 
     def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
         return SparseCoding(
-            # A copy: torch shares memory, and warns of arrays that must not be written to.
+            # A copy: torch would share memory, and warns of read-only arrays.
             observations=torch.tensor(X),
             dictionary=torch.tensor(dictionary.astype(X.dtype, copy=False)),
             penalty=self.penalty,
@@ -170,7 +124,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
 
 def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np.ndarray:
-    """Return samples, with noise so that no two atoms are alike, as columns of unit norm."""
+    """Return samples as columns of unit norm, with noise so that no two atoms are alike."""
     norms = np.linalg.norm(X, axis=1)
     usable = np.flatnonzero(norms > 0)
     dictionary = random.standard_normal((X.shape[1], atoms)) / math.sqrt(X.shape[1])

@@ -1,13 +1,15 @@
-"""A training as plain values: what `pudle learn` takes as options, and what named settings are records of."""
+"""Learning experiments: a training described by plain values, the options of `pudle learn`."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import io
+import math
 import time
 import tokenize
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,33 +19,34 @@ from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallbac
 from ..registry import list_experiments, make_dataset
 from ..validation import check_choice, check_integer
 
+# Lists of experiments and help texts do without torch: what imports it is imported where it is used.
 if TYPE_CHECKING:
-    from .learner import DictionaryProblem, Learner, Training
+    import numpy as np
+
+    from .learner import Learner, Training
+    from .run import DictionaryProblem
 
 
 def learning_experiments() -> dict[str, LearningExperiment]:
     """Return the named experiments that `pudle learn --experiment NAME` can start from."""
-    return {name: found for name, found in list_experiments().items() if isinstance(found, LearningExperiment)}
+    return {name: each for name, each in list_experiments().items() if isinstance(each, LearningExperiment)}
 
 
 @dataclass(frozen=True)
 class LearningExperiment(Experiment):
-    """All that a training depends on, as specs and numbers.
+    """A training, with its options as specs and numbers.
 
     Attributes
     ----------
-    dataset : str
-        Spec of the dataset, without its seed; its dictionary is where the learning starts, unless `start` is given.
-    loss : str
-        Outer loss.
+    dataset, loss, seed
+        Spec of the dataset, its outer loss, and the seed of the dataset and of the sample order.
     estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk
         As in `pudle.Learner`.
-    seed : int
-        Of the dataset and of the order of its samples.
     dtype : {"float64", "float32"}
         Precision.
     start : str, optional
-        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training.
+        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training; by default the
+        training starts at the dataset's dictionary.
     """
 
     kind: ClassVar[str] = "learning"
@@ -65,65 +68,43 @@ class LearningExperiment(Experiment):
 
     def learner(self) -> Learner:
         """Return the learner."""
-        from .learner import Learner  # imports torch, which help texts do without
+        from .learner import Learner
 
-        options = {field.name for field in dataclasses.fields(Learner)}
-        return Learner(**{name: value for name, value in dataclasses.asdict(self).items() if name in options})
+        return Learner(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Learner)})
 
-    def problem(self, device: str = "cpu") -> DictionaryProblem:
-        """Draw the data, on a device.
+    def problem(self, device: str = "cpu", **options: Any) -> DictionaryProblem:
+        """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        Raises
-        ------
-        InvalidArgument
-            If the dataset has no such loss, the problem it draws has no dictionary, or `start` does not hold one of its
-            shape.
+        A dataset without the loss or a dictionary is refused, and so is a `start` without a dictionary of that shape.
         """
+        import torch
+
         from ..measuring.case import DTYPES
-        from .learner import DictionaryProblem
+        from .run import DictionaryProblem
 
         check_integer("seed", self.seed, 0)
         check_choice("dtype", self.dtype, DTYPES)
-        made: Any = make_dataset(self.dataset)
-        check_choice("loss", self.loss, made.losses)
-        problem = dataclasses.replace(made, seed=self.seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
+        dataset: Any = make_dataset(self.dataset)
+        check_choice("loss", self.loss, dataset.losses)
+        seeded = dataclasses.replace(dataset, seed=self.seed)
+        problem = seeded.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         if not isinstance(problem, DictionaryProblem):
             raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
-        return problem if self.start is None else _started(problem, self.start)
+        if self.start is None:
+            return problem
+        start = torch.as_tensor(_read_start(self.start, tuple(problem.dictionary.shape)))
+        return dataclasses.replace(problem, dictionary=start.to(problem.dictionary))
 
     def train(
-        self,
-        problem: DictionaryProblem,
-        folder: Path,
-        device: str = "cpu",
-        progress: ProgressCallback = silent,
-        **options: Any,
-    ) -> tuple[Training, str]:
-        """Learn from a problem, and return the training with what is to be said of it.
+        self, problem: DictionaryProblem, folder: Path, device: str, progress: ProgressCallback, **options: Any
+    ) -> Training:
+        """Learn from a problem on the device; `options` go to `Learner.fit`.
 
-        A training that the folder holds is resumed. On the CPU, seconds are those of the process, so that a machine busy
-        with other things changes nothing.
-
-        Parameters
-        ----------
-        problem : SparseCoding or ConvolutionalSparseCoding
-            On the device.
-        folder, device, progress
-            As in `run`.
-        **options
-            Further ones of `Learner.fit`.
-
-        Returns
-        -------
-        tuple of Training and str
-            The text is the training's reason, or else its warnings; empty where there is neither.
+        A training in the folder is resumed. On the CPU, seconds are processor seconds of the process, which do not change
+        when the machine is busy with other work. The training's reason holds its warnings where it would be empty.
         """
-        from .learner import CHECKPOINT, HISTORY, LearningWarning
-
-        def show(done: int, total: int, row: dict[str, float]) -> None:
-            # The loss, and what a monitor adds.
-            told = (f"{name} {value:.4g}" for name, value in row.items() if name == "loss" or name not in HISTORY)
-            progress(done, total, ", ".join(told))
+        from .checkpoint import CHECKPOINT
+        from .learner import LearningWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
@@ -131,70 +112,79 @@ class LearningExperiment(Experiment):
                 problem,
                 folder=folder,
                 resume=(folder / CHECKPOINT).exists(),
-                progress=show,
+                progress=progress,
                 clock=time.process_time if device == "cpu" else time.perf_counter,
                 **options,
             )
-        told = [str(found.message) for found in caught if isinstance(found.message, LearningWarning)]
-        return training, training.reason or "; ".join(told)
+        texts = [str(warning.message) for warning in caught if isinstance(warning.message, LearningWarning)]
+        return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Learn the dictionary.
 
-        Rows are those of `Training.history`. The summary holds the first and last of ``dictionary_error``,
-        ``relative_error`` and ``loss`` (as ``start_...`` and by their name), and ``support_recovery``, ``steps`` and
-        ``seconds`` (on the CPU of the process, so that a busy machine changes nothing). The array ``dictionary`` is the
-        learned one. The reason holds the warnings, if there were any.
+        Rows are those of `Training.history`. The summary holds the first and the last ``dictionary_error``,
+        ``relative_error`` and ``loss`` (the first with the prefix ``start_``), and ``support_recovery``, ``steps`` and
+        ``seconds``. The array ``dictionary`` is the learned one. The reason holds the warnings, if any.
         """
-        training, reason = self.train(self.problem(device), folder, device, progress)
-        first, last = training.history.iloc[0], training.history.iloc[-1]
-        losses = training.history["loss"].dropna()
-        return ExperimentResult(
-            rows=training.history.to_dict("records"),
-            summary={
-                "start_dictionary_error": first.dictionary_error,
-                "dictionary_error": last.dictionary_error,
-                "start_relative_error": first.relative_error,
-                "relative_error": last.relative_error,
-                "start_loss": losses.iloc[0] if len(losses) else float("nan"),
-                "loss": losses.iloc[-1] if len(losses) else float("nan"),
-                "support_recovery": last.support_recovery,
-                "steps": training.steps,
-                "seconds": last.seconds,
-            },
-            arrays={"dictionary": training.dictionary.cpu().numpy()},
-            status="diverged" if training.status == "diverged" else "ok",
-            reason=reason,
-        )
+        training = self.train(self.problem(device), folder, device, progress)
+        history = training.history
+        # The first row has no loss yet.
+        start_loss = history.loss.iloc[1] if len(history) > 1 else math.nan
+        start, end = history.iloc[0].to_dict() | {"loss": start_loss}, history.iloc[-1].to_dict()
+        summary = {f"start_{name}": start[name] for name in ("dictionary_error", "relative_error", "loss")}
+        summary |= {
+            name: end[name] for name in ("dictionary_error", "relative_error", "loss", "support_recovery", "seconds")
+        }
+        summary["steps"] = training.steps
+        return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
-        data = make_dataset(self.dataset).fingerprint()
-        return data if self.start is None else f"{data} {hashlib.sha256(_read(self.start)).hexdigest()}"
+        state = make_dataset(self.dataset).fingerprint()
+        return state if self.start is None else f"{state} {hashlib.sha256(_read(self.start)).hexdigest()}"
+
+
+class TrainedExperiment(Experiment):
+    """An experiment on the dictionary that its `training` learns."""
+
+    training: LearningExperiment
+
+    @property
+    def dataset(self) -> str:
+        """Spec of the dataset."""
+        return self.training.dataset
+
+    @property
+    def estimator(self) -> str:
+        """Spec of the estimator."""
+        return self.training.estimator
+
+
+def result_of(training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExperimentResult:
+    """Return the result of an experiment whose history, status and reason are those of a training."""
+    status = "diverged" if training.status == "diverged" else "ok"
+    return ExperimentResult(training.history.to_dict("records"), summary, arrays, status, training.reason)
 
 
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
-    except OSError as found:
-        raise InvalidArgument(f"start={path!r} cannot be read: {found.strerror}") from None
+    except OSError as error:
+        raise InvalidArgument(f"start={path!r} cannot be read: {error.strerror}") from None
 
 
-def _started(problem: DictionaryProblem, path: str) -> DictionaryProblem:
-    """Return the problem with the dictionary of a file in place of its own."""
+def _read_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the dictionary of that shape in a file, as float64 in this machine's byte order."""
     import numpy as np
-    import torch
 
     content = io.BytesIO(_read(path))
     try:
         start = np.lib.format.read_array(content, allow_pickle=False)
     except (ValueError, tokenize.TokenError):
         raise InvalidArgument(f"start={path!r} is not a whole array of numbers (.npy)") from None
-    wanted = tuple(problem.dictionary.shape)
-    if start.shape != wanted:
-        raise InvalidArgument(f"start={path!r} has shape {start.shape}, and the dataset's dictionary {wanted}")
+    if start.shape != shape:
+        raise InvalidArgument(f"start={path!r} has shape {start.shape}, and the dataset's dictionary {shape}")
     if start.dtype.kind not in "fiu":
         raise InvalidArgument(f"start={path!r} holds {start.dtype}, not real numbers")
     if not np.isfinite(start).all():
         raise InvalidArgument(f"start={path!r} holds entries that are not finite")
-    # In this machine's own order of bytes, which torch asks for.
-    return dataclasses.replace(problem, dictionary=torch.as_tensor(start.astype(np.float64)).to(problem.dictionary))
+    return start.astype(np.float64)

@@ -1,7 +1,7 @@
-"""Named settings of the study of interpretation: dictionaries of digits and of image patches, and the samples behind them.
+"""Study of interpretation: dictionaries of digits and of image patches, and the samples that shaped them.
 
-Full batches and L-BFGS, for only a dictionary that learning has come to rest at is the combination of samples that it is
-said to be. A name, once published, keeps its meaning: change a setting by adding another.
+Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged. A name, once
+published, keeps its meaning: change an experiment by adding another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _DATASETS = {
     "digits": "digits(n_samples=1500, n_components=64)",
     "patches": "image_patches(n_samples=2000, n_components=64)",
 }
-#: The estimator and the loss it is taken of. The first ends where the combination is exact, the second elsewhere.
+#: Estimator and outer loss of each gradient. The combination is exact where the first converges, but not for the second.
 _GRADIENTS = {
     "alternating": ("alternating", "lasso"),
     "backprop-reconstruction": ("backprop", "reconstruction"),
@@ -21,15 +21,7 @@ _GRADIENTS = {
 
 EXPERIMENTS: dict[str, InterpretationExperiment] = {
     f"interpretation-{data}-{name}": InterpretationExperiment(
-        LearningExperiment(
-            dataset=dataset,
-            loss=loss,
-            estimator=estimator,
-            algorithm="fista",
-            depth=50,
-            optimizer="lbfgs",
-            epochs=40,
-        )
+        LearningExperiment(dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40)
     )
     for data, dataset in _DATASETS.items()
     for name, (estimator, loss) in _GRADIENTS.items()

@@ -1,0 +1,241 @@
+"""The steps of a training: batches, updates of the dictionary, and the rows of the history."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..estimator import GradientEstimator
+from ..problems import SparseCoding
+from ..problems.convolutional import ConvolutionalSparseCoding
+from ..streams import generator
+from .matching import match_atoms
+
+if TYPE_CHECKING:
+    from .learner import Learner
+
+#: Problems whose outer parameter is a dictionary.
+DictionaryProblem = SparseCoding | ConvolutionalSparseCoding
+
+#: Function of the outer parameter, detached, that returns further columns of the history, always the same ones. The
+#: problem's `fields_at` reads the dictionary, and the penalties where they are learned, from the parameter.
+Monitor = Callable[[Tensor], Mapping[str, float]]
+
+#: Columns of a history.
+HISTORY = (
+    "epoch", "step", "seconds", "learning_rate", "loss", "gradient_norm", "dictionary_error", "relative_error",
+    "support_recovery", "moved",
+)  # fmt: skip
+
+#: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the schedule.
+_STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
+
+
+class Diverged(Exception):
+    """A step gave values from which no further step can be computed."""
+
+
+class LearningRun:
+    """The state of one training, and the operations that change it."""
+
+    def __init__(
+        self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float]
+    ) -> None:
+        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
+        norms = atom_norms(problem.dictionary)
+        if not bool((norms > 0).all()):
+            raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
+        self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
+        self.theta = torch.nn.Parameter(self.start.clone())
+        options: Any = learner
+        self.optimizer: torch.optim.Optimizer = options.optimizer.make(self.theta)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = options.schedule.make(self.optimizer, learner.epochs)
+        self.samples = len(problem.observations)
+        self.batch = min(learner.batch or self.samples, self.samples)
+        self.steps_per_epoch = -(-self.samples // self.batch)
+        self.total = learner.epochs * self.steps_per_epoch
+        self.step, self.seconds, self.rate = 0, 0.0, math.nan
+        # Sums over the samples seen since the last row of the history, and their number.
+        self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
+        self.rows: list[dict[str, float]] = []
+        self.diverged = ""
+        self._evaluated = False
+        self._order: tuple[int, Tensor] | None = None
+        self._last: tuple[Tensor | slice, Tensor] | None = None
+
+    @property
+    def dictionary(self) -> Tensor:
+        """The current dictionary, a view of the parameter."""
+        return self.problem.dictionary_of(self.theta.detach())
+
+    def advance(self) -> None:
+        """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
+        begun = self.clock()
+        rows, before = self._batch_rows(), self.theta.detach().clone()
+        estimator = self._step_estimator()
+        evaluations: list[tuple[float, float, Tensor]] = []
+
+        def closure() -> float:
+            loss, gradient, codes = self.evaluate(estimator, rows)
+            self.theta.grad = gradient
+            evaluations.append((loss, float(torch.linalg.vector_norm(gradient)), codes))
+            return loss
+
+        try:
+            self.optimizer.step(closure)
+            norms = _usable_norms(self.dictionary, "an atom is zero, NaN or infinite after it")
+        except Diverged as error:
+            self.theta.data.copy_(before)
+            self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
+            return
+        self.dictionary.div_(norms)
+        self.rate = float(self.optimizer.param_groups[0]["lr"])
+        self.step += 1
+        if self.step % self.steps_per_epoch == 0:
+            self.schedule.step()
+        # A line search evaluates at several dictionaries; the first is the one the step starts from.
+        loss, norm, codes = evaluations[0]
+        self.loss_sum += len(codes) * loss
+        self.norm_sum += len(codes) * norm
+        self.weight += len(codes)
+        self._last = (rows, codes)
+        self.seconds += self.clock() - begun
+
+    def evaluate(self, estimator: GradientEstimator, rows: Tensor | slice = slice(None)) -> tuple[float, Tensor, Tensor]:
+        """Return loss, gradient and codes of some samples at the current parameter.
+
+        For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the gradient is that of this
+        function, ``(I - u u^T) g / |d|`` for every atom, g being the estimate at u. For a `tangent` optimizer the gradient
+        is ``(I - d d^T) g``.
+        """
+        options: Any = self.learner
+        theta = self.theta.detach().clone()
+        dictionary, norms = self.problem.dictionary_of(theta), None
+        if options.optimizer.searches:
+            norms = _usable_norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
+            dictionary /= norms
+        batch = {"observations": self.problem.observations[rows]}
+        if self.problem.targets is not None:
+            batch["targets"] = self.problem.targets[rows]
+        samples = len(batch["observations"])
+        size = self.learner.chunk or samples
+        loss, gradient, codes = 0.0, torch.zeros_like(theta), []
+        for first in range(0, samples, size):
+            fields = {name: tensor[first : first + size] for name, tensor in batch.items()} | self.problem.fields_at(theta)
+            try:
+                part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
+                estimate = estimator.estimate(part, options.algorithm, self.learner.depth)
+            except InvalidArgument as error:
+                # At the start the user's argument is wrong; later the learning has led to such a dictionary.
+                if not self._evaluated:
+                    raise
+                raise Diverged(str(error)) from error
+            # Losses are means over samples, so that a chunk counts by its size.
+            share = len(estimate.codes) / samples
+            with torch.no_grad():
+                loss += share * float(part.outer_loss(estimate.codes))
+            gradient.add_(estimate.gradient.detach(), alpha=share)
+            codes.append(estimate.codes)
+        self._evaluated = True
+        if not math.isfinite(loss):
+            raise Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
+        if not bool(torch.isfinite(gradient).all()):
+            raise Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
+        atom_gradients = self.problem.dictionary_of(gradient)
+        if options.optimizer.searches or options.optimizer.tangent:
+            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(_atom_axes(dictionary), keepdim=True)
+        if norms is not None:
+            atom_gradients /= norms
+        return loss, gradient, torch.cat(codes)
+
+    def record(self) -> None:
+        """Add a row to the history, with means over the steps since the last one."""
+        row = dict.fromkeys(HISTORY, math.nan) | {
+            "epoch": self.step / self.steps_per_epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "learning_rate": self.rate,
+            "moved": float(torch.linalg.vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
+        }
+        if self.weight:
+            row |= {"loss": self.loss_sum / self.weight, "gradient_norm": self.norm_sum / self.weight}
+        if self.problem.generating_dictionary is not None:
+            matching = match_atoms(_columns(self.dictionary), _columns(self.problem.generating_dictionary))
+            row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
+            if self.problem.generating_codes is not None and self._last is not None:
+                rows, codes = self._last
+                generating = self.problem.generating_codes[rows] != 0
+                learned = codes[:, torch.as_tensor(matching.places, device=codes.device)] != 0
+                sizes = int(generating.sum()) + int(learned.sum())
+                row["support_recovery"] = 2 * int((generating & learned).sum()) / max(sizes, 1)
+        if self.monitor is not None:
+            row |= self.monitor(self.theta.detach())
+        self.rows.append(row)
+        self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
+
+    def history(self) -> pd.DataFrame:
+        """Return the rows as a table."""
+        columns = list(dict.fromkeys([*HISTORY, *(name for row in self.rows for name in row)]))
+        return pd.DataFrame(self.rows, columns=columns).astype({"step": int})
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes while a training runs, as tensors and plain values."""
+        values = {name: getattr(self, name) for name in _STATE}
+        parts = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return values | parts | {"theta": self.theta.detach()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self.theta.data.copy_(state["theta"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self._evaluated = self.step > 0
+
+    def _batch_rows(self) -> Tensor | slice:
+        """Return which samples this step uses: a function of the seed and the step alone, so that a step can be resumed."""
+        if self.batch == self.samples:
+            return slice(None)
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            order = generator(self.learner.seed, f"learner order {epoch}").permutation(self.samples)
+            self._order = (epoch, torch.as_tensor(order, device=self.problem.observations.device))
+        return self._order[1][index * self.batch : (index + 1) * self.batch]
+
+    def _step_estimator(self) -> GradientEstimator:
+        """Return this step's estimator: random directions drawn only once would confine the learning to their span."""
+        estimator: Any = self.learner.estimator
+        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
+            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
+            return dataclasses.replace(estimator, seed=seed)
+        return estimator
+
+
+def _atom_axes(dictionary: Tensor) -> tuple[int, ...]:
+    return (0,) if dictionary.ndim == 2 else tuple(range(1, dictionary.ndim))
+
+
+def atom_norms(dictionary: Tensor) -> Tensor:
+    """Return the norm of every atom, in a shape that broadcasts over the dictionary."""
+    return torch.linalg.vector_norm(dictionary, dim=_atom_axes(dictionary), keepdim=True)
+
+
+def _usable_norms(dictionary: Tensor, otherwise: str) -> Tensor:
+    """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
+    norms = atom_norms(dictionary)
+    if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+        raise Diverged(f"{otherwise}: lower the learning rate")
+    return norms
+
+
+def _columns(dictionary: Tensor) -> Tensor:
+    """Return the atoms as columns: a dense dictionary as it is, filters (p, c, k, k) as (c k k, p)."""
+    return dictionary if dictionary.ndim == 2 else dictionary.flatten(1).T

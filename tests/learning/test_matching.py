@@ -1,0 +1,69 @@
+"""Atoms are paired by the best assignment, up to order and sign."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from learning_helpers import planted
+
+from pudle import Learner, match_atoms
+from pudle.errors import InvalidArgument
+
+
+def test_a_planted_permutation_with_signs_is_undone():
+    random = np.random.default_rng(11)
+    generating = random.standard_normal((12, 20))
+    generating /= np.linalg.norm(generating, axis=0)
+    places, signs = random.permutation(20), random.choice([-1.0, 1.0], 20)
+    noise = 0.01 * random.standard_normal(generating.shape)
+    learned = np.empty_like(generating)
+    learned[:, places] = (generating + noise) * signs
+    matching = match_atoms(torch.as_tensor(learned), generating)
+    np.testing.assert_array_equal(matching.places, places)
+    np.testing.assert_array_equal(matching.signs, signs)
+    assert matching.error == pytest.approx(np.linalg.norm(noise), rel=1e-12)
+    assert matching.relative_error == pytest.approx(matching.error / np.sqrt(20), rel=1e-12)
+
+
+def test_it_is_the_best_of_all_pairings():
+    from itertools import permutations, product
+
+    random = np.random.default_rng(12)
+    learned, generating = random.standard_normal((2, 3, 4))
+    best = min(
+        np.linalg.norm(learned[:, list(order)] * signs - generating)
+        for order in permutations(range(4))
+        for signs in product([-1.0, 1.0], repeat=4)
+    )
+    assert match_atoms(learned, generating).error == pytest.approx(best, rel=1e-12)
+
+
+def test_more_learned_atoms_than_generating_ones():
+    generating = np.eye(4)[:, :2]
+    matching = match_atoms(np.eye(4)[:, [3, 1, 2, 0]], generating)
+    assert matching.places.tolist() == [3, 1] and matching.error == 0
+
+
+def test_supports_are_compared_after_matching():
+    problem = planted()
+    order = np.random.default_rng(13).permutation(30)
+    shuffled = dataclasses.replace(problem, dictionary=-problem.dictionary[:, order])
+    histories = [Learner("alternating", "ista", 30, epochs=1).fit(which).history for which in (problem, shuffled)]
+    for column in ("dictionary_error", "support_recovery"):
+        np.testing.assert_allclose(histories[0][column], histories[1][column], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("learned", "generating", "text"),
+    [
+        (np.ones((3, 2)), np.ones((4, 2)), "cannot be matched"),
+        (np.ones((3, 2)), np.ones((3, 4)), "cannot be matched"),
+        (np.full((3, 2), np.nan), np.ones((3, 2)), "NaN or infinite"),
+    ],
+)
+def test_dictionaries_that_do_not_fit_are_refused(learned, generating, text):
+    with pytest.raises(InvalidArgument, match=text):
+        match_atoms(learned, generating)
