@@ -55,6 +55,12 @@ def imports_in(path: str, text: str, at_import: bool) -> Iterator[str]:
             nodes += ast.iter_child_nodes(node)
 
 
+def packages_around(path: str) -> list[str]:
+    """Return the packages that hold a module, the outermost first."""
+    parts = module_of(path).split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
 def edges(files: Mapping[str, str], at_import: bool, of: Iterable[str] = ()) -> dict[str, set[str]]:
     """Return for each file, or for those named in `of`, the files of the repository that it imports."""
     paths = {module_of(path): path for path in files}
@@ -65,7 +71,10 @@ def edges(files: Mapping[str, str], at_import: bool, of: Iterable[str] = ()) -> 
         names = list(imports_in(path, files[path], at_import))
         # `from package import name` names a module, or something that the package's own file holds.
         owners = [paths.get(name) or paths.get(name.rpartition(".")[0]) for name in names]
-        found[path] = {owner for owner in owners if owner} - {path}
+        # Python runs the packages around an imported module first, but for those that are being imported already.
+        outer = {paths.get(name) for owner in filter(None, owners) for name in packages_around(owner)}
+        around = {paths.get(name) for name in packages_around(path)} if at_import else outer
+        found[path] = {owner for owner in {*owners, *outer - around} if owner} - {path}
     return found
 
 
