@@ -15,7 +15,7 @@ from paths import SHARED
 from PIL import Image
 
 import pudle
-from pudle.data.dataset import Draw
+from pudle.data import Draw
 from pudle.errors import InvalidArgument
 
 #: A small draw of every built-in dataset: a new one is enrolled in the shared tests by adding its line.
@@ -58,7 +58,7 @@ def save(folder: Path, name: str, values: np.ndarray) -> Path:
 
 
 def patches_of(folder: Path, **options: object) -> Draw:
-    fields = {"n": 40, "p": 20, "size": 6} | options
+    fields = {"n_samples": 40, "n_components": 20, "size": 6} | options
     return pudle.list_datasets()["image_patches"](folder=str(folder), **fields).draw()
 
 
@@ -199,7 +199,7 @@ class TestSparseGaussian:
 
     def test_refusals(self):
         assert refusal(lambda: self.draw(n_nonzero_coefs=9, n_components=8)).startswith(
-            "n_nonzero_coefn_nonzero_coefs=9 is above n_components=8"
+            "n_nonzero_coefs=9 is above n_components=8"
         )
         assert refusal(lambda: self.draw(amplitudes="cauchy")).startswith(
             "amplitudes='cauchy' is unknown: choose from uniform"
@@ -301,7 +301,7 @@ class TestDigits:
     def test_more_distinct_atoms_than_there_are_is_refused(self):
         text = refusal(lambda: pudle.make_dataset("digits(n_samples=1, n_components=1796)").draw())
         assert text.startswith("n_components=1796 is above the ")
-        assert text.endswith("give a smaller p or more data")
+        assert text.endswith("give a smaller n_components or more data")
 
 
 class TestImagePatches:
@@ -382,7 +382,7 @@ class TestImagePatches:
     def test_user_images(self):
         if not USER_IMAGES.is_dir():
             pytest.skip(f"no folder {USER_IMAGES}: set PUDLE_TEST_IMAGES to a folder of images")
-        problem = pudle.list_datasets()["image_patches"](folder=str(USER_IMAGES), n=300).problem()
+        problem = pudle.list_datasets()["image_patches"](folder=str(USER_IMAGES), n_samples=300).problem()
         reference = pudle.reference(problem)
         assert reference.status == "certified", reference.reason
         assert reference.certificate.zero_codes <= 0.05
