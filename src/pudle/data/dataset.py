@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -74,9 +74,7 @@ class Draw:
     generating_codes: np.ndarray | None = None
 
 
-def to_tensors(
-    arrays: Mapping[str, np.ndarray | None], dtype: torch.dtype, device: str | torch.device
-) -> dict[str, torch.Tensor]:
+def to_tensors(arrays: Mapping[str, np.ndarray | None], dtype: torch.dtype, device: str | torch.device) -> dict[str, Any]:
     """Convert named arrays to tensors; names without an array are left out."""
     return {
         name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items() if array is not None
@@ -118,5 +116,6 @@ class ConvolutionalDataset(Dataset):
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> ConvolutionalSparseCoding:
         tensors = to_tensors(vars(self.draw()), dtype, device)
-        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return ConvolutionalSparseCoding(loss=loss, **options, **tensors)
+        return ConvolutionalSparseCoding(
+            penalty=self.penalty, stride=self.stride, nonnegative=self.nonnegative, loss=loss, **tensors
+        )

@@ -1,0 +1,210 @@
+"""Checks of the claim: the gradient is what `computes`, `window` and `consistent_for` say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..estimator import Estimate, GradientEstimator
+from ..measuring.scoring import score
+from ..references import certified
+from .checks import Measured, NotMet, claim_of, distance, gradient_of, hold, is_quotient, options_of, register
+from .contract import PLAIN, VARIED
+from .explanations import explain_gradient, explain_ratio
+from .oracles import Array
+from .specimens import Specimen, specimens
+from .tolerances import (
+    AVERAGED,
+    DEEP,
+    EXACT,
+    LAYERS,
+    MOST_SEEDS,
+    QUOTIENT,
+    RESOLVING,
+    SEEDS,
+    SETTLED,
+    SHALLOW,
+    SOLVED,
+    STANDARD_ERRORS,
+    VANISHED,
+)
+
+#: Problems on which every claim of an implicit gradient is regular, and errors vanish within `DEEP` layers.
+REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
+#: The kinds whose gradients are made of the most different parts: few, because a mean takes many draws.
+AVERAGED_ON = specimens("sparse coding", "convolutional", "penalty", "ridge")
+
+
+def _specimens_of_claim(estimator: GradientEstimator) -> tuple[Specimen, ...]:
+    return {"implicit": REGULAR, "stochastic": AVERAGED_ON}.get(getattr(estimator, "computes", ""), VARIED)
+
+
+@register("claim", _specimens_of_claim)
+def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """The gradient is what `computes` says, by a derivative that uses no estimator."""
+    special = {"stochastic": _check_mean, "implicit": _check_implicit, "heuristic": _check_descent}
+    claim = claim_of(estimator)
+    if claim in special:
+        return special[claim](estimator, specimen)
+    measured = []
+    for depth in SHALLOW:
+        result = specimen.estimate(estimator, depth)
+        window = _window_of(result, depth) if claim == "truncated" else 0 if claim == "direct" else depth
+        measured.append(_hold_gradient(result, specimen, depth, window))
+    return max(measured)
+
+
+def _check_implicit(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """Hold an implicit gradient, at nearly converged codes, to the implicit function theorem.
+
+    If the estimator admits to an error, by `consistent_for`, it has to be closer to the theorem than the direct part is.
+    """
+    mine = gradient_of(specimen.estimate(estimator, SETTLED))
+    expected = specimen.implicit(SETTLED)
+    explain = functools.partial(explain_gradient, mine, expected, specimen, SETTLED, "the implicit gradient")
+    if type(estimator).consistent_for is None:
+        error = distance(mine, expected)
+        if not error < SOLVED:
+            raise NotMet(explain(), error, SOLVED)
+        return error, SOLVED
+    ratio = float(np.linalg.norm(mine - expected) / np.linalg.norm(specimen.direct(SETTLED) - expected))
+    if not ratio < 1:
+        reason = f"{ratio:.2g} times as far from the implicit gradient as the direct part alone, which it should correct"
+        raise NotMet(f"{reason}: {explain()}", ratio, 1.0)
+    return ratio, 1.0
+
+
+def _check_descent(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """Check that a step against the gradient lowers the loss at the same codes: it is within 90 degrees of the direct part.
+
+    This is all that can be required of a gradient of no loss. Its formula is for its own tests to check.
+    """
+    worst = 0.0
+    for depth in SHALLOW:
+        mine, direct = gradient_of(specimen.estimate(estimator, depth)), specimen.direct(depth)
+        if mine.shape != direct.shape:
+            raise NotMet(f"shape {mine.shape} instead of {direct.shape}")
+        product, norms = float((mine * direct).sum()), float(np.linalg.norm(mine) * np.linalg.norm(direct))
+        # If no step changes the loss, the gradient has to be zero.
+        angle = 1 - product / norms if norms else float(np.linalg.norm(mine) > 0)
+        reason = f"cosine {1 - angle:.3g} to the direct part at depth {depth}: a step against it does not lower the loss"
+        worst = max(worst, hold(angle, 1.0, reason)[0])
+    return worst, 1.0
+
+
+def _check_mean(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """Check that, over seeds, projections of the gradient average to those of the unrolled gradient or the direct part."""
+    if "seed" not in options_of(estimator):
+        raise NotMet("a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or averaged")
+    depth = AVERAGED
+    targets = {"the unrolled gradient": specimen.unrolled(depth), "the direct part": specimen.direct(depth)}
+    axes: list[Array] = [target for target in targets.values() if target.any()]
+    axes += [np.asarray(np.random.default_rng(index).standard_normal(specimen.model.theta.shape)) for index in range(2)]
+    axes = [axis / np.linalg.norm(axis) for axis in axes]
+    size = max(float(np.linalg.norm(target)) for target in targets.values())
+    draws: list[list[float]] = []
+    layers_run = 0
+    for seed in range(MOST_SEEDS):
+        result = specimen.estimate(_replaced(estimator, seed=seed), depth)
+        draws.append([float((gradient_of(result) * axis).sum()) for axis in axes])
+        layers_run += int(result.diagnostics.get("layers", depth * result.diagnostics.get("evaluations", 1)))
+        if len(draws) >= SEEDS and layers_run >= LAYERS and _standard_errors(draws).max() < RESOLVING * size:
+            break
+    spread, mean = _standard_errors(draws), np.mean(draws, axis=0)
+    # A mean that does not vary is held to the accuracy of a difference quotient.
+    errors = {
+        name: max(
+            abs(value - float((target * axis).sum())) / max(float(error), QUOTIENT * size / STANDARD_ERRORS)
+            for value, error, axis in zip(mean.tolist(), spread, axes, strict=True)
+        )
+        for name, target in targets.items()
+    }
+    name, worst = min(errors.items(), key=lambda item: item[1])
+    largest = float(spread.max() / size)
+    if worst < STANDARD_ERRORS and largest >= RESOLVING:
+        reason = f"after {len(draws)} seeds the standard error is still {largest:.2g} of the gradient, which hides any bias"
+        raise NotMet(f"{reason}: check it with more samples", largest, RESOLVING)
+    ratio = float(mean[0] / (targets["the unrolled gradient"] * axes[0]).sum())
+    reason = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from {name}"
+    along = f"along the unrolled gradient it is {ratio:.3g} times that{explain_ratio(ratio, estimator)}"
+    return hold(worst, STANDARD_ERRORS, f"{reason}; {along}")
+
+
+def _standard_errors(draws: list[list[float]]) -> Array:
+    return np.std(draws, axis=0, ddof=1) / len(draws) ** 0.5
+
+
+def _replaced(estimator: GradientEstimator, **options: Any) -> GradientEstimator:
+    return dataclasses.replace(estimator, **options)  # type: ignore[type-var]
+
+
+def _specimens_of_window(estimator: GradientEstimator) -> tuple[Specimen, ...]:
+    windowed = getattr(estimator, "computes", None) == "truncated" and "window" in options_of(estimator)
+    return specimens("sparse coding", algorithms=PLAIN) if windowed else ()
+
+
+@register("window", _specimens_of_window)
+def check_window(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """The requested window is the one used, and a window above the depth is full backpropagation."""
+    depth, measured = 40, []
+    for window in (1, 7, depth - 1, depth, 10 * depth):
+        result = specimen.estimate(_replaced(estimator, window=window), depth)
+        reported, expected = _window_of(result, depth), min(window, depth)
+        if reported != expected:
+            reason = f"window={window} at depth {depth} differentiates {reported} layers instead of {expected}"
+            raise NotMet(reason, reported, expected)
+        measured.append(_hold_gradient(result, specimen, depth, expected))
+    return max(measured)
+
+
+def _specimens_of_consistency(estimator: GradientEstimator) -> tuple[Specimen, ...]:
+    if getattr(estimator, "computes", None) == "stochastic":
+        return ()
+    claimed = type(estimator).consistent_for
+    return tuple(specimen for specimen in REGULAR if claimed is None or specimen.loss in claimed)
+
+
+@register("consistency", _specimens_of_consistency)
+def check_consistency(estimator: GradientEstimator, specimen: Specimen) -> Measured:
+    """The error against the certified reference vanishes with depth for the losses in `consistent_for`."""
+    reference = _certified(specimen)
+    # A sweep is often cheaper than two estimates, and another check holds the two to agree.
+    scores = [score(result, reference) for result in specimen.sweep(estimator, [DEEP // 2, DEEP])]
+    for found in scores:
+        if found.status != "ok":
+            raise NotMet(found.reason)
+    earlier, last = (found.relative_error for found in scores)
+    claimed = type(estimator).consistent_for
+    claim = "is None, which claims every loss" if claimed is None else f"claims {specimen.loss}"
+    reason = f"relative error {last:.2g} at depth {DEEP}, {earlier:.2g} at {DEEP // 2}: it does not vanish, though"
+    return hold(last, VANISHED, f"{reason} consistent_for {claim}")
+
+
+@functools.cache
+def _certified(specimen: Specimen) -> certified.Reference:
+    reference = certified.reference(specimen.make())
+    assert reference.status == "certified", f"{specimen}: {reference.reason}"
+    return reference
+
+
+def _hold_gradient(result: Estimate, specimen: Specimen, depth: int, window: int) -> tuple[float, float]:
+    """Hold a gradient to the derivative through the last `window` layers."""
+    mine, expected = gradient_of(result), specimen.unrolled(depth, window)
+    # If the expected value is zero, the scale is that of the derivative through all layers.
+    size = float(np.linalg.norm(expected)) or float(np.linalg.norm(specimen.unrolled(depth)))
+    error = float(np.linalg.norm(mine - expected)) / size if mine.shape == expected.shape else float("inf")
+    limit = QUOTIENT if is_quotient(result) else EXACT
+    if not error < limit:
+        what = "the direct part" if window == 0 else f"the derivative through {window} of {depth} layers"
+        raise NotMet(explain_gradient(mine, expected, specimen, depth, what), error, limit)
+    return error, limit
+
+
+def _window_of(result: Estimate, depth: int) -> int:
+    reported = result.diagnostics.get("layers_differentiated")
+    if not isinstance(reported, int) or not 0 <= reported <= depth:
+        raise NotMet(f"diagnostics report layers_differentiated={reported!r} at depth {depth}: report the window in use")
+    return reported
