@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pudle.conformance.oracles import Array, complex_step, lipschitz_constant, soft, unroll
+from pudle.conformance import oracles
+from pudle.conformance.oracles import Array, complex_step, lipschitz_constant, soft
 
 __all__ = [
     "RidgeOracle",
@@ -23,6 +24,22 @@ __all__ = [
     "unroll",
     "unrolled_loss",
 ]
+
+
+def unroll(
+    observations: Array,
+    dictionary: Array,
+    penalty: float | Array,
+    step: float,
+    depth: int,
+    *,
+    accelerated: bool = False,
+    nonnegative: bool = False,
+    state: tuple[Array, Array, float | Array] | None = None,
+) -> tuple[Array, Array, float | Array]:
+    """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated point, momentum)."""
+    layers = oracles.Layers(step, accelerated=accelerated)
+    return oracles.unroll(observations, (dictionary, penalty, 0.0), layers, range(depth), state, nonnegative)
 
 
 def outer_loss(observations: Array, dictionary: Array, codes: Array, penalty: float, loss: str) -> complex:

@@ -26,38 +26,53 @@ def soft_nonnegative(values: Array, threshold: float | complex | Array) -> Array
     return np.where(values.real > np.real(threshold), values - threshold, 0)
 
 
+@dataclass(frozen=True)
+class Layers:
+    """Proximal gradient layers.
+
+    Attributes
+    ----------
+    step : float
+        A constant: it does not change when theta is differentiated.
+    accelerated : bool
+        Whether they extrapolate, as FISTA does.
+    restart : bool
+        Whether each sample drops its momentum where it points uphill.
+    decay : float
+        Factor by which the penalty falls from layer to layer.
+    initial : array, shape (n, p), optional
+        Codes before the first layer; zeros where not given.
+    """
+
+    step: float
+    accelerated: bool = False
+    restart: bool = False
+    decay: float = 1.0
+    initial: Array | None = None
+
+
 def unroll(
     observations: Array,
-    dictionary: Array,
-    penalty: float | complex | Array,
-    step: float,
-    depth: int,
-    *,
-    accelerated: bool = False,
-    restart: bool = False,
-    nonnegative: bool = False,
-    l2_penalty: float | complex = 0.0,
-    decay: float = 1.0,
+    parts: tuple[Array, Any, Any],
+    layers: Layers,
+    iterations: range,
     state: tuple[Array, Array, float | Array] | None = None,
-    first: int = 0,
+    nonnegative: bool = False,
 ) -> tuple[Array, Array, float | Array]:
-    """Run `depth` proximal gradient layers and return the state (codes, extrapolated point, momentum).
-
-    The penalty falls by the factor `decay` from layer to layer; `first` is the index of the first layer. With `restart`,
-    each sample has a momentum of its own and drops it where it points uphill.
-    """
+    """Run some layers with a matrix, a penalty and an l2_penalty; return the state (codes, extrapolated point, momentum)."""
+    matrix, penalty, l2_penalty = parts
     if state is None:
-        zeros = np.zeros((len(observations), dictionary.shape[1]))
-        state = (zeros, zeros, 1.0)
+        initial = np.zeros((len(observations), matrix.shape[1])) if layers.initial is None else layers.initial
+        state = (initial, initial, np.ones((len(observations), 1)))
     codes, point, momentum = state
     shrink = soft_nonnegative if nonnegative else soft
-    for iteration in range(first, first + depth):
-        gradient = (point @ dictionary.T - observations) @ dictionary + l2_penalty * point
-        after = shrink(point - step * gradient, step * penalty * decay**iteration)
-        if accelerated:
+    for iteration in iterations:
+        gradient = (point @ matrix.T - observations) @ matrix + l2_penalty * point
+        after = shrink(point - layers.step * gradient, layers.step * penalty * layers.decay**iteration)
+        if layers.accelerated:
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = (momentum - 1) / following
-            if restart:
+            if layers.restart:
                 uphill = ((point - after) * (after - codes)).real.sum(1, keepdims=True) > 0
                 pull, following = np.where(uphill, 0.0, pull), np.where(uphill, 1.0, following)
             point, momentum = after + pull * (after - codes), following
@@ -83,30 +98,9 @@ def complex_gradient(function: Callable[[Array], Any], at: Array) -> Array:
     return gradient
 
 
-def lipschitz_constant(dictionary: Array) -> float:
-    """Return the largest eigenvalue of ``D^T D``."""
-    return float(np.linalg.eigvalsh(dictionary.T @ dictionary)[-1])
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Proximal gradient layers, plain or accelerated.
-
-    Attributes
-    ----------
-    step : float
-        A constant: it does not change when theta is differentiated.
-    accelerated, restart, decay
-        As in `unroll`.
-    initial : array, shape (n, p), optional
-        Codes before the first layer; zeros where not given.
-    """
-
-    step: float
-    accelerated: bool = False
-    restart: bool = False
-    decay: float = 1.0
-    initial: Array | None = None
+def lipschitz_constant(matrix: Array) -> float:
+    """Return the largest eigenvalue of ``A^T A``."""
+    return float(np.linalg.eigvalsh(matrix.T @ matrix)[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,26 +143,10 @@ class Model:
     def codes(self, layers: Layers, depth: int, theta: Array | None = None, window: int | None = None) -> Array:
         """Return the codes after `depth` layers; the last `window` run at `theta`, the others at the model's own theta."""
         theta = self.theta if theta is None else theta
-        window = depth if window is None else min(window, depth)
+        first = 0 if window is None else max(depth - window, 0)
         state = None
-        if layers.initial is not None:
-            state = (layers.initial, layers.initial, np.ones((len(self.observations), 1)) if layers.restart else 1.0)
-        for at, first, count in ((self.theta, 0, depth - window), (theta, depth - window, window)):
-            matrix, penalty, l2_penalty = self.parts(at)
-            state = unroll(
-                self.observations,
-                matrix,
-                penalty,
-                layers.step,
-                count,
-                accelerated=layers.accelerated,
-                restart=layers.restart,
-                nonnegative=self.nonnegative,
-                l2_penalty=l2_penalty,
-                decay=layers.decay,
-                state=state,
-                first=first,
-            )
+        for at, iterations in ((self.theta, range(first)), (theta, range(first, depth))):
+            state = unroll(self.observations, self.parts(at), layers, iterations, state, self.nonnegative)
         assert state is not None
         return state[0]
 

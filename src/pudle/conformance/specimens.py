@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,9 +55,10 @@ class Specimen:
 
     def make(self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any) -> Problem:
         """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
-        arrays = KINDS[self.problem].arrays
-        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()}
-        return KINDS[self.problem].build(self.loss, tensors | changes)
+        kind = _kind(self.problem)
+        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in kind.arrays.items()}
+        loss = {} if self.problem in ONLY_LOSS else {"loss": self.loss}
+        return kind.make(**(kind.options | loss | tensors | changes))
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return the algorithm for that problem."""
@@ -73,10 +75,10 @@ class Specimen:
         """Return the estimates of a sweep."""
         return list(estimator.sweep(self.make(), self.make_algorithm(), depths))
 
-    @functools.cached_property
+    @property
     def model(self) -> Model:
         """The same problem in numpy."""
-        return KINDS[self.problem].model(self.loss)
+        return _kind(self.problem).models[self.loss]
 
     @functools.cached_property
     def layers(self) -> Layers:
@@ -117,196 +119,146 @@ def _computed_once(specimen: Specimen, gradient: str, depth: int, window: int | 
     return getattr(specimen.model, gradient)(specimen.codes(depth))
 
 
+@dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of problem: how it is drawn, built, and written in numpy."""
+    """A kind of problem: how it is made with pudle, and its models in numpy.
 
-    losses: ClassVar[tuple[str, ...]] = ("lasso", "reconstruction")
+    Attributes
+    ----------
+    make : callable
+        Makes the problem from its fields.
+    arrays : dict of arrays
+        The fields that are tensors.
+    options : dict
+        The other fields, but for the loss.
+    models : dict of Model
+        The same problem in numpy, for each loss.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @functools.cached_property
-    def arrays(self) -> dict[str, Array]:
-        """The problem's tensors as arrays."""
-        return self.draw(generator(0, f"conformance {self.name}"))
-
-    def draw(self, random: np.random.Generator) -> dict[str, Array]:
-        """Draw the arrays."""
-        raise NotImplementedError
-
-    def build(self, loss: str, tensors: dict[str, Any]) -> Problem:
-        """Return the problem made of some tensors."""
-        raise NotImplementedError
-
-    def model(self, loss: str) -> Model:
-        """Return the model made of the same arrays."""
-        raise NotImplementedError
+    make: Callable[..., Problem]
+    arrays: dict[str, Array]
+    options: dict[str, Any]
+    models: dict[str, Model]
 
 
-class Dense(Kind):
-    """Sparse codes in a dense dictionary close to the generating one.
+def _both_losses(
+    observations: Array, theta: Array, parts: Callable[[Array], tuple[Array, Any, Any]], nonnegative: bool = False
+) -> dict[str, Model]:
+    """Return the models with the mean lasso and reconstruction losses over the samples."""
+
+    def reconstruction(codes: Array, theta: Array) -> Any:
+        residual = observations - codes @ parts(theta)[0].T
+        return (residual * residual).sum() / 2 / len(observations)
+
+    def lasso(codes: Array, theta: Array) -> Any:
+        _, penalty, l2_penalty = parts(theta)
+        penalties = penalty * (codes * np.sign(codes.real)).sum() + l2_penalty * (codes * codes).sum() / 2
+        return reconstruction(codes, theta) + penalties / len(observations)
+
+    losses = {"lasso": lasso, "reconstruction": reconstruction}
+    return {name: Model(observations, theta, parts, loss, nonnegative) for name, loss in losses.items()}
+
+
+def _dense(
+    random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, nonnegative: bool = False, l2_penalty: float = 0.0
+) -> Kind:
+    """Make sparse codes in a dense dictionary close to the generating one.
 
     The numbers n of samples, m of features and p of atoms differ from each other, so that a wrong factor or axis shows.
     Only one kind has a square dictionary, where a transposed gradient has the right shape.
     """
-
-    def __init__(
-        self, name: str, n: int = 17, m: int = 8, p: int = 12, nonnegative: bool = False, l2_penalty: float = 0.0
-    ) -> None:
-        super().__init__(name)
-        self.n, self.m, self.p = n, m, p
-        self.options: dict[str, Any] = {"penalty": 0.2, "nonnegative": nonnegative, "l2_penalty": l2_penalty}
-
-    def draw(self, random: np.random.Generator) -> dict[str, Array]:
-        atoms = random.standard_normal((self.m, self.p))
-        if self.p <= self.m:
-            # Nearly orthogonal atoms make the problem so regular that errors vanish within a few hundred layers.
-            atoms = np.linalg.qr(atoms)[0] + 0.3 * atoms / self.m**0.5
-        atoms /= np.linalg.norm(atoms, axis=0)
-        codes = np.zeros((self.n, self.p))
-        for row in codes:
-            signs = 1.0 if self.options["nonnegative"] else random.choice([-1.0, 1.0], 3)
-            row[random.permutation(self.p)[:3]] = random.uniform(1, 2, 3) * signs
-        moved = atoms + 0.1 * random.standard_normal(atoms.shape)
-        return {"observations": codes @ atoms.T, "dictionary": moved / np.linalg.norm(moved, axis=0)}
-
-    def build(self, loss: str, tensors: dict[str, Any]) -> Problem:
-        return SparseCoding(loss=loss, **(self.options | tensors))
-
-    def model(self, loss: str) -> Model:
-        observations, dictionary = self.arrays["observations"], self.arrays["dictionary"]
-        penalty, l2_penalty = self.options["penalty"], self.options["l2_penalty"]
-        return Model(
-            observations,
-            dictionary,
-            lambda theta: (theta, penalty, l2_penalty),
-            _loss(loss, observations, lambda theta: theta, penalty, l2_penalty),
-            self.options["nonnegative"],
-        )
+    atoms = random.standard_normal((m, p))
+    if p <= m:
+        # Nearly orthogonal atoms make the problem so regular that errors vanish within a few hundred layers.
+        atoms = np.linalg.qr(atoms)[0] + 0.3 * atoms / m**0.5
+    atoms /= np.linalg.norm(atoms, axis=0)
+    codes = np.zeros((n, p))
+    for row in codes:
+        signs = 1.0 if nonnegative else random.choice([-1.0, 1.0], 3)
+        row[random.permutation(p)[:3]] = random.uniform(1, 2, 3) * signs
+    dictionary = atoms + 0.1 * random.standard_normal(atoms.shape)
+    dictionary /= np.linalg.norm(dictionary, axis=0)
+    observations = codes @ atoms.T
+    options = {"penalty": 0.2, "nonnegative": nonnegative, "l2_penalty": l2_penalty}
+    models = _both_losses(observations, dictionary, lambda theta: (theta, 0.2, l2_penalty), nonnegative)
+    return Kind(SparseCoding, {"observations": observations, "dictionary": dictionary}, options, models)
 
 
-class Convolutional(Kind):
-    """Images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters of 3 x 3, stride 2."""
+def _convolutional(random: np.random.Generator) -> Kind:
+    """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters of 3 x 3, stride 2."""
+    (height, width), side, stride, penalty = (6, 7), 3, 2, 0.1
+    dictionary = random.standard_normal((2, 1, side, side))
+    dictionary /= np.linalg.norm(dictionary.reshape(len(dictionary), -1), axis=1)[:, None, None, None]
+    images = random.standard_normal((3, 1, height, width))
 
-    image, filters, stride, penalty = (6, 7), (2, 1, 3, 3), 2, 0.1
-
-    def draw(self, random: np.random.Generator) -> dict[str, Array]:
-        dictionary = random.standard_normal(self.filters)
-        dictionary /= np.linalg.norm(dictionary.reshape(len(dictionary), -1), axis=1)[:, None, None, None]
-        return {"observations": random.standard_normal((3, 1, *self.image)), "dictionary": dictionary}
-
-    def build(self, loss: str, tensors: dict[str, Any]) -> Problem:
-        return ConvolutionalSparseCoding(loss=loss, **({"penalty": self.penalty, "stride": self.stride} | tensors))
-
-    def matrix(self, theta: Array) -> Array:
+    def matrix(theta: Array) -> Array:
         """Return all shifted copies of the filters as columns, filter by filter."""
-        (height, width), (tall, wide), stride = self.image, self.filters[2:], self.stride
-        down, across = -(-(height - tall) // stride) + 1, -(-(width - wide) // stride) + 1
-        surplus = (down - 1) * stride + tall - height, (across - 1) * stride + wide - width
+        down, across = -(-(height - side) // stride) + 1, -(-(width - side) // stride) + 1
+        surplus = (down - 1) * stride + side - height, (across - 1) * stride + side - width
         top, left = -(-surplus[0] // 2), -(-surplus[1] // 2)
         columns = []
-        for filter_ in theta[:, 0]:
-            for a in range(down):
-                for b in range(across):
-                    canvas = np.zeros((height + surplus[0], width + surplus[1]), dtype=theta.dtype)
-                    canvas[a * stride : a * stride + tall, b * stride : b * stride + wide] = filter_
-                    columns.append(canvas[top : top + height, left : left + width].ravel())
+        for filter_, a, b in itertools.product(theta[:, 0], range(down), range(across)):
+            canvas = np.zeros((height + surplus[0], width + surplus[1]), dtype=theta.dtype)
+            canvas[a * stride : a * stride + side, b * stride : b * stride + side] = filter_
+            columns.append(canvas[top : top + height, left : left + width].ravel())
         return np.array(columns).T
 
-    def model(self, loss: str) -> Model:
-        images = self.arrays["observations"].reshape(3, -1)
-        return Model(
-            images,
-            self.arrays["dictionary"],
-            lambda theta: (self.matrix(theta), self.penalty, 0.0),
-            _loss(loss, images, self.matrix, self.penalty, 0.0),
-        )
+    models = _both_losses(images.reshape(3, -1), dictionary, lambda theta: (matrix(theta), penalty, 0.0))
+    arrays = {"observations": images, "dictionary": dictionary}
+    return Kind(ConvolutionalSparseCoding, arrays, {"penalty": penalty, "stride": stride}, models)
 
 
-class Penalty(Kind):
-    """Held-out error of 7 lasso regressions; the logarithms of 6 penalties are the outer parameter."""
+def _penalty(random: np.random.Generator) -> Kind:
+    """Make 7 lasso regressions with held-out data; the logarithms of 6 penalties are the outer parameter."""
+    design = np.linalg.qr(random.standard_normal((11, 6)))[0] + 0.1 * random.standard_normal((11, 6))
+    held_out_design = random.standard_normal((5, 6)) / 3
+    codes = random.standard_normal((7, 6)) * (random.random((7, 6)) < 0.5) * 2
+    observations = codes @ design.T + 0.1 * random.standard_normal((7, 11))
+    held_out = codes @ held_out_design.T + 0.1 * random.standard_normal((7, 5))
+    log_penalty = np.log(0.1) + 0.3 * random.standard_normal(6)
 
-    losses = ("held_out",)
+    def loss(codes: Array, theta: Array) -> Any:
+        residual = codes @ held_out_design.T - held_out
+        return (residual * residual).sum() / 2 / len(codes)
 
-    def draw(self, random: np.random.Generator) -> dict[str, Array]:
-        design = np.linalg.qr(random.standard_normal((11, 6)))[0] + 0.1 * random.standard_normal((11, 6))
-        held_out = random.standard_normal((5, 6)) / 3
-        codes = random.standard_normal((7, 6)) * (random.random((7, 6)) < 0.5) * 2
-        return {
-            "observations": codes @ design.T + 0.1 * random.standard_normal((7, 11)),
-            "design": design,
-            "held_out_observations": codes @ held_out.T + 0.1 * random.standard_normal((7, 5)),
-            "held_out_design": held_out,
-            "log_penalty": np.log(0.1) + 0.3 * random.standard_normal(6),
-        }
-
-    def build(self, loss: str, tensors: dict[str, Any]) -> Problem:
-        return PenaltySelection(**tensors)
-
-    def model(self, loss: str) -> Model:
-        arrays = self.arrays
-
-        def held_out(codes: Array, theta: Array) -> Any:
-            residual = codes @ arrays["held_out_design"].T - arrays["held_out_observations"]
-            return (residual * residual).sum() / 2 / len(codes)
-
-        return Model(
-            arrays["observations"], arrays["log_penalty"], lambda theta: (arrays["design"], np.exp(theta), 0.0), held_out
-        )
+    arrays = {"observations": observations, "design": design, "log_penalty": log_penalty}
+    arrays |= {"held_out_observations": held_out, "held_out_design": held_out_design}
+    model = Model(observations, log_penalty, lambda theta: (design, np.exp(theta), 0.0), loss)
+    return Kind(PenaltySelection, arrays, {}, {"held_out": model})
 
 
-class RidgeStrength(Kind):
-    """Ridge regression on 9 observations; its strength is the outer parameter."""
-
-    losses = ("linear",)
-    strength = 0.5
-
-    def draw(self, random: np.random.Generator) -> dict[str, Array]:
-        draws = {"observations": random.standard_normal((9, 7)), "dictionary": random.standard_normal((7, 5)) / 2}
-        return draws | {"weights": random.standard_normal(5)}
-
-    def build(self, loss: str, tensors: dict[str, Any]) -> Problem:
-        return Ridge(**({"strength": self.strength} | tensors))
-
-    def model(self, loss: str) -> Model:
-        arrays = self.arrays
-        return Model(
-            arrays["observations"],
-            np.zeros(()),
-            lambda theta: (arrays["dictionary"], 0.0, self.strength + theta),
-            lambda codes, theta: (codes @ arrays["weights"]).mean(),
-        )
-
-
-def _loss(
-    name: str, observations: Array, matrix: Callable[[Array], Array], penalty: float, l2_penalty: float
-) -> Callable[[Array, Array], Any]:
-    """Return the mean lasso or reconstruction loss over the samples, as a function of codes and theta."""
-
-    def value(codes: Array, theta: Array) -> Any:
-        residual = observations - codes @ matrix(theta).T
-        total = (residual * residual).sum() / 2
-        if name == "lasso":
-            total = total + penalty * (codes * np.sign(codes.real)).sum() + l2_penalty * (codes * codes).sum() / 2
-        return total / len(observations)
-
-    return value
-
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Dense("sparse coding"),
-        Dense("square", n=19, m=8, p=8),
-        Dense("non-negative", nonnegative=True),
-        Dense("elastic net", l2_penalty=0.1),
-        Convolutional("convolutional"),
-        Penalty("penalty"),
-        RidgeStrength("ridge"),
-        # For checks at great depth, where differences on a larger problem would take minutes.
-        Dense("tiny", n=5, m=4, p=3),
+def _ridge(random: np.random.Generator) -> Kind:
+    """Make a ridge regression on 9 observations; its strength is the outer parameter."""
+    observations, dictionary = random.standard_normal((9, 7)), random.standard_normal((7, 5)) / 2
+    weights, strength = random.standard_normal(5), 0.5
+    arrays = {"observations": observations, "dictionary": dictionary, "weights": weights}
+    model = Model(
+        observations,
+        np.zeros(()),
+        lambda theta: (dictionary, 0.0, strength + theta),
+        lambda codes, theta: (codes @ weights).mean(),
     )
+    return Kind(Ridge, arrays, {"strength": strength}, {"linear": model})
+
+
+#: Losses of the kinds that have no choice between the lasso and the reconstruction loss.
+ONLY_LOSS = {"penalty": "held_out", "ridge": "linear"}
+KINDS: dict[str, Callable[[np.random.Generator], Kind]] = {
+    "sparse coding": _dense,
+    "square": functools.partial(_dense, n=19, m=8, p=8),
+    "non-negative": functools.partial(_dense, nonnegative=True),
+    "elastic net": functools.partial(_dense, l2_penalty=0.1),
+    "convolutional": _convolutional,
+    "penalty": _penalty,
+    "ridge": _ridge,
+    # For checks at great depth, where differences on a larger problem would take minutes.
+    "tiny": functools.partial(_dense, n=5, m=4, p=3),
 }
+
+
+@functools.cache
+def _kind(name: str) -> Kind:
+    return KINDS[name](generator(0, f"conformance {name}"))
 
 
 def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[Specimen, ...]:
@@ -314,6 +266,6 @@ def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[
     return tuple(
         Specimen(problem, loss, algorithm)
         for problem in problems or [name for name in KINDS if name != "tiny"]
-        for loss in KINDS[problem].losses
+        for loss in ([ONLY_LOSS[problem]] if problem in ONLY_LOSS else ["lasso", "reconstruction"])
         for algorithm in algorithms
     )
