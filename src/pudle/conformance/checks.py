@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,9 @@ class NotMet(Exception):
         self.reason, self.number, self.limit = reason, number, limit
 
 
-#: The number a check measured and its limit; None if it measures nothing.
-Measured = tuple[float, float] | None
+#: A number, the limit that it has to stay below, and the reason to give if it does not, perhaps computed only then.
+Measurement = tuple[float, float, str | Callable[[], str]]
+Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
 Specimens = tuple[Specimen, ...] | Callable[[GradientEstimator], tuple[Specimen, ...]]
 
 
@@ -67,14 +68,14 @@ class Check:
     description : str
         One line.
     measure : callable
-        Takes the estimator and a specimen; returns what it measured or raises `NotMet`.
+        Takes the estimator and a specimen; yields measurements, or raises `NotMet`.
     specimens : tuple of Specimen or callable
         What it runs on, or a function of the estimator that returns it.
     """
 
     name: str
     description: str
-    measure: Callable[[GradientEstimator, Specimen], Measured]
+    measure: Measure
     specimens: Specimens
 
     def specimens_for(self, estimator: GradientEstimator) -> tuple[Specimen, ...]:
@@ -83,8 +84,13 @@ class Check:
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
+        worst: tuple[float, float] | tuple[()] = ()
         try:
-            measured = self.measure(estimator, specimen)
+            for number, limit, reason in self.measure(estimator, specimen) or ():
+                # Not the opposite comparison: NaN must fail.
+                if not number < limit:
+                    raise NotMet(reason if isinstance(reason, str) else reason(), number, limit)
+                worst = max(worst, (number, limit))
         except NotMet as failure:
             return Record(*where, "failed", failure.number, failure.limit, failure.reason)
         except UnsupportedProblem as refusal:
@@ -100,7 +106,7 @@ class Check:
             text = f"raised {one_line(error)[:200]}"
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"{text}; {advice}")
-        return Record(*where, "passed", *(measured or ()))
+        return Record(*where, "passed", *worst)
 
 
 CHECKS: dict[str, Check] = {}
@@ -108,12 +114,11 @@ CHECKS: dict[str, Check] = {}
 NO_SPECIMEN = Specimen("", "", "")
 
 
-def register(
-    name: str, specimens: Specimens = (NO_SPECIMEN,)
-) -> Callable[[Callable[[GradientEstimator, Specimen], Measured]], Check]:
-    """Register a function as a check; the first line of its docstring is the description."""
+def register(specimens: Specimens = (NO_SPECIMEN,)) -> Callable[[Measure], Check]:
+    """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
 
-    def add(measure: Callable[[GradientEstimator, Specimen], Measured]) -> Check:
+    def add(measure: Measure) -> Check:
+        name = measure.__name__.removeprefix("check_")
         CHECKS[name] = Check(name, (measure.__doc__ or "").strip().splitlines()[0], measure, specimens)
         return CHECKS[name]
 
@@ -157,15 +162,7 @@ def check(
 # --- shared by the checks
 
 
-def hold(number: float, limit: float, reason: str) -> tuple[float, float]:
-    """Return the number and its limit, or fail if the number is not below the limit."""
-    # Not the opposite comparison: NaN must fail.
-    if not number < limit:
-        raise NotMet(reason, number, limit)
-    return number, limit
-
-
-def check_finite(name: str, tensor: torch.Tensor, depth: int) -> None:
+def require_finite(name: str, tensor: torch.Tensor, depth: int) -> None:
     """Fail if a tensor has entries that are NaN or infinite."""
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
