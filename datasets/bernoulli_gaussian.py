@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_density, check_options
+from pudle.data.options import check_options
 from pudle.data.synthetic import normalize
 
 
@@ -59,7 +59,6 @@ class BernoulliGaussian(SparseCodingDataset):
 
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
-        check_density(self.density)
 
     def draw(self) -> Draw:
         random = self.generator()

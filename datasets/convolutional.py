@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle.data import ConvolutionalDataset, Draw
-from pudle.data.options import check_density, check_filters, check_options
+from pudle.data.options import check_filters, check_options
 from pudle.data.synthetic import normalize
 from pudle.problems import ConvolutionalSparseCoding
 
@@ -68,7 +68,6 @@ class Convolutional(ConvolutionalDataset):
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("noise", "perturbation"))
         check_filters(self)
-        check_density(self.density)
 
     def draw(self) -> Draw:
         random = self.generator()

@@ -38,12 +38,6 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     penalty : float
         Weight of the l1 norm.
     seed : int
-
-    Raises
-    ------
-    InvalidArgument
-        When drawn: if the folder does not exist or holds no image, an image is unreadable or smaller than a crop, or there
-        are too few distinct patches for the filters.
     """
 
     folder: str | None = None

@@ -35,12 +35,6 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     penalty : float
         Weight of the l1 norm.
     seed : int
-
-    Raises
-    ------
-    InvalidArgument
-        When drawn: if the folder does not exist or holds no image, an image is unreadable or smaller than a patch, all
-        patches are nearly constant, or there are too few of them.
     """
 
     folder: str | None = None

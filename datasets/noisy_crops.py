@@ -61,12 +61,6 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         Whether every filter has a weight of its own, which starts at `penalty` and is learned with the filter, as in
         `pudle.ThresholdedConvolutionalSparseCoding`.
     seed : int
-
-    Raises
-    ------
-    InvalidArgument
-        When drawn: if the folder does not exist or holds no image, an image is unreadable or smaller than a crop, or there
-        are fewer crops than n_samples.
     """
 
     folder: str | None = None

@@ -45,10 +45,6 @@ class HeldOutRegression(Dataset):
     weighted : bool
         Whether each coefficient has a penalty of its own (all equal at first): theta then has p entries, not one.
     seed : int
-
-    References
-    ----------
-    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter optimization", ICML 2020.
     """
 
     n_samples: int = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 import traceback
@@ -168,8 +169,15 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
         )
     console.print(table)
     printed = records if everything else _shortened(records)
-    for status, heading in (("failed", "Failed"), ("refused", "Refused with a reason"), ("passed", "Passed")):
-        _print_records(console, heading, [record for record in printed if record.status == status])
+    where = ("problem", "loss", "algorithm")
+    table = _table(
+        "Details", ("check", *where, "status", "number", "limit", "reason"), ("number", "limit"), (*where, "reason")
+    )
+    for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
+        *place, number, limit, reason = dataclasses.astuple(record)
+        table.add_row(*place, _number(number), _number(limit), escape(reason))
+    if printed:
+        console.print(table)
     counts = Counter(record.status for record in records)
     left_out = counts["failed"] + counts["refused"] - len(printed)
     if left_out > 0:
@@ -188,16 +196,6 @@ def _shortened(records: list[Record]) -> list[Record]:
         if record.status != "passed" and seen[kind] <= (1 if refused else FEW):
             kept.append(record)
     return kept
-
-
-def _print_records(console: Console, title: str, records: list[Record]) -> None:
-    where = ("problem", "loss", "algorithm")
-    table = _table(title, ("check", *where, "number", "limit", "reason"), ("number", "limit"), (*where, "reason"))
-    for record in records:
-        numbers = _number(record.number), _number(record.limit)
-        table.add_row(record.check, record.problem, record.loss, record.algorithm, *numbers, escape(record.reason))
-    if records:
-        console.print(table)
 
 
 def _print_grid(console: Console, results: dict[str, list[Record]]) -> None:

@@ -19,7 +19,11 @@ BLOCK = 2048
 
 
 class ImageDataset(Dataset):
-    """A dataset of gray images: those in `folder`, or else the two photographs that ship inside scikit-learn."""
+    """A dataset of gray images: those in `folder`, or else the two photographs that ship inside scikit-learn.
+
+    Its draw raises `InvalidArgument` if the folder does not exist or holds no image, an image is unreadable or smaller than
+    a crop or patch, or there are too few distinct ones.
+    """
 
     folder: str | None
 

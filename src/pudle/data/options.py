@@ -14,7 +14,7 @@ def check_options(dataset: Any, *, least: Mapping[str, int] | None = None, may_b
     """Refuse numbers and flags that are out of range.
 
     The type of an option's default says what the option has to be: a whole number >= 1 (the seed: >= 0), a finite number
-    > 0, or True or False. Options of other types are not checked.
+    > 0 (a `density`: <= 1), or True or False. Options of other types are not checked.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ def check_options(dataset: Any, *, least: Mapping[str, int] | None = None, may_b
                 check_integer(name, value, smallest.get(name, 1))
             case float():
                 check_positive(name, value, allow_zero=name in may_be_zero)
+                if name == "density" and value > 1:
+                    raise InvalidArgument(f"density={value} is above 1: it is a probability, give a number in (0, 1]")
 
 
 def check_at_most(dataset: Any, name: str, bound: str, why: str) -> None:
@@ -48,9 +50,3 @@ def check_filters(dataset: Any) -> None:
     """Refuse filters that do not fit into the images, and a stride that leaves pixels uncovered."""
     check_at_most(dataset, "kernel", "size", "filters must fit into the images")
     check_at_most(dataset, "stride", "kernel", "it would leave pixels uncovered")
-
-
-def check_density(density: float) -> None:
-    """Refuse a probability above 1."""
-    if density > 1:
-        raise InvalidArgument(f"density={density} is above 1: it is a probability, give a number in (0, 1]")
