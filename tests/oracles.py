@@ -92,8 +92,7 @@ def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonne
         before = codes.copy()
         for j in range(codes.shape[1]):
             partial = correlation[:, j] - codes @ gram[:, j] + gram[j, j] * codes[:, j]
-            shrunk = np.maximum(partial - penalty, 0) if nonnegative else soft(partial, penalty)
-            codes[:, j] = shrunk / gram[j, j]
+            codes[:, j] = soft(partial, penalty, nonnegative) / gram[j, j]
         if np.abs(codes - before).max() < 1e-12:
             break
     polished = polish(observations, dictionary, penalty, np.sign(codes))

@@ -32,14 +32,13 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return node.id, {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}")
-    if node.args:
-        raise SpecError(f"malformed spec {spec!r}: arguments need their names; {EXAMPLE}")
+    names = [keyword.arg for keyword in node.keywords]
+    if node.args or None in names or len(set(names)) < len(names):
+        raise SpecError(f"malformed spec {spec!r}: give each argument once, by its name; {EXAMPLE}")
     arguments: dict[str, Any] = {}
     for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in arguments:
-            raise SpecError(f"malformed spec {spec!r}: give each argument once, by name; {EXAMPLE}")
         try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, MemoryError, RecursionError):
             raise SpecError(
                 f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes anything: "

@@ -57,7 +57,7 @@ def test_sound_estimators_pass(claim):
 def test_every_planted_defect_is_caught(defect):
     estimator, name, words = planted.DEFECTS[defect]
     check = conformance.CHECKS[name]
-    for specimen in check.specimens_for(estimator):
+    for specimen in check.specimens(estimator):
         record = check(estimator, specimen)
         if record.status != "failed":
             continue
@@ -249,7 +249,7 @@ WRONG = {
     "exits": ("import sys\nsys.exit(0)\n", ["mine.py"], "mine.py cannot be imported (line 2): SystemExit: 0"),
     "unknown argument": (ESTIMATOR, ["mine.py", "--arguments", "windw=3"], "Mine has no argument 'windw'"),
     "argument that calls": (ESTIMATOR, ["mine.py", "--arguments", "window=exit()"], "a spec never calls or computes"),
-    "malformed arguments": (ESTIMATOR, ["mine.py", "--arguments", "window"], "arguments need their names"),
+    "malformed arguments": (ESTIMATOR, ["mine.py", "--arguments", "window"], "by its name"),
     "arguments for a spec": (None, ["backprop", "--arguments", "window=3"], "--arguments is for a FILE.py"),
     "unknown estimator": (None, ["backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
     "nothing": (None, [], "Missing argument 'SPEC|FILE.py...'"),

@@ -55,7 +55,6 @@ class NotMet(Exception):
 #: A number, the limit that it has to stay below, and the reason to give if it does not, perhaps computed only then.
 Measurement = tuple[float, float, str | Callable[[], str]]
 Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
-Specimens = tuple[Specimen, ...] | Callable[[GradientEstimator], tuple[Specimen, ...]]
 
 
 @dataclass(frozen=True)
@@ -69,18 +68,14 @@ class Check:
         One line.
     measure : callable
         Takes the estimator and a specimen; yields measurements, or raises `NotMet`.
-    specimens : tuple of Specimen or callable
-        What it runs on, or a function of the estimator that returns it.
+    specimens : callable
+        Takes the estimator; returns the specimens that it runs on.
     """
 
     name: str
     description: str
     measure: Measure
-    specimens: Specimens
-
-    def specimens_for(self, estimator: GradientEstimator) -> tuple[Specimen, ...]:
-        """Return what this check runs on for an estimator."""
-        return self.specimens(estimator) if callable(self.specimens) else self.specimens
+    specimens: Callable[[GradientEstimator], tuple[Specimen, ...]]
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
@@ -114,12 +109,15 @@ CHECKS: dict[str, Check] = {}
 NO_SPECIMEN = Specimen("", "", "")
 
 
-def register(specimens: Specimens = (NO_SPECIMEN,)) -> Callable[[Measure], Check]:
+def register(
+    specimens: tuple[Specimen, ...] | Callable[[GradientEstimator], tuple[Specimen, ...]] = (NO_SPECIMEN,),
+) -> Callable[[Measure], Check]:
     """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
 
     def add(measure: Measure) -> Check:
-        name = measure.__name__.removeprefix("check_")
-        CHECKS[name] = Check(name, (measure.__doc__ or "").strip().splitlines()[0], measure, specimens)
+        name, description = measure.__name__.removeprefix("check_"), (measure.__doc__ or "").splitlines()[0]
+        chosen = specimens if callable(specimens) else lambda estimator: specimens
+        CHECKS[name] = Check(name, description, measure, chosen)
         return CHECKS[name]
 
     return add
@@ -144,7 +142,7 @@ def check(
         If the estimator needs a library that is not installed.
     """
     chosen = [one for one in CHECKS.values() if not names or one.name in names]
-    steps = [(one, specimen) for one in chosen for specimen in one.specimens_for(estimator)]
+    steps = [(one, specimen) for one in chosen for specimen in one.specimens(estimator)]
     records = []
     for done, (one, specimen) in enumerate(steps):
         if progress:

@@ -12,7 +12,6 @@ import torch
 
 from .. import specs
 from ..estimator import Estimate, GradientEstimator
-from ..problems import Problem
 from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
 from .explanations import explain_codes
 from .specimens import ALGORITHMS, Specimen, specimens
@@ -103,7 +102,8 @@ def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
     for flag in (False, True):
         problem = specimen.make()
         problem.theta.requires_grad_(flag)
-        before = {name: (tensor, tensor.detach().clone(), tensor._version) for name, tensor in _tensors(problem).items()}
+        tensors = {name: value for name, value in vars(problem).items() if isinstance(value, torch.Tensor)}
+        before = {name: (tensor, tensor.detach().clone(), tensor._version) for name, tensor in tensors.items()}
         estimator.estimate(problem, specimen.make_algorithm(), 4)
         for name, (tensor, copy, version) in before.items():
             if getattr(problem, name) is not tensor:
@@ -117,11 +117,6 @@ def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
                 raise NotMet(f"{name}.grad was filled: use torch.autograd.grad on theta.detach().requires_grad_()")
         if problem.theta.requires_grad is not flag:
             raise NotMet(f"theta.requires_grad was left {not flag}: use problem.with_theta with a tensor of your own")
-
-
-def _tensors(problem: Problem) -> dict[str, torch.Tensor]:
-    values = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}  # type: ignore[arg-type]
-    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
 @register(specimens("sparse coding"))

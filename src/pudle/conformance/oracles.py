@@ -16,14 +16,10 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def soft(values: Array, threshold: float | complex | Array) -> Array:
-    """Apply the two-sided soft threshold; a complex step passes through it."""
-    return np.where(np.abs(values.real) > np.real(threshold), values - threshold * np.sign(values.real), 0)
-
-
-def soft_nonnegative(values: Array, threshold: float | complex | Array) -> Array:
-    """Apply the one-sided soft threshold."""
-    return np.where(values.real > np.real(threshold), values - threshold, 0)
+def soft(values: Array, threshold: float | complex | Array, nonnegative: bool = False) -> Array:
+    """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through both."""
+    signs = np.ones_like(values.real) if nonnegative else np.sign(values.real)
+    return np.where(signs * values.real > np.real(threshold), values - threshold * signs, 0)
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,9 @@ def unroll(
         initial = np.zeros((len(observations), matrix.shape[1])) if layers.initial is None else layers.initial
         state = (initial, initial, np.ones((len(observations), 1)))
     codes, point, momentum = state
-    shrink = soft_nonnegative if nonnegative else soft
     for iteration in iterations:
         gradient = (point @ matrix.T - observations) @ matrix + l2_penalty * point
-        after = shrink(point - layers.step * gradient, layers.step * penalty * layers.decay**iteration)
+        after = soft(point - layers.step * gradient, layers.step * penalty * layers.decay**iteration, nonnegative)
         if layers.accelerated:
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = (momentum - 1) / following

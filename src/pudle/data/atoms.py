@@ -17,14 +17,7 @@ COHERENCE = 0.95
 def normalize_rows(rows: np.ndarray) -> np.ndarray:
     """Remove the mean of every row, drop the rows whose norm is then at most `CONTRAST`, and scale the rest to unit norm.
 
-    Parameters
-    ----------
-    rows : array, shape (k, m)
-        Values in [0, 1].
-
-    Returns
-    -------
-    array, shape (at most k, m)
+    The rows have shape (k, m) and values in [0, 1]; the result has shape (at most k, m).
     """
     centered = rows - rows.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centered, axis=1, keepdims=True)

@@ -39,7 +39,13 @@ class ImageDataset(Dataset):
 
     def images(self) -> dict[str, np.ndarray]:
         """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits."""
-        return sample_images() if self.folder is None else read_folder(self.folder)
+        if self.folder is not None:
+            return read_folder(self.folder)
+        from sklearn.datasets import load_sample_images  # slow to import, and only needed here
+
+        samples = load_sample_images()
+        grays = (to_gray(Image.fromarray(values)) for values in samples.images)
+        return dict(zip((Path(name).name for name in samples.filenames), grays, strict=True))
 
     def split_patches(
         self, size: int, n_components: int, n_samples: int, random: np.random.Generator, images: Mapping[str, np.ndarray]
@@ -62,17 +68,6 @@ def to_gray(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I"):
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     return np.asarray(picture.convert("L"))
-
-
-def sample_images() -> dict[str, np.ndarray]:
-    """Return the two photographs that ship inside scikit-learn, in gray, by file name."""
-    from sklearn.datasets import load_sample_images  # slow to import, and only this function needs it
-
-    pictures = load_sample_images()
-    return {
-        Path(name).name: to_gray(Image.fromarray(values))
-        for name, values in zip(pictures.filenames, pictures.images, strict=True)
-    }
 
 
 def image_files(folder: str) -> list[Path]:
@@ -133,20 +128,9 @@ def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
 
 
 def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
-    """Return the patches at some positions, which are counted row by row through one image after another.
+    """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
-    Parameters
-    ----------
-    images : mapping of arrays
-    size : int
-        Side of a patch.
-    positions : array of int, shape (k,)
-        Numbers below `count_patches`.
-
-    Returns
-    -------
-    array, shape (k, size**2)
-        Values in [0, 1].
+    Positions are numbers below `count_patches`, counted row by row through one image after another.
     """
     patches = np.empty((len(positions), size * size))
     start = 0
