@@ -58,7 +58,9 @@ class RidgeRegression(Dataset):
     def __post_init__(self) -> None:
         check_options(self, least={"n_components": 2})
         if self.kappa <= 1:
-            raise InvalidArgument(f"kappa={self.kappa} is no condition number of several directions: give a number > 1")
+            raise InvalidArgument(
+                f"kappa={self.kappa} leaves all eigenvalues equal or is no condition number: give a number > 1"
+            )
         check_choice("observations", self.observations, OBSERVATIONS)
 
     def problem(

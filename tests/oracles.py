@@ -1,4 +1,4 @@
-"""Closed forms and exact minimizers in numpy to test against, beside those of `pudle.conformance.oracles`."""
+"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.oracles` has the unrolled layers."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class FrobeniusStep(Sound):
 
 @dataclass(frozen=True)
 class FrobeniusGradient(FrobeniusStep):
-    """The same, with the right codes beside it."""
+    """The same wrong gradient, but with the right codes."""
 
     def estimate(self, problem, algorithm, depth):
         return dataclasses.replace(
@@ -157,7 +157,7 @@ class SinglePrecision(Sound):
 
 @dataclass(frozen=True)
 class SinglePrecisionGradient(SinglePrecision):
-    """The same, with codes in full precision beside it."""
+    """The same, but with codes in full precision."""
 
     def estimate(self, problem, algorithm, depth):
         gradient = super().estimate(problem, algorithm, depth).gradient

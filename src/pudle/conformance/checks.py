@@ -1,4 +1,4 @@
-"""The frame of the checks: what a check and its record are, how a check is registered, and how all of them run."""
+"""The framework of the checks: a check and its record, how checks are registered, and how all of them run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NotMet(Exception):
         self.reason, self.number, self.limit = reason, number, limit
 
 
-#: A number, the limit that it has to stay below, and the reason to give if it does not, perhaps computed only then.
+#: A number, the limit that it has to stay below, and the reason to give if it does not, or a function that returns it.
 Measurement = tuple[float, float, str | Callable[[], str]]
 Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
 
@@ -134,7 +134,7 @@ def check(
     progress : callable, optional
         Called before each step with the step's name, the number of steps done and their total.
     names : tuple of str
-        Names in `CHECKS`; all if empty.
+        Names in `CHECKS`; all checks if empty.
 
     Raises
     ------

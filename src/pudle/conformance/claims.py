@@ -58,9 +58,10 @@ def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
 
 
 def _check_implicit(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """Hold an implicit gradient, at nearly converged codes, to the implicit function theorem.
+    """Compare with the implicit function theorem at nearly converged codes.
 
-    If the estimator admits to an error, by `consistent_for`, it has to be closer to the theorem than the direct part is.
+    If `consistent_for` says that the error does not vanish for all losses, the gradient only has to be closer to the theorem
+    than the direct part alone is.
     """
     mine = gradient_of(specimen.estimate(estimator, SETTLED))
     expected = specimen.implicit(SETTLED)
@@ -74,9 +75,9 @@ def _check_implicit(estimator: GradientEstimator, specimen: Specimen) -> Iterato
 
 
 def _check_descent(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """Check that a step against the gradient lowers the loss at the same codes: it is within 90 degrees of the direct part.
+    """Check that the gradient is within 90 degrees of the direct part: a step against it lowers the loss at fixed codes.
 
-    This is all that can be required of a gradient of no loss. Its formula is for its own tests to check.
+    Nothing more can be required of a vector that is the gradient of no loss. Its own tests check its formula.
     """
     for depth in SHALLOW:
         mine, direct = gradient_of(specimen.estimate(estimator, depth)), specimen.direct(depth)

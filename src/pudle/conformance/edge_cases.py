@@ -1,5 +1,4 @@
-"""Checks of unusual input: depths in any order, zero or impossible, steps and observations that are too large, and
-supports that are empty or too large."""
+"""Checks of unusual input: depths in any order, extreme or impossible, and extreme steps, observations and penalties."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -18,15 +19,14 @@ from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Rid
 from ..streams import generator
 from .oracles import Array, Layers, Model
 
-DECAY = 0.95
-#: The algorithms, made from the problem's Lipschitz constant and a warm start.
-ALGORITHMS: dict[str, Callable[[float, torch.Tensor | None], Algorithm]] = {
-    "ista": lambda lipschitz, initial: Ista(),
-    "fista": lambda lipschitz, initial: Fista(),
-    "fista(restart)": lambda lipschitz, initial: Fista(restart=True),
-    "ista(step=1.5/L)": lambda lipschitz, initial: Ista(step=1.5 / lipschitz),
-    "ista(decaying)": lambda lipschitz, initial: Ista(thresholding=Decaying(decay=DECAY)),
-    "warm start": lambda lipschitz, initial: Ista(initial=initial),
+#: The algorithms: made by pudle from the Lipschitz constant L and a warm start, and as fields of `Layers` (step times L).
+ALGORITHMS: dict[str, tuple[Callable[[float, torch.Tensor | None], Algorithm], dict[str, Any]]] = {
+    "ista": (lambda lipschitz, initial: Ista(), {}),
+    "fista": (lambda lipschitz, initial: Fista(), {"accelerated": True}),
+    "fista(restart)": (lambda lipschitz, initial: Fista(restart=True), {"accelerated": True, "restart": True}),
+    "ista(step=1.5/L)": (lambda lipschitz, initial: Ista(step=1.5 / lipschitz), {"step": 1.5}),
+    "ista(decaying)": (lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)), {"decay": 0.95}),
+    "warm start": (lambda lipschitz, initial: Ista(initial=initial), {}),
 }
 
 
@@ -62,13 +62,15 @@ class Specimen:
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return the algorithm for that problem."""
-        initial = torch.tensor(self._warm_start(), dtype=dtype, device=device) if self.algorithm == "warm start" else None
-        return ALGORITHMS[self.algorithm](self.model.lipschitz_constant, initial)
+        make, _ = ALGORITHMS[self.algorithm]
+        warm = self._warm_start()
+        initial = None if warm is None else torch.tensor(warm, dtype=dtype, device=device)
+        return make(self.model.lipschitz_constant, initial)
 
     def estimate(
         self, estimator: GradientEstimator, depth: int, dtype: torch.dtype = torch.float64, **changes: Any
     ) -> Estimate:
-        """Return what an estimator makes of the problem, perhaps with some of its fields changed."""
+        """Return an estimator's estimate for the problem, perhaps with some of its fields changed."""
         return estimator.estimate(self.make(dtype, **changes), self.make_algorithm(dtype), depth)
 
     def sweep(self, estimator: GradientEstimator, depths: Sequence[int]) -> list[Estimate]:
@@ -83,14 +85,10 @@ class Specimen:
     @functools.cached_property
     def layers(self) -> Layers:
         """The same algorithm in numpy."""
-        lipschitz = self.model.lipschitz_constant
-        return Layers(
-            step=1.5 / lipschitz if self.algorithm == "ista(step=1.5/L)" else 1 / lipschitz,
-            accelerated=self.algorithm.startswith("fista"),
-            restart="restart" in self.algorithm,
-            decay=DECAY if "decaying" in self.algorithm else 1.0,
-            initial=self._warm_start().reshape(len(self.model.observations), -1) if self.algorithm == "warm start" else None,
-        )
+        _, fields = ALGORITHMS[self.algorithm]
+        layers, warm = Layers(**({"step": 1.0} | fields)), self._warm_start()
+        initial = None if warm is None else warm.reshape(len(warm), -1)
+        return dataclasses.replace(layers, step=layers.step / self.model.lipschitz_constant, initial=initial)
 
     def codes(self, depth: int) -> Array:
         """Return the codes after `depth` layers."""
@@ -108,7 +106,9 @@ class Specimen:
         """Return the gradient through the last `window` of `depth` layers, or through all of them."""
         return _computed_once(self, "unrolled", depth, window)
 
-    def _warm_start(self) -> Array:
+    def _warm_start(self) -> Array | None:
+        if self.algorithm != "warm start":
+            return None
         return generator(0, f"conformance warm start {self.problem}").standard_normal(self.make().code_shape)
 
 
@@ -130,7 +130,7 @@ class Kind:
     arrays : dict of arrays
         The fields that are tensors.
     options : dict
-        The other fields, but for the loss.
+        The other fields, without the loss.
     models : dict of Model
         The same problem in numpy, for each loss.
     """
