@@ -87,6 +87,16 @@ def test_refusals_are_records_with_the_reason():
     assert {record.reason for record in refused} == {"planted treats dense dictionaries under ista: use backprop instead"}
 
 
+def test_an_exception_without_a_text_is_named():
+    class Silent(planted.Sound):
+        def estimate(self, problem, algorithm, depth):
+            raise ValueError
+
+    record = conformance.CHECKS["claim"](Silent(), conformance.GRID[0])
+    assert record.status == "failed"
+    assert record.reason.startswith("raised ValueError with an empty message; raise UnsupportedProblem")
+
+
 def test_a_missing_library_is_neither_passed_nor_failed(check, tmp_path):
     text = "install pudle[peers]: nothing_of_this_name is not installed"
 

@@ -12,26 +12,12 @@ import numpy as np
 from ..estimator import Estimate, GradientEstimator
 from ..measuring.scoring import score
 from ..references import certified
+from . import tolerances
 from .checks import Measurement, NotMet, claim_of, distance, gradient_of, is_quotient, options_of, register
 from .contract import PLAIN, VARIED
 from .explanations import explain_gradient, explain_ratio
 from .oracles import Array
 from .specimens import Specimen, specimens
-from .tolerances import (
-    AVERAGED,
-    DEEP,
-    EXACT,
-    LAYERS,
-    MOST_SEEDS,
-    QUOTIENT,
-    RESOLVING,
-    SEEDS,
-    SETTLED,
-    SHALLOW,
-    SOLVED,
-    STANDARD_ERRORS,
-    VANISHED,
-)
 
 #: Problems on which every claim of an implicit gradient is regular, and errors vanish within `DEEP` layers.
 REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
@@ -51,7 +37,7 @@ def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     if claim in special:
         yield from special[claim](estimator, specimen)
         return
-    for depth in SHALLOW:
+    for depth in tolerances.SHALLOW:
         result = specimen.estimate(estimator, depth)
         window = _window_of(result, depth) if claim == "truncated" else 0 if claim == "direct" else depth
         yield _compare(result, specimen, depth, window)
@@ -63,13 +49,13 @@ def _check_implicit(estimator: GradientEstimator, specimen: Specimen) -> Iterato
     If `consistent_for` says that the error does not vanish for all losses, the gradient only has to be closer to the theorem
     than the direct part alone is.
     """
-    mine = gradient_of(specimen.estimate(estimator, SETTLED))
-    expected = specimen.implicit(SETTLED)
-    explain = functools.partial(explain_gradient, mine, expected, specimen, SETTLED, "the implicit gradient")
+    mine = gradient_of(specimen.estimate(estimator, tolerances.SETTLED))
+    expected = specimen.implicit(tolerances.SETTLED)
+    explain = functools.partial(explain_gradient, mine, expected, specimen, tolerances.SETTLED, "the implicit gradient")
     if type(estimator).consistent_for is None:
-        yield distance(mine, expected), SOLVED, explain
+        yield distance(mine, expected), tolerances.SOLVED, explain
         return
-    ratio = float(np.linalg.norm(mine - expected) / np.linalg.norm(specimen.direct(SETTLED) - expected))
+    ratio = float(np.linalg.norm(mine - expected) / np.linalg.norm(specimen.direct(tolerances.SETTLED) - expected))
     reason = f"{ratio:.2g} times as far from the implicit gradient as the direct part alone, which it should correct"
     yield ratio, 1.0, lambda: f"{reason}: {explain()}"
 
@@ -79,7 +65,7 @@ def _check_descent(estimator: GradientEstimator, specimen: Specimen) -> Iterator
 
     Nothing more can be required of a vector that is the gradient of no loss. Its own tests check its formula.
     """
-    for depth in SHALLOW:
+    for depth in tolerances.SHALLOW:
         mine, direct = gradient_of(specimen.estimate(estimator, depth)), specimen.direct(depth)
         if mine.shape != direct.shape:
             raise NotMet(f"shape {mine.shape} instead of {direct.shape}")
@@ -94,7 +80,7 @@ def _check_mean(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     """Check that, over seeds, projections of the gradient average to those of the unrolled gradient or the direct part."""
     if "seed" not in options_of(estimator):
         raise NotMet("a stochastic estimator needs a field `seed`: without it the draws cannot be repeated or averaged")
-    depth = AVERAGED
+    depth = tolerances.AVERAGED
     targets = {"the unrolled gradient": specimen.unrolled(depth), "the direct part": specimen.direct(depth)}
     axes: list[Array] = [target for target in targets.values() if target.any()]
     axes += [np.asarray(np.random.default_rng(index).standard_normal(specimen.model.theta.shape)) for index in range(2)]
@@ -102,30 +88,32 @@ def _check_mean(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     size = max(float(np.linalg.norm(target)) for target in targets.values())
     draws: list[list[float]] = []
     layers_run = 0
-    for seed in range(MOST_SEEDS):
+    for seed in range(tolerances.MOST_SEEDS):
         result = specimen.estimate(_replaced(estimator, seed=seed), depth)
         draws.append([float((gradient_of(result) * axis).sum()) for axis in axes])
         layers_run += int(result.diagnostics.get("layers", depth * result.diagnostics.get("evaluations", 1)))
-        if len(draws) >= SEEDS and layers_run >= LAYERS and _standard_errors(draws).max() < RESOLVING * size:
+        if (
+            len(draws) >= tolerances.SEEDS
+            and layers_run >= tolerances.LAYERS
+            and _standard_errors(draws).max() < tolerances.RESOLVING * size
+        ):
             break
     spread, mean = _standard_errors(draws), np.mean(draws, axis=0)
     # A mean that does not vary is held to the accuracy of a difference quotient.
+    scale = np.maximum(spread, tolerances.QUOTIENT * size / tolerances.STANDARD_ERRORS)
     errors = {
-        name: max(
-            abs(value - float((target * axis).sum())) / max(float(error), QUOTIENT * size / STANDARD_ERRORS)
-            for value, error, axis in zip(mean.tolist(), spread, axes, strict=True)
-        )
+        name: float((np.abs(mean - [(target * axis).sum() for axis in axes]) / scale).max())
         for name, target in targets.items()
     }
     name, worst = min(errors.items(), key=lambda item: item[1])
     largest = float(spread.max() / size)
-    if worst < STANDARD_ERRORS and largest >= RESOLVING:
+    if worst < tolerances.STANDARD_ERRORS and largest >= tolerances.RESOLVING:
         reason = f"after {len(draws)} seeds the standard error is still {largest:.2g} of the gradient, which hides any bias"
-        raise NotMet(f"{reason}: check it with more samples", largest, RESOLVING)
+        raise NotMet(f"{reason}: check it with more samples", largest, tolerances.RESOLVING)
     ratio = float(mean[0] / (targets["the unrolled gradient"] * axes[0]).sum())
     reason = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from {name}"
     along = f"along the unrolled gradient it is {ratio:.3g} times that{explain_ratio(ratio, estimator)}"
-    yield worst, STANDARD_ERRORS, f"{reason}; {along}"
+    yield worst, tolerances.STANDARD_ERRORS, f"{reason}; {along}"
 
 
 def _standard_errors(draws: list[list[float]]) -> Array:
@@ -164,17 +152,17 @@ def _specimens_of_consistency(estimator: GradientEstimator) -> tuple[Specimen, .
 @register(_specimens_of_consistency)
 def check_consistency(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """The error against the certified reference vanishes with depth for the losses in `consistent_for`."""
-    reference = _certified(specimen)
+    reference, deep = _certified(specimen), tolerances.DEEP
     # A sweep is often cheaper than two estimates, and another check holds the two to agree.
-    scores = [score(result, reference) for result in specimen.sweep(estimator, [DEEP // 2, DEEP])]
+    scores = [score(result, reference) for result in specimen.sweep(estimator, [deep // 2, deep])]
     for found in scores:
         if found.status != "ok":
             raise NotMet(found.reason)
     earlier, last = (found.relative_error for found in scores)
     claimed = type(estimator).consistent_for
     claim = "is None, which claims every loss" if claimed is None else f"claims {specimen.loss}"
-    reason = f"relative error {last:.2g} at depth {DEEP}, {earlier:.2g} at {DEEP // 2}: it does not vanish, though"
-    yield last, VANISHED, f"{reason} consistent_for {claim}"
+    reason = f"relative error {last:.2g} at depth {deep}, {earlier:.2g} at {deep // 2}: it does not vanish, though"
+    yield last, tolerances.VANISHED, f"{reason} consistent_for {claim}"
 
 
 @functools.cache
@@ -192,7 +180,7 @@ def _compare(result: Estimate, specimen: Specimen, depth: int, window: int) -> M
     error = float(np.linalg.norm(mine - expected)) / size if mine.shape == expected.shape else float("inf")
     what = "the direct part" if window == 0 else f"the derivative through {window} of {depth} layers"
     explain = functools.partial(explain_gradient, mine, expected, specimen, depth, what)
-    return error, QUOTIENT if is_quotient(result) else EXACT, explain
+    return error, tolerances.QUOTIENT if is_quotient(result) else tolerances.EXACT, explain
 
 
 def _window_of(result: Estimate, depth: int) -> int:
