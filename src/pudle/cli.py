@@ -30,7 +30,8 @@ class Commands(click.Group):
         try:
             return point.load() if point else None
         except ImportError as error:
-            raise PudleError(f"command {cmd_name!r} cannot be loaded ({error}): install pudle again") from error
+            owner = point.dist.name if point and point.dist else "pudle"
+            raise PudleError(f"command {cmd_name!r} of {owner} cannot be loaded ({error}): install {owner} again") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -266,6 +266,12 @@ WRONG = {
 }
 
 
+def test_help_does_not_wait_for_torch():
+    code = "import sys, pudle.conformance.command; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_usage_is_one_line(name, check, tmp_path):
     content, arguments, text = WRONG[name]

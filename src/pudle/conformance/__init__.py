@@ -5,9 +5,15 @@
 >>> assert not [record for record in records if record.status == "failed"]
 """
 
-# Importing these registers their checks: first those of the contract, which claims imports, then claims and edge cases.
-from . import claims, contract, edge_cases  # noqa: F401
-from .checks import CHECKS, Check, NotMet, Record, check
-from .contract import GRID
+from typing import Any
 
 __all__ = ["CHECKS", "GRID", "Check", "NotMet", "Record", "check"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, because the help and wrong usage of `pudle check` need not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import checks, claims, contract, edge_cases  # noqa: F401  # the last three register their checks
+
+    return getattr(contract if name == "GRID" else checks, name)

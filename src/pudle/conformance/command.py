@@ -16,7 +16,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from .. import registry, specs
+from .. import conformance, registry, specs
 from ..errors import InvalidArgument
 from ..terminal import output, progress_bar
 
@@ -57,9 +57,6 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
         estimator_in(Path(target), arguments) if target.endswith(".py") else registry.make_estimator(target)
         for target in targets
     ]
-    # Not at the top: this imports torch, which wrong arguments and --help should not wait for.
-    from .. import conformance
-
     results = {}
     with progress_bar(transient=True) as progress:
         for estimator in estimators:
@@ -148,11 +145,9 @@ def _table(title: str, columns: Collection[str], right: Collection[str] = (), fo
 
 def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
-    from .checks import CHECKS
-
     numbers = (*STATUSES, "worst", "limit")
     table = _table(title, ("check", *numbers, "what is checked"), right=numbers, folded=("what is checked",))
-    for name, check in CHECKS.items():
+    for name, check in conformance.CHECKS.items():
         mine = [record for record in records if record.check == name]
         if not mine:
             continue
@@ -200,10 +195,8 @@ def _shortened(records: list[Record]) -> list[Record]:
 
 def _print_grid(console: Console, results: dict[str, list[Record]]) -> None:
     """Print the worst status of any check, for each problem, loss and algorithm and for each estimator."""
-    from .contract import GRID
-
     table = _table("All checks by problem", ("problem", "loss", "algorithm", *results), folded=tuple(results))
-    for specimen in GRID:
+    for specimen in conformance.GRID:
         where = (specimen.problem, specimen.loss, specimen.algorithm)
         worst = []
         for records in results.values():
