@@ -92,12 +92,12 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
 
     if not path.is_file():
         raise InvalidArgument(f"{path}: there is no such file; give a .py file or a spec such as truncated(window=10)")
-    # Not an import, which would leave compiled files beside the user's. Dataclasses look their module up by its name.
+    # Not an import, which would write compiled files next to the file. Dataclasses look their module up by its name.
     module = ModuleType(f"pudle_checked_{path.stem}_{abs(hash(path.resolve()))}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:  # whatever the file raises is reported as an error in that file
         from .checks import one_line
 
