@@ -26,7 +26,7 @@ class RidgeRegression(Dataset):
     """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced geometrically.
 
     The dictionary is square, with random singular vectors, and singular along its last direction, where the curvature mu
-    comes from the strength alone, which theta is added to. With the observations along the top left singular vector and
+    comes only from the strength, to which theta is added. With the observations along the top left singular vector and
     gradient steps of size eta from zero, the relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``.
     At the step ``2/(L + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it falls; at
     ``1/L`` it is zero from the second layer on. With random observations the slow directions dominate, and the error falls

@@ -127,7 +127,7 @@ class EarlierSupport(Sound):
 
     def layers(self, live, problem, algorithm, depth):
         if algorithm.name != "ista":
-            raise UnsupportedProblem("planted treats plain layers alone: use ista, or backprop instead")
+            raise UnsupportedProblem("planted treats only plain layers: use ista, or backprop instead")
         step = algorithm.step_size(problem)
         state = algorithm.start(live)
         for _ in range(depth):
@@ -384,7 +384,7 @@ class ImplicitEverywhere(Implicit):
 
 @dataclass(frozen=True)
 class ImplicitNegated(Implicit):
-    """The correction with the wrong sign, and a claim for the lasso loss alone, where the correction vanishes."""
+    """The correction with the wrong sign, and a claim only for the lasso loss, where the correction vanishes."""
 
     consistent_for = ("lasso",)
 

@@ -25,7 +25,7 @@ class Record:
     check : str
         A name in `CHECKS`.
     problem, loss, algorithm : str
-        The specimen; empty for checks of the class alone.
+        The specimen; empty for checks that look only at the class.
     status : {"passed", "failed", "refused"}
         ``refused``: the estimator raised `UnsupportedProblem` and gave the reason.
     number, limit : float or None
@@ -105,7 +105,7 @@ class Check:
 
 
 CHECKS: dict[str, Check] = {}
-#: The specimen of checks of the class alone.
+#: The specimen of checks that look only at the class.
 NO_SPECIMEN = Specimen("", "", "")
 
 

@@ -1,6 +1,6 @@
 """Layers and their derivatives in numpy, to check estimators against: nothing here uses the rest of the package.
 
-Functions of the parameter continue analytically off the real axis, because every decision looks at real parts alone. So a
+Functions of the parameter continue analytically off the real axis, because every decision looks only at real parts. So a
 step into the complex plane differentiates them without cancellation.
 """
 
