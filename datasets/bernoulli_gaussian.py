@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pudle.data.dataset import Draw, SparseCodingDataset, normalize_atoms
-from pudle.errors import InvalidArgument
-from pudle.validation import check_integer, check_positive
+from pudle.data import Draw, SparseCodingDataset
+from pudle.data.options import check_options
+from pudle.data.synthetic import normalize
 
 
 @dataclass(frozen=True)
 class BernoulliGaussian(SparseCodingDataset):
-    """Observations ``x = D* z* + noise`` where each code entry is non-zero with a given probability, then standard normal.
+    """Observations ``x = D* z* + noise`` whose code entries are non-zero with a given probability, then standard normal.
 
     Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the generating one plus Gaussian
     entries whose standard deviation is ``perturbation`` times that of the generating dictionary's entries, renormalized.
@@ -31,9 +31,9 @@ class BernoulliGaussian(SparseCodingDataset):
     density : float
         Probability that a code entry is non-zero, in (0, 1].
     noise : float
-        Standard deviation of Gaussian noise added to every entry of the observations.
+        Standard deviation of the Gaussian noise in every entry of the observations.
     perturbation : float
-        Standard deviation of what is added to every entry of the dictionary, as a multiple of that of its entries.
+        Standard deviation of the perturbation of every dictionary entry, as a multiple of that of the entries.
     penalty : float
         Weight of the l1 norm.
     l2_penalty : float
@@ -58,22 +58,14 @@ class BernoulliGaussian(SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_features", "n_components"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
-        if check_positive("density", self.density) > 1:
-            raise InvalidArgument(f"density={self.density} is above 1: it is a probability, give a number in (0, 1]")
-        check_positive("noise", self.noise, allow_zero=True)
-        check_positive("perturbation", self.perturbation, allow_zero=True)
-        check_positive("penalty", self.penalty)
-        check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
+        check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = normalize_atoms(random.standard_normal((self.n_features, self.n_components)))
+        generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
         present = random.random((self.n_samples, self.n_components)) < self.density
         codes = np.where(present, random.standard_normal(present.shape), 0.0)
         observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
         spread = self.perturbation * generating.std()
-        dictionary = normalize_atoms(generating + spread * random.standard_normal(generating.shape))
+        dictionary = normalize(generating + spread * random.standard_normal(generating.shape), axis=0)
         return Draw(observations, dictionary, generating, codes)

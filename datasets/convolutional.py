@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from pudle.data.dataset import ConvolutionalDataset, Draw
-from pudle.errors import InvalidArgument
-from pudle.problems.convolutional import ConvolutionalSparseCoding
-from pudle.validation import check_integer, check_positive
+from pudle.data import ConvolutionalDataset, Draw
+from pudle.data.options import check_filters, check_options
+from pudle.data.synthetic import normalize
+from pudle.problems import ConvolutionalSparseCoding
 
 
 @dataclass(frozen=True)
@@ -26,22 +25,22 @@ class Convolutional(ConvolutionalDataset):
     n_samples : int
         Number of images.
     size : int
-        Side of the square images in pixels, at least the filters'.
+        Side of the square images in pixels, at least that of the filters.
     channels : int
     n_components : int
         Number of filters.
     kernel : int
         Side of the filters in pixels.
     stride : int
-        Distance of neighboring code positions in pixels, at most the filters' side.
+        Distance between neighboring code positions in pixels, at most the side of the filters.
     density : float
         Probability that a code entry is non-zero, in (0, 1].
     nonnegative : bool
         Whether codes are non-negative, in the model and in the problem.
     noise : float
-        Standard deviation of Gaussian noise added to every pixel.
+        Standard deviation of the Gaussian noise in every pixel.
     perturbation : float
-        Standard deviation of what is added to every entry of the filters.
+        Standard deviation of the perturbation of every filter entry.
     penalty : float
         Weight of the l1 norm.
     seed : int
@@ -67,22 +66,13 @@ class Convolutional(ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "size", "channels", "n_components", "kernel", "stride"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
-        if self.kernel > self.size:
-            raise InvalidArgument(f"kernel={self.kernel} is above size={self.size}: filters must fit into the images")
-        if self.stride > self.kernel:
-            raise InvalidArgument(f"stride={self.stride} is above kernel={self.kernel}: it would leave pixels uncovered")
-        if check_positive("density", self.density) > 1:
-            raise InvalidArgument(f"density={self.density} is above 1: it is a probability, give a number in (0, 1]")
-        check_positive("noise", self.noise, allow_zero=True)
-        check_positive("perturbation", self.perturbation, allow_zero=True)
-        check_positive("penalty", self.penalty)
+        check_options(self, may_be_zero=("noise", "perturbation"))
+        check_filters(self)
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = _normalize(random.standard_normal((self.n_components, self.channels, self.kernel, self.kernel)))
+        filters = random.standard_normal((self.n_components, self.channels, self.kernel, self.kernel))
+        generating = normalize(filters, axis=(1, 2, 3))
         noise = self.noise * random.standard_normal((self.n_samples, self.channels, self.size, self.size))
         model = ConvolutionalSparseCoding(
             observations=noise, dictionary=generating, penalty=self.penalty, stride=self.stride
@@ -92,9 +82,5 @@ class Convolutional(ConvolutionalDataset):
         if not self.nonnegative:
             codes = codes * random.choice([-1.0, 1.0], codes.shape)
         images = model.synthesize(torch.as_tensor(codes)).numpy() + noise
-        filters = _normalize(generating + self.perturbation * random.standard_normal(generating.shape))
-        return Draw(images, filters, generating, codes)
-
-
-def _normalize(filters: np.ndarray) -> np.ndarray:
-    return filters / np.sqrt(np.square(filters).sum(axis=(1, 2, 3), keepdims=True))
+        perturbed = generating + self.perturbation * random.standard_normal(generating.shape)
+        return Draw(images, normalize(perturbed, axis=(1, 2, 3)), generating, codes)

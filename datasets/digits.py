@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pudle.data import Draw, SparseCodingDataset
 from pudle.data.atoms import normalize_rows, split_atoms
-from pudle.data.dataset import Draw, SparseCodingDataset
+from pudle.data.options import check_options
 from pudle.errors import InvalidArgument
-from pudle.validation import check_integer, check_positive
 
 SAMPLES = 1797
 
@@ -18,15 +18,15 @@ SAMPLES = 1797
 class Digits(SparseCodingDataset):
     """The 8 x 8 handwritten digits that ship inside scikit-learn, coded in a dictionary whose atoms are other digits.
 
-    With gray values scaled to [0, 1], each digit has its mean removed and is scaled to unit norm, as image patches are: so
-    the penalty is relative, and the blank border does not make all atoms alike. Atoms are chosen greedily in random order
-    such that any two have a coherence ``|a^T b| < 0.95``; observations are drawn from the digits that are not atoms. There
-    is no generating dictionary. ``m = 64``, of which removing means leaves 63 dimensions.
+    With gray values scaled to [0, 1], each digit has its mean removed and is scaled to unit norm, as image patches are.
+    So the penalty is relative, and the blank border does not make all atoms alike. Atoms are chosen greedily in random
+    order such that any two have a coherence ``|a^T b| < 0.95``; observations are drawn from the digits that are not atoms.
+    There is no generating dictionary. ``m = 64``; removing the means leaves 63 dimensions.
 
     Parameters
     ----------
     n_samples : int
-        Number of digits to code, at most 1797 - p.
+        Number of digits to code, at most 1797 - n_components.
     n_components : int
         Number of atoms.
     penalty : float
@@ -43,10 +43,7 @@ class Digits(SparseCodingDataset):
     references = ("Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",)
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_components"):
-            check_integer(name, getattr(self, name), 1)
-        check_positive("penalty", self.penalty)
-        check_integer("seed", self.seed, 0)
+        check_options(self)
         if self.n_samples + self.n_components > SAMPLES:
             raise InvalidArgument(
                 f"n_samples={self.n_samples} and n_components={self.n_components} need more than the {SAMPLES} "
@@ -66,6 +63,6 @@ class Digits(SparseCodingDataset):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        # All rows have unit norm: that of an observation's own image is the one with a correlation of one.
+        # All rows have unit norm, so an observation has a correlation of one with its own image and less with others.
         places = (self.draw().observations @ normalize_rows(digits.data / 16).T).argmax(axis=1)
         return digits.target[places]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pudle.data.dataset import Dataset
+from pudle.data import Dataset
+from pudle.data.dataset import to_tensors
+from pudle.data.options import check_at_most, check_options
+from pudle.data.synthetic import sparse_codes
 from pudle.errors import InvalidArgument
-from pudle.problems.penalty_selection import PenaltySelection
-from pudle.validation import check_choice, check_integer, check_positive
+from pudle.problems import PenaltySelection
+from pudle.validation import check_choice
 
 
 @dataclass(frozen=True)
@@ -18,34 +21,30 @@ class HeldOutRegression(Dataset):
     """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design and differ in z*.
 
     Rows of the designs are Gaussian, neighboring columns correlated as ``correlation^|i - j|``, scaled by ``1/sqrt(m)``
-    so that columns have norm about one, in both designs. Each z* has s entries +1 or -1 at uniformly random places. The
-    noise's standard deviation is the root mean square of ``A z*`` over `snr`, in both sets.
+    so that columns have norm about one, in both designs. Each z* has `n_nonzero_coefs` entries +1 or -1 at uniformly
+    random places. The standard deviation of the noise is the root mean square of ``A z*`` over `snr`, in both sets.
 
     Parameters
     ----------
     n_samples : int
         Number of regressions.
     n_features : int
-        Observations that each is fitted to.
+        Number m of observations that each regression is fitted to.
     held_out : int
-        Observations that each is judged by.
+        Number of observations that each regression is tested on.
     n_components : int
         Number of coefficients.
     n_nonzero_coefs : int
-        Non-zero coefficients, at most p.
+        Number of non-zero coefficients, at most n_components.
     correlation : float
-        Of neighboring columns, in [0, 1).
+        Correlation of neighboring columns, in [0, 1).
     snr : float
         Signal-to-noise ratio, > 0.
     penalty_fraction : float
         The penalty as a fraction of the smallest one at which all codes are zero, in (0, 1).
     weighted : bool
-        One penalty for each coefficient, all equal, in place of a single one: theta has p entries, not one.
+        Whether each coefficient has a penalty of its own (all equal at first): theta then has p entries, not one.
     seed : int
-
-    References
-    ----------
-    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter optimization", ICML 2020.
     """
 
     n_samples: int = 20
@@ -66,19 +65,11 @@ class HeldOutRegression(Dataset):
     losses = (PenaltySelection.loss,)
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_features", "held_out", "n_components", "n_nonzero_coefs"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
-        if self.n_nonzero_coefs > self.n_components:
-            raise InvalidArgument(
-                f"n_nonzero_coefs={self.n_nonzero_coefs} is above n_components={self.n_components}: "
-                f"there are no more coefficients than that"
-            )
+        check_options(self, may_be_zero=("correlation",))
+        check_at_most(self, "n_nonzero_coefs", "n_components", "there are no more coefficients than that")
         for name in ("correlation", "penalty_fraction"):
-            if check_positive(name, getattr(self, name), allow_zero=name == "correlation") >= 1:
+            if getattr(self, name) >= 1:
                 raise InvalidArgument(f"{name}={getattr(self, name)} is out of range: give a number below 1")
-        check_positive("snr", self.snr)
-        check_choice("weighted", self.weighted, (False, True))
 
     def problem(
         self, loss: str = "held_out", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
@@ -86,31 +77,24 @@ class HeldOutRegression(Dataset):
         """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error on the held-out data."""
         check_choice("loss", loss, self.losses)
         random = self.generator()
-        places = random.permuted(np.tile(np.arange(self.n_components), (self.n_samples, 1)), axis=1)[
-            :, : self.n_nonzero_coefs
-        ]
-        codes = np.zeros((self.n_samples, self.n_components))
-        np.put_along_axis(codes, places, random.choice([-1.0, 1.0], places.shape), axis=1)
+        shape = (self.n_samples, self.n_components)
+        codes = sparse_codes(random, shape, self.n_nonzero_coefs, lambda random, shape: random.choice([-1.0, 1.0], shape))
         design, held_out_design = self._design(random, self.n_features), self._design(random, self.held_out)
         noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
         observations = codes @ design.T + noise * random.standard_normal((self.n_samples, self.n_features))
         held_out = codes @ held_out_design.T + noise * random.standard_normal((self.n_samples, self.held_out))
-        penalty = np.full(
-            self.n_components if self.weighted else (), self.penalty_fraction * np.abs(observations @ design).max()
-        )
+        largest = np.abs(observations @ design).max()
         arrays = {
             "observations": observations,
             "design": design,
             "held_out_observations": held_out,
             "held_out_design": held_out_design,
-            "log_penalty": np.log(penalty),
+            "log_penalty": np.log(np.full(self.n_components if self.weighted else (), self.penalty_fraction * largest)),
         }
-        return PenaltySelection(
-            **{name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items()}
-        )
+        return PenaltySelection(**to_tensors(arrays, dtype, device))
 
     def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
-        """Rows of an autoregressive process of order one, with unit variance before the scaling."""
+        """Draw rows of an autoregressive process of order one, with unit variance before the scaling."""
         columns = random.standard_normal((self.n_components, rows))
         for j in range(1, self.n_components):
             columns[j] = self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pudle.data.dataset import Dataset
+from pudle.data import Dataset
+from pudle.data.dataset import to_tensors
+from pudle.data.options import check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
-from pudle.validation import check_choice, check_integer, check_positive
+from pudle.validation import check_choice
 
 OBSERVATIONS = {
-    # Along the direction of largest curvature, the only one whose error then counts.
+    # The observations lie along the direction of largest curvature, so that only the error in it counts.
     "top": lambda random, n, left: random.uniform(1.0, 2.0, (n, 1)) * left[:, 0],
     "random": lambda random, n, left: random.standard_normal((n, len(left))),
 }
@@ -23,22 +25,23 @@ OBSERVATIONS = {
 class RidgeRegression(Dataset):
     """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced geometrically.
 
-    The dictionary is square, with random singular vectors, and singular on its last direction: the strength alone, which
-    theta adds to, provides the curvature mu there. With the observations along the top left singular vector and gradient
-    steps of size eta from zero, the relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``. At the
-    step ``2/(L + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it falls; at
-    ``1/L`` it is zero from the second layer on. With random observations the slow directions dominate, and nothing rises.
+    The dictionary is square, with random singular vectors, and singular along its last direction, where the curvature mu
+    comes only from the strength, to which theta is added. With the observations along the top left singular vector and
+    gradient steps of size eta from zero, the relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``.
+    At the step ``2/(L + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it falls; at
+    ``1/L`` it is zero from the second layer on. With random observations the slow directions dominate, and the error falls
+    from the start.
 
     Parameters
     ----------
     n_samples : int
         Number of samples.
     n_components : int
-        Number of atoms, and dimension of an observation; >= 2.
+        Number of atoms, and dimension of an observation, >= 2.
     kappa : float
         Condition number L/mu of the Hessian, > 1.
     observations : {"top", "random"}
-        Along the top left singular vector, with random amplitudes, or standard normal.
+        Observations along the top left singular vector, with random amplitudes, or standard normal ones.
     seed : int
     """
 
@@ -53,11 +56,11 @@ class RidgeRegression(Dataset):
     losses = ("linear",)
 
     def __post_init__(self) -> None:
-        check_integer("n_samples", self.n_samples, 1)
-        check_integer("n_components", self.n_components, 2)
-        check_integer("seed", self.seed, 0)
-        if check_positive("kappa", self.kappa) <= 1:
-            raise InvalidArgument(f"kappa={self.kappa} is no condition number of several directions: give a number > 1")
+        check_options(self, least={"n_components": 2})
+        if self.kappa <= 1:
+            raise InvalidArgument(
+                f"kappa={self.kappa} leaves all eigenvalues equal or is no condition number: give a number > 1"
+            )
         check_choice("observations", self.observations, OBSERVATIONS)
 
     def problem(
@@ -68,12 +71,11 @@ class RidgeRegression(Dataset):
         random = self.generator()
         left, right = (np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0] for _ in range(2))
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
-        # Rounding must not leave a negative number under the root of the last one.
+        # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
         arrays = {
             "observations": OBSERVATIONS[self.observations](random, self.n_samples, left),
             "dictionary": left * singular @ right.T,
             "weights": random.standard_normal(self.n_components),
         }
-        tensors = {name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items()}
-        return Ridge(strength=1 / self.kappa, **tensors)
+        return Ridge(strength=1 / self.kappa, **to_tensors(arrays, dtype, device))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from pudle.data.dataset import Draw, SparseCodingDataset, normalize_atoms
-from pudle.errors import InvalidArgument
-from pudle.validation import check_choice, check_integer, check_positive
+from pudle.data import Draw, SparseCodingDataset
+from pudle.data.options import check_at_most, check_options
+from pudle.data.synthetic import normalize, sparse_codes
+from pudle.validation import check_choice
 
 AMPLITUDES = {
     # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones (sub-Gaussian) do not.
@@ -22,8 +21,8 @@ class SparseGaussian(SparseCodingDataset):
     """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating one.
 
     Atoms are Gaussian, of unit norm. Each code has s non-zero entries at uniformly random places. The dictionary at which
-    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalized. The defaults are
-    the local-gradient experiment of the PUDLE paper, but for n.
+    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalized. Except for
+    n_samples, the defaults are the local-gradient experiment of the PUDLE paper.
 
     Parameters
     ----------
@@ -34,13 +33,13 @@ class SparseGaussian(SparseCodingDataset):
     n_components : int
         Number of atoms.
     n_nonzero_coefs : int
-        Non-zero entries per code, at most p.
+        Number s of non-zero entries per code, at most n_components.
     amplitudes : {"uniform", "gaussian"}
-        Non-zero entries: uniform in [1, 2] with random signs, or standard normal (sub-Gaussian).
+        Non-zero entries: uniform in [1, 2] with random signs, or standard normal.
     noise : float
-        Standard deviation of Gaussian noise added to every entry of the observations.
+        Standard deviation of the Gaussian noise in every entry of the observations.
     perturbation : float
-        Standard deviation of what is added to every entry of the dictionary.
+        Standard deviation of the perturbation of every dictionary entry.
     penalty : float
         Weight of the l1 norm.
     l2_penalty : float
@@ -63,28 +62,15 @@ class SparseGaussian(SparseCodingDataset):
     references = ("Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",)
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_features", "n_components", "n_nonzero_coefs"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
-        if self.n_nonzero_coefs > self.n_components:
-            raise InvalidArgument(
-                f"n_nonzero_coefs={self.n_nonzero_coefs} is above n_components={self.n_components}: "
-                f"a code cannot have more nonzero entries than atoms"
-            )
+        check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
+        check_at_most(self, "n_nonzero_coefs", "n_components", "a code cannot have more non-zero entries than atoms")
         check_choice("amplitudes", self.amplitudes, AMPLITUDES)
-        check_positive("noise", self.noise, allow_zero=True)
-        check_positive("perturbation", self.perturbation, allow_zero=True)
-        check_positive("penalty", self.penalty)
-        check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
 
     def draw(self) -> Draw:
         random = self.generator()
-        generating = normalize_atoms(random.standard_normal((self.n_features, self.n_components)))
-        places = random.permuted(np.tile(np.arange(self.n_components), (self.n_samples, 1)), axis=1)[
-            :, : self.n_nonzero_coefs
-        ]
-        codes = np.zeros((self.n_samples, self.n_components))
-        np.put_along_axis(codes, places, AMPLITUDES[self.amplitudes](random, places.shape), axis=1)
+        generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
+        shape = (self.n_samples, self.n_components)
+        codes = sparse_codes(random, shape, self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
         observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
-        dictionary = normalize_atoms(generating + self.perturbation * random.standard_normal(generating.shape))
+        dictionary = normalize(generating + self.perturbation * random.standard_normal(generating.shape), axis=0)
         return Draw(observations, dictionary, generating, codes)

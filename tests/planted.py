@@ -1,4 +1,4 @@
-"""Estimators with one defect each, for the conformance kit to find; and the sound one they are made from."""
+"""Estimators with one defect each, which the checks have to find, and the sound ones that they are made from."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class DropsCodePath(Sound):
 
 @dataclass(frozen=True)
 class Inconsistent(DropsCodePath):
-    """Says rightly that it is direct, and wrongly that its error vanishes for every loss."""
+    """Claims rightly that it is direct, and wrongly that its error vanishes for every loss."""
 
     computes = "direct"
 
@@ -99,7 +99,7 @@ class FrobeniusStep(Sound):
 
 @dataclass(frozen=True)
 class FrobeniusGradient(FrobeniusStep):
-    """The same, with the right codes beside it."""
+    """The same wrong gradient, but with the right codes."""
 
     def estimate(self, problem, algorithm, depth):
         return dataclasses.replace(
@@ -123,11 +123,11 @@ class MovingStep(Sound):
 
 @dataclass(frozen=True)
 class EarlierSupport(Sound):
-    """Right codes at every layer; their derivative masked by the support of the layer before."""
+    """Right codes at every layer, but their derivative is masked by the support of the layer before."""
 
     def layers(self, live, problem, algorithm, depth):
         if algorithm.name != "ista":
-            raise UnsupportedProblem("planted treats plain layers alone: use ista, or backprop instead")
+            raise UnsupportedProblem("planted treats only plain layers: use ista, or backprop instead")
         step = algorithm.step_size(problem)
         state = algorithm.start(live)
         for _ in range(depth):
@@ -157,7 +157,7 @@ class SinglePrecision(Sound):
 
 @dataclass(frozen=True)
 class SinglePrecisionGradient(SinglePrecision):
-    """The same, with codes in full precision beside it."""
+    """The same, but with codes in full precision."""
 
     def estimate(self, problem, algorithm, depth):
         gradient = super().estimate(problem, algorithm, depth).gradient
@@ -166,7 +166,7 @@ class SinglePrecisionGradient(SinglePrecision):
 
 @dataclass(frozen=True)
 class ExtrapolatedCodes(Sound):
-    """Returns the point of the next gradient step for the codes."""
+    """Returns the point of the next gradient step as the codes."""
 
     def layers(self, live, problem, algorithm, depth):
         return algorithm.run(live, depth).states[depth].point
@@ -194,7 +194,7 @@ class AnyStep(Sound):
 
 @dataclass(frozen=True)
 class Window(Sound):
-    """Reverse mode through the last layers, `used` of which are differentiated and `told` reported."""
+    """Reverse mode through the last layers: `used` are differentiated and `reported` are reported."""
 
     window: int = 5
 
@@ -204,13 +204,13 @@ class Window(Sound):
     def used(self, depth):
         return min(self.window, depth)
 
-    def told(self, depth):
+    def reported(self, depth):
         return self.used(depth)
 
     def estimate(self, problem, algorithm, depth):
         object.__setattr__(self, "_depth", check_integer("depth", depth, 0))
         result = super().estimate(problem, algorithm, depth)
-        return dataclasses.replace(result, diagnostics={"layers_differentiated": self.told(depth)})
+        return dataclasses.replace(result, diagnostics={"layers_differentiated": self.reported(depth)})
 
     def layers(self, live, problem, algorithm, depth):
         step = algorithm.step_size(problem)
@@ -223,18 +223,18 @@ class Window(Sound):
 
 @dataclass(frozen=True)
 class ClampedWindow(Window):
-    """Clamps the window and keeps silent about it."""
+    """Clamps the window and does not report it."""
 
     def used(self, depth):
         return min(self.window, depth, 20)
 
-    def told(self, depth):
+    def reported(self, depth):
         return min(self.window, depth)
 
 
 @dataclass(frozen=True)
 class AdmittedClamp(Window):
-    """Clamps the window and reports what it used, which is not what was asked for."""
+    """Clamps the window and reports the clamped window, not the requested one."""
 
     def used(self, depth):
         return min(self.window, depth, 20)
@@ -247,21 +247,21 @@ class OneLayerMore(Window):
     def used(self, depth):
         return min(self.window + 1, depth)
 
-    def told(self, depth):
+    def reported(self, depth):
         return min(self.window, depth)
 
 
 @dataclass(frozen=True)
-class Untold(Window):
-    """Says nothing of its window."""
+class Unreported(Window):
+    """Does not report its window."""
 
-    def told(self, depth):
+    def reported(self, depth):
         return None
 
 
 @dataclass(frozen=True)
 class Smoothing(GradientEstimator):
-    """Antithetic smoothing; `factor` is what the difference is multiplied by, beside the direction."""
+    """Antithetic smoothing; the difference is multiplied by `factor` and the direction."""
 
     seed: int = 0
     scale: float = 1e-2
@@ -290,7 +290,7 @@ class Smoothing(GradientEstimator):
 
 @dataclass(frozen=True)
 class SquaredScale(Smoothing):
-    """The direction taken times the scale, and the difference not divided by it: scale^2 times the gradient."""
+    """The direction is multiplied by the scale and the difference not divided by it: scale^2 times the gradient."""
 
     def factor(self):
         return self.scale / 2
@@ -298,7 +298,7 @@ class SquaredScale(Smoothing):
 
 @dataclass(frozen=True)
 class UnitNormDirections(Smoothing):
-    """Normalized directions without the factor that makes up for it."""
+    """Normalized directions without the factor that compensates for the normalization."""
 
     def draw(self, shape, index):
         direction = np.asarray(super().draw(shape, index))
@@ -315,7 +315,7 @@ class GlobalDraws(Smoothing):
 
 @dataclass(frozen=True)
 class UnweightedWindow(GradientEstimator):
-    """A random window without the weights that make up for the layers beyond it."""
+    """A random window without the weights that compensate for the layers before it."""
 
     seed: int = 0
     stop: float = 0.05
@@ -330,7 +330,7 @@ class UnweightedWindow(GradientEstimator):
 
 @dataclass(frozen=True)
 class Unseeded(GradientEstimator):
-    """Random, and no field to choose the draws by."""
+    """Random, without a field that chooses the draws."""
 
     name = "planted"
     computes = "stochastic"
@@ -341,7 +341,7 @@ class Unseeded(GradientEstimator):
 
 @dataclass(frozen=True)
 class Implicit(GradientEstimator):
-    """Implicit differentiation; `at` and `solve` are where defects go."""
+    """Implicit differentiation; defects override `at` or `solve`."""
 
     name = "planted"
     computes = "implicit"
@@ -367,7 +367,7 @@ class Implicit(GradientEstimator):
 
 @dataclass(frozen=True)
 class ImplicitEarlier(Implicit):
-    """The theorem at the codes of an earlier layer."""
+    """The implicit gradient at the codes of an earlier layer."""
 
     def at(self, trajectory, depth):
         return trajectory.at(max(depth - 1, 0))
@@ -375,7 +375,7 @@ class ImplicitEarlier(Implicit):
 
 @dataclass(frozen=True)
 class ImplicitEverywhere(Implicit):
-    """The system not restricted to the support."""
+    """The system is not restricted to the support."""
 
     def solve(self, problem, codes, right):
         everywhere = torch.ones_like(codes)
@@ -384,7 +384,7 @@ class ImplicitEverywhere(Implicit):
 
 @dataclass(frozen=True)
 class ImplicitNegated(Implicit):
-    """The correction with the wrong sign, hidden on the lasso loss, and a claim for that loss alone."""
+    """The correction with the wrong sign, and a claim only for the lasso loss, where the correction vanishes."""
 
     consistent_for = ("lasso",)
 
@@ -422,7 +422,7 @@ class LeakySweep(Sound):
 
 @dataclass(frozen=True)
 class NegativeDepth(Sound):
-    """Runs a negative depth as none."""
+    """Runs a negative depth as depth zero."""
 
     def layers(self, live, problem, algorithm, depth):
         return super().layers(live, problem, algorithm, max(int(depth), 0))
@@ -430,7 +430,7 @@ class NegativeDepth(Sound):
 
 @dataclass(frozen=True)
 class Crashes(Sound):
-    """Fails on what it was not written for."""
+    """Crashes on problems that it was not written for."""
 
     def layers(self, live, problem, algorithm, depth):
         rows, columns = problem.theta.shape
@@ -457,7 +457,7 @@ class RefusesEverything(Sound):
 
 @dataclass(frozen=True)
 class Solves(Sound):
-    """Says that it solved systems, and not how singular they were."""
+    """Reports solves, but not how singular the systems were."""
 
     def estimate(self, problem, algorithm, depth):
         return dataclasses.replace(super().estimate(problem, algorithm, depth), diagnostics={"solves": 3})
@@ -465,7 +465,7 @@ class Solves(Sound):
 
 @dataclass
 class Thawed(GradientEstimator):
-    """A dataclass that can be changed."""
+    """A dataclass that is not frozen."""
 
     name = "planted"
     computes = "unrolled"
@@ -473,7 +473,7 @@ class Thawed(GradientEstimator):
 
 
 class Remembers(Sound):
-    """Adds what it returned the last time, as a running mean kept on the class would."""
+    """Adds what it returned the last time, like a running mean that is kept on the class."""
 
     last = 0.0
 
@@ -484,12 +484,12 @@ class Remembers(Sound):
 
 
 def zero_over_zero(gradient, problem, depth):
-    # A derivative of the size that codes at rest have: 0 / 0 once they are.
+    # A derivative of the norm of the change of the codes: 0 / 0 once they have converged.
     with np.errstate(all="ignore"):
         return gradient * (float("nan") if depth > 900 else 1.0)
 
 
-#: Defect: the estimator, the check that must find it, and words that the reason must hold.
+#: For each defect: the estimator, the check that must find it, and words that the reason must contain.
 DEFECTS = {
     "scaled by scale^2": (SquaredScale(), "claim", "near scale^2 = 0.0001"),
     "directions of unit norm": (UnitNormDirections(), "claim", "standard errors"),
@@ -498,15 +498,15 @@ DEFECTS = {
     "scaled by 1/n": (spoiled(lambda g, p, t: g / len(p.observations))(), "claim", "1/n"),
     "negated": (spoiled(lambda g, p, t: -g)(), "claim", "negated"),
     "halved": (spoiled(lambda g, p, t: g / 2)(), "claim", "a factor 1/2"),
-    "transposed": (spoiled(lambda g, p, t: g.T if g.ndim == 2 else g)(), "form", "gradient has shape (12, 8) where (8, 12)"),
+    "transposed": (spoiled(lambda g, p, t: g.T if g.ndim == 2 else g)(), "form", "shape (12, 8) instead of (8, 12)"),
     "transposed, square": (
         spoiled(lambda g, p, t: g.T.clone() if g.ndim == 2 and g.shape[0] == g.shape[1] else g)(), "claim", "transposed"
     ),
     "transposed, reshaped": (spoiled(transposed_in_shape)(), "claim", "off from"),
     "window clamped": (ClampedWindow(), "window", "the derivative through the last 20 layers alone at depth 40, instead of"),
-    "window clamped, admitted": (AdmittedClamp(), "window", "window=39 at depth 40 differentiates 20 layers where 39"),
+    "window clamped, admitted": (AdmittedClamp(), "window", "window=39 at depth 40 differentiates 20 layers instead of 39"),
     "window off by one": (OneLayerMore(), "claim", "the derivative through the last 6 layers alone"),
-    "window untold": (Untold(), "claim", "layers_differentiated=None"),
+    "window not reported": (Unreported(), "claim", "layers_differentiated=None"),
     "Frobenius step": (FrobeniusStep(), "codes", "those of a step from the Frobenius norm"),
     "Frobenius step, codes right": (FrobeniusGradient(), "claim", "a step from the Frobenius norm"),
     "step differentiated": (MovingStep(), "claim", "off from"),
@@ -515,13 +515,13 @@ DEFECTS = {
     "implicit at an earlier layer": (ImplicitEarlier(), "claim", "at the codes of an earlier layer"),
     "implicit off the support": (ImplicitEverywhere(), "claim", "off from"),
     "implicit negated": (ImplicitNegated(), "claim", "the correction of the direct part with the wrong sign"),
-    "code path dropped": (DropsCodePath(), "claim", "the path through the codes dropped"),
+    "code path dropped": (DropsCodePath(), "claim", "the direct part alone, without the path through the codes"),
     "dtype changed": (spoiled(lambda g, p, t: g.double())(), "form", "gradient has dtype torch.float64 on a problem with"),
     "device changed": (spoiled(lambda g, p, t: g.to("meta"))(), "form", "gradient has device meta on a problem with"),
     "graph kept": (spoiled(lambda g, p, t: g.requires_grad_())(), "form", "still has a graph"),
     "array returned": (spoiled(lambda g, p, t: g.numpy())(), "form", "gradient is a ndarray"),
-    "float32 inside": (SinglePrecision(), "codes", "is float32 in their path"),
-    "float32 inside, codes right": (SinglePrecisionGradient(), "claim", "is float32, or a difference quotient, in its path"),
+    "float32 inside": (SinglePrecision(), "codes", "is there float32 in their path"),
+    "float32 inside, codes right": (SinglePrecisionGradient(), "claim", "float32, or a difference quotient, in its path"),
     "problem written to": (spoiled(written_into)(), "no_mutation", "observations was changed, by 5.0e-01 of its norm"),
     "problem written to and restored": (spoiled(written_and_restored)(), "no_mutation", "the old values put back"),
     "requires_grad left on": (spoiled(left_requiring)(), "no_mutation", "requires_grad was left"),
@@ -529,16 +529,16 @@ DEFECTS = {
     "global random state": (GlobalDraws(), "random_state", "global random state of torch"),
     "grad mode switched": (spoiled(switched_off)(), "global_modes", "grad mode is switched"),
     "state kept": (Remembers(), "repeatable", "keep no state"),
-    "NaN at great depth": (spoiled(zero_over_zero)(), "great_depth", "NaN or infinite at depth 1000, without a word"),
+    "NaN at great depth": (spoiled(zero_over_zero)(), "great_depth", "NaN or infinite at depth 1000: refuse with a reason"),
     "NaN replaced": (
         spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))(), "overflow", "never replace NaN"
     ),
     "sweep sorted": (SortedSweep(), "sweep", "differ by"),
-    "sweep short": (ShortSweep(), "sweep", "yields 4 estimates where 5 are due"),
+    "sweep short": (ShortSweep(), "sweep", "yields 4 estimates instead of 5"),
     "sweep leaks grad mode": (LeakySweep(), "global_modes", "grad mode is switched"),
     "negative depth run": (NegativeDepth(), "impossible_depth", "estimate at depth -1 returned"),
     "divergent step run": (AnyStep(), "divergent_step", "2.1/L was run"),
-    "warm start ignored": (ColdStart(), "codes", "the warm start ignored"),
+    "warm start ignored": (ColdStart(), "codes", "with the warm start ignored"),
     "extrapolated point for codes": (ExtrapolatedCodes(), "codes", "codes at depth"),
     "crash": (Crashes(), "claim", "raised ValueError: not enough values to unpack"),
     "refusal without reason": (RefusesSilently(), "claim", "refuses with 'no'"),

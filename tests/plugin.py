@@ -1,4 +1,4 @@
-"""A third-party package made on the fly: one module and the metadata that importlib reads entry points from."""
+"""A third-party package made for a test: one module, and the metadata from which importlib reads entry points."""
 
 from __future__ import annotations
 

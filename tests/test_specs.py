@@ -1,4 +1,4 @@
-"""Specs: read as text, written back the same, and never run."""
+"""Specs: parsed from text, written back unchanged, and never evaluated."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_malformed(spec):
     ],
 )
 def test_nothing_is_ever_called(value, tmp_path):
-    """What would have an effect if it were evaluated is refused, and the effect does not happen."""
+    """A value that would have an effect if it were evaluated is refused, and the effect does not happen."""
     target = tmp_path / "evidence"
     spec = f"truncated(window={value.format(path=target)})"
     modules = set(sys.modules)
@@ -171,7 +171,7 @@ def test_nothing_is_ever_called(value, tmp_path):
     assert set(sys.modules) == modules
 
 
-def test_call_in_the_place_of_the_name(tmp_path):
+def test_a_call_instead_of_the_name_is_refused(tmp_path):
     target = tmp_path / "evidence"
     with pytest.raises(SpecError, match="malformed spec"):
         pudle.make_estimator(f"open({str(target)!r}, 'w')(window=1)")
@@ -197,7 +197,7 @@ def test_unknown_name_suggests_the_nearest(make, spec, text):
     assert one_line(failure).startswith(text)
 
 
-def test_unknown_name_lists_what_is_known():
+def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SpecError) as failure:
         pudle.make_estimator("zzz")
     for name in pudle.list_estimators():

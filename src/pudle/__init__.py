@@ -1,6 +1,6 @@
-"""Benchmarks of gradient estimators for losses that depend on the output of an unrolled inner algorithm.
+"""Benchmarks of hypergradients: gradient estimators for bilevel losses that depend on an unrolled inner algorithm.
 
-The public names load on first use, so that ``import pudle`` does not import torch.
+The public names are imported on first use, so that ``import pudle`` does not import torch.
 """
 
 from __future__ import annotations
@@ -10,44 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "algorithms": ("Algorithm", "Fista", "Ista", "Trajectory"),
-    "data.dataset": ("ConvolutionalDataset", "Dataset", "Draw", "SparseCodingDataset"),
-    "errors": ("InvalidArgument", "MissingDependency", "PudleError", "SpecError", "UnsupportedProblem"),
-    "estimator": ("Estimate", "GradientEstimator"),
-    "learning.learner": ("Learner", "LearningWarning", "Training"),
-    "learning.matching": ("Matching", "match_atoms"),
-    "learning.sklearn_wrapper": ("UnrolledDictionaryLearning",),
-    "learning.training": ("LearningExperiment",),
-    "measuring.experiment": ("Experiment", "ExperimentResult"),
-    "measuring.scoring": ("Score", "score"),
-    "problems": (
-        "ConvolutionalSparseCoding",
-        "PenaltySelection",
-        "Problem",
-        "Ridge",
-        "SparseCoding",
-        "ThresholdedConvolutionalSparseCoding",
-    ),
-    "references.certified": ("Certificate", "Reference", "reference"),
-    "registry": (
-        "list_datasets",
-        "list_estimators",
-        "list_experiments",
-        "make_algorithm",
-        "make_dataset",
-        "make_estimator",
-        "make_optimizer",
-        "make_schedule",
-    ),
+#: The public names of each module.
+_NAMES = {
+    "algorithms": "Algorithm Fista Ista Trajectory",
+    "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
+    "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
+    "estimator": "Estimate GradientEstimator",
+    "learning.learner": "Learner LearningWarning Training",
+    "learning.matching": "Matching match_atoms",
+    "learning.sklearn_wrapper": "UnrolledDictionaryLearning",
+    "learning.training": "LearningExperiment",
+    "measuring.experiment": "Experiment ExperimentResult",
+    "measuring.scoring": "Score score",
+    "problems": "ConvolutionalSparseCoding PenaltySelection Problem Ridge SparseCoding ThresholdedConvolutionalSparseCoding",
+    "references.certified": "Certificate Reference reference",
+    "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
+    "make_schedule",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
-    from .data.dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
+    from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .learning.learner import Learner, LearningWarning, Training

@@ -1,4 +1,4 @@
-"""The `pudle` command. Subcommands come from entry points, so that the core knows none of them."""
+"""The `pudle` command. Its subcommands are entry points, so that the core need not import them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 from . import __version__
 from .errors import PudleError
 
-#: Exit code for wrong usage or a broken run; 1 is kept for a regression or a failed check.
+#: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
 USAGE = 2
 
 
 class Commands(click.Group):
-    """A group whose commands are the entry points of ``pudle.commands``, loaded when used."""
+    """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is used."""
 
     @property
     def points(self) -> dict[str, EntryPoint]:
@@ -30,7 +30,8 @@ class Commands(click.Group):
         try:
             return point.load() if point else None
         except ImportError as error:
-            raise PudleError(f"command {cmd_name!r} cannot be loaded ({error}): install pudle again") from error
+            owner = point.dist.name if point and point.dist else "pudle"
+            raise PudleError(f"command {cmd_name!r} of {owner} cannot be loaded ({error}): install {owner} again") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,11 +46,11 @@ def pudle() -> None:
 
 
 def main() -> None:
-    """Run the command line: errors are one line on stderr, exit code 2."""
+    """Run the command line; an error is one line on stderr and exit code 2."""
     try:
         sys.exit(pudle.main(standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
-        # Not an error of one line but a request for orientation: the help, and the code for wrong usage.
+        # A call without a command gets the help instead of an error of one line.
         click.echo(error.format_message(), err=True)
         sys.exit(USAGE)
     except click.ClickException as error:
@@ -59,13 +60,13 @@ def main() -> None:
     except PudleError as error:
         fail(str(error))
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted: what was finished is kept; run again to go on")
-    except Exception:  # noqa: BLE001  # a defect of ours must not leave with Python's own code, 1, which means a regression
+        fail("interrupted: finished results are kept; run again to continue")
+    except Exception:  # noqa: BLE001  # Python's exit code for a crash is 1, which here means a regression
         traceback.print_exc()
         sys.exit(USAGE)
 
 
 def fail(message: str) -> None:
-    """Print one line on stderr and leave with the code for wrong usage or a broken run."""
+    """Print one line on stderr and exit with the code for wrong usage or a broken run."""
     click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
     sys.exit(USAGE)

@@ -1,16 +1,16 @@
-"""What can go wrong, as exceptions whose text is one line a user can act on."""
+"""The exceptions of the package; the text of each is one line that tells the user what to do."""
 
 
 class PudleError(Exception):
-    """Base of every error the suite raises on purpose: one line saying what, where and what to do."""
+    """Base class of the errors that pudle raises: one line that says what is wrong, where, and what to do."""
 
 
 class InvalidArgument(PudleError, ValueError):
-    """An argument that cannot be used; the text names it and the remedy."""
+    """An argument is not usable; the text names it and the remedy."""
 
 
 class SpecError(InvalidArgument):
-    """A spec such as ``truncated(window=10)`` that cannot be read or names nothing known."""
+    """A spec such as ``truncated(window=10)`` is malformed, or its name is unknown."""
 
 
 class UnsupportedProblem(PudleError, NotImplementedError):
@@ -22,8 +22,8 @@ class MissingDependency(PudleError):
 
 
 class UnreadableResult(PudleError):
-    """A result file that is damaged or was half written; the text names the file."""
+    """A result file is damaged or incomplete; the text names the file."""
 
 
 class MissingResults(PudleError):
-    """There is nothing to report yet."""
+    """There are no results to report yet."""

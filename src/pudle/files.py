@@ -1,4 +1,4 @@
-"""Result files: written whole or not at all, and refused when damaged."""
+"""Result files: they are written completely or not at all, and refused when damaged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
+    """Write a file such that a reader sees either the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,12 +28,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that the suite wrote.
+    """Read a JSON object from a result file.
 
     Raises
     ------
     UnreadableResult
-        If the file is missing, half written or not a JSON object; the text names the file.
+        If the file is missing, incomplete or not a JSON object; the text names the file.
     """
     try:
         content = json.loads(path.read_text())
@@ -41,29 +41,29 @@ def read_json(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise UnreadableResult(f"{path} cannot be read ({reason}): delete it and run `pudle run` again") from None
     if not isinstance(content, dict):
-        raise UnreadableResult(f"{path} is not a result of this suite: delete it and run `pudle run` again")
+        raise UnreadableResult(f"{path} is not a result file of pudle: delete it and run `pudle run` again")
     return content
 
 
 def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, np.ndarray]:
-    """Read arrays of an .npz file that the suite wrote.
+    """Read named arrays from an .npz result file.
 
     Parameters
     ----------
     path : Path
     names : iterable of str
     owner : Path, optional
-        The file to delete for these to be made again; that file itself where not given.
+        The file that the user has to delete to make the arrays again, if it is another one.
 
     Raises
     ------
     UnreadableResult
-        If it is missing or damaged, or lacks one of them; the text names the file.
+        If the file is missing or damaged, or lacks an array; the text names the file.
     """
     import numpy as np
 
     try:
-        # Opened here: numpy leaves a damaged file open.
+        # The file is opened here, because numpy does not close a damaged one.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

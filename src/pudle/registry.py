@@ -1,4 +1,4 @@
-"""Where estimators, datasets, algorithms and thresholding rules come from: entry points, built-in or plug-in."""
+"""Find estimators, datasets, algorithms and so on by name: all are entry points, whether built in or from a plug-in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import PudleError
 if TYPE_CHECKING:
     from .algorithms import Algorithm
     from .algorithms.thresholding import Thresholding
-    from .data.dataset import Dataset
+    from .data import Dataset
     from .estimator import GradientEstimator
     from .learning.optimizers import Optimizer, Schedule
     from .measuring.case import Selection
@@ -20,47 +20,73 @@ if TYPE_CHECKING:
 
 
 @functools.cache
-def entries(group: str) -> dict[str, type]:
-    """Return ``{name: class}`` for one entry-point group, sorted by name.
+def entries(group: str) -> dict[str, Any]:
+    """Return ``{name: object}`` for the entry points in the group ``pudle.<group>``, sorted by name.
 
     Raises
     ------
     PudleError
         If two installed packages claim one name, or a plug-in cannot be imported; the text names the plug-in.
     """
-    classes: dict[str, type] = {}
+    found: dict[str, Any] = {}
     for point in sorted(entry_points(group=f"pudle.{group}"), key=lambda point: point.name):
         owner = point.dist.name if point.dist else "an installed package"
         try:
-            cls = point.load()
+            entry = point.load()
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
             raise PudleError(
                 f"plug-in {point.name!r} of {owner} cannot be loaded from {point.value} "
                 f"({type(error).__name__}: {reason}): repair or uninstall {owner}"
             ) from error
-        if classes.setdefault(point.name, cls) is not cls:
+        if found.setdefault(point.name, entry) is not entry:
             raise PudleError(f"two installed packages provide {point.name!r} in pudle.{group}: uninstall one of them")
-    return classes
+    return found
 
 
 def list_estimators() -> dict[str, type[GradientEstimator]]:
-    """Return every registered estimator, built-in or plug-in, as ``{name: class}``."""
+    """Return every registered estimator as ``{name: class}``."""
     return dict(entries("estimators"))
 
 
 def list_datasets() -> dict[str, type[Dataset]]:
-    """Return every registered dataset, built-in or plug-in, as ``{name: class}``."""
+    """Return every registered dataset as ``{name: class}``."""
     return dict(entries("datasets"))
 
 
+def list_profiles() -> dict[str, Selection]:
+    """Return every profile as ``{name: selection}``; `pudle run --profile NAME` measures the selection."""
+    return dict(entries("profiles"))
+
+
+def list_studies() -> dict[str, dict[str, Experiment]]:
+    """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study.
+
+    Raises
+    ------
+    PudleError
+        If two studies have experiments of one name.
+    """
+    owners: dict[str, str] = {}
+    for study, experiments in entries("experiments").items():
+        for name in experiments:
+            if owners.setdefault(name, study) != study:
+                raise PudleError(f"the studies {owners[name]} and {study} both have an experiment {name!r}: rename one")
+    return dict(entries("experiments"))
+
+
+def list_experiments() -> dict[str, Experiment]:
+    """Return every experiment of every study as ``{name: experiment}``."""
+    return {name: experiment for study in list_studies().values() for name, experiment in study.items()}
+
+
 def make_estimator(spec: str) -> GradientEstimator:
-    """Make an estimator from a spec such as ``"truncated(window=10)"``; the literature's aliases resolve.
+    """Make an estimator from a spec such as ``"truncated(window=10)"``, whose name may be an alias from the literature.
 
     Raises
     ------
     SpecError
-        If the spec is malformed or names nothing known (the text suggests the nearest name).
+        If the spec is malformed or its name is unknown (the text suggests the nearest name).
     """
     classes = entries("estimators")
     aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
@@ -90,31 +116,3 @@ def make_optimizer(spec: str) -> Optimizer:
 def make_schedule(spec: str) -> Schedule:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
     return specs.build(spec, entries("schedules"), "schedule")
-
-
-def list_experiments() -> dict[str, Experiment]:
-    """Return every named experiment, built-in or plug-in, as ``{name: experiment}``, study by study."""
-    return {name: experiment for study in list_studies().values() for name, experiment in study.items()}
-
-
-def list_studies() -> dict[str, dict[str, Experiment]]:
-    """Return the studies, ``{study: {name: experiment}}``: each entry point of ``pudle.experiments`` is one of them.
-
-    Raises
-    ------
-    PudleError
-        If two studies use one name.
-    """
-    studies: Any = entries("experiments")
-    owners: dict[str, str] = {}
-    for study, experiments in studies.items():
-        for name in experiments:
-            if owners.setdefault(name, study) != study:
-                raise PudleError(f"the studies {owners[name]} and {study} both have an experiment {name!r}: rename one")
-    return studies
-
-
-def list_profiles() -> dict[str, Selection]:
-    """Return every profile, ``{name: selection}``: what `pudle run --profile NAME` measures."""
-    profiles: Any = entries("profiles")
-    return dict(profiles)

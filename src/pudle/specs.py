@@ -1,4 +1,4 @@
-"""Specs: ``name(key=literal, ...)`` as text, the way estimators, datasets and algorithms are named everywhere."""
+"""Specs: estimators, datasets and algorithms as text, ``name(key=literal, ...)``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ EXAMPLE = "write name or name(key=value, ...), e.g. truncated(window=10)"
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Split a spec into its name and its keyword arguments.
 
-    The text is read as a syntax tree and never evaluated: values must be literals (numbers, text, True, False, None,
-    tuples or lists of these).
+    The text is parsed and never evaluated: values must be literals (numbers, text, True, False, None, tuples or lists of
+    these).
 
     Raises
     ------
     SpecError
-        If the text is malformed, holds positional arguments, or a value is anything but a literal.
+        If the text is malformed, holds positional arguments, or has a value that is not a literal.
     """
     try:
         node = ast.parse(spec.strip(), mode="eval").body
@@ -32,14 +32,13 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return node.id, {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}")
-    if node.args:
-        raise SpecError(f"malformed spec {spec!r}: arguments need their names; {EXAMPLE}")
+    names = [keyword.arg for keyword in node.keywords]
+    if node.args or None in names or len(set(names)) < len(names):
+        raise SpecError(f"malformed spec {spec!r}: give each argument once, by its name; {EXAMPLE}")
     arguments: dict[str, Any] = {}
     for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in arguments:
-            raise SpecError(f"malformed spec {spec!r}: give each argument once, by name; {EXAMPLE}")
         try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, MemoryError, RecursionError):
             raise SpecError(
                 f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes anything: "
@@ -49,20 +48,24 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[str, type] | None = None) -> Any:
-    """Make the object that `spec` names out of `classes`, a mapping from name to class, or out of `aliases`."""
+    """Make the object that a spec names, from mappings of names and of aliases to classes.
+
+    Raises
+    ------
+    SpecError
+        If the spec is malformed, its name is not among the classes and aliases, or its arguments do not fit the class.
+    """
     name, arguments = parse(spec)
-    everything = {**(aliases or {}), **classes}
-    if name not in everything:
-        raise SpecError(
-            f"unknown {kind} {name!r}{nearest(name, everything)}: known are {', '.join(sorted(classes)) or 'none'}"
-        )
-    cls = everything[name]
+    known = {**(aliases or {}), **classes}
+    if name not in known:
+        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {', '.join(sorted(classes)) or 'none'}")
+    cls = known[name]
     if dataclasses.is_dataclass(cls):
         fields = {field.name: field for field in options(cls)}
         for key in arguments:
             if key not in fields:
-                takes = f"it takes {', '.join(fields)}" if fields else "it takes no arguments"
-                raise SpecError(f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; {takes}")
+                takes = ", ".join(fields) or "no arguments"
+                raise SpecError(f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; it takes {takes}")
         for key, field in fields.items():
             if key not in arguments and field.default is field.default_factory is dataclasses.MISSING:
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
@@ -76,27 +79,27 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
         raise SpecError(f"spec {spec!r}: {str(error).splitlines()[0]}") from None
 
 
-def text(thing: Any) -> str:
+def text(instance: Any) -> str:
     """Return the canonical spec of an object: its name and the fields that differ from their defaults.
 
-    A field that holds an object with a spec of its own, as an algorithm's thresholding rule, is written as that spec in
-    quotes, which is how it is read.
+    If a field holds an object with a spec of its own, such as an algorithm's thresholding rule, that spec is written in
+    quotes.
     """
     parts = []
-    for field in options(thing) if dataclasses.is_dataclass(thing) else ():
-        value = getattr(thing, field.name)
+    for field in options(instance) if dataclasses.is_dataclass(instance) else ():
+        value = getattr(instance, field.name)
         if value != field.default:
             nested = dataclasses.is_dataclass(value) and hasattr(value, "name")
             parts.append(f"{field.name}={(text(value) if nested else value)!r}")
-    return f"{thing.name}({', '.join(parts)})" if parts else thing.name
+    return f"{instance.name}({', '.join(parts)})" if parts else instance.name
 
 
-def options(thing: Any) -> list[dataclasses.Field[Any]]:
-    """Return the fields of a dataclass that a spec can hold: those of its constructor that are not marked as data."""
-    return [field for field in dataclasses.fields(thing) if field.init and field.metadata.get("spec", True)]
+def options(cls: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields that a spec of a dataclass can hold: the constructor's, without those marked ``spec=False``."""
+    return [field for field in dataclasses.fields(cls) if field.init and field.metadata.get("spec", True)]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known word, or nothing."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known word, or an empty text if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,4 +1,4 @@
-"""What commands share: how far they are, where they print, and the check of the device they are to run on."""
+"""What commands share: the progress bar, the console for tables, and the check of the device."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from .errors import InvalidArgument
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
-    """Return a bar on stderr with columns of its own and `more`; it is disabled where stderr is no terminal."""
+    """Return a progress bar on stderr, with further columns; it is disabled if stderr is not a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *more)
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
 
 
 def output(width: int) -> Console:
-    """Return the console that prints on stdout; where that is no terminal, lines are `width` characters long."""
+    """Return the console that prints on stdout; if that is not a terminal, lines are `width` characters long."""
     console = Console()
     return console if console.is_terminal else Console(width=width)
 
 
 def check_device(device: str) -> str:
-    """Return the device, or refuse one that is not there."""
+    """Return the device, or refuse one that is not available."""
     if device == "cuda":
         import torch
 

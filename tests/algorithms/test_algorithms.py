@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
 
 import pudle
-from pudle.conformance import oracles
 
 
 def relative(mine, truth) -> float:
@@ -30,7 +30,7 @@ def make(request):
 def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
     x, d = arrays_of(problem)
-    size = 1 / oracles.largest_curvature(d) if step is None else step
+    size = 1 / oracles.lipschitz_constant(d) if step is None else step
     truth, _, _ = oracles.unroll(x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative)
     codes = make(step=step).run(problem, depth).codes
     assert relative(codes, truth) < tolerances.SAME_ARITHMETIC
@@ -41,7 +41,7 @@ def test_accelerated_codes_are_those_of_the_proximal_map():
     """Where an entry has just become zero, the extrapolated point is not: it is never what is returned."""
     problem = sparse_problem()
     x, d = arrays_of(problem)
-    codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.largest_curvature(d), 6, accelerated=True)
+    codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.lipschitz_constant(d), 6, accelerated=True)
     mine = pudle.Fista().run(problem, 6).codes
     assert relative(mine, codes) < tolerances.SAME_ARITHMETIC
     assert relative(mine, point) > 1e-3

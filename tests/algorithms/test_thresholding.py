@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
@@ -13,7 +14,6 @@ from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_probl
 import pudle
 from pudle import specs
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
-from pudle.conformance import oracles
 from pudle.measuring.case import Case
 from pudle.measuring.runner import measure
 from pudle.measuring.store import Store

@@ -1,4 +1,4 @@
-"""Datasets: draws are reproducible, follow the model they claim, and refuse what cannot be used in one clear line."""
+"""Datasets: draws are reproducible and follow the model that is documented; bad options are refused in one clear line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from paths import SHARED
 from PIL import Image
 
 import pudle
-from pudle.data.dataset import Draw
+from pudle.data import Draw
 from pudle.errors import InvalidArgument
 
-#: A small draw of every built-in dataset: a new one is enrolled in the shared tests by adding its line.
+#: A spec for a small draw of every built-in dataset; a line here adds a dataset to the shared tests.
 SMALL = {
     "bernoulli_gaussian": "bernoulli_gaussian(n_samples=40)",
     "digits": "digits(n_samples=40, n_components=30)",
@@ -28,7 +28,7 @@ SMALL = {
 NAMES = sorted(SMALL)
 FROM_DATA = ("digits", "image_patches")
 
-#: Unit norms are reached by one division: a few units in the last place.
+#: Unit norms come from one division: a few units in the last place.
 ROUNDING = 1e-14
 #: Sample statistics of the large draws below scatter by well under 2%; the seed is fixed.
 STATISTICAL = 0.05
@@ -46,7 +46,7 @@ def arrays(draw: Draw) -> list[np.ndarray]:
 
 
 def textured(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
-    """An image of smooth random texture with full contrast, as 8-bit values."""
+    """Make an image of smooth random texture with full contrast, as 8-bit values."""
     noise = np.random.default_rng(seed).standard_normal((height + 2, width + 2))
     smooth = sum(np.roll(noise, (i, j), (0, 1)) for i in range(3) for j in range(3))[:height, :width]
     return np.interp(smooth, (smooth.min(), smooth.max()), (0, 255)).astype(np.uint8)
@@ -58,12 +58,12 @@ def save(folder: Path, name: str, values: np.ndarray) -> Path:
 
 
 def patches_of(folder: Path, **options: object) -> Draw:
-    fields = {"n": 40, "p": 20, "size": 6} | options
+    fields = {"n_samples": 40, "n_components": 20, "size": 6} | options
     return pudle.list_datasets()["image_patches"](folder=str(folder), **fields).draw()
 
 
 def refusal(call) -> str:
-    """The text of the refusal, which is one line."""
+    """Return the text of the refusal, which has to be one line."""
     with pytest.raises(InvalidArgument) as caught:
         call()
     text = str(caught.value)
@@ -199,7 +199,7 @@ class TestSparseGaussian:
 
     def test_refusals(self):
         assert refusal(lambda: self.draw(n_nonzero_coefs=9, n_components=8)).startswith(
-            "n_nonzero_coefn_nonzero_coefs=9 is above n_components=8"
+            "n_nonzero_coefs=9 is above n_components=8"
         )
         assert refusal(lambda: self.draw(amplitudes="cauchy")).startswith(
             "amplitudes='cauchy' is unknown: choose from uniform"
@@ -245,7 +245,7 @@ class TestBernoulliGaussian:
 
 
 class TestFromData:
-    """What digits and image patches have in common."""
+    """Properties that digits and image patches have in common."""
 
     @pytest.mark.parametrize("name", FROM_DATA)
     @pytest.mark.parametrize("seed", range(3))
@@ -301,7 +301,7 @@ class TestDigits:
     def test_more_distinct_atoms_than_there_are_is_refused(self):
         text = refusal(lambda: pudle.make_dataset("digits(n_samples=1, n_components=1796)").draw())
         assert text.startswith("n_components=1796 is above the ")
-        assert text.endswith("give a smaller p or more data")
+        assert text.endswith("give a smaller n_components or more data")
 
 
 class TestImagePatches:
@@ -357,7 +357,7 @@ class TestImagePatches:
         save(tmp_path, "a.jpg", textured())
         assert patches_of(tmp_path).observations.shape == (40, 36)
 
-    def test_what_is_no_image_is_passed_over(self, tmp_path):
+    def test_other_files_are_ignored(self, tmp_path):
         save(tmp_path, "a.png", textured())
         alone = patches_of(tmp_path).observations
         (tmp_path / "notes.txt").write_text("not an image")
@@ -366,7 +366,7 @@ class TestImagePatches:
         save(tmp_path / "subfolder", "b.png", textured(seed=1))
         assert np.array_equal(alone, patches_of(tmp_path).observations)
 
-    def test_nearly_constant_patches_are_left_out(self, tmp_path):
+    def test_nearly_constant_patches_are_dropped(self, tmp_path):
         # A flat image beside a small textured one: every patch drawn must come from the texture.
         save(tmp_path, "flat.png", np.full((200, 200), 90, dtype=np.uint8))
         save(tmp_path, "texture.png", textured(30, 30))
@@ -382,7 +382,7 @@ class TestImagePatches:
     def test_user_images(self):
         if not USER_IMAGES.is_dir():
             pytest.skip(f"no folder {USER_IMAGES}: set PUDLE_TEST_IMAGES to a folder of images")
-        problem = pudle.list_datasets()["image_patches"](folder=str(USER_IMAGES), n=300).problem()
+        problem = pudle.list_datasets()["image_patches"](folder=str(USER_IMAGES), n_samples=300).problem()
         reference = pudle.reference(problem)
         assert reference.status == "certified", reference.reason
         assert reference.certificate.zero_codes <= 0.05

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
-from pudle.conformance import oracles
 
 
 def formula(x, d, z, loss):
@@ -33,7 +33,7 @@ def test_formula_at_any_depth(loss, depth):
     problem = sparse_problem(loss)
     x, d = arrays_of(problem)
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), depth)
-    codes, _, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.largest_curvature(d), depth)
+    codes, _, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.lipschitz_constant(d), depth)
     truth = formula(x, d, codes, loss)
     # Supports of early layers are badly conditioned: the two solves agree to rounding times that.
     condition = estimate.diagnostics["condition_number"]

@@ -7,6 +7,7 @@ too slow or too special for the kit.
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 from estimator_specs import EXAMPLE_SPECS, LIMIT_SPECS, NAMES
@@ -14,7 +15,6 @@ from examples import PENALTY, arrays_of, directions
 
 import pudle
 from pudle import conformance, specs
-from pudle.conformance import oracles
 
 #: Options that make another claim of the same class.
 VARIANTS = ("finite_difference(directions=60)", "checkpointed(segments=5)", "truncated(window=1)", "fixed_point(terms=1)")
@@ -118,7 +118,7 @@ class TestConformance:
         """Ridge regression has a closed form at every depth and for every claim."""
         estimator = estimator_at_its_limit
         x, d, c = (tensor.numpy() for tensor in (ridge.observations, ridge.dictionary, ridge.weights))
-        step = fraction / (oracles.largest_curvature(d) + ridge.strength)
+        step = fraction / (oracles.lipschitz_constant(d) + ridge.strength)
         oracle = oracles.RidgeOracle(x, d, ridge.strength, c, step)
         if estimator.computes == "stochastic":
             pytest.skip("a random vector is checked by its mean, in the estimator's own tests")

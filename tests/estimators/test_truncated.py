@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
@@ -10,7 +11,6 @@ from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_probl
 
 import pudle
 from pudle import specs
-from pudle.conformance import oracles
 from pudle.estimators.truncated import Truncated
 
 DEPTH = 12
@@ -42,7 +42,7 @@ def test_all_windows_from_one_backward_pass(algorithm, loss, make):
 def test_sweep_of_windows_against_differences(algorithm, problem):
     """Every window is the derivative of a program whose first layers run in a frozen dictionary."""
     x, d = arrays_of(problem)
-    step = 1 / oracles.largest_curvature(d)
+    step = 1 / oracles.lipschitz_constant(d)
     for window, estimate in Truncated.sweep_windows(problem, algorithm, DEPTH, [1, 3, 7, DEPTH]):
 
         def value(at, window=window):

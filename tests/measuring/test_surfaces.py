@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle.conformance import oracles
 from pudle.measuring import surfaces
 from pudle.measuring.case import Case
 from pudle.measuring.runner import measure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
@@ -12,7 +13,6 @@ from convolutions import chain, convolutional, dense, dense_twin
 from sklearn.linear_model import ElasticNet, Lasso
 
 import pudle
-from pudle.conformance import oracles
 from pudle.problems.krylov import conjugate_gradients
 from pudle.references.convolutional import ConvolutionalModel
 
@@ -469,7 +469,7 @@ class TestPenaltySelection:
         y, a, z, b = (
             getattr(problem, name).numpy() for name in ("observations", "design", "held_out_observations", "held_out_design")
         )
-        step = 1 / oracles.largest_curvature(a)
+        step = 1 / oracles.lipschitz_constant(a)
 
         def value(theta: Array) -> complex:
             codes, level = np.zeros((len(y), a.shape[1])), step * np.exp(theta)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
@@ -12,7 +13,6 @@ from convolutions import convolutional, dense, filter_entries
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle
-from pudle.conformance import oracles
 
 PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
 ROUTES = ["backprop", "checkpointed", "forward", "truncated(window=7)", "finite_difference"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
 
 import pudle
-from pudle.conformance import oracles
 from pudle.problems.active_set import solve_active_systems
 from pudle.validation import check_alike
 

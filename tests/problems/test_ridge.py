@@ -4,6 +4,7 @@ class as well, at other steps and depths."""
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
@@ -11,7 +12,6 @@ from estimator_specs import LIMIT_SPECS, NAMES
 from examples import ridge_problem
 
 import pudle
-from pudle.conformance import oracles
 
 CONDITION = 100.0
 DEPTHS = [*range(1, 31), *range(35, 101, 5), 200, 400]

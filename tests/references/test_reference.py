@@ -7,13 +7,13 @@ import time
 import warnings
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_arrays, sparse_problem
 
 import pudle
-from pudle.conformance import oracles
 from pudle.references.certified import TARGETS, solve
 
 extended = pytest.mark.skipif(

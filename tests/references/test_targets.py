@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from convolutions import chain, convolutional, dense, dense_twin
 
 import pudle
-from pudle.conformance import oracles
 
 Array = np.ndarray
 

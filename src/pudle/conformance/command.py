@@ -1,19 +1,22 @@
-"""`pudle check`: an estimator, named by a spec or written in a file, held to what it claims."""
+"""`pudle check`: check an estimator, which is named by a spec or written in a file."""
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
 import inspect
 import sys
+import traceback
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from .. import registry, specs
+from .. import conformance, registry, specs
 from ..errors import InvalidArgument
 from ..terminal import output, progress_bar
 
@@ -29,17 +32,19 @@ FAILED = 1
 PIPE_WIDTH = 400
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
+STATUSES = ("passed", "refused", "failed")
 
 
 @click.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="SPEC|FILE.py...")
 @click.option("--arguments", default="", metavar="TEXT", help="Arguments for the estimator in a file, e.g. 'window=3'.")
-@click.option("--all", "everything", is_flag=True, help="Print every check on every problem, the passed ones too.")
+@click.option("--all", "everything", is_flag=True, help="Print every check on every problem, including those that passed.")
 def check_command(targets: tuple[str, ...], arguments: str, everything: bool) -> None:
-    """Check what an estimator claims, against truth it had no part in.
+    """Check that an estimator does what it claims.
 
-    A file holds one subclass of pudle.GradientEstimator. It is run with your rights: check only files you trust. Exits
-    with 0 if every check passed or was refused with a reason, 1 if one failed.
+    Its gradients are compared with gradients that are computed without any estimator. A file holds one subclass of
+    pudle.GradientEstimator. Its code runs with your permissions: check only files you trust. The exit code is 0 if every
+    check passed or was refused with a reason, and 1 if one failed.
 
     \b
     Examples:
@@ -52,24 +57,21 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
         estimator_in(Path(target), arguments) if target.endswith(".py") else registry.make_estimator(target)
         for target in targets
     ]
-    # Imports torch: what was wrong with the arguments has been said by now.
-    from . import checks as conformance
-
     results = {}
     with progress_bar(transient=True) as progress:
         for estimator in estimators:
             title = specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
             task = progress.add_task(title)
 
-            def show(what: str, done: int, total: int, task=task, title=title) -> None:
-                progress.update(task, completed=done, total=total, description=escape(f"{title}: {what}"[:60]))
+            def show(step: str, done: int, total: int, task=task, title=title) -> None:
+                progress.update(task, completed=done, total=total, description=escape(f"{title}: {step}"[:60]))
 
             if progress.disable:
                 click.echo(f"checking {title}", err=True)
             results[title] = conformance.check(estimator, show)
     console = output(PIPE_WIDTH)
     for title, records in results.items():
-        _print(console, title, records, everything)
+        _print_result(console, title, records, everything)
     if len(results) > 1:
         _print_grid(console, results)
     if any(record.status == "failed" for records in results.values() for record in records):
@@ -90,23 +92,23 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
 
     if not path.is_file():
         raise InvalidArgument(f"{path}: there is no such file; give a .py file or a spec such as truncated(window=10)")
-    # A name no other module has; dataclasses look their module up by it.
-    name = f"pudle_checked_{path.stem}_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    # Not an import, which would write compiled files next to the file. Dataclasses look their module up by its name.
+    module = ModuleType(f"pudle_checked_{path.stem}_{abs(hash(path.resolve()))}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the file raises is the file's fault, and said in one line
-        sys.modules.pop(name, None)
-        raise InvalidArgument(f"{path} cannot be imported{_line(error, path)}: {_one_line(error)}") from error
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:  # whatever the file raises is reported as an error in that file
+        from .checks import one_line
+
+        sys.modules.pop(module.__name__, None)
+        raise InvalidArgument(f"{path} cannot be imported{_line(error, path)}: {one_line(error)}") from error
     classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, GradientEstimator)
-        and value.__module__ == name
+        and value.__module__ == module.__name__
         and not inspect.isabstract(value)
     ]
     if len(classes) != 1:
@@ -116,35 +118,36 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
     return specs.build(f"{cls.__name__}({arguments})", {cls.__name__: cls}, "estimator")
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'without a word'}"
-
-
 def _line(error: BaseException, path: Path) -> str:
-    """Say in which line of the file the error arose."""
+    """Return the line of the file in which an error arose, as text."""
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno})"
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line})" if line else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _print(console: Console, title: str, records: list[Record], everything: bool) -> None:
-    from .checks import CHECKS
-
+def _table(title: str, columns: Collection[str], right: Collection[str] = (), folded: Collection[str] = ()) -> Table:
     table = Table(title=escape(title), title_justify="left")
-    table.add_column("check", no_wrap=True)
-    for column in ("passed", "refused", "failed", "worst", "limit"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("what is checked", overflow="fold")
-    for name in CHECKS:
+    for column in columns:
+        table.add_column(
+            escape(column),
+            justify="right" if column in right else "left",
+            no_wrap=column not in folded,
+            overflow="fold",
+        )
+    return table
+
+
+def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
+    """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
+    numbers = (*STATUSES, "worst", "limit")
+    table = _table(title, ("check", *numbers, "what is checked"), right=numbers, folded=("what is checked",))
+    for name, check in conformance.CHECKS.items():
         mine = [record for record in records if record.check == name]
         if not mine:
             continue
@@ -153,68 +156,51 @@ def _print(console: Console, title: str, records: list[Record], everything: bool
         worst = max(measured, key=lambda record: (record.status == "failed", record.number or 0.0), default=None)
         table.add_row(
             name,
-            *(str(counts[status] or "") for status in ("passed", "refused", "failed")),
+            *(str(counts[status] or "") for status in STATUSES),
             _number(worst.number if worst else None),
             _number(worst.limit if worst else None),
-            escape(CHECKS[name].description),
+            escape(check.description),
             style="red" if counts["failed"] else None,
         )
     console.print(table)
-    shown = records if everything else _shortened(records)
-    for status, heading in (("failed", "Failed"), ("refused", "Refused, with a reason"), ("passed", "Passed")):
-        if everything or status != "passed":
-            _print_records(console, heading, [record for record in shown if record.status == status])
-    left_out = sum(record.status != "passed" for record in records) - sum(record.status != "passed" for record in shown)
-    if left_out > 0:
-        console.print(f"and {left_out} more of the same: see --all", highlight=False)
+    printed = records if everything else _shortened(records)
+    where = ("problem", "loss", "algorithm")
+    table = _table(
+        "Details", ("check", *where, "status", "number", "limit", "reason"), ("number", "limit"), (*where, "reason")
+    )
+    for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
+        *place, number, limit, reason = dataclasses.astuple(record)
+        table.add_row(*place, _number(number), _number(limit), escape(reason))
+    if printed:
+        console.print(table)
     counts = Counter(record.status for record in records)
-    verdict = ", ".join(f"{counts[status]} {status}" for status in ("passed", "refused", "failed") if counts[status])
+    left_out = counts["failed"] + counts["refused"] - len(printed)
+    if left_out > 0:
+        console.print(f"{left_out} more like these are printed with --all", highlight=False)
+    verdict = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     console.print(f"{escape(title)}: {verdict}", highlight=False)
 
 
 def _shortened(records: list[Record]) -> list[Record]:
-    """Keep the first few of each check's failures, and one refusal of each kind."""
+    """Keep the first few failures of each check, and one refusal of each kind."""
     kept, seen = [], Counter[tuple[str, ...]]()
     for record in records:
         refused = record.status == "refused"
-        kind = (record.status, record.problem if refused else record.check, record.reason if refused else "")
+        kind = (record.status, record.problem, record.reason) if refused else (record.status, record.check)
         seen[kind] += 1
-        if seen[kind] <= (1 if refused else FEW):
+        if record.status != "passed" and seen[kind] <= (1 if refused else FEW):
             kept.append(record)
     return kept
 
 
-def _print_records(console: Console, title: str, records: list[Record]) -> None:
-    if not records:
-        return
-    table = Table(title=title, title_justify="left")
-    table.add_column("check", no_wrap=True)
-    for column in ("problem", "loss", "algorithm"):
-        table.add_column(column, overflow="fold")
-    for column in ("number", "limit"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for record in records:
-        where = (record.problem, record.loss, record.algorithm)
-        numbers = _number(record.number), _number(record.limit)
-        table.add_row(record.check, *where, *numbers, escape(record.reason))
-    console.print(table)
-
-
 def _print_grid(console: Console, results: dict[str, list[Record]]) -> None:
-    """Print estimators against problems, losses and algorithms: the worst that any check found there."""
-    from .checks import GRID
-
-    table = Table(title="All checks by problem", title_justify="left")
-    for column in ("problem", "loss", "algorithm"):
-        table.add_column(column, no_wrap=True)
-    for title in results:
-        table.add_column(escape(title), overflow="fold")
-    for setting in GRID:
-        cells = []
+    """Print the worst status of any check, for each problem, loss and algorithm and for each estimator."""
+    table = _table("All checks by problem", ("problem", "loss", "algorithm", *results), folded=tuple(results))
+    for specimen in conformance.GRID:
+        where = (specimen.problem, specimen.loss, specimen.algorithm)
+        worst = []
         for records in results.values():
-            here = (setting.problem, setting.loss, setting.algorithm)
-            statuses = {record.status for record in records if (record.problem, record.loss, record.algorithm) == here}
-            cells.append(max(statuses, key=("passed", "refused", "failed").index, default=""))
-        table.add_row(setting.problem, setting.loss, setting.algorithm, *cells)
+            statuses = {record.status for record in records if (record.problem, record.loss, record.algorithm) == where}
+            worst.append(max(statuses, key=STATUSES.index, default=""))
+        table.add_row(*where, *worst)
     console.print(table)

@@ -1,4 +1,4 @@
-"""Atoms taken from the data: what image patches and digits share."""
+"""Atoms chosen from the data, which datasets of real images share."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-#: Norm that a row needs once its mean is removed: what lies below is nearly constant, and normalizing it amplifies noise.
+#: Smallest norm of a row without its mean: rows below are nearly constant, and normalizing them would amplify noise.
 CONTRAST = 0.3
-#: Two atoms this close make the active Gram matrices of about one code in ten singular.
+#: Coherence that atoms stay below: closer atoms make the active Gram matrices of about one code in ten singular.
 COHERENCE = 0.95
 
 
 def normalize_rows(rows: np.ndarray) -> np.ndarray:
-    """Remove every row's mean and scale it to unit norm; rows with a norm of at most `CONTRAST` before that are left out.
+    """Remove the mean of every row, drop the rows whose norm is then at most `CONTRAST`, and scale the rest to unit norm.
 
-    Parameters
-    ----------
-    rows : array, shape (k, m)
-        Values in [0, 1].
-
-    Returns
-    -------
-    array, shape (at most k, m)
+    The rows have shape (k, m) and values in [0, 1]; the result has shape (at most k, m).
     """
     centered = rows - rows.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centered, axis=1, keepdims=True)
@@ -33,19 +26,19 @@ def normalize_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def split_atoms(
-    blocks: Iterable[np.ndarray], p: int, n: int, random: np.random.Generator, source: str
+    blocks: Iterable[np.ndarray], n_components: int, n_samples: int, random: np.random.Generator, source: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split unit-norm rows into p atoms, any two with a coherence ``|a^T b| < COHERENCE``, and n observations.
+    """Split unit-norm rows into atoms, any two with a coherence ``|a^T b| < COHERENCE``, and observations.
 
-    Atoms are chosen greedily in the order of the rows; observations are drawn from the rows that did not become atoms.
-    Blocks are read only until there are enough of both.
+    The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows that did not become
+    atoms. Blocks are read only until there are enough of both.
 
     Parameters
     ----------
     blocks : iterable of arrays, shape (any, m)
         Rows in random order.
-    p, n : int
-        How many atoms and observations are wanted.
+    n_components, n_samples : int
+        Numbers of atoms and of observations.
     random : numpy Generator
         Draws the observations.
     source : str
@@ -53,13 +46,13 @@ def split_atoms(
 
     Returns
     -------
-    dictionary : array, shape (m, p)
-    observations : array, shape (n, m)
+    dictionary : array, shape (m, n_components)
+    observations : array, shape (n_samples, m)
 
     Raises
     ------
     InvalidArgument
-        If there are not enough distinct rows for p atoms, or not enough others for n observations.
+        If there are too few distinct rows for the atoms, or too few other rows for the observations.
     """
     atoms: list[np.ndarray] = []
     others: list[np.ndarray] = []
@@ -69,26 +62,28 @@ def split_atoms(
         if atoms:
             distinct = np.abs(block @ np.transpose(atoms)).max(axis=1) < COHERENCE
         unused = np.ones(len(block), dtype=bool)
-        while len(atoms) < p and distinct.any():
+        while len(atoms) < n_components and distinct.any():
             first = int(distinct.argmax())
             atoms.append(block[first])
             unused[first] = False
             distinct &= np.abs(block @ block[first]) < COHERENCE
             distinct[first] = False
-        if spare < n:
+        if spare < n_samples:
             others.append(block[unused])
             spare += len(others[-1])
-        if len(atoms) == p and spare >= n:
+        if len(atoms) == n_components and spare >= n_samples:
             break
     if not spare and not atoms:
         raise InvalidArgument(f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others")
-    for name, wanted, found, what in (
-        ("n_components", p, len(atoms), f"any two with a coherence below {COHERENCE}"),
-        ("n_samples", n, spare, "besides the atoms"),
+    for name, wanted, available, condition in (
+        ("n_components", n_components, len(atoms), f"any two with a coherence below {COHERENCE}"),
+        ("n_samples", n_samples, spare, "besides the atoms"),
     ):
-        if found < wanted:
+        if available < wanted:
             raise InvalidArgument(
-                f"{name}={wanted} is above the {found} that {source} offer ({what}, norm above {CONTRAST} about the mean): "
-                f"give a smaller {name} or more data"
+                f"{name}={wanted} is above the {available} that {source} offer ({condition}, "
+                f"norm above {CONTRAST} about the mean): give a smaller {name} or more data"
             )
-    return np.stack(atoms, axis=1), random.permutation(np.concatenate(others))[:n]
+    dictionary = np.stack(atoms, axis=1)
+    # The empty array stands for a call that wants no observations.
+    return dictionary, random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from ..problems import Problem, SparseCoding
-from ..problems.convolutional import ConvolutionalSparseCoding
+from ..problems import ConvolutionalSparseCoding, Problem, SparseCoding
 from ..streams import generator
 
 
@@ -19,8 +18,17 @@ class Dataset(ABC):
     """A seeded source of one problem.
 
     A concrete dataset sets `name`, keeps its options (among them `seed`) as frozen dataclass fields, and implements
-    `problem`; one that consists of observations and a dictionary derives from `SparseCodingDataset` instead. `losses` names
-    the outer losses that its problems have.
+    `problem`. A dataset that consists of observations and a dictionary derives from `SparseCodingDataset` instead.
+
+    Attributes
+    ----------
+    name : str
+        How specs, tables and files call it.
+    references : tuple of str
+        The publications it comes from.
+    losses : tuple of str
+        The outer losses that its problems have.
+    seed : int
     """
 
     name: ClassVar[str]
@@ -35,17 +43,19 @@ class Dataset(ABC):
         """Draw the problem; the same seed gives the same problem, bit for bit."""
 
     def fingerprint(self) -> str:
-        """Return what the draw depends on beside the fields and the source code, such as the state of files it reads."""
+        """Return what the draw depends on besides the fields and the source code, such as the state of files it reads."""
         return ""
 
     def generator(self, purpose: str = "") -> np.random.Generator:
-        """Return a random generator that depends on the seed, this dataset's name and the purpose alone."""
+        """Return a random generator that depends only on the seed, this dataset's name and the purpose."""
         return generator(self.seed, f"dataset {self.name} {purpose}".strip())
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Arrays of one sparse coding problem, in float64; shapes are those of a dense dictionary.
+    """The arrays of one sparse coding problem, in float64.
+
+    The shapes are those of a dense dictionary; `ConvolutionalDataset.draw` gives those of a convolutional one.
 
     Attributes
     ----------
@@ -55,7 +65,7 @@ class Draw:
     generating_dictionary : array, shape (m, p), or None
         The dictionary that generated the observations, where there is one.
     generating_codes : array, shape (n, p), or None
-        The codes that generated them.
+        The codes that generated the observations, where there are any.
     """
 
     observations: np.ndarray
@@ -64,18 +74,17 @@ class Draw:
     generating_codes: np.ndarray | None = None
 
 
-def _tensors(draw: Draw, dtype: torch.dtype, device: str | torch.device) -> dict[str, Any]:
-    arrays = {field.name: getattr(draw, field.name) for field in dataclasses.fields(draw)}
+def to_tensors(arrays: Mapping[str, np.ndarray | None], dtype: torch.dtype, device: str | torch.device) -> dict[str, Any]:
+    """Convert named arrays to tensors; names without an array are left out."""
     return {
-        name: None if array is None else torch.as_tensor(array).to(device=device, dtype=dtype)
-        for name, array in arrays.items()
+        name: torch.as_tensor(array).to(device=device, dtype=dtype) for name, array in arrays.items() if array is not None
     }
 
 
 class SparseCodingDataset(Dataset):
-    """A dataset for `pudle.SparseCoding`: implements `draw`, and has a field or attribute `penalty`.
+    """A dataset for `pudle.SparseCoding`: it implements `draw` and has a `penalty`.
 
-    One with a field `l2_penalty` beside it draws an elastic net.
+    A dataset with an `l2_penalty` as well draws an elastic net.
     """
 
     penalty: float
@@ -83,17 +92,17 @@ class SparseCodingDataset(Dataset):
 
     @abstractmethod
     def draw(self) -> Draw:
-        """Draw observations and dictionary."""
+        """Draw the observations and the dictionary."""
 
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> SparseCoding:
-        tensors = _tensors(self.draw(), dtype, device)
+        tensors = to_tensors(vars(self.draw()), dtype, device)
         return SparseCoding(penalty=self.penalty, l2_penalty=self.l2_penalty, loss=loss, **tensors)
 
 
 class ConvolutionalDataset(Dataset):
-    """A dataset for `pudle.ConvolutionalSparseCoding`: implements `draw`, and has fields `penalty` and `stride`."""
+    """A dataset for `pudle.ConvolutionalSparseCoding`: it implements `draw` and has a `penalty` and a `stride`."""
 
     penalty: float
     stride: int
@@ -101,20 +110,12 @@ class ConvolutionalDataset(Dataset):
 
     @abstractmethod
     def draw(self) -> Draw:
-        """Draw images (n, c, H, W) and filters (p, c, k, k), and codes (n, p, h, w) where they are known."""
+        """Draw images (n, c, H, W), filters (p, c, k, k) and, where they are known, codes (n, p, h, w)."""
 
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> ConvolutionalSparseCoding:
+        tensors = to_tensors(vars(self.draw()), dtype, device)
         return ConvolutionalSparseCoding(
-            penalty=self.penalty,
-            stride=self.stride,
-            nonnegative=self.nonnegative,
-            loss=loss,
-            **_tensors(self.draw(), dtype, device),
+            penalty=self.penalty, stride=self.stride, nonnegative=self.nonnegative, loss=loss, **tensors
         )
-
-
-def normalize_atoms(dictionary: np.ndarray) -> np.ndarray:
-    """Return the dictionary with every atom (column) scaled to unit Euclidean norm."""
-    return dictionary / np.linalg.norm(dictionary, axis=0)

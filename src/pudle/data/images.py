@@ -1,7 +1,8 @@
-"""Gray images, from scikit-learn or a user's folder, and patches of them."""
+"""Gray images, from scikit-learn or from a user's folder, and patches of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +10,64 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..errors import InvalidArgument
+from .atoms import normalize_rows, split_atoms
+from .dataset import Dataset
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
+#: Patches that are normalized at a time.
+BLOCK = 2048
+
+
+class ImageDataset(Dataset):
+    """A dataset of gray images: those in `folder`, or else the two photographs that ship inside scikit-learn.
+
+    Its draw raises `InvalidArgument` if the folder does not exist or holds no image, an image is unreadable or smaller than
+    a crop or patch, or there are too few distinct ones.
+    """
+
+    folder: str | None
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not isinstance(self.folder, str):
+            raise InvalidArgument(f"folder={self.folder!r} is not a path: give the path of a folder of images as a string")
+
+    def fingerprint(self) -> str:
+        """Return the names, sizes and times of the folder's images; an empty text for the sample images."""
+        if self.folder is None:
+            return ""
+        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(self.folder)])
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits."""
+        if self.folder is not None:
+            return read_folder(self.folder)
+        from sklearn.datasets import load_sample_images  # slow to import, and only needed here
+
+        samples = load_sample_images()
+        grays = (to_gray(Image.fromarray(values)) for values in samples.images)
+        return dict(zip((Path(name).name for name in samples.filenames), grays, strict=True))
+
+    def split_patches(
+        self, size: int, n_components: int, n_samples: int, random: np.random.Generator, images: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Split random patches with side `size` into atoms and observations, as `pudle.data.atoms.split_atoms` does."""
+        total = count_patches(images, size)
+        # A permutation of every position in a folder of large photographs would not fit into memory.
+        limit = 1_000_000 + 20 * (n_samples + n_components)
+        positions = random.choice(total, min(total, limit), replace=False)
+        blocks = (
+            normalize_rows(patches_at(images, size, positions[start : start + BLOCK]))
+            for start in range(0, len(positions), BLOCK)
+        )
+        source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
+        return split_atoms(blocks, n_components, n_samples, random, source)
 
 
 def to_gray(picture: Image.Image) -> np.ndarray:
-    """Return the gray values as unsigned integers, white being the largest of their type (8 or 16 bits)."""
+    """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of the type."""
     if picture.mode.startswith("I"):
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     return np.asarray(picture.convert("L"))
-
-
-def sample_images() -> dict[str, np.ndarray]:
-    """Return the two photographs that ship inside scikit-learn, in gray, by file name."""
-    from sklearn.datasets import load_sample_images  # slow to import, and only this function needs it
-
-    pictures = load_sample_images()
-    return {
-        Path(name).name: to_gray(Image.fromarray(values))
-        for name, values in zip(pictures.filenames, pictures.images, strict=True)
-    }
-
-
-def check_folder(folder: str | None) -> None:
-    """Refuse a `folder` option that is neither None nor text."""
-    if folder is not None and not isinstance(folder, str):
-        raise InvalidArgument(f"folder={folder!r} is not a path: give the path of a folder of images as a string")
-
-
-def folder_state(folder: str | None) -> str:
-    """Return names, sizes and times of a folder's images, for a dataset's fingerprint; nothing for the sample images."""
-    if folder is None:
-        return ""
-    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(folder)])
 
 
 def image_files(folder: str) -> list[Path]:
@@ -57,18 +83,17 @@ def image_files(folder: str) -> list[Path]:
         raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
     if not files:
-        kinds = " ".join(SUFFIXES)
-        raise InvalidArgument(f"folder={folder!r} is an empty image folder: put images in it ({kinds})")
+        raise InvalidArgument(f"folder={folder!r} is an empty image folder: put images in it ({' '.join(SUFFIXES)})")
     return files
 
 
 def read_folder(folder: str) -> dict[str, np.ndarray]:
-    """Return the images of a folder in gray, sorted by file name.
+    """Return the images of a folder in gray, by file name and sorted by it.
 
     Raises
     ------
     InvalidArgument
-        If the folder does not exist or holds no image, or an image cannot be read.
+        If the folder does not exist or holds no image, or if an image cannot be read.
     """
     images = {}
     for file in image_files(folder):
@@ -84,8 +109,8 @@ def read_folder(folder: str) -> dict[str, np.ndarray]:
     return images
 
 
-def count_patches(images: dict[str, np.ndarray], size: int) -> int:
-    """Return the number of positions of a patch with side `size`, overlapping ones counted.
+def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
+    """Return the number of positions of a patch with side `size`, overlapping ones included.
 
     Raises
     ------
@@ -93,30 +118,19 @@ def count_patches(images: dict[str, np.ndarray], size: int) -> int:
         If an image is smaller than the patch.
     """
     for name, image in images.items():
-        if min(image.shape) < size:
-            height, width = image.shape
+        height, width = image.shape
+        if min(height, width) < size:
             raise InvalidArgument(
-                f"size={size} does not fit into {name} ({width} x {height} pixels): give size <= {min(image.shape)} or "
+                f"size={size} does not fit into {name} ({width} x {height} pixels): give size <= {min(height, width)} or "
                 f"remove that image"
             )
     return sum((height - size + 1) * (width - size + 1) for height, width in (image.shape for image in images.values()))
 
 
-def patches_at(images: dict[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
-    """Return the patches at these positions, row by row through one image after another.
+def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
+    """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
-    Parameters
-    ----------
-    images : dict of arrays
-    size : int
-        Side of a patch.
-    positions : array of int, shape (k,)
-        Numbers below `count_patches`.
-
-    Returns
-    -------
-    array, shape (k, size**2)
-        Values in [0, 1].
+    Positions are numbers below `count_patches`, counted row by row through one image after another.
     """
     patches = np.empty((len(positions), size * size))
     start = 0
@@ -128,3 +142,19 @@ def patches_at(images: dict[str, np.ndarray], size: int, positions: np.ndarray) 
         patches[here] = windows[rows, columns].reshape(-1, size * size) / np.iinfo(image.dtype).max
         start = stop
     return patches
+
+
+def random_patches(images: Mapping[str, np.ndarray], size: int, n_samples: int, random: np.random.Generator) -> np.ndarray:
+    """Draw patches uniformly over all positions in all images, without replacement, shape (n_samples, size**2).
+
+    Raises
+    ------
+    InvalidArgument
+        If there are fewer positions than `n_samples`, or an image is smaller than the patch.
+    """
+    total = count_patches(images, size)
+    if n_samples > total:
+        raise InvalidArgument(
+            f"n_samples={n_samples} is above the {total} crops that there are: give a smaller n_samples or more data"
+        )
+    return patches_at(images, size, random.choice(total, n_samples, replace=False))

@@ -1,0 +1,186 @@
+"""Checks of the contract: what an estimator says about itself, what it returns, and what it leaves unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from .. import specs
+from ..estimator import Estimate, GradientEstimator
+from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
+from .explanations import explain_codes
+from .specimens import ALGORITHMS, Specimen, specimens
+from .tolerances import EXACT, SETTLED, SHALLOW, SINGLE, SINGLE_QUOTIENT
+
+PLAIN = ("ista", "fista")
+#: Every problem, loss and plain algorithm.
+GRID = specimens(algorithms=PLAIN)
+#: The same, and the other algorithms on one problem.
+VARIED = GRID + specimens("sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN))
+
+
+@register()
+def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
+    cls = type(estimator)
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise NotMet(f"name is {name!r}: set name to a word that a spec can hold, such as 'my_method'")
+    claim_of(estimator)
+    for attribute in ("aliases", "references", "consistent_for"):
+        value = getattr(cls, attribute)
+        # A single string is a sequence of letters, so it is refused explicitly.
+        if not (attribute == "consistent_for" and value is None):
+            if not isinstance(value, tuple) or not all(isinstance(text, str) and text for text in value):
+                raise NotMet(f"{attribute} is {value!r}: give a tuple of strings")
+    losses = {specimen.loss for specimen in GRID}
+    unknown = set(cls.consistent_for or ()) - losses
+    if unknown:
+        raise NotMet(f"consistent_for names {sorted(unknown)}: known losses are {', '.join(sorted(losses))}")
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
+        raise NotMet(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
+    if specs.build(specs.text(estimator), {name: cls}, "estimator") != estimator:
+        raise NotMet(f"the spec {specs.text(estimator)!r} makes another estimator: keep all options in fields")
+
+
+@register(specimens() + specimens("sparse coding", algorithms=("fista",)))
+def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for dtype, device in ((dtype, device) for dtype in (torch.float64, torch.float32) for device in devices):
+        problem = specimen.make(dtype, device)
+        problem.theta.requires_grad_()
+        result = estimator.estimate(problem, specimen.make_algorithm(dtype, device), 3)
+        if not isinstance(result, Estimate):
+            raise NotMet(f"estimate returned a {type(result).__name__}: return a pudle.Estimate")
+        theta = problem.theta
+        for name, tensor, shape in (
+            ("gradient", result.gradient, tuple(theta.shape)),
+            ("codes", result.codes, problem.code_shape),
+        ):
+            if not isinstance(tensor, torch.Tensor):
+                raise NotMet(f"{name} is a {type(tensor).__name__}: return a tensor")
+            if tuple(tensor.shape) != shape:
+                raise NotMet(f"{name} has shape {tuple(tensor.shape)} instead of {shape}")
+            for what, mine, expected in (("dtype", tensor.dtype, dtype), ("device", tensor.device, theta.device)):
+                if mine != expected:
+                    raise NotMet(
+                        f"{name} has {what} {mine} on a problem with {what} {expected}: follow the problem's tensors"
+                    )
+            if tensor.requires_grad:
+                raise NotMet(f"{name} still has a graph: return {name}.detach()")
+            require_finite(name, tensor, 3)
+        if result.gradient.numel() and result.gradient.data_ptr() == theta.data_ptr():
+            raise NotMet("gradient shares its memory with theta: return a tensor of its own")
+
+
+@register(VARIED)
+def check_codes(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
+    """Codes are those of the algorithm, at its own step."""
+    for depth in SHALLOW:
+        mine, expected = codes_of(specimen.estimate(estimator, depth)), specimen.codes(depth)
+        yield distance(mine, expected), EXACT, functools.partial(explain_codes, mine, expected, specimen, depth)
+
+
+@register(specimens("square", algorithms=PLAIN))
+def check_single_precision(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
+    """float32 agrees with float64 to the accuracy of float32."""
+    single, double = (specimen.estimate(estimator, SETTLED, dtype) for dtype in (torch.float32, torch.float64))
+    error = distance(gradient_of(single), gradient_of(double))
+    limit = SINGLE_QUOTIENT if is_quotient(double) else SINGLE
+    yield error, limit, f"float32 and float64 differ by {error:.1e} at depth {SETTLED}"
+
+
+@register(specimens())
+def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """The problem's tensors, their gradients and their flags stay unchanged."""
+    for flag in (False, True):
+        problem = specimen.make()
+        problem.theta.requires_grad_(flag)
+        tensors = {name: value for name, value in vars(problem).items() if isinstance(value, torch.Tensor)}
+        before = {name: (tensor, tensor.detach().clone(), tensor._version) for name, tensor in tensors.items()}
+        estimator.estimate(problem, specimen.make_algorithm(), 4)
+        for name, (tensor, copy, version) in before.items():
+            if getattr(problem, name) is not tensor:
+                raise NotMet(f"{name} was replaced by another tensor: problems are immutable, use with_theta")
+            if not torch.equal(tensor.detach(), copy):
+                change = float((tensor.detach() - copy).norm() / copy.norm())
+                raise NotMet(f"{name} was changed, by {change:.1e} of its norm: problems are immutable", change, 0.0)
+            if tensor._version != version:
+                raise NotMet(f"{name} was written to, and the old values put back: another thread would see it")
+            if tensor.grad is not None:
+                raise NotMet(f"{name}.grad was filled: use torch.autograd.grad on theta.detach().requires_grad_()")
+        if problem.theta.requires_grad is not flag:
+            raise NotMet(f"theta.requires_grad was left {not flag}: use problem.with_theta with a tensor of your own")
+
+
+@register(specimens("sparse coding"))
+def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """A second call, and an equal estimator, give the same bits."""
+    equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
+    first, *others = (gradient_of(specimen.estimate(one, SHALLOW[-1])) for one in (estimator, estimator, equal))
+    for name, other in zip(("a second call", "an equal estimator"), others, strict=True):
+        if not np.array_equal(first, other):
+            difference = distance(other, first)
+            raise NotMet(f"{name} gives a gradient that differs by {difference:.1e}: keep no state", difference, 0.0)
+
+
+@register(specimens("sparse coding"))
+def check_random_state(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """Global random state (torch, numpy, random) is neither read nor changed."""
+    untouched = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  # it is what is checked
+    results = []
+    try:
+        for seed in (1, 2):
+            torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            before = _global_states()
+            results.append(gradient_of(specimen.estimate(estimator, 4)))
+            for library, state in _global_states().items():
+                if state != before[library]:
+                    raise NotMet(f"draws from the global random state of {library}: use pudle.streams.generator(seed, name)")
+    finally:
+        torch.set_rng_state(untouched[0])
+        np.random.set_state(untouched[1])  # noqa: NPY002
+        random.setstate(untouched[2])
+    difference = distance(results[1], results[0])
+    if difference:
+        raise NotMet(f"the gradient changes by {difference:.1e} with the global random state", difference, 0.0)
+
+
+def _global_states() -> dict[str, str]:
+    """Return the global random states as text, to compare them."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    return {
+        "torch": str(torch.get_rng_state().numpy().tobytes()),
+        "numpy": f"{numpy_state['state']['key'].tobytes()!r} {numpy_state['state']['pos']}",
+        "random": str(random.getstate()),
+    }
+
+
+@register(specimens("sparse coding"))
+def check_global_modes(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """It works under torch.no_grad, and leaves grad mode, default dtype and threads unchanged."""
+    before = torch.get_num_threads(), torch.get_default_dtype()
+    expected = gradient_of(specimen.estimate(estimator, 4))
+    for enabled in (False, True):
+        with torch.enable_grad() if enabled else torch.no_grad():
+            result = gradient_of(specimen.estimate(estimator, 4))
+            # A generator that pauses inside a context would leave its grad mode with the caller.
+            modes = {torch.is_grad_enabled()}
+            for _ in estimator.sweep(specimen.make(), specimen.make_algorithm(), [2, 4]):
+                modes.add(torch.is_grad_enabled())
+        if modes != {enabled}:
+            raise NotMet("grad mode is switched for the caller: wrap the computation, not a yield, in enable_grad")
+        difference = distance(result, expected)
+        if difference:
+            reason = f"the gradient changes by {difference:.1e} under torch.no_grad: use torch.enable_grad inside"
+            raise NotMet(reason, difference, 0.0)
+    if before != (torch.get_num_threads(), torch.get_default_dtype()):
+        raise NotMet("the number of threads or the default dtype was changed for the whole process")

@@ -1,0 +1,194 @@
+"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.oracles` has the unrolled layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pudle.conformance import oracles
+from pudle.conformance.oracles import Array, complex_step, lipschitz_constant, soft
+
+__all__ = [
+    "RidgeOracle",
+    "central_difference",
+    "complex_step",
+    "exact_codes",
+    "exact_loss",
+    "kkt_violation",
+    "lipschitz_constant",
+    "outer_loss",
+    "polish",
+    "soft",
+    "unroll",
+    "unrolled_loss",
+]
+
+
+def unroll(
+    observations: Array,
+    dictionary: Array,
+    penalty: float | Array,
+    step: float,
+    depth: int,
+    *,
+    accelerated: bool = False,
+    nonnegative: bool = False,
+    state: tuple[Array, Array, float | Array] | None = None,
+) -> tuple[Array, Array, float | Array]:
+    """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated point, momentum)."""
+    layers = oracles.Layers(step, accelerated=accelerated)
+    return oracles.unroll(observations, (dictionary, penalty, 0.0), layers, range(depth), state, nonnegative)
+
+
+def outer_loss(observations: Array, dictionary: Array, codes: Array, penalty: float, loss: str) -> complex:
+    """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away from zero codes."""
+    residual = observations - codes @ dictionary.T
+    total = 0.5 * (residual * residual).sum()
+    if loss == "lasso":
+        total = total + penalty * (codes * np.sign(codes.real)).sum()
+    return total / len(observations)
+
+
+def unrolled_loss(
+    observations: Array,
+    at: Array,
+    penalty: float,
+    loss: str,
+    step: float,
+    depth: int,
+    *,
+    accelerated: bool = False,
+    window: int | None = None,
+    frozen: Array | None = None,
+) -> complex:
+    """Return the loss of dictionary `at` after `depth` layers; those before the last `window` run with `frozen`."""
+    window = depth if window is None else min(window, depth)
+    state = None
+    if window < depth:
+        assert frozen is not None, "layers before the window need a dictionary"
+        state = unroll(observations, frozen, penalty, step, depth - window, accelerated=accelerated)
+    codes, _, _ = unroll(observations, at, penalty, step, window, accelerated=accelerated, state=state)
+    return outer_loss(observations, at, codes, penalty, loss)
+
+
+def central_difference(function: Callable[[Array], Any], at: Array, direction: Array, step: float = 1e-5) -> Any:
+    """Return a directional derivative with an error of the order of the squared step."""
+    return (function(at + step * direction) - function(at - step * direction)) / (2 * step)
+
+
+def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonnegative: bool = False) -> Array:
+    """Minimize the lasso of every sample in extended precision, by coordinate descent and a refined active-set solve.
+
+    Raises
+    ------
+    AssertionError
+        If a code misses the optimality conditions in extended precision.
+    """
+    gram, correlation = dictionary.T @ dictionary, observations @ dictionary
+    codes = np.zeros_like(correlation)
+    for _ in range(20_000):
+        before = codes.copy()
+        for j in range(codes.shape[1]):
+            partial = correlation[:, j] - codes @ gram[:, j] + gram[j, j] * codes[:, j]
+            codes[:, j] = soft(partial, penalty, nonnegative) / gram[j, j]
+        if np.abs(codes - before).max() < 1e-12:
+            break
+    polished = polish(observations, dictionary, penalty, np.sign(codes))
+    violation = kkt_violation(observations, dictionary, penalty, polished, nonnegative=nonnegative)
+    assert violation.max() < 1e-14, "the oracle did not find the minimizer"
+    return polished
+
+
+def polish(observations: Array, dictionary: Array, penalty: float, signs: Array) -> Array:
+    """Solve the active normal equations for given signs, refined until exact in extended precision."""
+    x, d = observations.astype(np.longdouble), dictionary.astype(np.longdouble)
+    codes = np.zeros(signs.shape, dtype=np.longdouble)
+    for i, sign in enumerate(signs):
+        support = np.flatnonzero(sign)
+        if len(support) == 0:
+            continue
+        atoms = d[:, support]
+        inverse = np.linalg.inv((atoms.T @ atoms).astype(float))
+        right = atoms.T @ x[i] - np.longdouble(penalty) * sign[support]
+        z = np.zeros(len(support), dtype=np.longdouble)
+        for _ in range(6):
+            z = z + inverse @ (right - atoms.T @ (atoms @ z))
+        codes[i, support] = z
+    return codes
+
+
+def kkt_violation(
+    observations: Array, dictionary: Array, penalty: float, codes: Array, *, nonnegative: bool = False
+) -> Array:
+    """Return the violation of the lasso's optimality conditions per sample, in extended precision."""
+    x, d, z = (array.astype(np.longdouble) for array in (observations, dictionary, codes))
+    threshold = np.longdouble(penalty)
+    correlation = (x - z @ d.T) @ d
+    inactive = np.maximum((correlation if nonnegative else np.abs(correlation)) - threshold, 0)
+    violation = np.where(z != 0, np.abs(correlation - threshold * np.sign(z)), inactive)
+    if nonnegative:
+        violation = np.maximum(violation, np.maximum(-z, 0))
+    return violation.max(1)
+
+
+def exact_loss(
+    observations: Array, dictionary: Array, penalty: float, loss: str, signs: Array, *, nonnegative: bool = False
+) -> np.longdouble:
+    """Return the loss at the exact minimizer with the given signs, and verify these."""
+    codes = polish(observations, dictionary, penalty, signs)
+    assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
+    assert kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative).max() < 1e-14
+    d, x = dictionary.astype(np.longdouble), observations.astype(np.longdouble)
+    residual = x - codes @ d.T
+    total = (residual * residual).sum() / 2
+    if loss == "lasso":
+        total = total + np.longdouble(penalty) * np.abs(codes).sum()
+    return total / len(x)
+
+
+class RidgeOracle:
+    """Closed forms for gradient steps on ``1/2 |x - D z|^2 + (strength + theta)/2 |z|^2`` from zero codes.
+
+    In the eigenbasis, ``z_t = b (1 - (1 - eta h)^t) / h`` for each eigenvalue h, with b the coefficients of ``D^T x``;
+    everything else is a derivative of that in h.
+    """
+
+    def __init__(self, observations: Array, dictionary: Array, strength: float, weights: Array, step: float) -> None:
+        gram = dictionary.T @ dictionary
+        values, self.vectors = np.linalg.eigh(gram)
+        self.h = values + strength
+        self.b = observations @ dictionary @ self.vectors
+        self.c = self.vectors.T @ weights
+        self.step = step
+
+    def _coordinates(self, depth: int) -> Array:
+        return self.b * (1 - (1 - self.step * self.h) ** depth) / self.h
+
+    def codes(self, depth: int) -> Array:
+        return self._coordinates(depth) @ self.vectors.T
+
+    def unrolled(self, depth: int) -> float:
+        """Return the mean of ``c^T dz_T/dtheta``."""
+        return self.truncated(depth, depth)
+
+    def truncated(self, depth: int, window: int) -> float:
+        """Return the same with the codes that enter the last `window` layers held constant."""
+        window = min(window, depth)
+        if window == 0:
+            return 0.0
+        h, step = self.h, self.step
+        entering = self._coordinates(depth - window)
+        contraction = 1 - step * h
+        slope = -window * step * contraction ** (window - 1)
+        sensitivity = entering * slope - self.b * slope / h - self.b * (1 - contraction**window) / h**2
+        return float((sensitivity @ self.c).mean())
+
+    def implicit(self, depth: int) -> float:
+        """Return the mean of ``-c^T H^{-1} z_T``."""
+        return float((-self._coordinates(depth) / self.h @ self.c).mean())
+
+    def exact(self) -> float:
+        """Return the mean of ``c^T dz/dtheta`` at the minimizer."""
+        return float((-self.b / self.h**2 @ self.c).mean())
