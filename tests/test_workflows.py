@@ -156,7 +156,7 @@ def test_comment_step_does_not_fail_where_it_may_not_write(shell):
 
 
 def test_the_comment_is_found_by_the_mark_that_summaries_bear():
-    from pudle.reports.compare.text import MARKER
+    from pudle.reports.compare.summary import MARKER
 
     assert MARKER in script(ACTION, "Comment")
 

@@ -19,12 +19,14 @@ from click.testing import CliRunner
 from paths import ROOT
 
 from pudle.errors import InvalidArgument, MissingResults
-from pudle.measuring.commits.run import _Side
+from pudle.measuring.commits.pair import timed_cells
 from pudle.measuring.runner import at_depth
 from pudle.measuring.scoring import STATUSES
-from pudle.reports.compare import text as compare_text
+from pudle.reports.compare import summary as compare_text
 from pudle.reports.compare.command import compare_command
-from pudle.reports.compare.judge import COLUMNS, Limits, TimeLimit, compare, rounds_needed
+from pudle.measuring.commits.times import TimeLimit, rounds_needed
+from pudle.reports.compare.judge import COLUMNS, compare
+from pudle.reports.compare.limits import Limits
 from pudle.reports.compare.sides import load_commit, load_folder
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
@@ -615,9 +617,9 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     # Of a depth that has no scores, the record as a whole tells.
     assert at_depth(record, 50)["status"] == "diverged"
     content["records"][CASES[1], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
-    side = _Side("head", "c" * 40, tmp_path, tmp_path, write(tmp_path / "quick", content))
+    folder = write(tmp_path / "quick", content)
     left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
-    assert set(side.cells()) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
+    assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
 
 
 # -- two commits in one home
