@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from paths import ROOT
+from repositories import git
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
@@ -87,18 +88,13 @@ def shell(tmp_path):
 def history(shell):
     """A repository in which base and head have each gone on from a commit in common; return the three commits."""
 
-    def git(*arguments):
-        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
-        done = subprocess.run(["git", *identity, *arguments], cwd=shell.place, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    git("init", "-q", "-b", "main")
-    git("commit", "-q", "--allow-empty", "-m", "common")
-    git("branch", "change")
-    git("commit", "-q", "--allow-empty", "-m", "base")
-    git("checkout", "-q", "change")
-    git("commit", "-q", "--allow-empty", "-m", "head")
-    return [git("rev-parse", name) for name in ("main~1", "main", "change")]
+    git(shell.place, "init", "-q", "-b", "main")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "common")
+    git(shell.place, "branch", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "base")
+    git(shell.place, "checkout", "-q", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "head")
+    return [git(shell.place, "rev-parse", name) for name in ("main~1", "main", "change")]
 
 
 WRITES_SUMMARY = 'mkdir -p pudle-gate && echo "the summary" > pudle-gate/summary.md\n'

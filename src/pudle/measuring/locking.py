@@ -1,4 +1,4 @@
-"""A lock on a folder of results, so that two processes never write to it at once."""
+"""A lock on a folder of results, so that two commands never write to it at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from ..errors import PudleError
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, and make the folder where it does not exist.
-
-    Parameters
-    ----------
-    folder : Path
-    what : str
-        What writes to the folder, for the error text: ``run`` or ``comparison``.
+    """Hold the lock of a folder, which is made if it is missing; `what` writes to it, such as a run, for the error text.
 
     Raises
     ------

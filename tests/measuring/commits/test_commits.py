@@ -1,0 +1,65 @@
+"""Two commits measured side by side: the parts, and two real commits."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+from repositories import git
+from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
+
+from pudle.measuring.commits.pair import timed_cells
+from pudle.measuring.commits.times import rounds_needed
+from pudle.measuring.runner import at_depth
+
+
+def test_rounds_are_enough_for_one_cell_among_many():
+    for cells in (1, 8, 48, 500):
+        assert cells * 0.5 ** rounds_needed(cells, 0.01) <= 0.01
+
+
+def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
+    content = blank()
+    (row,) = scores(content, depth=100, seed=1)
+    row |= {"status": "diverged", "reason": "codes grow"}
+    record = content["records"][CASES[0], "backprop"]
+    record |= {"status": "diverged", "reason": "codes grow"}
+    assert at_depth(record, 10) == {"status": "ok", "reason": ""}
+    assert at_depth(record, 100) == {"status": "diverged", "reason": "codes grow"}
+    # A depth without scores has the status of the whole record.
+    assert at_depth(record, 50)["status"] == "diverged"
+    content["records"][CASES[1], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
+    folder = write(tmp_path / "quick", content)
+    left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
+    assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
+
+
+def pudle(*arguments, cwd):
+    return subprocess.run([sys.executable, "-m", "pudle", "compare", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+
+
+@pytest.mark.skipif("PUDLE_SLOW_TESTS" not in os.environ, reason="minutes: set PUDLE_SLOW_TESTS to run it")
+def test_two_real_commits_with_a_planted_loss(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    path = clone / "estimators" / "alternating.py"
+    source = path.read_text()
+    planted = source.replace("direct_gradients(problem, codes)[0]", "direct_gradients(problem, codes)[0].neg()")
+    assert planted != source
+    path.write_text(planted)
+    git(clone, "commit", "-qam", "planted")
+    done = pudle("HEAD~1", "HEAD", "--run", "--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating",
+                 "--estimator", "one_step", cwd=clone)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("regression: accuracy of alternating on sparse_gaussian-ista-lasso")
+    assert "one_step" not in done.stdout
+    # No verdict depends on surfaces, and they take longer than the scores.
+    assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
+    # Nothing is left of the two builds, and what was measured can be judged again.
+    assert len(git(clone, "worktree", "list").splitlines()) == 1
+    assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1
