@@ -40,7 +40,7 @@ def compare_command(
       pudle compare old/.asv/quick .asv/quick
     """
     # These import torch and pandas, which --help can do without.
-    from pudle.errors import InvalidArgument, PudleError
+    from pudle.errors import InvalidArgument, MissingResults, PudleError
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
     from pudle.measuring.commits.run import measure_commits
@@ -72,7 +72,10 @@ def compare_command(
     if pair and pair.complete:
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:
-        results, rounds = [sides.load_cases(name, root, home, profile) for name in (base, head)], None
+        results, rounds = [sides.load_side(name, root, home, profile) for name in (base, head)], None
+        for name, side in zip((base, head), results, strict=True):
+            if not side.cases:
+                raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
     comparison = compare(*results, limits, rounds)
     try:
         if markdown is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -113,15 +113,17 @@ class SideBySide:
         )
         more = (two["memory"] - one["memory"]).where(one["memory_depth"] == two["memory_depth"])
         old, new = (side["status"].fillna("absent") for side in (one, two))
-        return pd.DataFrame({
-            "error A": one["error"].map(text.number), "error B": two["error"].map(text.number),
-            "decades B - A": decades.map("{:+.2f}".format).where(decades.notna(), text.DASH),
-            "time A": one["seconds"].map(text.seconds), "time B": two["seconds"].map(text.seconds),
-            "time B / A": ratios.map("{:.2f}".format).where(ratios.notna(), text.DASH),
-            "memory A": one["memory"].map(text.memory), "memory B": two["memory"].map(text.memory),
-            "memory B - A": more.map(_signed_memory),
-            "status": old.where(old == new, old + ", then " + new),
-        }).reset_index(names=["case", "estimator"])  # fmt: skip
+        shown = {
+            "error A": map(text.number, one["error"]), "error B": map(text.number, two["error"]),
+            "decades B - A": map(partial(_formatted, form="+.2f"), decades),
+            "time A": map(text.seconds, one["seconds"]), "time B": map(text.seconds, two["seconds"]),
+            "time B / A": map(partial(_formatted, form=".2f"), ratios),
+            "memory A": map(text.memory, one["memory"]), "memory B": map(text.memory, two["memory"]),
+            "memory B - A": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
+        }  # fmt: skip
+        cases, estimators = zip(*keys, strict=True)
+        return pd.DataFrame({"case": cases, "estimator": estimators} | {name: list(cells) for name, cells in shown.items()},
+                            dtype=object)  # fmt: skip
 
     def _content(self) -> dict[str, Any]:
         first, second = (side.results for side in self.sides)
@@ -166,6 +168,10 @@ class SideBySide:
 def _contents(side: Report) -> str:
     names = [*side.results.cases, *(item.name for item in side.results.experiments)]
     return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def _formatted(value: float, form: str) -> str:
+    return text.DASH if np.isnan(value) else format(value, form)
 
 
 def _signed_memory(more: float) -> str:

@@ -63,20 +63,6 @@ def load_side(name: str, root: Path, home: Path, profile: str) -> Results:
     return load_commit(commit_named(name, root), name, home, profile) if folder is None else load_folder(folder)
 
 
-def load_cases(name: str, root: Path, home: Path, profile: str) -> Results:
-    """Load results as `load_side` does, and refuse those without a case.
-
-    Raises
-    ------
-    MissingResults
-        If there are only experiments, which are not judged.
-    """
-    side = load_side(name, root, home, profile)
-    if not side.cases:
-        raise MissingResults(f"{name} holds experiments and no case, and only cases are judged: `pudle report` shows both")
-    return side
-
-
 def load_pair(pair: CommitPair) -> list[Results]:
     """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows.
 

@@ -20,13 +20,7 @@ Cell = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class CommitPair:
-    """The folder of two commits that are measured together: a home for ``base``, one for ``head``, and the times.
-
-    Attributes
-    ----------
-    folder : Path
-    profile : str
-    """
+    """The folder of two commits that are measured together: a home for ``base``, one for ``head``, and the times."""
 
     folder: Path
     profile: str

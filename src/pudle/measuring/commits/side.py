@@ -26,19 +26,9 @@ ASV_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure on both sides: the options of `pudle run`.
+    """What to measure on both sides: the options of `pudle run`; a side leaves out what does not exist there.
 
-    Attributes
-    ----------
-    profile : str
-    estimators : tuple of str
-        Specs to measure beside the profile's own; a side that lacks one leaves it out.
-    only : bool
-        Measure no estimators but these.
-    cases : tuple of str
-        Patterns of case names.
-    device : str
-        ``cpu`` or ``cuda``.
+    `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
     """
 
     profile: str
@@ -50,17 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Side:
-    """One built commit.
-
-    Attributes
-    ----------
-    label, commit : str
-        What errors call it, and its full hash.
-    tree, python : Path
-        Its checkout, and the interpreter that it is installed for.
-    folder : Path
-        The profile's folder for its results.
-    """
+    """One built commit: its name in errors, its full hash, its checkout, its interpreter and the folder of its results."""
 
     label: str
     commit: str
@@ -70,6 +50,7 @@ class Side:
 
     @property
     def selection(self) -> Path:
+        """The file that lists what this side measures; it does not exist where there is nothing to measure."""
         return self.folder / "selection.json"
 
     def environment(self) -> dict[str, str]:

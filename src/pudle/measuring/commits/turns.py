@@ -79,7 +79,7 @@ def _end(workers: dict[str, _Worker]) -> None:
 
 
 class _NotTimed(Exception):
-    """An estimate could not be timed; the text says why."""
+    """An estimate failed, exceeded the timeout or ended its process; the text says which."""
 
 
 class _Worker:
@@ -95,13 +95,7 @@ class _Worker:
         theirs.close()
 
     def ask(self, request: Cell | int) -> float:
-        """Return the seconds of one call of a cell, or of the fastest of a number of calls of the last cell.
-
-        Raises
-        ------
-        _NotTimed
-            If the estimate fails, exceeds the timeout or ends the process.
-        """
+        """Return the seconds of one call of a cell, or of the fastest of a number of calls of the last cell."""
         try:
             self.connection.send(request)
             if not self.connection.poll(self.timeout):
