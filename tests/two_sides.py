@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from pudle.reports.load import SCHEMA
+
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
 CASES = ("gaussian-ista-lasso", "patches-ista-lasso")
 SEEDS, DEPTHS, TIMED = (0, 1, 2), (10, 100, 400), (10, 100)
@@ -40,8 +42,9 @@ def blank():
                   "device": "cpu", "accelerator": "", "commit": "b" * 40, "dirty": False, "date": "2026-01-02"}  # fmt: skip
     records = {
         (name, spec): {
-            "schema": 1, "key": "0" * 16, "profile": "quick", "case": case(name), "estimator": spec, "computes": "direct",
-            "consistent_for": None, "status": "ok", "reason": "", "seconds": 1.0, "provenance": dict(provenance),
+            "schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": case(name), "estimator": spec,
+            "computes": "direct", "consistent_for": None, "status": "ok", "reason": "", "seconds": 1.0,
+            "provenance": dict(provenance),
             "scores": [score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
             "references": [{"seed": seed, "target": "exact", "status": "certified", "reason": "", "bound": BOUND,
                             "gradient_norm": 2.0} for seed in SEEDS],
