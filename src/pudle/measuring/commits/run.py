@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,8 +52,6 @@ def measure_commits(
             tell(f"scores of {name}")
             side.measure_scores(request)
         tell("memory of both")
-        # Once, before both run: asv rewrites its list of machines in place, and would find it empty at that moment.
-        subprocess.run([sys.executable, "-m", "asv", "machine", "--yes"], capture_output=True)
         with ThreadPoolExecutor(len(sides)) as pool:
             list(pool.map(Side.measure_memory, sides.values()))
         on_head = set(timed_cells(sides["head"].folder))

@@ -11,6 +11,7 @@ import dataclasses
 import fnmatch
 import json
 import sys
+from typing import Any
 
 #: Parts of a profile that no verdict depends on, however long they take, and how to leave them out.
 LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": ()}
@@ -19,7 +20,6 @@ LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": ()}
 def main() -> None:
     import pudle
     from pudle import registry
-    from pudle.bench.cases import PROFILES
     from pudle.cli import main as pudle_command
 
     request, home = json.loads(sys.argv[1]), sys.argv[2]
@@ -30,13 +30,11 @@ def main() -> None:
         except Exception:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
             return False
 
-    profiles = {
-        name: dataclasses.replace(profile, **{part: empty for part, empty in LEFT_OUT.items() if hasattr(profile, part)})
-        for name, profile in PROFILES.items()
-    }
-    # `pudle run` looks its profiles up there when it is loaded, which happens only in the last line below.
-    registry.list_profiles = lambda: profiles
-    names = [case.name for case in profiles[request["profile"]].cases] if request["profile"] in profiles else []
+    profile: Any = registry.list_profiles()[request["profile"]]
+    profile = dataclasses.replace(profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)})
+    # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line below.
+    registry.list_profiles = lambda: {profile.profile: profile}
+    names = [case.name for case in profile.cases]
     estimators = [spec for spec in request["estimators"] if exists(spec)]
     patterns = [pattern for pattern in request["cases"] if fnmatch.filter(names, pattern)]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):

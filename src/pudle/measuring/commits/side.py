@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from ...errors import PudleError
 from ...files import read_json, write_atomically
 from ..case import SELECTION_VARIABLE
@@ -97,6 +99,9 @@ class Side:
             "html_dir": str(self.folder / "html"), "env_dir": str(self.folder / "env"),
         }  # fmt: skip
         write_atomically(configuration, json.dumps(content, indent=1))
+        # asv rewrites its list of machines in place, so another asv at that moment would find it empty and give up.
+        with FileLock(self.folder.parent.parent / "machine.lock"):
+            self.run("-m", "asv", "machine", "--yes", "--config", configuration, cwd=self.folder)
         # CUDA cannot be used in a forked process.
         launch = "spawn" if read_json(self.selection).get("device") == "cuda" else "forkserver"
         command = ("-m", "asv", "run", "--config", configuration, "-E", f"existing:{self.python}", "--set-commit-hash",
