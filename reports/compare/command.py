@@ -68,7 +68,7 @@ def compare_command(
         pair = CommitPair.of(home, *commits, profile)
         if run:
             measure_commits(*commits, root=root, home=home, request=Request(profile, **options), limit=limits.seconds,
-                            tell=lambda line: click.echo(line, err=True))  # fmt: skip
+                            log=lambda line: click.echo(line, err=True))  # fmt: skip
     if pair and pair.complete:
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:

@@ -1,6 +1,6 @@
 """Judge a result by an earlier one: one verdict per cell.
 
-What is deterministic gets a tight threshold, what is noisy a loose one:
+Deterministic numbers get a tight threshold, noisy ones a loose one:
 
 ========  ===============================================================================================================
 accuracy  Decades by which an error has grown, ``log10(head / base)``, seed by seed. Both errors are first raised to a floor
@@ -9,8 +9,8 @@ time      Median ratio over rounds in which base and head take turns, with a sig
           the ratio of two runs, with a rank-sum test on their repeats. The p-values are corrected for the number of cells by
           the false discovery rate, so that a longer list of cases brings no more false alarms.
 memory    Ratio and difference of the peaks above a process that estimates nothing: both must exceed their threshold.
-the rest  A number that turned into NaN, a cell that vanished and a cell that was ok and no longer is are regressions
-          whatever the thresholds; cells that only head has are ``new``.
+statuses  A number that turned into NaN, a cell that vanished and a cell that was ok and no longer is are regressions at
+          any threshold; cells that only head has are ``new``.
 ========  ===============================================================================================================
 """
 
@@ -150,14 +150,14 @@ def _row(case: str, estimator: str, target: str | None, depth: int | None, metri
 
 def _redefined(base: Results, head: Results) -> dict[tuple[str, str], str]:
     """Return the (case, estimator) pairs whose case has one name and two meanings, each with what changed."""
-    found = {}
+    redefined = {}
     for name in base.cases.keys() & head.cases.keys():
         old, new = base.cases[name], head.cases[name]
         changes = [f"{part} {old.get(part)} became {new.get(part)}" for part in ("dataset", "algorithm", "loss", "dtype")
                    if old.get(part) != new.get(part)]  # fmt: skip
         for estimator in dict.fromkeys((*base.estimators, *head.estimators)) if changes else ():
-            found[name, estimator] = f"the case has a new meaning under its old name ({', '.join(changes)}): rename it"
-    return found
+            redefined[name, estimator] = f"the case has a new meaning under its old name ({', '.join(changes)}): rename it"
+    return redefined
 
 
 def _cells(base: _Side, head: _Side, metrics: Collection[str]) -> Iterator[tuple[tuple, Row, bool]]:
@@ -292,7 +292,7 @@ def _memory(base: _Side, head: _Side, limit: MemoryLimit, unequal: Sequence[str]
     for _, row, comparable in _cells(base, head, ["memory_bytes"]):
         if comparable:
             old, new = row["base"], row["head"]
-            # The peak may not exceed that of a process that estimates nothing: then it is zero.
+            # The peak of a process that estimates nothing is subtracted, so zero is possible.
             row |= {"change": new / old if old else math.inf if new else 1.0, "limit": limit.ratio}
             beyond = abs(new - old) > limit.mebibytes * MEBIBYTE
             if unequal:
@@ -308,15 +308,15 @@ def _differences(base: Results, head: Results) -> dict[str, tuple[str, str]]:
     """Return the provenance that differs between the sides, empty where one side has none."""
     if not (base.provenances and head.provenances):
         return {}
-    found = {}
+    differences = {}
     for name in PROVENANCE:
         values = [
             [str(item[name]) for item in side.provenances if item.get(name) not in (None, "")] for side in (base, head)
         ]
         old, new = (", ".join(dict.fromkeys(each)) for each in values)
         if old != new:
-            found[name] = (old or "unknown", new or "unknown")
-    return found
+            differences[name] = (old or "unknown", new or "unknown")
+    return differences
 
 
 def _equal(name: str, base: str, head: str) -> bool:

@@ -24,7 +24,7 @@ class ErrorLimit:
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """How much memory above a process that estimates nothing may grow: by `ratio`, or by `mebibytes` if that is more."""
+    """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`, whichever allows more."""
 
     ratio: float = 1.3
     mebibytes: float = 4.0

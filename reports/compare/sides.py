@@ -116,7 +116,7 @@ def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
 
 
 def _run_file(folder: Path, commit: str) -> Path | None:
-    """Return the file in which a run listed its results at a commit; uncommitted changes count where nothing else does."""
+    """Return the list that a run at a commit wrote; that of uncommitted changes only if there is no other."""
     paths = (folder / f"{commit}{suffix}.json" for suffix in ("", "-dirty"))
     return next((path for path in paths if path.exists()), None)
 
@@ -151,7 +151,7 @@ def _load_part(folder: Path, commit: str, selection: dict[str, Any], records: li
             (part / path.relative_to(folder)).write_text(json.dumps(record))
         part.mkdir(exist_ok=True)
         (part / "selection.json").write_text(json.dumps(selection))
-        found = load(part.parent, part.name)
+        results = load(part.parent, part.name)
     # The arrays of an experiment lie beside the original and are read later.
-    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in found.experiments)
-    return dataclasses.replace(found, experiments=moved)
+    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in results.experiments)
+    return dataclasses.replace(results, experiments=moved)

@@ -104,6 +104,6 @@ def test_two_real_commits_with_a_planted_loss(tmp_path):
     assert done.stdout.startswith("regression: accuracy of alternating on sparse_gaussian-ista-lasso")
     assert "one_step" not in done.stdout
     assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
-    # Nothing is left of the two builds, and what was measured can be judged again.
+    # The two builds are removed, and the results can be judged again.
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1

@@ -1,4 +1,4 @@
-"""The folder that two measured commits are kept in, and what it holds."""
+"""The folder of two measured commits, and how to read its records and times."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class CommitPair:
 
     @property
     def rounds_path(self) -> Path:
+        """The file of the times measured in turns."""
         return self.folder / f"rounds-{self.profile}.json"
 
     @property

@@ -17,7 +17,7 @@ from .turns import time_in_turns
 
 
 def measure_commits(
-    base: str, head: str, *, root: Path, home: Path, request: Request, limit: TimeLimit, tell: Callable[[str], None]
+    base: str, head: str, *, root: Path, home: Path, request: Request, limit: TimeLimit, log: Callable[[str], None]
 ) -> CommitPair:
     """Measure two commits (full hashes) of the repository at `root`, this suite's or a plug-in's.
 
@@ -28,7 +28,7 @@ def measure_commits(
     request : Request
     limit : TimeLimit
         What counts as slower; the number of rounds depends on its significance.
-    tell : callable
+    log : callable
         Called with one line about each step.
 
     Raises
@@ -45,16 +45,16 @@ def measure_commits(
         sides = {}
         for name, commit in (("base", base), ("head", head)):
             label = f"{name} {commit[:8]}"
-            tell(f"building {label}")
+            log(f"building {label}")
             tree, python = stack.enter_context(built(root, commit, pair.folder / f"{name}-build", label))
             sides[name] = Side(label, commit, tree, python, pair.side(name))
         for name, side in sides.items():
-            tell(f"scores of {name}")
+            log(f"scores of {name}")
             side.measure_scores(request)
-        tell("memory of both")
+        log("memory of both")
         with ThreadPoolExecutor(len(sides)) as pool:
             list(pool.map(Side.measure_memory, sides.values()))
         on_head = set(timed_cells(sides["head"].folder))
         cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
-        pair.write_rounds(time_in_turns(sides, cells, limit, tell))
+        pair.write_rounds(time_in_turns(sides, cells, limit, log))
     return pair

@@ -21,7 +21,7 @@ MIN_CALLS, MAX_CALLS = 2, 20
 
 
 def time_in_turns(
-    sides: Mapping[str, Side], cells: Sequence[Cell], limit: TimeLimit, tell: Callable[[str], None]
+    sides: Mapping[str, Side], cells: Sequence[Cell], limit: TimeLimit, log: Callable[[str], None]
 ) -> pd.DataFrame:
     """Time cells on both sides, then time those that seem slower again, for twice as many rounds and in new processes.
 
@@ -30,13 +30,13 @@ def time_in_turns(
     `compare_rounds` takes.
     """
     rounds = rounds_needed(len(cells), limit.significance)
-    tell(f"times of {len(cells)} cells, {rounds} rounds")
+    log(f"times of {len(cells)} cells, {rounds} rounds")
     first = _measure(sides, cells, rounds)
     compared = compare_rounds(first)
     slower = list(compared.loc[compared["ratio"] > limit.ratio, CELL].itertuples(index=False, name=None))
     if not slower:
         return first
-    tell(f"times of {len(slower)} cells again")
+    log(f"times of {len(slower)} cells again")
     second = _measure(sides, slower, 2 * rounds)
     settled = pd.MultiIndex.from_frame(first[CELL]).isin(slower)
     return pd.concat([first[~settled], second], ignore_index=True)
