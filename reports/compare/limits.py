@@ -65,13 +65,7 @@ class Limits:
 
     @classmethod
     def of_repository(cls, root: Path) -> Limits:
-        """Return the thresholds that the ``pyproject.toml`` of a repository states.
-
-        Raises
-        ------
-        InvalidArgument
-            If the file cannot be read, or its table cannot be used.
-        """
+        """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the file may be missing."""
         path = root / "pyproject.toml"
         try:
             content = tomllib.loads(path.read_text()) if path.exists() else {}

@@ -136,21 +136,23 @@ def _load_part(folder: Path, commit: str, selection: dict[str, Any], records: li
     originals: dict[Path, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / folder.name
-        # asv's file names begin with the commit's first digits, their content has all of them.
-        timings = [path for path in sorted((folder / "results").glob(f"*/{commit[:8]}*.json"))
-                   if read_json(path).get("commit_hash") == commit]  # fmt: skip
-        for path in (*records, *timings):
+
+        def copy_of(path: Path) -> Path:
             copy = part / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
             originals[copy] = path
+            return copy
+
         for path in records:
             record = read_json(path)
             # The record holds at this commit, whichever commit first measured it.
             record["provenance"]["commit"] = commit
-            (part / path.relative_to(folder)).write_text(json.dumps(record))
-        part.mkdir(exist_ok=True)
-        (part / "selection.json").write_text(json.dumps(selection))
+            copy_of(path).write_text(json.dumps(record))
+        for path in sorted((folder / "results").glob(f"*/{commit[:8]}*.json")):
+            # asv's file names begin with the commit's first digits, their content has all of them.
+            if read_json(path).get("commit_hash") == commit:
+                shutil.copy(path, copy_of(path))
+        copy_of(folder / "selection.json").write_text(json.dumps(selection))
         results = load(part.parent, part.name)
     # The arrays of an experiment lie beside the original and are read later.
     moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in results.experiments)
