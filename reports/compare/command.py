@@ -64,7 +64,7 @@ def compare_command(
         raise InvalidArgument(f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run")
     pair = None
     if not folders:
-        commits = [sides.commit_named(name, root) for name in (base, head)]
+        commits = sides.commit_named(base, root), sides.commit_named(head, root)
         pair = CommitPair.of(home, *commits, profile)
         if run:
             measure_commits(*commits, root=root, home=home, request=Request(profile, **options), limit=limits.seconds,
