@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from pudle.reports.compare import summary
 from pudle.reports.load import SCHEMA
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
@@ -104,3 +105,9 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
             place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
             rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""})
     return pd.DataFrame(rows)
+
+
+def only(comparison):
+    """Return the only regression."""
+    (line,) = summary.lines(comparison)
+    return line

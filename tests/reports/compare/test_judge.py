@@ -6,18 +6,12 @@ import dataclasses
 import math
 
 import pytest
-from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, scores, turns
+from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, only, scores, turns
 
 from pudle.measuring.scoring import STATUSES
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
-
-
-def only(comparison):
-    """Return the only regression."""
-    (line,) = summary.lines(comparison)
-    return line
 
 
 def test_unchanged_results_pass(judge):

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 
-from two_sides import CASES, ESTIMATORS, TIMED, turns
+from two_sides import CASES, ESTIMATORS, TIMED, only, turns
 
 from pudle.measuring.commits.times import TimeLimit, rounds_needed
 from pudle.reports.compare import summary
-
-
-def only(comparison):
-    """Return the only regression."""
-    (line,) = summary.lines(comparison)
-    return line
 
 
 def test_a_slower_estimator_is_distinguished_from_noise(judge):
