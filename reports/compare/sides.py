@@ -1,4 +1,4 @@
-"""Finding the results of one side of a comparison: a folder, or a commit."""
+"""Find and load the results of one side of a comparison: a folder, or a commit."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.files import read_json
-from pudle.measuring.provenance import NoRepository, git
+from pudle.measuring.commits.pair import CommitPair, records_in
+from pudle.measuring.provenance import NoRepository, git, repository
 from pudle.reports.learning.records import read_experiments
 from pudle.reports.load import Results, load
 
 
+def repository_root() -> Path:
+    """Return the root of the repository around the current folder, or the current folder outside any."""
+    try:
+        return repository(Path.cwd())
+    except NoRepository:
+        return Path.cwd()
+
+
 def folder_of(name: str, profile: str) -> Path | None:
-    """Return the profile's folder that a name stands for: itself, or the one in a home; None where it is no such folder."""
+    """Return the profile's folder that a path names, itself or as a home that holds it; None where it is neither."""
     path = Path(name)
-    for folder in (path, path / profile):
-        if (folder / "selection.json").is_file():
-            return folder
-    return None
+    return next((folder for folder in (path, path / profile) if (folder / "selection.json").is_file()), None)
 
 
 def commit_named(name: str, root: Path) -> str:
@@ -47,20 +52,42 @@ def commit_named(name: str, root: Path) -> str:
 
 
 def load_folder(folder: Path) -> Results:
-    """Read the results in a profile's folder."""
+    """Load the results in a profile's folder."""
     folder = folder.resolve()
     return load(folder.parent, folder.name)
 
 
+def load_side(name: str, root: Path, home: Path, profile: str) -> Results:
+    """Load the results that a name stands for: those of a folder, or those that a home holds of a commit."""
+    folder = folder_of(name, profile)
+    return load_commit(commit_named(name, root), name, home, profile) if folder is None else load_folder(folder)
+
+
+def load_pair(pair: CommitPair) -> list[Results]:
+    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows.
+
+    Raises
+    ------
+    MissingResults
+        If neither side had anything to measure.
+    """
+    folders = [pair.side(name) for name in ("base", "head")]
+    measured = [load_folder(folder) if (folder / "selection.json").exists() else None for folder in folders]
+    like = measured[0] or measured[1]
+    if like is None:
+        raise MissingResults(f"neither commit has a requested case and estimator: see `pudle list --profile {pair.profile}`")
+    tables = ("frame", "references", "records", "timings")
+    empty = dataclasses.replace(like, estimators=(), notes=(), **{name: getattr(like, name).iloc[:0] for name in tables})
+    return [side or empty for side in measured]
+
+
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
-    """Read what a home holds of one commit, whatever was measured there since.
+    """Load the results that a home holds of one commit, even if later commits were measured there since.
 
     Parameters
     ----------
-    commit : str
-        Full hash.
-    name : str
-        What the user called it.
+    commit, name : str
+        Its full hash, and the name that the user gave.
     home : Path
         Folder that holds one folder per profile.
     profile : str
@@ -77,70 +104,56 @@ def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
         run = read_json(path)
         with contextlib.suppress(KeyError, TypeError):
             records = [folder / "store" / item for item in run["records"]]
-            return _view(folder, profile, commit, run["selection"], records, experiments)
-    # Results of a version that did not write down its runs: the records that this commit was the first to measure.
+            return _load_part(folder, commit, run["selection"], records + experiments)
+    # A run that was interrupted lists nothing: take the records that this commit was the first to measure.
     records = [path for path, record in records_in(folder / "store") if record["provenance"].get("commit") == commit]
     if not records and not experiments:
         raise MissingResults(
             f"no results of commit {name} ({commit[:8]}) under {folder}: let `pudle compare --run` make them, or check it "
             f"out, install it and `pudle run --profile {profile}`"
         )
-    return _view(folder, profile, commit, read_json(folder / "selection.json"), records, experiments)
+    return _load_part(folder, commit, read_json(folder / "selection.json"), records + experiments)
 
 
 def _run_file(folder: Path, commit: str) -> Path | None:
-    """Return what a run wrote down about a commit; one with uncommitted changes counts where there is no other."""
+    """Return the list that a run at a commit wrote; that of uncommitted changes only if there is no other."""
     paths = (folder / f"{commit}{suffix}.json" for suffix in ("", "-dirty"))
     return next((path for path in paths if path.exists()), None)
 
 
 def _experiments_at(folder: Path, commit: str) -> list[Path]:
-    """Return the experiments that held at a commit: those that runs wrote down, or that it was the first to carry out."""
+    """Return the experiments that hold at a commit: those that runs listed, or that it was the first to carry out."""
     path = _run_file(folder / "runs" / "experiments", commit)
     listed = [] if path is None else [folder / "store" / item for item in read_json(path)["experiments"]]
-    first = [item.path for item in read_experiments(folder / "store" / "experiments")
-             if item.provenance.get("commit") == commit]  # fmt: skip
-    # Whoever deletes a record that is damaged, as its error tells, must not have to mend lists.
+    records = read_experiments(folder / "store" / "experiments")
+    first = [record.path for record in records if record.provenance.get("commit") == commit]
+    # A damaged record may be deleted, as its error says, without a change to the lists.
     return [path for path in dict.fromkeys([*first, *listed]) if path.exists()]
 
 
-def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the records of a store with their paths; what else it may keep, such as a surface, is left out."""
-    for path in sorted(store.glob("*/*.json")):
-        content = read_json(path)
-        if {"case", "estimator", "status", "provenance"} <= content.keys():
-            yield path, content
-
-
-def _view(
-    folder: Path, profile: str, commit: str, selection: dict[str, Any], records: list[Path], experiments: list[Path]
-) -> Results:
-    """Load one commit's part of a folder, by copying that part to where nothing else is."""
+def _load_part(folder: Path, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:
+    """Load one commit's part of a profile's folder, from a copy that holds nothing else."""
     originals: dict[Path, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        part = Path(scratch) / profile
-        part.mkdir()
-        (part / "selection.json").write_text(json.dumps(selection))
-        for path in [*records, *experiments]:
-            record = read_json(path)
-            # The record holds at this commit, whichever one first measured it.
-            record["provenance"]["commit"] = commit
-            copy = part / "store" / path.relative_to(folder / "store")
+        part = Path(scratch) / folder.name
+
+        def copy_of(path: Path) -> Path:
+            copy = part / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(json.dumps(record))
             originals[copy] = path
-        for path in _asv_files(folder / "results", commit):
-            copy = part / "results" / path.relative_to(folder / "results")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-        found = load(Path(scratch), profile)
-    # An experiment's arrays are read when they are drawn, from where they lie.
-    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in found.experiments)
-    return dataclasses.replace(found, experiments=moved)
+            return copy
 
-
-def _asv_files(folder: Path, commit: str) -> Iterator[Path]:
-    """Yield asv's result files of a commit; their names begin with the commit, their content has all of it."""
-    for path in sorted(folder.glob(f"*/{commit[:8]}*.json")):
-        if read_json(path).get("commit_hash") == commit:
-            yield path
+        for path in records:
+            record = read_json(path)
+            # The record holds at this commit, whichever commit first measured it.
+            record["provenance"]["commit"] = commit
+            copy_of(path).write_text(json.dumps(record))
+        for path in sorted((folder / "results").glob(f"*/{commit[:8]}*.json")):
+            # asv's file names begin with the commit's first digits, their content has all of them.
+            if read_json(path).get("commit_hash") == commit:
+                shutil.copy(path, copy_of(path))
+        copy_of(folder / "selection.json").write_text(json.dumps(selection))
+        results = load(part.parent, part.name)
+    # The arrays of an experiment lie beside the original and are read later.
+    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in results.experiments)
+    return dataclasses.replace(results, experiments=moved)

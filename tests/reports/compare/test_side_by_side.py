@@ -1,4 +1,4 @@
-"""Reports, on results whose truth is known because the tests make them."""
+"""Two results side by side, on results that the tests make."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pudle.reports.page import Report
 
 @pytest.fixture
 def four(tmp_path):
-    """Results of four estimators on one lasso case, exactly as theory has it."""
+    """Results of four estimators on one lasso case, exactly as theory predicts."""
     return write(tmp_path, [record(case(), estimator) for estimator in CURVES])
 
 
@@ -45,11 +45,8 @@ def run(home, *arguments):
     return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
 
 
-# -- experiments: reading
-
-
 def experiments(tmp_path, *records):
-    """Results of experiments alone."""
+    """Return results that hold only experiments."""
     write_experiments(tmp_path, records)
     return load(tmp_path, "quick")
 
@@ -58,12 +55,9 @@ def headings(page):
     return re.findall(r'<h2 id="(\w+)"', page)
 
 
-# -- two results
-
-
 @pytest.fixture
 def two(tmp_path):
-    """Two results of which the second has a worse backprop, no analytic, and a case of its own."""
+    """Two results; the second has a worse backprop, no analytic, and a case of its own."""
     first = write(tmp_path / "a", [record(case(), estimator) for estimator in CURVES])
     worse = record(case(), "backprop", scores=scores(lambda depth, rho: 10 * CURVES["backprop"](depth, rho)),
                    provenance=provenance(commit="d" * 40, machine="there"))  # fmt: skip
@@ -80,7 +74,7 @@ def test_differences_are_those_of_the_two(two):
     rows = made.differences().set_index("estimator")
     assert rows.loc["alternating", ["decades B - A", "time B / A", "memory B - A"]].tolist() == ["+0.00", "1.00", "0"]
     assert rows.loc["backprop", "time B / A"] == "0.50"
-    # Nothing of what is absent on one side is a difference.
+    # An estimator that one side lacks has no differences.
     assert rows.loc["analytic", "status"] == "ok, then absent"
     assert rows.loc["analytic", ["error B", "decades B - A", "time B / A", "memory B - A"]].tolist() == ["–"] * 4
 
@@ -96,7 +90,7 @@ def test_decades_are_above_zero_where_the_second_is_worse(two):
 
 def test_command_shows_two_results_side_by_side(two, tmp_path):
     done = run(tmp_path, *map(str, two), "--out", str(tmp_path / "out"))
-    # The second never ran two of its pairs: that is said, and the page is there.
+    # The second side lacks two of its pairs: the command says so and writes the page.
     assert done.exit_code in (0, 2), done.output
     names = [Path(line).name for line in done.stdout.splitlines()]
     assert names == ["report_figures", "report.md", "report.csv", "report.html"]
@@ -140,14 +134,14 @@ def test_experiments_side_by_side(tmp_path):
     assert rows["other"]["status"] == "ok; other options" and rows["other"]["difference"] == "–"
     assert rows["broken"]["status"] == "error, then ok" and rows["broken"]["A"] == rows["broken"]["difference"] == "–"
     assert rows["odd"]["status"] == "ok" and set(rows["odd"].values()) == {"–", "ok"}
-    # An option that one side did not have yet is no other option; other test images are other numbers.
+    # An option that one side's version did not have is no different option; with different images PSNR cannot be compared.
     changed = [training("one", rate=0.1, setting={"later": None}), denoising("clear", "BM3D")]
     changed[1][0]["summary"]["test_images"] = "others"
     later = experiments(tmp_path / "later", *changed)
     rows = sections.experiments_pair(sides[0].results, later).set_index("experiment").to_dict("index")
     assert rows["one"]["difference"] == "1 times" and rows["one"]["status"] == "ok"
     assert rows["clear"]["difference"] == "–" and rows["clear"]["status"] == "ok; other images"
-    # There is no case: what is about cases is left out, and what has failed on either side is told.
+    # Without a case the sections about cases are left out; failures of either side are listed.
     page = SideBySide(tuple(sides), ("one", "other")).html()
     assert headings(page) == ["experiments", "problems", "provenance"] and "no disk" in page
     parsed = ParsedPage(page)
@@ -155,7 +149,7 @@ def test_experiments_side_by_side(tmp_path):
     done = run(tmp_path, *map(str, homes), "--out", str(tmp_path / "out"))
     assert done.exit_code == 2 and "something broke in broken:" in done.output
     written = (tmp_path / "out" / "report.md").read_text()
-    assert "below one where B is nearer" in written
+    assert "below one where B is smaller" in written
     assert re.findall("^## (.*)", written, re.MULTILINE) == ["Experiments", "Skipped, refused or failed", "Provenance"]
 
 

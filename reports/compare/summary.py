@@ -1,0 +1,134 @@
+"""A comparison as lines for a terminal, and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from pudle.reports import text
+from pudle.reports.compare.judge import Comparison
+from pudle.reports.compare.limits import Limits
+from pudle.reports.load import SCORES
+
+#: Marks the comment, so that a later run can find and replace it.
+MARKER = "<!-- pudle-compare -->"
+
+#: Most lines of a table in the comment, whose length is limited; the CSV has all of them.
+MOST_LINES = 30
+
+#: Words for the metrics; of several errors that fail together, the first of `SCORES` is shown.
+METRICS = {name: name.replace("_", " ") for name in SCORES} | {"seconds": "time", "memory_bytes": "memory"}
+
+#: Rules about a cell as a whole, with their words: metrics that fail by them for the same reason share one line.
+WHOLE_CELL = {"vanished": "cell vanished", "status": "status", "redefined": "case redefined"}
+
+
+def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str, str]]:
+    """Return one line per (case, estimator) and kind of finding, which shows the worst of its cells.
+
+    Returns
+    -------
+    list of dict
+        With the keys ``what``, ``estimator``, ``case``, ``cells``, ``base``, ``head`` and ``reason``.
+    """
+    rows = comparison.frame[comparison.frame["verdict"] == verdict]
+    kind = rows["rule"].where(rows["rule"].isin((*WHOLE_CELL, "accuracy", "nan", "new")), rows["metric"])
+    return [_line(group) for _, group in rows.assign(kind=kind).groupby(["kind", "estimator", "case"], sort=True)]
+
+
+def _line(group: pd.DataFrame) -> dict[str, str]:
+    rule = group["rule"].iloc[0]
+    metrics = [name for name in METRICS if name in set(group["metric"])]
+    worst = group[group["metric"] == metrics[0]] if metrics[0] in SCORES else group
+    row = worst.loc[worst["change"].abs().fillna(math.inf).sort_values(kind="stable").index[-1]]
+    words, depth, reason = METRICS[row["metric"]], "" if pd.isna(row["depth"]) else f"at depth {row['depth']}", row["reason"]
+    if rule in ("accuracy", "nan"):
+        what, depth = "accuracy", f"{words} {depth}".strip()
+    else:
+        what = WHOLE_CELL.get(rule, words)
+    if rule in ("vanished", "status"):
+        reason = f"{reason} ({text.listing([METRICS[name] for name in metrics])})"
+    cells = group["depth"].nunique() or 1
+    show = {"seconds": text.seconds, "memory_bytes": text.memory}.get(row["metric"], text.number)
+    return {
+        "what": what, "estimator": row["estimator"], "case": row["case"],
+        "cells": f"{cells} {'depth' if cells == 1 else 'depths'}",
+        "base": show(row["base"]), "head": show(row["head"]), "reason": ": ".join(filter(None, [depth, reason])),
+    }  # fmt: skip
+
+
+def verdict(comparison: Comparison) -> str:
+    """Return the result of the comparison in one sentence."""
+    failed, cells = comparison.count("regression"), len(comparison.frame)
+    others = [f"{comparison.count(name)} {name}" for name in ("improved", "new", "undecided") if comparison.count(name)]
+    start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
+    return start + (f" ({', '.join(others)})" if others else "")
+
+
+def plain(comparison: Comparison) -> str:
+    """Return the comparison for a terminal or a log: a line for each regression, the verdict last."""
+    regressions = (
+        f"regression: {line['what']} of {line['estimator']} on {line['case']} ({line['cells']}): "
+        f"{line['base']} -> {line['head']}; {line['reason']}"
+        for line in lines(comparison)
+    )
+    differences = (f"differs: {name}: {base} -> {head}" for name, (base, head) in comparison.differences.items())
+    notes = (f"note: {note}" for note in comparison.notes)
+    return "\n".join([*regressions, *differences, *notes, verdict(comparison)])
+
+
+def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
+    """Return a summary for a comment on a pull request, which calls the two sides `base` and `head`."""
+    failed = comparison.count("regression")
+    parts = [MARKER, f"### {'❌' if failed else '✅'} pudle compare: {verdict(comparison)}",
+             f"{_code(base)} → {_code(head)}, profile {_code(profile)}"]  # fmt: skip
+    if failed:
+        parts.append(_table(lines(comparison)))
+    parts += [f"- {_escape(note)}" for note in comparison.notes]
+    if comparison.differences:
+        parts.append(_table([{"differs": name, "base": base, "head": head}
+                             for name, (base, head) in comparison.differences.items()]))  # fmt: skip
+    titles = {"new": "New", "improved": "Improved",
+              "undecided": "Undecided: beyond a threshold, but within the noise or not comparable"}  # fmt: skip
+    for name, title in titles.items():
+        if comparison.count(name):
+            parts.append(_folded(f"{title} ({comparison.count(name)} cells)", _table(lines(comparison, name))))
+    parts.append(_folded("Thresholds", _thresholds(comparison.limits)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n</details>"
+
+
+def _thresholds(limits: Limits) -> str:
+    errors = ", ".join(f"{METRICS[name]} {getattr(limits, name).decades:g}" for name in SCORES)
+    time, memory = limits.seconds, limits.memory_bytes
+    return (
+        f"- Accuracy, in decades, for each seed: {errors}; errors below {limits.floor_multiple:g} times the certified bound "
+        "of the reference count as equal.\n"
+        f"- Time: median ratio {time.ratio:g}, at a false discovery rate of {time.significance:g} over all cells.\n"
+        f"- Memory above a process that estimates nothing: ratio {memory.ratio:g} and {memory.mebibytes:g} MiB.\n"
+        "- NaN, a cell that vanished and a cell that is no longer ok are always regressions."
+    )
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    names = list(rows[0])
+    table = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    for row in rows[:MOST_LINES]:
+        cells = [_code(row[name]) if name in ("estimator", "case") else _escape(row[name]) for name in names]
+        table.append(f"| {' | '.join(cells)} |")
+    if len(rows) > MOST_LINES:
+        table.append(f"\n... and {len(rows) - MOST_LINES} more lines.")
+    return "\n".join(table)
+
+
+def _code(words: str) -> str:
+    return f"`{_escape(words).replace('`', '')}`"
+
+
+def _escape(words: str) -> str:
+    """Keep text from ending a table's cell or line, or passing for a tag."""
+    return " ".join(words.replace("|", "\\|").replace("<", "&lt;").split())

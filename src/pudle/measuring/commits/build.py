@@ -1,0 +1,92 @@
+"""Check out a commit, build it and install it into an environment of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import PudleError
+from ..provenance import git
+
+
+@contextlib.contextmanager
+def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
+    """Check out a commit of the repository at `root` and install it in `folder`, which is removed on exit.
+
+    Yields the checkout and the interpreter of the environment that the commit is installed in. Errors call it `label`.
+
+    Raises
+    ------
+    PudleError
+        If the commit cannot be built and installed.
+    """
+    tree, environment = folder / "tree", folder / "env"
+    _remove(root, folder, tree)
+    try:
+        git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+        wheel = _wheel(tree, folder / "wheel", label)
+        venv.EnvBuilder(with_pip=False, symlinks=True).create(environment)
+        python = environment / "bin" / "python"
+        _pip(label, "--python", python, "install", "--no-deps", "--quiet", "--ignore-installed", wheel)
+        packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
+        project = wheel.name.partition("-")[0]
+        Path(packages, "zz_shared.pth").write_text("\n".join(_shared_packages(project)) + "\n")
+        yield tree, python
+    finally:
+        _remove(root, folder, tree)
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line that a process printed, which is where Python and pip say what went wrong."""
+    return next((line for line in reversed((done.stderr or done.stdout).splitlines()) if line.strip()), "no output")
+
+
+def _remove(root: Path, folder: Path, tree: Path) -> None:
+    if tree.exists():
+        subprocess.run(["git", "-C", str(root), "worktree", "remove", "--force", str(tree)], capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run(["git", "-C", str(root), "worktree", "prune"], capture_output=True)
+
+
+def _wheel(tree: Path, folder: Path, label: str) -> Path:
+    build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", folder)
+    try:
+        # With the installed build tools a build takes seconds and no network.
+        _pip(label, *build, "--no-build-isolation", tree)
+    except PudleError:
+        # They are missing or too old: pip fetches what the project asks for.
+        _pip(label, *build, tree)
+    return next(folder.glob("*.whl"))
+
+
+def _pip(label: str, *arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise PudleError(f"{label} cannot be built and installed: {last_line(done)}")
+
+
+def _shared_packages(project: str) -> Iterator[str]:
+    """Yield the lines of a path file that adds the packages installed here, without the project itself.
+
+    The option ``system_site_packages`` of a virtual environment does not serve here: it adds the packages of the interpreter
+    that this environment was made from, not those of this environment.
+    """
+    editable = re.compile(rf"_*editable_*[._-]*{re.escape(project)}(-|\.pth$)", re.IGNORECASE)
+    for folder in dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")):
+        yield folder
+        for path in sorted(Path(folder).glob("*.pth")):
+            if editable.match(path.name):
+                continue
+            for line in path.read_text().splitlines():
+                if line.startswith(("import ", "import\t")):
+                    yield line
+                elif line.strip() and not line.startswith("#"):
+                    yield str((Path(folder) / line.strip()).resolve())

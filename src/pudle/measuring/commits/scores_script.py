@@ -1,0 +1,49 @@
+"""Script that scores the estimators of one commit: run by path with that commit's Python, so `pudle` is that commit's.
+
+Usage: ``scores_script.py REQUEST HOME``, where REQUEST is a `pudle.measuring.commits.side.Request` as JSON. Where the commit
+has none of the requested estimators or cases, it ends without a result and with exit code 0: on head they have vanished, or
+on base they do not exist yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import sys
+from typing import Any
+
+#: Parts of a profile that no verdict depends on, however long they take, and how to leave them out.
+LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": ()}
+
+
+def main() -> None:
+    import pudle
+    from pudle import registry
+    from pudle.cli import main as pudle_command
+
+    request, home = json.loads(sys.argv[1]), sys.argv[2]
+
+    def exists(spec: str) -> bool:
+        try:
+            return pudle.make_estimator(spec) is not None
+        except Exception:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
+            return False
+
+    profile: Any = registry.list_profiles()[request["profile"]]
+    profile = dataclasses.replace(profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)})
+    # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line below.
+    registry.list_profiles = lambda: {profile.profile: profile}
+    names = [case.name for case in profile.cases]
+    estimators = [spec for spec in request["estimators"] if exists(spec)]
+    patterns = [pattern for pattern in request["cases"] if fnmatch.filter(names, pattern)]
+    if (request["only"] and not estimators) or (request["cases"] and not patterns):
+        return
+    sys.argv[1:] = ["run", "--scores-only", "--profile", request["profile"], "--home", home, "--device", request["device"]]
+    sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns]
+    sys.argv += ["--only"] if request["only"] else []
+    pudle_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Measure scores and memory of one built commit, with that commit's own Python and package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from ...errors import PudleError
+from ...files import read_json, write_atomically
+from ..case import SELECTION_VARIABLE
+from ..run import ONE_THREAD
+from .build import last_line
+from .pair import records_in
+
+#: Scripts that run by path with the commit's Python.
+SCORES_SCRIPT, TIMES_SCRIPT = (Path(__file__).with_name(f"{name}_script.py") for name in ("scores", "times"))
+
+#: asv can fail because another asv runs at the same moment, but not so many times in a row.
+ASV_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure on both sides: the options of `pudle run`; a side leaves out what does not exist there.
+
+    `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
+    """
+
+    profile: str
+    estimators: tuple[str, ...] = ()
+    only: bool = False
+    cases: tuple[str, ...] = ()
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One built commit: its name in errors, its full hash, its checkout, its interpreter and the folder of its results."""
+
+    label: str
+    commit: str
+    tree: Path
+    python: Path
+    folder: Path
+
+    @property
+    def selection(self) -> Path:
+        """The file that lists what this side measures; it does not exist where there is nothing to measure."""
+        return self.folder / "selection.json"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables for this commit's Python."""
+        # Neither the checkout nor the caller's path may shadow the package that was built from it.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return inherited | ONE_THREAD | {"PYTHONSAFEPATH": "1", SELECTION_VARIABLE: str(self.selection)}
+
+    def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run this commit's Python to its end."""
+        command = [str(self.python), *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd or self.tree, env=self.environment(), capture_output=True, text=True)
+
+    def measure_scores(self, request: Request) -> None:
+        """Fill the store with this commit's own `pudle run`.
+
+        Raises
+        ------
+        PudleError
+            If that leaves no scores, although the commit has some of the requested estimators and cases.
+        """
+        done = self.run(SCORES_SCRIPT, json.dumps(dataclasses.asdict(request)), self.folder.parent)
+        if not self.selection.exists() and done.returncode == 0:
+            return
+        # A broken estimator ends a run with an error as well, but leaves a record that says so.
+        if not self.selection.exists() or not any(records_in(self.folder / "store")):
+            raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
+
+    def measure_memory(self) -> None:
+        """Measure peak memory with asv on this side's selection.
+
+        Raises
+        ------
+        PudleError
+            If asv keeps no results.
+        """
+        if not self.selection.exists():
+            return
+        benchmarks = self.run("-c", "import pudle.bench; print(list(pudle.bench.__path__)[0])").stdout.strip()
+        configuration = self.folder / "asv.conf.json"
+        content = {
+            "version": 1, "project": "pudle", "repo": str(self.tree), "branches": ["HEAD"],
+            "environment_type": "existing", "benchmark_dir": benchmarks, "results_dir": str(self.folder / "results"),
+            "html_dir": str(self.folder / "html"), "env_dir": str(self.folder / "env"),
+        }  # fmt: skip
+        write_atomically(configuration, json.dumps(content, indent=1))
+        # asv rewrites its list of machines in place, so another asv at that moment would find it empty and give up.
+        with FileLock(self.folder.parent.parent / "machine.lock"):
+            self.run("-m", "asv", "machine", "--yes", "--config", configuration, cwd=self.folder)
+        # CUDA cannot be used in a forked process.
+        launch = "spawn" if read_json(self.selection).get("device") == "cuda" else "forkserver"
+        command = ("-m", "asv", "run", "--config", configuration, "-E", f"existing:{self.python}", "--set-commit-hash",
+                   self.commit, "--bench", "peakmem_", "--launch-method", launch, "--show-stderr")  # fmt: skip
+        for _ in range(ASV_ATTEMPTS):
+            done = self.run(*command, cwd=self.folder)
+            (self.folder / "asv.log").write_text(done.stdout + done.stderr)
+            shutil.rmtree(self.folder / "env", ignore_errors=True)
+            if any((self.folder / "results").glob(f"*/{self.commit[:8]}*.json")):
+                return
+        raise PudleError(f"asv measured no memory of {self.label} ({last_line(done)}): see {self.folder / 'asv.log'}")

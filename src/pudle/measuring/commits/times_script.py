@@ -1,0 +1,59 @@
+"""Script that times estimates on request; it runs by path with one commit's Python, so `pudle` is that commit's.
+
+It sets up and calls the commit's own asv benchmark ``Time`` as asv does; only who calls it, and when, differs. Requests come
+through the connection whose file descriptor is the argument: a cell (case, estimator, depth) to choose it and time one call,
+or a number of calls to time. The answer is the seconds, or a text that says what failed.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+def main() -> None:
+    from pudle.bench.timing import Time
+
+    connection = Connection(int(sys.argv[1]))
+    benchmark: Any = None
+    cell: tuple = ()
+    while True:
+        request = connection.recv()
+        try:
+            if isinstance(request, tuple):
+                cell, calls = request, 1
+                benchmark = Time()
+                benchmark.setup(*cell)
+                # The first call fills caches that later calls find full, so its time does not count.
+                measure(benchmark, cell, 1)
+            else:
+                calls = request
+            answer: float | str = measure(benchmark, cell, calls)
+        except Exception as error:  # noqa: BLE001  # whatever a commit's code raises is a result to report
+            answer = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        connection.send(answer)
+
+
+def measure(benchmark: Any, cell: tuple, calls: int) -> float:
+    """Return the seconds of the fastest of some calls, without garbage collection.
+
+    Other processes on the machine only ever add to a time, so the fastest call is the least disturbed one.
+    """
+    gc.collect()
+    gc.disable()
+    seconds = []
+    try:
+        for _ in range(calls):
+            start = time.perf_counter()
+            benchmark.time_estimate(*cell)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Two commits measured side by side: rounds, cells, one side, and two real commits."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from repositories import git
+from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
+
+from pudle.errors import PudleError
+from pudle.measuring.commits.pair import timed_cells
+from pudle.measuring.commits.side import Request, Side
+from pudle.measuring.commits.times import TimeLimit, rounds_needed
+from pudle.measuring.commits.turns import time_in_turns
+from pudle.measuring.runner import at_depth
+
+
+def test_rounds_are_enough_for_one_cell_among_many():
+    for cells in (1, 8, 48, 500):
+        assert cells * 0.5 ** rounds_needed(cells, 0.01) <= 0.01
+
+
+def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
+    content = blank()
+    (row,) = scores(content, depth=100, seed=1)
+    row |= {"status": "diverged", "reason": "codes grow"}
+    record = content["records"][CASES[0], "backprop"]
+    record |= {"status": "diverged", "reason": "codes grow"}
+    assert at_depth(record, 10) == {"status": "ok", "reason": ""}
+    assert at_depth(record, 100) == {"status": "diverged", "reason": "codes grow"}
+    # A depth without scores has the status of the whole record.
+    assert at_depth(record, 50)["status"] == "diverged"
+    content["records"][CASES[1], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
+    folder = write(tmp_path / "quick", content)
+    left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
+    assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
+
+
+@pytest.mark.slow
+def test_a_side_is_scored_and_timed_in_turns(tmp_path):
+    """The commit's Python is this one: the scripts run, and leave out what does not exist here."""
+    side = Side("head", "c" * 40, tmp_path, Path(sys.executable), tmp_path / "head" / "quick")
+    case = "sparse_gaussian-ista-lasso"
+    side.measure_scores(Request("quick", ("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*")))
+    cells = timed_cells(side.folder)
+    assert [cell[:2] for cell in cells] == [(case, "one_step")] * 2
+    # No verdict depends on surfaces, and they take longer than the scores.
+    assert not (side.folder / "store" / "artifacts").exists()
+    steps = []
+    rounds = time_in_turns(
+        {"base": side, "head": side}, [cells[0], (case, "no_such_estimator", 10)], TimeLimit(), steps.append
+    )
+    timed = rounds[rounds["estimator"] == "one_step"]
+    assert len(timed) >= rounds_needed(2, 0.01) and (timed[["base", "head"]] > 0).all(axis=None)
+    (reason,) = rounds.loc[rounds["estimator"] == "no_such_estimator", "reason"]
+    assert reason.startswith("NotImplementedError: ") and "no_such_estimator" in reason
+    assert steps[0] == "times of 2 cells, 11 rounds"
+
+
+@pytest.mark.slow
+def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
+    side = Side("base", "b" * 40, tmp_path, Path(sys.executable), tmp_path / "base" / "quick")
+    side.measure_scores(Request("quick", ("no_such_estimator",), only=True))
+    assert timed_cells(side.folder) == []
+    with pytest.raises(PudleError, match="base yields no scores: .*no_such_profile"):
+        side.measure_scores(Request("no_such_profile"))
+
+
+def pudle(*arguments, cwd):
+    return subprocess.run([sys.executable, "-m", "pudle", "compare", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+
+
+#: Turns the gradients of an estimator around.
+PLANTED = """
+
+def sweep(self, *arguments, original=Alternating.sweep):
+    import dataclasses
+
+    for estimate in original(self, *arguments):
+        yield dataclasses.replace(estimate, gradient=-estimate.gradient)
+
+
+Alternating.sweep = sweep
+"""
+
+
+@pytest.mark.skipif("PUDLE_SLOW_TESTS" not in os.environ, reason="minutes: set PUDLE_SLOW_TESTS to run it")
+def test_two_real_commits_with_a_planted_loss(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    path = clone / "estimators" / "alternating.py"
+    path.write_text(path.read_text() + PLANTED)
+    git(clone, "commit", "-qam", "planted")
+    done = pudle("HEAD~1", "HEAD", "--run", "--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating",
+                 "--estimator", "one_step", cwd=clone)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("regression: accuracy of alternating on sparse_gaussian-ista-lasso")
+    assert "one_step" not in done.stdout
+    assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
+    # The two builds are removed, and the results can be judged again.
+    assert len(git(clone, "worktree", "list").splitlines()) == 1
+    assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1

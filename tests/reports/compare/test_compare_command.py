@@ -1,0 +1,98 @@
+"""`pudle compare`: exit codes, files and wrong usage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import synthetic
+import torch
+from click.testing import CliRunner
+from repositories import git
+from two_sides import CASES, blank, scores, write
+
+from pudle import cli
+from pudle.reports.compare.command import compare_command
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(compare_command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three homes: unchanged, unchanged, and one that lost accuracy."""
+    lost = blank()
+    for row in scores(lost):
+        row["relative_error"] *= 1e3
+    return [write(tmp_path / name / "quick", side) for name, side in (("a", blank()), ("b", blank()), ("c", lost))]
+
+
+def test_exit_codes_and_files(folders, tmp_path):
+    base, same, lost = folders
+    good = invoke(base, same, "--markdown", tmp_path / "good.md")
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no regression in 114 cells")
+    assert "✅" in (tmp_path / "good.md").read_text()
+    # A home stands for the profile's folder in it.
+    bad = invoke(base.parent, lost.parent, "--markdown", tmp_path / "bad.md", "--csv", tmp_path / "bad.csv")
+    assert bad.exit_code == 1
+    assert bad.stdout.startswith(f"regression: accuracy of backprop on {CASES[0]} (3 depths): ")
+    assert "❌" in (tmp_path / "bad.md").read_text()
+    assert (pd.read_csv(tmp_path / "bad.csv")["verdict"] == "regression").sum() == 3
+    assert (bad.stderr, good.stderr) == ("", "")
+
+
+@pytest.fixture
+def fails(tmp_path, monkeypatch, capsys):
+    """Run `pudle compare` in a repository with one commit, and return its error, which must be one line and exit code 2."""
+    place = tmp_path / "repository"
+    place.mkdir()
+    git(place, "init", "-q")
+    git(place, "commit", "-q", "--allow-empty", "-m", "first")
+    monkeypatch.chdir(place)
+
+    def fails(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pudle", "compare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        output = capsys.readouterr()
+        assert exit.value.code == 2
+        assert output.out == "" and len(output.err.splitlines()) == 1
+        return output.err
+
+    return fails
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
+    wrong = {
+        "neither a folder with results nor a commit here": ("nowhere", "HEAD"),
+        "a folder without results": (tmp_path, folders[0]),
+        "let `pudle compare --run` make them": ("HEAD", "HEAD"),
+        "--run measures commits": (folders[0], "HEAD", "--run"),
+        "add --run": ("HEAD", "HEAD", "--case", "x*"),
+        "--device choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
+        "--only needs at least one --estimator": ("HEAD", "HEAD", "--run", "--only"),
+        "cannot write to": (folders[0], folders[1], "--markdown", folders[0] / "selection.json" / "x.md"),
+    }
+    for text, arguments in wrong.items():
+        assert text in fails(*arguments)
+    if not torch.cuda.is_available():
+        assert "torch sees no CUDA device here" in fails("HEAD", "HEAD", "--run", "--device", "cuda")
+    (tmp_path / "repository" / "pyproject.toml").write_text("[tool.pudle.compare]\nseconds = 3\n")
+    assert "seconds=3 is not a table" in fails(folders[0], folders[1])
+    (tmp_path / "repository" / "pyproject.toml").write_text("[tool")
+    assert "pyproject.toml cannot be read" in fails(folders[0], folders[1])
+
+
+def test_results_without_cases_are_refused(folders, tmp_path, fails):
+    home = synthetic.write(tmp_path / "only", [], cases=[], estimators=[])
+    synthetic.write_experiments(home, [synthetic.training("one")])
+    assert "only cases are judged" in fails(home, folders[0])
+
+
+def test_a_defect_of_the_suite_does_not_pass_for_a_regression():
+    crash = "import pudle.cli as cli; cli.pudle.main = lambda **options: 1 / 0; cli.main()"
+    done = subprocess.run([sys.executable, "-c", crash], capture_output=True, text=True)
+    assert (done.returncode, "ZeroDivisionError" in done.stderr) == (2, True)

@@ -1,0 +1,113 @@
+"""Results of two sides of a comparison, for tests to change before they are written and judged."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+
+from pudle.reports.compare import summary
+from pudle.reports.load import SCHEMA
+
+ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
+CASES = ("gaussian-ista-lasso", "patches-ista-lasso")
+SEEDS, DEPTHS, TIMED = (0, 1, 2), (10, 100, 400), (10, 100)
+BOUND = 1e-12
+#: Bytes above a process that estimates nothing, and of that process.
+MEMORY, BASELINE = 12 * 2**20, 190 * 2**20
+REPEATS = 10
+
+
+def error(estimator, seed, depth):
+    return max((1 + 0.1 * seed) * 0.3 * (0.9 if estimator == "backprop" else 0.95) ** depth, BOUND)
+
+
+def case(name):
+    return {"name": name, "dataset": "synthetic(n=10)", "algorithm": "ista", "loss": "lasso", "seeds": list(SEEDS),
+            "depths": list(DEPTHS), "targets": ["exact"], "dtype": "float64"}  # fmt: skip
+
+
+def score(estimator, seed, depth):
+    size = error(estimator, seed, depth)
+    return {"seed": seed, "depth": depth, "target": "exact", "relative_error": size, "absolute_error": 2 * size,
+            "cosine_error": size**2 / 2, "code_error": size, "support_error": 0.0, "at_floor": size == BOUND,
+            "status": "ok", "reason": "", "diagnostics": {}}  # fmt: skip
+
+
+def blank():
+    """Return the contents of an unchanged side."""
+    provenance = {"pudle": "0.1.0", "python": "3.11.4", "torch": "2.9", "numpy": "2.0", "blas": "mkl", "asv": "0.6.6",
+                  "asv_runner": "0.3.2", "machine": "here", "cpu": "Abacus", "cores": 2, "system": "Linux", "threads": 1,
+                  "device": "cpu", "accelerator": "", "commit": "b" * 40, "dirty": False, "date": "2026-01-02"}  # fmt: skip
+    records = {
+        (name, spec): {
+            "schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": case(name), "estimator": spec,
+            "computes": "direct", "consistent_for": None, "status": "ok", "reason": "", "seconds": 1.0,
+            "provenance": dict(provenance),
+            "scores": [score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
+            "references": [{"seed": seed, "target": "exact", "status": "certified", "reason": "", "bound": BOUND,
+                            "gradient_norm": 2.0} for seed in SEEDS],
+        } for name in CASES for spec in ESTIMATORS
+    }  # fmt: skip
+    cells = list(itertools.product(CASES, ESTIMATORS, TIMED))
+    return {"cases": [case(name) for name in CASES], "estimators": list(ESTIMATORS), "records": records,
+            "memory": dict.fromkeys(cells, float(BASELINE + MEMORY)),
+            "samples": {cell: [1e-3 * cell[2] * (1 + 0.01 * turn) for turn in range(REPEATS)] for cell in cells},
+            "commit": "b" * 40}  # fmt: skip
+
+
+def write(folder, content):
+    """Write a side as a run leaves it, and return its folder."""
+    folder.mkdir(parents=True)
+    selection = {"profile": "quick", "cases": content["cases"], "estimators": content["estimators"],
+                 "tracked_depths": list(DEPTHS), "timed_depths": list(TIMED)}  # fmt: skip
+    (folder / "selection.json").write_text(json.dumps(selection))
+    for number, record in enumerate(content["records"].values()):
+        path = folder / "store" / record["case"]["name"] / f"{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+    names = [each["name"] for each in content["cases"]]
+    parameters = [[repr(item) for item in items] for items in (names, content["estimators"], TIMED)]
+    cells = list(itertools.product(names, content["estimators"], TIMED))
+    samples = [content["samples"].get(cell) for cell in cells]
+    columns = ["result", "params", "version", "started_at", "stats_q_25", "stats_q_75", "samples"]
+    times = [None if each is None else float(np.median(each)) for each in samples]
+    rows = {
+        "timing.Time.time_estimate": [times, parameters, "1", 5, times, times, samples],
+        "memory.Memory.peakmem_estimate": [[content["memory"].get(cell) for cell in cells], parameters, "1", 5],
+        "memory.ProblemAlone.peakmem_problem": [[float(BASELINE)] * len(names), parameters[:1], "1", 5],
+    }
+    asv = {"version": 2, "commit_hash": content["commit"], "env_name": "existing", "date": 1,
+           "params": {"machine": "here"}, "result_columns": columns, "results": rows}  # fmt: skip
+    path = folder / "results" / "here" / f"{content['commit'][:8]}-existing.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(asv))
+    return folder
+
+
+def scores(head, estimator="backprop", name=CASES[0], **place):
+    """Yield the scores of one record, or those of one depth or seed in it."""
+    for row in head["records"][name, estimator]["scores"]:
+        if all(row[key] == value for key, value in place.items()):
+            yield row
+
+
+def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
+    """Return times of both sides in turns, with log-normal noise and an occasional round that the machine disturbs."""
+    draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 20])))
+    rows = []
+    for cell in itertools.product(CASES, ESTIMATORS, TIMED):
+        for turn in range(rounds):
+            spoilt = np.where(draw.random(2) < 0.05, 3.0, 1.0)
+            base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * spoilt
+            place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
+            rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""})
+    return pd.DataFrame(rows)
+
+
+def only(comparison):
+    """Return the only regression."""
+    (line,) = summary.lines(comparison)
+    return line
