@@ -10,7 +10,7 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import BELONGS, INK, Picture, axes, curve, drawing, legend, table, ticks
-from pudle.reports.learning.methods import Method
+from pudle.reports.learning.methods import Group, Method
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
 
@@ -108,11 +108,13 @@ def draw_curves(
 
 def limits_of(curves: Iterable[pd.DataFrame]) -> tuple[float, float] | None:
     """Return the least and the greatest positive value of some curves, None if there is none."""
-    positive = pd.concat([data[data["least"] > 0] for data in curves])
-    return None if positive.empty else (positive["least"].min(), positive["greatest"].max())
+    positive = [part for data in curves if len(part := data[data["least"] > 0])]
+    if not positive:
+        return None
+    return min(part["least"].min() for part in positive), max(part["greatest"].max() for part in positive)
 
 
-def styles_of(results: Results, methods: Iterable[Method] = ()) -> dict[str, Look]:
-    """Return the looks of all estimators and, in gray, of the methods of other packages."""
-    others = dict.fromkeys(method.label for method in methods if not method.estimator)
+def styles_of(results: Results, groups: Iterable[Group] = ()) -> dict[str, Look]:
+    """Return the looks of all estimators and, in gray, of the methods of other packages in some groups."""
+    others = dict.fromkeys(method.label for group in groups for method in group.methods if not method.estimator)
     return looks(others, {}) | looks_of(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves
 from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.methods import Group, Method, cells, groups, whole, without_nan
+from pudle.reports.learning.methods import Group, Method, cells, formatter, groups, whole, without_nan
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -23,12 +24,7 @@ from pudle.reports.text import Cell
 MOST_FILTERS = 256
 
 
-def decibels(value: float) -> str:
-    return text.DASH if math.isnan(value) else f"{value:.2f} dB"
-
-
-def _similarity(value: float) -> str:
-    return text.DASH if math.isnan(value) else f"{value:.3f}"
+decibels, decibels_gained = formatter("{:.2f} dB"), formatter("{:+.2f} dB")
 
 
 def _if_trained(show: Callable[[float], str]) -> Callable[[float], str]:
@@ -48,8 +44,7 @@ def _images(record: ExperimentRecord) -> str:
 
 
 def _noisy(group: Group) -> float:
-    values = without_nan(method.median("noisy_psnr") for method in group.methods)
-    return float(np.median(values)) if values else math.nan
+    return statistics.median(without_nan(method.median("noisy_psnr") for method in group.methods) or [math.nan])
 
 
 def _best(method: Method) -> float:
@@ -59,9 +54,10 @@ def _best(method: Method) -> float:
 
 def denoising_table(group: Group) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
+    similarity = formatter("{:.3f}")
     quality = cells(group.methods, {
-        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", _similarity, max),
-        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", _similarity, max),
+        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", similarity, max),
+        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", similarity, max),
     })  # fmt: skip
     effort = cells(group.methods, {
         "training": ("training_seconds", _if_trained(text.seconds), None), "steps": ("steps", _if_trained(whole), None),
@@ -69,9 +65,8 @@ def denoising_table(group: Group) -> pd.DataFrame:
     noisy = _noisy(group)
     rows: list[dict[str, str]] = []
     for method in sorted(group.methods, key=lambda method: np.nan_to_num(-_best(method))):
-        gain = _best(method) - noisy
-        rows.append({"method": Cell(method.label, method.estimator), **quality[method],
-                     "gain over noisy": text.DASH if math.isnan(gain) else f"{gain:+.2f} dB", **effort[method]})  # fmt: skip
+        gain = {"gain over noisy": decibels_gained(_best(method) - noisy)}
+        rows.append({"method": Cell(method.label, method.estimator), **quality[method], **gain, **effort[method]})
     rows.append(dict.fromkeys(rows[0], text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)})
     table = pd.DataFrame(rows, dtype=object)
     return table.loc[:, (table != text.DASH).any()]
@@ -105,14 +100,13 @@ def denoising_answer(group: Group) -> str:
 def denoising_pictures(group: Group, styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the PSNR on validation images against steps and seconds."""
     curves = {method: method.curve("psnr") for method in group.methods}
-    pictures = [
+    return list(filter(None, (
         draw_curves(
             curves, x, styles, y="PSNR on validation images (dB)", column="psnr", title=group.title,
             kind="Denoising while training", name=file_name("denoising", x, group.title), log=False,
         )
         for x in ("step", "seconds")
-    ]  # fmt: skip
-    return [picture for picture in pictures if picture is not None]
+    )))  # fmt: skip
 
 
 def image_galleries(group: Group) -> list[Gallery]:
@@ -174,16 +168,11 @@ def filter_galleries(group: Group) -> list[Gallery]:
 
 
 def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the roughness of filters: the energy of the differences between neighbors over the energy of the filter.
+    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros.
 
     Parameters
     ----------
     filters : array, shape (p, k, k)
-
-    Returns
-    -------
-    array, shape (p,)
-        Infinite for a filter of zeros.
     """
     filters = np.nan_to_num(filters)
     energy = (filters**2).sum((1, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,16 +14,8 @@ from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 
 
-class Interpretation(NamedTuple):
-    """What a page shows of one experiment."""
-
-    title: str
-    answer: str
-    gallery: Gallery
-
-
-def interpreted(results: Results) -> list[Interpretation]:
-    """Return the atoms and the samples that shaped them, of each experiment that has them.
+def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
+    """Return title, conclusion and gallery of each experiment that says which samples shaped its atoms.
 
     Raises
     ------
@@ -35,7 +26,7 @@ def interpreted(results: Results) -> list[Interpretation]:
     return [_interpretation(record) for record in records]
 
 
-def _interpretation(record: ExperimentRecord) -> Interpretation:
+def _interpretation(record: ExperimentRecord) -> tuple[str, str, Gallery]:
     arrays = record.arrays(atoms=3, samples=4, weights=2)
     missing = {"atoms", "samples", "weights"} - arrays.keys()
     if missing:
@@ -52,8 +43,8 @@ def _interpretation(record: ExperimentRecord) -> Interpretation:
             for place in range(len(atoms))]  # fmt: skip
     atom, rank = np.indices(weights.shape) + 1
     data = pd.DataFrame({"atom": atom.ravel(), "rank": rank.ravel(), "weight": weights.ravel()})
-    shown = gallery(f"samples-{record.name}", "Samples that shaped an atom", title, rows, data)
-    return Interpretation(title, _answer(record, samples.shape[1]), shown)
+    made = gallery(f"samples-{record.name}", "Samples that shaped an atom", title, rows, data)
+    return title, _answer(record, samples.shape[1]), made
 
 
 def _answer(record: ExperimentRecord, shown: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle import specs
@@ -32,11 +32,11 @@ class Method:
     estimator : str
         Empty for a method of another package.
     parts : mapping
-        Shortened values of the options that distinguish the method from the others, by name.
+        Shortened values of the options that distinguish the method from the others.
     variant : int
-        Number of methods with the same estimator that precede it in its group.
+        Number of earlier methods with the same estimator and other labels.
     depth : int or None
-    runs : list of ExperimentRecord
+    runs : sequence of ExperimentRecord
         One per seed.
     """
 
@@ -45,7 +45,7 @@ class Method:
     parts: Mapping[str, str]
     variant: int
     depth: int | None
-    runs: list[ExperimentRecord] = field(default_factory=list)
+    runs: Sequence[ExperimentRecord]
 
     @property
     def good(self) -> list[ExperimentRecord]:
@@ -63,13 +63,16 @@ class Method:
 
     @property
     def quoted(self) -> str:
-        """The label as a sentence has it."""
-        return quoted(self.label, self.estimator)
+        """The label as a sentence has it: the estimator as code, and the rest in parentheses."""
+        if not self.estimator or not self.label.startswith(self.estimator):
+            return self.label
+        rest = self.label.removeprefix(self.estimator).removeprefix(", ")
+        return f"`{self.estimator}` ({rest})" if rest else f"`{self.estimator}`"
 
     def spread(self, name: str) -> tuple[float, float, float]:
         """Return the median, least and greatest value over the seeds of a number of the summary, NaN if no seed has it."""
-        values = without_nan(run.number(name) for run in self.good)
-        return (float(np.median(values)), min(values), max(values)) if values else (math.nan, math.nan, math.nan)
+        values = without_nan(run.number(name) for run in self.good) or [math.nan]
+        return statistics.median(values), min(values), max(values)
 
     def median(self, name: str) -> float:
         """Return the median over the seeds of a number of the summary, NaN if no seed has it."""
@@ -78,7 +81,7 @@ class Method:
     def curve(self, name: str) -> pd.DataFrame:
         """Return the median, least and greatest value over the seeds of a column of the history.
 
-        Steps that some seed has no value for are left out, because a median over other seeds would jump there.
+        Steps at which some seed has no value are left out, because a median over other seeds would jump there.
 
         Returns
         -------
@@ -88,14 +91,10 @@ class Method:
         columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
         histories = []
         for run in self.good:
-            step = run.column("step") if "step" in run.rows else pd.Series(range(len(run.rows)), run.rows.index)
-            history = {
-                "step": step,
-                "epoch": run.column("epoch"),
-                "seconds": run.column("seconds"),
-                "value": run.column(name),
-            }
-            histories.append(pd.DataFrame(history).dropna(subset=["value"]))
+            history = pd.DataFrame({key: run.column(key) for key in columns[:3]} | {"value": run.column(name)})
+            if "step" not in run.rows:
+                history["step"] = range(len(history))
+            histories.append(history.dropna(subset=["value"]))
         if not histories:
             return pd.DataFrame(columns=columns)
         merged = pd.concat(histories).groupby("step", as_index=False).agg(
@@ -107,15 +106,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Methods on the same data.
-
-    Attributes
-    ----------
-    title : str
-        What the data are.
-    methods : tuple of Method
-        In the order of their depths.
-    """
+    """Methods on the same data, in the order of their depths."""
 
     title: str
     methods: tuple[Method, ...]
@@ -138,50 +129,29 @@ def groups(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecor
     return [Group(name, _methods(found)) for name, found in members.items()]
 
 
-def dataset(record: ExperimentRecord) -> str:
-    """Return the spec of the dataset that an experiment learned from."""
-    return str(record.options.get("dataset", "unknown dataset"))
-
-
 def _methods(records: Sequence[ExperimentRecord]) -> tuple[Method, ...]:
-    trainings = [record for record in records if record.kind == "learning"]
-    others = [record for record in records if record.kind != "learning"]
-    methods = [*_by_options(trainings), *_by_name(others)]
-    return tuple(sorted(methods, key=lambda method: math.inf if method.depth is None else method.depth))
-
-
-def _by_options(trainings: Sequence[ExperimentRecord]) -> list[Method]:
-    """Label trainings by their estimator and the options in which they differ."""
-    values = {part: list(dict.fromkeys(str(record.options.get(part)) for record in trainings)) for part in PARTS}
-    short = {part: shortened(specs_) for part, specs_ in values.items() if len(specs_) > 1}
-    methods: dict[tuple[str, int | None], Method] = {}
-    labels: dict[str, list[str]] = {}
-    for record in trainings:
-        parts = {part: names[str(record.options.get(part))] for part, names in short.items()}
-        label = ", ".join([record.estimator, *(_phrase(part, value) for part, value in parts.items())])
-        depth = record.options.get("depth")
-        same_estimator = labels.setdefault(record.estimator, [])
-        if label not in same_estimator:
-            same_estimator.append(label)
-        method = Method(label, record.estimator, parts, same_estimator.index(label), depth)
-        methods.setdefault((label, depth), method).runs.append(record)
-    return list(methods.values())
-
-
-def _by_name(records: Sequence[ExperimentRecord]) -> list[Method]:
-    """Label other experiments as they name their method, and by their own name if methods with other options have it too."""
-    runs: dict[tuple[str, str], list[ExperimentRecord]] = {}
+    """Label trainings by their estimator and the options in which they differ, other experiments by their own words."""
+    values = {part: [str(record.options.get(part)) for record in records if record.kind == "learning"] for part in PARTS}
+    short = {part: shortened(found) for part, found in values.items() if len(set(found)) > 1}
+    runs: dict[tuple[str, int | None, str], tuple[dict[str, str], list[ExperimentRecord]]] = {}
     for record in records:
-        runs.setdefault((record.method, record.options_without_seed), []).append(record)
-    names = Counter(name for name, _ in runs)
-    variants: Counter[str] = Counter()
+        label, depth, parts = record.method, None, {}
+        if record.kind == "learning":
+            parts = {part: names[str(record.options.get(part))] for part, names in short.items()}
+            label = ", ".join([record.estimator, *(_phrase(part, value) for part, value in parts.items())])
+            depth = record.options.get("depth")
+        runs.setdefault((label, depth, record.options_without_seed), (parts, []))[1].append(record)
+    counts = Counter((label, depth) for label, depth, _ in runs)
+    labels: dict[str, list[str]] = {}
     methods = []
-    for (name, _), members in runs.items():
-        label, estimator = name if names[name] == 1 else f"{name}, {members[0].name}", members[0].estimator
+    for (label, depth, _), (parts, members) in runs.items():
+        label, estimator = label if counts[label, depth] == 1 else f"{label}, {members[0].name}", members[0].estimator
+        earlier = labels.setdefault(estimator, [])
+        if label not in earlier:
+            earlier.append(label)
         # A method of another package has a marker of its own and needs no variant.
-        methods.append(Method(label, estimator, {}, variants[estimator] if estimator else 0, None, members))
-        variants[estimator] += 1
-    return methods
+        methods.append(Method(label, estimator, parts, earlier.index(label) if estimator else 0, depth, members))
+    return tuple(sorted(methods, key=lambda method: math.inf if method.depth is None else method.depth))
 
 
 def _phrase(part: str, value: str) -> str:
@@ -211,30 +181,31 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return spec, {}
 
 
-def quoted(label: str, estimator: str) -> str:
-    """Return a label as a sentence has it: the estimator as code, and the rest in parentheses."""
-    if not estimator or not label.startswith(estimator):
-        return label
-    rest = label.removeprefix(estimator).removeprefix(", ")
-    return f"`{estimator}` ({rest})" if rest else f"`{estimator}`"
-
-
 def without_nan(values: Iterable[float]) -> list[float]:
     """Return the values that are not NaN."""
     return [value for value in values if not math.isnan(value)]
+
+
+def formatter(pattern: str) -> Callable[[float], str]:
+    """Return a function that formats a number, with a dash for NaN."""
+    return lambda value: text.DASH if math.isnan(value) else pattern.format(value)
+
+
+def whole(value: float) -> str:
+    """Return a number of steps, rounded up."""
+    return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"
 
 
 def cells(
     methods: Sequence[Method],
     columns: Mapping[str, tuple[str, Callable[[float], str], Callable[[list[float]], float] | None]],
 ) -> dict[Method, dict[str, Cell]]:
-    """Return the cells of a table with a row per method: medians with their ranges over the seeds.
+    """Return the cells of a table with one row per method: medians and ranges over the seeds.
 
     Parameters
     ----------
     columns : mapping
-        By heading: name of a number in the summary, function that formats it, and function that chooses the best of a
-        column (`min` or `max`), which is marked.
+        By heading: name of a number in the summary, function that formats it, and `min` or `max` to mark the best cell.
     """
     rows: dict[Method, dict[str, Cell]] = {method: {} for method in methods}
     for heading, (name, show, choose) in columns.items():
@@ -243,8 +214,3 @@ def cells(
         for method, row in rows.items():
             row[heading] = Cell(text.between(*method.spread(name), show), best=method.median(name) == best)
     return rows
-
-
-def whole(value: float) -> str:
-    """Return a number of steps, rounded up."""
-    return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"

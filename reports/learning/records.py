@@ -66,6 +66,10 @@ class ExperimentRecord:
         return str(self.summary.get("method") or self.estimator or self.name)
 
     @property
+    def dataset(self) -> str:
+        return str(self.options.get("dataset", "unknown dataset"))
+
+    @property
     def options_without_seed(self) -> str:
         """All options except the seed, as text to compare."""
         return repr(sorted((name, repr(value)) for name, value in self.options.items() if name != "seed"))
@@ -92,7 +96,7 @@ class ExperimentRecord:
         Raises
         ------
         UnreadableResult
-            If the file is missing or damaged, or an array does not hold numbers in that many dimensions.
+            If the file is missing or damaged, or an array does not hold real numbers in that many dimensions.
         """
         names = [name for name in dimensions if name in self.array_names]
         arrays = read_arrays(self.path.with_suffix(".npz"), names, owner=self.path) if names else {}

@@ -10,7 +10,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves, limits_of
-from pudle.reports.learning.methods import Group, Method, cells, dataset, groups, whole
+from pudle.reports.learning.methods import Group, cells, formatter, groups, whole
 from pudle.reports.learning.optimizers import STUDY
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -22,15 +22,19 @@ ERROR, START = "dictionary_error", "start_dictionary_error"
 def recovered(results: Results) -> list[Group]:
     """Return the trainings by dataset, and with them those of other packages; the study of optimizers is left out."""
     kinds = ("learning", "baseline")
-    return groups((item for item in results.experiments if item.kind in kinds and item.study != STUDY), dataset)
+    records = (item for item in results.experiments if item.kind in kinds and item.study != STUDY)
+    return groups(records, lambda record: record.dataset)
 
 
 def recovery_table(group: Group) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and time."""
     made = cells(group.methods, {
-        "error at start": (START, text.number, None), "error at end": (ERROR, text.number, min),
-        "relative error": ("relative_error", text.number, min), "support recovered": ("support_recovery", _percent, max),
-        "steps": ("steps", whole, None), "time": ("seconds", text.seconds, None),
+        "error at start": (START, text.number, None),
+        "error at end": (ERROR, text.number, min),
+        "relative error": ("relative_error", text.number, min),
+        "support recovered": ("support_recovery", formatter("{:.0%}"), max),
+        "steps": ("steps", whole, None),
+        "time": ("seconds", text.seconds, None),
     })  # fmt: skip
     rows = [
         {"method": Cell(method.label, method.estimator),
@@ -41,16 +45,13 @@ def recovery_table(group: Group) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _percent(value: float) -> str:
-    return text.DASH if math.isnan(value) else f"{100 * value:.0f}%"
-
-
 def recovery_answer(group: Group) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
     sentences: list[str] = []
     overlapping: list[str] = []
     ends: list[float] = []
-    ranked = sorted((method for method in group.methods if not math.isnan(method.median(ERROR))), key=_error)
+    ranked = [method for method in group.methods if not math.isnan(method.median(ERROR))]
+    ranked.sort(key=lambda method: method.median(ERROR))
     rankings = {depth: [method for method in ranked if method.depth == depth] for depth in group.depths}
     for depth, (best, *others) in ((depth, methods) for depth, methods in rankings.items() if methods):
         start, end = best.median(START), best.median(ERROR)
@@ -81,23 +82,16 @@ def recovery_answer(group: Group) -> str:
     return " ".join(sentences)
 
 
-def _error(method: Method) -> float:
-    return method.median(ERROR)
-
-
 def recovery_pictures(group: Group, styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
     curves = {method: method.curve(ERROR) for method in group.methods}
-    pictures = []
-    for depth in group.depths or [None]:
-        panel = "" if depth is None else f"{depth} layers"
-        shown = {method: curve for method, curve in curves.items() if method.depth in (depth, None)}
-        pictures += [
-            draw_curves(
-                shown, x, styles, y="error of the dictionary", column=ERROR, title=group.title, panel=panel,
-                kind="Error of the dictionary", name=file_name("recovery", x, group.title, panel),
-                limits=limits_of(curves.values()),
-            )
-            for x in ("epoch", "seconds")
-        ]  # fmt: skip
-    return [picture for picture in pictures if picture is not None]
+    limits = limits_of(curves.values())
+    return list(filter(None, (
+        draw_curves(
+            {method: curve for method, curve in curves.items() if method.depth in (depth, None)}, x, styles,
+            y="error of the dictionary", column=ERROR, title=group.title, panel=panel, kind="Error of the dictionary",
+            name=file_name("recovery", x, group.title, panel), limits=limits,
+        )
+        for depth, panel in [(depth, f"{depth} layers") for depth in group.depths] or [(None, "")]
+        for x in ("epoch", "seconds")
+    )))  # fmt: skip

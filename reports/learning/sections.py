@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -21,35 +20,16 @@ KINDS = ("learning", "baseline", "denoising", "interpretation")
 
 
 class Block(NamedTuple):
-    """Part of a section, on one dataset or one noise level.
-
-    Attributes
-    ----------
-    heading : str
-    answer : str
-        The conclusion, empty if there is none.
-    tables : tuple of (DataFrame, str)
-        Tables with their captions.
-    pictures : tuple of Picture
-    """
+    """Part of a section: its conclusion, tables with their captions, and pictures on one dataset or noise level."""
 
     heading: str
     answer: str = ""
-    tables: tuple[tuple[pd.DataFrame, str], ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    tables: Sequence[tuple[pd.DataFrame, str]] = ()
+    pictures: Sequence[Picture] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Section:
-    """What a page says of one study.
-
-    Attributes
-    ----------
-    anchor, name : str
-    reading : str
-        How to read it.
-    blocks : list of Block
-    """
+class Section(NamedTuple):
+    """What a page says of one study, and how to read it."""
 
     anchor: str
     name: str
@@ -65,7 +45,7 @@ def sections(results: Results) -> list[Section]:
 
 def _recovery(results: Results) -> Section:
     groups = recovery.recovered(results)
-    styles = styles_of(results, (method for group in groups for method in group.methods))
+    styles = styles_of(results, groups)
     return Section(
         "recovery",
         "Dictionaries recovered",
@@ -75,7 +55,7 @@ def _recovery(results: Results) -> Section:
         "or dotted lines. The best of a column is bold.",
         [Block(group.title, recovery.recovery_answer(group),
                ((recovery.recovery_table(group), f"Recovery of the dictionary of {group.title}"),),
-               tuple(recovery.recovery_pictures(group, styles))) for group in groups],
+               recovery.recovery_pictures(group, styles)) for group in groups],
     )  # fmt: skip
 
 
@@ -91,13 +71,13 @@ def _optimizers(results: Results) -> Section:
         [Block(matrix.title, optimizers.optimizers_answer(matrix),
                tuple((optimizers.goal_table(matrix, goal), f"Steps to a relative error of {goal:g}: {matrix.title}")
                      for goal in matrix.goals()),
-               tuple(optimizers.optimizers_pictures(matrix, styles))) for matrix in optimizers.matrices(results)],
+               optimizers.optimizers_pictures(matrix, styles)) for matrix in optimizers.matrices(results)],
     )  # fmt: skip
 
 
 def _denoising(results: Results) -> Section:
     groups = denoising.denoised(results)
-    styles = styles_of(results, (method for group in groups for method in group.methods))
+    styles = styles_of(results, groups)
     return Section(
         "denoising",
         "Images denoised",
@@ -117,7 +97,7 @@ def _interpretation(results: Results) -> Section:
         "Which samples shaped an atom",
         "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training samples that shaped "
         "it most, with their weights, in the order in which the experiment stored them.",
-        [Block(found.title, found.answer, pictures=(found.gallery,)) for found in interpretation.interpreted(results)],
+        [Block(title, answer, pictures=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
     )
 
 
@@ -134,15 +114,10 @@ def _others(results: Results) -> Section:
 
 
 def _shown(value: Any) -> str:
-    """Return a value of a summary for a reader."""
-    if value is None or isinstance(value, float) and not math.isfinite(value):
-        return text.DASH
-    if isinstance(value, (int, float)):
-        return str(value).lower() if isinstance(value, bool) else text.number(float(value), 4)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return ", ".join(map(_shown, value[:5])) + (" ..." if len(value) > 5 else "")
+    if value is None or isinstance(value, float):
+        return text.number(value, 4) if value is not None and math.isfinite(value) else text.DASH
     return str(value)
 
 
@@ -162,38 +137,12 @@ def broken_experiments(results: Results) -> list[str]:
     return [item.name for item in results.experiments if item.status in BROKEN]
 
 
-def _ratio(first: float, second: float) -> str:
-    return f"{text.number(second / first, 3)} times" if first > 0 and not math.isnan(second) else text.DASH
-
-
-def _gain(first: float, second: float) -> str:
-    return text.DASH if math.isnan(second - first) else f"{second - first:+.2f} dB"
-
-
-class Measure(NamedTuple):
-    """The number by which experiments of one kind are compared.
-
-    Attributes
-    ----------
-    label : str
-    value, time : str
-        Names of the number and of the seconds in the summary.
-    show, difference : callable
-        Format a value, and the difference between two.
-    """
-
-    label: str = text.DASH
-    value: str = ""
-    time: str = ""
-    show: Callable[[float], str] = text.number
-    difference: Callable[[float, float], str] = _ratio
-
-
-_ERROR = Measure("relative error of the dictionary", "relative_error", "seconds")
-MEASURES = {
-    "learning": _ERROR,
-    "baseline": _ERROR,
-    "denoising": Measure("PSNR", "psnr", "training_seconds", denoising.decibels, _gain),
+#: By kind: what experiments are compared by, its name in the summary, that of the time, and how values are formatted.
+MEASURES: dict[str, tuple[str, str, str, Callable[[float], str]]] = {
+    **dict.fromkeys(
+        ("learning", "baseline"), ("relative error of the dictionary", "relative_error", "seconds", text.number)
+    ),
+    "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),
 }
 
 
@@ -201,29 +150,27 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
     """Return one row for each experiment of either result, with both values and their difference.
 
     Errors are compared by their ratio, PSNR by the difference in decibels. Only statuses are compared where the options or
-    the images differ, and for kinds without such a measure.
+    the images differ, and for kinds that are not in `MEASURES`.
     """
-    sides = [{item.name: item for item in result.experiments} for result in (one, two)]
-    rows = [
-        {"experiment": name} | _compared(*(side.get(name) for side in sides))
-        for name in dict.fromkeys([*sides[0], *sides[1]])
-    ]
+    first, second = ({item.name: item for item in result.experiments} for result in (one, two))
+    rows = [{"experiment": name} | _compared(first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])]
     return pd.DataFrame(rows, dtype=object)
 
 
 def _compared(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dict[str, str]:
     kind = next(side.kind for side in (one, two) if side)
-    measure = MEASURES.get(kind, Measure())
-    values, times = ([math.nan if side is None else side.number(name) for side in (one, two)]
-                     for name in (measure.value, measure.time))  # fmt: skip
+    measure, name, time, show = MEASURES.get(kind, (text.DASH, "", "", text.number))
+    (a, b), times = ([math.nan if side is None else side.number(key) for side in (one, two)] for key in (name, time))
+    difference = text.DASH
+    if name == "psnr":
+        difference = denoising.decibels_gained(b - a)
+    elif a > 0 and not math.isnan(b):
+        difference = f"{text.number(b / a, 3)} times"
     status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))
-    differing = _differing(one, two) if one and two else ""
-    return {
-        "measure": measure.label, "A": measure.show(values[0]), "B": measure.show(values[1]),
-        "difference": text.DASH if differing else measure.difference(*values),
-        "time A": text.seconds(times[0]), "time B": text.seconds(times[1]),
-        "status": f"{status}; {differing}" if differing else status,
-    }  # fmt: skip
+    if one and two and (differing := _differing(one, two)):
+        difference, status = text.DASH, f"{status}; {differing}"
+    return {"measure": measure, "A": show(a), "B": show(b), "difference": difference, "time A": text.seconds(times[0]),
+            "time B": text.seconds(times[1]), "status": status}  # fmt: skip
 
 
 def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
