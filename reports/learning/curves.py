@@ -10,7 +10,7 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import BELONGS, INK, Picture, axes, curve, drawing, legend, table, ticks
-from pudle.reports.learning.methods import Group, Method
+from pudle.reports.learning.methods import Method
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
 
@@ -38,11 +38,9 @@ def draw_curves(
 
     Parameters
     ----------
-    curves : mapping from Method to DataFrame
-        From `Method.curve`.
+    curves, styles
+        From `Method.curve` and `styles_of`.
     x : {"epoch", "step", "seconds"}
-    styles : mapping
-        From `styles_of`.
     y, column : str
         What is drawn, as the label of the axis and as a column of the CSV file.
     title, panel : str
@@ -53,8 +51,6 @@ def draw_curves(
         Least and greatest value of all pictures that share their scale.
     goals : sequence of float
         Values to mark.
-    log : bool
-        Whether values are on a log scale.
     """
     drawn: dict[Method, pd.DataFrame] = {}
     for method, data in curves.items():
@@ -114,7 +110,7 @@ def limits_of(curves: Iterable[pd.DataFrame]) -> tuple[float, float] | None:
     return min(part["least"].min() for part in positive), max(part["greatest"].max() for part in positive)
 
 
-def styles_of(results: Results, groups: Iterable[Group] = ()) -> dict[str, Look]:
+def styles_of(results: Results, groups: Mapping[str, Sequence[Method]]) -> dict[str, Look]:
     """Return the looks of all estimators and, in gray, of the methods of other packages in some groups."""
-    others = dict.fromkeys(method.label for group in groups for method in group.methods if not method.estimator)
+    others = dict.fromkeys(method.label for methods in groups.values() for method in methods if not method.estimator)
     return looks(others, {}) | looks_of(results)

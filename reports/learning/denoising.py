@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves
 from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.methods import Group, Method, cells, formatter, groups, whole, without_nan
+from pudle.reports.learning.methods import Method, cells, formatter, group, whole, without_nan
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -27,14 +27,9 @@ MOST_FILTERS = 256
 decibels, decibels_gained = formatter("{:.2f} dB"), formatter("{:+.2f} dB")
 
 
-def _if_trained(show: Callable[[float], str]) -> Callable[[float], str]:
-    """Show a dash for zero: a method that is not trained takes no steps and no time."""
-    return lambda value: show(value or math.nan)
-
-
-def denoised(results: Results) -> list[Group]:
+def denoised(results: Results) -> dict[str, list[Method]]:
     """Return the methods that denoised the same images with the same noise; what was skipped or failed is left out."""
-    return groups((item for item in results.experiments if item.kind == "denoising" and item.status == "ok"), _images)
+    return group((item for item in results.experiments if item.kind == "denoising" and item.status == "ok"), _images)
 
 
 def _images(record: ExperimentRecord) -> str:
@@ -43,8 +38,8 @@ def _images(record: ExperimentRecord) -> str:
     return f"{source}, {count} image{'' if count == 1 else 's'}, noise standard deviation {sigma} (0-255 scale)"
 
 
-def _noisy(group: Group) -> float:
-    return statistics.median(without_nan(method.median("noisy_psnr") for method in group.methods) or [math.nan])
+def _noisy(methods: Sequence[Method]) -> float:
+    return statistics.median(without_nan(method.median("noisy_psnr") for method in methods) or [math.nan])
 
 
 def _best(method: Method) -> float:
@@ -52,19 +47,21 @@ def _best(method: Method) -> float:
     return max(without_nan([method.median("psnr"), method.median("psnr_shifted")]), default=math.nan)
 
 
-def denoising_table(group: Group) -> pd.DataFrame:
+def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
     similarity = formatter("{:.3f}")
-    quality = cells(group.methods, {
+    quality = cells(methods, {
         "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", similarity, max),
         "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", similarity, max),
     })  # fmt: skip
-    effort = cells(group.methods, {
-        "training": ("training_seconds", _if_trained(text.seconds), None), "steps": ("steps", _if_trained(whole), None),
+    # A method that is not trained takes no time and no steps.
+    effort = cells(methods, {
+        "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
+        "steps": ("steps", lambda value: whole(value or math.nan), None),
     })  # fmt: skip
-    noisy = _noisy(group)
+    noisy = _noisy(methods)
     rows: list[dict[str, str]] = []
-    for method in sorted(group.methods, key=lambda method: np.nan_to_num(-_best(method))):
+    for method in sorted(methods, key=lambda method: np.nan_to_num(-_best(method))):
         gain = {"gain over noisy": decibels_gained(_best(method) - noisy)}
         rows.append({"method": Cell(method.label, method.estimator), **quality[method], **gain, **effort[method]})
     rows.append(dict.fromkeys(rows[0], text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)})
@@ -72,16 +69,16 @@ def denoising_table(group: Group) -> pd.DataFrame:
     return table.loc[:, (table != text.DASH).any()]
 
 
-def denoising_answer(group: Group) -> str:
+def denoising_answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
-    ranked = sorted((method for method in group.methods if not math.isnan(_best(method))), key=_best, reverse=True)
+    ranked = sorted((method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True)
     if not ranked:
         return ""
     first, top = ranked[0], _best(ranked[0])
     plain = [method for method in ranked if not math.isnan(method.median("psnr"))]
     with_shifts = first not in plain or top > first.median("psnr")
     sentence = f"{first.quoted} denoises best: {decibels(top)}{' with shifts' if with_shifts else ''}"
-    sentence += f", {top - _noisy(group):.2f} dB above the noisy images"
+    sentence += f", {top - _noisy(methods):.2f} dB above the noisy images"
     if len(ranked) > 1:
         sentence += f"; next is {ranked[1].quoted}, {top - _best(ranked[1]):.2f} dB less"
     sentences = [f"{sentence}."]
@@ -97,23 +94,23 @@ def denoising_answer(group: Group) -> str:
     return " ".join(sentences)
 
 
-def denoising_pictures(group: Group, styles: Mapping[str, Look]) -> list[Picture]:
+def denoising_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the PSNR on validation images against steps and seconds."""
-    curves = {method: method.curve("psnr") for method in group.methods}
+    curves = {method: method.curve("psnr") for method in methods}
     return list(filter(None, (
         draw_curves(
-            curves, x, styles, y="PSNR on validation images (dB)", column="psnr", title=group.title,
-            kind="Denoising while training", name=file_name("denoising", x, group.title), log=False,
+            curves, x, styles, y="PSNR on validation images (dB)", column="psnr", title=title,
+            kind="Denoising while training", name=file_name("denoising", x, title), log=False,
         )
         for x in ("step", "seconds")
     )))  # fmt: skip
 
 
-def image_galleries(group: Group) -> list[Gallery]:
+def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return images before and after denoising by the first seed of each method, one gallery per image."""
     tiles: dict[bytes, list[Tile]] = {}
     rows: dict[bytes, list[dict[str, Any]]] = {}
-    for method in group.methods:
+    for method in methods:
         record = method.runs[0]
         arrays = record.arrays(clean=2, noisy=2, denoised=2, denoised_shifted=2)
         if not {"clean", "noisy", "denoised"} <= arrays.keys():
@@ -139,7 +136,7 @@ def image_galleries(group: Group) -> list[Gallery]:
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
         tiles[key].append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
         rows[key].append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
-    return [gallery(f"images-{number + 1}" if number else "images", "Denoised images", group.title, [tiles[key]],
+    return [gallery(f"images-{number + 1}" if number else "images", "Denoised images", title, [tiles[key]],
                     pd.DataFrame(rows[key])) for number, key in enumerate(tiles)]  # fmt: skip
 
 
@@ -151,10 +148,10 @@ def psnr(clean: np.ndarray, image: np.ndarray) -> float:
         return float(peak_signal_noise_ratio(clean, image, data_range=1))
 
 
-def filter_galleries(group: Group) -> list[Gallery]:
+def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return the filters that the first seed of each method learned as one gallery, none if there are no filters."""
     tiles, tables = [], []
-    for method in group.methods:
+    for method in methods:
         filters = method.runs[0].arrays(filters=3).get("filters", np.empty(0))
         if filters.size:
             sheet, order = mosaic(filters)
@@ -164,7 +161,7 @@ def filter_galleries(group: Group) -> list[Gallery]:
             tiles.append(Tile(sheet, (method.label, size), alt, method.estimator, enlarged=True))
             tables.append(pd.DataFrame({"method": method.label, "place": range(len(order)), "filter": order,
                                         "roughness": roughness(filters)[order]}))  # fmt: skip
-    return [gallery("filters", "Learned filters", group.title, [tiles], pd.concat(tables))] if tiles else []
+    return [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))] if tiles else []
 
 
 def roughness(filters: np.ndarray) -> np.ndarray:

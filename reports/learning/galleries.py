@@ -22,8 +22,8 @@ from pudle.reports.drawing import Picture, drawing, file_name, table
 LARGEST_SIDE = 256
 #: Greatest number of tiles in a row of a sheet.
 ABREAST = 5
-#: Width of a tile in a sheet, in inches.
-WIDTH = 2.0
+#: Width of a tile in a sheet and height of a line of its caption, in inches.
+WIDTH, LINE = 2.0, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,19 +104,14 @@ def _sheet(rows: Sequence[Sequence[Tile]]) -> Figure:
         rows = [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)]
     columns = max(map(len, rows))
     width = WIDTH * min(1, ABREAST / columns)
-    titles = [["\n".join(_wrapped(tile, width)) for tile in row] for row in rows]
-    lines = max(title.count("\n") + 1 for row in titles for title in row)
-    tallest = max(tile.image.shape[0] / tile.image.shape[1] for row in rows for tile in row)
-    figure = Figure(figsize=(width * columns, (width * tallest + 0.16 * lines) * len(rows)), layout="constrained")
+    lines = max(len(tile.caption) for row in rows for tile in row)
+    figure = Figure(figsize=(width * columns, (width + LINE * lines) * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    for row, shown, axes in zip(rows, titles, figure.subplots(len(rows), columns, squeeze=False), strict=True):
-        for at, tile, title in itertools.zip_longest(axes, row, shown):
+    for row, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
+        for at, tile in itertools.zip_longest(axes, row):
             at.axis("off")
             if tile is not None:
                 at.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
-                at.set_title(title, fontsize=8)
+                caption = (textwrap.fill(line, max(int(13 * width), 8)) for line in tile.caption)
+                at.set_title("\n".join(caption), fontsize=8)
     return figure
-
-
-def _wrapped(tile: Tile, width: float) -> list[str]:
-    return [line for part in tile.caption for line in textwrap.wrap(part, max(int(13 * width), 8))]

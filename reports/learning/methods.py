@@ -104,32 +104,15 @@ class Method:
         return merged.loc[merged["seeds"] == len(histories), columns].reset_index(drop=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Methods on the same data, in the order of their depths."""
-
-    title: str
-    methods: tuple[Method, ...]
-
-    @property
-    def depths(self) -> list[int]:
-        return sorted({method.depth for method in self.methods if method.depth is not None})
-
-    @property
-    def seeds(self) -> int:
-        """The greatest number of seeds that a method has."""
-        return max(len(method.runs) for method in self.methods)
-
-
-def groups(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]) -> list[Group]:
-    """Sort experiments into groups with the same title, and each group into methods."""
+def group(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]) -> dict[str, list[Method]]:
+    """Sort experiments by a title that names their data, and those with one title into methods, in the order of depths."""
     members: dict[str, list[ExperimentRecord]] = {}
     for record in records:
         members.setdefault(title(record), []).append(record)
-    return [Group(name, _methods(found)) for name, found in members.items()]
+    return {name: _methods(found) for name, found in members.items()}
 
 
-def _methods(records: Sequence[ExperimentRecord]) -> tuple[Method, ...]:
+def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
     """Label trainings by their estimator and the options in which they differ, other experiments by their own words."""
     values = {part: [str(record.options.get(part)) for record in records if record.kind == "learning"] for part in PARTS}
     short = {part: shortened(found) for part, found in values.items() if len(set(found)) > 1}
@@ -151,7 +134,7 @@ def _methods(records: Sequence[ExperimentRecord]) -> tuple[Method, ...]:
             earlier.append(label)
         # A method of another package has a marker of its own and needs no variant.
         methods.append(Method(label, estimator, parts, earlier.index(label) if estimator else 0, depth, members))
-    return tuple(sorted(methods, key=lambda method: math.inf if method.depth is None else method.depth))
+    return sorted(methods, key=lambda method: math.inf if method.depth is None else method.depth)
 
 
 def _phrase(part: str, value: str) -> str:

@@ -6,9 +6,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ from pudle.errors import PudleError
 from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves, limits_of
-from pudle.reports.learning.methods import Group, Method, groups, parse, whole, without_nan
+from pudle.reports.learning.methods import Method, group, parse, whole, without_nan
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -68,69 +66,66 @@ def steps_to(method: Method, goal: float, place: str = "step") -> float:
     return statistics.median(costs + [math.inf] * (len(method.runs) - len(costs)))
 
 
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """Trainings on one dataset at one depth, by optimizer and gradient.
+def goals(trainings: pd.DataFrame) -> list[float]:
+    """Return the goals to report: the smallest that are reached, of those below every error at the start."""
+    methods = list(trainings["method"])
+    start = min(without_nan(method.median("start_relative_error") for method in methods), default=math.inf)
+    below = [goal for goal in GOALS if goal < start]
+    found = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in methods)]
+    return found[-MOST_GOALS:] or below[:1]
 
-    Attributes
-    ----------
-    title : str
-    trainings : DataFrame
-        One row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and whether
+
+def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+    """Return the training with the fewest steps to a goal, or that ends nearest to it, for each optimizer and gradient.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the trainings with ``steps`` and ``seconds``, by optimizer and gradient; those that failed are left out.
+    """
+    good = trainings[[bool(method.good) for method in trainings["method"]]]
+    costs = good.assign(
+        steps=[steps_to(method, goal) for method in good["method"]],
+        seconds=[steps_to(method, goal, "seconds") for method in good["method"]],
+        end=[method.median("relative_error") for method in good["method"]],
+    )
+    return costs.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
+
+
+def optimized(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
+
+    Returns
+    -------
+    dict of DataFrame
+        With one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and whether
         there are ``several`` rates for this optimizer and gradient.
     """
-
-    title: str
-    trainings: pd.DataFrame
-
-    def goals(self) -> list[float]:
-        """Return the goals to report: the smallest that are reached, of those below every error at the start."""
-        methods = list(self.trainings["method"])
-        start = min(without_nan(method.median("start_relative_error") for method in methods), default=math.inf)
-        goals = [goal for goal in GOALS if goal < start]
-        found = [goal for goal in goals if any(math.isfinite(steps_to(method, goal)) for method in methods)]
-        return found[-MOST_GOALS:] or goals[:1]
-
-    def best(self, goal: float) -> pd.DataFrame:
-        """Return the training with the fewest steps to a goal, or that ends nearest to it, for each optimizer and gradient.
-
-        Returns
-        -------
-        DataFrame
-            Rows of `trainings` with ``steps`` and ``seconds``, by optimizer and gradient; those that failed are left out.
-        """
-        good = self.trainings[[bool(method.good) for method in self.trainings["method"]]]
-        costs = good.assign(
-            steps=[steps_to(method, goal) for method in good["method"]],
-            seconds=[steps_to(method, goal, "seconds") for method in good["method"]],
-            end=[method.median("relative_error") for method in good["method"]],
-        )
-        return costs.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
-
-
-def matrices(results: Results) -> list[Matrix]:
-    """Return the matrices of the study of optimizers: one per dataset, depth and algorithm."""
-    trainings = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
-    algorithms = {record.options.get("algorithm") for record in trainings}
+    records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
+    several = len({record.options.get("algorithm") for record in records}) > 1
 
     def title(record: ExperimentRecord) -> str:
-        algorithm = f", {record.options.get('algorithm')}" if len(algorithms) > 1 else ""
+        algorithm = f", {record.options.get('algorithm')}" if several else ""
         return f"{record.dataset}, {record.options.get('depth')} layers{algorithm}"
 
-    return [_matrix(group) for group in groups(trainings, title)]
+    return {name: _trainings(methods) for name, methods in group(records, title).items()}
 
 
-def _matrix(group: Group) -> Matrix:
+def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
     rows = []
-    for method in group.methods:
+    gradients: dict[str, list[str]] = {}
+    for method in methods:
         name, rate = _without_rate(str(method.runs[0].options.get("optimizer")))
         # The loss is part of the gradient; other options are part of how an optimizer follows it.
         others = (f"{part} {value}" for part, value in method.parts.items() if part not in ("optimizer", "loss"))
         gradient = method.estimator + (f", {method.parts['loss']} loss" if "loss" in method.parts else "")
-        rows.append({"optimizer": ", ".join([name, *others]), "gradient": gradient, "rate": rate,
-                     "method": dataclasses.replace(method, label=gradient)})  # fmt: skip
+        same_estimator = gradients.setdefault(method.estimator, [])
+        if gradient not in same_estimator:
+            same_estimator.append(gradient)
+        method = dataclasses.replace(method, label=gradient, variant=same_estimator.index(gradient))
+        rows.append({"optimizer": ", ".join([name, *others]), "gradient": gradient, "rate": rate, "method": method})
     trainings = pd.DataFrame(rows)
-    return Matrix(group.title, trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1))
+    return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
 
 
 def _without_rate(optimizer: str) -> tuple[str, str]:
@@ -147,19 +142,19 @@ def _without_rate(optimizer: str) -> tuple[str, str]:
     return (f"{name}({others})" if others else name), f"{rate:g}" if isinstance(rate, (int, float)) else str(rate)
 
 
-def goal_table(matrix: Matrix, goal: float) -> pd.DataFrame:
+def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return steps and seconds to a goal by optimizer and gradient; the best of each gradient is marked."""
-    best = matrix.best(goal)
+    best = best_trainings(trainings, goal)
     least = best.groupby("gradient")["steps"].min()
     cells = {place: text.listing(list(dict.fromkeys(method.status for method in methods)))
-             for place, methods in matrix.trainings.groupby(KEYS)["method"]}  # fmt: skip
+             for place, methods in trainings.groupby(KEYS)["method"]}  # fmt: skip
     for place, row in best.iterrows():
         cells[place] = "not reached"
         if math.isfinite(row.steps):
             rate = f", learning rate {row.rate}" if row.several else ""
             words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}{rate}"
             cells[place] = Cell(words, best=row.steps == least[row.method.label])
-    index, columns = (matrix.trainings[key].unique() for key in KEYS)
+    index, columns = (trainings[key].unique() for key in KEYS)
     table = pd.Series(cells, dtype=object).unstack().reindex(index=index, columns=columns)
     return table.where(table.notna(), text.DASH).rename_axis("optimizer").reset_index()
 
@@ -169,84 +164,77 @@ def _steps(steps: float) -> str:
 
 
 class Gain(NamedTuple):
-    """Steps and seconds to a goal with the best accelerated optimizer and without acceleration; infinite if not reached."""
+    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration."""
 
-    method: Method
     goal: float
-    optimizer: str
-    fast: tuple[float, float]
-    plain: tuple[float, float]
+    fast: pd.Series
+    plain: pd.Series
 
     @property
     def factor(self) -> float:
         """Steps without acceleration over steps with it."""
-        return self.plain[0] / max(self.fast[0], 1.0) if math.isfinite(self.fast[0]) else 0.0
+        return self.plain.steps / max(self.fast.steps, 1.0) if math.isfinite(self.fast.steps) else 0.0
 
     def sentence(self) -> str:
         goal = f"a relative error of {self.goal:g}"
-        fast, plain = (f"{_steps(steps)} ({text.seconds(seconds)})" for steps, seconds in (self.fast, self.plain))
-        if math.isinf(self.fast[0]):
+        fast, plain = (f"{_steps(row.steps)} ({text.seconds(row.seconds)})" for row in (self.fast, self.plain))
+        if math.isinf(self.fast.steps):
             return f"only {PLAIN} reaches {goal}, in {plain}"
         times = f", {text.number(self.factor)} times as many" if self.factor > LEAST_GAIN else ""
-        without = f"needs {plain}{times}" if math.isfinite(self.plain[0]) else "does not reach it"
-        return f"{self.optimizer} reaches {goal} in {fast}, {PLAIN} {without}"
+        without = f"needs {plain}{times}" if math.isfinite(self.plain.steps) else "does not reach it"
+        return f"{self.fast.name} reaches {goal} in {fast}, {PLAIN} {without}"
 
 
-def gain(matrix: Matrix, gradient: str) -> Gain | None:
+def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
     """Return what acceleration gains with a gradient, None if no goal is reached.
 
     The goal is the smallest that is reached with and without acceleration, or else the smallest that is reached at all.
     """
     gains = []
-    for goal in reversed(matrix.goals()):
-        best = matrix.best(goal).reset_index("gradient").sort_values(["steps", "seconds"])
+    for goal in reversed(goals(trainings)):
+        best = best_trainings(trainings, goal).reset_index("gradient").sort_values(["steps", "seconds"])
         best = best[best["gradient"] == gradient]
         if PLAIN in best.index and len(best) > 1:
-            plain, fast = best.loc[PLAIN], best.drop(PLAIN).iloc[0]
-            costs = ((row.steps, row.seconds) for row in (fast, plain))
-            gains.append(Gain(plain.method, goal, str(fast.name), *costs))
-    gains.sort(key=lambda item: math.isinf(item.fast[0]) + math.isinf(item.plain[0]))
-    return gains[0] if gains and math.isfinite(min(gains[0].fast[0], gains[0].plain[0])) else None
+            gains.append(Gain(goal, best.drop(PLAIN).iloc[0], best.loc[PLAIN]))
+    gains.sort(key=lambda item: math.isinf(item.fast.steps) + math.isinf(item.plain.steps))
+    return gains[0] if gains and math.isfinite(min(gains[0].fast.steps, gains[0].plain.steps)) else None
 
 
-def optimizers_answer(matrix: Matrix) -> str:
+def optimizers_answer(trainings: pd.DataFrame) -> str:
     """Say with which gradients acceleration helps, and how much."""
-    gains = [found for gradient in matrix.trainings["gradient"].unique() if (found := gain(matrix, gradient)) is not None]
+    gains = [found for gradient in trainings["gradient"].unique() if (found := gain(trainings, gradient)) is not None]
     helped = sorted((item for item in gains if item.factor > LEAST_GAIN), key=lambda item: -item.factor)
+    others = [item for item in gains if item.factor <= LEAST_GAIN]
     # Factors of different goals are not compared.
     most = " most" if len(helped) > 1 and len({item.goal for item in helped}) == 1 else ""
     sentences: list[str] = []
-    for item in [*helped, *(item for item in gains if item not in helped)]:
+    for item in helped + others:
         start, end = ("It", "") if sentences else ("Acceleration", most)
-        verb = "helps" if item in helped else "does not help"
-        sentences.append(f"{start} {verb} {item.method.quoted}{end}: {item.sentence()}.")
+        verb = "helps" if item.factor > LEAST_GAIN else "does not help"
+        sentences.append(f"{start} {verb} {item.plain.method.quoted}{end}: {item.sentence()}.")
     return " ".join(sentences)
 
 
-def optimizers_pictures(matrix: Matrix, styles: Mapping[str, Look]) -> list[Picture]:
+def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the relative error against steps, one picture per optimizer, each gradient at its best learning rate."""
-    goals = matrix.goals()
-    goal = (goals or GOALS)[-1]
-    best = matrix.best(goal)
-    optimizers, gradients = (matrix.trainings[key].unique() for key in KEYS)
+    reported = goals(trainings)
+    goal = (reported or GOALS)[-1]
+    best = best_trainings(trainings, goal)
+    optimizers, gradients = (trainings[key].unique() for key in KEYS)
     curves: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
-    variants: Counter[tuple[str, str]] = Counter()
     for gradient, optimizer in itertools.product(gradients, optimizers):
         if (optimizer, gradient) in best.index:
             row = best.loc[(optimizer, gradient)]
             label = f"{gradient}, learning rate {row.rate}" if row.several else gradient
-            place = optimizer, row.method.estimator
-            method = dataclasses.replace(row.method, label=label, variant=variants[place])
-            curves[optimizer][method] = method.curve("relative_error")
-            variants[place] += 1
+            curves[optimizer][dataclasses.replace(row.method, label=label)] = row.method.curve("relative_error")
     limits = limits_of(data for found in curves.values() for data in found.values())
     # Errors far below the last goal are cut off.
     limits = None if limits is None else (max(limits[0], goal / 10), limits[1])
     return list(filter(None, (
         draw_curves(
-            found, "step", styles, y="relative error of the dictionary", column="relative_error", title=matrix.title,
-            kind="Steps of an optimizer", name=file_name("optimizer", optimizer, matrix.title), panel=optimizer,
-            limits=limits, goals=goals,
+            found, "step", styles, y="relative error of the dictionary", column="relative_error", title=title,
+            kind="Steps of an optimizer", name=file_name("optimizer", optimizer, title), panel=optimizer,
+            limits=limits, goals=reported,
         )
         for optimizer, found in curves.items()
     )))  # fmt: skip

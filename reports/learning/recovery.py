@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves, limits_of
-from pudle.reports.learning.methods import Group, cells, formatter, groups, whole
+from pudle.reports.learning.methods import Method, cells, formatter, group, whole
 from pudle.reports.learning.optimizers import STUDY
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -19,16 +19,16 @@ from pudle.reports.text import Cell
 ERROR, START = "dictionary_error", "start_dictionary_error"
 
 
-def recovered(results: Results) -> list[Group]:
+def recovered(results: Results) -> dict[str, list[Method]]:
     """Return the trainings by dataset, and with them those of other packages; the study of optimizers is left out."""
     kinds = ("learning", "baseline")
     records = (item for item in results.experiments if item.kind in kinds and item.study != STUDY)
-    return groups(records, lambda record: record.dataset)
+    return group(records, lambda record: record.dataset)
 
 
-def recovery_table(group: Group) -> pd.DataFrame:
+def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and time."""
-    made = cells(group.methods, {
+    made = cells(methods, {
         "error at start": (START, text.number, None),
         "error at end": (ERROR, text.number, min),
         "relative error": ("relative_error", text.number, min),
@@ -39,21 +39,21 @@ def recovery_table(group: Group) -> pd.DataFrame:
     rows = [
         {"method": Cell(method.label, method.estimator),
          "layers": text.DASH if method.depth is None else str(method.depth), **row, "status": method.status}
-        | ({"seeds": str(len(method.runs))} if group.seeds > 1 else {})
+        | ({"seeds": str(len(method.runs))} if _seeds(methods) > 1 else {})
         for method, row in made.items()
     ]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 
 
-def recovery_answer(group: Group) -> str:
+def recovery_answer(methods: Sequence[Method]) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
     sentences: list[str] = []
     overlapping: list[str] = []
     ends: list[float] = []
-    ranked = [method for method in group.methods if not math.isnan(method.median(ERROR))]
+    ranked = [method for method in methods if not math.isnan(method.median(ERROR))]
     ranked.sort(key=lambda method: method.median(ERROR))
-    rankings = {depth: [method for method in ranked if method.depth == depth] for depth in group.depths}
-    for depth, (best, *others) in ((depth, methods) for depth, methods in rankings.items() if methods):
+    rankings = {depth: [method for method in ranked if method.depth == depth] for depth in _depths(ranked)}
+    for depth, (best, *others) in rankings.items():
         start, end = best.median(START), best.median(ERROR)
         ends.append(end)
         before, after = text.number(start), text.number(end)
@@ -77,21 +77,29 @@ def recovery_answer(group: Group) -> str:
         end = baselines[0].median(ERROR)
         nearest = "comes nearer still" if end < min(ends, default=0.0) else "comes nearest"
         sentences.append(f"Of the other packages {baselines[0].label} {nearest}, with an error of {text.number(end)}.")
-    if group.seeds == 1 and any(len(methods) > 1 for methods in rankings.values()):
+    if _seeds(methods) == 1 and any(len(ranking) > 1 for ranking in rankings.values()):
         sentences.append("Each training ran with one seed only: small differences may be chance.")
     return " ".join(sentences)
 
 
-def recovery_pictures(group: Group, styles: Mapping[str, Look]) -> list[Picture]:
+def recovery_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
-    curves = {method: method.curve(ERROR) for method in group.methods}
+    curves = {method: method.curve(ERROR) for method in methods}
     limits = limits_of(curves.values())
     return list(filter(None, (
         draw_curves(
             {method: curve for method, curve in curves.items() if method.depth in (depth, None)}, x, styles,
-            y="error of the dictionary", column=ERROR, title=group.title, panel=panel, kind="Error of the dictionary",
-            name=file_name("recovery", x, group.title, panel), limits=limits,
+            y="error of the dictionary", column=ERROR, title=title, panel=panel, kind="Error of the dictionary",
+            name=file_name("recovery", x, title, panel), limits=limits,
         )
-        for depth, panel in [(depth, f"{depth} layers") for depth in group.depths] or [(None, "")]
+        for depth, panel in [(depth, f"{depth} layers") for depth in _depths(methods)] or [(None, "")]
         for x in ("epoch", "seconds")
     )))  # fmt: skip
+
+
+def _depths(methods: Sequence[Method]) -> list[int]:
+    return sorted({method.depth for method in methods if method.depth is not None})
+
+
+def _seeds(methods: Sequence[Method]) -> int:
+    return max(len(method.runs) for method in methods)

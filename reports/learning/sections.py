@@ -53,14 +53,14 @@ def _recovery(results: Results) -> Section:
         "to one; the relative error is this distance divided by the norm of the latter. Time is that of the computation "
         "alone. An estimator has the same color and marker throughout this page; its further methods have hollow markers "
         "or dotted lines. The best of a column is bold.",
-        [Block(group.title, recovery.recovery_answer(group),
-               ((recovery.recovery_table(group), f"Recovery of the dictionary of {group.title}"),),
-               recovery.recovery_pictures(group, styles)) for group in groups],
+        [Block(title, recovery.recovery_answer(methods),
+               [(recovery.recovery_table(methods), f"Recovery of the dictionary of {title}")],
+               recovery.recovery_pictures(title, methods, styles)) for title, methods in groups.items()],
     )  # fmt: skip
 
 
 def _optimizers(results: Results) -> Section:
-    styles = styles_of(results)
+    styles = styles_of(results, {})
     return Section(
         "optimizers",
         "Optimizers",
@@ -68,10 +68,11 @@ def _optimizers(results: Results) -> Section:
         "history its logarithm is interpolated linearly. Of several learning rates the one with the fewest steps is shown "
         "and named. The fewest steps of a column are bold. A step of an optimizer with a line search computes several "
         "gradients. Dashed lines in the figures mark the goals.",
-        [Block(matrix.title, optimizers.optimizers_answer(matrix),
-               tuple((optimizers.goal_table(matrix, goal), f"Steps to a relative error of {goal:g}: {matrix.title}")
-                     for goal in matrix.goals()),
-               optimizers.optimizers_pictures(matrix, styles)) for matrix in optimizers.matrices(results)],
+        [Block(title, optimizers.optimizers_answer(trainings),
+               [(optimizers.goal_table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
+                for goal in optimizers.goals(trainings)],
+               optimizers.optimizers_pictures(title, trainings, styles))
+         for title, trainings in optimizers.optimized(results).items()],
     )  # fmt: skip
 
 
@@ -84,10 +85,10 @@ def _denoising(results: Results) -> Section:
         "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are denoised and averaged. "
         "The gain is that of the better of the two. The pictures show parts of one image, each with the PSNR of that part, "
         "and the learned filters from smooth to rough, each scaled to its own greatest magnitude with zero in gray.",
-        [Block(group.title, denoising.denoising_answer(group),
-               ((denoising.denoising_table(group), f"Denoising of {group.title}"),),
-               (*denoising.denoising_pictures(group, styles), *denoising.image_galleries(group),
-                *denoising.filter_galleries(group))) for group in groups],
+        [Block(title, denoising.denoising_answer(methods),
+               [(denoising.denoising_table(methods), f"Denoising of {title}")],
+               [*denoising.denoising_pictures(title, methods, styles), *denoising.image_galleries(title, methods),
+                *denoising.filter_galleries(title, methods)]) for title, methods in groups.items()],
     )  # fmt: skip
 
 
