@@ -12,13 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudle import registry
-from pudle.errors import PudleError
 from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves, limits_of
 from pudle.reports.learning.methods import Method, group, parse, whole, without_nan
-from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.text import Cell
@@ -102,13 +99,10 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
         there are ``several`` rates for this optimizer and gradient.
     """
     records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
-    several = len({record.options.get("algorithm") for record in records}) > 1
-
-    def title(record: ExperimentRecord) -> str:
-        algorithm = f", {record.options.get('algorithm')}" if several else ""
-        return f"{record.dataset}, {record.options.get('depth')} layers{algorithm}"
-
-    return {name: _trainings(methods) for name, methods in group(records, title).items()}
+    groups = group(
+        records, lambda record: f"{record.dataset}, {record.options.get('depth')} layers, {record.options.get('algorithm')}"
+    )
+    return {title: _trainings(methods) for title, methods in groups.items()}
 
 
 def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
@@ -129,17 +123,11 @@ def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
 
 
 def _without_rate(optimizer: str) -> tuple[str, str]:
-    """Split an optimizer's spec into the spec without its learning rate, and that rate."""
+    """Split an optimizer's spec into the spec without its learning rate, and that rate in words."""
     name, arguments = parse(optimizer)
-    rate = arguments.pop("learning_rate", None)
-    if rate is None:
-        try:
-            rate = registry.make_optimizer(optimizer).learning_rate
-        except PudleError:
-            # It comes from a plug-in that is not installed here.
-            rate = "its default"
+    rate = f"learning rate {arguments.pop('learning_rate')}" if "learning_rate" in arguments else "default learning rate"
     others = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return (f"{name}({others})" if others else name), f"{rate:g}" if isinstance(rate, (int, float)) else str(rate)
+    return f"{name}({others})" if others else name, rate
 
 
 def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
@@ -151,8 +139,7 @@ def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     for place, row in best.iterrows():
         cells[place] = "not reached"
         if math.isfinite(row.steps):
-            rate = f", learning rate {row.rate}" if row.several else ""
-            words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}{rate}"
+            words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}" + (f", {row.rate}" if row.several else "")
             cells[place] = Cell(words, best=row.steps == least[row.method.label])
     index, columns = (trainings[key].unique() for key in KEYS)
     table = pd.Series(cells, dtype=object).unstack().reindex(index=index, columns=columns)
@@ -225,7 +212,7 @@ def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str
     for gradient, optimizer in itertools.product(gradients, optimizers):
         if (optimizer, gradient) in best.index:
             row = best.loc[(optimizer, gradient)]
-            label = f"{gradient}, learning rate {row.rate}" if row.several else gradient
+            label = f"{gradient}, {row.rate}" if row.several else gradient
             curves[optimizer][dataclasses.replace(row.method, label=label)] = row.method.curve("relative_error")
     limits = limits_of(data for found in curves.values() for data in found.values())
     # Errors far below the last goal are cut off.

@@ -36,10 +36,11 @@ def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
         "steps": ("steps", whole, None),
         "time": ("seconds", text.seconds, None),
     })  # fmt: skip
+    seeds = max(len(method.runs) for method in methods)
     rows = [
         {"method": Cell(method.label, method.estimator),
          "layers": text.DASH if method.depth is None else str(method.depth), **row, "status": method.status}
-        | ({"seeds": str(len(method.runs))} if _seeds(methods) > 1 else {})
+        | ({"seeds": str(len(method.runs))} if seeds > 1 else {})
         for method, row in made.items()
     ]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
@@ -52,8 +53,11 @@ def recovery_answer(methods: Sequence[Method]) -> str:
     ends: list[float] = []
     ranked = [method for method in methods if not math.isnan(method.median(ERROR))]
     ranked.sort(key=lambda method: method.median(ERROR))
-    rankings = {depth: [method for method in ranked if method.depth == depth] for depth in _depths(ranked)}
-    for depth, (best, *others) in rankings.items():
+    rankings: dict[int, list[Method]] = {}
+    for method in ranked:
+        if method.depth is not None:
+            rankings.setdefault(method.depth, []).append(method)
+    for depth, (best, *others) in sorted(rankings.items()):
         start, end = best.median(START), best.median(ERROR)
         ends.append(end)
         before, after = text.number(start), text.number(end)
@@ -77,7 +81,7 @@ def recovery_answer(methods: Sequence[Method]) -> str:
         end = baselines[0].median(ERROR)
         nearest = "comes nearer still" if end < min(ends, default=0.0) else "comes nearest"
         sentences.append(f"Of the other packages {baselines[0].label} {nearest}, with an error of {text.number(end)}.")
-    if _seeds(methods) == 1 and any(len(ranking) > 1 for ranking in rankings.values()):
+    if max(len(method.runs) for method in methods) == 1 and any(len(ranking) > 1 for ranking in rankings.values()):
         sentences.append("Each training ran with one seed only: small differences may be chance.")
     return " ".join(sentences)
 
@@ -86,20 +90,13 @@ def recovery_pictures(title: str, methods: Sequence[Method], styles: Mapping[str
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
     curves = {method: method.curve(ERROR) for method in methods}
     limits = limits_of(curves.values())
+    depths = [depth for depth in dict.fromkeys(method.depth for method in methods) if depth is not None]
     return list(filter(None, (
         draw_curves(
             {method: curve for method, curve in curves.items() if method.depth in (depth, None)}, x, styles,
             y="error of the dictionary", column=ERROR, title=title, panel=panel, kind="Error of the dictionary",
             name=file_name("recovery", x, title, panel), limits=limits,
         )
-        for depth, panel in [(depth, f"{depth} layers") for depth in _depths(methods)] or [(None, "")]
+        for depth, panel in [(depth, f"{depth} layers") for depth in depths] or [(None, "")]
         for x in ("epoch", "seconds")
     )))  # fmt: skip
-
-
-def _depths(methods: Sequence[Method]) -> list[int]:
-    return sorted({method.depth for method in methods if method.depth is not None})
-
-
-def _seeds(methods: Sequence[Method]) -> int:
-    return max(len(method.runs) for method in methods)
