@@ -74,15 +74,17 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
 
 @pytest.mark.slow
 def test_page_of_many_experiments_stays_small(tmp_path):
-    """Eight methods with large crops and many filters, beside three dozen trainings of 600 epochs."""
+    """Eight methods with large crops and many filters, beside two dozen trainings of 600 epochs."""
     methods = [denoising(f"d{number}", f"method {number}", "backprop", 0.4 + number / 100, side=256, filters=256)
                for number in range(8)]  # fmt: skip
     trainings = [training(f"t{number}-{depth}-{name}", name, 0.001 * (1 + depth), steps=600,
                           options={"depth": depth, "dataset": f"sparse_gaussian(n_samples={number})"})
-                 for number in range(4) for depth in (25, 50, 100) for name in CURVES]  # fmt: skip
+                 for number in range(2) for depth in (25, 50, 100) for name in CURVES]  # fmt: skip
     page = Report.of(experiments(tmp_path, *methods, *trainings)).html()
     assert page.count("<img ") == 2 + 8 + 8 and "data:text/csv" in page
-    assert len(page) < 5_000_000
+    # There is room for twice as many trainings.
+    images = sum(map(len, re.findall(r'src="data:image/png[^"]*"', page)))
+    assert 2 * len(page) - images < 5_000_000
 
 
 def test_latex_of_experiments_compiles(tmp_path):
