@@ -20,9 +20,8 @@ from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.text import Cell
 
-#: Greatest number of filters in a picture; of more the smoothest are shown.
+#: Greatest number of filters in a picture; the smoothest are shown.
 MOST_FILTERS = 256
-
 
 decibels, decibels_gained = formatter("{:.2f} dB"), formatter("{:+.2f} dB")
 
@@ -108,8 +107,7 @@ def denoising_pictures(title: str, methods: Sequence[Method], styles: Mapping[st
 
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return images before and after denoising by the first seed of each method, one gallery per image."""
-    tiles: dict[bytes, list[Tile]] = {}
-    rows: dict[bytes, list[dict[str, Any]]] = {}
+    images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
         record = method.runs[0]
         arrays = record.arrays(clean=2, noisy=2, denoised=2, denoised_shifted=2)
@@ -122,22 +120,21 @@ def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
         noisy, plain, shifted = (
             psnr(clean, arrays[name]) if name in arrays else math.nan for name in ("noisy", "denoised", "denoised_shifted")
         )
-        key = clean.tobytes()
-        if key not in tiles:
-            tiles[key] = [
-                Tile(gray(clean), ("clean",), "Part of an image without noise."),
-                Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), f"The same part with noise: {decibels(noisy)}."),
-            ]
-            rows[key] = [{"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan}]
+        tiles, rows = images.setdefault(clean.tobytes(), ([], []))
+        if not tiles:
+            tiles.append(Tile(gray(clean), ("clean",), "Part of an image without noise."))
+            alt = f"The same part with noise: {decibels(noisy)}."
+            tiles.append(Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt))
+            rows.append({"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan})
         lines = [decibels(plain)]
         if not math.isnan(shifted):
             lines = [f"{decibels(shifted)} with shifts", f"{decibels(plain)} without"]
         best = arrays["denoised_shifted" if shifted >= plain else "denoised"]
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
-        tiles[key].append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
-        rows[key].append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
-    return [gallery(f"images-{number + 1}" if number else "images", "Denoised images", title, [tiles[key]],
-                    pd.DataFrame(rows[key])) for number, key in enumerate(tiles)]  # fmt: skip
+        tiles.append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
+        rows.append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
+    return [gallery(f"images-{number}" if number > 1 else "images", "Denoised images", title, [tiles], pd.DataFrame(rows))
+            for number, (tiles, rows) in enumerate(images.values(), start=1)]  # fmt: skip
 
 
 def psnr(clean: np.ndarray, image: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pudle.reports.drawing import Picture, drawing, file_name, table
 
-#: Greatest side of an image in the page, in pixels; of a larger image the middle is shown.
+#: Greatest side of an image in the page, in pixels; a larger image is cut to its middle.
 LARGEST_SIDE = 256
 #: Greatest number of tiles in a row of a sheet.
 ABREAST = 5
@@ -59,22 +59,16 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Gallery(Picture):
-    """Images that belong together.
+    """Images that belong together; several rows stay rows, a single row wraps."""
 
-    Attributes
-    ----------
-    rows : tuple of sequence of Tile
-        Several rows stay rows; a single row wraps.
-    """
-
-    rows: tuple[Sequence[Tile], ...] = ()
+    rows: Sequence[Sequence[Tile]] = ()
 
 
 def gray(image: np.ndarray) -> np.ndarray:
     """Return an image with values in [0, 1] as uint8, cut to its middle if it is larger than a page shows."""
     top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in image.shape)
-    shown = np.nan_to_num(image[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
-    return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+    middle = np.nan_to_num(image[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
+    return np.round(255 * np.clip(middle, 0, 1)).astype(np.uint8)
 
 
 def signed(image: np.ndarray) -> np.ndarray:
@@ -84,19 +78,11 @@ def signed(image: np.ndarray) -> np.ndarray:
 
 
 def gallery(name: str, kind: str, title: str, rows: Sequence[Sequence[Tile]], data: pd.DataFrame) -> Gallery:
-    """Return rows of tiles as a gallery.
-
-    Parameters
-    ----------
-    name, kind, title : str
-        Start of the file's name, what the images show, and of which data they are.
-    data : DataFrame
-        The numbers of the captions.
-    """
+    """Return rows of tiles as a gallery; `data` holds the numbers of the captions, and `name` starts the file's name."""
     alt = f"{title}: {kind.lower()}. " + " ".join(tile.alt for row in rows for tile in row)
     with drawing():
         figure = _sheet(rows)
-    return Gallery(file_name(name, title), kind, "", figure, alt, table(data), kind, tuple(rows))
+    return Gallery(file_name(name, title), kind, "", figure, alt, table(data), kind, rows)
 
 
 def _sheet(rows: Sequence[Sequence[Tile]]) -> Figure:

@@ -109,13 +109,13 @@ def group(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord
     members: dict[str, list[ExperimentRecord]] = {}
     for record in records:
         members.setdefault(title(record), []).append(record)
-    return {name: _methods(found) for name, found in members.items()}
+    return {name: _methods(same_title) for name, same_title in members.items()}
 
 
 def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
     """Label trainings by their estimator and the options in which they differ, other experiments by their own words."""
     values = {part: [str(record.options.get(part)) for record in records if record.kind == "learning"] for part in PARTS}
-    short = {part: shortened(found) for part, found in values.items() if len(set(found)) > 1}
+    short = {part: shortened(options) for part, options in values.items() if len(set(options)) > 1}
     runs: dict[tuple[str, int | None, str], tuple[dict[str, str], list[ExperimentRecord]]] = {}
     for record in records:
         label, depth, parts = record.method, None, {}

@@ -68,8 +68,8 @@ def goals(trainings: pd.DataFrame) -> list[float]:
     methods = list(trainings["method"])
     start = min(without_nan(method.median("start_relative_error") for method in methods), default=math.inf)
     below = [goal for goal in GOALS if goal < start]
-    found = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in methods)]
-    return found[-MOST_GOALS:] or below[:1]
+    within_reach = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in methods)]
+    return within_reach[-MOST_GOALS:] or below[:1]
 
 
 def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
@@ -189,7 +189,7 @@ def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
 
 def optimizers_answer(trainings: pd.DataFrame) -> str:
     """Say with which gradients acceleration helps, and how much."""
-    gains = [found for gradient in trainings["gradient"].unique() if (found := gain(trainings, gradient)) is not None]
+    gains = [item for gradient in trainings["gradient"].unique() if (item := gain(trainings, gradient)) is not None]
     helped = sorted((item for item in gains if item.factor > LEAST_GAIN), key=lambda item: -item.factor)
     others = [item for item in gains if item.factor <= LEAST_GAIN]
     # Factors of different goals are not compared.
@@ -214,14 +214,14 @@ def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str
             row = best.loc[(optimizer, gradient)]
             label = f"{gradient}, {row.rate}" if row.several else gradient
             curves[optimizer][dataclasses.replace(row.method, label=label)] = row.method.curve("relative_error")
-    limits = limits_of(data for found in curves.values() for data in found.values())
+    limits = limits_of(data for same_optimizer in curves.values() for data in same_optimizer.values())
     # Errors far below the last goal are cut off.
     limits = None if limits is None else (max(limits[0], goal / 10), limits[1])
     return list(filter(None, (
         draw_curves(
-            found, "step", styles, y="relative error of the dictionary", column="relative_error", title=title,
+            same_optimizer, "step", styles, y="relative error of the dictionary", column="relative_error", title=title,
             kind="Steps of an optimizer", name=file_name("optimizer", optimizer, title), panel=optimizer,
             limits=limits, goals=reported,
         )
-        for optimizer, found in curves.items()
+        for optimizer, same_optimizer in curves.items()
     )))  # fmt: skip

@@ -31,16 +31,14 @@ class ExperimentRecord:
     Attributes
     ----------
     path : Path
-        File of the record. The file of its arrays has the same name with the ending ``.npz``.
+        File of the record; the arrays are in the file with the ending ``.npz`` beside it.
     name, study, kind, status, reason : str
-        Numbers count only where the status is ``ok``.
     options : mapping
         Options of the experiment, and beside them those of the training that it contains.
-    summary : mapping
+    summary, provenance : mapping
     rows : DataFrame
         The history, with NaN where nothing was measured.
     array_names : tuple of str
-    provenance : mapping
     """
 
     path: Path
@@ -86,12 +84,7 @@ class ExperimentRecord:
         return pd.to_numeric(self.rows[name], errors="coerce")
 
     def arrays(self, **dimensions: int) -> dict[str, np.ndarray]:
-        """Read those of the named arrays that the experiment has.
-
-        Parameters
-        ----------
-        **dimensions : int
-            Number of dimensions of each array, by its name.
+        """Read the arrays with these names, as far as the experiment has them, and check their number of dimensions.
 
         Raises
         ------

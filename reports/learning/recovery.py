@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import pandas as pd
 
@@ -28,7 +30,7 @@ def recovered(results: Results) -> dict[str, list[Method]]:
 
 def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and time."""
-    made = cells(methods, {
+    columns = cells(methods, {
         "error at start": (START, text.number, None),
         "error at end": (ERROR, text.number, min),
         "relative error": ("relative_error", text.number, min),
@@ -41,24 +43,22 @@ def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
         {"method": Cell(method.label, method.estimator),
          "layers": text.DASH if method.depth is None else str(method.depth), **row, "status": method.status}
         | ({"seeds": str(len(method.runs))} if seeds > 1 else {})
-        for method, row in made.items()
+        for method, row in columns.items()
     ]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 
 
+def _error(method: Method) -> float:
+    return method.median(ERROR)
+
+
 def recovery_answer(methods: Sequence[Method]) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
-    sentences: list[str] = []
-    overlapping: list[str] = []
-    ends: list[float] = []
-    ranked = [method for method in methods if not math.isnan(method.median(ERROR))]
-    ranked.sort(key=lambda method: method.median(ERROR))
-    rankings: dict[int, list[Method]] = {}
-    for method in ranked:
-        if method.depth is not None:
-            rankings.setdefault(method.depth, []).append(method)
-    for depth, (best, *others) in sorted(rankings.items()):
-        start, end = best.median(START), best.median(ERROR)
+    sentences, overlapping, ends = [], [], []
+    ranked = sorted((method for method in methods if not math.isnan(_error(method))), key=_error)
+    trained = sorted((method for method in ranked if method.depth is not None), key=attrgetter("depth"))
+    for depth, (best, *others) in itertools.groupby(trained, key=attrgetter("depth")):
+        start, end = best.median(START), _error(best)
         ends.append(end)
         before, after = text.number(start), text.number(end)
         if end >= start:
@@ -67,7 +67,7 @@ def recovery_answer(methods: Sequence[Method]) -> str:
             continue
         sentence = f"At {depth} layers {best.quoted} recovers best: its error falls from {before} to {after}"
         if others:
-            second = others[0].median(ERROR)
+            second = _error(others[0])
             times = f", {text.number(second / end)} times as much" if end > 0 else ""
             sentence += f", that of {others[0].quoted} to {text.number(second)}{times}"
             if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
@@ -78,10 +78,10 @@ def recovery_answer(methods: Sequence[Method]) -> str:
                          "their order may be chance.")  # fmt: skip
     baselines = [method for method in ranked if not method.estimator]
     if baselines:
-        end = baselines[0].median(ERROR)
+        end = _error(baselines[0])
         nearest = "comes nearer still" if end < min(ends, default=0.0) else "comes nearest"
         sentences.append(f"Of the other packages {baselines[0].label} {nearest}, with an error of {text.number(end)}.")
-    if max(len(method.runs) for method in methods) == 1 and any(len(ranking) > 1 for ranking in rankings.values()):
+    if max(len(method.runs) for method in methods) == 1 and len(trained) > len(ends):
         sentences.append("Each training ran with one seed only: small differences may be chance.")
     return " ".join(sentences)
 
@@ -90,7 +90,7 @@ def recovery_pictures(title: str, methods: Sequence[Method], styles: Mapping[str
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
     curves = {method: method.curve(ERROR) for method in methods}
     limits = limits_of(curves.values())
-    depths = [depth for depth in dict.fromkeys(method.depth for method in methods) if depth is not None]
+    depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
     return list(filter(None, (
         draw_curves(
             {method: curve for method, curve in curves.items() if method.depth in (depth, None)}, x, styles,

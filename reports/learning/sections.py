@@ -39,8 +39,8 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    made = [_recovery(results), _optimizers(results), _denoising(results), _interpretation(results), _others(results)]
-    return [section for section in made if section.blocks]
+    makers = (_recovery, _optimizers, _denoising, _interpretation, _others)
+    return [section for make in makers if (section := make(results)).blocks]
 
 
 def _recovery(results: Results) -> Section:
@@ -140,9 +140,8 @@ def broken_experiments(results: Results) -> list[str]:
 
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how values are formatted.
 MEASURES: dict[str, tuple[str, str, str, Callable[[float], str]]] = {
-    **dict.fromkeys(
-        ("learning", "baseline"), ("relative error of the dictionary", "relative_error", "seconds", text.number)
-    ),
+    "learning": ("relative error of the dictionary", "relative_error", "seconds", text.number),
+    "baseline": ("relative error of the dictionary", "relative_error", "seconds", text.number),
     "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),
 }
 
@@ -154,7 +153,7 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
     the images differ, and for kinds that are not in `MEASURES`.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = [{"experiment": name} | _compared(first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])]
+    rows = [{"experiment": name} | _compared(first.get(name), second.get(name)) for name in first | second]
     return pd.DataFrame(rows, dtype=object)
 
 

@@ -29,7 +29,7 @@ def test_answer_says_what_the_summary_says(tmp_path):
     summary = {"share": 0.25, "cosine": 0.8, "residual": 1.5e-6, "purity": 0.6, "purity_by_chance": 0.3}
     record["summary"] |= summary
     ((_, answer, _),) = interpreted(experiments(tmp_path, (record, arrays)))
-    assert "The 4 samples shown for an atom carry 25% of what all samples contribute" in answer
-    assert "a cosine of 0.80 with the atom." in answer
+    assert "The 4 samples shown carry 25% of what all samples contribute to an atom" in answer
+    assert "a cosine of 0.80 with it." in answer
     assert "On average 60% of them share one label; of as many samples drawn at random, 30% do." in answer
     assert "reproduce the atoms with a relative error of 1.5e-6." in answer
