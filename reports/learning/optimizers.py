@@ -150,6 +150,10 @@ def _steps(steps: float) -> str:
     return f"{whole(steps)} step{'' if whole(steps) == '1' else 's'}"
 
 
+def _cost(row: pd.Series) -> str:
+    return f"{_steps(row.steps)} ({text.seconds(row.seconds)})"
+
+
 class Gain(NamedTuple):
     """The rows of `best_trainings` with the best accelerated optimizer and without acceleration."""
 
@@ -163,13 +167,15 @@ class Gain(NamedTuple):
         return self.plain.steps / max(self.fast.steps, 1.0) if math.isfinite(self.fast.steps) else 0.0
 
     def sentence(self) -> str:
+        """Say in how many steps and seconds the goal is reached with acceleration and without it."""
         goal = f"a relative error of {self.goal:g}"
-        fast, plain = (f"{_steps(row.steps)} ({text.seconds(row.seconds)})" for row in (self.fast, self.plain))
         if math.isinf(self.fast.steps):
-            return f"only {PLAIN} reaches {goal}, in {plain}"
+            return f"only {PLAIN} reaches {goal}, in {_cost(self.plain)}"
+        accelerated = f"{self.fast.name} reaches {goal} in {_cost(self.fast)}"
+        if math.isinf(self.plain.steps):
+            return f"{accelerated}, {PLAIN} does not reach it"
         times = f", {text.number(self.factor)} times as many" if self.factor > LEAST_GAIN else ""
-        without = f"needs {plain}{times}" if math.isfinite(self.plain.steps) else "does not reach it"
-        return f"{self.fast.name} reaches {goal} in {fast}, {PLAIN} {without}"
+        return f"{accelerated}, {PLAIN} needs {_cost(self.plain)}{times}"
 
 
 def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:

@@ -99,3 +99,18 @@ def test_answer_says_with_which_gradients_acceleration_helps(trainings):
     assert answer.startswith("Acceleration helps `alternating`: momentum reaches a relative error of 0.01 in 33 steps "
                              "(16.3 s), sgd needs 131 steps (65.2 s), 4 times as many.")  # fmt: skip
     assert "It does not help `backprop`: momentum reaches a relative error of 0.001 in 104 steps" in answer
+
+
+@pytest.mark.parametrize(("plain", "fast", "expected"), [
+    (0.0001, 0.1, "Acceleration helps `backprop`: momentum reaches a relative error of 0.001 in 63 steps (31.1 s), "
+                  "sgd does not reach it."),
+    (0.1, 0.0001, "Acceleration does not help `backprop`: only sgd reaches a relative error of 0.001, "
+                  "in 63 steps (31.1 s)."),
+    (0.0001, 0.0001, ""),
+])  # fmt: skip
+def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
+    rates = {"sgd": plain, "momentum": fast}
+    records = [training(name, rate=rate, steps=200, pace=0.5, study="optimizers", options={"optimizer": name})
+               for name, rate in rates.items()]  # fmt: skip
+    (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
+    assert optimizers.optimizers_answer(trainings) == expected
