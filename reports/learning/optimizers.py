@@ -99,6 +99,7 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
         there are ``several`` rates for this optimizer and gradient.
     """
     records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
+    records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
     groups = group(
         records, lambda record: f"{record.dataset}, {record.options.get('depth')} layers, {record.options.get('algorithm')}"
     )
@@ -141,9 +142,10 @@ def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
         if math.isfinite(row.steps):
             words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}" + (f", {row.rate}" if row.several else "")
             cells[place] = Cell(words, best=row.steps == least[row.method.label])
-    index, columns = (trainings[key].unique() for key in KEYS)
-    table = pd.Series(cells, dtype=object).unstack().reindex(index=index, columns=columns)
-    return table.where(table.notna(), text.DASH).rename_axis("optimizer").reset_index()
+    optimizers, gradients = (trainings[key].unique() for key in KEYS)
+    rows = [{"optimizer": name} | {gradient: cells.get((name, gradient), text.DASH) for gradient in gradients}
+            for name in optimizers]  # fmt: skip
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _steps(steps: float) -> str:

@@ -114,3 +114,20 @@ def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
                for name, rate in rates.items()]  # fmt: skip
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
     assert optimizers.optimizers_answer(trainings) == expected
+
+
+def test_best_is_marked_where_each_gradient_has_one_optimizer(tmp_path):
+    records = [training("a", "backprop", study="optimizers", options={"optimizer": "sgd"}),
+               training("b", "alternating", study="optimizers", options={"optimizer": "adam"})]  # fmt: skip
+    (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
+    table = optimizers.goal_table(trainings, 0.1).set_index("optimizer")
+    assert table.loc["sgd", "backprop"].best and table.loc["adam", "alternating"].best
+
+
+def test_matrices_are_in_the_order_of_datasets_and_depths(tmp_path):
+    names = ("dataset", "depth", "algorithm")
+    places = [("b", 25, "ista"), ("a", 100, "ista"), ("a", 25, "ista"), ("a", 25, "fista")]
+    records = [training(str(number), study="optimizers", options=dict(zip(names, place, strict=True)))
+               for number, place in enumerate(places)]  # fmt: skip
+    assert list(optimizers.optimized(experiments(tmp_path, *records))) == [
+        "a, 25 layers, ista", "a, 25 layers, fista", "a, 100 layers, ista", "b, 25 layers, ista"]  # fmt: skip
