@@ -25,3 +25,9 @@ def run_report(home, *arguments):
 def headings(page):
     """Return the anchors of a page's sections, in order."""
     return re.findall(r'<h2 id="(\w+)"', page)
+
+
+def only(groups):
+    """Return the methods of the only group."""
+    (methods,) = groups.values()
+    return methods

@@ -6,18 +6,12 @@ import itertools
 import math
 
 import pytest
-from stored_experiments import experiments
+from stored_experiments import experiments, only
 from synthetic import baseline, denoising, training
 
 from pudle.reports.learning import methods
 from pudle.reports.learning.denoising import denoised
 from pudle.reports.learning.recovery import recovered
-
-
-def only(groups):
-    """Return the methods of the only group."""
-    (found,) = groups.values()
-    return found
 
 
 def test_trainings_that_differ_in_their_seed_are_one_method(tmp_path):

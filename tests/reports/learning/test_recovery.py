@@ -8,19 +8,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from stored_experiments import experiments
+from stored_experiments import experiments, only
 from synthetic import baseline, training
 
 from pudle.reports import text
 from pudle.reports.learning import curves, recovery
 from pudle.reports.learning.sections import sections
 from pudle.reports.page import Report
-
-
-def only(groups):
-    """Return the methods of the only group."""
-    (found,) = groups.values()
-    return found
 
 
 def answer(home, *records):
