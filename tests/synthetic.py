@@ -121,16 +121,16 @@ def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("
 
 def experiment(name, kind="learning", study="recovery", **changes):
     """Return the record of an experiment as a run stores it."""
-    return {"schema": 1, "kind": kind, "study": study, "name": name, "profile": "quick", "setting": {}, "status": "ok",
+    return {"schema": 2, "kind": kind, "study": study, "name": name, "profile": "quick", "options": {}, "status": "ok",
             "reason": "", "summary": {}, "rows": [], "arrays": [], "seconds": 1.0,
             "provenance": provenance()} | changes  # fmt: skip
 
 
 def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.01, **changes):
     """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace` seconds."""
-    setting = {"dataset": "sparse_gaussian(n_samples=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista",
+    options = {"dataset": "sparse_gaussian(n_samples=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista",
                "depth": 25, "optimizer": "adam", "schedule": "constant", "epochs": steps, "batch": None, "seed": 0,
-               "record_every": None, "chunk": None, "dtype": "float64"} | changes.pop("setting", {})  # fmt: skip
+               "record_every": None, "chunk": None, "dtype": "float64"} | changes.pop("options", {})  # fmt: skip
     errors = [start * math.exp(-rate * step) for step in range(steps + 1)]
     rows = [{"epoch": step, "step": step, "seconds": pace * step, "learning_rate": 1e-3, "loss": 2 * error,
              "gradient_norm": error, "dictionary_error": 10 * error, "relative_error": error, "support_recovery": 1 - error,
@@ -139,7 +139,7 @@ def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.0
     summary = {"start_dictionary_error": 10 * start, "dictionary_error": 10 * errors[-1], "start_relative_error": start,
                "relative_error": errors[-1], "start_loss": 2 * start, "loss": 2 * errors[-1],
                "support_recovery": 1 - errors[-1], "steps": steps, "seconds": pace * steps}  # fmt: skip
-    return experiment(name, setting=setting, rows=rows, summary=summary) | changes
+    return experiment(name, options=options, rows=rows, summary=summary) | changes
 
 
 def baseline(name, method, rate=0.3, **changes):
@@ -147,9 +147,9 @@ def baseline(name, method, rate=0.3, **changes):
     made = training(name, rate=rate)
     kept = ("epoch", "seconds", "dictionary_error", "relative_error")
     rows = [{key: row[key] for key in kept} for row in made["rows"]]
-    setting = {"dataset": "sparse_gaussian(n_samples=10)"}
+    options = {"dataset": "sparse_gaussian(n_samples=10)"}
     summary = made["summary"] | {"method": method}
-    return made | {"kind": "baseline", "rows": rows, "setting": setting, "summary": summary} | changes
+    return made | {"kind": "baseline", "rows": rows, "options": options, "summary": summary} | changes
 
 
 def crops(side=64, noise=0.1, seed=0):
@@ -178,10 +178,10 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
     rows = [{"epoch": step / 10, "step": step, "seconds": 0.6 * step, "learning_rate": 1e-3, "loss": 1.0,
              "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None} for step in range(101)]  # fmt: skip
     made = experiment(name, "denoising", "denoising", summary=summary, rows=rows if estimator else [], arrays=sorted(arrays))
-    # A training is a setting within the setting.
+    # The options of a training lie within those of the experiment.
     inner = {"estimator": estimator, "seed": 0, "depth": 25}
-    setting = {"sigma": 0.1, **({"training": inner} if estimator else {"baseline": method})}
-    return made | {"setting": setting} | changes, arrays
+    options = {"sigma": 0.1, **({"training": inner} if estimator else {"baseline": method})}
+    return made | {"options": options} | changes, arrays
 
 
 def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, **changes):
@@ -191,7 +191,7 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, *
     shaped = waves[:, None] + 0.2 * np.arange(samples)[None, :, None, None] * noise
     arrays = {"atoms": waves, "samples": shaped, "weights": 1 / (1 + np.arange(samples)) + 0.01 * np.arange(atoms)[:, None]}
     return experiment(name, "interpretation", "interpretation", summary={"method": "backprop", "dataset": "image_patches"},
-                      setting={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
+                      options={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
 
 
 def write_experiments(home, records, profile="quick"):

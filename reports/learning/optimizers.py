@@ -1,311 +1,235 @@
-"""The study of optimizers in a report: how many steps each needs with each gradient, and whether acceleration helps."""
+"""The study of optimizers: how many steps each optimizer needs with each gradient, and whether acceleration helps."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pudle import registry, specs
-from pudle.errors import PudleError
 from pudle.reports import text
-from pudle.reports.drawing import Picture, drawing, file_name
-from pudle.reports.learning import recovery as learning
-from pudle.reports.learning.recovery import Group, Method
+from pudle.reports.drawing import Picture, file_name
+from pudle.reports.learning.curves import draw_curves, limits_of
+from pudle.reports.learning.methods import Method, group, parse, whole, without_nan
 from pudle.reports.load import Results
-from pudle.reports.looks import looks_of
+from pudle.reports.looks import Look
 from pudle.reports.text import Cell
 
-#: Relative errors of the dictionary that steps and time are reported for, where some training gets there.
+#: Name of the study whose trainings are compared by the steps they need.
+STUDY = "optimizers"
+#: Relative errors of the dictionary to which steps and time may be reported.
 GOALS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
-#: Only the smallest that are reached: they tell optimizers apart.
+#: Number of goals that are reported: the smallest that are reached, because these distinguish optimizers.
 MOST_GOALS = 3
 #: The optimizer without acceleration.
 PLAIN = "sgd"
-#: Steps that differ by less than this factor are the same to a reader.
-SAME = 1.05
+#: Columns of trainings that make the rows and columns of a table.
+KEYS = ["optimizer", "gradient"]
+#: Acceleration helps if the optimizer without it needs more than this many times the steps.
+LEAST_GAIN = 1.05
 
 
 def reached(places: Sequence[float], errors: Sequence[float], goal: float) -> float:
-    """Return where errors first fall to a goal, their logarithm taken as linear between rows.
-
-    Infinite where they never do; rows without an error are passed over.
+    """Return where errors first fall to a goal, their logarithm interpolated linearly; infinite if they never do.
 
     Parameters
     ----------
-    places : sequence of float
-        Steps, or seconds, in order.
-    errors : sequence of float
+    places, errors : sequence of float
+        Steps or seconds in order, and the error at each; entries with NaN are ignored.
     goal : float
     """
-    at, found = np.asarray(places, dtype=float), np.asarray(errors, dtype=float)
-    known = ~(np.isnan(at) | np.isnan(found))
-    at, found = at[known], found[known]
-    below = np.flatnonzero(found <= goal)
+    at, error = np.asarray(places, dtype=float), np.asarray(errors, dtype=float)
+    both = ~(np.isnan(at) | np.isnan(error))
+    at, error = at[both], error[both]
+    below = np.flatnonzero(error <= goal)
     if not len(below):
         return math.inf
-    last = below[0]
-    if last == 0:
+    first = below[0]
+    if first == 0:
         return float(at[0])
     # An error of exactly zero has no logarithm.
-    before, after = math.log(found[last - 1]), math.log(max(found[last], 1e-300))
-    return float(at[last - 1] + (at[last] - at[last - 1]) * (before - math.log(goal)) / (before - after))
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """Trainings on one dataset at one depth, by optimizer and gradient.
-
-    Attributes
-    ----------
-    title : str
-    rows, columns : tuple of str
-        Optimizers without their learning rates, and gradients.
-    cells : mapping
-        The methods at (row, column), which differ in their learning rates, each with that rate.
-    """
-
-    title: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    cells: dict[tuple[str, str], list[tuple[str, Method]]]
-
-    @property
-    def methods(self) -> list[Method]:
-        return [method for members in self.cells.values() for _, method in members]
-
-    def goals(self) -> list[float]:
-        """Return the goals to report: the smallest that are reached, and not by the start already."""
-        starts = [value for method in self.methods if not math.isnan(value := method.spread("start_relative_error")[0])]
-        some = [goal for goal in GOALS if not starts or goal < min(starts)]
-        found = [goal for goal in some if any(math.isfinite(steps_to(method, goal)) for method in self.methods)]
-        return found[-MOST_GOALS:] or some[:1]
-
-    def best(self, row: str, column: str, goal: float) -> tuple[str, Method] | None:
-        """Return the learning rate with the fewest steps to a goal; where none gets there, the one that ends nearest."""
-        members = [(rate, method) for rate, method in self.cells.get((row, column), []) if method.good]
-        return min(members, key=lambda pair: (steps_to(pair[1], goal), _end(pair[1])), default=None)
-
-
-def matrices(results: Results) -> list[Matrix]:
-    """Return the matrices of the study of optimizers."""
-    found = []
-    for group in learning.optimized(results):
-        places = dict.fromkeys((method.depth, _setting(method, "algorithm")) for method in group.methods)
-        for depth, algorithm in places:
-            members = tuple(method for method in group.methods
-                            if (method.depth, _setting(method, "algorithm")) == (depth, algorithm))  # fmt: skip
-            several = len({place for _, place in places}) > 1
-            title = f"{group.dataset}, {depth} layers" + (f", {algorithm}" if several else "")
-            found.append(_matrix(title, Group(group.dataset, members)))
-    return found
-
-
-def _matrix(title: str, group: Group) -> Matrix:
-    kept = {method: {part: value for part, value in method.parts.items() if part not in ("optimizer", "loss", "algorithm")}
-            for method in group.methods}  # fmt: skip
-    cells: dict[tuple[str, str], list[tuple[str, Method]]] = {}
-    for method in group.methods:
-        name, rate = _without_rate(_setting(method, "optimizer"))
-        # The loss is part of the gradient; what else differs is part of how it is followed.
-        row = ", ".join([name, *(f"{part} {value}" for part, value in kept[method].items())])
-        column = ", ".join([method.estimator, *([f"{method.parts['loss']} loss"] if "loss" in method.parts else [])])
-        cells.setdefault((row, column), []).append((rate, method))
-    rows = tuple(dict.fromkeys(row for row, _ in cells))
-    return Matrix(title, rows, tuple(dict.fromkeys(column for _, column in cells)), cells)
-
-
-def _setting(method: Method, name: str) -> str:
-    return str(method.runs[0].setting.get(name))
-
-
-def _without_rate(optimizer: str) -> tuple[str, str]:
-    """Split an optimizer's spec into what it is without its learning rate, and that rate."""
-    try:
-        name, arguments = specs.parse(optimizer)
-    except PudleError:
-        return optimizer, ""
-    rate = arguments.pop("learning_rate", None)
-    if rate is None:
-        try:
-            rate = registry.make_optimizer(optimizer).learning_rate
-        except PudleError:
-            # A plug-in's that is not installed here.
-            rate = "its default"
-    told = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return (f"{name}({told})" if told else name), f"{rate:g}" if isinstance(rate, (int, float)) else str(rate)
+    before, after = math.log(error[first - 1]), math.log(max(error[first], 1e-300))
+    return float(at[first - 1] + (at[first] - at[first - 1]) * (before - math.log(goal)) / (before - after))
 
 
 def steps_to(method: Method, goal: float, place: str = "step") -> float:
-    """Return the steps (or seconds) to a goal, the median over the seeds; infinite where the median seed has none."""
-    found = [reached(run.column(place).tolist(), run.column("relative_error").tolist(), goal) for run in method.good]
-    # A seed that failed did not get there.
-    found += [math.inf] * (len(method.runs) - len(found))
-    with np.errstate(invalid="ignore"):
-        middle = float(np.median(found)) if found else math.inf
-    return math.inf if math.isnan(middle) else middle
+    """Return the median over the seeds of the steps (or ``seconds``) to a goal, infinite for a seed that failed."""
+    costs = [reached(run.column(place).tolist(), run.column("relative_error").tolist(), goal) for run in method.good]
+    return statistics.median(costs + [math.inf] * (len(method.runs) - len(costs)))
 
 
-def _end(method: Method) -> float:
-    last = method.spread("relative_error")[0]
-    return math.inf if math.isnan(last) else last
+def goals(trainings: pd.DataFrame) -> list[float]:
+    """Return the goals to report: the smallest that are reached, of those below every error at the start."""
+    methods = list(trainings["method"])
+    start = min(without_nan(method.median("start_relative_error") for method in methods), default=math.inf)
+    below = [goal for goal in GOALS if goal < start]
+    within_reach = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in methods)]
+    return within_reach[-MOST_GOALS:] or below[:1]
 
 
-def goal_table(matrix: Matrix, goal: float) -> pd.DataFrame:
-    """Return steps and seconds to a goal, a row per optimizer and a column per gradient; each column's best is marked."""
-    steps = {place: steps_to(best[1], goal) for place in matrix.cells if (best := matrix.best(*place, goal))}
+def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+    """Return the training with the fewest steps to a goal, or that ends nearest to it, for each optimizer and gradient.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the trainings with ``steps`` and ``seconds``, by optimizer and gradient; those that failed are left out.
+    """
+    good = trainings[[bool(method.good) for method in trainings["method"]]]
+    costs = good.assign(
+        steps=[steps_to(method, goal) for method in good["method"]],
+        seconds=[steps_to(method, goal, "seconds") for method in good["method"]],
+        end=[method.median("relative_error") for method in good["method"]],
+    )
+    return costs.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
+
+
+def optimized(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
+
+    Returns
+    -------
+    dict of DataFrame
+        With one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and whether
+        there are ``several`` rates for this optimizer and gradient.
+    """
+    records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
+    records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
+    groups = group(
+        records, lambda record: f"{record.dataset}, {record.options.get('depth')} layers, {record.options.get('algorithm')}"
+    )
+    return {title: _trainings(methods) for title, methods in groups.items()}
+
+
+def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
     rows = []
-    for row in matrix.rows:
-        cells = {}
-        for column in matrix.columns:
-            least = min((value for (_, other), value in steps.items() if other == column), default=math.inf)
-            mine = steps.get((row, column), math.inf)
-            cells[column] = Cell(_cell(matrix, row, column, goal), best=math.isfinite(mine) and mine <= least)
-        rows.append({"optimizer": row, **cells})
+    gradients: dict[str, list[str]] = {}
+    for method in methods:
+        name, rate = _without_rate(str(method.runs[0].options.get("optimizer")))
+        # The loss is part of the gradient; other options are part of how an optimizer follows it.
+        others = (f"{part} {value}" for part, value in method.parts.items() if part not in ("optimizer", "loss"))
+        gradient = method.estimator + (f", {method.parts['loss']} loss" if "loss" in method.parts else "")
+        same_estimator = gradients.setdefault(method.estimator, [])
+        if gradient not in same_estimator:
+            same_estimator.append(gradient)
+        method = dataclasses.replace(method, label=gradient, variant=same_estimator.index(gradient))
+        rows.append({"optimizer": ", ".join([name, *others]), "gradient": gradient, "rate": rate, "method": method})
+    trainings = pd.DataFrame(rows)
+    return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
+
+
+def _without_rate(optimizer: str) -> tuple[str, str]:
+    """Split an optimizer's spec into the spec without its learning rate, and that rate in words."""
+    name, arguments = parse(optimizer)
+    rate = f"learning rate {arguments.pop('learning_rate')}" if "learning_rate" in arguments else "default learning rate"
+    others = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f"{name}({others})" if others else name, rate
+
+
+def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+    """Return steps and seconds to a goal by optimizer and gradient; the best of each gradient is marked."""
+    best = best_trainings(trainings, goal)
+    least = best.groupby("gradient")["steps"].min()
+    cells = {place: text.listing(list(dict.fromkeys(method.status for method in methods)))
+             for place, methods in trainings.groupby(KEYS)["method"]}  # fmt: skip
+    for place, row in best.iterrows():
+        cells[place] = "not reached"
+        if math.isfinite(row.steps):
+            words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}" + (f", {row.rate}" if row.several else "")
+            cells[place] = Cell(words, best=row.steps == least[row.method.label])
+    optimizers, gradients = (trainings[key].unique() for key in KEYS)
+    rows = [{"optimizer": name} | {gradient: cells.get((name, gradient), text.DASH) for gradient in gradients}
+            for name in optimizers]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 
 
-def _cell(matrix: Matrix, row: str, column: str, goal: float) -> str:
-    members = matrix.cells.get((row, column), [])
-    best = matrix.best(row, column, goal)
-    if not members:
-        return text.DASH
-    if best is None:
-        return text.listing(list(dict.fromkeys(method.status for _, method in members)))
-    rate, method = best
-    steps = steps_to(method, goal)
-    if not math.isfinite(steps):
-        return "not reached"
-    shown = f"{_steps(steps)}, {text.seconds(steps_to(method, goal, 'seconds'))}"
-    return shown + (f", learning rate {rate}" if len(members) > 1 else "")
+def _steps(steps: float) -> str:
+    return f"{whole(steps)} step{'' if whole(steps) == '1' else 's'}"
 
 
-@dataclass(frozen=True)
-class Gain:
-    """What acceleration gains with one gradient.
+def _cost(row: pd.Series) -> str:
+    return f"{_steps(row.steps)} ({text.seconds(row.seconds)})"
 
-    Attributes
-    ----------
-    column : str
-    goal : float
-    optimizer : str
-        The best of those with acceleration.
-    fast, plain : tuple of float
-        Steps and seconds to the goal with it, and without acceleration; infinite where it is not reached.
-    """
 
-    column: str
+class Gain(NamedTuple):
+    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration."""
+
     goal: float
-    optimizer: str
-    fast: tuple[float, float]
-    plain: tuple[float, float]
+    fast: pd.Series
+    plain: pd.Series
 
     @property
     def factor(self) -> float:
-        """How many times as many steps are needed without it."""
-        return self.plain[0] / max(self.fast[0], 1.0) if math.isfinite(self.fast[0]) else 0.0
+        """Steps without acceleration over steps with it."""
+        return self.plain.steps / max(self.fast.steps, 1.0) if math.isfinite(self.fast.steps) else 0.0
+
+    def sentence(self) -> str:
+        """Say in how many steps and seconds the goal is reached with acceleration and without it."""
+        goal = f"a relative error of {self.goal:g}"
+        if math.isinf(self.fast.steps):
+            return f"only {PLAIN} reaches {goal}, in {_cost(self.plain)}"
+        accelerated = f"{self.fast.name} reaches {goal} in {_cost(self.fast)}"
+        if math.isinf(self.plain.steps):
+            return f"{accelerated}, {PLAIN} does not reach it"
+        times = f", {text.number(self.factor)} times as many" if self.factor > LEAST_GAIN else ""
+        return f"{accelerated}, {PLAIN} needs {_cost(self.plain)}{times}"
 
 
-def optimizers_answer(matrix: Matrix) -> str:
-    """Say whether acceleration helps, and whom."""
-    gains = [found for column in matrix.columns if (found := gain(matrix, column)) is not None]
-    helped = sorted((found for found in gains if found.factor > SAME), key=lambda found: -found.factor)
-    others = [f"{_gradient(found.column)} ({_told(found)})" for found in gains if found.factor <= SAME]
-    # The most only among what is of one goal.
-    most = " most" if len(helped) > 1 and len({found.goal for found in helped}) == 1 else ""
-    starts = [("Acceleration helps", most), *[("It helps", "")] * len(helped)]
-    sentences = [
-        f"{start} {_gradient(found.column)}{end}: {_told(found)}."
-        for (start, end), found in zip(starts, helped, strict=False)
-    ]
-    if others:
-        sentences.append(f"{'It' if helped else 'Acceleration'} does not help {text.listing(others)}.")
+def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
+    """Return what acceleration gains with a gradient, None if no goal is reached.
+
+    The goal is the smallest that is reached with and without acceleration, or else the smallest that is reached at all.
+    """
+    gains = []
+    for goal in reversed(goals(trainings)):
+        best = best_trainings(trainings, goal).reset_index("gradient").sort_values(["steps", "seconds"])
+        best = best[best["gradient"] == gradient]
+        if PLAIN in best.index and len(best) > 1:
+            gains.append(Gain(goal, best.drop(PLAIN).iloc[0], best.loc[PLAIN]))
+    gains.sort(key=lambda item: math.isinf(item.fast.steps) + math.isinf(item.plain.steps))
+    return gains[0] if gains and math.isfinite(min(gains[0].fast.steps, gains[0].plain.steps)) else None
+
+
+def optimizers_answer(trainings: pd.DataFrame) -> str:
+    """Say with which gradients acceleration helps, and how much."""
+    gains = [item for gradient in trainings["gradient"].unique() if (item := gain(trainings, gradient)) is not None]
+    helped = sorted((item for item in gains if item.factor > LEAST_GAIN), key=lambda item: -item.factor)
+    others = [item for item in gains if item.factor <= LEAST_GAIN]
+    # Factors of different goals are not compared.
+    most = " most" if len(helped) > 1 and len({item.goal for item in helped}) == 1 else ""
+    sentences: list[str] = []
+    for item in helped + others:
+        start, end = ("It", "") if sentences else ("Acceleration", most)
+        verb = "helps" if item.factor > LEAST_GAIN else "does not help"
+        sentences.append(f"{start} {verb} {item.plain.method.quoted}{end}: {item.sentence()}.")
     return " ".join(sentences)
 
 
-def gain(matrix: Matrix, column: str) -> Gain | None:
-    """Return what acceleration gains with a gradient, None where nothing gets to a goal.
-
-    It is of the smallest goal that is reached with and without it; where there is none, of the smallest that is reached.
-    """
-    found = []
-    for goal in reversed(matrix.goals()):
-        chosen = {row: best[1] for row in matrix.rows if (best := matrix.best(row, column, goal))}
-        costs = {row: (steps_to(method, goal), steps_to(method, goal, "seconds")) for row, method in chosen.items()}
-        plain = costs.pop(PLAIN, None)
-        if plain is None or not costs:
-            continue
-        fast = min(costs, key=lambda row: costs[row])
-        found.append(Gain(column, goal, fast, costs[fast], plain))
-    both = [item for item in found if math.isfinite(max(item.fast[0], item.plain[0]))]
-    some = [item for item in found if math.isfinite(min(item.fast[0], item.plain[0]))]
-    return next(iter(both or some), None)
-
-
-def _told(found: Gain) -> str:
-    goal = f"a relative error of {found.goal:g}"
-    if math.isinf(found.fast[0]):
-        return f"only {PLAIN} gets to {goal}, in {_cost(*found.plain)}"
-    rest = f"needs {_cost(*found.plain)}" if math.isfinite(found.plain[0]) else "does not get there"
-    times = f", {text.number(found.factor)} times as many" if math.isfinite(found.factor) and found.factor > SAME else ""
-    return f"{found.optimizer} gets to {goal} in {_cost(*found.fast)}, {PLAIN} {rest}{times}"
-
-
-def _cost(steps: float, seconds: float) -> str:
-    return f"{_steps(steps)} ({text.seconds(seconds)})"
-
-
-def _steps(steps: float) -> str:
-    # A step is a whole one: rounding must not turn one into the next.
-    count = math.ceil(steps - 1e-9)
-    return f"{count} step{'' if count == 1 else 's'}"
-
-
-def _gradient(column: str) -> str:
-    name, comma, loss = column.rpartition(", ")
-    return f"`{name}` on the {loss}" if comma and loss.endswith(" loss") else f"`{column}`"
-
-
-def optimizers_pictures(results: Results) -> list[list[Picture]]:
-    """Draw the relative error against steps, a picture per optimizer at its best learning rates; a list for each matrix."""
-    style: Any = looks_of(results)
-    made = []
-    with drawing():
-        for matrix in matrices(results):
-            goals = matrix.goals()
-            goal = (goals or GOALS)[-1]
-            chosen = {row: _curves(matrix, row, goal) for row in matrix.rows}
-            reach = learning.reach_of(data for curves in chosen.values() for data in curves.values())
-            # What lies far below the last goal tells no more.
-            reach = None if reach is None else (max(reach[0], goal / 10), reach[1])
-            drawn = [
-                learning.draw_curves(
-                    curves, "step", style, what="relative error of the dictionary", column="relative_error",
-                    title=matrix.title, panel=row, kind="Steps of an optimizer",
-                    name=file_name("optimizer", row, matrix.title), reach=reach, goals=goals,
-                )
-                for row, curves in chosen.items()
-            ]  # fmt: skip
-            made.append([picture for picture in drawn if picture is not None])
-    return made
-
-
-def _curves(matrix: Matrix, row: str, goal: float) -> dict[Method, pd.DataFrame]:
-    found: dict[Method, pd.DataFrame] = {}
-    places: dict[str, int] = {}
-    for column in matrix.columns:
-        best = matrix.best(row, column, goal)
-        if best is None:
-            continue
-        rate, method = best
-        several = len(matrix.cells[row, column]) > 1
-        label = f"{column}, learning rate {rate}" if several else column
-        variant = places.setdefault(method.estimator, -1) + 1
-        places[method.estimator] = variant
-        found[dataclasses.replace(method, label=label, variant=variant)] = method.curve("relative_error")
-    return found
+def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
+    """Draw the relative error against steps, one picture per optimizer, each gradient at its best learning rate."""
+    reported = goals(trainings)
+    goal = (reported or GOALS)[-1]
+    best = best_trainings(trainings, goal)
+    optimizers, gradients = (trainings[key].unique() for key in KEYS)
+    curves: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
+    for gradient, optimizer in itertools.product(gradients, optimizers):
+        if (optimizer, gradient) in best.index:
+            row = best.loc[(optimizer, gradient)]
+            label = f"{gradient}, {row.rate}" if row.several else gradient
+            curves[optimizer][dataclasses.replace(row.method, label=label)] = row.method.curve("relative_error")
+    limits = limits_of(data for same_optimizer in curves.values() for data in same_optimizer.values())
+    # Errors far below the last goal are cut off.
+    limits = None if limits is None else (max(limits[0], goal / 10), limits[1])
+    return list(filter(None, (
+        draw_curves(
+            same_optimizer, "step", styles, y="relative error of the dictionary", column="relative_error", title=title,
+            kind="Steps of an optimizer", name=file_name("optimizer", optimizer, title), panel=optimizer,
+            limits=limits, goals=reported,
+        )
+        for optimizer, same_optimizer in curves.items()
+    )))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reading experiments: trainings, denoised images and whatever else a run stored beside its scores."""
+"""Read the experiments (trainings, denoised images and others) that a run stores beside its scores."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pudle.errors import UnreadableResult
 from pudle.files import read_arrays, read_json
 
 #: Schema number of the records that this version reads.
-SCHEMA = 1
+SCHEMA = 2
+#: Fields of a record and their types.
 FIELDS = {
-    "kind": str, "study": str, "name": str, "setting": dict, "status": str, "reason": str, "summary": dict, "rows": list,
+    "kind": str, "study": str, "name": str, "options": dict, "status": str, "reason": str, "summary": dict, "rows": list,
     "arrays": list, "provenance": dict,
 }  # fmt: skip
-AGAIN = "delete it and run `pudle run` again"
+REMEDY = "delete it and run `pudle run` again"
 
 
 @dataclass(frozen=True, eq=False)
 class ExperimentRecord:
-    """What one experiment gave.
+    """The stored result of one experiment.
 
     Attributes
     ----------
     path : Path
-        Of the record; the arrays lie beside it.
-    name, study, kind : str
-    status, reason : str
-        A number counts only where the status is ``ok``.
-    setting, summary : mapping
+        File of the record; the arrays are in the file with the ending ``.npz`` beside it.
+    name, study, kind, status, reason : str
+    options : mapping
+        Options of the experiment, and beside them those of the training that it contains.
+    summary, provenance : mapping
     rows : DataFrame
-        The history; what was not measured is NaN.
+        The history, with NaN where nothing was measured.
     array_names : tuple of str
-    provenance : mapping
     """
 
     path: Path
@@ -47,34 +47,35 @@ class ExperimentRecord:
     kind: str
     status: str
     reason: str
-    setting: Mapping[str, Any]
+    options: Mapping[str, Any]
     summary: Mapping[str, Any]
     rows: pd.DataFrame
     array_names: tuple[str, ...]
     provenance: Mapping[str, Any]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The setting, with that of a training inside it laid flat."""
-        training = self.setting.get("training")
-        inner = dict(training) if isinstance(training, dict) else {}
-        return inner | {name: value for name, value in self.setting.items() if not (name == "training" and inner)}
-
-    @property
     def estimator(self) -> str:
-        """Spec of the estimator that it trained with, empty where there was none."""
+        """Spec of the estimator that the experiment trained with, empty if there is none."""
         return str(self.options.get("estimator") or "")
 
     @property
-    def alike(self) -> str:
-        """What all experiments have in common that differ in nothing but their seed."""
+    def method(self) -> str:
+        """Name that the experiment gives its method."""
+        return str(self.summary.get("method") or self.estimator or self.name)
+
+    @property
+    def dataset(self) -> str:
+        return str(self.options.get("dataset", "unknown dataset"))
+
+    @property
+    def options_without_seed(self) -> str:
+        """All options except the seed, as text to compare."""
         return repr(sorted((name, repr(value)) for name, value in self.options.items() if name != "seed"))
 
     def number(self, name: str) -> float:
-        """Return a number of the summary, NaN where there is none or the experiment has failed."""
+        """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
-        good = self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value)
-        return float(value) if good else math.nan  # type: ignore[arg-type]
+        return float(value) if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
     def column(self, name: str) -> pd.Series:
         """Return a column of the history as numbers, NaN where it has none."""
@@ -82,32 +83,42 @@ class ExperimentRecord:
             return pd.Series(math.nan, self.rows.index)
         return pd.to_numeric(self.rows[name], errors="coerce")
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Read the arrays.
+    def arrays(self, **dimensions: int) -> dict[str, np.ndarray]:
+        """Read the arrays with these names, as far as the experiment has them, and check their number of dimensions.
 
         Raises
         ------
         UnreadableResult
-            If the file is missing or damaged.
+            If the file is missing or damaged, or an array does not hold real numbers in that many dimensions.
         """
-        if not self.array_names:
-            return {}
-        return read_arrays(self.path.with_suffix(".npz"), self.array_names, owner=self.path)
+        names = [name for name in dimensions if name in self.array_names]
+        arrays = read_arrays(self.path.with_suffix(".npz"), names, owner=self.path) if names else {}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "iuf" or array.ndim != dimensions[name]:
+                raise self.unusable(name, array)
+        return arrays
+
+    def unusable(self, name: str, array: np.ndarray) -> UnreadableResult:
+        """Return the error that refuses an array."""
+        return UnreadableResult(
+            f"{self.path.with_suffix('.npz')}: a report cannot show the array {name!r} of type {array.dtype} and shape "
+            f"{array.shape}: delete {self.path} and run `pudle run` again"
+        )
 
 
 def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in a folder: of each name the newest, by study and name as their files are sorted.
+    """Read the experiments in a folder, in the order of their file names; of each name only the newest record counts.
 
     Raises
     ------
     UnreadableResult
-        If a file is damaged or of an unknown version; the text names the file and the remedy.
+        If a file is damaged or has another schema; the text names the file and the remedy.
     """
     newest: dict[str, ExperimentRecord] = {}
     for path in sorted(folder.glob("*.json")):
         record = _read(path)
-        known = newest.get(record.name)
-        if known is None or str(record.provenance["date"]) >= str(known.provenance["date"]):
+        earlier = newest.get(record.name)
+        if earlier is None or str(record.provenance["date"]) >= str(earlier.provenance["date"]):
             newest[record.name] = record
     return tuple(newest.values())
 
@@ -117,7 +128,7 @@ def _read(path: Path) -> ExperimentRecord:
     if content.get("schema") != SCHEMA:
         raise UnreadableResult(
             f"{path} has schema {content.get('schema')!r} and this version reads {SCHEMA}: "
-            f"install the version of pudle that wrote it, or {AGAIN}"
+            f"install the version of pudle that wrote it, or {REMEDY}"
         )
     wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
     if not wrong and "date" not in content["provenance"]:
@@ -125,10 +136,14 @@ def _read(path: Path) -> ExperimentRecord:
     if not wrong and not all(isinstance(row, dict) for row in content["rows"]):
         wrong = ["rows"]
     if wrong:
-        raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {AGAIN}")
+        raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {REMEDY}")
+    options = content["options"]
+    if isinstance(options.get("training"), dict):
+        options = options["training"] | {name: value for name, value in options.items() if name != "training"}
     return ExperimentRecord(
         path=path,
+        options=options,
         rows=pd.DataFrame(content["rows"]),
         array_names=tuple(map(str, content["arrays"])),
-        **{name: content[name] for name in FIELDS if name not in ("rows", "arrays")},
+        **{name: content[name] for name in FIELDS if name not in ("options", "rows", "arrays")},
     )

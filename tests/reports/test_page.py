@@ -42,13 +42,13 @@ CASES = [
 ]
 LOSSES = ("lasso", "reconstruction")
 EXPERIMENTS = [
-    *(training(f"T{depth}-{name}", name, depth / 500, setting={"depth": depth}) for depth in (25, 50) for name in CURVES),
-    *(training(f"o-{rule}-{loss}", rate=rate, study="optimizers", setting={"optimizer": rule, "loss": loss})
+    *(training(f"T{depth}-{name}", name, depth / 500, options={"depth": depth}) for depth in (25, 50) for name in CURVES),
+    *(training(f"o-{rule}-{loss}", rate=rate, study="optimizers", options={"optimizer": rule, "loss": loss})
       for rule, rate in (("sgd", 0.02), ("momentum(learning_rate=0.1)", 0.2)) for loss in LOSSES),
     *(denoising(f"d-{name}", f"{name}, reconstruction", name, filters=20) for name in CURVES),
     denoising("d-bm3d", "BM3D", shifted=False), baseline("sk", "scikit-learn"), interpretation(samples=9),
     experiment("odd", "spectral", "strangers", summary={"gap": 0.25}),
-    experiment("late", study="recovery", status="timeout", reason="not finished after 9 s", setting={"depth": 25}),
+    experiment("late", study="recovery", status="timeout", reason="not finished after 9 s", options={"depth": 25}),
 ]  # fmt: skip
 TABLE = "const table = [...document.querySelectorAll('table')].find(t => t.caption.textContent.startsWith(arguments[0]));"
 FLAGS = (

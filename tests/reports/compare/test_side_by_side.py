@@ -117,10 +117,10 @@ def test_two_results_without_a_common_case_are_refused(tmp_path):
 def test_experiments_side_by_side(tmp_path):
     """The errors are ``0.5 exp(-50 rate)``, and a share `left` of the noise is -20 log10 of it in decibels."""
     first = [training("one", rate=0.1), training("gone"), denoising("clear", "BM3D", left=0.5),
-             training("other", setting={"depth": 10}), training("broken", status="error", reason="no disk"),
+             training("other", options={"depth": 10}), training("broken", status="error", reason="no disk"),
              experiment("odd", "spectral")]  # fmt: skip
     second = [training("one", rate=0.2, pace=0.02), denoising("clear", "BM3D", left=0.25),
-              training("other", setting={"depth": 20}), training("broken"), experiment("odd", "spectral")]  # fmt: skip
+              training("other", options={"depth": 20}), training("broken"), experiment("odd", "spectral")]  # fmt: skip
     homes = [write(tmp_path / name, [], cases=[], estimators=[]) for name in "ab"]
     sides = [Report.of(experiments(home, *records)) for home, records in zip(homes, (first, second), strict=True)]
     rows = sections.experiments_pair(*(side.results for side in sides)).set_index("experiment").to_dict("index")
@@ -135,7 +135,7 @@ def test_experiments_side_by_side(tmp_path):
     assert rows["broken"]["status"] == "error, then ok" and rows["broken"]["A"] == rows["broken"]["difference"] == "–"
     assert rows["odd"]["status"] == "ok" and set(rows["odd"].values()) == {"–", "ok"}
     # An option that one side's version did not have is no different option; with different images PSNR cannot be compared.
-    changed = [training("one", rate=0.1, setting={"later": None}), denoising("clear", "BM3D")]
+    changed = [training("one", rate=0.1, options={"later": None}), denoising("clear", "BM3D")]
     changed[1][0]["summary"]["test_images"] = "others"
     later = experiments(tmp_path / "later", *changed)
     rows = sections.experiments_pair(sides[0].results, later).set_index("experiment").to_dict("index")

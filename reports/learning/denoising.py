@@ -1,0 +1,189 @@
+"""Denoised images: which method and which gradient denoises best, images before and after, and the learned filters."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudle.reports import text
+from pudle.reports.drawing import Picture, file_name
+from pudle.reports.learning.curves import draw_curves
+from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
+from pudle.reports.learning.methods import Method, cells, formatter, group, whole, without_nan
+from pudle.reports.learning.records import ExperimentRecord
+from pudle.reports.load import Results
+from pudle.reports.looks import Look
+from pudle.reports.text import Cell
+
+#: Greatest number of filters in a picture; the smoothest are shown.
+MOST_FILTERS = 256
+
+decibels, decibels_gained = formatter("{:.2f} dB"), formatter("{:+.2f} dB")
+
+
+def denoised(results: Results) -> dict[str, list[Method]]:
+    """Return the methods that denoised the same images with the same noise; what was skipped or failed is left out."""
+    return group((item for item in results.experiments if item.kind == "denoising" and item.status == "ok"), _images)
+
+
+def _images(record: ExperimentRecord) -> str:
+    source, count = record.summary.get("test_images"), record.summary.get("images")
+    sigma = text.number(record.number("sigma"), 4)
+    return f"{source}, {count} image{'' if count == 1 else 's'}, noise standard deviation {sigma} (0-255 scale)"
+
+
+def _noisy(methods: Sequence[Method]) -> float:
+    return statistics.median(without_nan(method.median("noisy_psnr") for method in methods) or [math.nan])
+
+
+def _best(method: Method) -> float:
+    """Return the greater of the PSNR with and without shifts."""
+    return max(without_nan([method.median("psnr"), method.median("psnr_shifted")]), default=math.nan)
+
+
+def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
+    """Return one row per method, the best first and the noisy images last."""
+    similarity = formatter("{:.3f}")
+    quality = cells(methods, {
+        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", similarity, max),
+        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", similarity, max),
+    })  # fmt: skip
+    # A method that is not trained takes no time and no steps.
+    effort = cells(methods, {
+        "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
+        "steps": ("steps", lambda value: whole(value or math.nan), None),
+    })  # fmt: skip
+    noisy = _noisy(methods)
+    rows: list[dict[str, str]] = []
+    for method in sorted(methods, key=lambda method: np.nan_to_num(-_best(method))):
+        gain = {"gain over noisy": decibels_gained(_best(method) - noisy)}
+        rows.append({"method": Cell(method.label, method.estimator), **quality[method], **gain, **effort[method]})
+    rows.append(dict.fromkeys(rows[0], text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)})
+    table = pd.DataFrame(rows, dtype=object)
+    return table.loc[:, (table != text.DASH).any()]
+
+
+def denoising_answer(methods: Sequence[Method]) -> str:
+    """Say which method denoises best, and with which gradient."""
+    ranked = sorted((method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True)
+    if not ranked:
+        return ""
+    first, top = ranked[0], _best(ranked[0])
+    plain = [method for method in ranked if not math.isnan(method.median("psnr"))]
+    with_shifts = first not in plain or top > first.median("psnr")
+    sentence = f"{first.quoted} denoises best: {decibels(top)}{' with shifts' if with_shifts else ''}"
+    sentence += f", {top - _noisy(methods):.2f} dB above the noisy images"
+    if len(ranked) > 1:
+        sentence += f"; next is {ranked[1].quoted}, {top - _best(ranked[1]):.2f} dB less"
+    sentences = [f"{sentence}."]
+    if with_shifts and len(plain) > 1:
+        best = max(plain, key=lambda method: method.median("psnr"))
+        sentences.append(f"Without shifts, which not every method uses, {best.quoted} is best: "
+                         f"{decibels(best.median('psnr'))}.")  # fmt: skip
+    trained = [method for method in ranked if method.estimator]
+    if trained and not first.estimator:
+        sentences.append(f"The best of the gradients is {trained[0].quoted}, {top - _best(trained[0]):.2f} dB behind.")
+    if len(trained) > 1 and max(len(method.runs) for method in trained) == 1:
+        sentences.append("Each training ran with one seed only: differences of a few hundredths of a decibel may be chance.")
+    return " ".join(sentences)
+
+
+def denoising_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
+    """Draw the PSNR on validation images against steps and seconds."""
+    curves = {method: method.curve("psnr") for method in methods}
+    return list(filter(None, (
+        draw_curves(
+            curves, x, styles, y="PSNR on validation images (dB)", column="psnr", title=title,
+            kind="Denoising while training", name=file_name("denoising", x, title), log=False,
+        )
+        for x in ("step", "seconds")
+    )))  # fmt: skip
+
+
+def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
+    """Return images before and after denoising by the first seed of each method, one gallery per image."""
+    images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
+    for method in methods:
+        record = method.runs[0]
+        arrays = record.arrays(clean=2, noisy=2, denoised=2, denoised_shifted=2)
+        if not {"clean", "noisy", "denoised"} <= arrays.keys():
+            continue
+        clean = arrays["clean"]
+        for name, array in arrays.items():
+            if array.shape != clean.shape:
+                raise record.unusable(name, array)
+        noisy, plain, shifted = (
+            psnr(clean, arrays[name]) if name in arrays else math.nan for name in ("noisy", "denoised", "denoised_shifted")
+        )
+        tiles, rows = images.setdefault(clean.tobytes(), ([], []))
+        if not tiles:
+            tiles.append(Tile(gray(clean), ("clean",), "Part of an image without noise."))
+            alt = f"The same part with noise: {decibels(noisy)}."
+            tiles.append(Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt))
+            rows.append({"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan})
+        lines = [decibels(plain)]
+        if not math.isnan(shifted):
+            lines = [f"{decibels(shifted)} with shifts", f"{decibels(plain)} without"]
+        best = arrays["denoised_shifted" if shifted >= plain else "denoised"]
+        alt = f"Denoised by {method.label}: {', '.join(lines)}."
+        tiles.append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
+        rows.append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
+    return [gallery(f"images-{number}" if number > 1 else "images", "Denoised images", title, [tiles], pd.DataFrame(rows))
+            for number, (tiles, rows) in enumerate(images.values(), start=1)]  # fmt: skip
+
+
+def psnr(clean: np.ndarray, image: np.ndarray) -> float:
+    """Return the peak signal-to-noise ratio of gray values in [0, 1], in dB; infinite for equal images."""
+    from skimage.metrics import peak_signal_noise_ratio  # slow to import
+
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(clean, image, data_range=1))
+
+
+def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
+    """Return the filters that the first seed of each method learned as one gallery, none if there are no filters."""
+    tiles, tables = [], []
+    for method in methods:
+        filters = method.runs[0].arrays(filters=3).get("filters", np.empty(0))
+        if filters.size:
+            sheet, order = mosaic(filters)
+            count = f"{len(order)} of {len(filters)}" if len(order) < len(filters) else f"{len(filters)}"
+            size = f"{count} filters of {filters.shape[1]} by {filters.shape[2]} pixels"
+            alt = f"The {size} that {method.label} learned, from smooth to rough."
+            tiles.append(Tile(sheet, (method.label, size), alt, method.estimator, enlarged=True))
+            tables.append(pd.DataFrame({"method": method.label, "place": range(len(order)), "filter": order,
+                                        "roughness": roughness(filters)[order]}))  # fmt: skip
+    return [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))] if tiles else []
+
+
+def roughness(filters: np.ndarray) -> np.ndarray:
+    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros.
+
+    Parameters
+    ----------
+    filters : array, shape (p, k, k)
+    """
+    filters = np.nan_to_num(filters)
+    energy = (filters**2).sum((1, 2))
+    differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
+    return np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
+
+
+def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return filters side by side as uint8, from smooth to rough, and their indices in that order.
+
+    Each is scaled to its own greatest magnitude; zero is gray in all of them.
+    """
+    from skimage.util import montage  # slow to import
+
+    order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
+    columns = math.ceil(math.sqrt(len(order)))
+    shape = (math.ceil(len(order) / columns), columns)
+    sheet = montage([signed(filters[index]) for index in order], fill=255, grid_shape=shape, padding_width=1)
+    # Without the padding around the whole sheet.
+    return sheet[1:-1, 1:-1], order

@@ -1,0 +1,97 @@
+"""Reading stored experiments."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from stored_experiments import experiments
+from synthetic import denoising, experiment, interpretation, provenance, training, write_experiments
+
+from pudle.errors import UnreadableResult
+from pudle.reports.learning.sections import sections
+from pudle.reports.load import load
+
+
+def test_newest_record_of_a_name_counts(tmp_path):
+    dates = {"2026-01-02T00:00:00+00:00": 0.2, "2026-03-01T00:00:00+00:00": 0.3, "2026-02-01T00:00:00+00:00": 0.4}
+    results = experiments(tmp_path, *(training("one", rate=rate, provenance=provenance(date=date))
+                                      for date, rate in dates.items()), training("other"))  # fmt: skip
+    assert [item.name for item in results.experiments] == ["one", "other"]
+    assert results.experiments[0].rows["relative_error"].tolist()[1] == 0.5 * math.exp(-0.3)
+    assert results.provenances[0]["date"].startswith("2026-03")
+
+
+def test_null_and_missing_values_are_nan(tmp_path):
+    (item,) = experiments(tmp_path, training("one", summary={"steps": None, "seconds": 3.0})).experiments
+    assert math.isnan(item.column("loss")[0]) and item.column("loss")[1] == 2 * item.column("relative_error")[1]
+    assert item.column("nobody measured this").isna().all() and len(item.column("nobody measured this")) == 51
+    assert math.isnan(item.number("steps")) and item.number("seconds") == 3.0
+
+
+def test_numbers_of_a_failed_experiment_do_not_count(tmp_path):
+    (item,) = experiments(tmp_path, training("one", status="diverged", reason="the loss is not finite")).experiments
+    assert item.summary["relative_error"] > 0 and math.isnan(item.number("relative_error"))
+
+
+def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
+    options = {"sigma": 25, "seed": 1, "training": {"estimator": "backprop", "seed": 0, "depth": 25}}
+    (item,) = experiments(tmp_path, experiment("one", "denoising", options=options)).experiments
+    assert item.options == {"sigma": 25, "seed": 1, "estimator": "backprop", "depth": 25}
+    assert item.estimator == item.method == "backprop"
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    ('{"schema": 2, "kind": "lear', "cannot be read"), ("[1]", "not a result"), ('{"schema": 2}', "kind is missing"),
+    (json.dumps(experiment("x", schema=7)), "has schema 7 and this version reads 2"),
+    (json.dumps(experiment("x", schema=1)), "has schema 1 and this version reads 2"),
+    (json.dumps(experiment("x", rows=[1])), "rows is missing or wrong"),
+    (json.dumps(experiment("x", rows={})), "rows is missing or wrong"),
+    (json.dumps(experiment("x", summary=None)), "summary is missing or wrong"),
+    (json.dumps(experiment("x", options=None)), "options is missing or wrong"),
+    (json.dumps(experiment("x", provenance={})), "date"),
+])  # fmt: skip
+def test_damaged_record_is_refused_with_file_and_remedy(tmp_path, content, reason):
+    path, _ = write_experiments(tmp_path, [training("one"), training("two")])
+    path.write_text(content)
+    with pytest.raises(UnreadableResult) as error:
+        load(tmp_path, "quick")
+    assert str(path) in str(error.value) and reason in str(error.value) and "run `pudle run` again" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "half", "empty", "shape", "dimensions", "text"])
+def test_damaged_arrays_are_refused_with_file(tmp_path, damage):
+    record, arrays = denoising("one", "BM3D")
+    if damage == "shape":
+        arrays["denoised"] = arrays["denoised"][:10]
+    if damage == "dimensions":
+        arrays["clean"] = arrays["clean"].ravel()
+    if damage == "text":
+        arrays["denoised"] = np.full((64, 64), "x")
+    (path,) = write_experiments(tmp_path, [(record, arrays)])
+    stored = path.with_suffix(".npz")
+    if damage == "missing":
+        stored.unlink()
+    if damage in ("half", "empty"):
+        stored.write_bytes(stored.read_bytes()[: len(stored.read_bytes()) // 2] if damage == "half" else b"")
+    with pytest.raises(UnreadableResult, match=re.escape(str(stored))) as error:
+        sections(load(tmp_path, "quick"))
+    assert len(str(error.value).splitlines()) == 1 and f"delete {path} and run" in str(error.value)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"samples": np.zeros((2, 4, 8, 8)), "weights": np.zeros((2, 4))}, "array 'samples'"),
+    ({"weights": np.zeros((3, 5))}, "array 'weights'"),
+    ({"weights": None}, "lacks the arrays weights"),
+])  # fmt: skip
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change, reason):
+    record, arrays = interpretation(atoms=3, samples=4)
+    arrays = {name: array for name, array in (arrays | change).items() if array is not None}
+    (path,) = write_experiments(tmp_path, [(record | {"arrays": sorted(arrays)}, arrays)])
+    with pytest.raises(UnreadableResult, match=reason) as error:
+        sections(load(tmp_path, "quick"))
+    assert str(path.with_suffix("")) in str(error.value) and "run `pudle run` again" in str(error.value)

@@ -1,0 +1,105 @@
+"""Sections on experiments in a page, and in the other formats."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from parsed_page import ParsedPage
+from stored_experiments import experiments, headings, run_report
+from synthetic import COMMIT, CURVES, case, denoising, experiment, record, training, write, write_experiments
+
+from pudle.reports.learning import recovery
+from pudle.reports.learning.sections import sections
+from pudle.reports.load import load
+from pudle.reports.page import Report
+
+
+def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
+    report = Report.of(experiments(tmp_path, training("one"), training("two", "alternating")))
+    page = report.html()
+    assert headings(page) == ["recovery", "problems", "provenance"]
+    assert 'id="answers"' not in page and "2 experiments" in page and COMMIT[:12] in page
+    parsed = ParsedPage(page)
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids)) and page.count("<caption>") == page.count("<table ")
+    done = run_report(tmp_path, "--format", "html", "--format", "markdown", "--format", "csv", "--format", "latex")
+    assert done.exit_code == 0, done.output
+    markdown = (tmp_path / "quick" / "report" / "report.md").read_text()
+    assert re.findall("^## (.*)", markdown, re.MULTILINE) == [
+        "Dictionaries recovered", "Skipped, refused or failed", "Provenance"]  # fmt: skip
+
+
+def test_cases_without_scores_are_reported_beside_experiments(tmp_path):
+    write(tmp_path, [], cases=[case()], estimators=["backprop"])
+    results = experiments(tmp_path, training("one"))
+    assert not results.cases and "None of the selected cases is measured yet" in results.notes[0]
+    assert "None of the selected cases" in Report.of(results).html()
+
+
+def test_without_experiments_there_is_no_section_about_them(tmp_path):
+    write(tmp_path, [record(case(), estimator) for estimator in CURVES])
+    assert sections(load(tmp_path, "quick")) == []
+    write_experiments(tmp_path, [training("one", study="optimizers")])
+    page = Report.of(load(tmp_path, "quick")).html()
+    assert {"answers", "summary"} <= set(re.findall(r'id="(\w+)"', page)) and "optimizers" in headings(page)
+    assert not {"recovery", "denoising", "interpretation", "others"} & set(headings(page))
+
+
+def test_kinds_of_plug_ins_are_listed_with_their_summaries(tmp_path):
+    summary = {"gap": 0.25, "note": "<b>", "list": [1, 2], "none": None, "long": list(range(9)), "flag": True}
+    page = Report.of(experiments(tmp_path, experiment("odd", "spectral", "strangers", summary=summary))).html()
+    assert headings(page) == ["others", "problems", "provenance"]
+    assert "gap: 0.25; note: &lt;b&gt;; list: 1, 2; none: –; long: 0, 1, 2, 3, 4 ...; flag: True" in page
+
+
+def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
+    skipped = experiment(
+        "bm3d", "denoising", "denoising", status="skipped", reason="install bm3d", options={"baseline": "BM3D"}
+    )
+    results = experiments(tmp_path, skipped, training("died", status="timeout", reason="not finished after 9 s", rows=[]))
+    done = run_report(tmp_path)
+    page = (tmp_path / "quick" / "report" / "report.html").read_text()
+    assert done.exit_code == 2 and "died" in done.stderr and "bm3d" not in done.stderr
+    problems = page[page.index('<h2 id="problems"') :]
+    assert "install bm3d" in problems and "not finished after 9 s" in problems and "BM3D" in problems
+    # In the table of its group it has a row without any number.
+    (methods,) = recovery.recovered(results).values()
+    (row,) = recovery.recovery_table(methods).to_dict("records")
+    assert row["status"] == "timeout" and {row[name] for name in ("error at end", "relative error", "steps")} == {"–"}
+    assert "denoising" not in headings(page)
+
+
+@pytest.mark.slow
+def test_page_of_many_experiments_stays_small(tmp_path):
+    """Eight methods with large crops and many filters, beside two dozen trainings of 600 epochs."""
+    methods = [denoising(f"d{number}", f"method {number}", "backprop", 0.4 + number / 100, side=256, filters=256)
+               for number in range(8)]  # fmt: skip
+    trainings = [training(f"t{number}-{depth}-{name}", name, 0.001 * (1 + depth), steps=600,
+                          options={"depth": depth, "dataset": f"sparse_gaussian(n_samples={number})"})
+                 for number in range(2) for depth in (25, 50, 100) for name in CURVES]  # fmt: skip
+    page = Report.of(experiments(tmp_path, *methods, *trainings)).html()
+    assert page.count("<img ") == 2 + 8 + 8 and "data:text/csv" in page
+    # There is room for twice as many trainings.
+    images = sum(map(len, re.findall(r'src="data:image/png[^"]*"', page)))
+    assert 2 * len(page) - images < 5_000_000
+
+
+def test_latex_of_experiments_compiles(tmp_path):
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("needs pdflatex or tectonic")
+    odd = experiment("odd", "spectral", "strangers", summary={"a_b": 0.5, "share": "50% & more"})
+    results = experiments(
+        tmp_path, training("one", rate=0.1), training("two", study="optimizers"), denoising("d", "BM3D"), odd
+    )
+    latex = Report.of(results).latex()
+    assert latex.count(r"\begin{tabular}") == 1 + 3 + 1 + 1 and latex.isascii()
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + latex + r"\end{document}"
+    (tmp_path / "document.tex").write_text(document)
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
+    done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()

@@ -1,0 +1,33 @@
+"""Experiments on disk for the tests of reports, and what a report makes of them."""
+
+from __future__ import annotations
+
+import re
+
+from click.testing import CliRunner
+from synthetic import write_experiments
+
+from pudle.reports.command import report_command
+from pudle.reports.load import load
+
+
+def experiments(home, *records):
+    """Write experiments and read them back as results."""
+    write_experiments(home, records)
+    return load(home, "quick")
+
+
+def run_report(home, *arguments):
+    """Run `pudle report`."""
+    return CliRunner().invoke(report_command, ["--home", str(home), *arguments])
+
+
+def headings(page):
+    """Return the anchors of a page's sections, in order."""
+    return re.findall(r'<h2 id="(\w+)"', page)
+
+
+def only(groups):
+    """Return the methods of the only group."""
+    (methods,) = groups.values()
+    return methods
