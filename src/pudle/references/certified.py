@@ -108,9 +108,7 @@ def _solve_dictionary(
     model = model_at(problem.dictionary)
     if target == "gtilde":
         codes = _generating(problem, "generating_codes", target)
-        certificate = Certificate(
-            samples=len(codes), zero_codes=float((codes == 0).flatten(1).all(1).double().mean())
-        )
+        certificate = Certificate(samples=len(codes), zero_codes=float((codes == 0).flatten(1).all(1).double().mean()))
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
         return _finish(gradient, error, codes, target, certificate)
     at = model_at(_generating(problem, "generating_dictionary", target)) if target == "gstar" else model
