@@ -14,6 +14,8 @@ from paths import SHARED
 
 import pudle
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(os.environ.get("PUDLE_GOLDEN", SHARED / "golden" / "pudle_gradient_error.csv"))
 #: The published methods, as (estimator, loss).
 METHODS = {

@@ -103,7 +103,7 @@ class TestEstimators:
         problem = supervised(loss, l2_penalty=l2_penalty)
         truth = pudle.reference(problem)
         assert truth.status == "certified", truth.reason
-        mine = pudle.make_estimator(CONSISTENT[name]).estimate(problem, pudle.Fista(restart=True), 1500).gradient
+        mine = pudle.make_estimator(CONSISTENT[name]).estimate(problem, pudle.Fista(restart=True), 150).gradient
         assert float((mine - truth.gradient).norm()) < tolerances.CONVERGED * float(truth.gradient.norm())
 
     @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ class TestEstimators:
 
     def test_constant_codes_leave_an_error_on_either_loss(self, loss):
         problem = supervised(loss)
-        mine = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(restart=True), 1500).gradient
+        mine = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(restart=True), 150).gradient
         twin, entries = dense_twin(problem)
         codes = pudle.reference(problem).codes.flatten(1)
         residual = codes @ twin.dictionary.T - problem.targets.flatten(1)

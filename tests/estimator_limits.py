@@ -1,0 +1,43 @@
+"""Specs with which the estimators reach what they claim on small problems, and an estimate that may be refused."""
+
+from __future__ import annotations
+
+import pytest
+from estimator_specs import NAMES
+
+import pudle
+
+#: Options that take every estimator to its limit on problems of this size.
+LIMIT_SPECS = {
+    "truncated": "truncated(window=3000)",
+    "fixed_point": "fixed_point(terms=1500)",
+    "conjugate_gradient": "conjugate_gradient(iterations=300, rtol=1e-15)",
+    "spsa": "spsa(samples=50, scale=1e-4)",
+}
+
+#: Options for a finite depth.
+FINITE_SPECS = {"truncated": "truncated(window=3)", "fixed_point": "fixed_point(terms=4)", "spsa": "spsa(samples=20)"}
+
+
+BUILT_IN = (
+    "alternating", "analytic", "backprop", "checkpointed", "conjugate_gradient", "finite_difference", "fixed_point",
+    "forward", "one_step", "spsa", "truncated",
+)  # fmt: skip  # fmt: skip
+
+#: Estimators that no dense counterpart can repeat: their directions depend on theta's shape.
+RANDOM = ("spsa",)
+
+#: Estimators whose estimate is not a random vector.
+VECTORS = [name for name in NAMES if name not in RANDOM]
+
+QUOTIENTS = ("spsa", "finite_difference")
+
+
+def estimate(name: str, specs: dict[str, str], problem, algorithm, depth: int) -> pudle.Estimate:
+    """Estimate, or skip where the estimator refuses this problem, which it must do in one line that says why."""
+    try:
+        return pudle.make_estimator(specs.get(name, name)).estimate(problem, algorithm, depth)
+    except pudle.UnsupportedProblem as refused:
+        assert "\n" not in str(refused) and len(str(refused).split()) >= 5
+        assert name not in BUILT_IN, "a built-in estimator treats all of these"
+        pytest.skip(str(refused))
