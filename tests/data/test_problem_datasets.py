@@ -47,7 +47,9 @@ class TestDatasets:
     def test_unknown_losses_are_refused(self):
         assert "choose from held_out" in refusal(lambda: pudle.make_dataset("penalty_selection").problem("lasso"))
         for name in ("convolutional", "image_crops"):
-            assert "choose from lasso" in refusal(lambda name=name: pudle.make_dataset(f"{name}(n=1)").problem("held_out"))
+            assert "choose from lasso" in refusal(
+                lambda name=name: pudle.make_dataset(f"{name}(n_samples=1)").problem("held_out")
+            )
 
     @pytest.mark.parametrize(
         ("spec", "text"),
@@ -59,7 +61,7 @@ class TestDatasets:
             ("image_crops(kernel=40)", "kernel=40 is above size=32"),
             ("image_crops(penalty=0)", "penalty=0"),
             ("image_crops(folder=3)", "folder=3"),
-            ("penalty_selection(n_nonzero_coefs=200)", "s=200 is above p=100"),
+            ("penalty_selection(n_nonzero_coefs=200)", "n_nonzero_coefs=200 is above n_components=100"),
             ("penalty_selection(penalty_fraction=1)", "penalty_fraction=1"),
             ("penalty_selection(correlation=-1)", "correlation=-1"),
             ("penalty_selection(weighted=2)", "weighted=2"),
