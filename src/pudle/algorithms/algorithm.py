@@ -28,8 +28,8 @@ class State:
     point : Tensor
         Where the next gradient step starts: the extrapolated point of an accelerated method, else the codes.
     momentum : float or Tensor
-        Momentum sequence of an accelerated method, never part of a graph: one number, or one per sample, with a shape that
-        broadcasts over the codes, if each sample restarts on its own.
+        Momentum sequence of an accelerated method, never part of a graph: one number, or one per sample (broadcasts over
+        the codes) if each sample restarts on its own.
     iteration : int
         Number of layers run so far.
     """
@@ -131,13 +131,10 @@ class Algorithm(ABC):
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first layer: the given codes, else the algorithm's warm start, else zeros."""
         initial = self.initial if initial is None else initial
-        if initial is None:
-            codes = problem.initial_codes()
-        else:
-            codes = initial.detach()
-            if codes.shape != problem.code_shape:
-                raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
-            check_alike("initial", codes, problem.parameter, problem.theta)
+        codes = problem.initial_codes() if initial is None else initial.detach()
+        if codes.shape != problem.code_shape:
+            raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
+        check_alike("initial", codes, problem.parameter, problem.theta)
         return State(codes=codes, point=codes)
 
     def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
@@ -154,17 +151,15 @@ class Algorithm(ABC):
             Warm start, shape of the codes; by default the algorithm's own, or zeros.
         """
         depth = check_integer("depth", depth, 0)
-        step = self.step_size(problem)
-        state = self.start(problem, initial)
-        states = {}
+        missing = sorted(iteration for iteration in keep if not 0 <= iteration <= depth)
+        if missing:
+            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
+        step, state, states = self.step_size(problem), self.start(problem, initial), {}
         for iteration in range(depth):
             if iteration in keep:
                 states[iteration] = state
             state = self.advance(problem, state, step)
         states[depth] = state
-        missing = sorted(iteration for iteration in keep if iteration not in states)
-        if missing:
-            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
         return Trajectory(codes=state.codes, depth=depth, states=states)
 
     def _proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:

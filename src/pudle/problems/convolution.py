@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -16,18 +17,16 @@ SAMPLES_PER_DEGREE = 8
 
 
 class Geometry(NamedTuple):
-    """Where the filters of a strided convolution meet an image; pairs hold the height's value and the width's.
+    """Where the filters of a strided convolution meet an image. Pairs hold one value for the height and one for the width.
 
     Attributes
     ----------
     stride : int
         Distance of neighboring code positions in pixels.
-    image, kernel : tuple of int
-        Sizes of the image and of the filters in pixels.
-    codes : tuple of int
-        Number of code positions: the fewest that reach every pixel.
+    image, kernel, codes : tuple of int
+        Sizes of the image and of the filters in pixels, and the number of code positions.
     padding, extra : tuple of int
-        Pixels cropped at the start; how many fewer of them are cropped at the end.
+        Pixels cropped at the start, and how many fewer are cropped at the end.
     """
 
     stride: int
@@ -39,7 +38,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def covering(cls, image: tuple[int, int], kernel: tuple[int, int], stride: int) -> Geometry:
-        """Return the geometry that reaches every pixel, with the surplus cropped evenly at both ends."""
+        """Return the geometry with the fewest code positions that reach every pixel, cropped evenly at both ends."""
 
         def axis(pixels: int, taps: int) -> tuple[int, int, int]:
             codes = -(-(pixels - taps) // stride) + 1
@@ -150,9 +149,6 @@ class BilinearPartial(Function):
     @staticmethod
     def jvp(ctx: Any, _role: None, _geometry: None, *tangents: Tensor | None) -> Tensor:
         (left, right), (change_left, change_right) = ctx.saved_tensors, tangents
-        terms = []
-        if change_left is not None:
-            terms.append(BilinearPartial.apply(ctx.role, ctx.geometry, change_left, right))
-        if change_right is not None:
-            terms.append(BilinearPartial.apply(ctx.role, ctx.geometry, left, change_right))
-        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+        pairs = [(change_left, right)] if change_left is not None else []
+        pairs += [(left, change_right)] if change_right is not None else []
+        return functools.reduce(torch.add, (BilinearPartial.apply(ctx.role, ctx.geometry, *pair) for pair in pairs))

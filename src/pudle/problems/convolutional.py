@@ -50,16 +50,10 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         Images with c channels.
     dictionary : Tensor, shape (p, c, k, k)
         Filters, not necessarily square. The gradient has this shape.
-    penalty : float
-        Weight of the l1 norm, > 0.
+    penalty, loss, nonnegative, l2_penalty
+        As in `SparseCoding`.
     stride : int
         Distance of neighboring code positions in pixels, at most the filters' size.
-    loss : {"lasso", "reconstruction"}
-        Outer loss.
-    nonnegative : bool
-        Restrict the codes to the non-negative orthant.
-    l2_penalty : float
-        Weight of half the squared l2 norm, >= 0.
     targets : Tensor, shape (n, c, H, W), optional
         Images that the outer loss compares with; the observations by default.
     generating_dictionary : Tensor, shape (p, c, k, k), optional

@@ -36,9 +36,8 @@ class Problem(ABC):
     def with_theta(self, theta: Tensor) -> Problem:
         """Return a copy at another value of the parameter.
 
-        The copy keeps a `lipschitz_constant` that was already computed: the step of an unrolled program is a constant of
-        that program and must not change while the program is differentiated. To make a new problem at a new parameter,
-        use `dataclasses.replace`.
+        The copy keeps a `lipschitz_constant` that was already computed, because the step of an unrolled program is a
+        constant of that program. To make a new problem at a new parameter, use `dataclasses.replace`.
         """
         other = copy.copy(self)
         for name, value in self.fields_at(theta).items():
@@ -102,18 +101,9 @@ class Problem(ABC):
         return torch.zeros(self.code_shape, dtype=self.theta.dtype, device=self.theta.device)
 
     def _convert(self, name: str, axes: str, shape: tuple[int, ...] | None = None, like: str = "observations") -> Tensor:
-        """Check a field, store it as a tensor and return it.
+        """Check the field `name`, store it as a tensor with the dtype and device of the field `like`, and return it.
 
-        Parameters
-        ----------
-        name : str
-            The field.
-        axes : str
-            Names of the axes, such as ``"(n, m)"``, for the error text.
-        shape : tuple of int, optional
-            The shape that it must have.
-        like : str
-            The field whose dtype and device it must have.
+        `axes`, such as ``"(n, m)"``, gives the number of axes and names them in error texts.
         """
         tensor = check_tensor(name, getattr(self, name), axes)
         object.__setattr__(self, name, tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,13 +21,7 @@ RESIDUAL, ITERATIONS = 1e-14, 5000
 
 
 class ConvolutionalModel(LinearModel):
-    """``D * z ~ x`` with the filters as the parameter; images and code maps are flattened to one axis.
-
-    Parameters
-    ----------
-    problem : ConvolutionalSparseCoding
-        In float64 on the CPU.
-    """
+    """``D * z ~ x`` with the filters as the parameter; images and code maps are flattened to one axis."""
 
     max_active = MAX_ACTIVE
 
@@ -65,8 +60,7 @@ class ConvolutionalModel(LinearModel):
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
         oversized = active.sum(1) > self.max_active
-        for sample in (wanted & ~oversized).nonzero().squeeze(1).tolist():
-            indices = active[sample].nonzero().squeeze(1)
+        for sample, indices in _entries(active, wanted & ~oversized):
             solution[sample, indices], singular[sample] = _cholesky(self.active_hessian(indices), right[sample, indices])
         large = (wanted & oversized).nonzero().squeeze(1)
         if len(large):
@@ -80,10 +74,12 @@ class ConvolutionalModel(LinearModel):
         solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))
         sizes = active.sum(1)
-        for sample in ((sizes > 0) & (sizes <= self.max_active)).nonzero().squeeze(1).tolist():
-            indices = active[sample].nonzero().squeeze(1)
-            hessian = self.active_hessian(indices)
-            eigenvalues = self._eigenvalues(indices, hessian)
+        for sample, indices in _entries(active, (sizes > 0) & (sizes <= self.max_active)):
+            hessian, key = self.active_hessian(indices), indices.numpy().tobytes()
+            # One reference asks several times for the eigenvalues of the same active set.
+            if key not in self._spectra:
+                self._spectra[key] = torch.linalg.eigvalsh(hessian)
+            eigenvalues = self._spectra[key]
             values, indefinite = _cholesky(hessian, right[sample, indices])
             smallest[sample] = eigenvalues[0]
             singular[sample] = indefinite or bool(eigenvalues[0] <= len(indices) * 2 * ROUNDING * eigenvalues[-1])
@@ -116,19 +112,18 @@ class ConvolutionalModel(LinearModel):
         hessian.diagonal().add_(self.l2_penalty)
         return hessian
 
-    def _eigenvalues(self, indices: Tensor, hessian: Tensor) -> Tensor:
-        """Return the eigenvalues of one active set, from memory if they were computed before."""
-        key = indices.numpy().tobytes()
-        if key not in self._spectra:
-            self._spectra[key] = torch.linalg.eigvalsh(hessian)
-        return self._spectra[key]
-
     def _iterate(self, active: Tensor, right: Tensor) -> KrylovSolution:
         def product(vectors: Tensor) -> Tensor:
             return self.hessian_product(vectors) * active
 
         flat = ROUNDING * self.lipschitz_constant
         return conjugate_gradients(product, right * active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)
+
+
+def _entries(active: Tensor, chosen: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield each chosen sample with its active entries (s,)."""
+    for sample in chosen.nonzero().squeeze(1).tolist():
+        yield sample, active[sample].nonzero().squeeze(1)
 
 
 def _cholesky(matrix: Tensor, right: Tensor) -> tuple[Tensor, bool]:

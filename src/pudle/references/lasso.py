@@ -50,15 +50,9 @@ class LassoSolution:
 
 
 def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) -> LassoSolution:
-    """Solve every sample's lasso to rounding error and gather the evidence.
+    """Solve every sample's lasso to rounding error and certify it.
 
-    Parameters
-    ----------
-    model : LinearModel
-    penalty : float or Tensor of shape () or (p,)
-        Weight of the l1 norm: one for all entries of a code, or one for each.
-    nonnegative : bool
-        Restrict the codes to the non-negative orthant.
+    `penalty` is one number for all entries of a code, or one for each, shape (p,).
     """
     chunks = [
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative) for rows in torch.split(model.observations, CHUNK)
@@ -188,12 +182,7 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
 
 
 def implicit_gradient(
-    model: LinearModel,
-    penalty: float,
-    solution: LassoSolution,
-    *,
-    targets: Tensor | None = None,
-    penalized: bool = False,
+    model: LinearModel, penalty: float, solution: LassoSolution, *, targets: Tensor | None, penalized: bool
 ) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
 
@@ -204,12 +193,8 @@ def implicit_gradient(
     ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|r| + |A| |z|) |dv|`` to first order, times the overlap, with
     ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
 
-    Parameters
-    ----------
-    targets : Tensor, shape (n, m), optional
-        The y; the observations x by default.
-    penalized : bool
-        Whether the loss contains the penalties. Without targets the codes then minimize it: use `lasso_gradient`.
+    The targets y, shape (n, m), are the observations x by default. `penalized` adds the penalties to the loss; without
+    targets the codes then minimize it: use `lasso_gradient`.
     """
     codes = solution.codes
     active = codes != 0

@@ -62,19 +62,14 @@ class LinearModel(ABC):
 
     @abstractmethod
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve the active systems of the wanted samples by Cholesky factorization.
+        """Solve the active systems of the wanted samples; return the solution (n, p) and which are singular (n,).
 
-        Returns
-        -------
-        solution : Tensor, shape (n, p)
-            Zero outside the active set, and for samples that are not wanted or not definite.
-        singular : Tensor of bool, shape (n,)
-            Which wanted samples have a matrix that is not positive definite.
+        Singular means not positive definite. The solution is zero for these samples and for those that are not wanted.
         """
 
     @abstractmethod
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
-        """Solve all active systems and return their extreme eigenvalues, too."""
+        """Solve all active systems, and compute their extreme eigenvalues."""
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """Return ``(A^T A + l2_penalty I) v`` per sample, shape (n, p)."""
