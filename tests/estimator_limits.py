@@ -1,4 +1,4 @@
-"""Specs with which the estimators reach what they claim on small problems, and an estimate that may be refused."""
+"""Specs of the estimators for small problems, and a helper that skips what an estimator refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from estimator_specs import NAMES
 
 import pudle
 
-#: Options that take every estimator to its limit on problems of this size.
+#: Specs with which the estimators reach their limits on small problems.
 LIMIT_SPECS = {
     "truncated": "truncated(window=3000)",
     "fixed_point": "fixed_point(terms=1500)",
@@ -15,7 +15,7 @@ LIMIT_SPECS = {
     "spsa": "spsa(samples=50, scale=1e-4)",
 }
 
-#: Options for a finite depth.
+#: Specs for a finite depth.
 FINITE_SPECS = {"truncated": "truncated(window=3)", "fixed_point": "fixed_point(terms=4)", "spsa": "spsa(samples=20)"}
 
 
@@ -24,7 +24,7 @@ BUILT_IN = (
     "forward", "one_step", "spsa", "truncated",
 )  # fmt: skip  # fmt: skip
 
-#: Estimators that no dense counterpart can repeat: their directions depend on theta's shape.
+#: Estimators with random directions that depend on the shape of theta.
 RANDOM = ("spsa",)
 
 #: Estimators whose estimate is not a random vector.
@@ -34,7 +34,7 @@ QUOTIENTS = ("spsa", "finite_difference")
 
 
 def estimate(name: str, specs: dict[str, str], problem, algorithm, depth: int) -> pudle.Estimate:
-    """Estimate, or skip where the estimator refuses this problem, which it must do in one line that says why."""
+    """Estimate, or skip if the estimator refuses this problem, which it must do in one line that says why."""
     try:
         return pudle.make_estimator(specs.get(name, name)).estimate(problem, algorithm, depth)
     except pudle.UnsupportedProblem as refused:

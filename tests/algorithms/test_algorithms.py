@@ -34,7 +34,7 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
 
 
 def test_accelerated_codes_are_those_of_the_proximal_map():
-    """Where an entry has just become zero, the extrapolated point is not: it is never what is returned."""
+    """The codes are never the extrapolated point, which is not zero where an entry has just become zero."""
     problem = sparse_problem()
     x, d = arrays_of(problem)
     codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / largest_eigenvalue(d), 6, accelerated=True)
@@ -85,7 +85,7 @@ def test_depth_zero_returns_the_start(make):
 
 
 def test_warm_start_resumes_the_iteration():
-    """ISTA has no memory but its codes: five layers and then seven are twelve."""
+    """ISTA keeps no state except its codes: five layers and seven more are twelve."""
     problem = sparse_problem()
     first = pudle.Ista().run(problem, 5).codes
     assert torch.equal(pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes)

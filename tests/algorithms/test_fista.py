@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from comparisons import relative
 from examples import PENALTY, arrays_of, directions, sparse_problem
@@ -11,9 +12,6 @@ from examples import PENALTY, arrays_of, directions, sparse_problem
 import pudle
 from pudle.algorithms.thresholding import Soft
 from pudle.conformance import oracles
-
-#: One layer repeated in numpy sums in another order: rounding, over the layers run here.
-SAME_LAYERS = 1e-12
 
 
 def restarted_codes(x: np.ndarray, d: np.ndarray, step: float, depth: int) -> tuple[np.ndarray, list[int]]:
@@ -55,7 +53,7 @@ class TestFista:
         step = 1 / problem.lipschitz_constant
         alone = [restarted_codes(sample, d, step, self.DEPTH) for sample in x]
         mine = pudle.Fista(restart=True).run(problem, self.DEPTH).codes.numpy()
-        assert np.abs(mine - [codes for codes, _ in alone]).max() < SAME_LAYERS
+        assert np.abs(mine - [codes for codes, _ in alone]).max() < tolerances.SAME_ARITHMETIC
         assert len({tuple(restarts) for _, restarts in alone}) > 10, "samples restart at layers of their own"
 
     def test_restart_reaches_the_minimizer_sooner(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from comparisons import refusal
 from examples import PENALTY, arrays_of, sparse_problem
@@ -12,18 +13,15 @@ import pudle
 from pudle import specs
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 
-#: One layer repeated in numpy sums in another order: rounding, over the layers run here.
-SAME_LAYERS = 1e-12
 
-
-def expected(rule, values: np.ndarray, level: float, iteration: int, nonnegative: bool) -> np.ndarray:
-    """What each rule does, entry by entry."""
+def expected(rule, values: np.ndarray, threshold: float, iteration: int, nonnegative: bool) -> np.ndarray:
+    """The values that a rule returns, computed entry by entry."""
 
     def one(value: float) -> float:
         size = value if nonnegative else abs(value)
         if isinstance(rule, Hard):
-            return value if size > (level if rule.threshold is None else rule.threshold) else 0.0
-        at = level * rule.decay**iteration if isinstance(rule, Decaying) else level
+            return value if size > (threshold if rule.threshold is None else rule.threshold) else 0.0
+        at = threshold * rule.decay**iteration if isinstance(rule, Decaying) else threshold
         return 0.0 if size <= at else value - at if value > 0 else value + at
 
     return np.vectorize(one)(values)
@@ -63,7 +61,7 @@ class TestRules:
             moved = codes - 0.2 * (codes @ d.T - x) @ d
             codes = expected(rule, moved, 0.2 * PENALTY, iteration, nonnegative)
         mine = pudle.Ista(step=0.2, thresholding=rule).run(problem, 12).codes
-        assert np.abs(mine.numpy() - codes).max() < SAME_LAYERS
+        assert np.abs(mine.numpy() - codes).max() < tolerances.SAME_ARITHMETIC
         assert not nonnegative or (mine >= 0).all()
 
     @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ class TestRules:
 
 
 class TestBias:
-    """The paper's bias reductions: nearer to the generating codes than soft thresholding ever comes."""
+    """Decaying and hard thresholding come closer to the generating codes than soft thresholding, as in the paper."""
 
     @staticmethod
     def bias(dataset: str, spec: str, depth: int) -> float:
@@ -109,7 +107,7 @@ class TestBias:
         codes = pudle.make_algorithm(spec).run(problem, depth).codes
         return float(torch.linalg.norm(codes - problem.generating_codes, dim=1).mean())
 
-    # As in the paper's experiments more dimensions than the five active atoms need, so that the rules find the support.
+    # Enough dimensions that the rules find the support of five active atoms, as in the paper.
     DATASET = "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.0025, seed={seed})"
 
     @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -133,8 +131,8 @@ class TestBias:
         assert self.bias(dataset, "ista(step=0.2, thresholding='decaying(decay=0.99)')", 100) < 0.85 * soft
         assert self.bias(dataset, "ista(step=0.2, thresholding='hard(threshold=0.15)')", 100) < 0.85 * soft
 
-    def test_decay_that_outlasts_its_depth_brings_it_back(self):
-        # The dictionary is not the generating one: once the penalty is gone, other atoms explain the rest.
+    def test_decay_over_too_many_layers_raises_it_again(self):
+        # The dictionary is not the generating one: without a penalty, other atoms explain the difference.
         spec = "ista(step=0.2, thresholding='decaying(decay=0.98)')"
         dataset = "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.01)"
         assert self.bias(dataset, spec, 400) > 2 * self.bias(dataset, spec, 100)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from comparisons import refusal, relative
 from examples import PENALTY, arrays_of, directions, sparse_problem
@@ -13,9 +14,6 @@ from examples import PENALTY, arrays_of, directions, sparse_problem
 import pudle
 from pudle import specs
 from pudle.conformance import oracles
-
-#: One layer repeated in numpy sums in another order: rounding, over the layers run here.
-SAME_LAYERS = 1e-12
 
 ESTIMATORS = sorted(pudle.list_estimators())
 
@@ -38,7 +36,10 @@ class TestWarmStart:
                 codes = estimator.estimate(problem, warm, depth).codes
             except pudle.UnsupportedProblem as refused:
                 pytest.skip(str(refused))
-            assert float((codes - algorithm.run(problem, depth, initial=initial).codes).abs().max()) < SAME_LAYERS
+            assert (
+                float((codes - algorithm.run(problem, depth, initial=initial).codes).abs().max())
+                < tolerances.SAME_ARITHMETIC
+            )
         assert float((codes - algorithm.run(problem, 3).codes).abs().max()) > 0.1
 
     def test_gradient_holds_it_constant(self, loss, initial):

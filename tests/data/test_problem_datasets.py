@@ -71,7 +71,7 @@ class TestDatasets:
         assert f": {text}" in refusal(lambda: pudle.make_dataset(spec))
 
     def test_convolutional_model(self):
-        """Images are what the generating filters and codes give, but for the noise; filters have unit norm."""
+        """Images are the generating filters times the codes, plus noise; filters have unit norm."""
         problem = pudle.make_dataset("convolutional(n_samples=4, noise=0.001)").problem()
         clean = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
         assert float(clean.residual(problem.generating_codes).std()) == pytest.approx(0.001, rel=0.1)
@@ -80,7 +80,7 @@ class TestDatasets:
             assert pudle.reference(problem, target).status == "certified"
 
     def test_a_penalty_above_the_largest_correlation_leaves_nothing(self):
-        """The fraction is of the smallest penalty at which all codes are zero."""
+        """The penalty is a fraction of the smallest penalty at which all codes are zero."""
         problem = pudle.make_dataset("penalty_selection(n_samples=5, penalty_fraction=0.999)").problem()
         codes = pudle.reference(problem).codes
         assert 1 <= int((codes != 0).sum()) <= 3

@@ -13,7 +13,7 @@ from pudle.problems.krylov import conjugate_gradients
 
 class TestActiveSystems:
     def test_singular_systems_get_the_minimum_norm_solution(self):
-        """Three copies of one atom, all active: the solution is shared among them, and the count is told."""
+        """Three active copies of one atom share the solution, and the system counts as singular."""
         hessian = torch.ones(3, 3, dtype=torch.float64)
         active = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
         right = torch.tensor([[3.0, 3, 3], [5, 7, 7], [1, 1, 1]], dtype=torch.float64)
@@ -45,20 +45,20 @@ class TestConjugateGradients:
         matrices = torch.as_tensor(np.einsum("nij,nik->njk", factors, factors))
         right = torch.as_tensor(random.standard_normal((4, 9)))
         right[3] = 0
-        found = conjugate_gradients(
+        result = conjugate_gradients(
             lambda v: torch.einsum("njk,nk->nj", matrices, v), right, tolerance=1e-15, iterations=50, flat=1e-14
         )
-        assert relative(found.solution, torch.linalg.solve(matrices, right)) < tolerances.CONVERGED
-        assert not found.solution[3].any() and found.residuals[3] == 0
+        assert relative(result.solution, torch.linalg.solve(matrices, right)) < tolerances.CONVERGED
+        assert not result.solution[3].any() and result.residuals[3] == 0
         eigenvalues = torch.linalg.eigvalsh(matrices)
         conditions = (eigenvalues[:, -1] / eigenvalues[:, 0])[:3]
-        assert torch.allclose(found.condition_numbers[:3], conditions, rtol=1e-3)
-        assert found.condition_numbers[3] == 1
+        assert torch.allclose(result.condition_numbers[:3], conditions, rtol=1e-3)
+        assert result.condition_numbers[3] == 1
 
     def test_systems_without_a_solution_keep_a_residual(self):
         flat = torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))
         right = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
-        found = conjugate_gradients(lambda v: v @ flat, right, tolerance=1e-14, iterations=50, flat=1e-14)
-        assert torch.allclose(found.solution[0], torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64))
-        assert found.residuals[0] < 1e-14 < 0.1 < found.residuals[1]
-        assert found.solution.isfinite().all()
+        result = conjugate_gradients(lambda v: v @ flat, right, tolerance=1e-14, iterations=50, flat=1e-14)
+        assert torch.allclose(result.solution[0], torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64))
+        assert result.residuals[0] < 1e-14 < 0.1 < result.residuals[1]
+        assert result.solution.isfinite().all()

@@ -40,7 +40,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize("shape", [((1, 40, 30), (3, 1, 5, 5), 2), ((1, 20, 21), (9, 1, 5, 4), 1)], ids=str)
     def test_lipschitz_constant_without_a_matrix(self, shape):
-        """In images and in codes, whichever are fewer; the same to the last bit every time."""
+        """The Lanczos estimate is accurate, never too large, and the same every time; it works on images or on codes."""
         image, filters, stride = shape
         problem = convolutional(image=image, filters=filters, stride=stride)
         again = convolutional(image=image, filters=filters, stride=stride)
@@ -66,29 +66,29 @@ class TestConvolution:
 
 
 class TestConvolutionalSolve:
-    """Matrix-free active systems."""
+    """Active systems without a matrix."""
 
     def test_equals_the_dense_solve(self, loss):
         problem = convolutional(loss)
         twin, _ = dense_twin(problem)
         codes = pudle.Ista().run(problem, 30).codes
         right = torch.randn(codes.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-        mine, told = problem.solve_active(codes, right)
+        mine, diagnostics = problem.solve_active(codes, right)
         other, expected = twin.solve_active(codes.flatten(1), right.flatten(1))
         assert relative(mine.flatten(1), other) < tolerances.CONVERGED
-        assert told["largest_relative_residual"] < tolerances.SAME_ARITHMETIC
-        assert told["condition_number"] == pytest.approx(expected["condition_number"], rel=0.01)
-        assert told["singular"] == expected["singular"] == 0
+        assert diagnostics["largest_relative_residual"] < tolerances.SAME_ARITHMETIC
+        assert diagnostics["condition_number"] == pytest.approx(expected["condition_number"], rel=0.01)
+        assert diagnostics["singular"] == expected["singular"] == 0
 
     def test_more_unknowns_than_pixels(self):
-        """Solvable for the reconstruction loss, with the minimum-norm solution; not for the lasso loss."""
+        """The minimum-norm solution exists for the reconstruction loss, and no solution for the lasso loss."""
         shape = {"image": (1, 5, 5), "filters": (4, 1, 2, 2), "stride": 1, "penalty": 1e-3}
         problem = convolutional("reconstruction", **shape)
         codes = pudle.Ista().run(problem, 1).codes
         assert int((codes != 0).flatten(1).sum(1).min()) > 25
         right = problem.adjoint(problem.residual(codes))
-        solution, told = problem.solve_active(codes, right)
-        assert told["singular"] == len(codes)
+        solution, diagnostics = problem.solve_active(codes, right)
+        assert diagnostics["singular"] == len(codes)
         for sample, column in enumerate(codes.flatten(1)):
             atoms = dense_twin(problem)[0].dictionary[:, column != 0]
             best = torch.linalg.pinv(atoms.T @ atoms, rtol=1e-12) @ right.flatten(1)[sample, column != 0]
@@ -98,12 +98,12 @@ class TestConvolutionalSolve:
             pudle.make_estimator("analytic").estimate(lasso, pudle.Ista(), 1)
         text = str(refused.value)
         assert "relative residual" in text and "25 pixel values" in text and "backprop" in text and "\n" not in text
-        # At a greater depth the same estimator serves.
+        # The same estimator works at a greater depth.
         assert pudle.make_estimator("analytic").estimate(convolutional(), pudle.Ista(), 30).gradient.isfinite().all()
 
 
 def test_a_refusal_at_one_depth_keeps_the_others():
-    """An active system that is singular at depth one says nothing about the depths after it."""
+    """A singular active system at depth one does not prevent estimates at greater depths."""
     from pudle.measuring.runner import _attempt
 
     problem = convolutional(image=(1, 5, 5), filters=(4, 1, 2, 2), stride=1, penalty=0.05)

@@ -84,7 +84,7 @@ class TestElasticNet:
 
     @pytest.mark.parametrize("name", VECTORS)
     def test_every_estimator_equals_the_augmented_lasso(self, name):
-        """At a finite depth, on the lasso loss, whose gradient in the rows of the dictionary is the same."""
+        """The lasso loss has the same gradient in the rows of the dictionary, at every depth."""
         problem = elastic_net()
         mine = estimate(name, FINITE_SPECS, problem, pudle.Ista(), 9)
         theirs = estimate(name, FINITE_SPECS, augmented(problem), pudle.Ista(), 9)

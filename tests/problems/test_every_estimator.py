@@ -34,21 +34,21 @@ def reference_of(name: str) -> pudle.Reference:
 class TestEveryEstimator:
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("which", PROBLEMS)
-    def test_reaches_the_truth_at_convergence(self, which, name):
-        problem, truth = PROBLEMS[which](torch.float64), reference_of(which)
-        assert truth.status == "certified", truth.reason
+    def test_reaches_the_reference_at_convergence(self, which, name):
+        problem, reference = PROBLEMS[which](torch.float64), reference_of(which)
+        assert reference.status == "certified", reference.reason
         # Other packages' estimators may not know restarts. Quotients are less accurate, and run every layer many times.
         algorithm, depth = (pudle.Fista(restart=True), 200) if name in BUILT_IN else (pudle.Ista(), 500)
         depth = {"spsa": 50, "finite_difference": 100}.get(name, depth)
-        found = estimate(name, LIMIT_SPECS, problem, algorithm, depth)
-        gradient = found.gradient
+        mine = estimate(name, LIMIT_SPECS, problem, algorithm, depth)
+        gradient = mine.gradient
         assert gradient.shape == problem.theta.shape and gradient.dtype == torch.float64
-        error = relative(gradient, truth.gradient)
+        error = relative(gradient, reference.gradient)
         loss = getattr(problem, "loss", None)
         if name in RANDOM:
-            assert float((gradient - truth.gradient).norm()) < 5 * found.diagnostics["standard_error"]
+            assert float((gradient - reference.gradient).norm()) < 5 * mine.diagnostics["standard_error"]
         elif name == "noodl" or (name in ("alternating", "one_step") and loss != "lasso"):
-            # Floors, as they claim: `consistent_for` names the lasso loss alone, or no loss where it is no gradient.
+            # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no loss at all.
             assert pudle.list_estimators()[name].consistent_for == (() if name == "noodl" else ("lasso",))
             assert 0.01 < error < 10
         else:
@@ -59,11 +59,11 @@ class TestEveryEstimator:
     def test_convolution_equals_its_matrix_at_finite_depth(self, loss, name, accelerated):
         problem = convolutional(loss)
         twin, entries = dense_twin(problem)
-        # One step for both: the Lanczos estimate is the eigenvalue but for its last digits.
+        # Use one step for both, because the Lanczos estimate differs from the eigenvalue in the last digits.
         step = 1 / twin.lipschitz_constant
         algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
         mine = estimate(name, FINITE_SPECS, problem, algorithm, 8)
-        # Entry by entry of a matrix of thousands would take too long for some; what computes the same stands in.
+        # One run per entry of the matrix would take too long: backprop computes the same.
         stand_in = "backprop" if name in ("finite_difference", "forward") else name
         theirs = estimate(stand_in, FINITE_SPECS, twin, algorithm, 8)
         assert relative(mine.codes.flatten(1), theirs.codes) < tolerances.SAME_ARITHMETIC
@@ -86,7 +86,7 @@ class TestEveryEstimator:
 
     @pytest.mark.parametrize("which", PROBLEMS)
     def test_every_rule_runs(self, which):
-        """Restart and the other thresholds, whose levels and inner products must do with images and tensor penalties."""
+        """Restarts and thresholding rules accept images and tensor penalties."""
         problem = PROBLEMS[which](torch.float64)
         for spec in pudle.registry.entries("algorithms"):
             codes = pudle.make_algorithm(spec).run(problem, 5).codes

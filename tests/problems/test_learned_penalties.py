@@ -28,7 +28,7 @@ def thresholded(loss: str = "reconstruction", **fields) -> pudle.ThresholdedConv
 
 
 def written_out(problem, filters, log_penalties, step: float, depth: int) -> torch.Tensor:
-    """The loss after layers of torch's own convolutions, with two leaves."""
+    """The loss after layers of torch's own convolutions, as a function of filters and penalties."""
     padding, extra = problem.geometry.padding, problem.geometry.extra
     penalties = log_penalties.exp()[:, None, None]
     codes = torch.zeros(problem.code_shape, dtype=filters.dtype)
@@ -120,7 +120,7 @@ class TestLearner:
         training = pudle.Learner("backprop", "ista(step=0.05)", 15, optimizer, epochs=20).fit(problem)
         learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
         before, after = (float(one.outer_loss(pudle.Ista(step=0.05).run(one, 15).codes)) for one in (problem, learned))
-        # Targets hold noise that nothing predicts.
+        # The loss stays above the noise of the targets.
         assert after < 0.99 * before
         assert ((learned.penalty.flatten() - PENALTIES).abs() > 1e-3).all()
         assert torch.allclose(learned.dictionary.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64))

@@ -19,7 +19,7 @@ Array = np.ndarray
 
 
 def held_out_loss(problem: pudle.PenaltySelection, log_penalty: Array, signs: Array) -> np.longdouble:
-    """Held-out loss at the exact minimizer in extended precision; entry j's penalty is moved into column j."""
+    """Held-out loss at the exact minimizer in extended precision; column j is divided by the penalty of entry j."""
     weights = np.broadcast_to(np.exp(log_penalty.astype(np.longdouble)), (problem.design.shape[1],))
     design = problem.design.numpy().astype(np.longdouble) / weights
     codes = oracles.polish(problem.observations.numpy(), design, 1.0, signs) / weights
@@ -76,12 +76,12 @@ class TestPenaltySelection:
         assert relative(many.gradient.sum(), one.gradient) < tolerances.SAME_ARITHMETIC
 
     def test_the_direct_part_is_zero(self, weighted):
-        """The loss sees the penalty through the codes alone: what holds them constant finds nothing."""
+        """The loss depends on the penalty through the codes alone: an estimator that holds them constant returns zero."""
         problem = penalty_selection(weighted)
-        found = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(), 50)
-        assert found.gradient.shape == problem.theta.shape
-        assert not found.gradient.any()
-        assert pudle.score(found, pudle.reference(problem)).relative_error == 1
+        estimate = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(), 50)
+        assert estimate.gradient.shape == problem.theta.shape
+        assert not estimate.gradient.any()
+        assert pudle.score(estimate, pudle.reference(problem)).relative_error == 1
 
     def test_unrolled_gradient_against_a_complex_step(self, weighted):
         problem = penalty_selection(weighted)

@@ -47,7 +47,7 @@ def relative_errors(problem, step, depths) -> np.ndarray:
     return np.array([abs(float(estimate.gradient) - truth) / abs(truth) for estimate in estimates])
 
 
-def test_problem_has_the_condition_number_it_should():
+def test_problem_has_its_condition_number():
     problem = ridge_along(top_left_singular_vector(conditioned_dictionary()[0]))
     smallest, largest = problem.extreme_eigenvalues
     assert largest / smallest == pytest.approx(CONDITION, rel=1e-12)
@@ -79,11 +79,11 @@ def test_burn_in_peaks_at_the_published_place():
 
 
 def test_no_burn_in_at_one_over_lipschitz_constant():
-    """At a step of 1/L the error falls monotonically, along the top direction and along all of them together."""
+    """At a step of 1/L the error falls monotonically, along the top direction and along all directions together."""
     dictionary, strength = conditioned_dictionary()
     left, _, right = np.linalg.svd(dictionary)
     along_top = relative_errors(ridge_along(left[:, 0]), None, range(1, 20))
-    # Along the top direction such a step solves the problem at once, and its derivative one layer later.
+    # Along the top direction such a step solves the problem in one layer, and its derivative in two.
     assert along_top[0] == pytest.approx(1.0, abs=tolerances.BURN_IN)
     assert along_top[1:].max() < tolerances.BURN_IN
     spread = pudle.Ridge(
@@ -98,12 +98,12 @@ def test_no_burn_in_at_one_over_lipschitz_constant():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_burn_in_with_a_random_right_hand_side(seed):
-    """Only a right-hand side along the top direction shows it: in a random one the slow directions dominate."""
+    """Burn-in needs a right-hand side along the top direction: in a random one the slow directions dominate."""
     dictionary, strength = conditioned_dictionary()
     observation = torch.tensor(np.random.default_rng([seed, 77]).standard_normal((1, 8)))
     depths = [1, 2, 5, 10, 20, 50, 100, 200]
     squares, total = np.zeros(len(depths)), 0.0
-    # The eight entries of dz/dtheta, one choice of weights each.
+    # Each choice of weights gives one of the eight entries of dz/dtheta.
     for weights in torch.eye(8, dtype=torch.float64):
         problem = pudle.Ridge(
             observations=observation, dictionary=torch.tensor(dictionary), strength=strength, weights=weights
@@ -129,7 +129,7 @@ def test_reference_is_the_limit_of_the_closed_form():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_deep_estimates_reach_the_exact_gradient(name):
-    """At great depth whatever claims the total derivative reaches the reference; the direct part stays at zero."""
+    """At great depth every estimator of the total derivative reaches the reference; the direct part stays zero."""
     estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
     if estimator.computes == "stochastic":
         pytest.skip("a random vector is checked by its mean, in the estimator's own tests")

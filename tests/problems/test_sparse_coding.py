@@ -1,4 +1,4 @@
-"""Sparse coding: what it computes, and that bad input is refused in one line that names the argument and the remedy."""
+"""Sparse coding: its values, and its errors, each one line that names the argument and the remedy."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class TestSparseCoding:
         out = problem.prox(torch.tensor(values), 0.5, pudle.Ista().thresholding, 0).numpy()
         truth = np.sign(values) * np.maximum(np.abs(values) - 0.5 * PENALTY, 0)
         assert np.abs(out - truth).max() < 1e-15
-        # Exactly zero inside the dead zone: the support is read off the zeros.
+        # Zeros must be exact, because they define the support.
         assert np.array_equal(out == 0, np.abs(values) <= 0.5 * PENALTY)
 
     def test_nonnegative_prox(self):
@@ -181,7 +181,7 @@ class TestSparseCoding:
         assert problem.stationarity(codes)[active].abs().max() < tolerances.KKT
 
     def test_active_systems(self, problem):
-        """Against one dense solve per sample."""
+        """Compare with one dense solve per sample."""
         _, d = arrays_of(problem)
         codes = pudle.reference(problem).codes
         right = torch.tensor(np.random.default_rng(4).standard_normal(problem.code_shape))

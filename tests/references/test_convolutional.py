@@ -48,7 +48,7 @@ class TestConvolutionalReference:
         assert oracles.kkt_violation(x, d, problem.penalty, codes).max() < tolerances.KKT
 
     def test_central_differences(self, loss):
-        """Of the exact minimizer's loss, in extended precision, along filters."""
+        """Compare with differences of the loss at the exact minimizer, in extended precision."""
         problem = convolutional(loss)
         twin, entries = dense_twin(problem)
         reference = pudle.reference(problem)
@@ -90,7 +90,7 @@ class TestConvolutionalReference:
         reference = pudle.reference(convolutional(loss))
         assert reference.status == "uncertified"
         assert "more active entries" in reference.reason and "\n" not in reference.reason
-        # What it gives all the same is as good; only the evidence is lacking.
+        # The gradient is as accurate as before; only the evidence is missing.
         assert relative(reference.gradient, exact.gradient) < tolerances.CONVERGED
 
     def test_singular_active_systems_are_not_certified(self):

@@ -19,9 +19,6 @@ from pudle.measuring.runner import measure
 from pudle.measuring.store import Store
 from pudle.references import limits
 
-#: Central differences with a step of 1e-5 on a smooth piece.
-DIFFERENCES = 1e-6
-
 
 def least_squares_loss(x: np.ndarray, d: np.ndarray, signs: np.ndarray, loss: str) -> complex:
     """Loss at the least-squares codes on given supports; analytic in the dictionary."""
@@ -36,16 +33,16 @@ class TestLimit:
     @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text)
     def test_of_soft_thresholding_is_the_minimizer(self, algorithm, loss):
         problem = sparse_problem(loss)
-        truth = pudle.reference(problem)
+        reference = pudle.reference(problem)
         limit = pudle.reference(problem, "limit", algorithm)
         assert (limit.status, limit.target) == ("limit", "limit")
-        assert relative(limit.gradient, truth.gradient) < limit.bound < tolerances.USEFUL_BOUND
-        assert float((limit.codes - truth.codes).abs().max()) < 1e-12
+        assert relative(limit.gradient, reference.gradient) < limit.bound < tolerances.USEFUL_BOUND
+        assert float((limit.codes - reference.codes).abs().max()) < 1e-12
 
     def test_of_ridge_is_its_closed_form(self):
         problem = ridge_problem()
-        limit, truth = pudle.reference(problem, "limit", pudle.Ista()), pudle.reference(problem)
-        assert relative(limit.gradient, truth.gradient) < limit.bound < tolerances.USEFUL_BOUND
+        limit, reference = pudle.reference(problem, "limit", pudle.Ista()), pudle.reference(problem)
+        assert relative(limit.gradient, reference.gradient) < limit.bound < tolerances.USEFUL_BOUND
 
     @pytest.mark.parametrize(
         ("shape", "spec"),
@@ -73,7 +70,7 @@ class TestLimit:
     @pytest.mark.parametrize(
         "spec", ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"]
     )
-    def test_it_is_what_central_differences_of_the_converged_map_say(self, spec, loss):
+    def test_central_differences_of_the_converged_map(self, spec, loss):
         problem = sparse_problem(loss, m=20, p=12, n=20)
         limit = pudle.reference(problem, "limit", pudle.make_algorithm(spec))
         algorithm = dataclasses.replace(pudle.make_algorithm(spec), step=1 / problem.lipschitz_constant)
@@ -85,7 +82,9 @@ class TestLimit:
         gradient, d = limit.gradient.numpy(), problem.dictionary.numpy()
         for direction in directions(d.shape, 2):
             difference = oracles.central_difference(value, d, direction)
-            assert abs((gradient * direction).sum() - difference) < DIFFERENCES * np.linalg.norm(gradient)
+            assert abs((gradient * direction).sum() - difference) < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(
+                gradient
+            )
 
     @pytest.mark.parametrize(
         "spec", ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"]
@@ -127,7 +126,7 @@ class TestLimit:
         assert limit.status == "degenerate"
 
     def test_gradient_that_fades_with_the_penalty_is_degenerate(self):
-        # The limit does not depend on the penalty; what the layers leave of it must not pass for a gradient.
+        # The limit does not depend on the penalty: remnants of the penalty must not pass for a gradient.
         random = np.random.default_rng(3)
         arrays = {
             "observations": random.standard_normal((5, 20)),
@@ -161,7 +160,7 @@ def hard_case(**changes) -> Case:
 class TestCases:
     @pytest.mark.parametrize("rule", ["hard", "decaying(decay=0.99)"])
     @pytest.mark.parametrize("target", ["exact", "ghat"])
-    def test_no_minimizer_no_target_that_rests_on_it(self, rule, target):
+    def test_targets_of_the_minimizer_are_refused(self, rule, target):
         text = refusal(lambda: hard_case(algorithm=f"ista(thresholding={rule!r})", targets=("gtilde", target)))
         assert text.startswith("case hard: ")
         assert rule.partition("(")[0] in text

@@ -200,20 +200,20 @@ class ConvolutionalSparseCoding(DictionaryProblem):
 
         right = torch.where(active, right_hand_side, 0).flatten(1)
         flat = right.shape[1] * rounding * self.lipschitz_constant
-        found = conjugate_gradients(product, right, tolerance=rounding, iterations=MAX_ITERATIONS, flat=flat)
+        result = conjugate_gradients(product, right, tolerance=rounding, iterations=MAX_ITERATIONS, flat=flat)
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
-        failed = found.residuals > rounding**0.5
-        if failed.any() or not torch.isfinite(found.residuals).all():
+        failed = result.residuals > rounding**0.5
+        if failed.any() or not torch.isfinite(result.residuals).all():
             raise UnsupportedProblem(
                 f"conjugate gradients left {int(failed.sum())} of {len(codes)} active systems at a relative residual of "
-                f"up to {float(found.residuals.max()):.1e} after {found.iterations} iterations (up to {int(sizes.max())} "
+                f"up to {float(result.residuals.max()):.1e} after {result.iterations} iterations (up to {int(sizes.max())} "
                 f"active entries for {values} pixel values): use a greater depth, a larger penalty, an l2_penalty, or "
                 f"backprop or fixed_point, which solve no system"
             )
-        singular = ((sizes > values) & (self.l2_penalty == 0)) | (found.condition_numbers > 1 / rounding)
-        return found.solution.reshape(codes.shape), {
-            "condition_number": float(found.condition_numbers.max()),
+        singular = ((sizes > values) & (self.l2_penalty == 0)) | (result.condition_numbers > 1 / rounding)
+        return result.solution.reshape(codes.shape), {
+            "condition_number": float(result.condition_numbers.max()),
             "singular": int(singular.sum()),
-            "iterations": found.iterations,
-            "largest_relative_residual": float(found.residuals.max()),
+            "iterations": result.iterations,
+            "largest_relative_residual": float(result.residuals.max()),
         }

@@ -64,10 +64,10 @@ class ConvolutionalModel(LinearModel):
             solution[sample, indices], singular[sample] = _cholesky(self.active_hessian(indices), right[sample, indices])
         large = (wanted & oversized).nonzero().squeeze(1)
         if len(large):
-            found = self._iterate(active[large], right[large])
+            result = self._iterate(active[large], right[large])
             # Conjugate gradients reach a residual of this size wherever a solution exists.
-            singular[large] = found.residuals > RESIDUAL**0.5
-            solution[large] = torch.where(singular[large, None], 0, found.solution)
+            singular[large] = result.residuals > RESIDUAL**0.5
+            solution[large] = torch.where(singular[large, None], 0, result.solution)
         return solution, singular
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
@@ -88,9 +88,9 @@ class ConvolutionalModel(LinearModel):
                 solution[sample, indices] = values
         large = (sizes > self.max_active).nonzero().squeeze(1)
         if len(large):
-            found = self._iterate(active[large], right[large])
-            solution[large] = found.solution
-            smallest[large], condition[large] = found.ritz_values[0], found.condition_numbers
+            result = self._iterate(active[large], right[large])
+            solution[large] = result.solution
+            smallest[large], condition[large] = result.ritz_values[0], result.condition_numbers
         return ActiveSystems(solution, smallest, condition, singular)
 
     def active_hessian(self, indices: Tensor) -> Tensor:
