@@ -135,11 +135,10 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         in_codes = math.prod(codes) <= math.prod(image)
         shape = codes if in_codes else image
 
+        first, second = (synthesize, correlate) if in_codes else (correlate, synthesize)
+
         def square(vectors: Tensor) -> Tensor:
-            vectors = vectors.reshape(-1, *shape[1:])
-            if in_codes:
-                return correlate(geometry, synthesize(geometry, vectors, filters), filters).flatten(1)
-            return synthesize(geometry, correlate(geometry, vectors, filters), filters).flatten(1)
+            return second(geometry, first(geometry, vectors.reshape(-1, *shape[1:]), filters), filters).flatten(1)
 
         size = math.prod(shape)
         if size <= MAX_DENSE:

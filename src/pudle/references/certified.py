@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,20 +75,6 @@ def solve(problem: Problem, target: str) -> Reference:
 
 
 @solve.register
-def _solve_sparse_coding(problem: SparseCoding, target: str) -> Reference:
-    problem = exactly(problem)
-    return _solve_dictionary(problem, target, lambda d: DenseModel(problem.observations, d, problem.l2_penalty))
-
-
-@solve.register
-def _solve_convolutional(problem: ConvolutionalSparseCoding, target: str) -> Reference:
-    problem = exactly(problem)
-    return _solve_dictionary(
-        problem, target, lambda filters: ConvolutionalModel(dataclasses.replace(problem, dictionary=filters))
-    )
-
-
-@solve.register
 def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: str) -> Reference:
     raise UnsupportedProblem(
         f"reference: target={target!r} is not known for {type(problem).__name__}: use target='limit', or learn a penalty by "
@@ -97,10 +82,14 @@ def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: st
     )
 
 
-def _solve_dictionary(
-    problem: SparseCoding | ConvolutionalSparseCoding, target: str, model_at: Callable[[Tensor], LinearModel]
-) -> Reference:
-    """Return the gradient in the dictionary, for the linear model that `model_at` makes of a dictionary."""
+@solve.register
+def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
+    problem = exactly(problem)
+
+    def model_at(dictionary: Tensor) -> LinearModel:
+        moved = dataclasses.replace(problem, dictionary=dictionary)
+        return ConvolutionalModel(moved) if isinstance(moved, ConvolutionalSparseCoding) else DenseModel(moved)
+
     if problem.targets is not None and target in ("gstar", "gtilde"):
         raise InvalidArgument(
             f"target={target!r} is the lasso's formula, which does not hold for a problem with targets: use target='exact'"
@@ -140,7 +129,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     """
     _require_exact(problem, target)
     problem = exactly(problem)
-    model, penalty, design = DenseModel(problem.observations, problem.design), problem.penalty, problem.held_out_design
+    model, penalty, design = DenseModel(problem), problem.penalty, problem.held_out_design
     solution = solve_lasso(model, penalty, problem.nonnegative)
     codes, active = solution.codes, solution.codes != 0
     residual = codes @ design.T - problem.held_out_observations

@@ -122,11 +122,10 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
     step = 1 / model.lipschitz_constant
     support = torch.zeros_like(correlation, dtype=torch.int8)
     stuck = torch.zeros(len(codes), dtype=torch.int64)
-    target = correlation
     iteration, checkpoint = 0, 50
     while len(todo) and iteration < MAX_ITERATIONS:
         while iteration < checkpoint:
-            values = y + step * (target - model.hessian_product(y))
+            values = y + step * (correlation - model.hessian_product(y))
             if nonnegative:
                 after = (values - step * penalty).clamp(min=0)
             else:
@@ -142,13 +141,13 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
         signs = z.sign().to(torch.int8)
         settled = (signs == support).all(1)
         support = signs
-        solved, done, singular = _solve_on_support(model, z, target, penalty, nonnegative, settled)
+        solved, done, singular = _solve_on_support(model, z, correlation, penalty, nonnegative, settled)
         stuck = torch.where(settled & singular, stuck + 1, 0)
         finished = done | (stuck >= 5)
         codes[todo[finished]] = torch.where(done[finished, None], solved[finished], z[finished])
         keep = ~finished
-        todo, z, y, momentum, target = todo[keep], z[keep], y[keep], momentum[keep], target[keep]
-        support, stuck = support[keep], stuck[keep]
+        todo, z, y, momentum = todo[keep], z[keep], y[keep], momentum[keep]
+        correlation, support, stuck = correlation[keep], support[keep], stuck[keep]
     codes[todo] = z
     return codes, iteration
 

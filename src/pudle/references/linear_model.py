@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..problems.active_set import ActiveSystems, groups_by_size, solve_active_systems
+from ..problems.l1 import DenseL1Problem
 
 #: Rounding unit of float64.
 ROUNDING = torch.finfo(torch.float64).eps / 2
@@ -93,26 +94,22 @@ class LinearModel(ABC):
 
 
 class DenseModel(LinearModel):
-    """``D z ~ x`` with a dictionary D of shape (m, p) as the parameter."""
+    """The linear model of a problem with a matrix A, shape (m, p), which is also the parameter."""
 
-    def __init__(self, observations: Tensor, dictionary: Tensor, l2_penalty: float = 0.0) -> None:
-        self.observations = observations
-        self.dictionary = dictionary
-        self.l2_penalty = l2_penalty
-        self.hessian = dictionary.T @ dictionary
-        if l2_penalty:
-            self.hessian = self.hessian + l2_penalty * torch.eye(len(self.hessian), dtype=torch.float64)
+    def __init__(self, problem: DenseL1Problem) -> None:
+        self.observations, self.matrix, self.l2_penalty = problem.observations, problem.matrix, problem.l2_penalty
+        self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
-        self.spectral_norm = float(torch.linalg.matrix_norm(dictionary, 2))
-        self.column_norm = float(torch.linalg.norm(dictionary, dim=0).max())
+        self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
+        self.column_norm = float(torch.linalg.norm(self.matrix, dim=0).max())
         self.overlap = 1.0
-        self.summands = len(observations) + self.values
+        self.summands = len(self.observations) + self.values
 
     def synthesize(self, codes: Tensor) -> Tensor:
-        return codes @ self.dictionary.T
+        return codes @ self.matrix.T
 
     def correlate(self, residual: Tensor) -> Tensor:
-        return residual @ self.dictionary
+        return residual @ self.matrix
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         return vectors @ self.hessian
