@@ -18,11 +18,11 @@ LIMIT_SPECS = {
 #: Specs for a finite depth.
 FINITE_SPECS = {"truncated": "truncated(window=3)", "fixed_point": "fixed_point(terms=4)", "spsa": "spsa(samples=20)"}
 
-
+#: Estimators that treat every problem.
 BUILT_IN = (
-    "alternating", "analytic", "backprop", "checkpointed", "conjugate_gradient", "finite_difference", "fixed_point",
-    "forward", "one_step", "spsa", "truncated",
-)  # fmt: skip  # fmt: skip
+    *("alternating", "analytic", "backprop", "checkpointed", "conjugate_gradient", "finite_difference", "fixed_point"),
+    *("forward", "one_step", "spsa", "truncated"),
+)
 
 #: Estimators with random directions that depend on the shape of theta.
 RANDOM = ("spsa",)
@@ -30,6 +30,7 @@ RANDOM = ("spsa",)
 #: Estimators whose estimate is not a random vector.
 VECTORS = [name for name in NAMES if name not in RANDOM]
 
+#: Estimators that evaluate difference quotients.
 QUOTIENTS = ("spsa", "finite_difference")
 
 

@@ -88,6 +88,7 @@ class TestEveryEstimator:
     def test_every_rule_runs(self, which):
         """Restarts and thresholding rules accept images and tensor penalties."""
         problem = PROBLEMS[which](torch.float64)
-        for spec in pudle.registry.entries("algorithms"):
+        rules = ["fista(restart=True)", "ista(thresholding='hard')", "ista(thresholding='decaying(decay=0.9)')"]
+        for spec in [*pudle.registry.entries("algorithms"), *rules]:
             codes = pudle.make_algorithm(spec).run(problem, 5).codes
             assert codes.shape == problem.code_shape and codes.isfinite().all()
