@@ -1,4 +1,4 @@
-"""Fixtures every test file shares."""
+"""Fixtures that all test modules share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this mach
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """One thread, so that sums run in one order and timings mean something on a shared machine."""
+    """Run on one thread, so that sums have one order and timings are stable on a shared machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -48,13 +48,13 @@ def ridge():
 
 
 def pytest_configure(config):
-    # torch's own forward mode compiles its decompositions with a function that torch itself deprecates.
+    # torch's forward mode calls a function that torch deprecates.
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script:DeprecationWarning")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Skip, with the reason, what a test cannot do for want of an optional extra."""
+    """Skip a test, with the reason, if it needs an optional extra that is not installed."""
     try:
         return (yield)
     except MissingDependency as missing:

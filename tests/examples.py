@@ -1,4 +1,4 @@
-"""Small problems the tests share, drawn in numpy from seeds of their own."""
+"""Small problems that many tests use, drawn in numpy from their own seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PENALTY = 0.2
 
 
 def sparse_arrays(seed: int = 0, n: int = 40, m: int = 12, p: int = 18, s: int = 3) -> dict[str, np.ndarray]:
-    """Sparse codes in Gaussian atoms of unit norm, and a dictionary a little off the generating one."""
+    """Observations made of few Gaussian atoms of unit norm, and a dictionary near the generating one."""
     random = np.random.default_rng([seed, 2718])
     generating = random.standard_normal((m, p))
     generating /= np.linalg.norm(generating, axis=0)
@@ -49,9 +49,48 @@ def ridge_problem(dtype: torch.dtype = torch.float64, device: str = "cpu", seed:
     return pudle.Ridge(**tensors, strength=0.3)
 
 
+def elastic_net(
+    loss: str = "lasso",
+    dtype: torch.dtype = torch.float64,
+    nonnegative: bool = False,
+    l2_penalty: float = 0.3,
+) -> pudle.SparseCoding:
+    """An elastic net with more atoms than dimensions."""
+    random = np.random.default_rng([0, 907])
+    d = random.standard_normal((7, 10))
+    d /= np.linalg.norm(d, axis=0)
+    x = 1.5 * random.standard_normal((9, 7))
+    tensors = {name: torch.tensor(array, dtype=dtype) for name, array in (("observations", x), ("dictionary", d))}
+    return pudle.SparseCoding(penalty=0.2, l2_penalty=l2_penalty, loss=loss, nonnegative=nonnegative, **tensors)
+
+
+def penalty_selection(
+    weighted: bool = False, dtype: torch.dtype = torch.float64, nonnegative: bool = False
+) -> pudle.PenaltySelection:
+    """A choice of one penalty for twelve entries, or of one for each."""
+    random = np.random.default_rng([0, 353])
+    n, m, m2, p = 6, 20, 15, 12
+    codes = random.choice([-1.0, 0, 0, 1.0], (n, p))
+    design, held_out_design = random.standard_normal((m, p)) / m**0.5, random.standard_normal((m2, p)) / m**0.5
+    arrays = {
+        "observations": codes @ design.T + 0.1 * random.standard_normal((n, m)),
+        "design": design,
+        "held_out_observations": codes @ held_out_design.T + 0.1 * random.standard_normal((n, m2)),
+        "held_out_design": held_out_design,
+        "log_penalty": np.log(0.1) + (0.3 * random.standard_normal(p) if weighted else np.zeros(())),
+    }
+    tensors = {name: torch.tensor(array, dtype=dtype) for name, array in arrays.items()}
+    return pudle.PenaltySelection(**tensors, nonnegative=nonnegative)
+
+
 def arrays_of(problem: pudle.SparseCoding) -> tuple[np.ndarray, np.ndarray]:
     """Observations and dictionary as float64 arrays."""
     return tuple(tensor.detach().cpu().double().numpy() for tensor in (problem.observations, problem.dictionary))
+
+
+def largest_eigenvalue(matrix: np.ndarray) -> float:
+    """Largest eigenvalue of ``A^T A``, the Lipschitz constant of the gradient of ``1/2 |A z - x|^2``."""
+    return float(np.linalg.norm(matrix, 2) ** 2)
 
 
 def directions(shape: tuple[int, ...], count: int = 3) -> list[np.ndarray]:

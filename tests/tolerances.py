@@ -1,4 +1,4 @@
-"""Named tolerances. All are relative to the Euclidean norm of the truth unless their comment says otherwise."""
+"""Named tolerances. All are relative to the Euclidean norm of the true value unless their comment says otherwise."""
 
 # The same numbers reached by the same operations in another order: a few hundred roundings of float64.
 SAME_ARITHMETIC = 1e-12
@@ -13,10 +13,10 @@ COMPLEX_STEP = 1e-11
 # loss's own scale over that of its gradient.
 CENTRAL_DIFFERENCES = 1e-7
 
-# Central differences of an exact minimizer's loss: the accuracy the references are required to agree to.
+# Central differences of the loss at an exact minimizer: the accuracy required of references.
 EXACT_CENTRAL_DIFFERENCES = 1e-6
 
-# The implicit function theorem at a code that is converged to rounding error.
+# The implicit function theorem at codes that have converged to rounding error.
 CONVERGED = 1e-9
 
 # An estimator that is itself a difference quotient cannot be better than central differences are.
@@ -31,13 +31,13 @@ SINGLE_PRECISION_QUOTIENT = 5e-2
 # Codes of two solvers that are run far beyond their own stopping rules; absolute.
 SOLVER_CODES = 1e-9
 
-# The bound a reference claims for itself on well-conditioned problems must be of use: far below what scores resolve.
+# The bound of a reference on a well-conditioned problem: far below the errors that scores resolve.
 USEFUL_BOUND = 1e-10
 
 # Optimality conditions of a code, evaluated in extended precision; absolute, for observations of norm about 5.
 KKT = 1e-12
 
-# Analytic oracle of the burn-in; absolute, on values up to 37.
+# The closed form of the burn-in; absolute, on values up to 37.
 BURN_IN = 1e-9
 
 # Draws of the published experiment differ among themselves by about this much.

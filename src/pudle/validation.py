@@ -1,4 +1,4 @@
-"""Checks shared by the public classes: each failure is one line naming the argument and the remedy."""
+"""Checks of arguments: each error is one line that names the argument and the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
-    """Return `value` as an int, or refuse what is not an integer of at least `minimum`."""
+    """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidArgument(f"{name}={value!r} is not an integer: give a whole number >= {minimum}")
     if value < minimum:
@@ -22,7 +22,7 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
 
 
 def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
-    """Return `value` as a float, or refuse what is not a finite positive number."""
+    """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InvalidArgument(f"{name}={value!r} is not a finite number: give a number {'>=' if allow_zero else '>'} 0")
     if value < 0 or (value == 0 and not allow_zero):
@@ -31,7 +31,7 @@ def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:
-    """Return `value`, or refuse what is not among `choices`."""
+    """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
         raise InvalidArgument(f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}")
     return value
@@ -45,17 +45,17 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     name : str
         The argument's name, for the error text.
     value : tensor or array
-        What the user gave; arrays are converted without a copy where possible.
+        The argument; arrays are converted without a copy if possible.
     shape : str
-        Axis names such as ``"(n, m)"``; only their number is checked here.
+        Axis names such as ``"(n, m)"``; only their number is checked.
 
     Raises
     ------
     InvalidArgument
-        For anything that is not a tensor, has integer or complex entries, the wrong number of axes, no entries, or
-        entries that are NaN or infinite.
+        If it is not a tensor or has integer or complex entries, the wrong number of axes, no entries, or entries that are
+        NaN or infinite.
     """
-    import torch  # not at the top: what only reads specs and help texts does without
+    import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
         tensor = torch.as_tensor(value)
@@ -76,10 +76,10 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
 
 
 def check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
-    """Refuse two tensors that differ in dtype or device."""
-    for what in ("dtype", "device"):
-        mine, theirs = getattr(tensor, what), getattr(other, what)
+    """Raise InvalidArgument if two tensors differ in dtype or device."""
+    for kind in ("dtype", "device"):
+        mine, theirs = getattr(tensor, kind), getattr(other, kind)
         if mine != theirs:
             raise InvalidArgument(
-                f"{name} and {other_name} differ in {what} ({mine} and {theirs}): convert one, e.g. {name}.to({other_name})"
+                f"{name} and {other_name} differ in {kind} ({mine} and {theirs}): convert one, e.g. {name}.to({other_name})"
             )

@@ -1,4 +1,4 @@
-"""Inner algorithms, against an implementation of their own in numpy."""
+"""Inner algorithms, against an implementation in numpy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import oracles
 import pytest
 import tolerances
 import torch
-from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
+from comparisons import relative
+from examples import PENALTY, arrays_of, largest_eigenvalue, ridge_problem, sparse_problem
 
 import pudle
-
-
-def relative(mine, truth) -> float:
-    mine, truth = np.asarray(mine), np.asarray(truth)
-    return float(np.linalg.norm(mine - truth) / np.linalg.norm(truth))
 
 
 @pytest.fixture(params=[pudle.Ista, pudle.Fista], ids=["ista", "fista"])
@@ -30,7 +26,7 @@ def make(request):
 def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
     x, d = arrays_of(problem)
-    size = 1 / oracles.lipschitz_constant(d) if step is None else step
+    size = 1 / largest_eigenvalue(d) if step is None else step
     truth, _, _ = oracles.unroll(x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative)
     codes = make(step=step).run(problem, depth).codes
     assert relative(codes, truth) < tolerances.SAME_ARITHMETIC
@@ -38,10 +34,10 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
 
 
 def test_accelerated_codes_are_those_of_the_proximal_map():
-    """Where an entry has just become zero, the extrapolated point is not: it is never what is returned."""
+    """The codes are never the extrapolated point, which is not zero where an entry has just become zero."""
     problem = sparse_problem()
     x, d = arrays_of(problem)
-    codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.lipschitz_constant(d), 6, accelerated=True)
+    codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / largest_eigenvalue(d), 6, accelerated=True)
     mine = pudle.Fista().run(problem, 6).codes
     assert relative(mine, codes) < tolerances.SAME_ARITHMETIC
     assert relative(mine, point) > 1e-3
@@ -89,7 +85,7 @@ def test_depth_zero_returns_the_start(make):
 
 
 def test_warm_start_resumes_the_iteration():
-    """ISTA has no memory but its codes: five layers and then seven are twelve."""
+    """ISTA keeps no state except its codes: five layers and seven more are twelve."""
     problem = sparse_problem()
     first = pudle.Ista().run(problem, 5).codes
     assert torch.equal(pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes)
@@ -156,3 +152,59 @@ def test_run_is_differentiable(make):
     codes = make().run(problem, 3).codes
     (gradient,) = torch.autograd.grad(codes.sum(), problem.dictionary)
     assert torch.isfinite(gradient).all() and gradient.any()
+
+
+class TestRunRefusals:
+    """Bad input that is only noticed when an algorithm runs on a problem."""
+
+    @pytest.mark.parametrize("make", [sparse_problem, ridge_problem])
+    def test_step_above_two_over_lipschitz_constant(self, make):
+        problem = make()
+        step = 2.01 / problem.lipschitz_constant
+        with pytest.raises(pudle.InvalidArgument) as failure:
+            pudle.Ista(step=step).run(problem, 3)
+        assert str(failure.value) == (
+            f"step={step} is above 2/L={2 / problem.lipschitz_constant:.6g}, where the iteration diverges: "
+            f"give a smaller step, or step=None for 1/L={1 / problem.lipschitz_constant:.6g}"
+        )
+
+    def test_step_of_two_over_lipschitz_constant_is_accepted(self, problem):
+        pudle.Ista(step=2 / problem.lipschitz_constant).run(problem, 3)
+
+    @pytest.mark.parametrize("step", [0.0, -0.1, float("nan"), float("inf"), "0.2", True], ids=repr)
+    def test_impossible_step(self, step):
+        with pytest.raises(pudle.InvalidArgument, match="step=.*: give a number > 0"):
+            pudle.Ista(step=step)
+
+    @pytest.mark.parametrize(
+        "depth, text",
+        [
+            (-1, "depth=-1 is too small: give a whole number >= 0"),
+            (1.5, "depth=1.5 is not an integer: give a whole number >= 0"),
+            (True, "depth=True is not an integer: give a whole number >= 0"),
+            (None, "depth=None is not an integer: give a whole number >= 0"),
+        ],
+    )
+    def test_impossible_depth(self, problem, depth, text):
+        with pytest.raises(pudle.InvalidArgument) as failure:
+            pudle.Ista().run(problem, depth)
+        assert str(failure.value) == text
+
+    @pytest.mark.parametrize("window", [0, -3, 2.0, "5", None, True], ids=repr)
+    def test_impossible_window(self, window):
+        with pytest.raises(pudle.InvalidArgument, match="window=.*: give a whole number >= 1"):
+            pudle.make_estimator("truncated(window=1)").__class__(window=window)
+
+    def test_warm_start_of_another_shape(self, problem):
+        with pytest.raises(pudle.InvalidArgument, match=r"initial has shape \(40, 17\): codes here have shape \(40, 18\)"):
+            pudle.Ista().run(problem, 1, initial=torch.zeros(40, 17, dtype=torch.float64))
+
+    def test_iteration_that_was_not_kept(self, problem):
+        trajectory = pudle.Ista().run(problem, 5, keep=[2])
+        with pytest.raises(pudle.InvalidArgument, match=r"iteration 3 was not kept: run again with keep=\(3,\)"):
+            trajectory.at(3)
+
+    @pytest.mark.parametrize("keep", [[6], [-1, 2]], ids=str)
+    def test_iteration_that_is_not_run(self, problem, keep):
+        with pytest.raises(pudle.InvalidArgument, match=r"lies outside 0\.\.5"):
+            pudle.Ista().run(problem, 5, keep=keep)

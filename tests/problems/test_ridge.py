@@ -1,5 +1,4 @@
-"""The curse of unrolling on ridge regression, against its closed form; every estimator meets that form in the conformance
-class as well, at other steps and depths."""
+"""Ridge regression: the curse of unrolling against its closed form, and the problem itself with its refusals."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ def conditioned_dictionary() -> tuple[np.ndarray, float]:
     left, _ = np.linalg.qr(random.standard_normal((8, 8)))
     right, _ = np.linalg.qr(random.standard_normal((8, 8)))
     strength = 0.5 / CONDITION
-    curvatures = np.geomspace(1 / CONDITION, 1, 8)[::-1]
-    return left * np.sqrt(curvatures - strength) @ right.T, strength
+    eigenvalues = np.geomspace(1 / CONDITION, 1, 8)[::-1]
+    return left * np.sqrt(eigenvalues - strength) @ right.T, strength
 
 
 def top_left_singular_vector(dictionary: np.ndarray) -> np.ndarray:
@@ -48,7 +47,7 @@ def relative_errors(problem, step, depths) -> np.ndarray:
     return np.array([abs(float(estimate.gradient) - truth) / abs(truth) for estimate in estimates])
 
 
-def test_problem_has_the_condition_number_it_should():
+def test_problem_has_its_condition_number():
     problem = ridge_along(top_left_singular_vector(conditioned_dictionary()[0]))
     smallest, largest = problem.extreme_eigenvalues
     assert largest / smallest == pytest.approx(CONDITION, rel=1e-12)
@@ -79,12 +78,12 @@ def test_burn_in_peaks_at_the_published_place():
     assert errors.max() == pytest.approx(36.79, abs=0.005)
 
 
-def test_no_burn_in_at_one_over_curvature():
-    """At a step of 1/L the error falls monotonically, along the top direction and along all of them together."""
+def test_no_burn_in_at_one_over_lipschitz_constant():
+    """At a step of 1/L the error falls monotonically, along the top direction and along all directions together."""
     dictionary, strength = conditioned_dictionary()
     left, _, right = np.linalg.svd(dictionary)
     along_top = relative_errors(ridge_along(left[:, 0]), None, range(1, 20))
-    # Along the top direction such a step solves the problem at once, and its derivative one layer later.
+    # Along the top direction such a step solves the problem in one layer, and its derivative in two.
     assert along_top[0] == pytest.approx(1.0, abs=tolerances.BURN_IN)
     assert along_top[1:].max() < tolerances.BURN_IN
     spread = pudle.Ridge(
@@ -99,12 +98,12 @@ def test_no_burn_in_at_one_over_curvature():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_burn_in_with_a_random_right_hand_side(seed):
-    """Only a right-hand side along the top direction shows it: in a random one the slow directions dominate."""
+    """Burn-in needs a right-hand side along the top direction: in a random one the slow directions dominate."""
     dictionary, strength = conditioned_dictionary()
     observation = torch.tensor(np.random.default_rng([seed, 77]).standard_normal((1, 8)))
     depths = [1, 2, 5, 10, 20, 50, 100, 200]
     squares, total = np.zeros(len(depths)), 0.0
-    # The eight entries of dz/dtheta, one choice of weights each.
+    # Each choice of weights gives one of the eight entries of dz/dtheta.
     for weights in torch.eye(8, dtype=torch.float64):
         problem = pudle.Ridge(
             observations=observation, dictionary=torch.tensor(dictionary), strength=strength, weights=weights
@@ -130,7 +129,7 @@ def test_reference_is_the_limit_of_the_closed_form():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_deep_estimates_reach_the_exact_gradient(name):
-    """At great depth whatever claims the total derivative reaches the reference; the direct part stays at zero."""
+    """At great depth every estimator of the total derivative reaches the reference; the direct part stays zero."""
     estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
     if estimator.computes == "stochastic":
         pytest.skip("a random vector is checked by its mean, in the estimator's own tests")
@@ -149,3 +148,85 @@ def test_deep_estimates_reach_the_exact_gradient(name):
         assert 1e-6 < score.relative_error < 10 * contraction**window
     else:
         assert score.relative_error < (tolerances.DIFFERENCE_QUOTIENT if name == "finite_difference" else 1e-10)
+
+
+NAN, INFINITY = float("nan"), float("inf")
+X, D = torch.ones(4, 3, dtype=torch.float64), torch.eye(3, 5, dtype=torch.float64)
+
+
+def ridge_arguments(**changes):
+    arguments = {
+        "observations": X,
+        "dictionary": D,
+        "strength": 0.1,
+        "weights": torch.ones(5, dtype=torch.float64),
+    }
+    return arguments | changes
+
+
+RIDGE_REFUSED = {
+    "NaN weights": ({"weights": torch.full((5,), NAN, dtype=torch.float64)}, "weights has 5 entries that are NaN"),
+    "integer weights": ({"weights": torch.ones(5, dtype=torch.int64)}, "weights has dtype int64: convert it to float32"),
+    "matrix of weights": (
+        {"weights": torch.ones(5, 1, dtype=torch.float64)},
+        "weights has shape (5, 1): give a tensor of shape (p,)",
+    ),
+    "weights of another length": (
+        {"weights": torch.ones(4, dtype=torch.float64)},
+        "shapes do not fit: observations (4, 3), dictionary (3, 5), weights (4,); give (n, m), (m, p) and (p,)",
+    ),
+    "dictionary that does not fit": ({"dictionary": D.T}, "shapes do not fit: observations (4, 3), dictionary (5, 3)"),
+    "negative strength": ({"strength": -1.0}, "strength=-1.0 is out of range: give a number >= 0"),
+    "NaN strength": ({"strength": NAN}, "strength=nan is not a finite number: give a number >= 0"),
+    "flat inner problem": ({"strength": 0.0}, "strength + theta leaves the inner problem flat: give a larger strength"),
+    "theta that takes all the strength": (
+        {"theta": torch.tensor(-0.2, dtype=torch.float64)},
+        "strength + theta leaves the inner problem flat: give a larger strength",
+    ),
+    "theta as a vector": (
+        {"theta": torch.zeros(1, dtype=torch.float64)},
+        "theta has shape (1,): give a tensor of shape ()",
+    ),
+    "infinite observations": (
+        {"observations": torch.where(torch.arange(3) + torch.arange(4)[:, None] == 0, INFINITY, X)},
+        "observations has 1 entries that are NaN or infinite: remove or replace them",
+    ),
+    "two dtypes": ({"weights": torch.ones(5)}, "weights and observations differ in dtype"),
+}
+
+
+class TestRidge:
+    @pytest.mark.parametrize("changes, text", RIDGE_REFUSED.values(), ids=RIDGE_REFUSED)
+    def test_bad_input_is_refused(self, changes, text):
+        with pytest.raises(pudle.InvalidArgument) as failure:
+            pudle.Ridge(**ridge_arguments(**changes))
+        assert str(failure.value).startswith(text)
+        assert len(str(failure.value).splitlines()) == 1
+
+    def test_theta_defaults_to_zero(self, ridge):
+        assert ridge.theta.shape == () and float(ridge.theta) == 0.0
+
+    def test_theta_adds_to_the_strength(self):
+        theta = torch.tensor(0.4, dtype=torch.float64)
+        one = pudle.Ridge(**ridge_arguments(strength=0.1, theta=theta))
+        other = pudle.Ridge(**ridge_arguments(strength=0.5))
+        codes = torch.ones(4, 5, dtype=torch.float64)
+        assert torch.allclose(one.smooth_gradient(codes), other.smooth_gradient(codes), rtol=1e-15)
+        assert one.lipschitz_constant == pytest.approx(other.lipschitz_constant, rel=1e-14)
+        assert float(pudle.reference(one).gradient) == pytest.approx(float(pudle.reference(other).gradient), rel=1e-12)
+
+    def test_loss_and_lipschitz_constant(self, ridge):
+        d = ridge.dictionary.numpy()
+        values = np.linalg.eigvalsh(d.T @ d) + ridge.strength
+        assert ridge.lipschitz_constant == pytest.approx(values[-1], rel=1e-13)
+        codes = torch.tensor(np.random.default_rng(2).standard_normal(ridge.code_shape))
+        truth = (codes.numpy() @ ridge.weights.numpy()).mean()
+        assert float(ridge.outer_loss(codes)) == pytest.approx(truth, rel=1e-12)
+
+    def test_active_systems_are_the_whole_system(self, ridge):
+        d = ridge.dictionary.numpy()
+        hessian = d.T @ d + ridge.strength * np.eye(d.shape[1])
+        right = np.random.default_rng(2).standard_normal(ridge.code_shape)
+        solution, diagnostics = ridge.solve_active(torch.zeros(ridge.code_shape, dtype=torch.float64), torch.tensor(right))
+        assert np.abs(solution.numpy() - np.linalg.solve(hessian, right.T).T).max() < 1e-12
+        assert diagnostics["condition_number"] == pytest.approx(np.linalg.cond(hessian), rel=1e-9)

@@ -1,4 +1,4 @@
-"""What an inner algorithm is: the iteration that is unrolled, one layer per call of `Algorithm.advance`."""
+"""The abstract inner algorithm: an iteration that is unrolled layer by layer."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .thresholding import Soft, Thresholding
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that a layer hands to the next.
+    """Everything that a layer passes to the next.
 
     Attributes
     ----------
     codes : Tensor
         The iterate: the output of the last proximal map.
     point : Tensor
-        Where the next gradient step is taken: the extrapolated point of an accelerated method, else the codes.
+        Where the next gradient step starts: the extrapolated point of an accelerated method, else the codes.
     momentum : float or Tensor
-        The accelerated method's sequence: a number, or one per sample with a shape that broadcasts over the codes where
-        each sample restarts on its own. Unused elsewhere, and never part of a graph.
+        Momentum sequence of an accelerated method, never part of a graph: one number, or one per sample (broadcasts over
+        the codes) if each sample restarts on its own.
     iteration : int
-        Layers run so far.
+        Number of layers run so far.
     """
 
     codes: Tensor
@@ -40,7 +40,7 @@ class State:
     iteration: int = 0
 
     def detach(self) -> State:
-        """Return the same state cut off from the graph."""
+        """Return the same state, detached from the graph."""
         return dataclasses.replace(self, codes=self.codes.detach(), point=self.point.detach())
 
 
@@ -51,11 +51,11 @@ class Trajectory:
     Attributes
     ----------
     codes : Tensor
-        Codes at the last iteration.
+        Codes after the last layer.
     depth : int
-        Number of iterations run.
+        Number of layers.
     states : mapping from int to State
-        The states that were kept, the last among them.
+        The states that were kept, including the last.
     """
 
     codes: Tensor
@@ -63,7 +63,7 @@ class Trajectory:
     states: Mapping[int, State] = field(repr=False)
 
     def at(self, iteration: int) -> Tensor:
-        """Return the codes after `iteration` layers, of those the run was asked to keep."""
+        """Return the codes after `iteration` layers, which the run must have kept."""
         if iteration not in self.states:
             raise InvalidArgument(f"iteration {iteration} was not kept: run again with keep=({iteration},)")
         return self.states[iteration].codes
@@ -76,14 +76,13 @@ class Algorithm(ABC):
     Parameters
     ----------
     step : float, optional
-        Step size eta. None means 1/L, with L the largest curvature of the problem's smooth part.
+        Step size eta. None means 1/L, with L the Lipschitz constant of the gradient of the problem's smooth part.
     thresholding : Thresholding or str
-        How the proximal map is carried out, or a spec of that such as ``"decaying(decay=0.99)"``.
+        How the proximal map is carried out: a rule, or its spec such as ``"decaying(decay=0.99)"``.
     initial : Tensor, optional
-        Warm start: the codes every run begins from, where `run` and `start` are given no others; all-zero codes where
-        neither is. It is carried by the algorithm because that is what an estimator gets and runs, so that every estimator
-        starts from it without knowing. It is held constant under differentiation, and it is data, not configuration: no
-        spec can hold it, and two algorithms that differ in it alone compare equal.
+        Warm start: the codes from which every run begins, unless `run` or `start` is given others; zero by default. As a
+        field of the algorithm it reaches every estimator. It is constant under differentiation. It is data: a spec cannot
+        hold it, and it does not count when algorithms are compared.
     """
 
     step: float | None = None
@@ -115,13 +114,13 @@ class Algorithm(ABC):
         InvalidArgument
             If the given step exceeds 2/L, beyond which the iteration diverges.
         """
-        # A problem may know a bound long before it knows L.
+        # The bound may be much cheaper than L.
         if self.step is not None and self.step * problem.lipschitz_bound <= 2:
             return self.step
         largest = problem.lipschitz_constant
         if self.step is None:
             return 1 / largest
-        # Rounding in the largest eigenvalue must not refuse a step of exactly 2/L.
+        # Rounding of the largest eigenvalue must not refuse a step of exactly 2/L.
         if self.step > 2 / largest * (1 + 1e-6):
             raise InvalidArgument(
                 f"step={self.step} is above 2/L={2 / largest:.6g}, where the iteration diverges: "
@@ -132,17 +131,14 @@ class Algorithm(ABC):
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         """Return the state before the first layer: the given codes, else the algorithm's warm start, else zeros."""
         initial = self.initial if initial is None else initial
-        if initial is None:
-            codes = problem.initial_codes()
-        else:
-            codes = initial.detach()
-            if codes.shape != problem.code_shape:
-                raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
-            check_alike("initial", codes, problem.parameter, problem.theta)
+        codes = problem.initial_codes() if initial is None else initial.detach()
+        if codes.shape != problem.code_shape:
+            raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
+        check_alike("initial", codes, problem.parameter, problem.theta)
         return State(codes=codes, point=codes)
 
     def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
-        """Run `depth` layers and return the codes, and the iterations named in `keep`.
+        """Run `depth` layers, and keep the states of the iterations in `keep` besides the last.
 
         Parameters
         ----------
@@ -150,22 +146,20 @@ class Algorithm(ABC):
         depth : int
             Number of layers, >= 0.
         keep : collection of int
-            Iterations to keep beside the last.
+            Iterations between 0 and `depth`.
         initial : Tensor, optional
-            Warm start, shape of the codes; the algorithm's own, or zeros, where not given.
+            Warm start, shape of the codes; by default the algorithm's own, or zeros.
         """
         depth = check_integer("depth", depth, 0)
-        step = self.step_size(problem)
-        state = self.start(problem, initial)
-        states = {}
+        missing = sorted(iteration for iteration in keep if not 0 <= iteration <= depth)
+        if missing:
+            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
+        step, state, states = self.step_size(problem), self.start(problem, initial), {}
         for iteration in range(depth):
             if iteration in keep:
                 states[iteration] = state
             state = self.advance(problem, state, step)
         states[depth] = state
-        missing = sorted(iteration for iteration in keep if iteration not in states)
-        if missing:
-            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
         return Trajectory(codes=state.codes, depth=depth, states=states)
 
     def _proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:

@@ -20,14 +20,11 @@ class Fista(Algorithm):
     ``z_{t+1} = prox(y_t - step * grad f(y_t))`` and ``y_{t+1} = z_{t+1} + (a_t - 1)/a_{t+1} (z_{t+1} - z_t)`` with
     ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2))/2``. The codes are z, the output of the proximal map, never the extrapolated y.
 
-    With restart, a sample whose momentum points uphill, ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, drops it:
-    ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, each sample on its own. The decision is piecewise constant in the parameter,
-    so that derivatives through the layers take it as given.
-
     Parameters
     ----------
     restart : bool
-        Restart the momentum adaptively.
+        Reset the momentum of a sample, ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, if it points uphill:
+        ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``. Derivatives treat this decision as given: it is piecewise constant.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Thresholding rules: how an unrolled layer carries out the proximal map of the l1 norm, or what it does instead."""
+"""Thresholding rules: how a layer carries out the proximal map of the l1 norm, or what it does instead."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Thresholding(ABC):
     Attributes
     ----------
     name : str
-        How specs call it.
+        Name in specs.
     proximal : bool
-        Whether it is the proximal map of the problem's own penalty in every layer. Only then is the algorithm's fixed
-        point the minimizer of the inner problem; otherwise targets that rest on the minimizer are not what it approaches.
+        Whether the rule is the proximal map of the problem's own penalty in every layer. Only then does the algorithm
+        converge to the minimizer of the inner problem, and only then do targets that are defined by the minimizer apply.
     """
 
     name: ClassVar[str]
@@ -30,18 +30,18 @@ class Thresholding(ABC):
 
     @abstractmethod
     def __call__(self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool) -> Tensor:
-        """Apply the rule at `threshold` in the given iteration (from 0), one-sided where `nonnegative`."""
+        """Apply the rule with `threshold` in this iteration, counted from 0; one-sided if `nonnegative`."""
 
 
 @dataclass(frozen=True)
 class Soft(Thresholding):
-    """Soft threshold ``sign(v) max(|v| - threshold, 0)``, the proximal map of ``threshold |.|_1``."""
+    """Soft thresholding ``sign(v) max(|v| - threshold, 0)``, the proximal map of ``threshold |.|_1``."""
 
     name = "soft"
     proximal = True
 
     def __call__(self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool) -> Tensor:
-        # v - clip(v, -threshold, threshold) is exactly zero inside the dead zone, exact in its derivative, and works for a
+        # v - clip(v, -threshold, threshold) is exactly zero inside the dead zone, has the exact derivative, and accepts a
         # threshold that is itself a tensor to differentiate.
         if nonnegative:
             return (values - threshold).clamp(min=0)
@@ -50,12 +50,11 @@ class Soft(Thresholding):
 
 @dataclass(frozen=True)
 class Decaying(Thresholding):
-    """Soft threshold that falls from layer to layer: ``threshold * decay^t`` in iteration t, counted from 0.
+    """Soft thresholding with a threshold that decays from layer to layer: ``threshold * decay^t`` in iteration t from 0.
 
-    Soft thresholding shrinks every active entry, so that the codes stay biased however deep the network is. Here the
-    penalty fades, and with it the shrinkage: on the support the codes tend to least squares. Where the dictionary has more
-    atoms than dimensions and does not represent the observations exactly, ever more entries become active as the threshold
-    falls, so that the depth decides where the codes stand and there is no useful limit.
+    Soft thresholding shrinks every active entry, so the codes stay biased at any depth. Here the penalty and with it the
+    shrinkage decay: on the support, the codes tend to least squares. If the dictionary has more atoms than dimensions and
+    does not represent the observations exactly, more and more entries become active, and there is no useful limit.
 
     Parameters
     ----------
@@ -82,18 +81,18 @@ class Decaying(Thresholding):
 
 @dataclass(frozen=True)
 class Hard(Thresholding):
-    """Hard threshold: keep v where ``|v| > b`` (where ``v > b`` for non-negative codes), zero elsewhere.
+    """Hard thresholding: keep v if ``|v| > threshold`` (``v > threshold`` for non-negative codes), else zero.
 
-    What is kept is not shrunk, so that a fixed point is the least-squares code on its support. The bias b acts on the
-    values after the gradient step, as in the reference. It is therefore not a penalty: with step eta the layer descends on
-    ``1/2 |x - D z|^2 + mu |z|_0`` with ``mu = b^2 / (2 eta)``. The soft rule's bias is ``eta * penalty``, which is the
-    default here, but a hard rule needs more of it: entries of the first layer are only eta times their final size, what
-    falls below b is lost, and what rises above it by interference is kept in full.
+    Kept entries are not shrunk, so a fixed point is the least-squares code on its support. With step eta, a layer descends
+    on ``1/2 |x - D z|^2 + mu |z|_0`` with ``mu = threshold^2 / (2 eta)``. The default threshold ``eta * penalty`` is that of
+    the soft rule, which is often too small: hard thresholding keeps whatever exceeds the threshold in full, interference
+    included. Too large a threshold loses atoms, because the first layer's entries are only eta times their final size.
 
     Parameters
     ----------
     threshold : float, optional
-        The bias b, > 0; ``eta * penalty`` where not given.
+        Absolute threshold on the values after the gradient step (the bias b of the paper), > 0; ``eta * penalty`` by
+        default.
 
     References
     ----------
@@ -111,6 +110,6 @@ class Hard(Thresholding):
             check_positive("threshold", self.threshold)
 
     def __call__(self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool) -> Tensor:
-        bias = threshold if self.threshold is None else self.threshold
-        # A selection and not a product with the mask: zero times an infinite value would be NaN.
-        return torch.where((values if nonnegative else values.abs()) > bias, values, 0)
+        cutoff = threshold if self.threshold is None else self.threshold
+        # A product with the mask would turn an infinite value into NaN.
+        return torch.where((values if nonnegative else values.abs()) > cutoff, values, 0)

@@ -16,7 +16,7 @@ from ..algorithms.unrolling import check_depths, codes_at
 from ..errors import InvalidArgument
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference, reference
-from ..references.limits import exactly
+from ..references.records import exactly
 from ..registry import list_estimators
 from ..validation import check_integer
 from .scoring import score

@@ -1,4 +1,4 @@
-"""Problems: what is solved by the inner algorithm, and the outer loss whose gradient is wanted."""
+"""Problems: the inner objective that an algorithm minimizes, and the outer loss whose gradient is estimated."""
 
 from .convolutional import ConvolutionalSparseCoding
 from .l1 import L1Problem

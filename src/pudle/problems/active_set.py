@@ -10,18 +10,16 @@ from torch import Tensor
 
 
 class ActiveSystems(NamedTuple):
-    """What `solve_active_systems` found, one entry per sample.
+    """Solutions of active systems, one entry per sample.
 
     Attributes
     ----------
     solution : Tensor, shape (n, p)
-        ``H_SS^+ r_S`` on the active set, zero off it.
-    smallest_eigenvalues : Tensor, shape (n,)
-        Smallest eigenvalue of H_SS; infinite where the active set is empty.
-    condition_numbers : Tensor, shape (n,)
-        Ratio of the extreme eigenvalues of H_SS, infinite where it is singular; one where the active set is empty.
+        ``H_SS^+ r_S`` on the active set, zero elsewhere.
+    smallest_eigenvalues, condition_numbers : Tensor, shape (n,)
+        Smallest eigenvalue and condition number of H_SS; infinity and one if the active set is empty.
     singular : Tensor of bool, shape (n,)
-        Where H_SS is singular to working precision, and the solution is the minimum-norm one.
+        Whether H_SS is singular to working precision; the condition number is then infinite.
     """
 
     solution: Tensor
@@ -31,7 +29,7 @@ class ActiveSystems(NamedTuple):
 
 
 def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``(rows, indices)`` for each size k > 0 of active set: rows (r,), and their active entries (r, k)."""
+    """Yield ``(rows, indices)`` for each size k > 0 of an active set: rows (r,), and their active entries (r, k)."""
     sizes = active.sum(1)
     for size in torch.unique(sizes).tolist():
         if size:
@@ -42,9 +40,8 @@ def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
     """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
 
-    The eigenvalues are needed for the condition number in any case, and they make the solve safe: directions whose
-    eigenvalue is below ``k eps`` times the largest are left out, which gives the minimum-norm solution where more atoms
-    are active than there are dimensions, instead of the 1e13 a plain solve returns there.
+    Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the minimum-norm solution if
+    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
         Symmetric positive semi-definite.
     active : Tensor of bool, shape (n, p)
     right_hand_side : Tensor, shape (n, p)
-        Entries off the active set are ignored.
+        Entries outside the active set are ignored.
     """
     count = len(active)
     solution = torch.zeros_like(right_hand_side)

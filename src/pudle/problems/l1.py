@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -9,52 +10,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms.thresholding import Thresholding
+from ..validation import check_choice, check_positive
 from .active_set import solve_active_systems
-from .problem import Problem
+from .problem import Problem, ThresholdingRule
 
 
 class L1Problem(Problem):
-    """Least squares with an l1 penalty on the codes: what the problems of the sparse coding family share.
+    """Least squares with an l1 penalty on the codes.
 
-    The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1``, A being linear
-    (over z >= 0 where `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties, and says
-    what A is by `residual` and `adjoint`.
+    The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` with A linear
+    (over z >= 0 if `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties and defines A
+    by `residual` and `adjoint`.
 
     Attributes
     ----------
     penalty : float or Tensor
-        Weight of the l1 norm; a tensor broadcasts against the codes.
+        Weight of the l1 norm; a tensor broadcasts over the codes.
     nonnegative : bool
         Whether the codes are restricted to the non-negative orthant.
     l2_penalty : float
-        Weight of half the squared l2 norm, which is part of f: positive for the elastic net.
-    targets : Tensor or None
-        What the outer loss compares ``A z`` with, where that is not the observations.
+        Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     """
 
     penalty: float | Tensor
     nonnegative: bool
     l2_penalty: float = 0.0
-    targets: Tensor | None = None
 
     @abstractmethod
     def residual(self, codes: Tensor) -> Tensor:
-        """``A z - x`` per sample; shape of the observations."""
+        """Return ``A z - x`` per sample; shape of the observations."""
 
     @abstractmethod
     def adjoint(self, residual: Tensor) -> Tensor:
-        """``A^T r`` per sample; shape of the codes."""
-
-    def outer_residual(self, codes: Tensor) -> Tensor:
-        """``A z - y`` per sample, y being the targets, or the observations where there are none."""
-        return self.residual(codes)
+        """Return ``A^T r`` per sample; shape of the codes."""
 
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         gradient = self.adjoint(self.residual(codes))
         return gradient + self.l2_penalty * codes if self.l2_penalty else gradient
 
-    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
         return thresholding(values, step * self.penalty, iteration, self.nonnegative)
 
     def active(self, codes: Tensor) -> Tensor:
@@ -64,9 +58,99 @@ class L1Problem(Problem):
         return self.smooth_gradient(codes) + self.penalty * codes.sign()
 
 
-def _lasso(problem: L1Problem, codes: Tensor) -> Tensor:
+class DenseL1Problem(L1Problem):
+    """An `L1Problem` whose A is a matrix that all samples share."""
+
+    observations: Tensor
+
+    @property
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """The matrix A, shape (m, p)."""
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        return len(self.observations), self.matrix.shape[1]
+
+    @property
+    def hessian(self) -> Tensor:
+        """Hessian ``A^T A + l2_penalty I`` of the smooth part, shape (p, p), without gradient."""
+        matrix = self.matrix.detach()
+        gram = matrix.T @ matrix
+        return gram + self.l2_penalty * torch.eye(len(gram)).to(gram) if self.l2_penalty else gram
+
+    @functools.cached_property
+    def lipschitz_constant(self) -> float:
+        matrix = self.matrix.detach()
+        rows, columns = matrix.shape
+        smaller = matrix @ matrix.T if rows < columns else matrix.T @ matrix
+        return float(torch.linalg.eigvalsh(smaller)[-1]) + self.l2_penalty
+
+    def residual(self, codes: Tensor) -> Tensor:
+        """Return ``z A^T - x`` per sample, shape (n, m)."""
+        return torch.addmm(self.observations, codes, self.matrix.T, beta=-1)
+
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """Return ``r A`` per sample, shape (n, p)."""
+        return residual @ self.matrix
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        systems = solve_active_systems(self.hessian, self.active(codes), right_hand_side)
+        return systems.solution, {
+            "condition_number": float(systems.condition_numbers.max()),
+            "singular": int(systems.singular.sum()),
+        }
+
+
+class DictionaryProblem(L1Problem):
+    """An `L1Problem` whose A is made from a dictionary, the outer parameter.
+
+    Attributes
+    ----------
+    loss : {"lasso", "reconstruction"}
+        Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
+    targets : Tensor or None
+        Tensor y that takes the place of the observations x in the outer loss.
+    """
+
+    observations: Tensor
+    dictionary: Tensor
+    loss: str
+    targets: Tensor | None = None
+
+    parameter = "dictionary"
+
+    def dictionary_of(self, theta: Tensor) -> Tensor:
+        """Return the dictionary within a value of the parameter, as a view; here it is the whole parameter."""
+        return theta
+
+    def outer_residual(self, codes: Tensor) -> Tensor:
+        """Return ``A z - y`` per sample, with y the targets, or the observations if there are none."""
+        return self.residual(codes)
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return LOSSES[self.loss](self, codes)
+
+    def _check_penalty(self) -> float | Tensor:
+        return check_positive("penalty", self.penalty)
+
+    def _check_options(self, optional: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+        """Check the penalties, the loss and the optional tensors, given by name with their axes and shapes."""
+        object.__setattr__(self, "penalty", self._check_penalty())
+        object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
+        check_choice("loss", self.loss, LOSSES)
+        for name, (axes, shape) in optional.items():
+            if getattr(self, name) is not None:
+                self._convert(name, axes, shape)
+
+
+def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
+    return 0.5 * problem.outer_residual(codes).square().sum() / len(codes)
+
+
+def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
     sizes = codes.abs()
-    # One penalty is one product, and not as many as there are codes.
+    # Multiplying the sum by a single penalty takes one product instead of one per code entry.
     weighted = (problem.penalty * sizes).sum() if isinstance(problem.penalty, Tensor) else problem.penalty * sizes.sum()
     penalty = weighted / len(codes)
     if problem.l2_penalty:
@@ -74,31 +158,5 @@ def _lasso(problem: L1Problem, codes: Tensor) -> Tensor:
     return _reconstruction(problem, codes) + penalty
 
 
-def _reconstruction(problem: L1Problem, codes: Tensor) -> Tensor:
-    return 0.5 * problem.outer_residual(codes).square().sum() / len(codes)
-
-
-#: Outer losses of `SparseCoding` and `ConvolutionalSparseCoding`, by name. Both are means over the n samples.
-SPARSE_CODING_LOSSES: dict[str, Callable[[L1Problem, Tensor], Tensor]] = {
-    "lasso": _lasso,
-    "reconstruction": _reconstruction,
-}
-
-
-def solve_dense(
-    problem: L1Problem, hessian: Tensor, codes: Tensor, right_hand_side: Tensor
-) -> tuple[Tensor, dict[str, Any]]:
-    """Solve the active systems of a Hessian (p, p) that all samples share; see `Problem.solve_active`."""
-    systems = solve_active_systems(hessian, problem.active(codes), right_hand_side)
-    return systems.solution, {
-        "condition_number": float(systems.condition_numbers.max()),
-        "singular": int(systems.singular.sum()),
-    }
-
-
-def largest_gram_eigenvalue(matrix: Tensor) -> float:
-    """Largest eigenvalue of ``A^T A``, from the smaller of the two Gram matrices."""
-    matrix = matrix.detach()
-    rows, columns = matrix.shape
-    smaller = matrix @ matrix.T if rows < columns else matrix.T @ matrix
-    return float(torch.linalg.eigvalsh(smaller)[-1])
+#: Outer losses by name, means over the n samples.
+LOSSES: dict[str, Callable[[DictionaryProblem, Tensor], Tensor]] = {"lasso": _lasso, "reconstruction": _reconstruction}

@@ -17,41 +17,41 @@ from .convolutional import ConvolutionalSparseCoding
 class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     """Convolutional sparse coding whose outer parameter holds the filters and the logarithms of their penalties.
 
-    The inner problem is ``z(theta) = argmin_z 1/2 |x - D * z|^2 + sum_j penalty_j |z_j|_1``, z_j being the code maps of
-    filter D_j. Row j of theta, shape (p, c k k + 1), is the filter D_j, flattened, followed by ``log penalty_j``, so that
-    one gradient is that in both. A layer's threshold is the step times the penalty.
+    The inner problem is ``z(theta) = argmin_z 1/2 |x - D * z|^2 + sum_j penalty_j |z_j|_1``, with z_j the code maps of
+    filter D_j. Row j of theta, shape (p, c k k + 1), is the flattened filter D_j followed by ``log penalty_j``: one gradient
+    covers both. A layer's threshold is the step times the penalty.
 
-    Held-out or clean `targets` and the reconstruction loss are what penalties are learned for. It depends on them through
-    the codes alone, so that an estimator that holds the codes constant never moves them; and the lasso loss, of which they
-    are part, is smallest where they vanish.
+    To learn penalties, use clean or held-out `targets` and the reconstruction loss. This loss depends on the penalties
+    through the codes alone, so an estimator that holds the codes constant never moves them. The lasso loss contains the
+    penalties and is smallest where they vanish.
 
     Parameters
     ----------
     penalty : float or Tensor, shape () or (p,) or (p, 1, 1)
-        Weights of the l1 norm, > 0: one for all filters or one for each. Kept as (p, 1, 1), which broadcasts over the codes.
+        Weights of the l1 norm, > 0: one for all filters or one for each. Stored as (p, 1, 1), to broadcast over the codes.
     **others
         Those of `ConvolutionalSparseCoding`.
 
     Raises
     ------
     InvalidArgument
-        As there, and for penalties that are not p positive finite numbers.
+        As in `ConvolutionalSparseCoding`, and if `penalty` does not hold one or p positive finite numbers.
 
     References
     ----------
-    Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010 (thresholds that are learned).
+    Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010 (learned thresholds).
     Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019 (one per filter, denoising).
     """
 
-    penalty: float | Tensor  # type: ignore[assignment]  # p of them, where the base class has one
+    penalty: float | Tensor  # type: ignore[assignment]  # a tensor, where the base class has a number
 
     parameter = "theta"
 
     def _check_penalty(self) -> Tensor:
         penalty, filters = self.penalty, len(self.dictionary)
         if not isinstance(penalty, Tensor):
-            penalty = self.dictionary.new_full((1,), check_positive("penalty", penalty))
-        penalty = check_tensor("penalty", penalty.flatten() if penalty.numel() > 1 else penalty.reshape(1), "(p,)")
+            penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
+        penalty = check_tensor("penalty", penalty.flatten(), "(p,)")
         check_alike("penalty", penalty, "dictionary", self.dictionary)
         if len(penalty) not in (1, filters) or not bool((penalty > 0).all()):
             raise InvalidArgument(
@@ -62,7 +62,7 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
 
     @property
     def theta(self) -> Tensor:
-        """Filters and logarithms of their penalties, shape (p, c k k + 1)."""
+        """The filters and the logarithms of their penalties, shape (p, c k k + 1)."""
         assert isinstance(self.penalty, Tensor)
         return torch.cat([self.dictionary.flatten(1), self.penalty.log().flatten(1)], 1)
 

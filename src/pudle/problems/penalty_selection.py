@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..validation import check_alike, check_tensor
-from .l1 import L1Problem, largest_gram_eigenvalue, solve_dense
+from .l1 import DenseL1Problem
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PenaltySelection(L1Problem):
-    """Lasso regression with the logarithm of its penalty as the outer parameter, and the held-out error as outer loss.
+class PenaltySelection(DenseL1Problem):
+    """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the held-out error.
 
     The inner problem, per row y of the observations, is
-    ``z(theta) = argmin_z 1/2 |y - A z|^2 + sum_j exp(theta_j) |z_j|`` with design A (over z >= 0 where `nonnegative`). The
+    ``z(theta) = argmin_z 1/2 |y - A z|^2 + sum_j exp(theta_j) |z_j|`` with design A (over z >= 0 if `nonnegative`). The
     outer loss is the mean over rows of ``1/2 |y' - B z|^2``, with y' and B the held-out observations and design. It depends
     on theta through the codes alone: its direct part is zero. With S the active set and s its signs,
 
-    ``dz_S/dtheta_j = -exp(theta_j) s_j (A_S^T A_S)^{-1} e_j`` (one penalty for all entries collects the sum over j in S).
+    ``dz_S/dtheta_j = -exp(theta_j) s_j (A_S^T A_S)^{-1} e_j``, summed over j in S if all entries share one penalty.
 
     Parameters
     ----------
@@ -40,7 +38,7 @@ class PenaltySelection(L1Problem):
     Raises
     ------
     InvalidArgument
-        For tensors that are not finite floating tensors of fitting shapes.
+        If a tensor is not a finite floating tensor of a fitting shape.
 
     References
     ----------
@@ -58,31 +56,20 @@ class PenaltySelection(L1Problem):
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:
-        shapes = {
-            "observations": "(n, m)",
-            "design": "(m, p)",
-            "held_out_observations": "(n, m2)",
-            "held_out_design": "(m2, p)",
-        }
-        for name, shape in shapes.items():
-            object.__setattr__(self, name, check_tensor(name, getattr(self, name), shape))
-            check_alike(name, getattr(self, name), "observations", self.observations)
-        # A Python number stands for a 0-d tensor of the problem's dtype.
-        theta = torch.as_tensor(self.log_penalty)
-        if theta.ndim == 0 and not isinstance(self.log_penalty, Tensor):
-            theta = theta.to(self.observations)
-        theta = check_tensor("log_penalty", theta, "(p,)" if theta.ndim else "()")
-        check_alike("log_penalty", theta, "observations", self.observations)
-        object.__setattr__(self, "log_penalty", theta)
+        axes = {"observations": "(n, m)", "design": "(m, p)"}
+        axes |= {"held_out_observations": "(n, m2)", "held_out_design": "(m2, p)"}
+        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (self._convert(*item).shape for item in axes.items())
+        if not isinstance(self.log_penalty, Tensor) and torch.as_tensor(self.log_penalty).ndim == 0:
+            # A Python number stands for a scalar tensor of the problem's dtype.
+            object.__setattr__(self, "log_penalty", torch.as_tensor(self.log_penalty).to(self.observations))
+        theta = self._convert("log_penalty", "(p,)" if torch.as_tensor(self.log_penalty).ndim else "()")
         weights = theta.detach().exp()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
                 "log_penalty has entries whose exponential is zero or infinite: give the natural logarithm of the penalty"
             )
-        (n, m), (rows, p) = self.observations.shape, self.design.shape
-        expected = (n, self.held_out_design.shape[0]), (m, p), (self.held_out_observations.shape[1], p)
-        if (self.held_out_observations.shape, (rows, p), self.held_out_design.shape) != expected:
-            given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in shapes)
+        if rows != m or held_out != (n, held_out_rows) or held_out_p != p:
+            given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in axes)
             raise InvalidArgument(f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)")
         if theta.ndim and len(theta) != p:
             raise InvalidArgument(
@@ -91,30 +78,14 @@ class PenaltySelection(L1Problem):
             )
 
     @property
-    def penalty(self) -> Tensor:  # type: ignore[override]  # derived from theta here, where others keep it as a field
+    def penalty(self) -> Tensor:  # type: ignore[override]  # derived from theta here, a field in other problems
         """``exp(log_penalty)``, differentiable."""
         return self.log_penalty.exp()
 
     @property
-    def code_shape(self) -> tuple[int, int]:
-        return len(self.observations), self.design.shape[1]
-
-    @functools.cached_property
-    def lipschitz_constant(self) -> float:
-        return largest_gram_eigenvalue(self.design)
-
-    def residual(self, codes: Tensor) -> Tensor:
-        """``z A^T - y`` per row, shape (n, m)."""
-        return torch.addmm(self.observations, codes, self.design.T, beta=-1)
-
-    def adjoint(self, residual: Tensor) -> Tensor:
-        """``r A`` per row, shape (n, p)."""
-        return residual @ self.design
+    def matrix(self) -> Tensor:
+        return self.design
 
     def outer_loss(self, codes: Tensor) -> Tensor:
         held_out = torch.addmm(self.held_out_observations, codes, self.held_out_design.T, beta=-1)
         return 0.5 * held_out.square().sum() / len(codes)
-
-    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        design = self.design.detach()
-        return solve_dense(self, design.T @ design, codes, right_hand_side)

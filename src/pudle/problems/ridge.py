@@ -1,4 +1,4 @@
-"""Ridge regression with its strength as the outer parameter."""
+"""Ridge regression; the outer parameter is its regularization strength."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms.thresholding import Thresholding
 from ..errors import InvalidArgument
-from ..validation import check_alike, check_positive, check_tensor
-from .problem import Problem
+from ..validation import check_positive
+from .problem import Problem, ThresholdingRule
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ridge(Problem):
-    """Ridge regression with its strength as the outer parameter: smooth, with an exact closed form at every depth.
+    """Ridge regression: a smooth problem with an exact closed form at every depth.
 
     The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2 |z|^2``; the outer
     loss is the mean over samples of ``c^T z``. At ``theta = 0``, ``dz/dtheta = -(D^T D + strength I)^{-1} z``.
@@ -27,11 +26,17 @@ class Ridge(Problem):
     observations : Tensor, shape (n, m)
     dictionary : Tensor, shape (m, p)
     strength : float
-        The curvature mu_0 that theta adds to, >= 0.
+        The regularization mu_0 to which theta is added, >= 0.
     weights : Tensor, shape (p,)
         The vector c of the outer loss.
     theta : Tensor, shape (), optional
-        The outer parameter; zero where not given.
+        The outer parameter; zero by default.
+
+    Raises
+    ------
+    InvalidArgument
+        If a tensor is not a finite floating tensor of a fitting shape, strength < 0, or the Hessian is not positive
+        definite.
 
     References
     ----------
@@ -42,25 +47,22 @@ class Ridge(Problem):
     dictionary: Tensor
     strength: float
     weights: Tensor
-    theta: Tensor = None  # type: ignore[assignment]  # zero where not given; takes the place of the base's property
+    theta: Tensor = None  # type: ignore[assignment]  # zero by default; replaces the property of the base class
 
     parameter = "theta"
 
     def __post_init__(self) -> None:
-        x = check_tensor("observations", self.observations, "(n, m)")
-        d = check_tensor("dictionary", self.dictionary, "(m, p)")
-        c = check_tensor("weights", self.weights, "(p,)")
-        theta = check_tensor("theta", x.new_zeros(()) if self.theta is None else self.theta, "()")
-        for name, tensor in (("dictionary", d), ("weights", c), ("theta", theta)):
-            check_alike(name, tensor, "observations", x)
+        x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
+        c = self._convert("weights", "(p,)")
+        if self.theta is None:
+            object.__setattr__(self, "theta", x.new_zeros(()))
+        self._convert("theta", "()")
         if d.shape[0] != x.shape[1] or d.shape[1] != len(c):
             raise InvalidArgument(
                 f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)}, weights {tuple(c.shape)}; "
                 f"give (n, m), (m, p) and (p,)"
             )
         check_positive("strength", self.strength, allow_zero=True)
-        for name, tensor in (("observations", x), ("dictionary", d), ("weights", c), ("theta", theta)):
-            object.__setattr__(self, name, tensor)
         if self.extreme_eigenvalues[0] <= 0:
             raise InvalidArgument("strength + theta leaves the inner problem flat: give a larger strength")
 
@@ -88,7 +90,7 @@ class Ridge(Problem):
         residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
         return residual @ self.dictionary + (self.strength + self.theta) * codes
 
-    def prox(self, values: Tensor, step: float, thresholding: Thresholding, iteration: int) -> Tensor:
+    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
         return values
 
     def outer_loss(self, codes: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The truth that estimates are scored against: certified gradients, and what each estimator's gradient tends to."""
+"""References that estimates are scored against: certified exact gradients, and limits of algorithms."""

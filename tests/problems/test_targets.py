@@ -1,4 +1,4 @@
-"""Outer losses that compare with targets, such as clean images, and not with what was coded: every gradient of them."""
+"""Outer losses that compare with targets, such as clean images, instead of the observations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pudle
 
 Array = np.ndarray
 
-#: Those that come to the exact gradient with depth, with options for problems of this size.
+#: Specs of the estimators that converge to the exact gradient with depth.
 CONSISTENT = {
     "analytic": "analytic",
     "backprop": "backprop",
@@ -33,7 +33,7 @@ def supervised(loss: str, **fields) -> pudle.ConvolutionalSparseCoding:
 
 
 def written_out(twin: pudle.SparseCoding, targets: Array, dictionary: Array, codes: Array) -> np.longdouble:
-    """The loss as its definition says, in the precision of the codes."""
+    """The loss by its definition, in the precision of the codes."""
     residual = targets.astype(codes.dtype) - codes @ dictionary.astype(codes.dtype).T
     total = (residual * residual).sum() / 2
     if twin.loss == "lasso":
@@ -47,7 +47,7 @@ def test_losses(loss):
     codes = torch.randn(problem.code_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     truth = written_out(twin, problem.targets.flatten(1).numpy(), twin.dictionary.numpy(), codes.flatten(1).numpy())
     assert float(problem.outer_loss(codes)) == pytest.approx(float(truth), rel=tolerances.SAME_ARITHMETIC)
-    # What is coded are the observations all the same.
+    # The inner problem still uses the observations.
     plain = dataclasses.replace(problem, targets=None)
     assert torch.equal(problem.smooth_gradient(codes), plain.smooth_gradient(codes))
 
@@ -55,7 +55,7 @@ def test_losses(loss):
 class TestReference:
     @pytest.mark.parametrize("nonnegative", [False, True])
     def test_central_differences(self, loss, nonnegative):
-        """Of the loss at the exact minimizer, in extended precision, along filters."""
+        """Compare with differences of the loss at the exact minimizer, in extended precision."""
         problem = supervised(loss, nonnegative=nonnegative)
         twin, entries = dense_twin(problem)
         reference = pudle.reference(problem)
@@ -80,7 +80,7 @@ class TestReference:
 
     @pytest.mark.parametrize("l2_penalty", [0.0, 0.1])
     def test_observations_as_targets_change_nothing(self, loss, l2_penalty):
-        """The lasso loss goes through the implicit function here, and through its envelope without targets."""
+        """With targets the lasso loss is differentiated implicitly, without targets by its envelope formula."""
         plain = convolutional(loss, l2_penalty=l2_penalty)
         same = pudle.reference(dataclasses.replace(plain, targets=plain.observations))
         truth = pudle.reference(plain)
@@ -103,14 +103,14 @@ class TestEstimators:
         problem = supervised(loss, l2_penalty=l2_penalty)
         truth = pudle.reference(problem)
         assert truth.status == "certified", truth.reason
-        mine = pudle.make_estimator(CONSISTENT[name]).estimate(problem, pudle.Fista(restart=True), 1500).gradient
+        mine = pudle.make_estimator(CONSISTENT[name]).estimate(problem, pudle.Fista(restart=True), 150).gradient
         assert float((mine - truth.gradient).norm()) < tolerances.CONVERGED * float(truth.gradient.norm())
 
     @pytest.mark.parametrize(
         "name", ["backprop", "forward", "checkpointed", "truncated", "finite_difference", "alternating"]
     )
     def test_finite_depth_against_central_differences(self, name, loss):
-        """Of layers on the matrix, in numpy: through all of them, or with the codes held constant."""
+        """Compare with differences of layers on the matrix in numpy, through all layers or with constant codes."""
         problem = supervised(loss)
         twin, entries = dense_twin(problem)
         x, y, filters = twin.observations.numpy(), problem.targets.flatten(1).numpy(), problem.dictionary.numpy()
@@ -134,7 +134,7 @@ class TestEstimators:
 
     def test_constant_codes_leave_an_error_on_either_loss(self, loss):
         problem = supervised(loss)
-        mine = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(restart=True), 1500).gradient
+        mine = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(restart=True), 150).gradient
         twin, entries = dense_twin(problem)
         codes = pudle.reference(problem).codes.flatten(1)
         residual = codes @ twin.dictionary.T - problem.targets.flatten(1)
@@ -146,7 +146,7 @@ class TestEstimators:
 
 class TestLearner:
     def test_batches_keep_observations_and_targets_together(self):
-        """With steps too small to move anything, the mean loss over batches is that of the whole."""
+        """With vanishing steps, the mean loss over batches is the loss over all samples."""
         problem = supervised("reconstruction", n=5)
         learner = pudle.Learner("alternating", "ista(step=0.05)", 10, "sgd(learning_rate=1e-15)", epochs=1, batch=2, chunk=1)
         history = learner.fit(problem).history

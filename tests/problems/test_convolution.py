@@ -1,17 +1,18 @@
-"""The convolution's own route for float32 on the CPU, against torch's convolutions and differences, and its cheap bound."""
+"""The convolution for float32 on the CPU, against torch's convolutions and differences, and the bound on its norm."""
 
 from __future__ import annotations
 
 import pytest
 import tolerances
 import torch
+from comparisons import relative
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle
-from pudle.problems.convolutional import _Partial
+from pudle.problems.convolution import BilinearPartial
 
-#: Images (n, c, H, W), filters (p, c, k, k), stride: channels, rectangles, sizes that the stride does not divide, surplus.
+#: Images (n, c, H, W), filters (p, c, k, k) and stride, with several channels, rectangles and sizes that leave a surplus.
 SHAPES = [
     ((2, 1, 33, 33), (16, 1, 9, 9), 4),
     ((1, 1, 34, 41), (5, 1, 9, 9), 4),
@@ -36,22 +37,16 @@ def problem_of(shape, dtype=torch.float32, **fields) -> pudle.ConvolutionalSpars
     )
 
 
-def close(mine: torch.Tensor, truth: torch.Tensor, tolerance: float = tolerances.SINGLE_PRECISION) -> bool:
-    assert mine.shape == truth.shape
-    return float((mine.double() - truth.double()).norm()) <= tolerance * float(truth.double().norm())
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 class TestMaps:
     def test_both_maps_are_those_of_torch(self, shape):
         problem = problem_of(shape)
-        rows, columns = problem.axes
-        padding, extra = (rows.padding, columns.padding), (rows.extra, columns.extra)
+        padding, extra = problem.geometry.padding, problem.geometry.extra
         filters, images, codes = problem.dictionary.double(), problem.observations.double(), draw(problem.code_shape, 2)
         plain = conv_transpose2d(codes, filters, stride=problem.stride, padding=padding, output_padding=extra)
-        assert close(problem.synthesize(codes.float()), plain)
+        assert relative(problem.synthesize(codes.float()), plain) <= tolerances.SINGLE_PRECISION
         plain = conv2d(images, filters, stride=problem.stride, padding=padding)
-        assert close(problem.adjoint(images.float()), plain)
+        assert relative(problem.adjoint(images.float()), plain) <= tolerances.SINGLE_PRECISION
 
     def test_adjointness(self, shape):
         problem = problem_of(shape)
@@ -63,7 +58,7 @@ class TestMaps:
 
     @pytest.mark.parametrize("role", ["images", "codes", "filters"])
     def test_derivatives(self, shape, role):
-        """Central differences: of either argument, forwards and in reverse, and of the derivative itself."""
+        """Check first and second derivatives in both arguments by central differences, in forward and reverse mode."""
         problem = problem_of(shape, torch.float64)
         tensors = {"images": problem.observations, "codes": draw(problem.code_shape, 2), "filters": problem.dictionary}
         arguments = [tensor[:2].clone().requires_grad_() for name, tensor in tensors.items() if name != role]
@@ -71,38 +66,38 @@ class TestMaps:
             arguments = [tensors["codes"][:1].clone().requires_grad_(), problem.dictionary.clone().requires_grad_()]
 
         def form(left, right):
-            return _Partial.apply(role, problem.geometry, left, right)
+            return BilinearPartial.apply(role, problem.geometry, left, right)
 
         options = {"atol": 1e-6, "fast_mode": True}
         assert gradcheck(form, arguments, check_forward_ad=True, **options)
         assert gradgradcheck(form, arguments, check_fwd_over_rev=True, **options)
 
-    def test_bound_is_above_the_curvature(self, shape):
+    def test_bound_is_above_the_lipschitz_constant(self, shape):
         problem = problem_of(shape, l2_penalty=0.5)
-        # Equal where the filters do not overlap, up to rounding.
+        # Without overlap of the filters the two are equal, up to rounding.
         assert problem.lipschitz_constant * (1 - 1e-12) <= problem.lipschitz_bound <= 2 * problem.lipschitz_constant
 
 
 @pytest.mark.parametrize("name", ["backprop", "alternating", "forward", "analytic", "checkpointed"])
 def test_estimates_are_those_of_double_precision(name, loss):
-    """Double precision goes through torch's own convolutions."""
+    """Single precision agrees with double precision, which uses torch's own convolutions."""
     estimator = pudle.make_estimator(name)
     single, double = (
         estimator.estimate(problem_of(((2, 2, 9, 12), (3, 2, 3, 4), 2), dtype, loss=loss, l2_penalty=0.1), pudle.Ista(), 8)
         for dtype in (torch.float32, torch.float64)
     )
     assert single.gradient.dtype == torch.float32
-    assert close(single.gradient, double.gradient)
+    assert relative(single.gradient, double.gradient) <= tolerances.SINGLE_PRECISION
 
 
 class TestBound:
-    def test_it_is_close_for_large_images(self):
+    def test_bound_is_close_for_large_images(self):
         """Without borders L is the supremum over frequencies, which the bound exceeds by at most 17 %."""
         problem = problem_of(((1, 1, 129, 129), (64, 1, 9, 9), 4))
         assert 1 <= problem.lipschitz_bound / problem.lipschitz_constant < 1.2
 
-    def test_it_holds_between_the_sampled_frequencies(self):
-        """Filters (1, a) have their largest gain at any frequency that a chooses."""
+    def test_bound_holds_between_the_sampled_frequencies(self):
+        """Two filters that form a wave have their largest gain at the frequency of that wave."""
         for phase in torch.linspace(0, torch.pi, 23).tolist():
             wave = torch.cos(phase * torch.arange(4.0))[None, None, None, :]
             filters = torch.cat([wave, torch.sin(phase * torch.arange(4.0))[None, None, None, :]])
@@ -111,7 +106,7 @@ class TestBound:
             )
             assert problem.lipschitz_constant <= problem.lipschitz_bound <= 1.2 * problem.lipschitz_constant
 
-    def test_a_given_step_needs_no_curvature(self, monkeypatch):
+    def test_a_given_step_needs_no_lipschitz_constant(self):
         problem = problem_of(SHAPES[0])
         limit = 2 / problem.lipschitz_constant
         other = problem_of(SHAPES[0])

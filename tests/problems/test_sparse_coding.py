@@ -1,4 +1,4 @@
-"""Problems: what they compute, and every bad input refused in one line that names the argument and the remedy."""
+"""Sparse coding: its values, and its errors, each one line that names the argument and the remedy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import oracles
 import pytest
 import tolerances
 import torch
-from examples import PENALTY, arrays_of, ridge_problem, sparse_problem
+from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
-from pudle.problems.active_set import solve_active_systems
 from pudle.validation import check_alike
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -27,16 +26,6 @@ def good(**changes):
     return arguments | changes
 
 
-def ridge_arguments(**changes):
-    arguments = {
-        "observations": torch.ones(4, 3, dtype=torch.float64),
-        "dictionary": torch.eye(3, 5, dtype=torch.float64),
-        "strength": 0.1,
-        "weights": torch.ones(5, dtype=torch.float64),
-    }
-    return arguments | changes
-
-
 def with_entry(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
     tensor = tensor.clone()
     tensor.view(-1)[: len(entries)] = torch.tensor(entries, dtype=tensor.dtype)
@@ -44,6 +33,7 @@ def with_entry(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
 
 
 X, D = good()["observations"], good()["dictionary"]
+
 REFUSED = {
     "NaN observations": (
         {"observations": with_entry(X, NAN)},
@@ -162,7 +152,7 @@ class TestSparseCoding:
         assert np.abs(problem.smooth_gradient(problem.generating_codes).numpy() - truth).max() < 1e-13
 
     @pytest.mark.parametrize("shape", [{"m": 12, "p": 18}, {"m": 20, "p": 7}], ids=str)
-    def test_curvature_is_the_largest_eigenvalue(self, shape):
+    def test_lipschitz_constant_is_the_largest_eigenvalue(self, shape):
         problem = sparse_problem(**shape)
         _, d = arrays_of(problem)
         largest = np.linalg.norm(d, 2) ** 2
@@ -175,7 +165,7 @@ class TestSparseCoding:
         out = problem.prox(torch.tensor(values), 0.5, pudle.Ista().thresholding, 0).numpy()
         truth = np.sign(values) * np.maximum(np.abs(values) - 0.5 * PENALTY, 0)
         assert np.abs(out - truth).max() < 1e-15
-        # Exactly zero inside the dead zone: the support is read off the zeros.
+        # Zeros must be exact, because they define the support.
         assert np.array_equal(out == 0, np.abs(values) <= 0.5 * PENALTY)
 
     def test_nonnegative_prox(self):
@@ -191,7 +181,7 @@ class TestSparseCoding:
         assert problem.stationarity(codes)[active].abs().max() < tolerances.KKT
 
     def test_active_systems(self, problem):
-        """Against one dense solve per sample."""
+        """Compare with one dense solve per sample."""
         _, d = arrays_of(problem)
         codes = pudle.reference(problem).codes
         right = torch.tensor(np.random.default_rng(4).standard_normal(problem.code_shape))
@@ -221,165 +211,14 @@ class TestSparseCoding:
         assert other.theta is other.dictionary and problem.theta is problem.dictionary
         assert other.observations is problem.observations and other.loss == problem.loss
 
-    def test_with_theta_keeps_the_step_but_not_the_gram_matrix(self, problem):
-        """The step is a constant of the program; the systems solved at another dictionary are that dictionary's."""
+    def test_with_theta_keeps_the_step_but_not_the_hessian(self, problem):
+        """The step is a constant of the program; active systems belong to the dictionary of the copy."""
         codes = pudle.reference(problem).codes
         problem.solve_active(codes, codes)
-        curvature = problem.lipschitz_constant
+        before = problem.lipschitz_constant
         other = problem.with_theta(problem.dictionary * 2)
-        assert other.lipschitz_constant == curvature
-        assert torch.equal(other.gram, other.dictionary.T @ other.dictionary)
+        assert other.lipschitz_constant == before
+        assert torch.equal(other.hessian, other.dictionary.T @ other.dictionary)
         mine, _ = problem.solve_active(codes, codes)
         theirs, _ = other.solve_active(codes, codes)
         assert torch.allclose(theirs, mine / 4, rtol=1e-9)
-
-
-class TestActiveSystems:
-    def test_singular_systems_get_the_minimum_norm_solution(self):
-        """Three copies of one atom, all active: the solution is shared among them, and the count is told."""
-        hessian = torch.ones(3, 3, dtype=torch.float64)
-        active = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
-        right = torch.tensor([[3.0, 3, 3], [5, 7, 7], [1, 1, 1]], dtype=torch.float64)
-        systems = solve_active_systems(hessian, active, right)
-        expected = torch.tensor([[1.0, 1, 1], [5, 0, 0], [0, 0, 0]], dtype=torch.float64)
-        assert torch.allclose(systems.solution, expected, atol=1e-14)
-        assert systems.singular.tolist() == [True, False, False]
-        assert systems.condition_numbers.tolist() == [float("inf"), 1.0, 1.0]
-        assert systems.smallest_eigenvalues[2] == float("inf")
-
-    def test_against_the_pseudoinverse(self):
-        random = np.random.default_rng(6)
-        factor = random.standard_normal((4, 9))
-        hessian = factor.T @ factor
-        active = random.random((20, 9)) < 0.7
-        right = (random.standard_normal((20, 4)) @ factor) * active
-        systems = solve_active_systems(torch.tensor(hessian), torch.tensor(active), torch.tensor(right))
-        assert systems.singular.any()
-        for mask, r, v in zip(active, right, systems.solution.numpy(), strict=True):
-            truth = np.zeros(9)
-            truth[mask] = np.linalg.pinv(hessian[np.ix_(mask, mask)], rcond=1e-12, hermitian=True) @ r[mask]
-            assert np.abs(v - truth).max() < 1e-9 * max(1, np.abs(truth).max())
-
-
-RIDGE_REFUSED = {
-    "NaN weights": ({"weights": torch.full((5,), NAN, dtype=torch.float64)}, "weights has 5 entries that are NaN"),
-    "integer weights": ({"weights": torch.ones(5, dtype=torch.int64)}, "weights has dtype int64: convert it to float32"),
-    "matrix of weights": (
-        {"weights": torch.ones(5, 1, dtype=torch.float64)},
-        "weights has shape (5, 1): give a tensor of shape (p,)",
-    ),
-    "weights of another length": (
-        {"weights": torch.ones(4, dtype=torch.float64)},
-        "shapes do not fit: observations (4, 3), dictionary (3, 5), weights (4,); give (n, m), (m, p) and (p,)",
-    ),
-    "dictionary that does not fit": ({"dictionary": D.T}, "shapes do not fit: observations (4, 3), dictionary (5, 3)"),
-    "negative strength": ({"strength": -1.0}, "strength=-1.0 is out of range: give a number >= 0"),
-    "NaN strength": ({"strength": NAN}, "strength=nan is not a finite number: give a number >= 0"),
-    "flat inner problem": ({"strength": 0.0}, "strength + theta leaves the inner problem flat: give a larger strength"),
-    "theta that takes all the strength": (
-        {"theta": torch.tensor(-0.2, dtype=torch.float64)},
-        "strength + theta leaves the inner problem flat: give a larger strength",
-    ),
-    "theta as a vector": (
-        {"theta": torch.zeros(1, dtype=torch.float64)},
-        "theta has shape (1,): give a tensor of shape ()",
-    ),
-    "infinite observations": (
-        {"observations": with_entry(X, INFINITY)},
-        "observations has 1 entries that are NaN or infinite: remove or replace them",
-    ),
-    "two dtypes": ({"weights": torch.ones(5)}, "weights and observations differ in dtype"),
-}
-
-
-class TestRidge:
-    @pytest.mark.parametrize("changes, text", RIDGE_REFUSED.values(), ids=RIDGE_REFUSED)
-    def test_bad_input_is_refused(self, changes, text):
-        with pytest.raises(pudle.InvalidArgument) as failure:
-            pudle.Ridge(**ridge_arguments(**changes))
-        assert str(failure.value).startswith(text)
-        assert len(str(failure.value).splitlines()) == 1
-
-    def test_theta_defaults_to_zero(self, ridge):
-        assert ridge.theta.shape == () and float(ridge.theta) == 0.0
-
-    def test_theta_adds_to_the_strength(self):
-        theta = torch.tensor(0.4, dtype=torch.float64)
-        one = pudle.Ridge(**ridge_arguments(strength=0.1, theta=theta))
-        other = pudle.Ridge(**ridge_arguments(strength=0.5))
-        codes = torch.ones(4, 5, dtype=torch.float64)
-        assert torch.allclose(one.smooth_gradient(codes), other.smooth_gradient(codes), rtol=1e-15)
-        assert one.lipschitz_constant == pytest.approx(other.lipschitz_constant, rel=1e-14)
-        assert float(pudle.reference(one).gradient) == pytest.approx(float(pudle.reference(other).gradient), rel=1e-12)
-
-    def test_loss_and_curvature(self, ridge):
-        d = ridge.dictionary.numpy()
-        values = np.linalg.eigvalsh(d.T @ d) + ridge.strength
-        assert ridge.lipschitz_constant == pytest.approx(values[-1], rel=1e-13)
-        codes = torch.tensor(np.random.default_rng(2).standard_normal(ridge.code_shape))
-        truth = (codes.numpy() @ ridge.weights.numpy()).mean()
-        assert float(ridge.outer_loss(codes)) == pytest.approx(truth, rel=1e-12)
-
-    def test_active_systems_are_the_whole_system(self, ridge):
-        d = ridge.dictionary.numpy()
-        hessian = d.T @ d + ridge.strength * np.eye(d.shape[1])
-        right = np.random.default_rng(2).standard_normal(ridge.code_shape)
-        solution, diagnostics = ridge.solve_active(torch.zeros(ridge.code_shape, dtype=torch.float64), torch.tensor(right))
-        assert np.abs(solution.numpy() - np.linalg.solve(hessian, right.T).T).max() < 1e-12
-        assert diagnostics["condition_number"] == pytest.approx(np.linalg.cond(hessian), rel=1e-9)
-
-
-class TestRunRefusals:
-    """What only shows once an algorithm meets a problem."""
-
-    @pytest.mark.parametrize("make", [sparse_problem, ridge_problem])
-    def test_step_above_two_over_curvature(self, make):
-        problem = make()
-        step = 2.01 / problem.lipschitz_constant
-        with pytest.raises(pudle.InvalidArgument) as failure:
-            pudle.Ista(step=step).run(problem, 3)
-        assert str(failure.value) == (
-            f"step={step} is above 2/L={2 / problem.lipschitz_constant:.6g}, where the iteration diverges: "
-            f"give a smaller step, or step=None for 1/L={1 / problem.lipschitz_constant:.6g}"
-        )
-
-    def test_step_of_two_over_curvature_is_accepted(self, problem):
-        pudle.Ista(step=2 / problem.lipschitz_constant).run(problem, 3)
-
-    @pytest.mark.parametrize("step", [0.0, -0.1, NAN, INFINITY, "0.2", True], ids=repr)
-    def test_impossible_step(self, step):
-        with pytest.raises(pudle.InvalidArgument, match="step=.*: give a number > 0"):
-            pudle.Ista(step=step)
-
-    @pytest.mark.parametrize(
-        "depth, text",
-        [
-            (-1, "depth=-1 is too small: give a whole number >= 0"),
-            (1.5, "depth=1.5 is not an integer: give a whole number >= 0"),
-            (True, "depth=True is not an integer: give a whole number >= 0"),
-            (None, "depth=None is not an integer: give a whole number >= 0"),
-        ],
-    )
-    def test_impossible_depth(self, problem, depth, text):
-        with pytest.raises(pudle.InvalidArgument) as failure:
-            pudle.Ista().run(problem, depth)
-        assert str(failure.value) == text
-
-    @pytest.mark.parametrize("window", [0, -3, 2.0, "5", None, True], ids=repr)
-    def test_impossible_window(self, window):
-        with pytest.raises(pudle.InvalidArgument, match="window=.*: give a whole number >= 1"):
-            pudle.make_estimator("truncated(window=1)").__class__(window=window)
-
-    def test_warm_start_of_another_shape(self, problem):
-        with pytest.raises(pudle.InvalidArgument, match=r"initial has shape \(40, 17\): codes here have shape \(40, 18\)"):
-            pudle.Ista().run(problem, 1, initial=torch.zeros(40, 17, dtype=torch.float64))
-
-    def test_iteration_that_was_not_kept(self, problem):
-        trajectory = pudle.Ista().run(problem, 5, keep=[2])
-        with pytest.raises(pudle.InvalidArgument, match=r"iteration 3 was not kept: run again with keep=\(3,\)"):
-            trajectory.at(3)
-
-    @pytest.mark.parametrize("keep", [[6], [-1, 2]], ids=str)
-    def test_iteration_that_is_not_run(self, problem, keep):
-        with pytest.raises(pudle.InvalidArgument, match=r"lies outside 0\.\.5"):
-            pudle.Ista().run(problem, 5, keep=keep)

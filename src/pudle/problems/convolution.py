@@ -1,0 +1,154 @@
+"""Strided convolutions of code maps with filters: their geometry, their derivatives and a bound on their norm."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn.functional import conv2d, conv_transpose2d, fold, pad, pixel_unshuffle
+from torch.nn.grad import conv2d_weight
+
+#: Frequencies per polynomial degree at which `squared_norm_bound` samples: the bound is at most 17 % too large.
+SAMPLES_PER_DEGREE = 8
+
+
+class Geometry(NamedTuple):
+    """Where the filters of a strided convolution meet an image. Pairs hold one value for the height and one for the width.
+
+    Attributes
+    ----------
+    stride : int
+        Distance of neighboring code positions in pixels.
+    image, kernel, codes : tuple of int
+        Sizes of the image and of the filters in pixels, and the number of code positions.
+    padding, extra : tuple of int
+        Pixels cropped at the start, and how many fewer are cropped at the end.
+    """
+
+    stride: int
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    codes: tuple[int, int]
+    padding: tuple[int, int]
+    extra: tuple[int, int]
+
+    @classmethod
+    def covering(cls, image: tuple[int, int], kernel: tuple[int, int], stride: int) -> Geometry:
+        """Return the geometry with the fewest code positions that reach every pixel, cropped evenly at both ends."""
+
+        def axis(pixels: int, taps: int) -> tuple[int, int, int]:
+            codes = -(-(pixels - taps) // stride) + 1
+            excess = (codes - 1) * stride + taps - pixels
+            padding = -(-excess // 2)
+            return codes, padding, 2 * padding - excess
+
+        rows, columns = axis(image[0], kernel[0]), axis(image[1], kernel[1])
+        return cls(stride, image, kernel, *zip(rows, columns, strict=True))
+
+
+def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
+    """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H, W)."""
+    if _is_slow(codes):
+        return BilinearPartial.apply("images", geometry, codes, filters)
+    options = {"stride": geometry.stride, "padding": geometry.padding, "output_padding": geometry.extra}
+    return conv_transpose2d(codes, filters, **options)  # type: ignore[arg-type]
+
+
+def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
+    """Return the correlation of images (n, c, H, W) with filters (p, c, k, k), the adjoint of `synthesize` in the codes."""
+    if _is_slow(images):
+        return BilinearPartial.apply("codes", geometry, images, filters)
+    return _codes(geometry, images, filters)
+
+
+def squared_norm_bound(filters: Tensor, stride: int) -> float:
+    """Return an upper bound on the largest eigenvalue of ``correlate(synthesize(.))``, whatever the size of the images.
+
+    The convolution is part of one without borders, whose largest eigenvalue is the supremum over frequencies of the
+    largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the transform of the filters' subsamplings at stride s.
+    Each quadratic form of it is a trigonometric polynomial of degree d, one less than the code positions that a filter
+    spans along an axis. Sampled at N > 2 d equidistant frequencies, such a polynomial exceeds its largest sample by at most
+    a factor of ``1 / cos(pi d / N)`` along each axis.
+
+    References
+    ----------
+    Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische Zeitschrift 1964.
+    """
+    p, _, height, width = filters.shape
+    down, across = -(-height // stride), -(-width // stride)
+    blocks = pad(filters, (0, across * stride - width, 0, down * stride - height))
+    phases = pixel_unshuffle(blocks, stride)
+    grid = [SAMPLES_PER_DEGREE * max(taps - 1, 1) for taps in (down, across)]
+    transform = torch.fft.rfft2(phases, s=grid).permute(2, 3, 1, 0)
+    if p < phases.shape[1]:
+        transform = transform.mH
+    largest = float(torch.linalg.eigvalsh(transform @ transform.mH)[..., -1].max())
+    for taps, samples in zip((down, across), grid, strict=True):
+        largest /= math.cos(math.pi * (taps - 1) / samples)
+    return largest
+
+
+def _is_slow(tensor: Tensor) -> bool:
+    """Return whether torch's own transposed convolution is slow for this tensor."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def _images(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
+    patches = filters.flatten(1).T @ codes.flatten(2)
+    return fold(patches, geometry.image, geometry.kernel, padding=geometry.padding, stride=geometry.stride)
+
+
+def _codes(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
+    return conv2d(images, filters, stride=geometry.stride, padding=geometry.padding)
+
+
+def _filters(geometry: Geometry, images: Tensor, codes: Tensor) -> Tensor:
+    shape = (codes.shape[1], images.shape[1], *geometry.kernel)
+    return conv2d_weight(images, shape, codes, stride=geometry.stride, padding=geometry.padding)
+
+
+_PARTIALS = {"images": _images, "codes": _codes, "filters": _filters}
+
+
+class BilinearPartial(Function):
+    """Partial derivative, in the argument called `role`, of the form ``<images, filters * codes>``, linear in all three.
+
+    The three partial derivatives are one another's derivatives, so this function is differentiable to any order, in forward
+    and reverse mode. It exists because torch's float32 transposed convolution to few channels, which is also what
+    differentiates a convolution in its images, is six times slower on the CPU than a product of matrices.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Tensor:
+        return _PARTIALS[role](geometry, left, right)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[str, Geometry, Tensor, Tensor], output: Tensor) -> None:
+        ctx.role, ctx.geometry, *arguments = inputs
+        ctx.save_for_backward(*arguments)
+        ctx.save_for_forward(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        others = [role for role in _PARTIALS if role != ctx.role]
+        values = dict(zip(others, ctx.saved_tensors, strict=True)) | {ctx.role: weights}
+
+        def partial(wanted: str) -> Tensor:
+            left, right = (values[role] for role in _PARTIALS if role != wanted)
+            return BilinearPartial.apply(wanted, ctx.geometry, left, right)
+
+        needed = ctx.needs_input_grad[2:]
+        return None, None, *(partial(role) if need else None for role, need in zip(others, needed, strict=True))
+
+    @staticmethod
+    def jvp(ctx: Any, _role: None, _geometry: None, *tangents: Tensor | None) -> Tensor:
+        (left, right), (change_left, change_right) = ctx.saved_tensors, tangents
+        pairs = [(change_left, right)] if change_left is not None else []
+        pairs += [(left, change_right)] if change_right is not None else []
+        return functools.reduce(torch.add, (BilinearPartial.apply(ctx.role, ctx.geometry, *pair) for pair in pairs))

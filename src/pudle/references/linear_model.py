@@ -1,0 +1,132 @@
+"""Linear models ``A z ~ x`` as the exact solvers need them: products, active systems and the constants of error bounds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..problems.active_set import ActiveSystems, groups_by_size, solve_active_systems
+from ..problems.l1 import DenseL1Problem
+
+#: Rounding unit of float64.
+ROUNDING = torch.finfo(torch.float64).eps / 2
+
+
+class LinearModel(ABC):
+    """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the smooth part.
+
+    Samples are rows; codes and observations have one more axis. All tensors are in float64 on the CPU.
+
+    Attributes
+    ----------
+    observations : Tensor, shape (n, m)
+    l2_penalty : float
+    lipschitz_constant : float
+        Largest eigenvalue of the smooth part's Hessian ``A^T A + l2_penalty I``.
+    spectral_norm, column_norm : float
+        Spectral norm of A and largest Euclidean norm of its columns, or bounds on them.
+    overlap : float
+        A constant c with ``|contract(r, z)| <= c |r| |z|`` for one sample.
+    summands : int
+        Number of products that one entry of a gradient sums over: over the samples, and within the residual.
+    max_active : float
+        Largest number of active entries for which a sample is certified.
+    """
+
+    observations: Tensor
+    l2_penalty: float
+    lipschitz_constant: float
+    spectral_norm: float
+    column_norm: float
+    overlap: float
+    summands: int
+    max_active: float = float("inf")
+
+    @property
+    def values(self) -> int:
+        """Number m of values of an observation."""
+        return self.observations.shape[1]
+
+    @abstractmethod
+    def synthesize(self, codes: Tensor) -> Tensor:
+        """Return ``A z`` per sample: (n, p) to (n, m)."""
+
+    @abstractmethod
+    def correlate(self, residual: Tensor) -> Tensor:
+        """Return ``A^T r`` per sample: (n, m) to (n, p)."""
+
+    @abstractmethod
+    def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
+        """Return the gradient of ``sum_i <r_i, A z_i>`` in the parameter."""
+
+    @abstractmethod
+    def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve the active systems of the wanted samples; return the solution (n, p) and which are singular (n,).
+
+        Singular means not positive definite. The solution is zero for these samples and for those that are not wanted.
+        """
+
+    @abstractmethod
+    def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
+        """Solve all active systems, and compute their extreme eigenvalues."""
+
+    def hessian_product(self, vectors: Tensor) -> Tensor:
+        """Return ``(A^T A + l2_penalty I) v`` per sample, shape (n, p)."""
+        return self.correlate(self.synthesize(vectors)) + self.l2_penalty * vectors
+
+    def negative_gradient(self, codes: Tensor) -> Tensor:
+        """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape (n, p)."""
+        correlation = self.correlate(self.observations - self.synthesize(codes))
+        return correlation - self.l2_penalty * codes if self.l2_penalty else correlation
+
+    def solve_refined(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve all active systems with one refinement; return the solution (n, p) and its residual norms (n,).
+
+        The right-hand side must be zero outside the active set.
+        """
+        solution, residual = torch.zeros_like(right), right
+        for _ in range(2):
+            solution = solution + self.solve_active(active, residual).solution
+            residual = right - self.hessian_product(solution) * active
+        return solution, torch.linalg.norm(residual, dim=1)
+
+
+class DenseModel(LinearModel):
+    """The linear model of a problem with a matrix A, shape (m, p), which is also the parameter."""
+
+    def __init__(self, problem: DenseL1Problem) -> None:
+        self.observations, self.matrix, self.l2_penalty = problem.observations, problem.matrix, problem.l2_penalty
+        self.hessian = problem.hessian
+        self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
+        self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
+        self.column_norm = float(torch.linalg.norm(self.matrix, dim=0).max())
+        self.overlap = 1.0
+        self.summands = len(self.observations) + self.values
+
+    def synthesize(self, codes: Tensor) -> Tensor:
+        return codes @ self.matrix.T
+
+    def correlate(self, residual: Tensor) -> Tensor:
+        return residual @ self.matrix
+
+    def hessian_product(self, vectors: Tensor) -> Tensor:
+        return vectors @ self.hessian
+
+    def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
+        return residual.T @ codes
+
+    def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
+        candidates = wanted.nonzero().squeeze(1)
+        for group, indices in groups_by_size(active[candidates]):
+            rows = candidates[group]
+            factor, info = torch.linalg.cholesky_ex(self.hessian[indices[:, :, None], indices[:, None, :]])
+            singular[rows] = info > 0
+            values = torch.cholesky_solve(right[rows[:, None], indices][:, :, None], factor).squeeze(2)
+            solution[rows[:, None], indices] = torch.where(info[:, None] > 0, 0, values)
+        return solution, singular
+
+    def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
+        return solve_active_systems(self.hessian, active, right)

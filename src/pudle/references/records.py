@@ -1,0 +1,106 @@
+"""The records of this package: which gradient a reference is, its value, and the evidence for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+TARGETS = {
+    "exact": "gradient of theta -> loss(z(theta), theta) at the minimizer z(theta)",
+    "ghat": "exact gradient of the lasso loss, whatever the problem's loss",
+    "gstar": "the lasso formula with the lasso codes under the generating dictionary",
+    "gtilde": "the lasso formula with the generating codes themselves",
+    "limit": "gradient of theta -> loss(z(theta), theta) at the codes z(theta) that the same algorithm converges to",
+}
+#: Targets defined by the minimizer of the inner problem: wrong for a thresholding rule that does not lead there.
+MINIMIZER_TARGETS = ("exact", "ghat")
+#: Statuses of references that estimates are scored against.
+SCORED = ("certified", "limit")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Evidence that a reference is what it claims to be; extremes are over the samples.
+
+    Attributes
+    ----------
+    samples : int
+        Number of samples.
+    uncertified : int
+        Number of samples for which the evidence does not suffice.
+    kkt_residual : float
+        Largest violation of the optimality conditions.
+    smallest_eigenvalue : float
+        Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an active entry.
+    condition_number : float
+        Largest condition number of the active Gram matrices.
+    dual_margin : float
+        Smallest distance of an inactive correlation from the penalty.
+    smallest_amplitude : float
+        Smallest magnitude of an active code entry.
+    code_error : float
+        Largest bound on the Euclidean error of a code.
+    zero_codes : float
+        Share of samples whose code is all zero.
+    iterations : int
+        Largest number of accelerated iterations that a sample took.
+    """
+
+    samples: int
+    uncertified: int = 0
+    kkt_residual: float = 0.0
+    smallest_eigenvalue: float = float("inf")
+    condition_number: float = 1.0
+    dual_margin: float = float("inf")
+    smallest_amplitude: float = float("inf")
+    code_error: float = 0.0
+    zero_codes: float = 0.0
+    iterations: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The gradient that estimates are scored against, in float64 on the CPU.
+
+    Attributes
+    ----------
+    gradient : Tensor
+        Shape of theta.
+    codes : Tensor
+        The codes from which the gradient was computed.
+    target : str
+        Which gradient it is: a key of `TARGETS`.
+    bound : float
+        Bound on the error of `gradient` relative to the true gradient, in the Euclidean (Frobenius) norm.
+    certificate : Certificate
+        The evidence.
+    status : str
+        ``certified``, or ``limit`` (the algorithm converged; the bound is an estimate). Estimates are not scored against an
+        ``uncertified`` or a ``degenerate`` reference (its gradient is zero).
+    reason : str
+        Why the reference is not scored against; empty otherwise.
+    """
+
+    gradient: Tensor
+    codes: Tensor
+    target: str
+    bound: float
+    certificate: Certificate
+    status: str = "certified"
+    reason: str = ""
+
+
+def exactly(thing: T) -> T:
+    """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
+    tensors: dict[str, Any] = {}
+    for field in dataclasses.fields(thing):  # type: ignore[arg-type]
+        value = getattr(thing, field.name)
+        if isinstance(value, Tensor):
+            tensors[field.name] = value.detach().to(device="cpu", dtype=torch.float64)
+    return dataclasses.replace(thing, **tensors)  # type: ignore[type-var]

@@ -1,0 +1,25 @@
+"""Comparisons that many tests make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import pudle
+
+
+def relative(mine, truth) -> float:
+    """Euclidean error relative to the truth; absolute if the truth is zero."""
+    mine, truth = (np.asarray(torch.as_tensor(array).detach().cpu()).astype(float) for array in (mine, truth))
+    assert mine.shape == truth.shape
+    size = np.linalg.norm(truth)
+    return float(np.linalg.norm(mine - truth) / (size if size else 1))
+
+
+def refusal(call) -> str:
+    """The text of the error that a call raises, which must be a single line."""
+    with pytest.raises(pudle.InvalidArgument) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
