@@ -1,21 +1,19 @@
 """Backpropagation through the last layers only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation, unrolled_gradient
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation
+from pudle.estimator import Estimate, WindowEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Truncated(GradientEstimator):
+class Truncated(WindowEstimator):
     r"""Reverse mode through the last K layers; the codes that enter them are held constant.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_{T,K}^\top \partial_z \ell(z_T, \theta)
@@ -45,18 +43,6 @@ class Truncated(GradientEstimator):
     def __post_init__(self) -> None:
         check_integer("window", self.window, 1)
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Read the state before each window off one forward pass."""
-        starts = [max(check_integer("depth", depth, 0) - self.window, 0) for depth in depths]
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
-        for depth, start in zip(depths, starts, strict=True):
-            gradient, codes = unrolled_gradient(problem, algorithm, trajectory.states[start], depth - start)
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth - start})
-
     @staticmethod
     def sweep_windows(
         problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
@@ -76,7 +62,5 @@ class Truncated(GradientEstimator):
         for window in windows:
             while reached < min(window, depth):
                 through_codes, reached = next(contributions), reached + 1
-            yield (
-                window,
-                Estimate(direct + through_codes, trajectory.codes, {"layers": depth, "layers_differentiated": reached}),
-            )
+            diagnostics = {"layers": depth, "layers_differentiated": reached}
+            yield window, Estimate(direct + through_codes, trajectory.codes, diagnostics)
