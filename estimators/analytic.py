@@ -22,9 +22,8 @@ class Analytic(ImplicitEstimator):
     :math:`O(\rho^{2T})` on the lasso loss, for which it keeps the non-zero :math:`\partial_z \ell` of finite depth, and as
     :math:`O(\rho^T)` on the reconstruction loss.
 
-    At small depth more atoms can be active than there are dimensions, and the system is singular. The minimum-norm solution
-    is taken, which is finite but wrong where the support is wrong; ``condition_number`` and ``singular`` in the diagnostics
-    report this.
+    At small depth more atoms can be active than there are dimensions. The system is then singular, and its minimum-norm
+    solution finite but wrong: ``condition_number`` and ``singular`` in the diagnostics report it.
 
     Cost: T layers forward, one solve per sample; memory independent of T.
     """

@@ -67,13 +67,9 @@ class ConjugateGradient(ImplicitEstimator):
 
         right = torch.where(active, code_gradient, 0).flatten(1)
         rounding = torch.finfo(right.dtype).eps
-        solved = conjugate_gradients(
-            hessian,
-            right,
-            tolerance=max(self.rtol, rounding),
-            iterations=self.iterations,
-            flat=right.shape[1] * rounding * problem.lipschitz_constant,
-        )
+        flat = right.shape[1] * rounding * problem.lipschitz_constant
+        tolerance = max(self.rtol, rounding)
+        solved = conjugate_gradients(hessian, right, tolerance=tolerance, iterations=self.iterations, flat=flat)
         return through_minimizer(problem, codes, solved.solution.reshape(codes.shape)), {
             "solves": len(codes),
             "iterations": solved.iterations,

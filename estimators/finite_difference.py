@@ -75,7 +75,7 @@ class FiniteDifference(CodesEstimator):
         check_integer("max_evaluations", self.max_evaluations, 3)
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        count = self._count(problem)
+        count = min(self.directions or problem.theta.numel(), problem.theta.numel())
         evaluations = 2 * count + 1
         if evaluations > self.max_evaluations:
             fewer = (self.max_evaluations - 1) // 2
@@ -87,14 +87,14 @@ class FiniteDifference(CodesEstimator):
 
     @torch.no_grad()
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Evaluate the losses at all depths in one run per point."""
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
-        count = self._count(problem)
         step = STEPS[theta.dtype] if self.step is None else self.step
+        directions = self._directions(theta)
+        count = len(directions)
         gradient = theta.new_zeros(len(depths), *theta.shape)
         squares = theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
-        for direction in self._directions(theta, count):
+        for direction in directions:
             above = losses_at(problem, algorithm, theta + step * direction, depths)
             below = losses_at(problem, algorithm, theta - step * direction, depths)
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
@@ -103,11 +103,11 @@ class FiniteDifference(CodesEstimator):
             work = {"layers": 2 * depth * (count + 1), "evaluations": 2 * count + 1, "directions": count}
             yield row, {**work, "asymmetry": float(square.sqrt())}
 
-    def _count(self, problem: Problem) -> int:
-        total = problem.theta.numel()
-        return total if self.directions is None else min(self.directions, total)
-
-    def _directions(self, theta: Tensor, count: int) -> Iterator[Tensor]:
-        random, total = streams.generator(self.seed, "estimator finite_difference"), theta.numel()
-        basis = np.eye(total) if count == total else np.linalg.qr(random.standard_normal((total, count)))[0]
-        return (torch.as_tensor(column).to(theta).reshape(theta.shape) for column in basis.T)
+    def _directions(self, theta: Tensor) -> Tensor:
+        total = theta.numel()
+        if self.directions is None or self.directions >= total:
+            basis = np.eye(total)
+        else:
+            random = streams.generator(self.seed, "estimator finite_difference")
+            basis, _ = np.linalg.qr(random.standard_normal((total, self.directions)))
+        return torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)

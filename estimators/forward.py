@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, jvp
+from torch.func import jvp, vmap
 
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import codes_at, direct_gradients
@@ -63,7 +63,6 @@ class Forward(CodesEstimator):
             )
 
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Differentiate the losses at all depths in one pass per chunk of directions."""
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         pairs = [direct_gradients(problem, state.codes) for state in states]
 
@@ -71,13 +70,15 @@ class Forward(CodesEstimator):
             moved = codes_at(problem, algorithm, theta, depths)
             return torch.stack([(z * code_gradient).sum() for z, (_, code_gradient) in zip(moved, pairs, strict=True)])
 
-        chunk = max(1, CHUNK_ENTRIES // (theta.numel() + states[0].codes.numel()))
-        if theta.ndim:
-            through_codes = jacfwd(contracted, chunk_size=chunk)(theta)
-        else:
-            # Mapped over a batch of directions, a scalar would lose its dtype to Python numbers.
-            through_codes = jvp(contracted, (theta,), (torch.ones_like(theta),))[1]
-        layers = 1 + math.ceil(theta.numel() / chunk)
-        for state, (direct, _), through in zip(states, pairs, through_codes, strict=True):
-            work = {"layers": layers * state.iteration, "layers_differentiated": state.iteration}
-            yield direct + through, {**work, "directions": theta.numel()}
+        def derivative(direction: Tensor) -> Tensor:
+            return jvp(contracted, (theta,), (direction,))[1]
+
+        count = theta.numel()
+        chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
+        directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
+        # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar theta needs no batch.
+        rows = vmap(derivative, chunk_size=chunk)(directions) if theta.ndim else derivative(directions[0])[None]
+        layers = 1 + math.ceil(count / chunk)
+        for state, (direct, _), through_codes in zip(states, pairs, rows.T, strict=True):
+            work = {"layers": layers * state.iteration, "layers_differentiated": state.iteration, "directions": count}
+            yield direct + through_codes.reshape(theta.shape), work

@@ -22,10 +22,8 @@ class Spsa(CodesEstimator):
 
     Its mean is the gradient of f smoothed by a Gaussian of width :math:`\sigma`, which is that of f up to
     :math:`O(\sigma^2)` where f is smooth; the algorithm's step is held constant. With P entries of theta the relative error
-    is about :math:`\sqrt{(P + 1) / K}`: small only along few directions. Every call draws the same directions.
-
-    ``standard_error`` in the diagnostics, given for K > 1, is that of the whole vector (Frobenius norm), estimated from the
-    samples.
+    is about :math:`\sqrt{(P + 1) / K}`. All calls and depths use the same directions. ``standard_error`` in the diagnostics,
+    given for K > 1, is that of the whole vector (Frobenius norm), estimated from the samples.
 
     Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer, whatever T.
 
@@ -59,7 +57,6 @@ class Spsa(CodesEstimator):
 
     @torch.no_grad()
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Evaluate the losses at all depths in one run per point; all depths use the same directions."""
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         random = streams.generator(self.seed, "estimator spsa")
         total = theta.new_zeros(len(depths), *theta.shape)

@@ -18,8 +18,8 @@ class Truncated(WindowEstimator):
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_{T,K}^\top \partial_z \ell(z_T, \theta)
 
-    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is full backpropagation.
-    Its error falls with depth on the lasso loss; on the reconstruction loss a floor of order :math:`\rho^K` remains.
+    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is full backpropagation. The
+    error falls with depth on the lasso loss; on the reconstruction loss a floor of order :math:`\rho^K` remains.
 
     Cost: T layers forward, min(K, T) backward; memory grows with K, not with T.
 
@@ -47,10 +47,7 @@ class Truncated(WindowEstimator):
     def sweep_windows(
         problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
     ) -> Iterator[tuple[int, Estimate]]:
-        """Yield ``(window, estimate)`` for many windows at one depth, from one forward and one backward pass.
-
-        Windows come out in ascending order. Those above the depth are full backpropagation.
-        """
+        """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and one backward pass."""
         windows = sorted({check_integer("windows", window, 1) for window in windows})
         longest = min(max(windows, default=0), depth)
         with torch.no_grad():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle import Estimate, GradientEstimator, streams
-from pudle.unrolling import check_depths, direct_gradients, reverse_accumulation
+from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_accumulation
 
 
 @dataclass(frozen=True)

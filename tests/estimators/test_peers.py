@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from estimator_specs import relative
 from examples import ridge_problem, sparse_problem
 
 import pudle
@@ -53,10 +54,6 @@ CASE = Case(
 )
 #: Depth at which the supports of the small problem are right while its codes are still on their way.
 SUPPORTED = 60
-
-
-def relative(mine: torch.Tensor, truth: torch.Tensor) -> float:
-    return float(torch.linalg.norm(mine - truth) / torch.linalg.norm(truth))
 
 
 def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:

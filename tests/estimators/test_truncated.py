@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from estimator_specs import VISIBLE, relative
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
@@ -15,15 +16,6 @@ from pudle.estimators.truncated import Truncated
 
 DEPTH = 12
 WINDOWS = [1, 2, 5, 11, 12, 13, 100]
-
-
-def relative(mine, truth) -> float:
-    return float(torch.linalg.norm(mine - truth) / torch.linalg.norm(truth))
-
-
-@pytest.fixture(params=["ista", "fista"])
-def algorithm(request):
-    return pudle.make_algorithm(request.param)
 
 
 @pytest.mark.parametrize("make", [lambda loss: sparse_problem(loss), lambda loss: ridge_problem()], ids=["sparse", "ridge"])
@@ -71,7 +63,7 @@ def test_window_of_the_depth_or_more_is_backprop(algorithm, problem, window):
 
 @pytest.mark.parametrize("window, differentiated", [(1, 1), (5, 5), (DEPTH, DEPTH), (50, DEPTH)])
 def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem, window, differentiated):
-    """A window above the depth is not clamped in silence: the estimator keeps its window, the diagnostics tell the rest."""
+    """A window above the depth stays in the estimator's options; the diagnostics report what was differentiated."""
     estimator = Truncated(window=window)
     estimate = estimator.estimate(problem, algorithm, DEPTH)
     assert estimate.diagnostics["layers"] == DEPTH
@@ -80,7 +72,7 @@ def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem,
 
 
 def test_neighboring_windows_differ():
-    """On the reconstruction loss one layer more or less shows: an error by one in the window cannot hide."""
+    """On the reconstruction loss one layer more or less is visible, so that an off-by-one window is found."""
     problem = sparse_problem("reconstruction")
     estimates = [estimate for _, estimate in Truncated.sweep_windows(problem, pudle.Ista(), 40, range(1, 21))]
     for shorter, longer in zip(estimates, estimates[1:], strict=False):
@@ -88,7 +80,7 @@ def test_neighboring_windows_differ():
 
 
 def test_sweep_of_depths_shares_no_state(algorithm, problem):
-    """Windows that reach to the start at small depths and do not at great ones."""
+    """The windows reach the first layer at small depths and do not at large ones."""
     for depth, estimate in zip([3, 5, 9, 20], Truncated(window=5).sweep(problem, algorithm, [3, 5, 9, 20]), strict=True):
         alone = Truncated(window=5).estimate(problem, algorithm, depth)
         assert torch.equal(estimate.gradient, alone.gradient)
@@ -117,3 +109,13 @@ def test_floor_falls_with_the_window():
     ]
     assert (np.diff(floors) < 0).all()
     assert floors[0] > 0.1 and floors[-1] < 0.1 * floors[0]
+
+
+@pytest.mark.parametrize("depth", [1, 30])
+def test_one_step_is_a_window_of_one(problem, algorithm, depth):
+    one_step, window, direct = (
+        pudle.make_estimator(spec).estimate(problem, algorithm, depth).gradient
+        for spec in ("one_step", "truncated(window=1)", "alternating")
+    )
+    assert relative(one_step, window) < tolerances.SAME_ARITHMETIC
+    assert relative(one_step, direct) > VISIBLE
