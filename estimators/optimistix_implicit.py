@@ -63,19 +63,21 @@ class OptimistixImplicit(peers.ImplicitPeer):
         return through_codes, torch.cat(solutions), {"solves": len(codes)}
 
 
+# Optimistix requires that these two are global functions, which take everything as arguments.
+def _solve(inputs):
+    return inputs[0], None
+
+
+def _optimality(codes, residual, inputs):
+    return peers.layer(codes, *inputs[1:6]) - codes
+
+
 @functools.cache
 def _program(well_posed: bool | None, nonnegative: bool) -> Callable[..., Any]:
     solver = peers.require("lineax").AutoLinearSolver(well_posed=well_posed)
     adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=solver)
 
-    # Optimistix requires that these two take all arrays as arguments.
-    def solve(inputs):
-        return inputs[0], None
-
-    def optimality(codes, residual, inputs):
-        return peers.layer(codes, *inputs[1:5], nonnegative=nonnegative) - codes
-
     def minimizer(*inputs):
-        return adjoint.apply(solve, optimality, inputs, frozenset())[0]
+        return adjoint.apply(_solve, _optimality, (*inputs, nonnegative), frozenset())[0]
 
     return peers.jax_implicit_gradient(minimizer)

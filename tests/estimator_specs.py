@@ -31,3 +31,10 @@ def estimate(spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm, dept
 def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Return the Euclidean distance relative to the norm of what is expected."""
     return float((actual - expected).norm() / expected.norm())
+
+
+def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:
+    """Return the certified reference, and an algorithm that starts from its codes and stays there."""
+    reference = pudle.reference(problem)
+    assert reference.status == "certified"
+    return reference, pudle.Ista(initial=reference.codes)
