@@ -105,9 +105,8 @@ class FiniteDifference(CodesEstimator):
 
     def _directions(self, theta: Tensor) -> Tensor:
         total = theta.numel()
-        if self.directions is None or self.directions >= total:
-            basis = np.eye(total)
-        else:
+        basis = np.eye(total)
+        if self.directions is not None and self.directions < total:
             random = streams.generator(self.seed, "estimator finite_difference")
             basis, _ = np.linalg.qr(random.standard_normal((total, self.directions)))
         return torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)

@@ -34,11 +34,11 @@ def test_formula_at_any_depth(loss, depth):
     x, d = arrays_of(problem)
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), depth)
     codes, _, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.largest_curvature(d), depth)
-    truth = formula(x, d, codes, loss)
+    expected = formula(x, d, codes, loss)
     # Supports of early layers are badly conditioned: the two solves agree to rounding times that.
     condition = estimate.diagnostics["condition_number"]
     condition = condition if math.isfinite(condition) else 1e4
-    error = np.linalg.norm(estimate.gradient.numpy() - truth) / np.linalg.norm(truth)
+    error = np.linalg.norm(estimate.gradient.numpy() - expected) / np.linalg.norm(expected)
     assert error < tolerances.SAME_ARITHMETIC * max(1.0, condition)
 
 
@@ -57,7 +57,7 @@ def test_more_active_atoms_than_dimensions(loss, dtype):
 
 
 def test_wrong_supports_show_as_large_errors():
-    """Finite is not right: at small depth the score tells that the support is wrong, and no error is replaced by zero."""
+    """At small depth the support is wrong and the score shows it: no error is replaced by zero."""
     problem = pudle.make_dataset("sparse_gaussian(n_samples=200)").problem("lasso")
     reference = pudle.reference(problem)
     early, late = (

@@ -24,9 +24,9 @@ class Matrixless(pudle.SparseCoding):
 
 
 def test_converges_to_analytic(problem, algorithm):
-    truth = estimate("analytic", problem, algorithm, 200).gradient
+    expected = estimate("analytic", problem, algorithm, 200).gradient
     errors = [
-        relative(estimate(f"conjugate_gradient(iterations={count})", problem, algorithm, 200).gradient, truth)
+        relative(estimate(f"conjugate_gradient(iterations={count})", problem, algorithm, 200).gradient, expected)
         for count in (1, 2, 100)
     ]
     assert errors[0] > errors[1] > errors[2]
@@ -35,8 +35,8 @@ def test_converges_to_analytic(problem, algorithm):
 
 def test_needs_no_matrix(problem):
     fields = {name: getattr(problem, name) for name in ("observations", "dictionary", "penalty", "loss")}
-    mine = estimate("conjugate_gradient", Matrixless(**fields), pudle.Ista(), 200)
-    assert relative(mine.gradient, estimate("analytic", problem, pudle.Ista(), 200).gradient) < SOLVED
+    actual = estimate("conjugate_gradient", Matrixless(**fields), pudle.Ista(), 200)
+    assert relative(actual.gradient, estimate("analytic", problem, pudle.Ista(), 200).gradient) < SOLVED
 
 
 def test_diagnostics_report_the_progress(problem):
@@ -53,10 +53,10 @@ def test_diagnostics_report_the_progress(problem):
 def test_singular_systems_give_no_garbage():
     """With 18 atoms active in 12 dimensions and a right-hand side outside the range there is no solution."""
     problem = sparse_problem("lasso", penalty=1e-4)
-    mine = estimate("conjugate_gradient(iterations=1000)", problem, pudle.Ista(), 1)
+    actual = estimate("conjugate_gradient(iterations=1000)", problem, pudle.Ista(), 1)
     assert estimate("analytic", problem, pudle.Ista(), 1).diagnostics["singular"] > 0
-    assert torch.isfinite(mine.gradient).all()
-    assert mine.diagnostics["unconverged"] > 0
-    assert mine.diagnostics["iterations"] < 100, "a sample without curvature stops"
+    assert torch.isfinite(actual.gradient).all()
+    assert actual.diagnostics["unconverged"] > 0
+    assert actual.diagnostics["iterations"] < 100, "a sample without curvature stops"
     # A sound iterate is not much larger than the minimum-norm solution; an unguarded one is off by powers of ten.
-    assert mine.gradient.norm() < 2 * estimate("analytic", problem, pudle.Ista(), 1).gradient.norm()
+    assert actual.gradient.norm() < 2 * estimate("analytic", problem, pudle.Ista(), 1).gradient.norm()

@@ -13,16 +13,16 @@ from pudle import streams
 
 
 def test_equals_the_unrolled_derivative(problem, algorithm):
-    mine = estimate("finite_difference", problem, algorithm)
-    assert relative(mine.gradient, estimate("backprop", problem, algorithm).gradient) < DIFFERENCE_QUOTIENT
+    actual = estimate("finite_difference", problem, algorithm)
+    assert relative(actual.gradient, estimate("backprop", problem, algorithm).gradient) < DIFFERENCE_QUOTIENT
 
 
 def test_random_directions_give_a_scaled_projection(problem):
-    mine = estimate("finite_difference(directions=10, seed=3)", problem, pudle.Ista()).gradient.reshape(-1)
-    truth = estimate("backprop", problem, pudle.Ista()).gradient.reshape(-1)
-    draws = streams.generator(3, "estimator finite_difference").standard_normal((truth.numel(), 10))
+    actual = estimate("finite_difference(directions=10, seed=3)", problem, pudle.Ista()).gradient.reshape(-1)
+    expected = estimate("backprop", problem, pudle.Ista()).gradient.reshape(-1)
+    draws = streams.generator(3, "estimator finite_difference").standard_normal((expected.numel(), 10))
     basis = torch.linalg.qr(torch.as_tensor(draws)).Q
-    assert relative(mine, truth.numel() / 10 * basis @ (basis.T @ truth)) < DIFFERENCE_QUOTIENT
+    assert relative(actual, expected.numel() / 10 * basis @ (basis.T @ expected)) < DIFFERENCE_QUOTIENT
 
 
 def test_claim_depends_on_the_directions():
@@ -32,9 +32,9 @@ def test_claim_depends_on_the_directions():
 
 
 def test_more_directions_than_coordinates_use_all_coordinates(ridge):
-    mine, all_of_them = (estimate(spec, ridge, pudle.Ista()) for spec in ("numerical(directions=5)", "numerical"))
-    assert torch.equal(mine.gradient, all_of_them.gradient)
-    assert mine.diagnostics["directions"] == 1
+    actual, all_of_them = (estimate(spec, ridge, pudle.Ista()) for spec in ("numerical(directions=5)", "numerical"))
+    assert torch.equal(actual.gradient, all_of_them.gradient)
+    assert actual.diagnostics["directions"] == 1
 
 
 def test_asymmetry_reports_kinks(ridge):
@@ -46,9 +46,9 @@ def test_asymmetry_reports_kinks(ridge):
         penalty=threshold,
         loss="reconstruction",
     )
-    mine = estimate("finite_difference", kinked, pudle.Ista(), 1)
-    assert mine.diagnostics["asymmetry"] == pytest.approx(threshold**2 / 2, rel=1e-3)
-    assert float(mine.gradient) == pytest.approx(-(threshold**2) / 2, rel=1e-3)
+    actual = estimate("finite_difference", kinked, pudle.Ista(), 1)
+    assert actual.diagnostics["asymmetry"] == pytest.approx(threshold**2 / 2, rel=1e-3)
+    assert float(actual.gradient) == pytest.approx(-(threshold**2) / 2, rel=1e-3)
     assert estimate("finite_difference", ridge, pudle.Ista()).diagnostics["asymmetry"] < 1e-5
 
 

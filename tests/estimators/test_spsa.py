@@ -16,13 +16,13 @@ from pudle import streams
 def test_mean_along_the_gradient_is_right(scale):
     """2000 samples in 20 batches, whose spread gives the standard error; several scales show a missing 1/scale."""
     problem, depth = sparse_problem("reconstruction"), 5
-    truth = estimate("backprop", problem, pudle.Ista(), depth).gradient
+    expected = estimate("backprop", problem, pudle.Ista(), depth).gradient
     specs = [f"spsa(samples=100, scale={scale}, seed={seed})" for seed in range(20)]
-    unit = truth / truth.norm()
+    unit = expected / expected.norm()
     batches = torch.stack([(estimate(spec, problem, pudle.Ista(), depth).gradient * unit).sum() for spec in specs])
     standard_error = batches.std() / len(batches) ** 0.5
-    assert standard_error < 0.06 * truth.norm(), "the check has power"
-    assert abs(batches.mean() - truth.norm()) < 4 * standard_error
+    assert standard_error < 0.06 * expected.norm(), "the check has power"
+    assert abs(batches.mean() - expected.norm()) < 4 * standard_error
 
 
 def test_standard_error_is_right(problem):

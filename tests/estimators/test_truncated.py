@@ -44,8 +44,8 @@ def test_sweep_of_windows_against_differences(algorithm, problem):
 
         size = float(torch.linalg.norm(estimate.gradient))
         for direction in directions(d.shape):
-            mine = float((estimate.gradient.numpy() * direction).sum())
-            assert abs(mine - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
+            actual = float((estimate.gradient.numpy() * direction).sum())
+            assert abs(actual - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
 
 
 def test_windows_come_sorted_and_once(algorithm, problem):

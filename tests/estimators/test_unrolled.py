@@ -15,15 +15,15 @@ import pudle
     "spec", [f"truncated(window={DEPTH})", "truncated(window=1000)", "forward", "checkpointed", "checkpointed(segments=7)"]
 )
 def test_unrolled_derivatives_agree(spec, problem, algorithm):
-    truth = estimate("backprop", problem, algorithm).gradient
-    assert relative(estimate(spec, problem, algorithm).gradient, truth) < SAME_ARITHMETIC
-    assert relative(estimate(f"truncated(window={DEPTH - 1})", problem, algorithm).gradient, truth) > SAME_ARITHMETIC
+    expected = estimate("backprop", problem, algorithm).gradient
+    assert relative(estimate(spec, problem, algorithm).gradient, expected) < SAME_ARITHMETIC
+    assert relative(estimate(f"truncated(window={DEPTH - 1})", problem, algorithm).gradient, expected) > SAME_ARITHMETIC
 
 
 @pytest.mark.parametrize("segments", [None, 1, 4, DEPTH, 1000])
 def test_checkpointed_is_backprop_to_the_bit(segments, problem, algorithm):
-    mine = estimate(f"checkpointed(segments={segments})", problem, algorithm)
-    assert torch.equal(mine.gradient, estimate("backprop", problem, algorithm).gradient)
+    actual = estimate(f"checkpointed(segments={segments})", problem, algorithm)
+    assert torch.equal(actual.gradient, estimate("backprop", problem, algorithm).gradient)
 
 
 def test_checkpointed_carries_momentum_across_segments(problem):
@@ -59,9 +59,9 @@ def test_checkpointed_stores_less(problem, algorithm):
 
 def test_forward_reads_every_depth_off_one_pass(problem, algorithm):
     depths = [5, 0, 17]
-    for depth, mine in zip(depths, pudle.make_estimator("forward").sweep(problem, algorithm, depths), strict=True):
-        truth = estimate("backprop", problem, algorithm, depth).gradient
-        assert (mine.gradient - truth).norm() <= SAME_ARITHMETIC * truth.norm()
+    for depth, actual in zip(depths, pudle.make_estimator("forward").sweep(problem, algorithm, depths), strict=True):
+        expected = estimate("backprop", problem, algorithm, depth).gradient
+        assert (actual.gradient - expected).norm() <= SAME_ARITHMETIC * expected.norm()
 
 
 def test_forward_refuses_a_jacobian_beyond_its_budget():
