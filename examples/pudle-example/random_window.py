@@ -1,4 +1,4 @@
-"""Truncated backpropagation whose window is drawn at random and weighted so that nothing is missing in the mean."""
+"""Truncated backpropagation with a random window, weighted so that its mean is the gradient through all layers."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_a
 
 @dataclass(frozen=True)
 class RandomWindow(GradientEstimator):
-    """Each layer, from the last backwards, is followed by another with probability ``1 - stop``."""
+    """Go back from the last layer, and on to the next with probability ``1 - stop`` after each."""
 
     stop: float = 0.05
     seed: int = 0

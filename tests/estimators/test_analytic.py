@@ -1,4 +1,4 @@
-"""The implicit function theorem at codes that are not converged, down to those of a single layer."""
+"""The implicit function theorem at codes that have not converged, even after a single layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pudle.conformance import oracles
 
 
 def formula(x, d, z, loss):
-    """``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, one sample after the other."""
+    """Return ``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, computed sample by sample."""
     residual = z @ d.T - x
     code_gradient = residual @ d + (PENALTY * np.sign(z) if loss == "lasso" else 0)
     direct = residual.T @ z
@@ -44,7 +44,7 @@ def test_formula_at_any_depth(loss, depth):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_more_active_atoms_than_dimensions(loss, dtype):
-    """At depth 1 the active Gram matrices are singular: finite, with the condition number and the count of singular ones."""
+    """At depth 1 the active Gram matrices are singular: the gradient is finite, and the diagnostics report them."""
     problem = pudle.make_dataset("sparse_gaussian(n_samples=200, penalty=0.02)").problem(loss, dtype=dtype)
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), 1)
     sizes = (estimate.codes != 0).sum(1)

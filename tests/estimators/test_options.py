@@ -10,6 +10,7 @@ from examples import sparse_problem
 
 import pudle
 
+#: Names in the literature.
 ALIASES = {
     "one_step": ("jfb", "jacobian_free", "phantom"),
     "fixed_point(terms=3)": ("neumann(terms=3)", "aid_fp(terms=3)"),

@@ -1,4 +1,4 @@
-"""Truncation: all windows of one depth from a single backward pass, and windows beyond the depth."""
+"""Windows of the last layers: many from one backward pass, beyond the depth, and of a single layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WINDOWS = [1, 2, 5, 11, 12, 13, 100]
 
 
 @pytest.mark.parametrize("make", [lambda loss: sparse_problem(loss), lambda loss: ridge_problem()], ids=["sparse", "ridge"])
-def test_all_windows_from_one_backward_pass(algorithm, loss, make):
+def test_windows_of_one_backward_pass_equal_single_windows(algorithm, loss, make):
     problem = make(loss)
     swept = list(Truncated.sweep_windows(problem, algorithm, DEPTH, WINDOWS))
     assert [window for window, _ in swept] == WINDOWS
@@ -32,7 +32,7 @@ def test_all_windows_from_one_backward_pass(algorithm, loss, make):
 
 
 def test_sweep_of_windows_against_differences(algorithm, problem):
-    """Every window is the derivative of a program whose first layers run in a frozen dictionary."""
+    """The estimate is the derivative of a program whose first layers use a frozen dictionary."""
     x, d = arrays_of(problem)
     step = 1 / oracles.largest_curvature(d)
     for window, estimate in Truncated.sweep_windows(problem, algorithm, DEPTH, [1, 3, 7, DEPTH]):
@@ -48,7 +48,7 @@ def test_sweep_of_windows_against_differences(algorithm, problem):
             assert abs(actual - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
 
 
-def test_windows_come_sorted_and_once(algorithm, problem):
+def test_windows_are_sorted_and_unique(algorithm, problem):
     windows = [window for window, _ in Truncated.sweep_windows(problem, algorithm, 4, [3, 1, 3, 2])]
     assert windows == [1, 2, 3]
 
@@ -79,7 +79,7 @@ def test_neighboring_windows_differ():
         assert relative(shorter.gradient, longer.gradient) > 1e-4
 
 
-def test_sweep_of_depths_shares_no_state(algorithm, problem):
+def test_sweep_equals_single_depths(algorithm, problem):
     """The windows reach the first layer at small depths and do not at large ones."""
     for depth, estimate in zip([3, 5, 9, 20], Truncated(window=5).sweep(problem, algorithm, [3, 5, 9, 20]), strict=True):
         alone = Truncated(window=5).estimate(problem, algorithm, depth)
@@ -100,7 +100,7 @@ def test_impossible_windows_are_refused(problem, windows):
 
 
 def test_floor_falls_with_the_window():
-    """On the reconstruction loss a floor of the order of the contraction to the power of the window remains."""
+    """On the reconstruction loss the error has a floor, about the contraction factor to the power of the window."""
     problem = sparse_problem("reconstruction")
     reference = pudle.reference(problem)
     floors = [
