@@ -48,15 +48,14 @@ class Checkpointed(GradientEstimator):
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         depth = check_integer("depth", depth, 0)
         segments = min(self.segments or round(math.sqrt(depth)), depth)
-        bounds = [depth * index // segments for index in range(segments + 1)] if segments > 0 else [depth]
+        bounds = [depth * index // max(segments, 1) for index in range(segments + 1)]
         with torch.no_grad():
             trajectory = algorithm.run(problem, depth, keep=bounds)
         step = algorithm.step_size(problem)
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
         adjoints = direct, code_gradient, torch.zeros_like(code_gradient)
-        longest = 0
         for start, end in zip(reversed(bounds[:-1]), reversed(bounds[1:]), strict=True):
             adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
-            longest = max(longest, end - start)
-        work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": segments}
-        return Estimate(adjoints[0], trajectory.codes, {**work, "stored_states": segments + longest})
+        stored = segments + math.ceil(depth / max(segments, 1))
+        work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": segments, "stored_states": stored}
+        return Estimate(adjoints[0], trajectory.codes, work)

@@ -66,10 +66,9 @@ class ConjugateGradient(ImplicitEstimator):
             return torch.where(active, product, 0).flatten(1)
 
         right = torch.where(active, code_gradient, 0).flatten(1)
-        rounding = torch.finfo(right.dtype).eps
-        flat = right.shape[1] * rounding * problem.lipschitz_constant
-        tolerance = max(self.rtol, rounding)
-        solved = conjugate_gradients(hessian, right, tolerance=tolerance, iterations=self.iterations, flat=flat)
+        eps = torch.finfo(right.dtype).eps
+        flat = right.shape[1] * eps * problem.lipschitz_constant
+        solved = conjugate_gradients(hessian, right, tolerance=max(self.rtol, eps), iterations=self.iterations, flat=flat)
         return through_minimizer(problem, codes, solved.solution.reshape(codes.shape)), {
             "solves": len(codes),
             "iterations": solved.iterations,

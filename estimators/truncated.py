@@ -51,10 +51,9 @@ class Truncated(WindowEstimator):
         windows = sorted({check_integer("windows", window, 1) for window in windows})
         longest = min(max(windows, default=0), depth)
         with torch.no_grad():
-            trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth + 1))
-        states = [trajectory.states[t] for t in range(depth - longest, depth + 1)]
+            trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth))
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        contributions = reverse_accumulation(problem, algorithm, states, code_gradient)
+        contributions = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
         through_codes, reached = torch.zeros_like(direct), 0
         for window in windows:
             while reached < min(window, depth):

@@ -98,14 +98,14 @@ class GradientEstimator(ABC):
 
 
 class SweepEstimator(GradientEstimator):
-    """An estimator that overrides `sweep`; a single depth is a sweep over one."""
+    """An estimator that implements `sweep`; a single depth is a sweep of length one."""
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         return next(self.sweep(problem, algorithm, [depth]))
 
 
 class CodesEstimator(SweepEstimator):
-    """An estimator that starts from the codes z_T; one forward pass without a graph gives those of all depths."""
+    """An estimator that starts from the codes z_T, which one forward pass without a graph gives for all depths."""
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         """Raise `UnsupportedProblem` where the estimator cannot treat this; by default it treats everything."""
@@ -135,7 +135,7 @@ class CodesEstimator(SweepEstimator):
 
 
 class ImplicitEstimator(CodesEstimator):
-    r"""An estimator :math:`\partial_\theta \ell + J^\top \partial_z \ell` whose second part depends on z_T alone."""
+    r"""An estimator :math:`g = \partial_\theta \ell + J^\top \partial_z \ell` that finds J from the codes z_T alone."""
 
     @abstractmethod
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:

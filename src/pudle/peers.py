@@ -145,14 +145,14 @@ def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     minimizer : callable
-        Returns its first argument, the codes of one sample; the others are those of `layer`, whose fixed point's derivative
-        in the dictionary and the offset it has.
+        Takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in the
+        dictionary and the offset is that of the fixed point of `layer`.
 
     Returns
     -------
     callable
         Takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty; returns the gradient in the
-        dictionary, and that in the offsets, which is the solution of the linear systems.
+        dictionary and the gradient in the offsets, which is the solution of the linear systems.
     """
     jax = require("jax")
 

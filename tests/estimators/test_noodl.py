@@ -21,9 +21,9 @@ def hard(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def direction(x: np.ndarray, d: np.ndarray, depth: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of one sample at a time, as the paper writes them, and the mean over samples of (D z - x) sign(z)^T.
+    """Return the mean over samples of (D z - x) sign(z)^T, and the codes z, computed sample by sample as in the paper.
 
-    Codes start at zero, or at the thresholded D^T x as in the paper.
+    Codes start at zero, or with `start` at the thresholded D^T x as in the paper.
     """
     total, codes = np.zeros_like(d), np.zeros((len(x), d.shape[1]))
     for index, sample in enumerate(x):
