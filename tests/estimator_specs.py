@@ -7,8 +7,9 @@ import torch
 import pudle
 
 NAMES = sorted(pudle.list_estimators())
-#: Options for estimators that need some; all others are made by their bare name.
+#: Options for estimators that need some, or that cost much by default; all others are made by their bare name.
 EXAMPLE_SPECS = {
+    "spsa": "spsa(samples=10)",
     "truncated": "truncated(window=5)",
     "fixed_point": "fixed_point(terms=20)",
 }
