@@ -1,20 +1,16 @@
-"""Alternating minimization's gradient: the codes are held constant."""
+"""The gradient of alternating minimization: the codes are held constant."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
-from pudle.algorithms import Algorithm
+from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import direct_gradients
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import Problem
 
 
 @dataclass(frozen=True)
-class Alternating(GradientEstimator):
+class Alternating(CodesEstimator):
     r"""Direct part of the gradient, with the codes held constant.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta)
@@ -34,13 +30,6 @@ class Alternating(GradientEstimator):
     computes = "direct"
     consistent_for = ("lasso",)
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Read every depth off one forward pass."""
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
-        for depth in depths:
-            codes = trajectory.at(depth)
-            yield Estimate(direct_gradients(problem, codes)[0], codes, {"layers": depth, "layers_differentiated": 0})
+    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        for state in states:
+            yield direct_gradients(problem, state.codes)[0], {}

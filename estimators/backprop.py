@@ -1,7 +1,5 @@
 """Automatic differentiation through all the layers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +7,12 @@ import torch
 
 from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import gradients
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.estimator import Estimate, SweepEstimator
 from pudle.problems import Problem
 
 
 @dataclass(frozen=True)
-class Backprop(GradientEstimator):
+class Backprop(SweepEstimator):
     r"""Exact gradient of the loss after T layers, in reverse mode through all of them.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta), \qquad
@@ -34,18 +32,15 @@ class Backprop(GradientEstimator):
     )
     computes = "unrolled"
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Share one forward pass; each depth needs a backward pass of its own, for each starts from its own loss."""
+        """Share one forward pass; each depth needs its own backward pass, which starts from its own loss."""
         with torch.enable_grad():
             theta = problem.theta.detach().requires_grad_()
             live = problem.with_theta(theta)
             trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
         for depth in depths:
+            codes = trajectory.at(depth)
             with torch.enable_grad():
-                loss = live.outer_loss(trajectory.at(depth))
+                loss = live.outer_loss(codes)
             (gradient,) = gradients(loss, (theta,), keep_graph=len(depths) > 1)
-            codes = trajectory.at(depth).detach()
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
+            yield Estimate(gradient, codes.detach(), {"layers": depth, "layers_differentiated": depth})

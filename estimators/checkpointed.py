@@ -1,7 +1,5 @@
 """Backpropagation that keeps a few states and runs the layers between them again."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -20,9 +18,9 @@ class Checkpointed(GradientEstimator):
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta)
 
-    The layers are cut into segments. A first pass keeps only the state before each of them; then, from the last segment
-    to the first, its layers are run again with a graph and the adjoints of codes and theta are carried back over it. The
-    result is that of `backprop`, sums taken in the same order.
+    The layers are cut into segments. A first pass keeps only the state before each segment. Then, from the last segment to
+    the first, its layers are run again with a graph, and the adjoints of codes and theta are carried back over it. The
+    result is that of `backprop`, with the sums in the same order.
 
     Cost: 2 T layers forward, T backward, no solves; stored are S states and the tensors of T / S layers, which is least
     near :math:`S = \sqrt{T}`.
@@ -30,7 +28,7 @@ class Checkpointed(GradientEstimator):
     Parameters
     ----------
     segments : int, optional
-        Number S of segments, >= 1; the rounded square root of the depth where not given. At most one per layer is used.
+        Number S of segments, >= 1, at most one per layer; by default the rounded square root of the depth.
     """
 
     segments: int | None = None
@@ -49,25 +47,15 @@ class Checkpointed(GradientEstimator):
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         depth = check_integer("depth", depth, 0)
-        wanted = round(math.sqrt(depth)) if self.segments is None else self.segments
-        segments = min(wanted, depth)
-        bounds = [depth * index // segments for index in range(segments + 1)] if segments > 0 else [depth]
+        segments = min(self.segments or round(math.sqrt(depth)), depth)
+        bounds = [depth * index // max(segments, 1) for index in range(segments + 1)]
         with torch.no_grad():
             trajectory = algorithm.run(problem, depth, keep=bounds)
         step = algorithm.step_size(problem)
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
         adjoints = direct, code_gradient, torch.zeros_like(code_gradient)
-        longest = 0
         for start, end in zip(reversed(bounds[:-1]), reversed(bounds[1:]), strict=True):
             adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
-            longest = max(longest, end - start)
-        return Estimate(
-            adjoints[0],
-            trajectory.codes,
-            {
-                "layers": 2 * depth,
-                "layers_differentiated": depth,
-                "segments": segments,
-                "stored_states": segments + longest,
-            },
-        )
+        stored = segments + math.ceil(depth / max(segments, 1))
+        work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": segments, "stored_states": stored}
+        return Estimate(adjoints[0], trajectory.codes, work)

@@ -1,6 +1,4 @@
-"""Differentiation through the unrolled iterations by JAXopt, as a peer to measure against."""
-
-from __future__ import annotations
+"""Differentiation through the unrolled iterations by JAXopt, a peer to measure against."""
 
 import functools
 from collections.abc import Callable
@@ -11,16 +9,16 @@ from pudle import peers, specs
 from pudle.algorithms import Algorithm, Fista
 from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.estimator import Estimate
 from pudle.problems import Problem
 
 
 @dataclass(frozen=True)
-class JaxoptUnrolled(GradientEstimator):
+class JaxoptUnrolled(peers.Peer):
     r"""Reverse-mode differentiation through T iterations of ``jaxopt.ProximalGradient``: the estimate of `backprop`.
 
     The iterations are JAXopt's own, accelerated for FISTA, at the algorithm's step; layer and loss are written in jax. Its
-    stopping rule is turned off, so that all T layers count. FISTA with restart is refused: JAXopt has none.
+    stopping rule is turned off, so that all T layers count. FISTA with restart is refused, because JAXopt has none.
 
     Cost: T layers forward and back, compiled anew for each T; stored are the tensors of all T layers.
     """
@@ -28,35 +26,36 @@ class JaxoptUnrolled(GradientEstimator):
     name = "jaxopt_unrolled"
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
     computes = "unrolled"
+    distributions = ("jax", "jaxlib", "jaxopt")
+    instead = "backprop"
+    cpu_only = True
 
-    def fingerprint(self) -> str:
-        return str(peers.versions("jax", "jaxlib", "jaxopt"))
-
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        (depth,) = check_depths([depth])
-        problem = peers.check_treatable(self, problem, algorithm, "backprop", cpu_only=True)
+    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         if getattr(algorithm, "restart", False) or algorithm.name not in ("fista", "ista"):
             raise UnsupportedProblem(
                 f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use backprop"
             )
-        peers.require("jaxopt")
-        step = algorithm.step_size(problem)
-        initial = algorithm.start(problem).codes
+        super().check_supported(problem, algorithm)
+
+    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        (depth,) = check_depths([depth])
+        self.check_supported(problem, algorithm)
+        codes = algorithm.start(problem).codes
         if depth == 0:
             # JAXopt runs one iteration at least.
-            direct, _ = direct_gradients(problem, initial)
-            return Estimate(direct, initial, {"layers": 0, "layers_differentiated": 0})
-        with peers.jax_precision(initial.dtype):
-            program = _program(depth, isinstance(algorithm, Fista), step, problem.loss, problem.nonnegative)
-            arrays = peers.to_arrays((problem.dictionary, initial, problem.observations))
-            gradient, codes = (peers.to_tensor(array) for array in program(*arrays, problem.penalty, problem.l2_penalty))
+            gradient, _ = direct_gradients(problem, codes)
+        else:
+            step, accelerated = algorithm.step_size(problem), isinstance(algorithm, Fista)
+            program = _program(depth, accelerated, step, problem.loss, problem.nonnegative)
+            tensors, constants = (problem.dictionary, codes, problem.observations), (problem.penalty, problem.l2_penalty)
+            gradient, codes = peers.run_jax(program, *tensors, constants=constants)
         return Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
 
 
-# Bounded, because each depth compiles a program of its own, and each step.
+# Bounded, because each depth and each step compiles a program of its own.
 @functools.lru_cache(maxsize=32)
 def _program(depth: int, accelerated: bool, step: float, loss: str, nonnegative: bool) -> Callable[..., Any]:
-    """Compile the gradient of the loss after `depth` iterations: it returns the gradient and the codes."""
+    """Compile the gradient of the loss after `depth` iterations; the program also returns the codes."""
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
     def smooth(codes, dictionary, observations, l2_penalty):

@@ -1,29 +1,21 @@
 """Differentiation of the last layer alone."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import check_depths, unrolled_gradient
-from pudle.estimator import Estimate, GradientEstimator
-from pudle.problems import Problem
+from pudle.estimator import WindowEstimator
 
 
 @dataclass(frozen=True)
-class OneStep(GradientEstimator):
+class OneStep(WindowEstimator):
     r"""Reverse mode through the last layer; the codes that enter it are held constant.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta)
                   + (\partial_\theta \Phi(z_{T-1}, \theta))^\top \partial_z \ell(z_T, \theta)
 
     with :math:`\Phi` one layer. It is `truncated` with a window of one: the Jacobian :math:`(I - \partial_z \Phi)^{-1}
-    \partial_\theta \Phi` of the fixed point with the inverse replaced by the identity. That is accurate where a layer
-    contracts fast. On the lasso loss the error falls with depth; on the reconstruction loss a floor of order
-    :math:`\rho` remains. At depth zero it is the direct part alone.
+    \partial_\theta \Phi` of the fixed point with the inverse replaced by the identity, which is accurate where a layer
+    contracts fast. On the lasso loss the error falls with depth; on the reconstruction loss a floor of order :math:`\rho`
+    remains. At depth zero it is the direct part alone.
 
     Cost: T layers forward, one backward, no solves; stored are the tensors of one layer, whatever T.
     """
@@ -37,16 +29,4 @@ class OneStep(GradientEstimator):
     )
     computes = "truncated"
     consistent_for = ("lasso",)
-
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Read the state before each last layer off one forward pass."""
-        depths = check_depths(depths)
-        starts = [max(depth - 1, 0) for depth in depths]
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
-        for depth, start in zip(depths, starts, strict=True):
-            gradient, codes = unrolled_gradient(problem, algorithm, trajectory.states[start], depth - start)
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth - start})
+    window = 1

@@ -1,22 +1,20 @@
 """Antithetic Gaussian smoothing: a gradient from loss values alone."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from pudle import streams
-from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import check_depths, losses_at
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.algorithms import Algorithm, State
+from pudle.algorithms.unrolling import losses_at
+from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
-class Spsa(GradientEstimator):
+class Spsa(CodesEstimator):
     r"""Random central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)` along Gaussian directions.
 
     .. math:: g = \frac{1}{K} \sum_{k=1}^{K} \frac{f(\theta + \sigma E_k) - f(\theta - \sigma E_k)}{2 \sigma} \, E_k,
@@ -24,10 +22,8 @@ class Spsa(GradientEstimator):
 
     Its mean is the gradient of f smoothed by a Gaussian of width :math:`\sigma`, which is that of f up to
     :math:`O(\sigma^2)` where f is smooth; the algorithm's step is held constant. With P entries of theta the relative error
-    is about :math:`\sqrt{(P + 1) / K}`: small only along few directions. ``standard_error`` in the diagnostics is that of
-    the whole vector (Frobenius norm), estimated from the samples; it needs two of them.
-
-    The same directions are drawn at every call, from a stream of the estimator's own.
+    is about :math:`\sqrt{(P + 1) / K}`. All calls and depths use the same directions. ``standard_error`` in the diagnostics,
+    given for K > 1, is that of the whole vector (Frobenius norm), estimated from the samples.
 
     Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer, whatever T.
 
@@ -38,7 +34,7 @@ class Spsa(GradientEstimator):
     scale : float
         Width :math:`\sigma` of the smoothing, in units of theta. Below about 1e-3 in float32 rounding dominates.
     seed : int
-        Of the directions.
+        Seed of the directions.
     """
 
     samples: int = 100
@@ -59,19 +55,13 @@ class Spsa(GradientEstimator):
         check_positive("scale", self.scale)
         check_integer("seed", self.seed, 0)
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
     @torch.no_grad()
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Evaluate the losses at all depths in one run per point; all depths see the same directions."""
-        depths = check_depths(depths)
-        trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
-        theta = problem.theta.detach()
+    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        theta, depths = problem.theta.detach(), [state.iteration for state in states]
         random = streams.generator(self.seed, "estimator spsa")
         total = theta.new_zeros(len(depths), *theta.shape)
         squares = theta.new_zeros(len(depths))
-        for _ in range(self.samples if depths else 0):
+        for _ in range(self.samples):
             direction = torch.as_tensor(random.standard_normal(theta.shape)).to(theta)
             above = losses_at(problem, algorithm, theta + self.scale * direction, depths)
             below = losses_at(problem, algorithm, theta - self.scale * direction, depths)
@@ -79,12 +69,8 @@ class Spsa(GradientEstimator):
             total += torch.tensordot(slopes, direction, dims=0)
             squares += slopes.square() * direction.square().sum()
         for depth, mean, square in zip(depths, total / self.samples, squares / self.samples, strict=True):
-            diagnostics = {
-                "layers": depth * (2 * self.samples + 1),
-                "layers_differentiated": 0,
-                "evaluations": 2 * self.samples,
-            }
+            diagnostics = {"layers": depth * (2 * self.samples + 1), "evaluations": 2 * self.samples}
             if self.samples > 1:
                 variance = (square - mean.square().sum()).clamp(min=0)
                 diagnostics["standard_error"] = float((variance / (self.samples - 1)).sqrt())
-            yield Estimate(mean, trajectory.at(depth), diagnostics)
+            yield mean, diagnostics

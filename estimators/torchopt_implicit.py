@@ -1,23 +1,21 @@
-"""Implicit differentiation by TorchOpt, as a peer to measure against."""
+"""Implicit differentiation by TorchOpt, a peer to measure against."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pudle import peers
-from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import check_depths, direct_gradients, gradients
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.algorithms import Algorithm, State
+from pudle.algorithms.unrolling import gradients
+from pudle.estimator import Contribution, ImplicitEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
-class TorchoptImplicit(GradientEstimator):
+class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     r"""Implicit differentiation at the codes z_T by ``torchopt.diff.implicit.custom_root``.
 
     The root is that of the inner objective's gradient restricted to the active set S of z_T,
@@ -36,7 +34,7 @@ class TorchoptImplicit(GradientEstimator):
     Parameters
     ----------
     iterations : int
-        Most iterations, >= 1.
+        Largest number of iterations, >= 1.
     rtol : float
         Stop when the residual of the normal equations is at most this many times their right-hand side; the dtype's
         rounding unit where that is larger.
@@ -51,52 +49,21 @@ class TorchoptImplicit(GradientEstimator):
         "Rajeswaran et al., Meta-Learning with Implicit Gradients, NeurIPS 2019",
     )
     computes = "implicit"
+    distributions = ("torchopt",)
+    instead = "conjugate_gradient"
 
     def __post_init__(self) -> None:
         check_integer("iterations", self.iterations, 1)
         check_positive("rtol", self.rtol)
 
-    def fingerprint(self) -> str:
-        return str(peers.versions("torchopt"))
-
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Read the codes at every depth off one forward pass."""
-        depths = check_depths(depths)
-        problem = peers.check_treatable(self, problem, algorithm, "conjugate_gradient")
-        peers.require("torchopt")
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(depths, default=0), keep=depths)
-        for depth in depths:
-            codes = trajectory.at(depth)
-            direct, code_gradient = direct_gradients(problem, codes)
-            through_codes, solution, products = self._differentiate(problem, codes, code_gradient)
-            active = problem.active(codes)
-            image = torch.where(active, solution @ problem.hessian, solution)
-            yield Estimate(
-                direct + through_codes,
-                codes,
-                {
-                    "layers": depth,
-                    "layers_differentiated": 0,
-                    "solves": 1,
-                    "vector_products": products,
-                    "largest_relative_residual": peers.relative_residual(
-                        torch.where(active, image - code_gradient, 0), torch.where(active, code_gradient, 0)
-                    ),
-                },
-            )
-
-    def _differentiate(self, problem: Problem, codes: Tensor, code_gradient: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return the gradient through the codes, the solution of the linear system, and the products it took."""
+    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
         implicit, linear_solve = peers.require("torchopt.diff.implicit"), peers.require("torchopt.linear_solve")
-        active, signs = problem.active(codes), codes.sign()
+        codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
+        right = torch.where(active, code_gradient, 0)
         products = 0
 
         def optimality(solution: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:
-            # The offset changes nothing; its gradient is the solution of the linear system, which is not told otherwise.
+            # The offset changes nothing; its gradient is the solution of the linear system.
             slope = problem.with_theta(dictionary).smooth_gradient(torch.where(active, solution, 0))
             return torch.where(active, slope + problem.penalty * signs, solution) - offset
 
@@ -116,7 +83,11 @@ class TorchoptImplicit(GradientEstimator):
         with torch.enable_grad(), peers.quiet():
             dictionary = problem.theta.detach().requires_grad_()
             offset = torch.zeros_like(codes).requires_grad_()
-            through_codes, solution = gradients(
-                solver(codes.detach(), dictionary, offset), (dictionary, offset), torch.where(active, code_gradient, 0)
-            )
-        return through_codes, solution, products
+            root = solver(codes.detach(), dictionary, offset)
+            through_codes, solution = gradients(root, (dictionary, offset), right)
+        residual = torch.where(active, solution @ problem.hessian - right, 0)
+        return through_codes, {
+            "solves": 1,
+            "vector_products": products,
+            "largest_relative_residual": peers.relative_residual(residual, right),
+        }

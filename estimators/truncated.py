@@ -1,27 +1,25 @@
 """Backpropagation through the last layers only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation, unrolled_gradient
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation
+from pudle.estimator import Estimate, WindowEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Truncated(GradientEstimator):
+class Truncated(WindowEstimator):
     r"""Reverse mode through the last K layers; the codes that enter them are held constant.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_{T,K}^\top \partial_z \ell(z_T, \theta)
 
-    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is full backpropagation.
-    Its error falls with depth on the lasso loss; on the reconstruction loss a floor of order :math:`\rho^K` remains.
+    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is full backpropagation. The
+    error falls with depth on the lasso loss; on the reconstruction loss a floor of order :math:`\rho^K` remains.
 
     Cost: T layers forward, min(K, T) backward; memory grows with K, not with T.
 
@@ -45,38 +43,20 @@ class Truncated(GradientEstimator):
     def __post_init__(self) -> None:
         check_integer("window", self.window, 1)
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        return next(self.sweep(problem, algorithm, [depth]))
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Read the state before each window off one forward pass."""
-        starts = [max(check_integer("depth", depth, 0) - self.window, 0) for depth in depths]
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
-        for depth, start in zip(depths, starts, strict=True):
-            gradient, codes = unrolled_gradient(problem, algorithm, trajectory.states[start], depth - start)
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth - start})
-
     @staticmethod
     def sweep_windows(
         problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
     ) -> Iterator[tuple[int, Estimate]]:
-        """Yield ``(window, estimate)`` for many windows at one depth, from one forward and one backward pass.
-
-        Windows come out in ascending order. Those above the depth are full backpropagation.
-        """
+        """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and one backward pass."""
         windows = sorted({check_integer("windows", window, 1) for window in windows})
         longest = min(max(windows, default=0), depth)
         with torch.no_grad():
-            trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth + 1))
-        states = [trajectory.states[t] for t in range(depth - longest, depth + 1)]
+            trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth))
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        contributions = reverse_accumulation(problem, algorithm, states, code_gradient)
+        contributions = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
         through_codes, reached = torch.zeros_like(direct), 0
         for window in windows:
             while reached < min(window, depth):
                 through_codes, reached = next(contributions), reached + 1
-            yield (
-                window,
-                Estimate(direct + through_codes, trajectory.codes, {"layers": depth, "layers_differentiated": reached}),
-            )
+            diagnostics = {"layers": depth, "layers_differentiated": reached}
+            yield window, Estimate(direct + through_codes, trajectory.codes, diagnostics)

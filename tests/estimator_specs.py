@@ -1,12 +1,15 @@
-"""The registered estimators, with options for those that need some."""
+"""The registered estimators with example options, and what tests do with an estimate."""
 
 from __future__ import annotations
+
+import torch
 
 import pudle
 
 NAMES = sorted(pudle.list_estimators())
-#: Options for estimators that need some; all others are made by their bare name.
+#: Options for estimators that need some, or that cost much by default; all others are made by their bare name.
 EXAMPLE_SPECS = {
+    "spsa": "spsa(samples=10)",
     "truncated": "truncated(window=5)",
     "fixed_point": "fixed_point(terms=20)",
 }
@@ -15,3 +18,24 @@ LIMIT_SPECS = EXAMPLE_SPECS | {
     "fixed_point": "fixed_point(terms=1000)",
     "conjugate_gradient": "conjugate_gradient(iterations=100, rtol=1e-15)",
 }
+#: Depth of tests that need the codes to be on their way, neither at the start nor converged.
+DEPTH = 30
+#: The least relative distance of two gradients that a test calls different, such as those of windows one layer apart.
+VISIBLE = 1e-4
+
+
+def estimate(spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm, depth: int = DEPTH) -> pudle.Estimate:
+    """Make the estimator of a spec and estimate."""
+    return pudle.make_estimator(spec).estimate(problem, algorithm, depth)
+
+
+def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the Euclidean distance relative to the norm of what is expected."""
+    return float((actual - expected).norm() / expected.norm())
+
+
+def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:
+    """Return the certified reference, and an algorithm that starts from its codes and stays there."""
+    reference = pudle.reference(problem)
+    assert reference.status == "certified"
+    return reference, pudle.Ista(initial=reference.codes)

@@ -1,4 +1,4 @@
-"""What an estimator is: one abstract method, one returned record."""
+"""The contract of a gradient estimator, and bases that share one forward pass among depths."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from .algorithms import Algorithm
+from .algorithms import Algorithm, State
+from .algorithms.unrolling import check_depths, direct_gradients, gradients, unrolled_gradient
 from .problems import Problem
 
-#: What an estimator may claim to compute; `pudle.GradientEstimator.computes` names one of these.
+#: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
 CLAIMS = {
     "direct": "partial_theta loss(z_T, theta), codes held constant",
     "unrolled": "the exact derivative of theta -> loss(z_T(theta), theta)",
@@ -22,17 +24,20 @@ CLAIMS = {
     "heuristic": "a descent direction from the literature that is the gradient of no loss",
 }
 
+#: A gradient, or one part of it, with its diagnostics.
+Contribution = tuple[Tensor, dict[str, Any]]
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What an estimator returns.
+    """The result of an estimator.
 
     Attributes
     ----------
     gradient : Tensor
         Shape, dtype and device of the problem's theta, without a graph.
     codes : Tensor
-        The codes z_T the gradient was taken at.
+        The codes z_T at which the gradient was taken.
     diagnostics : mapping
         Counts and conditions: ``layers`` evaluated forward, ``layers_differentiated``, ``solves``,
         ``condition_number`` ...
@@ -44,7 +49,7 @@ class Estimate:
 
 
 class GradientEstimator(ABC):
-    """An estimator of the gradient of ``theta -> loss(z(theta), theta)``.
+    """An estimator of the gradient of ``theta -> loss(z(theta), theta)``, also called the hypergradient.
 
     A concrete estimator sets `name` and `computes`, keeps its options as frozen dataclass fields, and implements
     `estimate`. Everything else has a default.
@@ -52,15 +57,15 @@ class GradientEstimator(ABC):
     Attributes
     ----------
     name : str
-        How specs, tables and files call it.
+        The name in specs, tables and files.
     aliases : tuple of str
-        What the literature calls it; specs accept these as well.
+        Names in the literature; specs accept these as well.
     references : tuple of str
-        Where it comes from.
+        The publications that describe the method.
     computes : str
-        One of the keys of `CLAIMS`; tests hold the estimator to it.
+        The claim, one of the keys of `CLAIMS`; `pudle check` tests it.
     consistent_for : tuple of str or None
-        The losses for which its error vanishes with depth; None means all.
+        The losses for which the error vanishes with depth; None means all.
     """
 
     name: ClassVar[str]
@@ -79,14 +84,99 @@ class GradientEstimator(ABC):
             If the estimator cannot treat this problem; the text says what is missing and what to use instead.
         """
 
-    def fingerprint(self) -> str:
-        """Return what the results depend on beside the class's own source, such as versions of a library it calls.
+    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+        """Yield the estimate at each depth, in the order given; override this where depths can share work."""
+        for depth in depths:
+            yield self.estimate(problem, algorithm, depth)
 
-        Stored results are found again only where this is unchanged.
+    def fingerprint(self) -> str:
+        """Return what results depend on besides the source code, such as the version of a library.
+
+        Stored results are computed again when this changes.
         """
         return ""
 
+
+class SweepEstimator(GradientEstimator):
+    """An estimator that implements `sweep`; a single depth is a sweep of length one."""
+
+    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
+        return next(self.sweep(problem, algorithm, [depth]))
+
+
+class CodesEstimator(SweepEstimator):
+    """An estimator that starts from the codes z_T, which one forward pass without a graph gives for all depths."""
+
+    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` where the estimator cannot treat this; by default it treats everything."""
+
+    @abstractmethod
+    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        """Yield the gradient and the diagnostics at each depth.
+
+        The diagnostics ``layers`` and ``layers_differentiated`` are T and zero unless given.
+
+        Parameters
+        ----------
+        states : list of State
+            Depths T as `State.iteration`, at least one, and the codes z_T.
+        """
+
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Yield the estimate at each depth, in the order given; overridden where depths can share work."""
-        for depth in depths:
-            yield self.estimate(problem, algorithm, depth)
+        depths = check_depths(depths)
+        self.check_supported(problem, algorithm)
+        if not depths:
+            return
+        with torch.no_grad():
+            trajectory = algorithm.run(problem, max(depths), keep=depths)
+        states = [State(trajectory.at(depth), trajectory.at(depth), iteration=depth) for depth in depths]
+        for state, (gradient, diagnostics) in zip(states, self.gradients_at(problem, algorithm, states), strict=True):
+            yield Estimate(gradient, state.codes, {"layers": state.iteration, "layers_differentiated": 0, **diagnostics})
+
+
+class ImplicitEstimator(CodesEstimator):
+    r"""An estimator :math:`g = \partial_\theta \ell + J^\top \partial_z \ell` that finds J from the codes z_T alone."""
+
+    @abstractmethod
+    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics.
+
+        Parameters
+        ----------
+        state : State
+            The depth T as `State.iteration`, and the codes z_T.
+        code_gradient : Tensor, shape of the codes
+            ``partial_z loss`` there.
+        """
+
+    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        for state in states:
+            direct, code_gradient = direct_gradients(problem, state.codes)
+            through_codes, diagnostics = self.through_codes(problem, algorithm, state, code_gradient)
+            yield direct + through_codes, diagnostics
+
+
+def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
+    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of the codes.
+
+    For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z loss`` at a minimizer.
+    """
+    with torch.enable_grad():
+        theta = problem.theta.detach().requires_grad_()
+        (contracted,) = gradients(problem.with_theta(theta).stationarity(codes), (theta,), solution)
+    return -contracted
+
+
+class WindowEstimator(SweepEstimator):
+    """Backpropagation through the last `window` layers; the codes that enter them are held constant."""
+
+    window: int
+
+    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+        depths = check_depths(depths)
+        starts = [max(depth - self.window, 0) for depth in depths]
+        with torch.no_grad():
+            trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
+        for depth, start in zip(depths, starts, strict=True):
+            gradient, codes = unrolled_gradient(problem, algorithm, trajectory.states[start], depth - start)
+            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth - start})

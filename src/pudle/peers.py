@@ -1,27 +1,27 @@
-"""What estimators that call another library share: loading it, refusing what it is not given, checking its solve.
-
-The libraries are those of the optional extra ``peers``. Nothing here imports one before an estimate is asked for.
-"""
+"""Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import distributions as installed_distributions
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, Ista, State
 from .algorithms.unrolling import gradients
 from .errors import MissingDependency, UnsupportedProblem
+from .estimator import Contribution, GradientEstimator, ImplicitEstimator
 from .problems import Problem, SparseCoding
 
-if TYPE_CHECKING:
-    from .estimator import GradientEstimator
+#: The gradient through the codes, the solution of the linear systems, and the diagnostics.
+Solved = tuple[Tensor, Tensor, dict[str, Any]]
 
 
 def require(module: str, extra: str = "peers") -> Any:
@@ -39,120 +39,140 @@ def require(module: str, extra: str = "peers") -> Any:
         raise MissingDependency(f"install pudle[{extra}]: {error.name or module} is not installed") from None
 
 
-def versions(*distributions: str) -> Mapping[str, str]:
+def versions(*distributions: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+    return {name: next((each.version for each in installed_distributions(name=name)), "") for name in distributions}
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out a library's notices of deprecation: they are for its authors, and the caller can do nothing about them."""
+    """Hide a library's deprecation warnings: they address its authors, and the caller cannot act on them."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         yield
 
 
-def check_treatable(
-    estimator: GradientEstimator, problem: Problem, algorithm: Algorithm, instead: str, cpu_only: bool = False
-) -> SparseCoding:
-    """Return the problem if it is sparse coding in a dense dictionary by soft thresholding, or refuse it.
+class Peer(GradientEstimator):
+    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding.
 
-    Parameters
+    Attributes
     ----------
+    distributions : tuple of str
+        The libraries that it calls, the one that it cannot do without last.
     instead : str
         The estimator of this package that does the same and treats more.
     cpu_only : bool
-        Whether tensors on other devices are refused as well.
+        Whether tensors on other devices are refused.
     """
-    if not isinstance(problem, SparseCoding):
-        raise UnsupportedProblem(
-            f"{estimator.name} treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use {instead}"
-        )
-    if not algorithm.thresholding.proximal:
-        raise UnsupportedProblem(
-            f"{estimator.name} treats soft thresholding, not {algorithm.thresholding.name}: use {instead}"
-        )
-    if cpu_only and problem.theta.device.type != "cpu":
-        raise UnsupportedProblem(
-            f"{estimator.name} computes on the CPU and the problem is on {problem.theta.device}: "
-            f"make the problem on the CPU, or use {instead}"
-        )
-    return problem
+
+    distributions: ClassVar[tuple[str, ...]]
+    instead: ClassVar[str]
+    cpu_only: ClassVar[bool] = False
+
+    def fingerprint(self) -> str:
+        return str(versions(*self.distributions))
+
+    def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
+        """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where it is absent."""
+        if not isinstance(problem, SparseCoding):
+            refused = f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
+        elif not algorithm.thresholding.proximal:
+            refused = f"treats soft thresholding, not {algorithm.thresholding.name}: use"
+        elif self.cpu_only and (device := problem.theta.device).type != "cpu":
+            refused = f"computes on the CPU and the problem is on {device}: make the problem on the CPU, or use"
+        else:
+            require(self.distributions[-1])
+            return
+        raise UnsupportedProblem(f"{self.name} {refused} {self.instead}")
 
 
-def fixed_point_residual(
-    problem: Problem, algorithm: Algorithm, codes: Tensor, code_gradient: Tensor, solution: Tensor
-) -> float:
-    r"""Largest relative residual over samples of :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` at the codes.
+class ImplicitPeer(Peer, ImplicitEstimator):
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by another library.
 
-    The map :math:`\Phi` is one proximal gradient layer at the algorithm's step. Evaluated here, so that what a library
-    says of its own solve is not taken on trust.
+    :math:`\Phi` is one proximal gradient layer at the algorithm's step. At depth zero, where no layer made the codes, the
+    estimate is the direct part alone. The residual in the diagnostics is evaluated here, not taken from the library.
     """
-    step = algorithm.step_size(problem)
-    with torch.enable_grad():
-        leaf = codes.detach().requires_grad_()
-        image = Ista(step=step).advance(problem, State(codes=leaf, point=leaf), step).codes
-        (carried,) = gradients(image, (leaf,), solution)
-    return relative_residual(solution - carried - code_gradient, code_gradient)
+
+    computes = "implicit"
+
+    @abstractmethod
+    def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
+        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` for every sample.
+
+        Returns
+        -------
+        tuple
+            :math:`(\partial_D \Phi)^\top v`, the solution v with the shape of the codes, and the diagnostics.
+        """
+
+    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+        if state.iteration == 0:
+            return torch.zeros_like(problem.theta), {"solves": 0}
+        step = algorithm.step_size(problem)
+        through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
+        with torch.enable_grad():
+            leaf = state.codes.detach().requires_grad_()
+            image = Ista(step=step).advance(problem, State(codes=leaf, point=leaf), step).codes
+            (carried,) = gradients(image, (leaf,), solution)
+        residual = relative_residual(solution - carried - code_gradient, code_gradient)
+        layers = state.iteration + diagnostics.get("layers_differentiated", 0)
+        return through_codes, {"layers": layers, **diagnostics, "largest_relative_residual": residual}
 
 
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
-    """Largest over samples of the residual's norm over that of the right-hand side; the norm itself where that is zero."""
+    """Return the largest ratio over samples of the residual's norm to the right-hand side's; the norm where that is zero."""
     norms, scales = residual.norm(dim=1), right_hand_side.norm(dim=1)
     return float((norms / torch.where(scales > 0, scales, 1)).max())
 
 
-# --- jax
+def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()) -> list[Tensor]:
+    """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the tensors.
 
-
-@contextlib.contextmanager
-def jax_precision(dtype: torch.dtype) -> Iterator[None]:
-    """Let jax compute on the CPU, in float64 where `dtype` is that, for the length of the context and in this thread alone.
-
-    jax holds every array to float32 unless a setting of the process says otherwise. The setting is left as it is; but
-    arrays that jax made inside and that outlive the context are turned into float32 by the next operation outside, so
-    that results must be taken out as numpy arrays before it ends.
+    jax holds every array to float32 unless a setting of the process says otherwise. That setting stays as it is: the
+    precision is that of this call and this thread alone.
     """
-    jax = require("jax")
-    with quiet(), jax.enable_x64(dtype == torch.float64), jax.default_device(jax.devices("cpu")[0]):
-        yield
+    jax, double = require("jax"), tensors[0].dtype == torch.float64
+    with quiet(), jax.enable_x64(double), jax.default_device(jax.devices("cpu")[0]):
+        results = program(*(jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors), *constants)
+        # Copies in numpy: the next operation outside the context would turn float64 arrays of jax into float32.
+        return [torch.from_numpy(np.array(result)) for result in results]
 
 
-def to_arrays(tensors: Iterable[Tensor]) -> list[Any]:
-    """Return tensors as jax arrays; call it inside `jax_precision`."""
-    asarray = require("jax.numpy").asarray
-    return [asarray(tensor.detach().numpy()) for tensor in tensors]
-
-
-def to_tensor(array: Any) -> Tensor:
-    """Return a jax array as a tensor with memory of its own."""
-    return torch.from_numpy(require("numpy").array(array))
-
-
-def layer(codes: Any, dictionary: Any, observations: Any, step: float, problem: Mapping[str, Any]) -> Any:
-    """One proximal gradient layer on arrays of any library: codes (p,) or (n, p), observations (m,) or (n, m).
+def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile the gradient through the implicit functions of all samples.
 
     Parameters
     ----------
-    problem : mapping
-        ``penalty``, ``l2_penalty`` and ``nonnegative``, as `constants` returns them.
+    minimizer : callable
+        Takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in the
+        dictionary and the offset is that of the fixed point of `layer`.
+
+    Returns
+    -------
+    callable
+        Takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty; returns the gradient in the
+        dictionary and the gradient in the offsets, which is the solution of the linear systems.
     """
-    slope = (codes @ dictionary.T - observations) @ dictionary + problem["l2_penalty"] * codes
-    return soft(codes - step * slope, step * problem["penalty"], problem["nonnegative"])
+    jax = require("jax")
+
+    def pull_back(dictionary, codes, observations, code_gradient, *constants):
+        def contracted(dictionary, offsets):
+            over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
+            return (over_samples(codes, dictionary, offsets, observations, constants) * code_gradient).sum()
+
+        return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
+
+    return jax.jit(pull_back)
+
+
+def layer(codes: Any, dictionary: Any, offset: Any, observation: Any, constants: Any, nonnegative: bool) -> Any:
+    """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but has a derivative."""
+    step, penalty, l2_penalty = constants
+    slope = (codes @ dictionary.T - observation) @ dictionary + l2_penalty * codes
+    return soft(codes - step * slope, step * penalty, nonnegative) + offset
 
 
 def soft(values: Any, threshold: Any, nonnegative: bool) -> Any:
-    """Soft threshold on arrays of any library."""
+    """Soft-threshold arrays of any library."""
     return (values - threshold).clip(min=0) if nonnegative else values - values.clip(-threshold, threshold)
-
-
-def constants(problem: SparseCoding) -> dict[str, Any]:
-    """Return what `layer` needs beside the arrays, as plain numbers."""
-    return {name: getattr(problem, name) for name in ("penalty", "l2_penalty", "nonnegative")}

@@ -1,4 +1,4 @@
-"""The implicit function theorem at codes that are not converged, down to those of a single layer."""
+"""The implicit function theorem at codes that have not converged, even after a single layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pudle
 
 
 def formula(x, d, z, loss):
-    """``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, one sample after the other."""
+    """Return ``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, computed sample by sample."""
     residual = z @ d.T - x
     code_gradient = residual @ d + (PENALTY * np.sign(z) if loss == "lasso" else 0)
     direct = residual.T @ z
@@ -34,17 +34,17 @@ def test_formula_at_any_depth(loss, depth):
     x, d = arrays_of(problem)
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), depth)
     codes, _, _ = oracles.unroll(x, d, PENALTY, 1 / oracles.lipschitz_constant(d), depth)
-    truth = formula(x, d, codes, loss)
+    expected = formula(x, d, codes, loss)
     # Supports of early layers are badly conditioned: the two solves agree to rounding times that.
     condition = estimate.diagnostics["condition_number"]
     condition = condition if math.isfinite(condition) else 1e4
-    error = np.linalg.norm(estimate.gradient.numpy() - truth) / np.linalg.norm(truth)
+    error = np.linalg.norm(estimate.gradient.numpy() - expected) / np.linalg.norm(expected)
     assert error < tolerances.SAME_ARITHMETIC * max(1.0, condition)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_more_active_atoms_than_dimensions(loss, dtype):
-    """At depth 1 the active Gram matrices are singular: finite, with the condition number and the count of singular ones."""
+    """At depth 1 the active Gram matrices are singular: the gradient is finite, and the diagnostics report them."""
     problem = pudle.make_dataset("sparse_gaussian(n_samples=200, penalty=0.02)").problem(loss, dtype=dtype)
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), 1)
     sizes = (estimate.codes != 0).sum(1)
@@ -57,7 +57,7 @@ def test_more_active_atoms_than_dimensions(loss, dtype):
 
 
 def test_wrong_supports_show_as_large_errors():
-    """Finite is not right: at small depth the score tells that the support is wrong, and no error is replaced by zero."""
+    """At small depth the support is wrong and the score shows it: no error is replaced by zero."""
     problem = pudle.make_dataset("sparse_gaussian(n_samples=200)").problem("lasso")
     reference = pudle.reference(problem)
     early, late = (

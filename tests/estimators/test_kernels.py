@@ -1,4 +1,4 @@
-"""Micro-benchmarks of what every measurement spends its time in; skipped in the normal run, `make kernels` shows them."""
+"""Micro-benchmarks of the inner loops of every measurement; `make kernels` runs them, and the normal run skips them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def problem(request, dtype, device) -> pudle.SparseCoding:
 
 @pytest.fixture
 def finished(device):
-    """Wait for the device, which otherwise returns before the work is done."""
+    """A function that waits until the device has done its work."""
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
@@ -52,7 +52,7 @@ def test_layer(benchmark, problem, finished, algorithm):
 @pytest.mark.benchmark(group="adjoint of one layer")
 @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista()], ids=["ista", "fista"])
 def test_adjoint(benchmark, problem, finished, algorithm):
-    """One layer's vector-Jacobian product, with the layer run again for it."""
+    """Measure one layer's vector-Jacobian product, for which the layer is run again."""
     trajectory = algorithm.run(problem, 4, keep=[3])
     states = [trajectory.states[3], trajectory.states[4]]
     weights = torch.ones_like(trajectory.codes)
@@ -68,7 +68,7 @@ def test_adjoint(benchmark, problem, finished, algorithm):
 @pytest.mark.benchmark(group="one training step of convolutional sparse coding")
 @pytest.mark.parametrize("name", ["backprop", "alternating"])
 def test_convolutional_step(benchmark, dtype, device, finished, name):
-    """A new problem every time, as in a training: 64 filters of 9 x 9 at stride 4, 15 layers, 4 crops of 129 x 129."""
+    """Make a new problem every time, as in a training: 64 filters of 9 x 9, stride 4, 15 layers, 4 crops of 129 x 129."""
     random = torch.Generator().manual_seed(0)
     images = torch.rand((4, 1, 129, 129), generator=random, dtype=dtype).to(device)
     filters = torch.randn((64, 1, 9, 9), generator=random, dtype=dtype).to(device)

@@ -1,4 +1,4 @@
-"""NOODL's direction, against the paper's formulas written in numpy."""
+"""NOODL's direction against the paper's formulas, written in numpy."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from examples import arrays_of, sparse_problem
 import pudle
 from pudle import conformance
 
-STEP, LEVEL = 0.15, 0.08
+STEP, THRESHOLD = 0.15, 0.08
 
 
-def hard(values: np.ndarray, level: float) -> np.ndarray:
-    return values * (np.abs(values) > level)
+def hard(values: np.ndarray, threshold: float) -> np.ndarray:
+    return values * (np.abs(values) > threshold)
 
 
 def direction(x: np.ndarray, d: np.ndarray, depth: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of one sample at a time, as the paper writes them, and the mean over samples of (D z - x) sign(z)^T.
+    """Return the mean over samples of (D z - x) sign(z)^T, and the codes z, computed sample by sample as in the paper.
 
-    Codes start at zero, or at the thresholded D^T x as in the paper.
+    Codes start at zero, or with `start` at the thresholded D^T x as in the paper.
     """
     total, codes = np.zeros_like(d), np.zeros((len(x), d.shape[1]))
     for index, sample in enumerate(x):
         z = np.zeros(d.shape[1]) if start is None else hard(d.T @ sample, start)
         for _ in range(depth):
-            z = hard(z - STEP * (d.T @ (d @ z - sample)), LEVEL)
+            z = hard(z - STEP * (d.T @ (d @ z - sample)), THRESHOLD)
         total += np.outer(d @ z - sample, np.sign(z))
         codes[index] = z
     return total / len(x), codes
 
 
-def close(mine: torch.Tensor, truth: np.ndarray) -> bool:
-    return float(np.linalg.norm(mine.numpy() - truth)) < tolerances.CLOSED_FORM * float(np.linalg.norm(truth))
+def close(actual: torch.Tensor, expected: np.ndarray) -> bool:
+    return float(np.linalg.norm(actual.numpy() - expected)) < tolerances.CLOSED_FORM * float(np.linalg.norm(expected))
 
 
 def algorithm() -> pudle.Ista:
-    return pudle.Ista(step=STEP, thresholding=f"hard(threshold={LEVEL})")
+    return pudle.Ista(step=STEP, thresholding=f"hard(threshold={THRESHOLD})")
 
 
 @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
@@ -48,24 +48,24 @@ def algorithm() -> pudle.Ista:
 def test_direction_and_codes_are_those_of_the_paper(loss, depth):
     problem = sparse_problem(loss)
     result = pudle.make_estimator("noodl").estimate(problem, algorithm(), depth)
-    truth, codes = direction(*arrays_of(problem), depth)
+    expected, codes = direction(*arrays_of(problem), depth)
     assert 0 < np.count_nonzero(codes) < codes.size
-    assert close(result.codes, codes) and close(result.gradient, truth)
+    assert close(result.codes, codes) and close(result.gradient, expected)
 
 
-def test_the_papers_start_is_a_warm_start_whose_support_the_first_layer_finds_as_well():
+def test_the_papers_start_is_a_warm_start_with_the_support_of_the_first_layer():
     problem = sparse_problem()
     x, d = arrays_of(problem)
-    started = hard(x @ d, LEVEL / STEP)
+    started = hard(x @ d, THRESHOLD / STEP)
     warm = dataclasses.replace(algorithm(), initial=torch.as_tensor(started))
     result = pudle.make_estimator("noodl").estimate(problem, warm, 10)
-    truth, codes = direction(x, d, 10, LEVEL / STEP)
-    assert close(result.codes, codes) and close(result.gradient, truth)
+    expected, codes = direction(x, d, 10, THRESHOLD / STEP)
+    assert close(result.codes, codes) and close(result.gradient, expected)
     first = pudle.make_estimator("noodl").estimate(problem, algorithm(), 1).codes.numpy()
     np.testing.assert_array_equal(first != 0, started != 0)
 
 
-def test_an_atoms_column_is_its_error_times_how_much_it_is_used():
+def test_an_atoms_column_is_its_error_times_its_use():
     """With orthonormal atoms and true codes, column j is (d_j - d*_j) E|z_j| times the atom's share of the samples."""
     random = np.random.default_rng(3)
     n, m = 200_000, 6
@@ -75,7 +75,7 @@ def test_an_atoms_column_is_its_error_times_how_much_it_is_used():
     problem = pudle.SparseCoding(
         observations=torch.as_tensor(codes @ generating.T), dictionary=torch.as_tensor(moved), penalty=0.2
     )
-    # The codes are held at the truth: no layer is run.
+    # The codes are held at the true ones: no layer is run.
     given = pudle.Ista(initial=torch.as_tensor(codes))
     result = pudle.make_estimator("noodl").estimate(problem, given, 0).gradient.numpy()
     expected = 0.4 * 1.5 * (moved - generating)
@@ -84,7 +84,7 @@ def test_an_atoms_column_is_its_error_times_how_much_it_is_used():
 
 
 def test_it_recovers_a_dictionary():
-    setting = pudle.LearningExperiment(
+    experiment = pudle.LearningExperiment(
         dataset="sparse_gaussian(n_samples=1000, n_features=60, n_components=80, n_nonzero_coefs=2, perturbation=0.005)",
         estimator="noodl",
         algorithm="ista(step=0.2, thresholding='hard(threshold=0.1)')",
@@ -93,11 +93,11 @@ def test_it_recovers_a_dictionary():
         epochs=3,
         batch=50,
     )
-    errors = setting.learner().fit(setting.problem()).history.relative_error
+    errors = experiment.learner().fit(experiment.problem()).history.relative_error
     assert errors.iloc[-1] < 1e-3 * errors.iloc[0]
 
 
-def test_it_is_held_to_its_claim_on_every_dense_problem_and_refuses_the_others():
+def test_claim_holds_on_dense_problems_and_the_others_are_refused():
     estimator = pudle.make_estimator("noodl")
     records = conformance.check(estimator, names=("claim",))
     passed = {record.problem for record in records if record.status == "passed"}

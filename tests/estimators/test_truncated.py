@@ -1,4 +1,4 @@
-"""Truncation: all windows of one depth from a single backward pass, and windows beyond the depth."""
+"""Windows of the last layers: many from one backward pass, beyond the depth, and of a single layer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import oracles
 import pytest
 import tolerances
 import torch
+from estimator_specs import VISIBLE, relative
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
@@ -17,17 +18,8 @@ DEPTH = 12
 WINDOWS = [1, 2, 5, 11, 12, 13, 100]
 
 
-def relative(mine, truth) -> float:
-    return float(torch.linalg.norm(mine - truth) / torch.linalg.norm(truth))
-
-
-@pytest.fixture(params=["ista", "fista"])
-def algorithm(request):
-    return pudle.make_algorithm(request.param)
-
-
 @pytest.mark.parametrize("make", [lambda loss: sparse_problem(loss), lambda loss: ridge_problem()], ids=["sparse", "ridge"])
-def test_all_windows_from_one_backward_pass(algorithm, loss, make):
+def test_windows_of_one_backward_pass_equal_single_windows(algorithm, loss, make):
     problem = make(loss)
     swept = list(Truncated.sweep_windows(problem, algorithm, DEPTH, WINDOWS))
     assert [window for window, _ in swept] == WINDOWS
@@ -40,7 +32,7 @@ def test_all_windows_from_one_backward_pass(algorithm, loss, make):
 
 
 def test_sweep_of_windows_against_differences(algorithm, problem):
-    """Every window is the derivative of a program whose first layers run in a frozen dictionary."""
+    """The estimate is the derivative of a program whose first layers use a frozen dictionary."""
     x, d = arrays_of(problem)
     step = 1 / oracles.lipschitz_constant(d)
     for window, estimate in Truncated.sweep_windows(problem, algorithm, DEPTH, [1, 3, 7, DEPTH]):
@@ -52,11 +44,11 @@ def test_sweep_of_windows_against_differences(algorithm, problem):
 
         size = float(torch.linalg.norm(estimate.gradient))
         for direction in directions(d.shape):
-            mine = float((estimate.gradient.numpy() * direction).sum())
-            assert abs(mine - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
+            actual = float((estimate.gradient.numpy() * direction).sum())
+            assert abs(actual - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
 
 
-def test_windows_come_sorted_and_once(algorithm, problem):
+def test_windows_are_sorted_and_unique(algorithm, problem):
     windows = [window for window, _ in Truncated.sweep_windows(problem, algorithm, 4, [3, 1, 3, 2])]
     assert windows == [1, 2, 3]
 
@@ -71,7 +63,7 @@ def test_window_of_the_depth_or_more_is_backprop(algorithm, problem, window):
 
 @pytest.mark.parametrize("window, differentiated", [(1, 1), (5, 5), (DEPTH, DEPTH), (50, DEPTH)])
 def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem, window, differentiated):
-    """A window above the depth is not clamped in silence: the estimator keeps its window, the diagnostics tell the rest."""
+    """A window above the depth stays in the estimator's options; the diagnostics report what was differentiated."""
     estimator = Truncated(window=window)
     estimate = estimator.estimate(problem, algorithm, DEPTH)
     assert estimate.diagnostics["layers"] == DEPTH
@@ -80,15 +72,15 @@ def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem,
 
 
 def test_neighboring_windows_differ():
-    """On the reconstruction loss one layer more or less shows: an error by one in the window cannot hide."""
+    """On the reconstruction loss one layer more or less is visible, so that an off-by-one window is found."""
     problem = sparse_problem("reconstruction")
     estimates = [estimate for _, estimate in Truncated.sweep_windows(problem, pudle.Ista(), 40, range(1, 21))]
     for shorter, longer in zip(estimates, estimates[1:], strict=False):
         assert relative(shorter.gradient, longer.gradient) > 1e-4
 
 
-def test_sweep_of_depths_shares_no_state(algorithm, problem):
-    """Windows that reach to the start at small depths and do not at great ones."""
+def test_sweep_equals_single_depths(algorithm, problem):
+    """The windows reach the first layer at small depths and do not at large ones."""
     for depth, estimate in zip([3, 5, 9, 20], Truncated(window=5).sweep(problem, algorithm, [3, 5, 9, 20]), strict=True):
         alone = Truncated(window=5).estimate(problem, algorithm, depth)
         assert torch.equal(estimate.gradient, alone.gradient)
@@ -108,7 +100,7 @@ def test_impossible_windows_are_refused(problem, windows):
 
 
 def test_floor_falls_with_the_window():
-    """On the reconstruction loss a floor of the order of the contraction to the power of the window remains."""
+    """On the reconstruction loss the error has a floor, about the contraction factor to the power of the window."""
     problem = sparse_problem("reconstruction")
     reference = pudle.reference(problem)
     floors = [
@@ -117,3 +109,13 @@ def test_floor_falls_with_the_window():
     ]
     assert (np.diff(floors) < 0).all()
     assert floors[0] > 0.1 and floors[-1] < 0.1 * floors[0]
+
+
+@pytest.mark.parametrize("depth", [1, 30])
+def test_one_step_is_a_window_of_one(problem, algorithm, depth):
+    one_step, window, direct = (
+        pudle.make_estimator(spec).estimate(problem, algorithm, depth).gradient
+        for spec in ("one_step", "truncated(window=1)", "alternating")
+    )
+    assert relative(one_step, window) < tolerances.SAME_ARITHMETIC
+    assert relative(one_step, direct) > VISIBLE

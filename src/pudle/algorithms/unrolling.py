@@ -21,7 +21,7 @@ def check_depths(depths: Sequence[int]) -> list[int]:
 def gradients(
     output: Tensor, inputs: Sequence[Tensor], weights: Tensor | None = None, *, keep_graph: bool = False
 ) -> tuple[Tensor, ...]:
-    """Gradients of `output` (contracted with `weights`) in `inputs`; zeros where there is no dependence."""
+    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there is no dependence."""
     if not output.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
     return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
@@ -37,7 +37,7 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
-    """Run `layers` more layers from `state`, held constant, and differentiate the loss through them.
+    """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
 
     Returns
     -------
@@ -60,53 +60,38 @@ def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, laye
 def reverse_accumulation(
     problem: Problem, algorithm: Algorithm, states: Sequence[State], code_gradient: Tensor
 ) -> Iterator[Tensor]:
-    """Yield ``J_K^T partial_z loss`` for windows K = 1, 2, ... from a single pass back over the layers.
-
-    Layer by layer, from the last: the gradient in theta accumulates, so that after K layers it is the contribution of
-    the window of the last K.
+    """Yield ``J_K^T partial_z loss``, J_K the Jacobian of the last K layers, for K = 1, 2, ... from one backward pass.
 
     Parameters
     ----------
     states : sequence of State
-        Consecutive states, the last being the one at full depth; K runs up to ``len(states) - 1``.
+        Consecutive states up to full depth; K runs up to ``len(states) - 1``.
     code_gradient : Tensor
         ``partial_z loss`` at the last codes.
     """
     step = algorithm.step_size(problem)
-    codes_bar, point_bar = code_gradient, torch.zeros_like(code_gradient)
-    total = torch.zeros_like(problem.theta)
+    adjoints = torch.zeros_like(problem.theta), code_gradient, torch.zeros_like(code_gradient)
     for state in reversed(states[:-1]):
-        total, codes_bar, point_bar = pull_back(problem, algorithm, state, 1, step, (total, codes_bar, point_bar))
-        yield total
+        adjoints = pull_back(problem, algorithm, state, 1, step, adjoints)
+        yield adjoints[0]
 
 
 def pull_back(
-    problem: Problem,
-    algorithm: Algorithm,
-    state: State,
-    layers: int,
-    step: float,
-    adjoints: tuple[Tensor, Tensor, Tensor],
+    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry adjoints back over the `layers` layers that follow `state`, which are run again for it.
+    """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again for it.
 
     Parameters
     ----------
-    state : State
-        Where the layers start.
-    layers : int
-        How many, >= 1.
-    step : float
-        The algorithm's step on this problem.
     adjoints : tuple of Tensor
-        Derivatives of the loss in theta, as accumulated over all later layers, and in the codes and the point that
-        leave the last layer.
+        Derivatives of the loss in theta, summed over all later layers, and in the codes and the point after the last of
+        these layers.
 
     Returns
     -------
     tuple of Tensor
-        The same three where the layers start; the theta entry now counts these layers as well. A state whose point is
-        its codes has its whole derivative in the codes' entry, and zeros in the point's.
+        The same three at `state`, these layers included in the first. Where the point of the state is its codes, the
+        second holds the whole derivative and the third is zero.
     """
     with torch.enable_grad():
         theta = problem.theta.detach().requires_grad_()
@@ -128,9 +113,9 @@ def pull_back(
 
 
 def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:
-    """Return ``z_T(theta)`` for every depth T asked for, from one run, differentiable in theta.
+    """Return ``z_T(theta)`` for every depth T in `depths`, from one run, differentiable in theta.
 
-    The step is the one the algorithm takes on the unperturbed problem: it is a constant of the unrolled program.
+    The step is that of the unperturbed problem: it is a constant of the unrolled program.
     """
     step = algorithm.step_size(problem)
     live = problem.with_theta(theta)
@@ -144,6 +129,6 @@ def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequ
 
 
 def losses_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> Tensor:
-    """Return ``loss(z_T(theta), theta)`` for every depth T asked for, shape (len(depths),), from one run."""
+    """Return ``loss(z_T(theta), theta)`` for every depth T in `depths`, shape (len(depths),), from one run."""
     live = problem.with_theta(theta)
     return torch.stack([live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)])

@@ -1,0 +1,69 @@
+"""Certified codes against those of other solvers, most of them from the optional extra `peers`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances
+from examples import sparse_problem
+
+import pudle
+from pudle import peers
+
+
+def scikit_learn_codes(observations, dictionary, penalty):
+    from sklearn.linear_model import Lasso
+
+    model = Lasso(alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-15, max_iter=100_000)
+    return np.array([model.fit(dictionary, x).coef_.copy() for x in observations])
+
+
+def celer_codes(observations, dictionary, penalty):
+    model = peers.require("celer").Lasso(alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000)
+    return np.array([model.fit(dictionary, x).coef_.copy() for x in observations])
+
+
+def skglm_codes(observations, dictionary, penalty):
+    model = peers.require("skglm").Lasso(alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000)
+    return np.array([model.fit(dictionary, x).coef_.copy() for x in observations])
+
+
+def spams_codes(observations, dictionary, penalty):
+    lasso = peers.require("spams").lasso
+    samples, atoms = np.asfortranarray(observations.T), np.asfortranarray(dictionary)
+    return lasso(samples, D=atoms, lambda1=penalty, lambda2=0.0, mode=2, numThreads=1).toarray().T
+
+
+def sporco_admm_codes(observations, dictionary, penalty):
+    bpdn = peers.require("sporco.admm.bpdn").BPDN
+    options = {"Verbose": False, "MaxMainIter": 5000, "RelStopTol": 1e-13, "AutoRho": {"Enabled": False}, "rho": 1.0}
+    return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
+
+
+def sporco_pgm_codes(observations, dictionary, penalty):
+    bpdn = peers.require("sporco.pgm.bpdn").BPDN
+    largest = float(np.linalg.eigvalsh(dictionary.T @ dictionary)[-1])
+    options = {"Verbose": False, "MaxMainIter": 20_000, "RelStopTol": 1e-14, "L": largest}
+    return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
+
+
+#: Solvers with how close their codes can be brought to the minimizer.
+CODES = {
+    scikit_learn_codes: tolerances.SOLVER_CODES,
+    celer_codes: tolerances.SOLVER_CODES,
+    skglm_codes: tolerances.SOLVER_CODES,
+    spams_codes: tolerances.SPAMS_CODES,
+    sporco_admm_codes: tolerances.SOLVER_CODES,
+    sporco_pgm_codes: tolerances.SOLVER_CODES,
+}
+
+
+@pytest.mark.parametrize("solver", CODES, ids=lambda solver: solver.__name__)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_certified_codes_are_those_of_other_solvers(solver, seed):
+    problem = sparse_problem(seed=seed)
+    reference = pudle.reference(problem)
+    assert reference.status == "certified"
+    with peers.quiet():
+        codes = solver(problem.observations.numpy(), problem.dictionary.numpy(), problem.penalty)
+    assert np.abs(codes - reference.codes.numpy()).max() < CODES[solver]
