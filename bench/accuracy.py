@@ -1,11 +1,10 @@
-"""Accuracy, looked up in the store."""
+"""Accuracy, read from the store."""
 
 from __future__ import annotations
 
 import statistics
 
-from pudle.measuring.runner import worst
-from pudle.measuring.scoring import STATUSES
+from pudle.measuring.statuses import STATUSES, worst
 
 from .selected import record, require_ok, selection
 
@@ -13,18 +12,14 @@ from .selected import record, require_ok, selection
 class Accuracy:
     """Errors of each estimator on each case at each depth: the median over seeds, against the case's first target.
 
-    A cell without a number is skipped where that is a finding (unsupported, uncertified, degenerate, diverged) and fails
-    where something broke; `track_status` always has a value, the index in `pudle.measuring.scoring.STATUSES`.
+    A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate, diverged) and fails if
+    something broke; `track_status` always has a value, the index in `pudle.measuring.statuses.STATUSES`.
     """
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().tracked_depths),
-    )
+    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().tracked_depths))
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
-    # asv's own hash sees only these lines, not the scoring they stand for: raise this when the meaning of a value changes.
+    # asv's own hash covers these lines alone and not the scoring behind them: raise this when a value changes its meaning.
     version = "1"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:

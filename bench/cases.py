@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 
-from pudle.learning.studies import denoising as denoising_settings
-from pudle.learning.studies import interpretation as interpretation_settings
-from pudle.learning.studies import optimizers as optimizer_settings
-from pudle.learning.studies import recovery as recovery_settings
-from pudle.measuring.case import Case, Selection
+from pudle.learning.studies import denoising, interpretation, optimizers, recovery
+from pudle.measuring.case import Case
+from pudle.measuring.selection import Selection
 
-#: The paper's step; the largest curvature of its dictionaries is about 6, so that 2/L is about 0.33.
+#: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about 0.33.
 PAPER_STEP = "ista(step=0.2)"
 
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
@@ -19,7 +17,7 @@ DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 35
 MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200, 300, 500, 1000)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
-#: Other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
+#: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
 PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
 
 WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -39,7 +37,7 @@ def _cases(
     losses: tuple[str, ...] = ("lasso", "reconstruction"),
     targets: tuple[str, ...] = ("exact",),
 ) -> tuple[Case, ...]:
-    """Every loss on each (name, dataset spec with ``{n}`` for the sample count, algorithm spec)."""
+    """Return a case per loss and problem: its name, its dataset's spec with ``{n}`` for the samples, its algorithm's spec."""
     return tuple(
         Case(
             name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
@@ -66,7 +64,7 @@ MORE = (
     ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
-#: PUDLE's bias reductions lead to no lasso minimizer, so the generating dictionary and codes give the truth.
+#: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and codes give the reference.
 UNBIASED = (
     ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
     ("sparse_gaussian_hard", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='hard(threshold=0.15)')"),
@@ -74,7 +72,7 @@ UNBIASED = (
 
 
 def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
-    """Problems whose parameter is a scalar: the lasso's penalty, and the curse of unrolling's oracle at its worst step."""
+    """Return cases with a scalar parameter: the lasso's penalty, and ridge regression at the worst step for unrolling."""
     kappa = 100
     worst = f"ista(step={2 * kappa / (kappa + 1)!r})"
     return _cases(depths, seeds, 0, (("penalty_selection", "penalty_selection", "ista"),), losses=("held_out",)) + _cases(
@@ -82,24 +80,19 @@ def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
     )
 
 
-#: Reduced experiments, on data that are drawn or ship inside scikit-learn.
+#: Reduced experiments, on data that are drawn or come with scikit-learn.
 REDUCED = (
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
     "denoising-small-*", "interpretation-*",
 )  # fmt: skip
-#: The paper's sizes: days on a processor for 2b, hours for all others.
+#: The paper's sizes: on a CPU, days for 2b and hours for all others.
 FULL = ("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
 
 
 def _experiments(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the suite's own experiments whose name matches."""
-    studies = (recovery_settings, optimizer_settings, denoising_settings, interpretation_settings)
-    return tuple(
-        name
-        for study in studies
-        for name in study.EXPERIMENTS
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    )
+    names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
+    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 QUICK = Selection(
@@ -110,6 +103,7 @@ QUICK = Selection(
     timed_depths=(10, 200),
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
+    jacobian_error=True,
 )
 
 DEFAULT = Selection(
@@ -122,6 +116,7 @@ DEFAULT = Selection(
     timed_depths=(10, 100, 400),
     timeout=900.0,
     windows=WINDOWS,
+    jacobian_error=True,
     experiments=_experiments(REDUCED),
 )
 
@@ -143,6 +138,7 @@ PAPER = Selection(
     timed_depths=(10, 50, 100),
     timeout=7200.0,
     windows=WINDOWS,
+    jacobian_error=True,
     experiments=_experiments(FULL),
     experiment_timeout=24 * 3600.0,
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset
     from .estimator import GradientEstimator
     from .learning.optimizers import Optimizer, Schedule
-    from .measuring.case import Selection
+    from .measuring.selection import Selection
     from .measuring.experiment import Experiment
 
 

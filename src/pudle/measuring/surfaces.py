@@ -1,10 +1,11 @@
-"""Errors over more than one axis: over (depth, window) for truncated gradients, and of the Jacobian itself over depth."""
+"""Errors of truncated gradients over depth and window, and of the unrolled Jacobian over depth."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,21 @@ from torch.func import jvp
 from .. import streams
 from ..algorithms import Algorithm
 from ..algorithms.unrolling import check_depths, codes_at
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import MINIMIZER_TARGETS, Reference, reference
+from ..references import certified
+from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.limits import exactly
-from ..registry import list_estimators
+from ..registry import make_estimator
 from ..validation import check_integer
+from .case import Case
+from .measurement import stored_reference
 from .scoring import score
+from .statuses import first_line
+
+if TYPE_CHECKING:
+    # Only for the annotations: a change to how records are stored outdates none of them.
+    from .store import Store
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,12 @@ class WindowError:
     Attributes
     ----------
     depth : int
-        Layers run.
+        Number of layers that are run.
     window : int
-        Layers asked to be differentiated.
+        Number of last layers that the estimator is asked to differentiate.
     layers_differentiated : int
-        Layers that were: the window, or the depth where that is smaller, and the estimate is full backpropagation.
-    relative_error, cosine_error : float
-    at_floor : bool
-    status, reason : str
+        Number of layers that it differentiates: the window or, where that is smaller, the depth (full backpropagation).
+    relative_error, cosine_error, at_floor, status, reason
         As in `pudle.Score`.
     """
 
@@ -51,7 +58,11 @@ class WindowError:
 
 
 def window_surface(
-    problem: Problem, algorithm: Algorithm, depths: Sequence[int], windows: Sequence[int], truth: Reference | None = None
+    problem: Problem,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    windows: Sequence[int],
+    reference: Reference | None = None,
 ) -> list[WindowError]:
     """Return the error of `truncated` for all pairs of depth and window, depths as given and windows ascending.
 
@@ -62,31 +73,31 @@ def window_surface(
     Parameters
     ----------
     problem : Problem
-        Its loss is the one the surface is for: make one surface per loss.
+        The surface is that of the problem's loss.
     algorithm : Algorithm
     depths : sequence of int
     windows : sequence of int
         Each >= 1.
-    truth : Reference, optional
-        What to score against; the exact gradient where not given.
+    reference : Reference, optional
+        Reference to score against; the exact gradient by default.
     """
-    truncated: Any = list_estimators()["truncated"]
+    truncated: Any = type(make_estimator("truncated(window=1)"))
     depths = check_depths(depths)
-    truth = reference(problem) if truth is None else truth
+    reference = certified.reference(problem) if reference is None else reference
     errors = []
     for depth in depths:
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):
-            found = score(estimate, truth)
+            scored = score(estimate, reference)
             errors.append(
                 WindowError(
                     depth=depth,
                     window=window,
                     layers_differentiated=estimate.diagnostics["layers_differentiated"],
-                    relative_error=found.relative_error,
-                    cosine_error=found.cosine_error,
-                    at_floor=found.at_floor,
-                    status=found.status,
-                    reason=found.reason,
+                    relative_error=scored.relative_error,
+                    cosine_error=scored.cosine_error,
+                    at_floor=scored.at_floor,
+                    status=scored.status,
+                    reason=scored.reason,
                 )
             )
     return errors
@@ -101,34 +112,10 @@ class JacobianError:
     depth : int
     relative_error : float
         ``|J_T E - J E| / |J E|`` over all samples and directions E together; exactly one at depth zero.
-    worst_sample : float
-        The largest ``|J_T E - J E|`` of a sample, over all directions together, relative to the root mean square over
-        samples of ``|J E|``.
     """
 
     depth: int
     relative_error: float
-    worst_sample: float
-
-
-@dataclass(frozen=True)
-class BurnIn:
-    """How a Jacobian's error rises before it falls.
-
-    Attributes
-    ----------
-    peak : float
-        The largest relative error.
-    peak_depth : int
-        The first depth it is reached at.
-    settled_depth : int or None
-        The first depth from which on all errors are below one, which is what no unrolling at all (J = 0) achieves; None
-        where the last is not.
-    """
-
-    peak: float
-    peak_depth: int
-    settled_depth: int | None
 
 
 def jacobian_error(
@@ -138,9 +125,9 @@ def jacobian_error(
     *,
     directions: Tensor | int = 4,
     seed: int = 0,
-    truth: Reference | None = None,
+    reference: Reference | None = None,
 ) -> list[JacobianError]:
-    r"""Error of ``J_T E`` for directions E of theta, where ``J_T = d z_T / d theta`` runs through all T layers.
+    r"""Return the error of ``J_T E`` for directions E of theta, where ``J_T = d z_T / d theta`` runs through all T layers.
 
     The products of the unrolled Jacobian come from one forward-mode run per direction, in the problem's precision. The
     exact ones come from the minimizer z and the implicit function theorem on its certified active set S, in float64: with F
@@ -155,19 +142,19 @@ def jacobian_error(
     ----------
     problem : Problem
     algorithm : Algorithm
-        Its rule must be the penalty's own proximal map: the exact Jacobian is that of the minimizer.
+        Its thresholding must be the penalty's own proximal map: the exact Jacobian is that of the minimizer.
     depths : sequence of int
     directions : Tensor, shape (count, \*theta.shape), or int
-        Directions, or how many standard normal ones to draw. A scalar theta has one direction, and it is that one.
+        Directions, or how many standard normal ones to draw. A scalar theta has a single direction.
     seed : int
-        Of the draw.
-    truth : Reference, optional
-        The exact reference of this problem, where it is at hand.
+        Seed of the drawn directions.
+    reference : Reference, optional
+        The exact reference of this problem; computed by default.
 
     Raises
     ------
     InvalidArgument
-        If the reference is not certified, or the algorithm's rule leads to no minimizer.
+        If the reference is not certified, or the algorithm's thresholding leads to no minimizer.
 
     References
     ----------
@@ -179,21 +166,20 @@ def jacobian_error(
             f"jacobian_error compares with the Jacobian of the minimizer, to which {algorithm.thresholding.name} "
             f"thresholding does not lead: use soft thresholding"
         )
-    truth = reference(problem) if truth is None else truth
-    if truth.target not in MINIMIZER_TARGETS or truth.status == "uncertified":
-        reason = truth.reason or "its codes are not the minimizer"
+    reference = certified.reference(problem) if reference is None else reference
+    if reference.target not in MINIMIZER_TARGETS or reference.status == "uncertified":
+        reason = reference.reason or "its codes are not the minimizer"
         raise InvalidArgument(
-            f"jacobian_error needs a certified reference with target 'exact', this one is {truth.status} with target "
-            f"{truth.target!r}: {reason}"
+            f"jacobian_error needs a certified reference with target 'exact', this one is {reference.status} with target "
+            f"{reference.target!r}: {reason}"
         )
     if not depths:
         return []
     theta = problem.theta.detach()
-    drawn = _directions(theta, directions, seed)
-    squares = torch.zeros(len(depths), len(truth.codes), dtype=torch.float64)
-    norms = torch.zeros(len(truth.codes), dtype=torch.float64)
-    for direction in drawn:
-        exact = exact_product(problem, truth.codes, direction)
+    squares = torch.zeros(len(depths), len(reference.codes), dtype=torch.float64)
+    norms = torch.zeros(len(reference.codes), dtype=torch.float64)
+    for direction in _directions(theta, directions, seed):
+        exact = exact_product(problem, reference.codes, direction)
         norms += _squares(exact)
         products = jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
         for index, product in enumerate(products):
@@ -203,11 +189,7 @@ def jacobian_error(
         raise InvalidArgument(
             "jacobian_error: the exact product is zero in all directions, and relative errors have no meaning"
         )
-    scale = total / len(norms)
-    return [
-        JacobianError(depth, float(row.sum() / total) ** 0.5, float(row.max() / scale) ** 0.5)
-        for depth, row in zip(depths, squares, strict=True)
-    ]
+    return [JacobianError(depth, float(row.sum() / total) ** 0.5) for depth, row in zip(depths, squares, strict=True)]
 
 
 def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
@@ -215,35 +197,17 @@ def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
 
     Parameters
     ----------
+    problem : Problem
     codes : Tensor
         The minimizer, in float64.
     direction : Tensor
-        E, shape of theta.
+        E, of the shape of theta.
     """
     problem = exactly(problem)
     theta = problem.theta
     change = jvp(lambda at: problem.with_theta(at).stationarity(codes), (theta,), (direction.to(theta),))[1]
     solution, _ = problem.solve_active(codes, -change)
     return solution
-
-
-def burn_in(errors: Sequence[JacobianError]) -> BurnIn:
-    """Return the peak of a curve of errors, and where the curve has come to stay below one.
-
-    Parameters
-    ----------
-    errors : sequence of JacobianError
-        In ascending order of depth; what lies between the depths is not seen.
-    """
-    if not errors:
-        raise InvalidArgument("burn_in: there are no errors: give at least one depth")
-    highest = max(errors, key=lambda error: error.relative_error)
-    settled = None
-    for error in reversed(errors):
-        if not error.relative_error < 1:
-            break
-        settled = error.depth
-    return BurnIn(highest.relative_error, highest.depth, settled)
 
 
 def _directions(theta: Tensor, directions: Tensor | int, seed: int) -> Tensor:
@@ -261,3 +225,23 @@ def _directions(theta: Tensor, directions: Tensor | int, seed: int) -> Tensor:
 
 def _squares(tensor: Tensor) -> Tensor:
     return tensor.flatten(1).square().sum(1)
+
+
+def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:
+    """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed.
+
+    Where the case has none, the reason is stored in place of the rows.
+    """
+    seed = case.seeds[0]
+    problem, algorithm = case.make_problem(seed), case.make_algorithm()
+    reference = stored_reference(case, seed, case.targets[0], store)
+    rows: Sequence[Any] = ()
+    reason = ""
+    try:
+        if kind == "window_surface":
+            rows = window_surface(problem, algorithm, case.depths, windows, reference)
+        else:
+            rows = jacobian_error(problem, algorithm, case.depths, reference=reference)
+    except (InvalidArgument, UnsupportedProblem) as error:
+        reason = first_line(error)
+    store.write_artifact(kind, case, windows, [dataclasses.asdict(row) for row in rows], reason)

@@ -1,0 +1,34 @@
+"""A lock on a folder of results, so that two commands never write to it at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import PudleError
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, which is made where it is missing.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What writes to the folder, for the error text: ``run`` or ``comparison``.
+
+    Raises
+    ------
+    PudleError
+        If another process holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise PudleError(f"another {what} is writing to {folder}: wait for it to end, or choose another --home") from None

@@ -1,0 +1,181 @@
+"""The selection of one run: which cases, estimators and experiments it measures, frozen into a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import registry, specs
+from ..errors import InvalidArgument, UnreadableResult
+from ..files import read_json, write_atomically
+from .case import Case, slug
+
+#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
+SELECTION_VARIABLE = "PUDLE_SELECTION"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All that one run measures. Discovery reads it from a file, so that names never shift between commits.
+
+    Attributes
+    ----------
+    profile : str
+        Name of the profile; results are kept per profile.
+    cases : tuple of Case
+    estimators : tuple of str
+        Specs.
+    tracked_depths : tuple of int
+        Depths at which asv tracks the accuracy; the store holds all of a case's depths.
+    timed_depths : tuple of int
+        Depths at which asv measures time and memory.
+    timeout : float
+        Seconds that one estimator may take on one case.
+    device : str
+        ``cpu`` or ``cuda``.
+    windows : tuple of int
+        Windows of the error surface of `truncated` over depth and window; without any, no surface is measured.
+    jacobian_error : bool
+        Whether to measure the error of the unrolled Jacobian over depth.
+    experiments : tuple of str
+        Names of the experiments to carry out, see `pudle.measuring.experiment`.
+    experiment_timeout : float
+        Seconds that one experiment may take.
+    """
+
+    profile: str
+    cases: tuple[Case, ...]
+    estimators: tuple[str, ...]
+    tracked_depths: tuple[int, ...]
+    timed_depths: tuple[int, ...]
+    timeout: float = 600.0
+    device: str = "cpu"
+    windows: tuple[int, ...] = ()
+    jacobian_error: bool = False
+    experiments: tuple[str, ...] = ()
+    experiment_timeout: float = 4 * 3600.0
+
+    def __post_init__(self) -> None:
+        # JSON has lists where the fields are tuples.
+        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows", "experiments"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def pairs(self) -> list[tuple[Case, str]]:
+        """Every case with every estimator."""
+        return [(case, estimator) for case in self.cases for estimator in self.estimators]
+
+    def case(self, name: str) -> Case:
+        """Return the case of that name."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(case.name for case in self.cases)}")
+
+    def write(self, path: Path) -> None:
+        """Write the selection as JSON, atomically."""
+        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Selection:
+        """Read a selection that `write` wrote.
+
+        Raises
+        ------
+        UnreadableResult
+            If the file is damaged or holds something else.
+        """
+        content: dict[str, Any] = read_json(path)
+        try:
+            return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
+        except (KeyError, TypeError) as error:
+            raise UnreadableResult(f"{path} is not a selection ({error}): delete it and run `pudle run` again") from None
+
+
+def select(
+    profile: Selection,
+    *,
+    estimators: Iterable[str] = (),
+    only: bool = False,
+    cases: tuple[str, ...] = (),
+    datasets: tuple[str, ...] = (),
+    experiments: tuple[str, ...] = (),
+    device: str = "cpu",
+) -> Selection:
+    """Return the selection of a profile, narrowed and widened by the options of `pudle run`.
+
+    Installed plug-ins are added to the profile's estimators. Without named experiments, those of the profile stay, unless
+    `only`, cases or datasets narrow the selection. With named experiments, cases stay only if it is narrowed as well.
+
+    Raises
+    ------
+    InvalidArgument
+        If a pattern matches nothing, a spec names nothing, or `only` is given without estimators.
+    """
+    named = tuple(specs.text(registry.make_estimator(spec)) for spec in estimators)
+    if only and not named:
+        raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
+    chosen = named if only else (*profile.estimators, *plugins(), *named)
+    known = {case.name: case for case in (*profile.cases, *(case for spec in datasets for case in _cases_on(spec, profile)))}
+    refusal = f"matches no case of profile {profile.profile}: known are {', '.join(known)}"
+    kept_cases = _matching(known, cases, "--case", refusal) if cases else known
+    narrowed = bool(only or cases or datasets)
+    kept_experiments = () if narrowed else profile.experiments
+    if experiments:
+        all_experiments = registry.list_experiments()
+        refusal = f"matches no experiment: `pudle list experiments` lists all {len(all_experiments)} of them"
+        kept_experiments = tuple(_matching(all_experiments, experiments, "--experiment", refusal))
+        kept_cases = kept_cases if narrowed else {}
+    return dataclasses.replace(
+        profile,
+        cases=tuple(kept_cases.values()),
+        estimators=tuple(dict.fromkeys(chosen)),
+        experiments=kept_experiments,
+        device=device,
+    )
+
+
+def _matching(known: dict[str, Any], patterns: tuple[str, ...], option: str, refusal: str) -> dict[str, Any]:
+    """Return what has a name that matches one of the patterns, each of which must match some name."""
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            raise InvalidArgument(f"{option} {pattern!r} {refusal}")
+    return {name: item for name, item in known.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _cases_on(spec: str, profile: Selection) -> list[Case]:
+    """Return the cases on a dataset that the user adds: ISTA, every loss, and the profile's seeds and depths."""
+    made = registry.make_dataset(spec)
+    dataset = specs.text(made)
+    # Drawn once, so that an empty folder or an unreadable file is refused before anything is measured.
+    made.problem()
+    return [
+        dataclasses.replace(
+            profile.cases[0],
+            name=f"{slug(dataset)}-ista-{loss}",
+            dataset=dataset,
+            algorithm="ista",
+            loss=loss,
+            targets=("exact",),
+        )
+        for loss in made.losses
+    ]
+
+
+def plugins() -> tuple[str, ...]:
+    """Return the specs of the installed plug-in estimators that need no arguments; name the others on stderr."""
+    found = []
+    for name, cls in registry.list_estimators().items():
+        if cls.__module__.partition(".")[0] == "pudle":
+            continue
+        try:
+            found.append(specs.text(cls()))
+        except TypeError:
+            print(f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'", file=sys.stderr)
+    return tuple(found)
