@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
 from pudle.measuring.case import Case
@@ -20,8 +21,6 @@ PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 #: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
 PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
 
-WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200)
-
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
     "one_step", "truncated(window=20)", "truncated(window=50)", "fixed_point(terms=50)", "conjugate_gradient(iterations=20)",
@@ -37,7 +36,7 @@ def _cases(
     losses: tuple[str, ...] = ("lasso", "reconstruction"),
     targets: tuple[str, ...] = ("exact",),
 ) -> tuple[Case, ...]:
-    """Return a case per loss and problem: its name, its dataset's spec with ``{n}`` for the samples, its algorithm's spec."""
+    """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm."""
     return tuple(
         Case(
             name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
@@ -59,6 +58,8 @@ CORE = (
     ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
     ("image_patches", "image_patches(n_samples={n})", "ista"),
 )
+PUBLISHED = (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),)
+MALEZIEUX = (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),)
 MORE = (
     ("sub_gaussian", "sparse_gaussian(n_samples={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
     ("digits", "digits(n_samples=500)", "ista"),
@@ -71,13 +72,15 @@ UNBIASED = (
 )
 
 
+#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the step that unrolling is worst at.
+KAPPA = 100
+SELECTION_OF_PENALTY = (("penalty_selection", "penalty_selection", "ista"),)
+CURSE = (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),)
+
+
 def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
-    """Return cases with a scalar parameter: the lasso's penalty, and ridge regression at the worst step for unrolling."""
-    kappa = 100
-    worst = f"ista(step={2 * kappa / (kappa + 1)!r})"
-    return _cases(depths, seeds, 0, (("penalty_selection", "penalty_selection", "ista"),), losses=("held_out",)) + _cases(
-        depths, seeds, 0, (("ridge", f"ridge(kappa={kappa})", worst),), losses=("linear",)
-    )
+    held_out = _cases(depths, seeds, 0, SELECTION_OF_PENALTY, losses=("held_out",))
+    return held_out + _cases(depths, seeds, 0, CURSE, losses=("linear",))
 
 
 #: Reduced experiments, on data that are drawn or come with scikit-learn.
@@ -115,30 +118,22 @@ DEFAULT = Selection(
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(10, 100, 400),
     timeout=900.0,
-    windows=WINDOWS,
+    windows=(1, 2, 5, 10, 20, 50, 100, 200),
     jacobian_error=True,
     experiments=_experiments(REDUCED),
 )
 
-PAPER = Selection(
+PAPER = replace(
+    DEFAULT,
     profile="paper",
-    cases=_cases(
-        PUBLISHED_DEPTHS,
-        5,
-        10000,
-        (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),),
-        targets=("ghat", "gstar", "gtilde"),
-    )
-    + _cases(MALEZIEUX_DEPTHS, 5, 1000, (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),))
+    cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
+    + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _cases(DEPTHS, 5, 2000, CORE + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + _other_parameters(DEPTHS, 5),
-    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
-    windows=WINDOWS,
-    jacobian_error=True,
     experiments=_experiments(FULL),
     experiment_timeout=24 * 3600.0,
 )

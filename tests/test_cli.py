@@ -38,7 +38,7 @@ def repository(tmp_path):
 
 WRONG = {
     "unknown command": (["frobnicate"], "No such command 'frobnicate'"),
-    "unknown profile": (["run", "--profile", "huge"], "'huge' is not one of 'quick', 'default', 'paper'"),
+    "unknown profile": (["run", "--profile", "huge"], "'huge' is not one of 'default', 'paper', 'quick'"),
     "unknown estimator": (["run", "--estimator", "backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
     "malformed spec": (["run", "--estimator", "truncated(window"], "malformed spec 'truncated(window'"),
     "calling spec": (["run", "--estimator", "truncated(window=exit())"], "a spec never calls or computes anything"),

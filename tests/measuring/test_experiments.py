@@ -13,9 +13,10 @@ import pytest
 from pudle import cli, registry
 from pudle.errors import MissingResults
 from pudle.files import read_json
-from pudle.measuring.case import Case, Selection
+from pudle.measuring.case import Case
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill
+from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.compare import command as compare_commands
 from pudle.reports.compare import sides as compare_sides

@@ -17,7 +17,7 @@ from .statuses import BROKEN, first_line
 if TYPE_CHECKING:
     import numpy as np
 
-    # Only for the annotations: a change to how records are stored outdates none of them.
+    # Only for annotations: how records are stored does not outdate them.
     from .store import Store
 
 #: Called with the steps done, the steps in all, and one line about the current step.
@@ -102,13 +102,17 @@ def carry_out(name: str, store: Store) -> dict[str, Any]:
     folder = store.experiment_path(name).with_suffix("")
     try:
         result = list_experiments()[name].run(folder, store.device)
-    except MissingDependency as error:
-        result = ExperimentResult([], status="skipped", reason=first_line(error))
-    except UnsupportedProblem as error:
-        result = ExperimentResult([], status="unsupported", reason=first_line(error))
+    except (MissingDependency, UnsupportedProblem) as error:
+        status = "skipped" if isinstance(error, MissingDependency) else "unsupported"
+        result = ExperimentResult([], status=status, reason=first_line(error))
     except Exception as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
         result = ExperimentResult([], status="error", reason=f"{type(error).__name__}: {first_line(error)}")
     record = store.write_experiment(name, result, time.perf_counter() - start)
     if result.status not in BROKEN:
         shutil.rmtree(folder, ignore_errors=True)
     return record
+
+
+def fail_experiment(name: str, store: Store, status: str, reason: str) -> dict[str, Any]:
+    """Write a record that says only what became of the attempt."""
+    return store.write_experiment(name, ExperimentResult([], status=status, reason=reason), None)

@@ -11,15 +11,13 @@ from rich.table import Table
 from .. import registry
 from ..terminal import output
 
-KINDS = ("estimators", "datasets", "cases", "experiments")
+PROFILES = click.Choice(list(registry.list_profiles()))
+KINDS = click.Choice(["estimators", "datasets", "cases", "experiments"])
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
-@click.option(
-    "--profile", type=click.Choice(list(registry.list_profiles())), default="quick", show_default=True,
-    help="Profile whose cases to list.",
-)  # fmt: skip
+@click.argument("kind", type=KINDS, required=False)
+@click.option("--profile", type=PROFILES, default="quick", show_default=True, help="Profile whose cases to list.")
 def list_command(kind: str | None, profile: str) -> None:
     """List the known estimators, datasets, cases and experiments.
 
@@ -27,34 +25,27 @@ def list_command(kind: str | None, profile: str) -> None:
     Example:
       pudle list estimators
     """
-    chosen = registry.list_profiles()[profile]
+    chosen, studies = registry.list_profiles()[profile], registry.list_studies().items()
     if kind in (None, "estimators"):
-        _print_table(
-            "Estimators",
-            ("estimator", "computes", "arguments", "also called"),
-            (
-                (name, cls.computes, _arguments(cls), ", ".join(cls.aliases))
-                for name, cls in registry.list_estimators().items()
-            ),
-        )
+        estimators = registry.list_estimators().items()
+        rows = [(name, cls.computes, _arguments(cls), ", ".join(cls.aliases)) for name, cls in estimators]
+        _print_table("Estimators", ("estimator", "computes", "arguments", "also called"), rows)
     if kind in (None, "datasets"):
-        rows = ((name, _arguments(cls)) for name, cls in registry.list_datasets().items())
-        _print_table("Datasets", ("dataset", "arguments"), rows)
+        datasets = registry.list_datasets().items()
+        _print_table("Datasets", ("dataset", "arguments"), [(name, _arguments(cls)) for name, cls in datasets])
     if kind in (None, "cases"):
-        columns = ("case", "dataset", "algorithm", "seeds")
-        cases = ((case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in chosen.cases)
-        _print_table(f"Cases, profile {profile}", columns, cases)
+        cases = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in chosen.cases]
+        _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), cases)
     if kind is None:
-        studies = ((study, str(len(members))) for study, members in registry.list_studies().items())
-        _print_table("Studies, whose experiments `pudle list experiments` lists", ("study", "experiments"), studies)
+        counts = [(study, str(len(experiments))) for study, experiments in studies]
+        _print_table("Studies, whose experiments `pudle list experiments` lists", ("study", "experiments"), counts)
     if kind == "experiments":
-        columns = ("experiment", "study", "kind", f"in profile {profile}")
-        experiments = (
+        rows = [
             (name, study, experiment.kind, "yes" if name in chosen.experiments else "")
-            for study, members in registry.list_studies().items()
-            for name, experiment in members.items()
-        )
-        _print_table("Experiments", columns, experiments)
+            for study, experiments in studies
+            for name, experiment in experiments.items()
+        ]
+        _print_table("Experiments", ("experiment", "study", "kind", f"in profile {profile}"), rows)
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
@@ -70,6 +61,5 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str,
 def _arguments(cls: type) -> str:
     """Return the fields of a class with their defaults."""
     fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    return ", ".join(
-        field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default!r}" for field in fields
-    )
+    required = dataclasses.MISSING
+    return ", ".join(f.name if f.default is required else f"{f.name}={f.default!r}" for f in fields)

@@ -13,13 +13,7 @@ from ..errors import PudleError
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is missing.
-
-    Parameters
-    ----------
-    folder : Path
-    what : str
-        What writes to the folder, for the error text: ``run`` or ``comparison``.
+    """Hold the lock of a folder, which is made if it is missing; `what` writes to it, such as a run, for the error text.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from .scoring import Score, score
 from .statuses import first_line, worst
 
 if TYPE_CHECKING:
-    # Only for the annotations: a change to how records are stored outdates none of them.
+    # Only for annotations: how records are stored does not outdate them.
     from .store import Store
 
 
@@ -47,11 +47,12 @@ def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
         described += [_describe(reference, seed, step) for reference in references]
         for depth, outcome in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
             for reference in references:
-                result, diagnostics = outcome, {}
+                row: dict[str, Any] = {"seed": seed, "depth": depth, "target": reference.target}
                 if isinstance(outcome, Estimate):
-                    result, diagnostics = score(outcome, reference), dict(outcome.diagnostics)
-                row = {"seed": seed, "depth": depth, "target": reference.target, **dataclasses.asdict(result)}
-                scores.append(row | {"diagnostics": diagnostics})
+                    row |= dataclasses.asdict(score(outcome, reference)) | {"diagnostics": dict(outcome.diagnostics)}
+                else:
+                    row |= dataclasses.asdict(outcome) | {"diagnostics": {}}
+                scores.append(row)
     status = worst(row["status"] for row in scores)
     content = {
         "status": status,
@@ -63,9 +64,10 @@ def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
     return store.write(case, estimator, content)
 
 
-def look_up(case: Case, estimator: str, store: Store) -> dict[str, Any]:
-    """Return the record of an estimator on a case, measuring it here where it is missing."""
-    return store.read(case, estimator) or measure(case, estimator, store)
+def fail_scores(case: Case, estimator: str, store: Store, status: str, reason: str) -> dict[str, Any]:
+    """Write a record without scores, which says what became of the attempt."""
+    content: dict[str, Any] = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
+    return store.write(case, estimator, content)
 
 
 def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -> Iterator[Estimate | Score]:

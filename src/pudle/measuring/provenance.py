@@ -19,7 +19,7 @@ import pudle
 
 from ..errors import PudleError
 
-#: Folders of this project's repository with the packages that they are installed as.
+#: Folders of this project's repository and the packages that they are installed as.
 PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
 
 
@@ -53,7 +53,7 @@ def commit_of(root: Path) -> tuple[str, bool]:
 
 
 def check_installed(root: Path) -> None:
-    """Refuse to label results with the commit of a checkout of this project from which the installed files differ.
+    """Refuse to label results with the commit of a checkout of this project if what is installed differs from it.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def check_installed(root: Path) -> None:
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    cpu = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
     return {
         "pudle": pudle.__version__,
         "python": platform.python_version(),
@@ -85,7 +87,7 @@ def machine() -> dict[str, Any]:
         "blas": blas.group(1) if blas else "unknown",
         "machine": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": _processor(),
+        "cpu": model.group(1) if model else platform.processor() or "unknown",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     }
@@ -93,21 +95,12 @@ def machine() -> dict[str, Any]:
 
 def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, Any]:
     """Return the provenance to keep with a result."""
-    accelerator = torch.cuda.get_device_name() if device.startswith("cuda") else ""
     return {
         **machine(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
         "commit": commit,
         "dirty": dirty,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    try:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match.group(1) if match else platform.processor() or "unknown"

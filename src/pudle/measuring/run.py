@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..files import read_json, write_atomically
 from .locking import locked
@@ -28,7 +29,7 @@ ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
 }
 
-#: Called with the stage of a run (scores, or time and memory), and then as a `ProgressCallback`.
+#: Called with the stage of a run (scores, or time and memory) and then as a `ProgressCallback`.
 StageProgress = Callable[[str, int, int, str], None]
 
 
@@ -40,21 +41,16 @@ class RunSummary:
     ----------
     folder : Path
         The profile's folder.
-    records : list of dict
-        Records of scores that this run computed.
-    findings : list of str
-        Pairs that have no number for a reason that lies in the problem, one line each.
-    broken : list of str
-        Failures, one line each.
-    experiments : int
-        Number of experiments that this run carried out.
+    records : dict of list
+        The new results by their kind, as `pudle.measuring.runner.fill` returns them.
+    findings, broken : list of str
+        Pairs and experiments without a number, one line each: because of the problem, or because something broke.
     """
 
     folder: Path
-    records: list[dict]
+    records: dict[str, list[dict[str, Any]]]
     findings: list[str]
     broken: list[str]
-    experiments: int = 0
 
 
 def execute(selection: Selection, *, home: Path | None, workers: int, scores_only: bool, show: StageProgress) -> RunSummary:
@@ -84,19 +80,14 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         results = fill(selection, store, workers, progress=partial(show, "scores"))
         if commit:
             _remember(folder, store, selection)
+        measured = [(f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs]
+        measured += [(name, store.read_experiment(name)) for name in selection.experiments]
         asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
-    findings: list[str] = []
-    broken: list[str] = []
-    for name, record in [
-        *((f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs),
-        *((name, store.read_experiment(name)) for name in selection.experiments),
-    ]:
-        if record and (record["status"] != "ok" or record["reason"]):
-            lines = broken if record["status"] in BROKEN else findings
-            lines.append(f"{name}: {record['status']}: {record['reason']}")
-    if asv_failure:
-        broken.append(asv_failure)
-    return RunSummary(folder, results["score"], findings, broken, len(results["experiment"]))
+    lines: dict[bool, list[str]] = {False: [], True: []}
+    for name, record in measured:
+        if record and record["reason"]:
+            lines[record["status"] in BROKEN].append(f"{name}: {record['status']}: {record['reason']}")
+    return RunSummary(folder, results, lines[False], lines[True] + ([asv_failure] if asv_failure else []))
 
 
 def _remember(folder: Path, store: Store, selection: Selection) -> None:
@@ -105,7 +96,7 @@ def _remember(folder: Path, store: Store, selection: Selection) -> None:
     A record is kept as long as nothing that it depends on changes, and carries the commit that first measured it. Without
     this list nobody could tell later what held at a commit in between.
     """
-    label = {"commit": store.commit, "dirty": store.dirty}
+    label: dict[str, Any] = {"commit": store.commit, "dirty": store.dirty}
     # A run with uncommitted changes must not pass for the commit it started from.
     name = f"{store.commit}{'-dirty' if store.dirty else ''}.json"
 
@@ -114,13 +105,13 @@ def _remember(folder: Path, store: Store, selection: Selection) -> None:
 
     if selection.cases:
         records = existing(store.path(*pair) for pair in selection.pairs)
-        content = {**label, "selection": dataclasses.asdict(selection), "records": records}
+        content = label | {"selection": dataclasses.asdict(selection), "records": records}
         write_atomically(folder / "runs" / name, json.dumps(content, indent=1))
     if selection.experiments:
         path = folder / "runs" / "experiments" / name
         known = read_json(path)["experiments"] if path.exists() else []
         held = {*known, *existing(map(store.experiment_path, selection.experiments))}
-        write_atomically(path, json.dumps({**label, "experiments": sorted(held)}, indent=1))
+        write_atomically(path, json.dumps(label | {"experiments": sorted(held)}, indent=1))
 
 
 def write_asv_configuration(folder: Path, repository: Path, benchmarks: str) -> Path:
@@ -136,17 +127,9 @@ def write_asv_configuration(folder: Path, repository: Path, benchmarks: str) -> 
         Folder of the benchmarks.
     """
     path = folder / "asv.conf.json"
-    content = {
-        "version": 1,
-        "project": "pudle",
-        "repo": str(repository),
-        "branches": ["HEAD"],
-        "environment_type": "existing",
-        "benchmark_dir": benchmarks,
-        "results_dir": str(folder / "results"),
-        "html_dir": str(folder / "html"),
-        "env_dir": str(folder / "env"),
-    }
+    content = {"version": 1, "project": "pudle", "repo": str(repository), "branches": ["HEAD"]}
+    content |= {"environment_type": "existing", "benchmark_dir": benchmarks}
+    content |= {f"{name}_dir": str(folder / name) for name in ("results", "html", "env")}
     write_atomically(path, json.dumps(content, indent=1))
     return path
 
@@ -157,28 +140,29 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Stag
     (benchmarks,) = (spec and spec.submodule_search_locations) or ("",)
     configuration = str(write_asv_configuration(folder, root, benchmarks))
     environment = os.environ | ONE_THREAD | {SELECTION_VARIABLE: str(folder / "selection.json")}
-    base = [sys.executable, "-m", "asv"]
-    subprocess.run([*base, "machine", "--yes", "--config", configuration], env=environment, capture_output=True)
-    # CUDA cannot be used in a forked process.
-    launch = "spawn" if selection.device == "cuda" else "forkserver"
+    asv = [sys.executable, "-m", "asv"]
+    subprocess.run([*asv, "machine", "--yes", "--config", configuration], env=environment, capture_output=True)
     command = [
-        *base, "run", "--config", configuration, "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
-        "--launch-method", launch, "--record-samples", "--show-stderr", "--durations", "10",
+        *asv, "run", "--config", configuration, "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
+        # CUDA cannot be used in a forked process.
+        "--launch-method", "spawn" if selection.device == "cuda" else "forkserver",
+        "--record-samples", "--show-stderr", "--durations", "10",
     ]  # fmt: skip
     log = folder / "asv.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
             command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        ) as process,
+    ):
         try:
             for line in process.stdout or ():
                 output.write(line)
                 match = re.match(r"\[\s*([\d.]+)%\]\s*\W+\s*(?:Running \()?([\w.]+)", line)
                 if match:
                     show("time and memory", int(float(match.group(1))), 100, match.group(2))
-        finally:
-            if process.poll() is None and sys.exc_info()[0]:
-                process.terminate()
-            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
     shutil.rmtree(folder / "env", ignore_errors=True)
     return None if process.returncode == 0 else f"asv ended with exit code {process.returncode}: see {log}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import TaskID, TimeRemainingColumn
@@ -14,41 +15,24 @@ from ..errors import PudleError
 from ..terminal import check_device, progress_bar
 from .selection import select
 
+PROFILES = click.Choice(list(registry.list_profiles()))
+
 
 @click.command("run")
-@click.option(
-    "--profile", type=click.Choice(list(registry.list_profiles())), default="quick", show_default=True,
-    help="How much to measure.",
-)  # fmt: skip
+@click.option("--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure.")
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
 @click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Measure on this dataset as well; repeatable.")
 @click.option(
     "--experiment", "experiments", multiple=True, metavar="GLOB",
-    help="Carry out only experiments whose name matches, of any profile, and no cases unless an option names some; "
-    "repeatable.",
+    help="Carry out only experiments whose name matches, of any profile, and no cases unless you name some; repeatable.",
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), default=None, help="Processes for the scores [default: one per core]."
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores [default: one per core].")
 @click.option("--scores-only", is_flag=True, help="Leave out asv: no time, no memory, no git repository needed.")
-@click.option(
-    "--home", type=click.Path(path_type=Path), default=None, help="Where results go [default: .asv in the repository]."
-)
-def run_command(
-    profile: str,
-    estimators: tuple[str, ...],
-    only: bool,
-    cases: tuple[str, ...],
-    datasets: tuple[str, ...],
-    experiments: tuple[str, ...],
-    device: str,
-    workers: int | None,
-    scores_only: bool,
-    home: Path | None,
-) -> None:
+@click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository].")
+def run_command(profile: str, workers: int | None, scores_only: bool, home: Path | None, **options: Any) -> None:
     """Measure accuracy, time and memory.
 
     Scores that are stored already are not computed again, so an interrupted run goes on where it stopped. Installed
@@ -62,19 +46,11 @@ def run_command(
       pudle run --profile default --experiment 'denoising-*'
       pudle run --dataset 'image_patches(folder="photographs")' --case 'image_patches*'
     """
-    selection = select(
-        registry.list_profiles()[profile],
-        estimators=estimators,
-        only=only,
-        cases=cases,
-        datasets=datasets,
-        experiments=experiments,
-        device=device,
-    )
-    # Imported late, because it imports asv's and torch's processes: wrong arguments are refused before.
+    selection = select(registry.list_profiles()[profile], **options)
+    # Imported late, because it takes seconds: wrong arguments are refused before.
     from .run import execute
 
-    check_device(device)
+    check_device(selection.device)
     with progress_bar(TimeRemainingColumn()) as progress:
         bars: dict[str, TaskID] = {}
 
@@ -86,12 +62,11 @@ def run_command(
                 click.echo(f"{stage} {done}/{total}: {line}", err=True)
 
         summary = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)
-    parts = []
-    if selection.pairs:
-        parts.append(f"{len(summary.records)} of {len(selection.pairs)} scores computed now")
-    parts += [f"{number} {status}" for status, number in sorted(Counter(r["status"] for r in summary.records).items())]
-    if selection.experiments:
-        parts.append(f"{summary.experiments} of {len(selection.experiments)} experiments carried out now")
+    scores, pairs, experiments = summary.records["score"], selection.pairs, selection.experiments
+    parts = [f"{len(scores)} of {len(pairs)} scores computed now"] if pairs else []
+    parts += [f"{number} {status}" for status, number in sorted(Counter(record["status"] for record in scores).items())]
+    if experiments:
+        parts.append(f"{len(summary.records['experiment'])} of {len(experiments)} experiments carried out now")
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")

@@ -73,10 +73,10 @@ class Selection:
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
-        for case in self.cases:
-            if case.name == name:
-                return case
-        raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(case.name for case in self.cases)}")
+        cases = {case.name: case for case in self.cases}
+        if name not in cases:
+            raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(cases)}")
+        return cases[name]
 
     def write(self, path: Path) -> None:
         """Write the selection as JSON, atomically."""
@@ -84,13 +84,7 @@ class Selection:
 
     @classmethod
     def read(cls, path: Path) -> Selection:
-        """Read a selection that `write` wrote.
-
-        Raises
-        ------
-        UnreadableResult
-            If the file is damaged or holds something else.
-        """
+        """Read a selection that `write` wrote; a file that holds anything else raises UnreadableResult."""
         content: dict[str, Any] = read_json(path)
         try:
             return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
@@ -103,9 +97,9 @@ def select(
     *,
     estimators: Iterable[str] = (),
     only: bool = False,
-    cases: tuple[str, ...] = (),
-    datasets: tuple[str, ...] = (),
-    experiments: tuple[str, ...] = (),
+    cases: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    experiments: Iterable[str] = (),
     device: str = "cpu",
 ) -> Selection:
     """Return the selection of a profile, narrowed and widened by the options of `pudle run`.
@@ -122,50 +116,40 @@ def select(
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
-    known = {case.name: case for case in (*profile.cases, *(case for spec in datasets for case in _cases_on(spec, profile)))}
-    refusal = f"matches no case of profile {profile.profile}: known are {', '.join(known)}"
-    kept_cases = _matching(known, cases, "--case", refusal) if cases else known
+    kept = {case.name: case for case in (*profile.cases, *(case for spec in datasets for case in _cases_on(spec, profile)))}
+    if cases:
+        kept = _matching(cases, kept, "--case", f"case of profile {profile.profile}: known are {', '.join(kept)}")
     narrowed = bool(only or cases or datasets)
-    kept_experiments = () if narrowed else profile.experiments
+    carried_out = () if narrowed else profile.experiments
     if experiments:
-        all_experiments = registry.list_experiments()
-        refusal = f"matches no experiment: `pudle list experiments` lists all {len(all_experiments)} of them"
-        kept_experiments = tuple(_matching(all_experiments, experiments, "--experiment", refusal))
-        kept_cases = kept_cases if narrowed else {}
-    return dataclasses.replace(
-        profile,
-        cases=tuple(kept_cases.values()),
-        estimators=tuple(dict.fromkeys(chosen)),
-        experiments=kept_experiments,
-        device=device,
-    )
+        known = registry.list_experiments()
+        hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
+        carried_out = tuple(_matching(experiments, known, "--experiment", hint))
+        kept = kept if narrowed else {}
+    chosen = tuple(dict.fromkeys(chosen))
+    measured = tuple(kept.values())
+    return dataclasses.replace(profile, cases=measured, estimators=chosen, experiments=carried_out, device=device)
 
 
-def _matching(known: dict[str, Any], patterns: tuple[str, ...], option: str, refusal: str) -> dict[str, Any]:
-    """Return what has a name that matches one of the patterns, each of which must match some name."""
+def _matching(patterns: Iterable[str], known: dict[str, Any], option: str, hint: str) -> dict[str, Any]:
+    """Return the known items whose name matches a pattern; each pattern must match a name."""
+    names: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(known, pattern):
-            raise InvalidArgument(f"{option} {pattern!r} {refusal}")
-    return {name: item for name, item in known.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+        matching = fnmatch.filter(known, pattern)
+        if not matching:
+            raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
+        names |= set(matching)
+    return {name: item for name, item in known.items() if name in names}
 
 
 def _cases_on(spec: str, profile: Selection) -> list[Case]:
     """Return the cases on a dataset that the user adds: ISTA, every loss, and the profile's seeds and depths."""
     made = registry.make_dataset(spec)
-    dataset = specs.text(made)
     # Drawn once, so that an empty folder or an unreadable file is refused before anything is measured.
     made.problem()
-    return [
-        dataclasses.replace(
-            profile.cases[0],
-            name=f"{slug(dataset)}-ista-{loss}",
-            dataset=dataset,
-            algorithm="ista",
-            loss=loss,
-            targets=("exact",),
-        )
-        for loss in made.losses
-    ]
+    dataset = specs.text(made)
+    like = dataclasses.replace(profile.cases[0], dataset=dataset, algorithm="ista", loss=made.losses[0], targets=("exact",))
+    return [dataclasses.replace(like, name=f"{slug(dataset)}-ista-{loss}", loss=loss) for loss in made.losses]
 
 
 def plugins() -> tuple[str, ...]:

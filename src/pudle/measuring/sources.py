@@ -66,33 +66,35 @@ def _digest(module: str, parts: frozenset[type]) -> str:
 
 
 def files(module: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
-    """Return the source files that a module and some classes depend on, by the name of their module.
+    """Return the source files that a module and some classes depend on, by name.
 
-    The package's own ``__init__`` is left out: it only says where each public name lives.
+    This package's own ``__init__`` is left out: it only says where each public name lives.
     """
     found: dict[str, Path] = {}
-    visited = {PACKAGE}
-    pending = {module}.union(*(_homes(cls) for cls in parts))
-    while pending:
+    visited = {PACKAGE, ""}
+    pending = {module}.union(*map(_homes, parts))
+    while pending := pending - visited:
         name = pending.pop()
-        if name in visited:
-            continue
         visited.add(name)
-        sources = _sources(name)
-        found |= sources
-        if _within(name) and sources:
+        package, _, last = name.rpartition(".")
+        spec = _spec(name)
+        if spec and spec.has_location:
+            found[name] = Path(str(spec.origin))
             # Python runs a package's __init__ before any module in it.
-            pending.add(name.rpartition(".")[0])
-        elif name.rpartition(".")[0] == PACKAGE:
+            pending |= {package, *_mentions(name, found[name])}
+            found |= {} if _within(name) else _whole(_top(name))
+        elif package == PACKAGE:
             # A public name, imported from the package itself.
-            pending.add(getattr(getattr(pudle, name.rpartition(".")[2], None), "__module__", PACKAGE))
-        for label, path in sources.items():
-            pending |= _mentions(label, path)
+            pending.add(getattr(getattr(pudle, last, None), "__module__", PACKAGE))
     return found
 
 
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def _within(module: str) -> bool:
-    return module.partition(".")[0] == PACKAGE
+    return _top(module) == PACKAGE
 
 
 def _homes(cls: type) -> set[str]:
@@ -102,23 +104,18 @@ def _homes(cls: type) -> set[str]:
 
 
 @functools.cache
-def _sources(module: str) -> dict[str, Path]:
-    """Return the file of a module of this package, or all files of the package that a plug-in's module belongs to."""
-    top = module.partition(".")[0]
-    spec = _spec(module if top == PACKAGE else top)
-    if spec is None or not (spec.has_location or spec.submodule_search_locations):
-        return {}
-    if top == PACKAGE or not spec.submodule_search_locations:
-        return {spec.name: Path(str(spec.origin))}
-    roots = map(Path, spec.submodule_search_locations)
-    return {f"{top}/{path.relative_to(root).as_posix()}": path for root in roots for path in root.rglob("*.py")}
-
-
-@functools.cache
 def _spec(module: str) -> ModuleSpec | None:
     with contextlib.suppress(ImportError, ValueError):
         return importlib.util.find_spec(module)
     return None
+
+
+@functools.cache
+def _whole(top: str) -> dict[str, Path]:
+    """Return all source files of a package; none for a module that is a single file."""
+    spec = _spec(top)
+    roots = map(Path, (spec and spec.submodule_search_locations) or ())
+    return {f"{top}/{path.relative_to(root).as_posix()}": path for root in roots for path in root.rglob("*.py")}
 
 
 @functools.cache
@@ -141,7 +138,7 @@ def _mentions(name: str, path: Path) -> set[str]:
                 continue
             case ast.Import(names=names):
                 imported |= {alias.name for alias in names}
-            case ast.ImportFrom(module=module, names=names, level=level) if not level or _within(name):
+            case ast.ImportFrom(module=module, names=names, level=level):
                 start = importlib.util.resolve_name("." * level + (module or ""), package)
                 imported |= {start, *(f"{start}.{alias.name}" for alias in names)}
             case ast.Attribute(value=ast.Name(id="pudle"), attr=attribute):
@@ -151,18 +148,15 @@ def _mentions(name: str, path: Path) -> set[str]:
                     with contextlib.suppress(PudleError):
                         made |= _homes(type(getattr(registry, maker)(spec)))
         pending += ast.iter_child_nodes(node)
-    return made | {module for module in imported if _within(module) or _beside(module, name)}
+    known = {PACKAGE, _top(name)}
+    return made | {module for module in imported if _top(module) in known or _folder(_top(module)) == _folder(_top(name))}
 
 
-def _beside(module: str, name: str) -> bool:
-    """Whether a module lies beside the plug-in that imports it, in a folder of sources and not among installed packages."""
-    theirs, mine = (_folder(which.partition(".")[0]) for which in (module, name.partition("/")[0]))
-    return theirs == mine is not None and not {"site-packages", "dist-packages"}.intersection(mine.parts)
-
-
-def _folder(top: str) -> Path | None:
-    """Return the folder that a top-level module or package lies in."""
-    spec = None if top == PACKAGE else _spec(top)
-    if spec is None or not spec.has_location:
-        return None
-    return Path(str(spec.origin)).parents[1 if spec.submodule_search_locations else 0]
+@functools.cache
+def _folder(top: str) -> str:
+    """Return the folder that a top-level module lies in, or the module itself if it is installed among other packages."""
+    spec = _spec(top)
+    if top == PACKAGE or spec is None or not spec.has_location:
+        return top
+    folder = Path(str(spec.origin)).parents[1 if spec.submodule_search_locations else 0]
+    return top if {"site-packages", "dist-packages"}.intersection(folder.parts) else str(folder)

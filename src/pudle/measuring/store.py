@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,7 @@ class Store:
         )
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
-        """Return the record, or None where there is none yet.
-
-        Raises
-        ------
-        UnreadableResult
-            If the file is damaged.
-        """
+        """Return the record, or None where there is none yet; a damaged file raises UnreadableResult."""
         path = self.path(case, estimator)
         return read_json(path) if path.exists() else None
 
@@ -97,13 +91,7 @@ class Store:
             **content,
             "provenance": provenance(self.device, self.commit, self.dirty),
         }
-        _write_json(self.path(case, estimator), record)
-        return record
-
-    def write_failure(self, case: Case, estimator: str, status: str, reason: str) -> dict[str, Any]:
-        """Write a record without scores, which says what became of the attempt."""
-        content: dict[str, Any] = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
-        return self.write(case, estimator, content)
+        return _write_json(self.path(case, estimator), record)
 
     def experiment_path(self, name: str) -> Path:
         """Return where the record of an experiment is kept, whether or not it exists; its arrays lie beside it (.npz)."""
@@ -128,10 +116,7 @@ class Store:
         path = self.experiment_path(name)
         experiment: Any = list_experiments()[name]
         if result.arrays:
-            buffer = io.BytesIO()
-            arrays: Any = {key: np.asarray(value) for key, value in result.arrays.items()}
-            np.savez_compressed(buffer, **arrays)
-            write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+            _write_arrays(path.with_suffix(".npz"), np.savez_compressed, result.arrays)
         record = {
             "schema": SCHEMA,
             "kind": experiment.kind,
@@ -147,8 +132,7 @@ class Store:
             "seconds": seconds,
             "provenance": provenance(self.device, self.commit, self.dirty),
         }
-        _write_json(path, record)
-        return record
+        return _write_json(path, record)
 
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
         """Return whether an artifact of a case, such as a surface, exists and holds."""
@@ -171,13 +155,7 @@ class Store:
         return _hash(sources=digest, case=dataclasses.asdict(case), data=dataset.fingerprint(), windows=windows)
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
-        """Return the reference of one seed, or None where there is none yet.
-
-        Raises
-        ------
-        UnreadableResult
-            If its file is damaged.
-        """
+        """Return the reference of one seed, or None where there is none yet; a damaged file raises UnreadableResult."""
         path = self.reference_path(case, seed, target)
         if not path.exists():
             return None
@@ -194,11 +172,8 @@ class Store:
         """Write the reference of one seed, atomically."""
         scalars = {name: getattr(reference, name) for name in ("target", "bound", "status", "reason")}
         scalars["certificate"] = dataclasses.asdict(reference.certificate)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, gradient=reference.gradient.numpy(), codes=reference.codes.numpy(), scalars=np.array(json.dumps(scalars))
-        )
-        write_atomically(self.reference_path(case, seed, reference.target), buffer.getvalue())
+        arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy(), "scalars": json.dumps(scalars)}
+        _write_arrays(self.reference_path(case, seed, reference.target), np.savez, arrays)
 
     def reference_path(self, case: Case, seed: int, target: str) -> Path:
         """Return where a reference is kept, whether or not it exists.
@@ -224,16 +199,23 @@ def _hash(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write strict JSON, atomically: a NaN is written as null, and read back as such."""
-    write_atomically(path, json.dumps(_strict(content), indent=1, allow_nan=False))
+def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    save(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    write_atomically(path, buffer.getvalue())
 
 
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write strict JSON, atomically, and return the content: a NaN is written as null, and read back as such."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strict(item) for item in value]
+        if isinstance(value, (float, np.floating)):
+            return float(value) if np.isfinite(value) else None
+        return int(value) if isinstance(value, np.integer) else value
+
+    write_atomically(path, json.dumps(strict(content), indent=1, allow_nan=False))
+    return content

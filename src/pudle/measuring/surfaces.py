@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,118 +14,52 @@ from ..algorithms import Algorithm
 from ..algorithms.unrolling import check_depths, codes_at
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references import certified
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.limits import exactly
 from ..registry import make_estimator
-from ..validation import check_integer
 from .case import Case
 from .measurement import stored_reference
 from .scoring import score
 from .statuses import first_line
 
 if TYPE_CHECKING:
-    # Only for the annotations: a change to how records are stored outdates none of them.
+    # Only for annotations: how records are stored does not outdate them.
     from .store import Store
 
-
-@dataclass(frozen=True)
-class WindowError:
-    """Error of the truncated gradient at one depth and window.
-
-    Attributes
-    ----------
-    depth : int
-        Number of layers that are run.
-    window : int
-        Number of last layers that the estimator is asked to differentiate.
-    layers_differentiated : int
-        Number of layers that it differentiates: the window or, where that is smaller, the depth (full backpropagation).
-    relative_error, cosine_error, at_floor, status, reason
-        As in `pudle.Score`.
-    """
-
-    depth: int
-    window: int
-    layers_differentiated: int
-    relative_error: float
-    cosine_error: float
-    at_floor: bool
-    status: str
-    reason: str
+#: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only one.
+DIRECTIONS = 4
 
 
 def window_surface(
-    problem: Problem,
-    algorithm: Algorithm,
-    depths: Sequence[int],
-    windows: Sequence[int],
-    reference: Reference | None = None,
-) -> list[WindowError]:
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], windows: Sequence[int], reference: Reference
+) -> list[dict[str, Any]]:
     """Return the error of `truncated` for all pairs of depth and window, depths as given and windows ascending.
 
     On the lasso loss every window's error falls with depth; on the reconstruction loss a window of K leaves a floor of
     order rho^K. All windows of one depth share a forward and a backward pass, so that a row of the surface costs as much
     as its longest window alone.
 
-    Parameters
-    ----------
-    problem : Problem
-        The surface is that of the problem's loss.
-    algorithm : Algorithm
-    depths : sequence of int
-    windows : sequence of int
-        Each >= 1.
-    reference : Reference, optional
-        Reference to score against; the exact gradient by default.
+    Returns
+    -------
+    list of dict
+        For each pair ``depth``, ``window``, ``layers_differentiated`` (the window or, where that is smaller, the depth), and
+        ``relative_error``, ``cosine_error``, ``at_floor``, ``status`` and ``reason`` as in `pudle.Score`.
     """
     truncated: Any = type(make_estimator("truncated(window=1)"))
-    depths = check_depths(depths)
-    reference = certified.reference(problem) if reference is None else reference
-    errors = []
-    for depth in depths:
+    rows = []
+    for depth in check_depths(depths):
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):
-            scored = score(estimate, reference)
-            errors.append(
-                WindowError(
-                    depth=depth,
-                    window=window,
-                    layers_differentiated=estimate.diagnostics["layers_differentiated"],
-                    relative_error=scored.relative_error,
-                    cosine_error=scored.cosine_error,
-                    at_floor=scored.at_floor,
-                    status=scored.status,
-                    reason=scored.reason,
-                )
-            )
-    return errors
-
-
-@dataclass(frozen=True)
-class JacobianError:
-    """Error of the unrolled Jacobian's products at one depth.
-
-    Attributes
-    ----------
-    depth : int
-    relative_error : float
-        ``|J_T E - J E| / |J E|`` over all samples and directions E together; exactly one at depth zero.
-    """
-
-    depth: int
-    relative_error: float
+            result = score(estimate, reference)
+            row = {"depth": depth, "window": window, "layers_differentiated": estimate.diagnostics["layers_differentiated"]}
+            fields = ("relative_error", "cosine_error", "at_floor", "status", "reason")
+            rows.append(row | {name: getattr(result, name) for name in fields})
+    return rows
 
 
 def jacobian_error(
-    problem: Problem,
-    algorithm: Algorithm,
-    depths: Sequence[int],
-    *,
-    directions: Tensor | int = 4,
-    seed: int = 0,
-    reference: Reference | None = None,
-) -> list[JacobianError]:
-    r"""Return the error of ``J_T E`` for directions E of theta, where ``J_T = d z_T / d theta`` runs through all T layers.
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], reference: Reference
+) -> list[dict[str, Any]]:
+    r"""Return the error of ``J_T E``, for random directions E of theta and ``J_T = d z_T / d theta`` through all T layers.
 
     The products of the unrolled Jacobian come from one forward-mode run per direction, in the problem's precision. The
     exact ones come from the minimizer z and the implicit function theorem on its certified active set S, in float64: with F
@@ -144,12 +76,14 @@ def jacobian_error(
     algorithm : Algorithm
         Its thresholding must be the penalty's own proximal map: the exact Jacobian is that of the minimizer.
     depths : sequence of int
-    directions : Tensor, shape (count, \*theta.shape), or int
-        Directions, or how many standard normal ones to draw. A scalar theta has a single direction.
-    seed : int
-        Seed of the drawn directions.
-    reference : Reference, optional
-        The exact reference of this problem; computed by default.
+    reference : Reference
+        The exact reference of this problem.
+
+    Returns
+    -------
+    list of dict
+        For each ``depth`` the ``relative_error`` ``|J_T E - J E| / |J E|`` over all samples and directions together; exactly
+        one at depth zero.
 
     Raises
     ------
@@ -166,82 +100,63 @@ def jacobian_error(
             f"jacobian_error compares with the Jacobian of the minimizer, to which {algorithm.thresholding.name} "
             f"thresholding does not lead: use soft thresholding"
         )
-    reference = certified.reference(problem) if reference is None else reference
     if reference.target not in MINIMIZER_TARGETS or reference.status == "uncertified":
         reason = reference.reason or "its codes are not the minimizer"
         raise InvalidArgument(
             f"jacobian_error needs a certified reference with target 'exact', this one is {reference.status} with target "
             f"{reference.target!r}: {reason}"
         )
-    if not depths:
-        return []
     theta = problem.theta.detach()
-    squares = torch.zeros(len(depths), len(reference.codes), dtype=torch.float64)
-    norms = torch.zeros(len(reference.codes), dtype=torch.float64)
-    for direction in _directions(theta, directions, seed):
+    squares, total = torch.zeros(len(depths), dtype=torch.float64), 0.0
+    for direction in directions(theta):
         exact = exact_product(problem, reference.codes, direction)
-        norms += _squares(exact)
+        total += float(exact.square().sum())
         products = jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
-        for index, product in enumerate(products):
-            squares[index] += _squares(product.to(exact) - exact)
-    total = float(norms.sum())
+        squares += torch.tensor([float((p.to(exact) - exact).square().sum()) for p in products], dtype=torch.float64)
     if total == 0:
         raise InvalidArgument(
             "jacobian_error: the exact product is zero in all directions, and relative errors have no meaning"
         )
-    return [JacobianError(depth, float(row.sum() / total) ** 0.5) for depth, row in zip(depths, squares, strict=True)]
+    errors = (squares / total).sqrt().tolist()
+    return [{"depth": depth, "relative_error": error} for depth, error in zip(depths, errors, strict=True)]
+
+
+def directions(theta: Tensor) -> Tensor:
+    """Return standard normal directions of theta, stacked along the first axis; for a scalar theta the number one."""
+    if theta.ndim == 0:
+        return torch.ones_like(theta)[None]
+    random = streams.generator(0, "surfaces jacobian_error")
+    return torch.as_tensor(random.standard_normal((DIRECTIONS, *theta.shape))).to(theta)
 
 
 def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
-    """Return ``J E`` at the minimizer by the implicit function theorem on its active set, in float64 on the CPU.
+    """Return ``J E`` for a direction E of theta, in float64 on the CPU.
 
-    Parameters
-    ----------
-    problem : Problem
-    codes : Tensor
-        The minimizer, in float64.
-    direction : Tensor
-        E, of the shape of theta.
+    It comes from the implicit function theorem on the active set of `codes`, the minimizer in float64.
     """
     problem = exactly(problem)
     theta = problem.theta
     change = jvp(lambda at: problem.with_theta(at).stationarity(codes), (theta,), (direction.to(theta),))[1]
-    solution, _ = problem.solve_active(codes, -change)
-    return solution
-
-
-def _directions(theta: Tensor, directions: Tensor | int, seed: int) -> Tensor:
-    if isinstance(directions, Tensor):
-        if directions.shape[1:] != theta.shape:
-            shape = f"(count, {', '.join(map(str, theta.shape))})"
-            raise InvalidArgument(f"directions has shape {tuple(directions.shape)}: give a tensor of shape {shape}")
-        return directions.to(theta)
-    count = check_integer("directions", directions, 1)
-    if theta.ndim == 0:
-        return torch.ones_like(theta)[None]
-    random = streams.generator(seed, "surfaces jacobian_error")
-    return torch.as_tensor(random.standard_normal((count, *theta.shape))).to(theta)
-
-
-def _squares(tensor: Tensor) -> Tensor:
-    return tensor.flatten(1).square().sum(1)
+    return problem.solve_active(codes, -change)[0]
 
 
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:
-    """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed.
-
-    Where the case has none, the reason is stored in place of the rows.
-    """
+    """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the reason why it has none."""
     seed = case.seeds[0]
     problem, algorithm = case.make_problem(seed), case.make_algorithm()
     reference = stored_reference(case, seed, case.targets[0], store)
-    rows: Sequence[Any] = ()
+    rows: list[dict[str, Any]] = []
     reason = ""
     try:
         if kind == "window_surface":
             rows = window_surface(problem, algorithm, case.depths, windows, reference)
         else:
-            rows = jacobian_error(problem, algorithm, case.depths, reference=reference)
+            rows = jacobian_error(problem, algorithm, case.depths, reference)
     except (InvalidArgument, UnsupportedProblem) as error:
         reason = first_line(error)
-    store.write_artifact(kind, case, windows, [dataclasses.asdict(row) for row in rows], reason)
+    store.write_artifact(kind, case, windows, rows, reason)
+
+
+def fail_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store, status: str, reason: str) -> None:
+    """Store only why there is no surface."""
+    store.write_artifact(kind, case, windows, [], f"{status}: {reason}")
