@@ -87,6 +87,7 @@ def selection(*names: str) -> Selection:
     return Selection("quick", (), (), (1,), (1,), experiments=names)
 
 
+@pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path, planted):
     store = Store(tmp_path / "store", "quick")
     fill(selection(*STATUSES), store, workers=2)
@@ -105,6 +106,7 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path
     assert not store.experiment_path("planted-learning").with_suffix("").exists()
 
 
+@pytest.mark.slow
 def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, planted):
     store = Store(tmp_path / "store", "quick")
     fill(selection("planted-resumes", "planted-works"), store, workers=1)

@@ -11,7 +11,7 @@ from pudle import registry
 from pudle.files import read_json
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import fill
+from pudle.measuring.runner import fill, plan
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
@@ -46,6 +46,7 @@ def broken(tmp_path, monkeypatch):
     registry.entries.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
     assert set(EXPECTED) == set(NAMES)
     store = Store(tmp_path / "store", "quick")
@@ -77,7 +78,7 @@ def test_what_broke_is_tried_again_and_what_was_found_is_kept(tmp_path, broken):
     store = Store(tmp_path, "quick")
     selection = Selection("quick", (CASE,), ("raises", "refuses", "alternating"), (1,), (1,))
     assert len(fill(selection, store, workers=1)["score"]) == 3
-    assert [record["estimator"] for record in fill(selection, store, workers=1)["score"]] == ["raises"]
+    assert [[task.label for task in stage] for stage in plan(selection, store)] == [[], ["raises on tiny"], []]
 
 
 def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
@@ -110,17 +111,14 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
     assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
     assert found["hard-jacobian_error"]["rows"] == [] and "soft thresholding" in found["hard-jacobian_error"]["reason"]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
-    fill(selection, store, workers=1)
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
-    # Other windows outdate the surface, and the error of the Jacobian stays.
-    fill(dataclasses.replace(selection, cases=(CASE,), windows=(2,)), store, workers=1)
-    changed = {path.name for path in before if path.stat().st_mtime_ns != before[path]}
-    assert changed == {"tiny-window_surface.json"}
+    assert plan(selection, store) == [[], [], []]
+    # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
+    labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
+    assert labels == ["window_surface of tiny", "window_surface of hard"]
 
 
 @pytest.mark.parametrize(("windows", "error"), [((), True), ((1,), False), ((), False)])
 def test_each_surface_is_measured_where_the_selection_says_so(tmp_path, windows, error):
-    fill(Selection("quick", (CASE,), (), (1,), (1,), windows=windows, jacobian_error=error), Store(tmp_path, "quick"), 1)
-    found = {path.stem for path in (tmp_path / "artifacts").glob("*")}
-    assert found == ({"tiny-window_surface"} if windows else set()) | ({"tiny-jacobian_error"} if error else set())
+    selection = Selection("quick", (CASE,), (), (1,), (1,), windows=windows, jacobian_error=error)
+    kinds = [task.arguments[0] for task in plan(selection, Store(tmp_path, "quick"))[1]]
+    assert kinds == ["window_surface"] * bool(windows) + ["jacobian_error"] * error

@@ -240,10 +240,11 @@ class TestJacobian:
         problem = sparse_problem()
         reference = pudle.reference(problem)
 
-        def text(algorithm=pudle.Ista(), depths=(5,), reference=reference) -> str:
+        def text(thresholding="soft", depths=(5,), reference=reference) -> str:
+            algorithm = pudle.Ista(thresholding=thresholding)
             return refusal(lambda: surfaces.jacobian_error(problem, algorithm, depths, reference))
 
-        assert "use soft thresholding" in text(pudle.Ista(thresholding="hard"))
+        assert "use soft thresholding" in text("hard")
         assert "target 'gstar'" in text(reference=pudle.reference(problem, "gstar"))
         assert "uncertified" in text(reference=dataclasses.replace(reference, status="uncertified", reason="why"))
         assert "is too small" in text(depths=[-1])
