@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from pudle.measuring.statuses import STATUSES, worst
+from pudle.measuring.statuses import STATUSES, at_depth
 
 from .selected import record, require_ok, selection
 
@@ -24,17 +24,15 @@ class Accuracy:
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         content = record(case, estimator)
-        target = content["case"]["targets"][0]
-        rows = [row for row in content["scores"] if row["depth"] == depth and row["target"] == target]
-        if content["scores"] and not rows:
+        scores = [row for row in content["scores"] if row["target"] == content["case"]["targets"][0]]
+        self.rows = [row for row in scores if row["depth"] == depth]
+        if scores and not self.rows:
             raise NotImplementedError(f"{case} is not scored at depth {depth}")
-        status = worst([row["status"] for row in rows]) if rows else content["status"]
-        reason = next((row["reason"] for row in rows if row["status"] == status), content["reason"])
-        self.content = {"status": status, "reason": reason, "rows": rows}
+        self.outcome = at_depth(content | {"scores": scores}, depth)
 
     def _median(self, metric: str) -> float:
-        require_ok(self.content)
-        return float(statistics.median(row[metric] for row in self.content["rows"]))
+        require_ok(self.outcome)
+        return float(statistics.median(row[metric] for row in self.rows))
 
     def track_relative_error(self, case: str, estimator: str, depth: int) -> float:
         return self._median("relative_error")
@@ -46,7 +44,7 @@ class Accuracy:
         return self._median("code_error")
 
     def track_status(self, case: str, estimator: str, depth: int) -> float:
-        return float(STATUSES.index(self.content["status"]))
+        return float(STATUSES.index(self.outcome["status"]))
 
     track_relative_error.unit = "|g - g_ref| / |g_ref|"
     track_cosine_error.unit = "1 - cos"

@@ -37,15 +37,16 @@ def _cases(
     targets: tuple[str, ...] = ("exact",),
 ) -> tuple[Case, ...]:
     """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm."""
+    drawn = tuple(range(seeds))
     return tuple(
         Case(
-            name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
-            dataset=dataset.format(n=samples),
-            algorithm=algorithm,
-            loss=loss,
-            seeds=tuple(range(seeds)),
-            depths=depths,
-            targets=targets,
+            f"{name}-{algorithm.partition('(')[0]}-{loss}",
+            dataset.format(n=samples),
+            algorithm,
+            loss,
+            drawn,
+            depths,
+            targets,
         )
         for name, dataset, algorithm in problems
         for loss in losses

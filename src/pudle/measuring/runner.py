@@ -17,7 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from ..errors import InvalidArgument
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
-from .measurement import fail_scores, measure, stored_reference
+from .measurement import fail_reference, fail_scores, measure, stored_reference
 from .selection import Selection
 from .statuses import BROKEN, first_line
 from .store import Store
@@ -60,39 +60,28 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     def missing(record: dict[str, Any] | None) -> bool:
         return record is None or record["status"] in BROKEN
 
+    def task(kind: str, label: str, work: Callable[..., Any], failed: Callable[..., Any], *arguments: Any) -> Task:
+        limit = selection.experiment_timeout if kind == "experiment" else selection.timeout
+        return Task(kind, label, work, failed, (*arguments, store), limit)
+
     pairs = [pair for pair in selection.pairs if missing(store.read(*pair))]
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
     surfaces = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
     surfaces += [("jacobian_error", case, ()) for case in selection.cases if selection.jacobian_error]
+    surfaces = [surface for surface in surfaces if not store.has_artifact(*surface)]
     experiments = [name for name in selection.experiments if missing(store.read_experiment(name))]
-    limit = selection.timeout
     return [
         [
-            # The reason of a failure stands in the records of the estimators, which meet it again.
-            Task(
-                "reference",
-                f"reference of {case.name}, seed {seed}",
-                stored_reference,
-                lambda *failure: None,
-                (case, seed, target, store),
-                limit,
-            )
+            task("reference", f"reference of {case.name}, seed {seed}", stored_reference, fail_reference, case, seed, target)
             for case, seed, target in references.values()
         ],
         [
-            Task("surface", f"{kind} of {case.name}", measure_surface, fail_surface, (kind, case, windows, store), limit)
-            for kind, case, windows in surfaces
-            if not store.has_artifact(kind, case, windows)
-        ]
-        + [
-            Task("score", f"{spec} on {case.name}", measure, fail_scores, (case, spec, store), limit) for case, spec in pairs
+            *(task("surface", f"{item[0]} of {item[1].name}", measure_surface, fail_surface, *item) for item in surfaces),
+            *(task("score", f"{pair[1]} on {pair[0].name}", measure, fail_scores, *pair) for pair in pairs),
         ],
-        [
-            Task("experiment", name, carry_out, fail_experiment, (name, store), selection.experiment_timeout)
-            for name in experiments
-        ],
+        [task("experiment", name, carry_out, fail_experiment, name) for name in experiments],
     ]
 
 

@@ -60,17 +60,9 @@ class Store:
 
     def key(self, case: Case, estimator: str) -> str:
         """Return the hash of all that the scores depend on: case, estimator, source files, files of data, device."""
-        made, dataset = make_estimator(estimator), make_dataset(case.dataset)
-        return _hash(
-            schema=SCHEMA,
-            sources=sources.digest(SCORES, made, dataset, case.make_algorithm()),
-            case=dataclasses.asdict(case),
-            data=dataset.fingerprint(),
-            estimator=estimator,
-            fingerprint=made.fingerprint(),
-            profile=self.profile,
-            device=self.device,
-        )
+        made = make_estimator(estimator)
+        parts = {"estimator": estimator, "fingerprint": made.fingerprint(), "profile": self.profile, "device": self.device}
+        return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
         """Return the record, or None where there is none yet; a damaged file raises UnreadableResult."""
@@ -97,13 +89,8 @@ class Store:
         """Return where the record of an experiment is kept, whether or not it exists; its arrays lie beside it (.npz)."""
         experiment: Any = list_experiments()[name]
         # The profile is left out: an experiment is the same in all of them.
-        key = _hash(
-            schema=SCHEMA,
-            sources=sources.digest(EXPERIMENTS, experiment),
-            experiment=dataclasses.asdict(experiment),
-            data=experiment.fingerprint(),
-            device=self.device,
-        )
+        content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
+        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), **content)
         return self.folder / "experiments" / f"{name}-{key}.json"
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
@@ -124,10 +111,7 @@ class Store:
             "name": name,
             "profile": self.profile,
             "options": dataclasses.asdict(experiment),
-            "status": result.status,
-            "reason": result.reason,
-            "summary": dict(result.summary),
-            "rows": [dict(row) for row in result.rows],
+            **vars(result),
             "arrays": sorted(result.arrays),
             "seconds": seconds,
             "provenance": provenance(self.device, self.commit, self.dirty),
@@ -150,9 +134,7 @@ class Store:
         return self.folder / "artifacts" / f"{case.name}-{kind}.json"
 
     def _artifact_key(self, case: Case, windows: tuple[int, ...]) -> str:
-        dataset = make_dataset(case.dataset)
-        digest = sources.digest(SURFACES, dataset, case.make_algorithm())
-        return _hash(sources=digest, case=dataclasses.asdict(case), data=dataset.fingerprint(), windows=windows)
+        return _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet; a damaged file raises UnreadableResult."""
@@ -180,23 +162,21 @@ class Store:
 
         Cases that differ in the algorithm or in the depths share it, unless the target is the limit of the algorithm.
         """
-        dataset = make_dataset(case.dataset)
         limit = target == "limit"
-        key = _hash(
-            sources=sources.digest(REFERENCES, dataset, *([case.make_algorithm()] if limit else [])),
-            algorithm=case.algorithm if limit else "",
-            dataset=case.dataset,
-            data=dataset.fingerprint(),
-            seed=seed,
-            loss=case.loss,
-            dtype=case.dtype,
-            target=target,
-        )
+        parts = {"dataset": case.dataset, "seed": seed, "loss": case.loss, "dtype": case.dtype, "target": target}
+        made = [case.make_algorithm()] if limit else []
+        key = _key_on_data(REFERENCES, case, *made, algorithm=case.algorithm if limit else "", **parts)
         return self.folder / "references" / f"{key}.npz"
 
 
+def _key_on_data(module: str, case: Case, /, *made: Any, **parts: Any) -> str:
+    """Return the key of a result on a case's dataset: its sources, the files that it reads, and `parts`."""
+    dataset = make_dataset(case.dataset)
+    return _hash(sources=sources.digest(module, dataset, *made), data=dataset.fingerprint(), **parts)
+
+
 def _hash(**parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({"schema": SCHEMA, **parts}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, Any]) -> None:
@@ -209,7 +189,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Write strict JSON, atomically, and return the content: a NaN is written as null, and read back as such."""
 
     def strict(value: Any) -> Any:
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return {key: strict(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [strict(item) for item in value]
