@@ -82,10 +82,8 @@ class Experiment(ABC):
 
         Raises
         ------
-        InvalidArgument
-            If the experiment cannot be carried out as described.
-        MissingDependency
-            If a package is missing.
+        InvalidArgument, MissingDependency
+            If the experiment cannot be carried out as described, or a package is missing.
         """
 
     def fingerprint(self) -> str:

@@ -85,7 +85,7 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
         asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
     lines: dict[bool, list[str]] = {False: [], True: []}
     for name, record in measured:
-        if record and record["reason"]:
+        if record and (record["status"] != "ok" or record["reason"]):
             lines[record["status"] in BROKEN].append(f"{name}: {record['status']}: {record['reason']}")
     return RunSummary(folder, results, lines[False], lines[True] + ([asv_failure] if asv_failure else []))
 
@@ -115,16 +115,9 @@ def _remember(folder: Path, store: Store, selection: Selection) -> None:
 
 
 def write_asv_configuration(folder: Path, repository: Path, benchmarks: str) -> Path:
-    """Write the configuration with which asv measures an existing environment and keeps its results in a folder.
+    """Write asv's configuration and return its path: existing environments, with the results in the same folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the configuration and of the results.
-    repository : Path
-        Repository whose commits label the results.
-    benchmarks : str
-        Folder of the benchmarks.
+    The commits of `repository` label the results, and `benchmarks` is the folder of the benchmarks.
     """
     path = folder / "asv.conf.json"
     content = {"version": 1, "project": "pudle", "repo": str(repository), "branches": ["HEAD"]}

@@ -30,14 +30,12 @@ class Task:
 
     Attributes
     ----------
-    kind : str
-        ``reference``, ``score``, ``surface`` or ``experiment``.
+    kind : {"reference", "score", "surface", "experiment"}
     label : str
         Text to show when the task ends.
-    work : callable
-        Function to call in the other process.
-    failed : callable
-        Function to call here if the work fails, with the same arguments, the status and the reason; gives the result then.
+    work, failed : callable
+        Function to call with the arguments in the other process; and the one to call here if that fails, with the status and
+        the reason after the arguments. One of them gives the result.
     arguments : tuple
     timeout : float
         Seconds that the work may take.

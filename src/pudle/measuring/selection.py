@@ -31,12 +31,10 @@ class Selection:
     cases : tuple of Case
     estimators : tuple of str
         Specs.
-    tracked_depths : tuple of int
-        Depths at which asv tracks the accuracy; the store holds all of a case's depths.
-    timed_depths : tuple of int
-        Depths at which asv measures time and memory.
-    timeout : float
-        Seconds that one estimator may take on one case.
+    tracked_depths, timed_depths : tuple of int
+        Depths at which asv tracks the accuracy, and measures time and memory.
+    timeout, experiment_timeout : float
+        Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
         ``cpu`` or ``cuda``.
     windows : tuple of int
@@ -45,8 +43,6 @@ class Selection:
         Whether to measure the error of the unrolled Jacobian over depth.
     experiments : tuple of str
         Names of the experiments to carry out, see `pudle.measuring.experiment`.
-    experiment_timeout : float
-        Seconds that one experiment may take.
     """
 
     profile: str
@@ -63,8 +59,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         # JSON has lists where the fields are tuples.
-        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows", "experiments"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
 
     @property
     def pairs(self) -> list[tuple[Case, str]]:

@@ -70,15 +70,6 @@ def jacobian_error(
     For sparse coding this is :math:`(D_S^\top D_S)^{-1} [E_S^\top (x - D z) - D_S^\top E z]`, for `Ridge`
     :math:`-(D^\top D + \mu I)^{-1} z`.
 
-    Parameters
-    ----------
-    problem : Problem
-    algorithm : Algorithm
-        Its thresholding must be the penalty's own proximal map: the exact Jacobian is that of the minimizer.
-    depths : sequence of int
-    reference : Reference
-        The exact reference of this problem.
-
     Returns
     -------
     list of dict
@@ -88,7 +79,7 @@ def jacobian_error(
     Raises
     ------
     InvalidArgument
-        If the reference is not certified, or the algorithm's thresholding leads to no minimizer.
+        If the reference is not the certified minimizer's, or the algorithm's thresholding does not lead to the minimizer.
 
     References
     ----------
