@@ -12,7 +12,7 @@ import torch
 from pudle.algorithms import Algorithm
 from pudle.errors import SpecError
 from pudle.measuring import sources, store
-from pudle.measuring.measurement import look_up
+from pudle.measuring.measurement import measure
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.statuses import BROKEN
 from pudle.problems import Problem
@@ -53,7 +53,8 @@ def record(case: str, estimator: str) -> dict[str, Any]:
         raise NotImplementedError(str(error)) from None
     chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
     folder = Path(path).parent if path else Path(__file__).resolve().parent.parent / ".asv" / chosen.profile
-    return look_up(chosen.case(case), estimator, store.Store(folder / "store", chosen.profile, chosen.device))
+    kept = store.Store(folder / "store", chosen.profile, chosen.device)
+    return kept.read(chosen.case(case), estimator) or measure(chosen.case(case), estimator, kept)
 
 
 def require_ok(content: dict[str, Any]) -> None:
