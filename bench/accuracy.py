@@ -28,10 +28,10 @@ class Accuracy:
         self.rows = [row for row in scores if row["depth"] == depth]
         if scores and not self.rows:
             raise NotImplementedError(f"{case} is not scored at depth {depth}")
-        self.outcome = at_depth(content | {"scores": scores}, depth)
+        self.result = at_depth(content | {"scores": scores}, depth)
 
     def _median(self, metric: str) -> float:
-        require_ok(self.outcome)
+        require_ok(self.result)
         return float(statistics.median(row[metric] for row in self.rows))
 
     def track_relative_error(self, case: str, estimator: str, depth: int) -> float:
@@ -44,7 +44,7 @@ class Accuracy:
         return self._median("code_error")
 
     def track_status(self, case: str, estimator: str, depth: int) -> float:
-        return float(STATUSES.index(self.outcome["status"]))
+        return float(STATUSES.index(self.result["status"]))
 
     track_relative_error.unit = "|g - g_ref| / |g_ref|"
     track_cosine_error.unit = "1 - cos"

@@ -73,7 +73,7 @@ UNBIASED = (
 )
 
 
-#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the step that unrolling is worst at.
+#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst step for unrolling.
 KAPPA = 100
 SELECTION_OF_PENALTY = (("penalty_selection", "penalty_selection", "ista"),)
 CURSE = (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
-from .selected import draw, pin_threads, record, require_ok, selection
+from .selected import draw, record, require_ok, selection
 
 
 class _Problem:
@@ -15,7 +15,6 @@ class _Problem:
     version = "1"
 
     def _draw(self, case: str) -> None:
-        pin_threads()
         self.problem, self.algorithm = draw(case)
         # Every estimator needs the Lipschitz constant for the step, once.
         self.algorithm.step_size(self.problem)

@@ -24,6 +24,8 @@ from .cases import PROFILES
 @functools.cache
 def selection() -> Selection:
     """Return the frozen selection; the same file serves discovery, every cell, and both sides of a comparison."""
+    # With two threads on two busy cores, small kernels run many times slower.
+    torch.set_num_threads(1)
     # Discovery and the fork server call this before cells fork off, so that each cell finds all sources read.
     sources.digest(store.SCORES, *list_estimators().values(), *list_datasets().values())
     path = os.environ.get(SELECTION_VARIABLE)
@@ -46,7 +48,6 @@ def record(case: str, estimator: str) -> dict[str, Any]:
     NotImplementedError
         If this commit has no such estimator: asv then skips the cell.
     """
-    pin_threads()
     try:
         make_estimator(estimator)
     except SpecError as error:
@@ -63,8 +64,3 @@ def require_ok(content: dict[str, Any]) -> None:
         raise RuntimeError(f"{content['status']}: {content['reason']}")
     if content["status"] != "ok":
         raise NotImplementedError(f"{content['status']}: {content['reason']}")
-
-
-def pin_threads() -> None:
-    """Use one thread: with two on two busy cores, small kernels run many times slower."""
-    torch.set_num_threads(1)

@@ -141,7 +141,9 @@ def scores(home):
     return {path: path.stat().st_mtime_ns for path in sorted(home.glob("quick/store/*-*/*.json"))}
 
 
-SMALL = ["--scores-only", "--case", "bernoulli_gaussian-fista-*", "--workers", "1"]
+#: A small dataset of the user's own, and its two cases.
+TINY = ["--dataset", "sparse_gaussian(n_samples=20)", "--case", "sparse_gaussian_n_samples_20-ista-*"]
+SMALL = ["--scores-only", *TINY, "--workers", "1"]
 
 
 @pytest.mark.slow
@@ -202,11 +204,12 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """Real asv, from an installed copy, in a user's repository: good cells measured, the broken one named, exit 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
-    arguments = ["--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating", "--estimator", "raises"]
+    case = "sparse_gaussian_n_samples_20-ista-lasso"
+    arguments = [*TINY[:2], "--case", case, "--only", "--estimator", "alternating", "--estimator", "raises"]
     done = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
-    assert "raises on sparse_gaussian-ista-lasso: error: at depth 5: ZeroDivisionError: planted" in done.stderr
-    assert "refuses on sparse_gaussian-ista-lasso: unsupported" in done.stdout
+    assert f"raises on {case}: error: at depth 5: ZeroDivisionError: planted" in done.stderr
+    assert f"refuses on {case}: unsupported" in done.stdout
     assert "'" not in done.stdout.splitlines()[0]
 
     from pudle.reports import load

@@ -116,7 +116,7 @@ def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, plant
     assert store.experiment_path("planted-works").stat().st_mtime_ns == before
 
 
-def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch):
+def test_what_holds_at_a_commit_is_known_later(tmp_path, planted, monkeypatch):
     """The second commit changed nothing that the experiment depends on, so that it is not carried out again."""
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]

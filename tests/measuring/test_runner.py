@@ -24,7 +24,7 @@ CASE = Case(
     depths=(1, 2, 5),
 )
 
-#: What becomes of each broken estimator, and a word its reason must hold.
+#: The status of each broken estimator, and a text that its reason contains.
 EXPECTED = {
     "sleeps": ("timeout", "not finished after"),
     "dies": ("out-of-memory", "signal 9"),

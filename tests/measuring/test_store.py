@@ -1,4 +1,4 @@
-"""The store keeps what was measured, notices what changed, and refuses what is damaged."""
+"""The store keeps records, notices changes, and refuses damaged files."""
 
 from __future__ import annotations
 

@@ -32,10 +32,6 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     return stored
 
 
-def fail_reference(*arguments: Any) -> None:
-    """Write nothing: the records of the estimators, which need the reference as well, give the reason."""
-
-
 def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
     """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to the store.
 
@@ -49,13 +45,13 @@ def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
         step = algorithm.step_size(problem)
         references = [stored_reference(case, seed, target, store) for target in case.targets]
         described += [_describe(reference, seed, step) for reference in references]
-        for depth, outcome in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
+        for depth, result in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
             for reference in references:
                 row: dict[str, Any] = {"seed": seed, "depth": depth, "target": reference.target}
-                if isinstance(outcome, Estimate):
-                    row |= dataclasses.asdict(score(outcome, reference)) | {"diagnostics": dict(outcome.diagnostics)}
+                if isinstance(result, Estimate):
+                    row |= dataclasses.asdict(score(result, reference)) | {"diagnostics": dict(result.diagnostics)}
                 else:
-                    row |= dataclasses.asdict(outcome) | {"diagnostics": {}}
+                    row |= dataclasses.asdict(result) | {"diagnostics": {}}
                 scores.append(row)
     status = worst(row["status"] for row in scores)
     content = {
@@ -87,10 +83,10 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
             try:
                 if estimates is None:
                     estimates = iter(make_estimator(spec).sweep(problem, algorithm, depths[index:]))
-                outcome = next(estimates)
-                if not isinstance(outcome, Estimate):
-                    raise TypeError(f"sweep gave a {type(outcome).__name__}, not an Estimate")
-                yield outcome
+                estimate = next(estimates)
+                if not isinstance(estimate, Estimate):
+                    raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
+                yield estimate
                 continue
             except StopIteration:
                 failure = Score(status="error", reason=f"sweep ended before depth {depth}")

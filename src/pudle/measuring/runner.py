@@ -1,4 +1,4 @@
-"""Fill the store: what is missing becomes tasks, each of which runs in a process that can be killed without harm."""
+"""Fill the store: every missing result becomes a task, which runs in a process that can be killed without harm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from ..errors import InvalidArgument
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
-from .measurement import fail_reference, fail_scores, measure, stored_reference
+from .measurement import fail_scores, measure, stored_reference
 from .selection import Selection
 from .statuses import BROKEN, first_line
 from .store import Store
@@ -44,13 +44,13 @@ class Task:
     kind: str
     label: str
     work: Callable[..., Any]
-    failed: Callable[..., Any]
+    failed: Callable[..., Any] | None
     arguments: tuple[Any, ...]
     timeout: float
 
 
 def plan(selection: Selection, store: Store) -> list[list[Task]]:
-    """Return the tasks that measure what is missing from the store, in stages: a stage needs the one before it.
+    """Return the tasks for the results that the store lacks, in stages: each stage needs the one before it.
 
     A record that says that something broke counts as missing.
     """
@@ -58,12 +58,13 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     def missing(record: dict[str, Any] | None) -> bool:
         return record is None or record["status"] in BROKEN
 
-    def task(kind: str, label: str, work: Callable[..., Any], failed: Callable[..., Any], *arguments: Any) -> Task:
+    def task(kind: str, label: str, work: Callable[..., Any], failed: Callable[..., Any] | None, *arguments: Any) -> Task:
         limit = selection.experiment_timeout if kind == "experiment" else selection.timeout
         return Task(kind, label, work, failed, (*arguments, store), limit)
 
     pairs = [pair for pair in selection.pairs if missing(store.read(*pair))]
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
+    # The failure of a reference needs no record of its own: those of the estimators give the reason.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
     surfaces = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
@@ -72,7 +73,7 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     experiments = [name for name in selection.experiments if missing(store.read_experiment(name))]
     return [
         [
-            task("reference", f"reference of {case.name}, seed {seed}", stored_reference, fail_reference, case, seed, target)
+            task("reference", f"reference of {case.name}, seed {seed}", stored_reference, None, case, seed, target)
             for case, seed, target in references.values()
         ],
         [
@@ -86,7 +87,7 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
 def fill(
     selection: Selection, store: Store, workers: int, *, progress: ProgressCallback = silent
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure what is missing from the store, in worker processes of one thread each.
+    """Measure the results that the store lacks, in worker processes of one thread each.
 
     A worker that runs out of time or memory, or crashes, costs its own task only: its record says so.
 
@@ -122,7 +123,7 @@ def run_tasks(stages: Iterable[Iterable[Task]], workers: int) -> Generator[tuple
                     if error is None:
                         yield task, future.result()
                     else:
-                        yield task, task.failed(*task.arguments, *_failure(error, task.timeout))
+                        yield task, task.failed and task.failed(*task.arguments, *_failure(error, task.timeout))
         except BaseException:
             pool.stop()
             raise

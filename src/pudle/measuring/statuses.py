@@ -1,4 +1,4 @@
-"""What can become of a measurement, and which outcomes mean that something broke."""
+"""The statuses of a measurement, and which of them mean that something broke."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Store:
         return _write_json(path, record)
 
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
-        """Return whether an artifact of a case, such as a surface, exists and holds."""
+        """Return whether an artifact of a case, such as a surface, exists and is up to date."""
         path = self._artifact_path(kind, case)
         return path.exists() and read_json(path).get("key") == self._artifact_key(case, windows)
 
