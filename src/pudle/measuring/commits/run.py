@@ -47,7 +47,7 @@ from ...reports.compare.sides import load_folder, records_in
 from ...reports.load import Results
 from ..provenance import git
 from ..run import ONE_THREAD
-from ..statuses import at_depth
+from ..runner import at_depth
 
 #: Seconds that one timed sample should last, the fewest calls that make one and the most: the fastest of them counts.
 SAMPLE = 0.03
@@ -59,7 +59,7 @@ import dataclasses
 from pudle.bench.cases import PROFILES
 from pudle.cli import main
 for name, profile in PROFILES.items():
-    left_out = {part: () for part in ("windows", "jacobian_error", "experiments") if hasattr(profile, part)}
+    left_out = {part: () for part in ("windows", "experiments") if hasattr(profile, part)}
     PROFILES[name] = dataclasses.replace(profile, **left_out)
 main()
 """
