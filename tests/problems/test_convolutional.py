@@ -657,9 +657,9 @@ class TestDatasets:
 
 def test_a_refusal_at_one_depth_keeps_the_others():
     """An active system that is singular at depth one says nothing about the depths after it."""
-    from pudle.measuring.measurement import attempt
+    from pudle.measuring.runner import _attempt
 
     problem = convolutional(image=(1, 5, 5), filters=(4, 1, 2, 2), stride=1, penalty=0.05)
-    outcomes = list(attempt("analytic", problem, pudle.Fista(), (1, 1000)))
+    outcomes = list(_attempt("analytic", problem, pudle.Fista(), (1, 1000)))
     assert outcomes[0].status == "unsupported" and "relative residual" in outcomes[0].reason
     assert isinstance(outcomes[1], pudle.Estimate)
