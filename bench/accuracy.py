@@ -1,11 +1,10 @@
-"""Accuracy, looked up in the store."""
+"""Accuracy, read from the store."""
 
 from __future__ import annotations
 
 import statistics
 
-from pudle.measuring.runner import worst
-from pudle.measuring.scoring import STATUSES
+from pudle.measuring.statuses import STATUSES, at_depth
 
 from .selected import record, require_ok, selection
 
@@ -13,33 +12,27 @@ from .selected import record, require_ok, selection
 class Accuracy:
     """Errors of each estimator on each case at each depth: the median over seeds, against the case's first target.
 
-    A cell without a number is skipped where that is a finding (unsupported, uncertified, degenerate, diverged) and fails
-    where something broke; `track_status` always has a value, the index in `pudle.measuring.scoring.STATUSES`.
+    A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate, diverged) and fails if
+    something broke; `track_status` always has a value, the index in `pudle.measuring.statuses.STATUSES`.
     """
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().tracked_depths),
-    )
+    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().tracked_depths))
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
-    # asv's own hash sees only these lines, not the scoring they stand for: raise this when the meaning of a value changes.
+    # asv's own hash covers these lines alone and not the scoring behind them: raise this when a value changes its meaning.
     version = "1"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         content = record(case, estimator)
-        target = content["case"]["targets"][0]
-        rows = [row for row in content["scores"] if row["depth"] == depth and row["target"] == target]
-        if content["scores"] and not rows:
+        scores = [row for row in content["scores"] if row["target"] == content["case"]["targets"][0]]
+        self.rows = [row for row in scores if row["depth"] == depth]
+        if scores and not self.rows:
             raise NotImplementedError(f"{case} is not scored at depth {depth}")
-        status = worst([row["status"] for row in rows]) if rows else content["status"]
-        reason = next((row["reason"] for row in rows if row["status"] == status), content["reason"])
-        self.content = {"status": status, "reason": reason, "rows": rows}
+        self.result = at_depth(content | {"scores": scores}, depth)
 
     def _median(self, metric: str) -> float:
-        require_ok(self.content)
-        return float(statistics.median(row[metric] for row in self.content["rows"]))
+        require_ok(self.result)
+        return float(statistics.median(row[metric] for row in self.rows))
 
     def track_relative_error(self, case: str, estimator: str, depth: int) -> float:
         return self._median("relative_error")
@@ -51,7 +44,7 @@ class Accuracy:
         return self._median("code_error")
 
     def track_status(self, case: str, estimator: str, depth: int) -> float:
-        return float(STATUSES.index(self.content["status"]))
+        return float(STATUSES.index(self.result["status"]))
 
     track_relative_error.unit = "|g - g_ref| / |g_ref|"
     track_cosine_error.unit = "1 - cos"

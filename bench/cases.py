@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 
-from pudle.learning.studies import denoising as denoising_settings
-from pudle.learning.studies import interpretation as interpretation_settings
-from pudle.learning.studies import optimizers as optimizer_settings
-from pudle.learning.studies import recovery as recovery_settings
-from pudle.measuring.case import Case, Selection
+from pudle.learning.studies import denoising, interpretation, optimizers, recovery
+from pudle.measuring.case import Case
+from pudle.measuring.selection import Selection
 
-#: The paper's step; the largest curvature of its dictionaries is about 6, so that 2/L is about 0.33.
+#: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about 0.33.
 PAPER_STEP = "ista(step=0.2)"
 
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
@@ -19,10 +18,8 @@ DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 35
 MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200, 300, 500, 1000)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
-#: Other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
+#: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
 PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
-
-WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
@@ -39,16 +36,17 @@ def _cases(
     losses: tuple[str, ...] = ("lasso", "reconstruction"),
     targets: tuple[str, ...] = ("exact",),
 ) -> tuple[Case, ...]:
-    """Every loss on each (name, dataset spec with ``{n}`` for the sample count, algorithm spec)."""
+    """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm."""
+    drawn = tuple(range(seeds))
     return tuple(
         Case(
-            name=f"{name}-{algorithm.partition('(')[0]}-{loss}",
-            dataset=dataset.format(n=samples),
-            algorithm=algorithm,
-            loss=loss,
-            seeds=tuple(range(seeds)),
-            depths=depths,
-            targets=targets,
+            f"{name}-{algorithm.partition('(')[0]}-{loss}",
+            dataset.format(n=samples),
+            algorithm,
+            loss,
+            drawn,
+            depths,
+            targets,
         )
         for name, dataset, algorithm in problems
         for loss in losses
@@ -61,45 +59,44 @@ CORE = (
     ("bernoulli_gaussian", "bernoulli_gaussian(n_samples={n})", "fista"),
     ("image_patches", "image_patches(n_samples={n})", "ista"),
 )
+PUBLISHED = (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),)
+MALEZIEUX = (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),)
 MORE = (
     ("sub_gaussian", "sparse_gaussian(n_samples={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
     ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
-#: PUDLE's bias reductions lead to no lasso minimizer, so the generating dictionary and codes give the truth.
+#: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and codes give the reference.
 UNBIASED = (
     ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
     ("sparse_gaussian_hard", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='hard(threshold=0.15)')"),
 )
 
 
+#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst step for unrolling.
+KAPPA = 100
+SELECTION_OF_PENALTY = (("penalty_selection", "penalty_selection", "ista"),)
+CURSE = (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),)
+
+
 def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
-    """Problems whose parameter is a scalar: the lasso's penalty, and the curse of unrolling's oracle at its worst step."""
-    kappa = 100
-    worst = f"ista(step={2 * kappa / (kappa + 1)!r})"
-    return _cases(depths, seeds, 0, (("penalty_selection", "penalty_selection", "ista"),), losses=("held_out",)) + _cases(
-        depths, seeds, 0, (("ridge", f"ridge(kappa={kappa})", worst),), losses=("linear",)
-    )
+    held_out = _cases(depths, seeds, 0, SELECTION_OF_PENALTY, losses=("held_out",))
+    return held_out + _cases(depths, seeds, 0, CURSE, losses=("linear",))
 
 
-#: Reduced experiments, on data that are drawn or ship inside scikit-learn.
+#: Reduced experiments, on data that are drawn or come with scikit-learn.
 REDUCED = (
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
     "denoising-small-*", "interpretation-*",
 )  # fmt: skip
-#: The paper's sizes: days on a processor for 2b, hours for all others.
+#: The paper's sizes: on a CPU, days for 2b and hours for all others.
 FULL = ("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
 
 
 def _experiments(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the suite's own experiments whose name matches."""
-    studies = (recovery_settings, optimizer_settings, denoising_settings, interpretation_settings)
-    return tuple(
-        name
-        for study in studies
-        for name in study.EXPERIMENTS
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    )
+    names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
+    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 QUICK = Selection(
@@ -110,6 +107,7 @@ QUICK = Selection(
     timed_depths=(10, 200),
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
+    jacobian_error=True,
 )
 
 DEFAULT = Selection(
@@ -121,28 +119,22 @@ DEFAULT = Selection(
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(10, 100, 400),
     timeout=900.0,
-    windows=WINDOWS,
+    windows=(1, 2, 5, 10, 20, 50, 100, 200),
+    jacobian_error=True,
     experiments=_experiments(REDUCED),
 )
 
-PAPER = Selection(
+PAPER = replace(
+    DEFAULT,
     profile="paper",
-    cases=_cases(
-        PUBLISHED_DEPTHS,
-        5,
-        10000,
-        (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),),
-        targets=("ghat", "gstar", "gtilde"),
-    )
-    + _cases(MALEZIEUX_DEPTHS, 5, 1000, (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),))
+    cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
+    + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _cases(DEPTHS, 5, 2000, CORE + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + _other_parameters(DEPTHS, 5),
-    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
-    windows=WINDOWS,
     experiments=_experiments(FULL),
     experiment_timeout=24 * 3600.0,
 )

@@ -1,25 +1,22 @@
-"""Peak memory of one estimate, and of the same process doing nothing."""
+"""Peak memory of one estimate, and of the same process without it."""
 
 from __future__ import annotations
 
-from pudle.measuring.runner import at_depth
+from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
-from .selected import pin_threads, record, require_ok, selection, store
+from .selected import draw, record, require_ok, selection
 
 
 class _Problem:
-    """Draws the case's problem; asv's peak covers a process's whole life, so both sides must draw alike."""
+    """A benchmark on a case's problem; asv's peak covers the life of a process, so all of them must draw it alike."""
 
     timeout = selection().timeout
     version = "1"
 
     def _draw(self, case: str) -> None:
-        pin_threads()
-        chosen = selection().case(case)
-        self.problem = chosen.make_problem(chosen.seeds[0], store().device)
-        self.algorithm = chosen.make_algorithm()
-        # What every estimator needs once: the largest curvature, for the step.
+        self.problem, self.algorithm = draw(case)
+        # Every estimator needs the Lipschitz constant for the step, once.
         self.algorithm.step_size(self.problem)
 
 
@@ -39,11 +36,7 @@ class ProblemAlone(_Problem):
 class Memory(_Problem):
     """Peak of a process that draws the problem and makes one estimate."""
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().timed_depths),
-    )
+    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().timed_depths))
     param_names = ("case", "estimator", "depth")
 
     def setup(self, case: str, estimator: str, depth: int) -> None:

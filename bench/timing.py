@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from pudle.measuring.runner import at_depth
+from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
-from .selected import record, require_ok, selection, store
+from .selected import draw, record, require_ok, selection
 
 
 class Time:
     """Seconds for one estimate, data and references excluded, on one thread."""
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().timed_depths),
-    )
+    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().timed_depths))
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
     version = "1"
@@ -27,9 +23,7 @@ class Time:
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         require_ok(at_depth(record(case, estimator), depth))
-        chosen = selection().case(case)
-        self.problem = chosen.make_problem(chosen.seeds[0], store().device)
-        self.algorithm = chosen.make_algorithm()
+        self.problem, self.algorithm = draw(case)
         self.estimator = make_estimator(estimator)
         # A GPU's work is queued: without waiting, only the queueing would be timed.
         self.wait = torch.cuda.synchronize if self.problem.theta.is_cuda else lambda: None

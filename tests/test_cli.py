@@ -12,14 +12,31 @@ from pathlib import Path
 import pytest
 from plugin import write_plugin
 
+from pudle import cli
+
 PUDLE = [sys.executable, "-m", "pudle"]
 
 
-def run(*arguments, cwd, path=None, **options):
+def run(*arguments, cwd, path=None):
+    """Run the command in a process of its own, where plug-ins on a path are installed."""
     environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
     return subprocess.run(
-        [*PUDLE, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options
+        [*PUDLE, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run the command in this process, which spares the seconds that torch takes to import."""
+
+    def run(*arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["pudle", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -38,7 +55,7 @@ def repository(tmp_path):
 
 WRONG = {
     "unknown command": (["frobnicate"], "No such command 'frobnicate'"),
-    "unknown profile": (["run", "--profile", "huge"], "'huge' is not one of 'quick', 'default', 'paper'"),
+    "unknown profile": (["run", "--profile", "huge"], "'huge' is not one of 'default', 'paper', 'quick'"),
     "unknown estimator": (["run", "--estimator", "backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
     "malformed spec": (["run", "--estimator", "truncated(window"], "malformed spec 'truncated(window'"),
     "calling spec": (["run", "--estimator", "truncated(window=exit())"], "a spec never calls or computes anything"),
@@ -60,9 +77,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_usage_is_one_line_and_writes_nothing(name, repository):
+def test_wrong_usage_is_one_line_and_writes_nothing(name, repository, run_here):
     arguments, text = WRONG[name]
-    done = run(*arguments, cwd=repository)
+    done = run_here(*arguments, cwd=repository)
     assert done.returncode == 2
     assert done.stdout == ""
     assert text in done.stderr
@@ -70,16 +87,22 @@ def test_wrong_usage_is_one_line_and_writes_nothing(name, repository):
     assert [entry.name for entry in repository.iterdir()] == [".git"]
 
 
-def test_cuda_where_there_is_none_is_refused(repository):
+def test_wrong_usage_in_a_process_of_its_own(repository):
+    done = run("run", "--only", cwd=repository)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("pudle: error: --only needs") and done.stderr.count("\n") == 1
+
+
+def test_cuda_where_there_is_none_is_refused(repository, run_here):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    done = run("run", "--device", "cuda", cwd=repository)
+    done = run_here("run", "--device", "cuda", cwd=repository)
     assert done.returncode == 2 and "torch sees no CUDA device here" in done.stderr
 
 
-def test_no_repository_is_refused_with_the_remedy(tmp_path):
-    done = run("run", cwd=tmp_path)
+def test_no_repository_is_refused_with_the_remedy(tmp_path, run_here):
+    done = run_here("run", cwd=tmp_path)
     assert done.returncode == 2
     assert "no git repository with a commit" in done.stderr and "--scores-only" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -87,8 +110,8 @@ def test_no_repository_is_refused_with_the_remedy(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["run", "--help"], ["report", "--help"]])
-def test_help_has_an_example(arguments, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
+def test_help_has_an_example(arguments, tmp_path, run_here):
+    done = run_here(*arguments, cwd=tmp_path)
     assert done.returncode == 0 and "Example" in done.stdout
 
 
@@ -107,13 +130,23 @@ def test_a_plugin_that_cannot_be_imported_is_named(tmp_path):
     assert "plug-in 'refuses' of broken_plugin cannot be loaded" in done.stderr and "nothing_of_that_name" in done.stderr
 
 
+def test_list_marks_the_experiments_of_a_profile(tmp_path, run_here):
+    done = run_here("list", "experiments", "--profile", "default", cwd=tmp_path)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert any("interpretation-digits-backprop-reconstruction" in line and "yes" in line for line in lines)
+    assert any("denoising-backprop" in line and "yes" not in line for line in lines)
+
+
 def scores(home):
     return {path: path.stat().st_mtime_ns for path in sorted(home.glob("quick/store/*-*/*.json"))}
 
 
-SMALL = ["--scores-only", "--case", "bernoulli_gaussian-fista-*", "--workers", "1"]
+#: A small dataset of the user's own, and its two cases.
+TINY = ["--dataset", "sparse_gaussian(n_samples=20)", "--case", "sparse_gaussian_n_samples_20-ista-*"]
+SMALL = ["--scores-only", *TINY, "--workers", "1"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_what_was_finished_and_a_rerun_computes_the_rest(tmp_path):
     home = tmp_path / "home"
     arguments = ["run", *SMALL, "--home", str(home)]
@@ -145,6 +178,7 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     assert done.returncode == 2 and "another run is writing to" in done.stderr
 
 
+@pytest.mark.slow
 def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
     """One raises, one has the wrong shape, one kills its process: each is named with how, the rest is measured."""
     broken = {"raises": "ZeroDivisionError: planted", "transposed": "shape", "dies": "signal 9"}
@@ -166,14 +200,16 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
     assert '<td class="use"><span class="est">' in page
 
 
+@pytest.mark.slow
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """Real asv, from an installed copy, in a user's repository: good cells measured, the broken one named, exit 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
-    arguments = ["--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating", "--estimator", "raises"]
+    case = "sparse_gaussian_n_samples_20-ista-lasso"
+    arguments = [*TINY[:2], "--case", case, "--only", "--estimator", "alternating", "--estimator", "raises"]
     done = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
-    assert "raises on sparse_gaussian-ista-lasso: error: at depth 5: ZeroDivisionError: planted" in done.stderr
-    assert "refuses on sparse_gaussian-ista-lasso: unsupported" in done.stdout
+    assert f"raises on {case}: error: at depth 5: ZeroDivisionError: planted" in done.stderr
+    assert f"refuses on {case}: unsupported" in done.stdout
     assert "'" not in done.stdout.splitlines()[0]
 
     from pudle.reports import load

@@ -141,5 +141,5 @@ def test_the_example_package_is_listed_run_and_reported(environment):
 
 def test_an_installed_plug_in_is_measured_unasked(environment):
     assert environment.install(str(shutil.copytree(EXAMPLE, environment.folder / "package"))).returncode == 0
-    done = environment.run(str(environment.python), "-c", "from pudle.measuring.commands import plugins; print(plugins())")
+    done = environment.run(str(environment.python), "-c", "from pudle.measuring.selection import plugins; print(plugins())")
     assert "'random_window'" in done.stdout, done.stderr

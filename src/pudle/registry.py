@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .data import Dataset
     from .estimator import GradientEstimator
     from .learning.optimizers import Optimizer, Schedule
-    from .measuring.case import Selection
     from .measuring.experiment import Experiment
+    from .measuring.selection import Selection
 
 
 @functools.cache

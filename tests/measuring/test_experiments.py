@@ -13,11 +13,11 @@ import pytest
 from pudle import cli, registry
 from pudle.errors import MissingResults
 from pudle.files import read_json
-from pudle.measuring.case import Case, Selection
+from pudle.measuring.case import Case
 from pudle.measuring.run import execute
 from pudle.measuring.runner import fill
+from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.reports.compare import command as compare_commands
 from pudle.reports.compare import sides as compare_sides
 
 PLUGIN = """
@@ -86,6 +86,7 @@ def selection(*names: str) -> Selection:
     return Selection("quick", (), (), (1,), (1,), experiments=names)
 
 
+@pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path, planted):
     store = Store(tmp_path / "store", "quick")
     fill(selection(*STATUSES), store, workers=2)
@@ -104,6 +105,7 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path
     assert not store.experiment_path("planted-learning").with_suffix("").exists()
 
 
+@pytest.mark.slow
 def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, planted):
     store = Store(tmp_path / "store", "quick")
     fill(selection("planted-resumes", "planted-works"), store, workers=1)
@@ -113,7 +115,7 @@ def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, plant
     assert store.experiment_path("planted-works").stat().st_mtime_ns == before
 
 
-def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch):
+def test_what_holds_at_a_commit_is_known_later(tmp_path, planted, monkeypatch):
     """The second commit changed nothing that the experiment depends on, so that it is not carried out again."""
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
@@ -137,7 +139,8 @@ def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch)
     }  # fmt: skip
     assert [side[-1].provenance["commit"] for side in sides.values()] == [old, new]
     assert sides[old][-1].path == sides[new][0].path and sides[new][0].path.exists()
-    assert sides[new][0].arrays().keys() == set(sides[new][0].array_names)
+    with np.load(sides[new][0].path.with_suffix(".npz")) as arrays:
+        assert set(arrays) == set(sides[new][0].array_names) == {"picture"}
     # Without what runs wrote down, as older versions left it: what the commit was the first to carry out.
     shutil.rmtree(tmp_path / "home" / "quick" / "runs")
     first = compare_sides.load_commit(old, old, tmp_path / "home", "quick").experiments
@@ -146,7 +149,7 @@ def test_what_held_at_a_commit_can_be_told_later(tmp_path, planted, monkeypatch)
         compare_sides.load_commit(new, new, tmp_path / "home", "quick")
 
 
-def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, monkeypatch):
+def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, monkeypatch, capsys):
     """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate refuses to judge none."""
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
@@ -170,8 +173,10 @@ def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, mo
         return compare_sides.load_commit(commit, commit, home, "quick")
 
     assert not run((), "planted-works").cases
-    with pytest.raises(MissingResults, match="holds experiments and no case"):
-        compare_commands._results("HEAD", "HEAD", tmp_path, home, "quick", False, (), None)
+    monkeypatch.setattr(sys, "argv", ["pudle", "compare", "HEAD", "HEAD", "--home", str(home)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2 and "holds experiments" in capsys.readouterr().err
     (tmp_path / "file").write_text("dirty")
     assert list(run((small,)).cases) == [small.name]
     (tmp_path / "file").write_text("clean")

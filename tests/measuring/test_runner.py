@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from plugin import NAMES, write_plugin
 
 from pudle import registry
-from pudle.measuring.case import Case, Selection
-from pudle.measuring.runner import fill, measure
-from pudle.measuring.scoring import STATUSES
+from pudle.files import read_json
+from pudle.measuring.case import Case
+from pudle.measuring.measurement import measure
+from pudle.measuring.runner import fill, plan
+from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
 CASE = Case(
@@ -20,7 +24,7 @@ CASE = Case(
     depths=(1, 2, 5),
 )
 
-#: What becomes of each broken estimator, and a word its reason must hold.
+#: The status of each broken estimator, and a text that its reason contains.
 EXPECTED = {
     "sleeps": ("timeout", "not finished after"),
     "dies": ("out-of-memory", "signal 9"),
@@ -42,6 +46,7 @@ def broken(tmp_path, monkeypatch):
     registry.entries.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
     assert set(EXPECTED) == set(NAMES)
     store = Store(tmp_path / "store", "quick")
@@ -49,7 +54,7 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     steps = []
     records = {
         record["estimator"]: record
-        for record in fill(selection, store, workers=2, progress=lambda what, done, total: steps.append((done, total)))
+        for record in fill(selection, store, workers=2, progress=lambda *step: steps.append(step))["score"]
     }
     for name, (status, reason) in EXPECTED.items():
         assert records[name]["status"] == status, records[name]["reason"]
@@ -57,7 +62,8 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
         assert "\n" not in records[name]["reason"]
         assert store.read(CASE, name)["status"] == status
     assert records["alternating"]["status"] == "ok"
-    assert steps[-1] == (len(steps), len(steps))
+    assert [step[:2] for step in steps] == [(done, len(steps)) for done in range(1, len(steps) + 1)]
+    assert steps[0][2] == "reference of tiny, seed 0" and "alternating on tiny" in {step[2] for step in steps}
 
 
 def test_a_failure_never_becomes_a_number(tmp_path, broken):
@@ -71,8 +77,8 @@ def test_a_failure_never_becomes_a_number(tmp_path, broken):
 def test_what_broke_is_tried_again_and_what_was_found_is_kept(tmp_path, broken):
     store = Store(tmp_path, "quick")
     selection = Selection("quick", (CASE,), ("raises", "refuses", "alternating"), (1,), (1,))
-    assert len(fill(selection, store, workers=1)) == 3
-    assert [record["estimator"] for record in fill(selection, store, workers=1)] == ["raises"]
+    assert len(fill(selection, store, workers=1)["score"]) == 3
+    assert [[task.label for task in stage] for stage in plan(selection, store)] == [[], ["raises on tiny"], []]
 
 
 def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
@@ -92,13 +98,9 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
 
 
 def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
-    import dataclasses
-
-    from pudle.files import read_json
-
     store = Store(tmp_path, "quick")
     hard = dataclasses.replace(CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",))
-    selection = Selection("quick", (CASE, hard), (), (1,), (1,), windows=(1, 5))
+    selection = Selection("quick", (CASE, hard), (), (1,), (1,), windows=(1, 5), jacobian_error=True)
     fill(selection, store, workers=1)
     found = {path.stem: read_json(path) for path in (tmp_path / "artifacts").iterdir()}
     assert set(found) == {f"{name}-{kind}" for name in ("tiny", "hard") for kind in ("window_surface", "jacobian_error")}
@@ -109,13 +111,14 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
     assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
     assert found["hard-jacobian_error"]["rows"] == [] and "soft thresholding" in found["hard-jacobian_error"]["reason"]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
-    fill(selection, store, workers=1)
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts").iterdir()}
+    assert plan(selection, store) == [[], [], []]
+    # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
+    labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
+    assert labels == ["window_surface of tiny", "window_surface of hard"]
 
 
-def test_statuses_are_ordered_from_good_to_bad():
-    assert STATUSES[0] == "ok"
-    assert set(STATUSES) == {
-        "ok", "skipped", "unsupported", "diverged", "uncertified", "degenerate", "error", "timeout", "out-of-memory"
-    }  # fmt: skip
+@pytest.mark.parametrize(("windows", "error"), [((), True), ((1,), False), ((), False)])
+def test_each_surface_is_measured_where_the_selection_says_so(tmp_path, windows, error):
+    selection = Selection("quick", (CASE,), (), (1,), (1,), windows=windows, jacobian_error=error)
+    kinds = [task.arguments[0] for task in plan(selection, Store(tmp_path, "quick"))[1]]
+    assert kinds == ["window_surface"] * bool(windows) + ["jacobian_error"] * error

@@ -1,23 +1,20 @@
-"""The store keeps what was measured, notices what changed, and refuses what is damaged."""
+"""The store keeps records, notices changes, and refuses damaged files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import pudle
-from pudle import registry
-from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.errors import UnreadableResult
 from pudle.files import read_arrays
-from pudle.measuring import provenance
-from pudle.measuring.case import Case, Selection
-from pudle.measuring.runner import certified_reference, measure
+from pudle.measuring.case import Case
+from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.store import Store
 
 CASE = Case(
@@ -62,28 +59,10 @@ def test_a_changed_case_is_another_record(store, change):
     assert store.read(dataclasses.replace(CASE, **change), "alternating") is None
 
 
-def test_a_changed_estimator_source_is_another_record(store, tmp_path, monkeypatch):
-    source = tmp_path / "mine.py"
-    body = "from pudle.estimators.alternating import Alternating\nclass Mine(Alternating):\n    name = 'mine'\n"
-    keys = []
-    for version in ("", "# another version\n"):
-        source.write_text(body + version)
-        namespace = {"__name__": "mine"}
-        exec(compile(source.read_text(), str(source), "exec"), namespace)
-        monkeypatch.setattr("inspect.getsourcefile", lambda cls: str(source))
-        known = registry.entries("estimators") | {"mine": namespace["Mine"]}
-        monkeypatch.setattr(registry, "entries", lambda group, known=known: known if group == "estimators" else _load(group))
-        keys.append(store.key(CASE, "mine"))
-    assert keys[0] != keys[1]
-
-
-_load = registry.entries
-
-
 def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):
-    first = certified_reference(CASE, 0, "exact", store)
-    monkeypatch.setattr("pudle.measuring.runner.reference", lambda *_: pytest.fail("computed again"))
-    again = certified_reference(dataclasses.replace(CASE, algorithm="fista", depths=(3,)), 0, "exact", store)
+    first = stored_reference(CASE, 0, "exact", store)
+    monkeypatch.setattr("pudle.references.certified.reference", lambda *_: pytest.fail("computed again"))
+    again = stored_reference(dataclasses.replace(CASE, algorithm="fista", depths=(3,)), 0, "exact", store)
     assert torch.equal(first.gradient, again.gradient) and torch.equal(first.codes, again.codes)
     assert first.certificate == again.certificate and first.bound == again.bound
 
@@ -131,42 +110,6 @@ def test_damaged_arrays_end_in_one_line(tmp_path):
     assert refused > len(whole) // 2
 
 
-def test_what_outdates_scores_and_experiments():
-    """Exact lists, so that whoever adds a file to the core decides: a score that outlives its code is a wrong number."""
-    files = provenance.core_files()
-    assert {name for name in provenance.NOT_MEASURING if name.endswith(".py")} <= files.keys()
-    assert {file.name for file in files.values()} >= provenance.NOTHING
-    folders = {name.partition("/")[0] for name in files if "/" in name}
-    assert {name for name in provenance.NOT_MEASURING if not name.endswith(".py")} < folders
-    outside = {name for name in files if provenance._within(name, provenance.NOT_MEASURING)}
-    assert {name for name in outside if not name.startswith(("commands/", "conformance/", "learning/"))} == {
-        "__main__.py", "cli.py", "errors.py", "experiment.py", "files.py", "registry.py", "specs.py",
-        "measuring/provenance.py", "measuring/store.py",
-    }  # fmt: skip
-    trains = {name for name in files if provenance._within(name, provenance.TRAINING)}
-    assert trains == {name for name in files if name.startswith("learning/")} | {"experiment.py"}
-    assert not {"estimators", "datasets", "bench", "reports"} & folders
-
-
-def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_path):
-    core = Path(pudle.__file__).parent
-    (tmp_path / "src" / "pudle").mkdir(parents=True)
-    for name, file in provenance.core_files().items():
-        copy = tmp_path / "src" / "pudle" / name
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(file.read_bytes())
-    provenance.check_installed(tmp_path)
-    for name, content in (("references/lasso.py", "changed"), ("learning/new.py", ""), ("extra/__init__.py", "")):
-        path = tmp_path / "src" / "pudle" / name
-        before = path.read_bytes() if path.exists() else None
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content)
-        with pytest.raises(pudle.PudleError, match=f"src/pudle/{name}.*would carry the wrong commit"):
-            provenance.check_installed(tmp_path)
-        path.unlink() if before is None else path.write_bytes(before)
-    assert (core / "references" / "lasso.py").exists()
-
-
 def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
     measure(CASE, "alternating", store)
     before = store.path(CASE, "alternating").read_text()
@@ -175,30 +118,3 @@ def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
         measure(CASE, "alternating", store)
     assert store.path(CASE, "alternating").read_text() == before
     assert [path.suffix for path in store.path(CASE, "alternating").parent.iterdir()] == [".json"]
-
-
-def test_a_selection_comes_back_as_it_was_written(tmp_path):
-    selection = Selection("quick", (CASE,), ("backprop", "truncated(window=3)"), (1,), (5,), 60.0)
-    selection.write(tmp_path / "selection.json")
-    assert Selection.read(tmp_path / "selection.json") == selection
-
-
-def test_a_damaged_selection_is_refused(tmp_path):
-    path = tmp_path / "selection.json"
-    path.write_text('{"profile": "quick", "cases": [{"name": "x"}]}')
-    with pytest.raises(UnreadableResult, match="is not a selection"):
-        Selection.read(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"seeds": ()}, "seeds is empty"),
-        ({"depths": (-1,)}, "depths=-1 is too small"),
-        ({"targets": ("truth",)}, "target='truth' is unknown: choose from exact"),
-        ({"dtype": "int8"}, "dtype='int8' is unknown"),
-    ],
-)
-def test_a_case_that_cannot_be_measured_is_refused(change, text):
-    with pytest.raises(InvalidArgument, match=text):
-        dataclasses.replace(CASE, **change)

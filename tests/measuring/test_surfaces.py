@@ -14,9 +14,9 @@ from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_probl
 import pudle
 from pudle.measuring import surfaces
 from pudle.measuring.case import Case
-from pudle.measuring.runner import measure
+from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
-from pudle.measuring.surfaces import JacobianError, burn_in, exact_product, jacobian_error, window_surface
+from pudle.measuring.surfaces import exact_product, window_surface
 
 #: Two ways to sum the same products.
 ROUNDING = 1e-12
@@ -35,14 +35,23 @@ def refusal(call) -> str:
 
 
 def oracle(step: float, depth: int, largest: float = 1.0) -> float:
-    """Relative error of dz_t/dtheta along the direction of largest curvature; one where nothing has been unrolled."""
+    """Relative error of dz_t/dtheta along the direction of largest curvature; one without any layer."""
     if depth == 0:
         return 1.0
     return abs(1 - step * largest) ** (depth - 1) * abs(1 + (depth - 1) * step * largest)
 
 
-def curve(values) -> list[JacobianError]:
-    return [JacobianError(depth, value, value) for depth, value in enumerate(values)]
+def jacobian_curve(problem, algorithm, depths) -> list[float]:
+    """Errors of the Jacobian against the problem's own reference, one for each depth."""
+    rows = surfaces.jacobian_error(problem, algorithm, depths, pudle.reference(problem))
+    assert [row["depth"] for row in rows] == list(depths)
+    return [row["relative_error"] for row in rows]
+
+
+def settled(errors) -> int:
+    """The first position from which on all errors are below one, which is what no unrolling at all achieves."""
+    above = [position for position, error in enumerate(errors) if not error < 1]
+    return above[-1] + 1 if above else 0
 
 
 class TestCurseOfUnrolling:
@@ -51,39 +60,40 @@ class TestCurseOfUnrolling:
         return pudle.make_dataset(f"ridge(kappa={KAPPA})").problem()
 
     def test_peak_at_the_fastest_step(self, top):
-        found = burn_in(jacobian_error(top, pudle.Ista(step=FASTEST), range(400)))
-        assert found.peak_depth == 50
-        assert abs(found.peak - oracle(FASTEST, 50)) < tolerances.BURN_IN
-        assert round(found.peak, 2) == 36.79
-        assert found.settled_depth == next(depth for depth in range(1, 400) if oracle(FASTEST, depth) < 1)
+        errors = jacobian_curve(top, pudle.Ista(step=FASTEST), range(400))
+        peak = max(errors)
+        assert errors.index(peak) == 50
+        assert abs(peak - oracle(FASTEST, 50)) < tolerances.BURN_IN
+        assert round(peak, 2) == 36.79
+        assert settled(errors) == next(depth for depth in range(1, 400) if oracle(FASTEST, depth) < 1)
 
     @pytest.mark.parametrize("step", [FASTEST, 1.9, 1.0, 0.5])
     def test_whole_curve(self, top, step):
-        errors = jacobian_error(top, pudle.Ista(step=step), range(300))
-        assert [error.depth for error in errors] == list(range(300))
-        assert max(abs(error.relative_error - oracle(step, error.depth)) for error in errors) < tolerances.BURN_IN
+        errors = jacobian_curve(top, pudle.Ista(step=step), range(300))
+        assert max(abs(error - oracle(step, depth)) for depth, error in enumerate(errors)) < tolerances.BURN_IN
 
     @pytest.mark.parametrize("kappa", [10.0, 1000.0])
     def test_other_condition_numbers(self, kappa):
-        step = 2 * kappa / (kappa + 1)
+        step, depths = 2 * kappa / (kappa + 1), range(0, 600, 7)
         problem = pudle.make_dataset(f"ridge(kappa={kappa}, n_samples=3, n_components=5, seed=4)").problem()
-        errors = jacobian_error(problem, pudle.Ista(step=step), range(0, 600, 7))
-        assert max(abs(error.relative_error - oracle(step, error.depth)) for error in errors) < tolerances.BURN_IN
+        errors = jacobian_curve(problem, pudle.Ista(step=step), depths)
+        pairs = zip(depths, errors, strict=True)
+        assert max(abs(error - oracle(step, depth)) for depth, error in pairs) < tolerances.BURN_IN
 
-    def test_falls_monotonically_at_the_inverse_curvature(self, top):
-        values = [error.relative_error for error in jacobian_error(top, pudle.Ista(), range(100))]
-        assert all(later <= earlier + tolerances.BURN_IN for earlier, later in zip(values, values[1:], strict=False))
+    def test_falls_monotonically_at_the_inverse_lipschitz_constant(self, top):
+        errors = jacobian_curve(top, pudle.Ista(), range(100))
+        assert all(later <= earlier + tolerances.BURN_IN for earlier, later in zip(errors, errors[1:], strict=False))
 
     def test_random_observations_have_no_burn_in(self):
         problem = pudle.make_dataset(f"ridge(kappa={KAPPA}, observations='random')").problem()
-        errors = jacobian_error(problem, pudle.Ista(step=FASTEST), range(400))
-        assert burn_in(errors).peak == 1.0
-        assert errors[-1].relative_error < 0.2
+        errors = jacobian_curve(problem, pudle.Ista(step=FASTEST), range(400))
+        assert max(errors) == 1.0
+        assert errors[-1] < 0.2
 
     def test_single_precision_follows_it(self):
         problem = pudle.make_dataset(f"ridge(kappa={KAPPA})").problem(dtype=torch.float32)
-        errors = jacobian_error(problem, pudle.Ista(step=1.9), range(60))
-        assert max(abs(error.relative_error - oracle(1.9, error.depth)) for error in errors) < 1e-3
+        errors = jacobian_curve(problem, pudle.Ista(step=1.9), range(60))
+        assert max(abs(error - oracle(1.9, depth)) for depth, error in enumerate(errors)) < 1e-3
 
 
 class TestRidgeDataset:
@@ -187,80 +197,62 @@ class TestJacobian:
         problem = sparse_problem()
         x, d = arrays_of(problem)
         codes = oracles.exact_codes(x, d, PENALTY).astype(float)
-        chosen, depths = directions(d.shape, 2), (0, 3, 40)
+        chosen, depths = surfaces.directions(problem.theta).numpy(), (0, 3, 40)
         exact = np.array([lasso_product(x, d, codes, direction) for direction in chosen])
-        errors = jacobian_error(problem, algorithm, depths, directions=torch.tensor(np.array(chosen)))
-        for error in errors:
+        errors = jacobian_curve(problem, algorithm, depths)
+        for depth, error in zip(depths, errors, strict=True):
             unrolled = [
                 oracles.unroll(
                     x,
                     d + 1e-30j * direction,
                     PENALTY,
                     algorithm.step_size(problem),
-                    error.depth,
+                    depth,
                     accelerated=isinstance(algorithm, pudle.Fista),
                 )[0].imag
                 / 1e-30
                 for direction in chosen
             ]
-            distances = np.linalg.norm(np.array(unrolled) - exact, axis=(0, 2))
-            size = np.linalg.norm(exact)
-            assert abs(error.relative_error - np.linalg.norm(distances) / size) < ROUNDING * 100
-            assert abs(error.worst_sample - distances.max() / (size / len(x) ** 0.5)) < ROUNDING * 100
-        assert errors[0].relative_error == 1.0
+            assert abs(error - np.linalg.norm(np.array(unrolled) - exact) / np.linalg.norm(exact)) < ROUNDING * 100
+        assert errors[0] == 1.0
 
     def test_wrong_supports_make_a_burn_in_on_the_lasso_and_it_passes(self):
         problem = pudle.make_dataset("sparse_gaussian(n_samples=40)").problem()
-        errors = jacobian_error(problem, pudle.Fista(restart=True), range(0, 301, 5), directions=2)
-        found = burn_in(errors)
-        assert 1.2 < found.peak < 2
-        assert found.peak_depth <= 20
-        assert found.settled_depth is not None
-        assert errors[-1].relative_error < 1e-8
+        depths = range(0, 301, 5)
+        errors = jacobian_curve(problem, pudle.Fista(restart=True), depths)
+        assert 1.2 < max(errors) < 2
+        assert depths[errors.index(max(errors))] <= 20
+        assert settled(errors) < len(errors)
+        assert errors[-1] < 1e-8
 
     def test_loss_plays_no_part(self):
-        values = [jacobian_error(sparse_problem(loss), pudle.Ista(), [10]) for loss in ("lasso", "reconstruction")]
+        values = [jacobian_curve(sparse_problem(loss), pudle.Ista(), [10]) for loss in ("lasso", "reconstruction")]
         assert values[0] == values[1]
 
-    def test_directions_come_from_the_seed(self):
-        problem = sparse_problem()
-        first, same, other = (jacobian_error(problem, pudle.Ista(), [10], seed=seed) for seed in (0, 0, 1))
-        assert first == same != other
+    def test_directions_are_the_same_at_each_call_and_one_for_a_scalar(self):
+        theta = sparse_problem().theta
+        drawn = surfaces.directions(theta)
+        assert drawn.shape == (surfaces.DIRECTIONS, *theta.shape) and torch.equal(drawn, surfaces.directions(theta))
+        assert len({float(direction.sum()) for direction in drawn}) == surfaces.DIRECTIONS
+        assert surfaces.directions(ridge_problem().theta).tolist() == [1.0]
 
     def test_refusals(self):
         problem = sparse_problem()
-        hard = pudle.Ista(thresholding="hard")
-        assert "use soft thresholding" in refusal(lambda: jacobian_error(problem, hard, [5]))
-        gstar = pudle.reference(problem, "gstar")
-        assert "target 'gstar'" in refusal(lambda: jacobian_error(problem, pudle.Ista(), [5], truth=gstar))
-        doubtful = dataclasses.replace(pudle.reference(problem), status="uncertified", reason="why")
-        assert "uncertified" in refusal(lambda: jacobian_error(problem, pudle.Ista(), [5], truth=doubtful))
-        assert "(count, 12, 18)" in refusal(
-            lambda: jacobian_error(problem, pudle.Ista(), [5], directions=torch.zeros(12, 18, dtype=torch.float64))
-        )
-        assert "is too small" in refusal(lambda: jacobian_error(problem, pudle.Ista(), [-1]))
-        assert "zero in all directions" in refusal(lambda: jacobian_error(sparse_problem(penalty=100.0), pudle.Ista(), [5]))
+        reference = pudle.reference(problem)
+
+        def text(thresholding="soft", depths=(5,), reference=reference) -> str:
+            algorithm = pudle.Ista(thresholding=thresholding)
+            return refusal(lambda: surfaces.jacobian_error(problem, algorithm, depths, reference))
+
+        assert "use soft thresholding" in text("hard")
+        assert "target 'gstar'" in text(reference=pudle.reference(problem, "gstar"))
+        assert "uncertified" in text(reference=dataclasses.replace(reference, status="uncertified", reason="why"))
+        assert "is too small" in text(depths=[-1])
+        empty = sparse_problem(penalty=100.0)
+        assert "zero in all directions" in refusal(lambda: jacobian_curve(empty, pudle.Ista(), [5]))
 
     def test_no_depths_no_errors(self):
-        assert jacobian_error(sparse_problem(), pudle.Ista(), []) == []
-
-
-class TestBurnIn:
-    @pytest.mark.parametrize(
-        ("values", "expected"),
-        [
-            ([1, 3, 3, 0.9, 0.5], (3, 1, 3)),
-            ([1, 0.5, 1.5, 0.2], (1.5, 2, 3)),
-            ([0.5, 0.4], (0.5, 0, 0)),
-            ([1, 2, 1], (2, 1, None)),
-            ([1, 0.5, float("nan")], (1, 0, None)),
-        ],
-    )
-    def test_peak_and_where_it_settles(self, values, expected):
-        assert dataclasses.astuple(burn_in(curve(values))) == expected
-
-    def test_nothing_to_summarize(self):
-        assert "at least one depth" in refusal(lambda: burn_in([]))
+        assert jacobian_curve(sparse_problem(), pudle.Ista(), []) == []
 
 
 class TestWindows:
@@ -269,43 +261,42 @@ class TestWindows:
     @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista()], ids=["ista", "fista"])
     def test_each_point_is_the_estimators_own(self, loss, algorithm):
         problem = sparse_problem(loss)
-        truth = pudle.reference(problem)
-        found = window_surface(problem, algorithm, self.DEPTHS, self.WINDOWS)
-        assert [(point.depth, point.window) for point in found] == [(d, w) for d in self.DEPTHS for w in self.WINDOWS]
-        for point in found:
-            estimator = pudle.make_estimator(f"truncated(window={point.window})")
-            alone = pudle.score(estimator.estimate(problem, algorithm, point.depth), truth)
-            assert point.status == alone.status == "ok"
-            assert abs(point.relative_error - alone.relative_error) < ROUNDING
-            assert point.layers_differentiated == min(point.depth, point.window)
+        reference = pudle.reference(problem)
+        rows = window_surface(problem, algorithm, self.DEPTHS, self.WINDOWS, reference)
+        assert [(row["depth"], row["window"]) for row in rows] == [(d, w) for d in self.DEPTHS for w in self.WINDOWS]
+        for row in rows:
+            estimator = pudle.make_estimator(f"truncated(window={row['window']})")
+            alone = pudle.score(estimator.estimate(problem, algorithm, row["depth"]), reference)
+            assert row["status"] == alone.status == "ok"
+            assert abs(row["relative_error"] - alone.relative_error) < ROUNDING
+            assert row["layers_differentiated"] == min(row["depth"], row["window"])
 
     def test_windows_from_the_depth_on_are_full_backpropagation(self, loss):
         problem = sparse_problem(loss)
         full = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 6)
-        error = pudle.score(full, pudle.reference(problem)).relative_error
-        for point in window_surface(problem, pudle.Ista(), [6], [6, 7, 50]):
-            assert abs(point.relative_error - error) < ROUNDING
+        reference = pudle.reference(problem)
+        error = pudle.score(full, reference).relative_error
+        for row in window_surface(problem, pudle.Ista(), [6], [6, 7, 50], reference):
+            assert abs(row["relative_error"] - error) < ROUNDING
 
     def test_reconstruction_has_a_floor_that_the_window_sets_and_the_lasso_none(self):
-        errors = {
-            loss: {
-                (point.depth, point.window): point.relative_error
-                for point in window_surface(sparse_problem(loss), pudle.Ista(), (700, 1400), (1, 10, 100))
-            }
-            for loss in ("lasso", "reconstruction")
-        }
+        errors = {}
+        for loss in ("lasso", "reconstruction"):
+            problem = sparse_problem(loss)
+            rows = window_surface(problem, pudle.Ista(), (700, 1400), (1, 10, 100), pudle.reference(problem))
+            errors[loss] = {(row["depth"], row["window"]): row["relative_error"] for row in rows}
         assert all(errors["lasso"][1400, window] < 1e-9 for window in (1, 10, 100))
         floor = errors["reconstruction"]
         assert floor[1400, 1] > 2 * floor[1400, 10] > 4 * floor[1400, 100] > 1e-3
         assert abs(floor[1400, 10] / floor[700, 10] - 1) < 1e-3
 
-    def test_limit_of_another_rule_serves_as_truth(self):
+    def test_limit_of_another_thresholding_serves_as_reference(self):
         problem = sparse_problem(m=20, p=12)
         algorithm = pudle.Ista(thresholding="hard(threshold=0.1)")
         limit = pudle.reference(problem, "limit", algorithm)
         shallow, deep = window_surface(problem, algorithm, (5, 600), [1000], limit)
-        assert shallow.status == deep.status == "ok"
-        assert deep.relative_error < 1e-4 < shallow.relative_error
+        assert shallow["status"] == deep["status"] == "ok"
+        assert deep["relative_error"] < 1e-4 < shallow["relative_error"]
 
     def test_core_does_not_import_the_estimators(self):
         assert "pudle.estimators" not in vars(surfaces)

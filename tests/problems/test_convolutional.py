@@ -104,9 +104,9 @@ class TestConvolutionalSolve:
 
 def test_a_refusal_at_one_depth_keeps_the_others():
     """A singular active system at depth one does not prevent estimates at greater depths."""
-    from pudle.measuring.runner import _attempt
+    from pudle.measuring.measurement import attempt
 
     problem = convolutional(image=(1, 5, 5), filters=(4, 1, 2, 2), stride=1, penalty=0.05)
-    outcomes = list(_attempt("analytic", problem, pudle.Fista(), (1, 1000)))
+    outcomes = list(attempt("analytic", problem, pudle.Fista(), (1, 1000)))
     assert outcomes[0].status == "unsupported" and "relative residual" in outcomes[0].reason
     assert isinstance(outcomes[1], pudle.Estimate)

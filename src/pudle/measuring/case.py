@@ -1,26 +1,22 @@
-"""What is measured: cases, and the frozen selection of cases and estimators for one run."""
+"""A case: a named problem that estimators are measured on."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..algorithms import Algorithm
 from ..data.dataset import Dataset
-from ..errors import InvalidArgument, UnreadableResult
-from ..files import read_json, write_atomically
+from ..errors import InvalidArgument
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, TARGETS
 from ..registry import make_algorithm, make_dataset
 from ..validation import check_choice, check_integer
 
-#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
-SELECTION_VARIABLE = "PUDLE_SELECTION"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -31,7 +27,7 @@ class Case:
     Attributes
     ----------
     name : str
-        How tables and files call it.
+        Name in tables and files.
     dataset : str
         Spec of the dataset, without its seed.
     algorithm : str
@@ -39,13 +35,18 @@ class Case:
     loss : str
         Outer loss.
     seeds : tuple of int
-        Seeds of the dataset; the spread over them is reported.
+        Seeds of the dataset; reports show the spread over them.
     depths : tuple of int
-        Depths at which estimates are scored, ascending.
+        Depths at which estimates are scored; kept in ascending order.
     targets : tuple of str
-        References they are scored against; the first is the one that asv tracks.
+        Targets of the references that estimates are scored against; asv tracks the first.
     dtype : {"float64", "float32"}
         Precision of the problem's tensors; references are always in float64.
+
+    Raises
+    ------
+    InvalidArgument
+        If a field is empty or unknown, or a target rests on a minimizer that the algorithm's thresholding does not lead to.
     """
 
     name: str
@@ -70,11 +71,11 @@ class Case:
         for target in self.targets:
             check_choice(f"case {self.name}: target", target, TARGETS)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
-        rule = self.make_algorithm().thresholding
+        thresholding = self.make_algorithm().thresholding
         wrong = [target for target in self.targets if target in MINIMIZER_TARGETS]
-        if wrong and not rule.proximal:
+        if wrong and not thresholding.proximal:
             raise InvalidArgument(
-                f"case {self.name}: {rule.name} thresholding leads to no minimizer of the inner problem, which "
+                f"case {self.name}: {thresholding.name} thresholding leads to no minimizer of the inner problem, which "
                 f"{' and '.join(wrong)} {'rests' if len(wrong) == 1 else 'rest'} on: use the targets gstar, gtilde or limit"
             )
 
@@ -92,66 +93,6 @@ class Case:
         return make_algorithm(self.algorithm)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """All that one run measures, frozen: discovery reads it from a file, so that names never shift between commits.
-
-    Attributes
-    ----------
-    profile : str
-        Name of the profile; results are kept per profile.
-    cases : tuple of Case
-    estimators : tuple of str
-        Specs.
-    tracked_depths : tuple of int
-        Depths that asv tracks the accuracy at; the store holds all of a case's depths.
-    timed_depths : tuple of int
-        Depths that asv measures time and memory at.
-    timeout : float
-        Seconds that one estimator may take on one case.
-    device : str
-        ``cpu`` or ``cuda``.
-    windows : tuple of int
-        Windows of the surface of `truncated` over (depth, window), and whether the Jacobian's error is measured: not at all
-        where there are none.
-    experiments : tuple of str
-        Names of the experiments to carry out, see `pudle.measuring.experiment`.
-    experiment_timeout : float
-        Seconds that one of these may take.
-    """
-
-    profile: str
-    cases: tuple[Case, ...]
-    estimators: tuple[str, ...]
-    tracked_depths: tuple[int, ...]
-    timed_depths: tuple[int, ...]
-    timeout: float = 600.0
-    device: str = "cpu"
-    windows: tuple[int, ...] = ()
-    experiments: tuple[str, ...] = ()
-    experiment_timeout: float = 4 * 3600.0
-
-    def __post_init__(self) -> None:
-        # Lists, as JSON has them, become tuples.
-        for name in ("cases", "estimators", "tracked_depths", "timed_depths", "windows", "experiments"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    def case(self, name: str) -> Case:
-        """Return the case of that name."""
-        for case in self.cases:
-            if case.name == name:
-                return case
-        raise InvalidArgument(f"unknown case {name!r}: the selection holds {', '.join(case.name for case in self.cases)}")
-
-    def write(self, path: Path) -> None:
-        """Write the selection as JSON, atomically."""
-        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1))
-
-    @classmethod
-    def read(cls, path: Path) -> Selection:
-        """Read a selection that `write` wrote."""
-        content: dict[str, Any] = read_json(path)
-        try:
-            return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
-        except (KeyError, TypeError) as error:
-            raise UnreadableResult(f"{path} is not a selection ({error}): delete it and run `pudle run` again") from None
+def slug(spec: str) -> str:
+    """Return a spec as it stands in the name of a case or a file: letters, digits, points and underscores."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", spec).strip("_")

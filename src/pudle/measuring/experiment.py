@@ -1,38 +1,47 @@
-"""Experiments: what a profile measures beside its cases, such as trainings, each of which gives a history and pictures."""
+"""Experiments: what a profile carries out besides its cases, such as trainings, each with a history and pictures."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..errors import MissingDependency, UnsupportedProblem
+from ..registry import list_experiments
+from .statuses import BROKEN, first_line
+
 if TYPE_CHECKING:
     import numpy as np
 
-#: Called with the steps done, the steps in all, and one line about where it stands.
+    # Only for annotations: how records are stored does not outdate them.
+    from .store import Store
+
+#: Called with the steps done, the steps in all, and one line about the current step.
 ProgressCallback = Callable[[int, int, str], None]
 
 
 def silent(done: int, total: int, line: str) -> None:
-    """Tell nobody."""
+    """Show no progress."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExperimentResult:
-    """What an experiment gave.
+    """The result of an experiment.
 
     Attributes
     ----------
     rows : list of mapping
-        The history as plain numbers and text, in order; an experiment's own columns.
+        The history as plain numbers and text, in order; each kind of experiment has its own columns.
     summary : mapping
-        What a table says of it: plain numbers and text.
+        Plain numbers and text for a table.
     arrays : mapping from str to array
         Pictures, filters, dictionaries.
     status : str
-        As in `pudle.Score`; what is here counts where this is ``ok``.
+        One of `pudle.measuring.statuses.STATUSES`; the fields above count only where it is ``ok``.
     reason : str
         Why the status is not ``ok``; empty where it is.
     """
@@ -47,38 +56,61 @@ class ExperimentResult:
 class Experiment(ABC):
     """One thing to carry out, described by plain values: subclasses are frozen dataclasses.
 
-    A package offers experiments as a mapping from names to them, one mapping per study, in the entry-point group
+    A package offers experiments as a mapping from names to experiments, one mapping per study, in the entry-point group
     ``pudle.experiments``; the entry point's name is that of the study.
 
     Attributes
     ----------
     kind : str
-        Which rows, summary and arrays its outcome has.
+        Name of the rows, summary and arrays that its result has.
     """
 
     kind: ClassVar[str]
 
     @abstractmethod
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
-        """Carry it out.
+        """Carry the experiment out.
 
         Parameters
         ----------
         folder : Path
-            For what makes it possible to go on after an interruption: where something is there, go on from it. It is
-            removed when the outcome is stored.
+            Folder for checkpoints. What an interrupted run left there is continued; the folder is removed once the result
+            is stored.
         device : {"cpu", "cuda"}
         progress : callable
-            To be called now and then.
+            Called now and then.
 
         Raises
         ------
-        InvalidArgument
-            If it cannot be carried out as described.
-        MissingDependency
-            If a package is missing.
+        InvalidArgument, MissingDependency
+            If the experiment cannot be carried out as described, or a package is missing.
         """
 
     def fingerprint(self) -> str:
-        """Return what the outcome depends on beside the fields and the sources: the state of files that are read."""
+        """Return what the result depends on besides the fields and the sources, such as the state of files that are read."""
         return ""
+
+
+def carry_out(name: str, store: Store) -> dict[str, Any]:
+    """Carry out an experiment, or continue an interrupted one, and write its record to the store.
+
+    Whatever it raises becomes a status with a reason.
+    """
+    start = time.perf_counter()
+    folder = store.experiment_path(name).with_suffix("")
+    try:
+        result = list_experiments()[name].run(folder, store.device)
+    except (MissingDependency, UnsupportedProblem) as error:
+        status = "skipped" if isinstance(error, MissingDependency) else "unsupported"
+        result = ExperimentResult([], status=status, reason=first_line(error))
+    except Exception as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
+        result = ExperimentResult([], status="error", reason=f"{type(error).__name__}: {first_line(error)}")
+    record = store.write_experiment(name, result, time.perf_counter() - start)
+    if result.status not in BROKEN:
+        shutil.rmtree(folder, ignore_errors=True)
+    return record
+
+
+def fail_experiment(name: str, store: Store, status: str, reason: str) -> dict[str, Any]:
+    """Write a record that says only what became of the attempt."""
+    return store.write_experiment(name, ExperimentResult([], status=status, reason=reason), None)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.util
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,19 +19,8 @@ import pudle
 
 from ..errors import PudleError
 
-#: Folders of this project's repository and the packages they are installed as.
-BESIDE = ("estimators", "datasets", "bench", "reports")
-SOURCES = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in BESIDE}
-
-#: What experiments depend on and scores do not: folders and files of the core.
-TRAINING = {"learning", "experiment.py"}
-#: What no score depends on. Whatever is not named here outdates stored scores when it changes.
-NOT_MEASURING = TRAINING | {
-    "commands", "conformance", "__main__.py", "cli.py", "errors.py", "files.py", "registry.py", "specs.py",
-    "measuring/provenance.py", "measuring/store.py",
-}  # fmt: skip
-#: What nothing measured depends on, in whichever folder.
-NOTHING = {"__init__.py", "sklearn_wrapper.py"}
+#: Folders of this project's repository and the packages that they are installed as.
+PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
 
 
 class NoRepository(PudleError):
@@ -66,7 +53,7 @@ def commit_of(root: Path) -> tuple[str, bool]:
 
 
 def check_installed(root: Path) -> None:
-    """Refuse to label results with the commit of a checkout of this project that is not what is installed.
+    """Refuse to label results with the commit of a checkout of this project if what is installed differs from it.
 
     Raises
     ------
@@ -75,54 +62,24 @@ def check_installed(root: Path) -> None:
     """
     if not (root / "src" / "pudle" / "__init__.py").exists():
         return
-    for folder, package in SOURCES.items():
+    for folder, package in PACKAGE_FOLDERS.items():
         spec = importlib.util.find_spec(package)
         locations = spec.submodule_search_locations if spec else None
-        for mine in sorted((root / folder).rglob("*.py")):
-            theirs = Path(locations[0]) / mine.relative_to(root / folder) if locations else None
-            if theirs is None or not theirs.exists() or mine.read_bytes() != theirs.read_bytes():
+        for file in sorted((root / folder).rglob("*.py")):
+            installed = Path(locations[0]) / file.relative_to(root / folder) if locations else None
+            if installed is None or not installed.exists() or file.read_bytes() != installed.read_bytes():
                 raise PudleError(
-                    f"the installed pudle differs from the checkout at {root} ({mine.relative_to(root)}): results would "
+                    f"the installed pudle differs from the checkout at {root} ({file.relative_to(root)}): results would "
                     f"carry the wrong commit; run `pip install -e .` there first"
                 )
-
-
-def core_files() -> dict[str, Path]:
-    """Return the files of the core by their paths inside it; what is installed beside it is left out."""
-    core = Path(pudle.__file__).parent
-    found = {path.relative_to(core): path for path in sorted(core.rglob("*.py"))}
-    return {path.as_posix(): file for path, file in found.items() if path.parts[0] not in BESIDE}
-
-
-@cache
-def suite_digest() -> str:
-    """Return a digest of everything in the core that measures: a change to it outdates every stored score."""
-    return _digest(lambda name: not _within(name, NOT_MEASURING))
-
-
-@cache
-def training_digest() -> str:
-    """Return a digest of what trains: a change to it outdates every stored experiment."""
-    return _digest(lambda name: _within(name, TRAINING))
-
-
-def _within(name: str, names: set[str]) -> bool:
-    """Whether a file of the core is one of those named, or in a folder that is."""
-    return name in names or name.partition("/")[0] in names
-
-
-def _digest(chosen: Callable[[str], bool]) -> str:
-    digest = hashlib.sha256(pudle.__version__.encode())
-    for name, file in core_files().items():
-        if file.name not in NOTHING and chosen(name):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 @cache
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    cpu = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
     return {
         "pudle": pudle.__version__,
         "python": platform.python_version(),
@@ -130,7 +87,7 @@ def machine() -> dict[str, Any]:
         "blas": blas.group(1) if blas else "unknown",
         "machine": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": _processor(),
+        "cpu": model.group(1) if model else platform.processor() or "unknown",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
     }
@@ -138,21 +95,12 @@ def machine() -> dict[str, Any]:
 
 def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, Any]:
     """Return the provenance to keep with a result."""
-    accelerator = torch.cuda.get_device_name() if device.startswith("cuda") else ""
     return {
         **machine(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
         "commit": commit,
         "dirty": dirty,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    try:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match.group(1) if match else platform.processor() or "unknown"

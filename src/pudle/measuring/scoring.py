@@ -1,4 +1,4 @@
-"""How far an estimate is from the truth, or why that cannot be said."""
+"""How far an estimate is from a reference, or why that cannot be said."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import torch
 
 from ..estimator import Estimate
 from ..references.certified import SCORED, Reference
-
-#: What can become of a measurement, from good to bad; the index is the code that `track_status` records.
-STATUSES = (
-    "ok", "skipped", "unsupported", "degenerate", "uncertified", "diverged", "timeout", "out-of-memory", "error"
-)  # fmt: skip
 
 NAN = float("nan")
 
@@ -33,13 +28,13 @@ class Score:
     code_error : float
         Mean over samples of ``|z_T - z_ref|``, never below the bound on the reference codes.
     support_error : float
-        Share of samples whose signs differ from the reference's.
+        Share of samples whose codes have other signs than the reference's.
     at_floor : bool
-        Whether the relative error is the reference's bound, the true one being smaller.
+        Whether the relative error stands at the reference's bound because the true error is smaller.
     status : str
-        One of `STATUSES`.
+        One of `pudle.measuring.statuses.STATUSES`.
     reason : str
-        Why there is no score; empty where there is.
+        Why there is no score; empty where there is one.
     """
 
     relative_error: float = NAN
@@ -53,17 +48,16 @@ class Score:
 
 
 def score(estimate: Estimate, reference: Reference) -> Score:
-    """Score an estimate against a reference: one that is certified, or the limit of an algorithm.
+    """Score an estimate against a reference that is certified, or the limit of an algorithm.
 
-    An uncertified reference is not scored against, and one whose gradient is zero has no relative error; an estimate that
-    is not finite is ``diverged``, one of the wrong shape an ``error``. None of these gets a number.
+    Three cases get a status and no number: a reference that is uncertified or has a zero gradient gives its own status, an
+    estimate that is not finite is ``diverged``, and one of the wrong shape is an ``error``.
     """
     if reference.status not in SCORED:
         return Score(status=reference.status, reason=reference.reason)
-    truth, codes_truth = reference.gradient, reference.codes
     gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)
     codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
-    for name, tensor, expected in (("gradient", gradient, truth), ("codes", codes, codes_truth)):
+    for name, tensor, expected in (("gradient", gradient, reference.gradient), ("codes", codes, reference.codes)):
         if tensor.shape != expected.shape:
             return Score(
                 status="error",
@@ -72,18 +66,18 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             return Score(status="diverged", reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite")
-    size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(truth))
+    size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(reference.gradient))
     if not math.isfinite(size):
         return Score(status="diverged", reason="the norm of the gradient exceeds float64: its errors have no meaning")
-    error = float(torch.linalg.norm(gradient - truth)) / norm
+    error = float(torch.linalg.norm(gradient - reference.gradient)) / norm
     # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal to everything.
-    cosine = float((gradient / size - truth / norm).square().sum()) / 2 if size else 1.0
-    code_error = float(torch.linalg.norm((codes - codes_truth).flatten(1), dim=1).mean())
+    cosine = float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
+    code_error = float(torch.linalg.norm((codes - reference.codes).flatten(1), dim=1).mean())
     return Score(
         relative_error=max(error, reference.bound),
         absolute_error=max(error, reference.bound) * norm,
         cosine_error=max(cosine, reference.bound**2 / 2),
         code_error=max(code_error, reference.certificate.code_error),
-        support_error=float((codes.sign() != codes_truth.sign()).flatten(1).any(1).double().mean()),
+        support_error=float((codes.sign() != reference.codes.sign()).flatten(1).any(1).double().mean()),
         at_floor=error <= reference.bound,
     )

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import io
 import json
-import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..estimator import GradientEstimator
 from ..files import read_arrays, read_json, write_atomically
 from ..references.certified import Certificate, Reference
-from ..registry import list_estimators, list_experiments, list_studies, make_dataset, make_estimator
-from .case import Case
+from ..registry import list_experiments, list_studies, make_dataset, make_estimator
+from . import sources
+from .case import Case, slug
 from .experiment import ExperimentResult
-from .provenance import suite_digest, training_digest
+from .provenance import provenance
 
-SCHEMA = 1
-#: Kinds of artifact that a case has, see `pudle.measuring.surfaces`.
-ARTIFACTS = ("window_surface", "jacobian_error")
+#: Number of the format of records; part of every record's key, and what readers check.
+SCHEMA = 2
+#: The modules from which the sources of a score, a reference, a surface and an experiment are followed.
+SCORES, REFERENCES = "pudle.measuring.measurement", "pudle.measuring.case"
+SURFACES, EXPERIMENTS = "pudle.measuring.surfaces", "pudle.measuring.experiment"
 
 
 class Store:
@@ -33,55 +34,44 @@ class Store:
     Parameters
     ----------
     folder : Path
-        Where the files are; made when first written to.
+        Folder of the files; made when first written to.
     profile : str
         Name of the profile.
     device : str
-        Where estimates are computed.
+        Device that estimates are computed on.
+    commit, dirty : str, bool
+        Label of the records that are written: the commit that is measured, and whether files differ from it.
 
     Notes
     -----
     Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store.
     """
 
-    def __init__(self, folder: Path, profile: str, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, profile: str, device: str = "cpu", commit: str = "", dirty: bool = False) -> None:
         self.folder = Path(folder)
         self.profile = profile
         self.device = device
+        self.commit = commit
+        self.dirty = dirty
 
     def path(self, case: Case, estimator: str) -> Path:
         """Return where the record of an estimator (a spec) on a case is kept, whether or not it exists."""
-        return self.folder / case.name / f"{_slug(estimator)}-{self.key(case, estimator)}.json"
+        return self.folder / case.name / f"{slug(estimator)}-{self.key(case, estimator)}.json"
 
     def key(self, case: Case, estimator: str) -> str:
-        """Return the hash of all that the scores depend on: suite, case, dataset's and estimator's source, device."""
-        made: GradientEstimator = make_estimator(estimator)
-        return _hash(
-            schema=SCHEMA,
-            suite=suite_digest(),
-            case=dataclasses.asdict(case),
-            dataset=_fingerprint(case),
-            estimator=estimator,
-            source=_source(type(made)),
-            fingerprint=made.fingerprint(),
-            profile=self.profile,
-            device=self.device,
-        )
+        """Return the hash of all that the scores depend on: case, estimator, source files, files of data, device."""
+        made = make_estimator(estimator)
+        parts = {"estimator": estimator, "fingerprint": made.fingerprint(), "profile": self.profile, "device": self.device}
+        return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
-        """Return the record, or None where there is none yet.
-
-        Raises
-        ------
-        UnreadableResult
-            If the file is damaged.
-        """
+        """Return the record, or None where there is none yet; a damaged file raises UnreadableResult."""
         path = self.path(case, estimator)
         return read_json(path) if path.exists() else None
 
-    def write(self, case: Case, estimator: str, content: dict[str, Any]) -> dict[str, Any]:
-        """Write a record atomically and return it with its identification."""
-        made: GradientEstimator = make_estimator(estimator)
+    def write(self, case: Case, estimator: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a record atomically and return it with its identification and provenance."""
+        made = make_estimator(estimator)
         record = {
             "schema": SCHEMA,
             "key": self.key(case, estimator),
@@ -91,25 +81,16 @@ class Store:
             "computes": made.computes,
             "consistent_for": made.consistent_for,
             **content,
+            "provenance": provenance(self.device, self.commit, self.dirty),
         }
-        # Strict JSON: a NaN is written as null, and read back as such.
-        write_atomically(self.path(case, estimator), json.dumps(_strict(record), indent=1, allow_nan=False))
-        return record
+        return _write_json(self.path(case, estimator), record)
 
     def experiment_path(self, name: str) -> Path:
         """Return where the record of an experiment is kept, whether or not it exists; its arrays lie beside it (.npz)."""
         experiment: Any = list_experiments()[name]
-        # Not the profile: an experiment is the same in all of them.
-        key = _hash(
-            schema=SCHEMA,
-            suite=suite_digest(),
-            training=training_digest(),
-            experiment=dataclasses.asdict(experiment),
-            source=_source(type(experiment)),
-            parts=_parts(experiment),
-            files=experiment.fingerprint(),
-            device=self.device,
-        )
+        # The profile is left out: an experiment is the same in all of them.
+        content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
+        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), **content)
         return self.folder / "experiments" / f"{name}-{key}.json"
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
@@ -117,63 +98,46 @@ class Store:
         path = self.experiment_path(name)
         return read_json(path) if path.exists() else None
 
-    def write_experiment(self, name: str, outcome: ExperimentResult, content: dict[str, Any]) -> dict[str, Any]:
-        """Write what an experiment gave, atomically, the arrays first: a record that is there has its arrays."""
+    def write_experiment(self, name: str, result: ExperimentResult, seconds: float | None) -> dict[str, Any]:
+        """Write the result of an experiment atomically, the arrays first: a record that exists has its arrays."""
         path = self.experiment_path(name)
         experiment: Any = list_experiments()[name]
-        if outcome.arrays:
-            buffer = io.BytesIO()
-            arrays: Any = {key: np.asarray(value) for key, value in outcome.arrays.items()}
-            np.savez_compressed(buffer, **arrays)
-            write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+        if result.arrays:
+            _write_arrays(path.with_suffix(".npz"), np.savez_compressed, result.arrays)
         record = {
             "schema": SCHEMA,
             "kind": experiment.kind,
             "study": next(study for study, members in list_studies().items() if name in members),
             "name": name,
             "profile": self.profile,
-            "setting": dataclasses.asdict(experiment),
-            "status": outcome.status,
-            "reason": outcome.reason,
-            "summary": dict(outcome.summary),
-            "rows": [dict(row) for row in outcome.rows],
-            "arrays": sorted(outcome.arrays),
-            **content,
+            "options": dataclasses.asdict(experiment),
+            **vars(result),
+            "arrays": sorted(result.arrays),
+            "seconds": seconds,
+            "provenance": provenance(self.device, self.commit, self.dirty),
         }
-        write_atomically(path, json.dumps(_strict(record), indent=1, allow_nan=False))
-        return record
+        return _write_json(path, record)
 
-    def has_artifacts(self, case: Case, windows: tuple[int, ...]) -> bool:
-        """Return whether a case's artifacts are there and were made from what is there now."""
-        paths = [self._artifact_path(kind, case) for kind in ARTIFACTS]
-        return all(path.exists() and read_json(path).get("key") == self._artifact_key(case, windows) for path in paths)
+    def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
+        """Return whether an artifact of a case, such as a surface, exists and is up to date."""
+        path = self._artifact_path(kind, case)
+        return path.exists() and read_json(path).get("key") == self._artifact_key(case, windows)
 
-    def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], content: dict[str, Any]) -> None:
-        """Write one artifact of a case, atomically; it takes the place of an outdated one."""
-        artifact = {"kind": kind, "case": case.name, "key": self._artifact_key(case, windows), **content}
-        write_atomically(self._artifact_path(kind, case), json.dumps(_strict(artifact), indent=1, allow_nan=False))
-
-    def write_failed_artifacts(self, case: Case, windows: tuple[int, ...], reason: str) -> None:
-        """Write artifacts that hold only why there are none."""
-        for kind in ARTIFACTS:
-            self.write_artifact(kind, case, windows, {"seed": case.seeds[0], "rows": [], "reason": reason})
+    def write_artifact(
+        self, kind: str, case: Case, windows: tuple[int, ...], rows: list[dict[str, Any]], reason: str
+    ) -> None:
+        """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
+        identity = {"kind": kind, "case": case.name, "key": self._artifact_key(case, windows), "seed": case.seeds[0]}
+        _write_json(self._artifact_path(kind, case), identity | {"rows": rows, "reason": reason})
 
     def _artifact_path(self, kind: str, case: Case) -> Path:
         return self.folder / "artifacts" / f"{case.name}-{kind}.json"
 
     def _artifact_key(self, case: Case, windows: tuple[int, ...]) -> str:
-        truncated = _source(list_estimators()["truncated"])
-        parts = {"case": dataclasses.asdict(case), "data": _fingerprint(case), "windows": windows, "truncated": truncated}
-        return _hash(suite=suite_digest(), **parts)
+        return _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
-        """Return the reference of one seed, or None where there is none yet.
-
-        Raises
-        ------
-        UnreadableResult
-            If its file is damaged.
-        """
+        """Return the reference of one seed, or None where there is none yet; a damaged file raises UnreadableResult."""
         path = self.reference_path(case, seed, target)
         if not path.exists():
             return None
@@ -190,74 +154,48 @@ class Store:
         """Write the reference of one seed, atomically."""
         scalars = {name: getattr(reference, name) for name in ("target", "bound", "status", "reason")}
         scalars["certificate"] = dataclasses.asdict(reference.certificate)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, gradient=reference.gradient.numpy(), codes=reference.codes.numpy(), scalars=np.array(json.dumps(scalars))
-        )
-        write_atomically(self.reference_path(case, seed, reference.target), buffer.getvalue())
+        arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy(), "scalars": json.dumps(scalars)}
+        _write_arrays(self.reference_path(case, seed, reference.target), np.savez, arrays)
 
     def reference_path(self, case: Case, seed: int, target: str) -> Path:
-        """Return where a reference is kept, whether or not it exists."""
-        # The algorithm and the depths are left out: the truth does not depend on them, so cases share it. The exception is
-        # a truth that is the algorithm's own.
-        key = _hash(
-            algorithm=case.algorithm if target == "limit" else "",
-            suite=suite_digest(),
-            dataset=case.dataset,
-            source=_fingerprint(case),
-            seed=seed,
-            loss=case.loss,
-            dtype=case.dtype,
-            target=target,
-        )
+        """Return where a reference is kept, whether or not it exists.
+
+        Cases that differ in the algorithm or in the depths share it, unless the target is the limit of the algorithm.
+        """
+        limit = target == "limit"
+        parts = {"dataset": case.dataset, "seed": seed, "loss": case.loss, "dtype": case.dtype, "target": target}
+        made = [case.make_algorithm()] if limit else []
+        key = _key_on_data(REFERENCES, case, *made, algorithm=case.algorithm if limit else "", **parts)
         return self.folder / "references" / f"{key}.npz"
 
 
-def _hash(**parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _fingerprint(case: Case) -> str:
-    """Digest of what a case's data depend on beside its spec: the dataset's source, and files it reads."""
+def _key_on_data(module: str, case: Case, /, *made: Any, **parts: Any) -> str:
+    """Return the key of a result on a case's dataset: its sources, the files that it reads, and `parts`."""
     dataset = make_dataset(case.dataset)
-    return _hash(source=_source(type(dataset)), files=dataset.fingerprint())
+    return _hash(sources=sources.digest(module, dataset, *made), data=dataset.fingerprint(), **parts)
 
 
-def _source(cls: type) -> str:
-    """Digest of the files that define a class and its bases; of a class's name where it has no file."""
-    digest = hashlib.sha256()
-    for base in cls.__mro__[:-1]:
-        try:
-            path = inspect.getsourcefile(base)
-        except TypeError:
-            path = None
-        digest.update(Path(path).read_bytes() if path else f"{base.__module__}.{base.__qualname__}".encode())
-    return digest.hexdigest()
+def _hash(**parts: Any) -> str:
+    return hashlib.sha256(json.dumps({"schema": SCHEMA, **parts}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _parts(experiment: Any) -> str:
-    """Digest of the sources of the dataset and the estimator that an experiment names, where it does."""
-    makers = {"dataset": make_dataset, "estimator": make_estimator}
-    return _hash(
-        **{
-            name: _source(type(make(getattr(experiment, name))))
-            for name, make in makers.items()
-            if hasattr(experiment, name)
-        }
-    )
+def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    save(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    write_atomically(path, buffer.getvalue())
 
 
-def _slug(spec: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "_", spec).strip("_")
+def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write strict JSON, atomically, and return the content: a NaN is written as null, and read back as such."""
 
+    def strict(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strict(item) for item in value]
+        if isinstance(value, (float, np.floating)):
+            return float(value) if np.isfinite(value) else None
+        return int(value) if isinstance(value, np.integer) else value
 
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+    write_atomically(path, json.dumps(strict(content), indent=1, allow_nan=False))
+    return content

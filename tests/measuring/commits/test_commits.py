@@ -18,7 +18,7 @@ from pudle.measuring.commits.pair import timed_cells
 from pudle.measuring.commits.side import Request, Side
 from pudle.measuring.commits.times import TimeLimit, rounds_needed
 from pudle.measuring.commits.turns import time_in_turns
-from pudle.measuring.runner import at_depth
+from pudle.measuring.statuses import at_depth
 
 
 def test_rounds_are_enough_for_one_cell_among_many():

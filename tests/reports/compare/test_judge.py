@@ -8,7 +8,7 @@ import math
 import pytest
 from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, only, scores, turns
 
-from pudle.measuring.scoring import STATUSES
+from pudle.measuring.statuses import STATUSES
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits

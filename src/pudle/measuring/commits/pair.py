@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...files import read_json, write_atomically
-from ..runner import at_depth
+from ..statuses import at_depth
 from .times import CELL
 
 Cell = tuple[str, str, int]

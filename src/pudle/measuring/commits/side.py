@@ -14,8 +14,8 @@ from filelock import FileLock
 
 from ...errors import PudleError
 from ...files import read_json, write_atomically
-from ..case import SELECTION_VARIABLE
 from ..run import ONE_THREAD
+from ..selection import SELECTION_VARIABLE
 from .build import last_line
 from .pair import records_in
 

@@ -1,0 +1,88 @@
+"""The benchmarks that asv finds, and what each of their cells gives, over a small selection."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pudle.measuring.case import Case
+from pudle.measuring.measurement import fail_scores
+from pudle.measuring.selection import Selection
+from pudle.measuring.store import Store
+
+CASE = Case(
+    name="tiny",
+    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0, 1, 2),
+    depths=(1, 5),
+)
+ESTIMATORS = ("alternating", "finite_difference", "backprop")
+
+#: Calls every cell as asv does, and prints what it returns or raises.
+SCRIPT = """
+import itertools, json
+from asv_runner.discovery import disc_benchmarks
+import pudle.bench
+
+cells = {}
+for benchmark in disc_benchmarks(pudle.bench.__path__[0]):
+    instance = benchmark.func.__self__
+    for parameters in itertools.product(*instance.params):
+        try:
+            instance.setup(*parameters)
+            result = benchmark.func(*parameters)
+        except (NotImplementedError, RuntimeError) as error:
+            result = f"{type(error).__name__}: {error}"
+        name = benchmark.name.partition(".")[2] if benchmark.name.startswith("bench.") else benchmark.name
+        cells[" ".join(map(str, (name, *parameters)))] = result
+print(json.dumps(cells))
+"""
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick")
+    Selection("quick", (CASE,), ESTIMATORS, (5, 7), (1,)).write(folder / "selection.json")
+    store = Store(folder / "store", "quick")
+    fail_scores(CASE, "backprop", store, "timeout", "late")
+    fail_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
+    environment = os.environ | {"PUDLE_SELECTION": str(folder / "selection.json")}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert store.read(CASE, "alternating")["status"] == "ok"
+    return json.loads(done.stdout.splitlines()[-1]) | {"record": store.read(CASE, "alternating")}
+
+
+def test_asv_finds_these_benchmarks_and_no_others(cells):
+    metrics = ("relative_error", "cosine_error", "code_error", "status")
+    expected = {f"accuracy.Accuracy.track_{metric}" for metric in metrics}
+    expected |= {"memory.Memory.peakmem_estimate", "memory.ProblemAlone.peakmem_problem", "timing.Time.time_estimate"}
+    assert {name.partition(" ")[0] for name in cells} == expected | {"record"}
+
+
+@pytest.mark.parametrize("metric", ["relative_error", "cosine_error", "code_error"])
+def test_accuracy_is_the_median_over_seeds(cells, metric):
+    values = sorted(row[metric] for row in cells["record"]["scores"] if row["depth"] == 5)
+    assert cells[f"accuracy.Accuracy.track_{metric} tiny alternating 5"] == values[1] > 0
+    assert "is not scored at depth 7" in cells[f"accuracy.Accuracy.track_{metric} tiny alternating 7"]
+
+
+def test_statuses_are_codes(cells):
+    codes = [cells[f"accuracy.Accuracy.track_status tiny {name} 5"] for name in ESTIMATORS]
+    assert codes == [0.0, 2.0, 6.0]
+
+
+def test_a_finding_is_skipped_and_what_broke_fails(cells):
+    names = ("accuracy.Accuracy.track_relative_error tiny {} 5", "timing.Time.time_estimate tiny {} 1",
+             "memory.Memory.peakmem_estimate tiny {} 1")  # fmt: skip
+    for name in names:
+        assert cells[name.format("finite_difference")] == "NotImplementedError: unsupported: nothing to differ"
+        assert cells[name.format("backprop")] == "RuntimeError: timeout: late"
+    for name in (*names[1:], "memory.ProblemAlone.peakmem_problem tiny"):
+        assert cells[name.format("alternating")] is None
