@@ -15,7 +15,7 @@ from pudle.errors import PudleError
 from pudle.reports import text
 from pudle.reports.costs import with_costs
 from pudle.reports.drawing import (  # fmt: skip
-    BELONGS,
+    ESTIMATOR_ID,
     INK,
     TOGETHER,
     Picture,
@@ -250,10 +250,10 @@ def _front(results: Results, case: str, style: Mapping[str, Look], metric: str) 
         curve(at, part, "cost", name, look, marker=None, label=None, linewidth=1.3)
         for size, those in ((7.5, part[part["measured"]]), (4.5, part[~part["measured"]])):
             at.plot(those["cost"], those["median"], color=look.color, marker=look.marker, linestyle="", markersize=size,
-                    markeredgewidth=0, gid=BELONGS + name)  # fmt: skip
+                    markeredgewidth=0, gid=ESTIMATOR_ID + name)  # fmt: skip
         ringed = part[part["front"]]
         at.plot(ringed["cost"], ringed["median"], marker="o", markersize=12, markerfacecolor="none", markeredgewidth=1.1,
-                color=INK, linestyle="", gid=BELONGS + name)  # fmt: skip
+                color=INK, linestyle="", gid=ESTIMATOR_ID + name)  # fmt: skip
         at.plot([], [], color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.6, markersize=6,
                 markeredgewidth=0, label=name)  # fmt: skip
     at.set(yscale="log", ylabel="relative error of the gradient")
@@ -423,10 +423,10 @@ def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -
             # Of what is lost per layer the greatest rate is the least.
             at.errorbar(row.predicted_rate, row.rate, yerr=[[row.rate - row.rate_high], [row.rate_low - row.rate]],
                         xerr=[[row.predicted_rate - row.predicted_rate_high], [row.predicted_rate_low - row.predicted_rate]],
-                        color=look.color, marker="", linewidth=1, alpha=0.7)[2][0].set_gid(BELONGS + name)  # fmt: skip
-            at.containers[-1][2][1].set_gid(BELONGS + name)
+                        color=look.color, marker="", linewidth=1, alpha=0.7)[2][0].set_gid(ESTIMATOR_ID + name)  # fmt: skip
+            at.containers[-1][2][1].set_gid(ESTIMATOR_ID + name)
             at.plot(row.predicted_rate, row.rate, color=look.color, marker=look.marker, markersize=7, linestyle="",
-                    markerfacecolor="none" if row.crooked else look.color, gid=BELONGS + name)  # fmt: skip
+                    markerfacecolor="none" if row.crooked else look.color, gid=ESTIMATOR_ID + name)  # fmt: skip
         at.plot([], [], color=look.color, marker=look.marker, linestyle="", markersize=7, label=name)
     ends_ = [min(at.get_xlim()[0], at.get_ylim()[0]), max(at.get_xlim()[1], at.get_ylim()[1])]
     at.add_line(Line2D(ends_, ends_, color=INK, alpha=0.55, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1))
