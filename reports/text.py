@@ -140,11 +140,21 @@ def latex(value: Any) -> str:
     return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown
 
 
-def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str, size: str) -> str:
-    r"""Return a table as LaTeX: letters of its `columns`, a font `size` such as ``\small``, and no wider than a line."""
-    shown = frame.map(latex).rename(columns=latex)
-    made = shown.to_latex(
-        index=False, escape=False, column_format=columns, caption=latex(caption), label=label, position="htbp"
-    )
+def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small") -> str:
+    r"""Return a table as LaTeX that is no wider than a line.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    caption, label : str
+    columns : str
+        Alignment of the columns; by default the first is left-aligned and the others right-aligned.
+    size : str
+        Command for the size of the font.
+    """
+    made = frame.map(latex).rename(columns=latex).to_latex(
+        index=False, escape=False, caption=latex(caption), label=label, position="htbp",
+        column_format=columns or "l" + "r" * (frame.shape[1] - 1),
+    )  # fmt: skip
     made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
     return made.replace(r"\end{tabular}", "\\end{tabular}}")
