@@ -71,6 +71,16 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
     return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
 
 
+def percent(share: float, digits: int = 2) -> Cell:
+    """Return a share in percent with a few significant digits."""
+    return Cell(DASH) if math.isnan(share) else Cell(f"{100 * share:.{digits}g}%", key=100 * share)
+
+
+def starred(shown: Cell, extrapolated: bool) -> Cell:
+    """Mark a value that is extrapolated beyond the measured depths."""
+    return Cell(f"{shown}*", key=shown.key) if extrapolated and shown != DASH else shown
+
+
 def seconds(value: float) -> Cell:
     """Return a duration with its unit."""
     return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")))
