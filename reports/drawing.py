@@ -51,7 +51,7 @@ STYLE = {
     "axes.unicode_minus": True,
 }
 #: Begins the id of an artist that belongs to one estimator, whose name follows; a page hides and shows both together.
-ESTIMATOR_ID = "estimator="
+ESTIMATOR = "estimator="
 #: Id of an artist about all estimators together, which is wrong as soon as one of them is hidden.
 TOGETHER = "together"
 #: Metadata that would make the same figure differ from one run to the next.
@@ -138,10 +138,10 @@ def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
 def curve(at: Any, data: pd.DataFrame, x: str, name: str, look: Look, **options: Any) -> None:
     """Draw one estimator's median over seeds against `x`, with a band from the least to the greatest."""
     plain = {"linewidth": 1.6, "markersize": 6, "markeredgewidth": 0, "linestyle": look.line, "marker": look.marker}
-    at.plot(data[x], data["median"], color=look.color, gid=ESTIMATOR_ID + name, **plain | {"label": name} | options)
+    at.plot(data[x], data["median"], color=look.color, gid=ESTIMATOR + name, **plain | {"label": name} | options)
     if (data["greatest"] > data["least"]).any():
         at.fill_between(data[x], data["least"], data["greatest"], color=look.color, alpha=0.14, linewidth=0,
-                        gid=ESTIMATOR_ID + name)  # fmt: skip
+                        gid=ESTIMATOR + name)  # fmt: skip
 
 
 def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
@@ -174,8 +174,8 @@ def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] 
                          columnspacing=1.5)  # fmt: skip
     for handle, label in zip(made.legend_handles, made.get_texts(), strict=True):
         owner = (owners or {}).get(label.get_text(), label.get_text())
-        handle.set_gid(ESTIMATOR_ID + owner)
-        label.set_gid(ESTIMATOR_ID + owner)
+        handle.set_gid(ESTIMATOR + owner)
+        label.set_gid(ESTIMATOR + owner)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.24 * ((len(labels) + columns - 1) // columns - 1))
 
@@ -229,8 +229,8 @@ def _parse(drawn: bytes) -> ElementTree.Element:
             path = " ".join(attributes["d"].split())
             # Points after the first are lines without a letter, unless there are curves as well.
             attributes["d"] = path if re.search("[CQ]", path) else path.replace("L ", "")
-        if gid.startswith(ESTIMATOR_ID):
-            attributes["data-estimator"] = gid.removeprefix(ESTIMATOR_ID)
+        if gid.startswith(ESTIMATOR):
+            attributes["data-estimator"] = gid.removeprefix(ESTIMATOR)
         elif gid == TOGETHER:
             attributes["data-together"] = ""
         elif element.tag != "g":

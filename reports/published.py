@@ -36,7 +36,9 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
     frame = results.frame
     frame = frame[frame.case.str.startswith("published-") & (frame.metric == "absolute_error") & (frame.status == "ok")]
     rows = []
-    for ((estimator, loss), method), target, depth in itertools.product(METHODS.items(), ("ghat", "gstar", "gtilde"), DEPTHS):
+    for ((estimator, loss), method), target, depth in itertools.product(
+        METHODS.items(), ("ghat", "gstar", "gtilde"), DEPTHS
+    ):
         chosen = (frame.estimator == estimator) & (frame.loss == loss) & (frame.target == target) & (frame.depth == depth)
         values, published = frame[chosen].value, float(curves.loc[depth, f"{method}_vs_{target}"])
         rows.append({

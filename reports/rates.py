@@ -30,7 +30,7 @@ COLUMNS = ["case", "seed", "estimator", "slope", "rate", "predicted_slope", "acc
 
 @dataclass(frozen=True)
 class Law:
-    """Decay that theory predicts for an estimator's error at depth T, once the supports are right: ``T^linear rho^(power T)``.
+    """Decay of an estimator's error with depth T that theory predicts for right supports: ``T^linear rho^(power T)``.
 
     Attributes
     ----------

@@ -257,7 +257,9 @@ def problems_table(results: Results) -> pd.DataFrame:
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order."""
-    names = {name for frame in (results.frame, results.records) for name in frame.loc[frame["status"].isin(BROKEN), "estimator"]}
+    names = {
+        name for frame in (results.frame, results.records) for name in frame.loc[frame["status"].isin(BROKEN), "estimator"]
+    }
     return [name for name in results.estimators if name in names]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pudle import specs
 from pudle.errors import PudleError
 from pudle.reports import text
-from pudle.reports.drawing import ESTIMATOR_ID, INK, Picture, axes, curve, drawing, file_name, legend, table, ticks
+from pudle.reports.drawing import ESTIMATOR, INK, Picture, axes, curve, drawing, file_name, legend, table, ticks
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
@@ -362,7 +362,7 @@ def draw_curves(
         options = VARIANTS[method.variant % len(VARIANTS)] | {"label": method.label}
         owner = method.estimator or method.label
         if len(data) == 1 and not data[x].notna().all():
-            at.axhline(data["median"].iloc[0], color=look.color, linewidth=1.2, linestyle=(0, (1, 2)), gid=ESTIMATOR_ID + owner,
+            at.axhline(data["median"].iloc[0], color=look.color, linewidth=1.2, linestyle=(0, (1, 2)), gid=ESTIMATOR + owner,
                        label=method.label)  # fmt: skip
             continue
         shown = data[data[x] > 0] if spread else data
