@@ -29,42 +29,50 @@ def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for name, case in results.cases.items():
         rows = summary[summary["case"] == name]
-        sentences = [_quickest(rows), _most_accurate(rows), _floors(rows), _accelerations(rows)]
-        found.append({
-            "case": name, "problem": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss",
-            "dataset": case["dataset"], "algorithm": case["algorithm"], "loss": case["loss"],
-            **_choice(rows), "why": " ".join(filter(None, sentences)),
-        })  # fmt: skip
+        chosen = _choice(rows)
+        chosen["why"] = " ".join(filter(None, [chosen["why"], _most_accurate(rows), _floors(rows), _accelerations(rows)]))
+        facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
+        problem = f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss"
+        found.append({"case": name, "problem": problem, **facts, **chosen})
     return found
 
 
 def _choice(rows: pd.DataFrame) -> dict[str, str]:
     """Choose the cheapest estimator that reaches the goal, else the one with the fewest layers, else the closest."""
-    shallow = rows[np.isfinite(rows["depth_to_goal"])]
-    quick = shallow[shallow["seconds_to_goal"].notna()]
+    reached = rows[np.isfinite(rows["depth_to_goal"])]
+    timed = reached[reached["seconds_to_goal"].notna()]
+    deepest = f"{rows['depth'].max():.0f} layers"
     if rows["error"].isna().all():
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {"use": "", "advice": "No answer", "short": "Nothing was scored here."} | blank
-    if len(quick):
-        row = quick.loc[quick["seconds_to_goal"].idxmin()]
-        ties = [f"`{name}`" for name in _ties(quick, row)["estimator"]]
-        some = ties if len(ties) <= 2 else [ties[0], f"{len(ties) - 1} others"]
-        as_fast = f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings" if ties else ""
-        advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}{as_fast}."
-    elif len(shallow):
-        row = shallow.loc[shallow["depth_to_goal"].idxmin()]
+        why = "Nothing was scored here: see what was skipped, refused or failed."
+        return {"use": "", "advice": "No answer", "short": "Nothing was scored here.", "why": why} | blank
+    if len(timed):
+        row = timed.loc[timed["seconds_to_goal"].idxmin()]
+        outside = ", extrapolated" if row["extrapolated"] else ""
+        advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
+        cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
+        why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
+        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in _ties(timed, row).itertuples()}:
+            some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
+            short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
+            shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
+            why += f" The timings do not clearly separate it from {shown}."
+        short += "."
+    elif len(reached):
+        row = reached.loc[reached["depth_to_goal"].idxmin()]
         advice, short = "Fewest layers:", f"Fewest layers to an error of {SHOWN_GOAL}; its time there is not known."
+        why = f"It reaches {SHOWN_GOAL} with the fewest layers, {row['depth_to_goal']:.0f}; its time is not known."
     else:
         row = rows.loc[rows["error"].idxmin()]
-        short = f"No estimator reaches {SHOWN_GOAL} within {rows['depth'].max():.0f} layers; this one comes closest."
-        advice = "Closest:"
-    reached = math.isfinite(row["depth_to_goal"])
-    seconds = (row["seconds_to_goal"], row["extrapolated"]) if reached else row["seconds_deepest"]
-    memory = row["memory_to_goal"] if reached else row["memory_deepest"]
+        advice, short = "Closest:", f"No estimator reaches {SHOWN_GOAL} within {deepest}; this one comes closest."
+        why = f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {deepest}."
+    goal = math.isfinite(row["depth_to_goal"])
+    seconds = (row["seconds_to_goal"], row["extrapolated"]) if goal else row["seconds_deepest"]
+    memory = row["memory_to_goal"] if goal else row["memory_deepest"]
     return {
-        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short,
-        "error": text.Cell(f"≤ {SHOWN_GOAL}", key=GOAL) if reached else text.number(row["error"]),
-        "depth": text.fixed(row["depth_to_goal"] if reached else row["depth"], 0),
+        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short, "why": why,
+        "error": text.Cell(f"≤ {SHOWN_GOAL}", key=GOAL) if goal else text.number(row["error"]),
+        "depth": text.fixed(row["depth_to_goal"] if goal else row["depth"], 0),
         "time": text.starred(text.seconds(seconds[0]), seconds[1]),
         "memory": text.starred(text.memory(memory[0]), memory[1]),
     }  # fmt: skip
@@ -75,26 +83,6 @@ def _ties(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
     ties = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
             for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
     return timed[ties]
-
-
-def _quickest(rows: pd.DataFrame) -> str:
-    reached = rows[np.isfinite(rows["depth_to_goal"])]
-    if rows["error"].isna().all():
-        return "Nothing was scored here: see what was skipped, refused or failed."
-    if reached.empty:
-        return f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {rows['depth'].max():.0f} layers."
-    timed = reached[reached["seconds_to_goal"].notna()]
-    if timed.empty:
-        first = reached.loc[reached["depth_to_goal"].idxmin()]
-        return f"It reaches {SHOWN_GOAL} with the fewest layers, {first['depth_to_goal']:.0f}; its time is not known."
-    first = timed.loc[timed["seconds_to_goal"].idxmin()]
-    outside = ", extrapolated" if first["extrapolated"] else ""
-    sentence = (
-        f"It is the cheapest that reaches {SHOWN_GOAL}: {text.seconds(first['seconds_to_goal'])}, "
-        f"{first['depth_to_goal']:.0f} layers{outside}."
-    )
-    ties = [f"`{row.estimator}` ({text.seconds(row.seconds_to_goal)})" for row in _ties(timed, first).itertuples()]
-    return sentence + (f" The timings do not clearly separate it from {text.listing(ties)}." if ties else "")
 
 
 def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from pudle.reports.looks import Look
 #: Stands for the color of the surrounding text until a page's SVG is written.
 INK = "#010203"
 SIZE = (6.0, 4.3)
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     # Text in a PDF stays text that an editor can change.
     "pdf.fonttype": 42,
@@ -170,7 +169,7 @@ def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] 
     handles, labels = at.get_legend_handles_labels()
     if not labels:
         return
-    made = figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6,
+    made: Any = figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6,
                          columnspacing=1.5)  # fmt: skip
     for handle, label in zip(made.legend_handles, made.get_texts(), strict=True):
         owner = (owners or {}).get(label.get_text(), label.get_text())
@@ -199,16 +198,10 @@ def table(data: pd.DataFrame, columns: Mapping[str, str] | None = None) -> str:
 
 def _save(figure: Figure, ending: str) -> bytes:
     buffer = io.BytesIO()
-    fonts = logging.getLogger("fontTools")
-    level = fonts.level
     with warnings.catch_warnings(), drawing():
         # A spec may hold letters that this font lacks; the page's reader has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
-        fonts.setLevel(logging.ERROR)
-        try:
-            figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130)
-        finally:
-            fonts.setLevel(level)
+        figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130)
     return buffer.getvalue()
 
 

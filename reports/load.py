@@ -1,27 +1,6 @@
-"""Read the store's records and asv's result files into one tidy table.
+"""Read the store's records and asv's result files into one tidy table, `Results.frame`.
 
-Schema of `Results.frame`, one row per (case, target, estimator, depth, seed, metric):
-
-=========== ======= =====================================================================================
-column      type    meaning
-=========== ======= =====================================================================================
-case        text    name of the case
-dataset     text    spec of the dataset, without its seed
-algorithm   text    spec of the inner algorithm
-loss        text    outer loss
-target      text    reference of the score; missing for time and memory
-estimator   text    spec of the estimator
-depth       integer layers; missing where a whole record failed
-seed        integer seed of the draw; missing for time and memory, and where a whole record failed
-metric      text    one of `METRICS`
-value       number  lower is better; NaN where nothing was measured
-status      text    ``ok`` or what went wrong; a value counts only if this is ``ok``
-reason      text    why the status is not ``ok``
-commit      text    measured commit; may be empty
-machine     text    machine that did the measurement
-profile     text    profile of the run
-at_floor    boolean whether the value is the reference's own bound because the true error is smaller
-=========== ======= =====================================================================================
+`docs/schema.md` describes its columns and metrics.
 """
 
 from __future__ import annotations
@@ -61,7 +40,7 @@ METRICS = {
 }
 SCORES = ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
 
-#: Columns of `Results.frame` with their pandas types.
+#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
     "case": "str", "dataset": "str", "algorithm": "str", "loss": "str", "target": "str", "estimator": "str",
     "depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64", "status": "str", "reason": "str",
@@ -430,19 +409,18 @@ def _asv_cells(results: Mapping[str, Any], records: Mapping[tuple[str, str], Map
             if status != "ok" and record["status"] != "ok":
                 # asv keeps no reason; the record of the same estimator has one.
                 reason = f"{record['status']}: {record['reason']}"
-            if status == "ok" and metric == "memory_bytes":
-                status, _ = _asv_status(alone.get(case))
-                reason = "" if status == "ok" else "the peak of the problem alone was not measured, so its memory is unknown"
-                # The process's own peak is not the estimator's; noise can make the difference negative.
-                value = max(value - alone[case], 0.0) if status == "ok" else math.nan
-            good = status == "ok"
-            yield {
-                "case": case, "estimator": estimator, "depth": int(depth), "metric": metric, "status": status,
-                "reason": reason, "value": float(value) if good else math.nan,
-                "low": float(value if low is None else low) if good else math.nan,
-                "high": float(value if high is None else high) if good else math.nan,
-                "samples": tuple(samples or ()) if good else (),
-            }  # fmt: skip
+            elif status == "ok" and metric == "memory_bytes":
+                if (status := _asv_status(alone.get(case))[0]) == "ok":
+                    # The process's own peak is not the estimator's; noise can make the difference negative.
+                    value = max(value - alone[case], 0.0)
+                else:
+                    reason = "the peak of the problem alone was not measured, so its memory is unknown"
+            known = {"case": case, "estimator": estimator, "depth": int(depth), "metric": metric, "status": status,
+                     "reason": reason}  # fmt: skip
+            if status == "ok":
+                known |= {"value": float(value), "low": float(value if low is None else low),
+                          "high": float(value if high is None else high), "samples": tuple(samples or ())}  # fmt: skip
+            yield known
 
 
 def _asv_status(value: float | None) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pudle.reports import text
 from pudle.reports.load import Results, parsed
 
 #: Share of samples that may have a wrong sign inside the window.
@@ -130,7 +131,7 @@ def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], st
     late = wrong[wrong > WRONG_SUPPORTS]
     deepest = wrong.index[-1]
     if len(late) and late.index[-1] == deepest:
-        return [], f"window not reached: support wrong in {_percent(wrong.iloc[-1])} of samples at depth {deepest}"
+        return [], f"window not reached: support wrong in {text.percent(wrong.iloc[-1])} of samples at depth {deepest}"
     first = wrong.index[wrong.index > late.index[-1]][0] if len(late) else wrong.index[0]
     above = curve.index[(curve["value"] > ROUNDING) & ~curve["at_floor"]]
     # Depth 0 has no logarithm, and no layer.
@@ -141,10 +142,6 @@ def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], st
             f"{f'depth {above[-1]}' if len(above) else 'none'}, {len(depths)} measured depths between"
         )
     return depths, ""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _fit_one(

@@ -288,32 +288,21 @@ def references_table(results: Results) -> pd.DataFrame:
 
 
 def provenance_table(results: Results) -> list[tuple[str, str]]:
-    """Return the origin of the numbers as (name, value) pairs."""
-
-    def each(show: Callable[[Mapping[str, Any]], str]) -> str:
-        return text.listing(list(dict.fromkeys(filter(None, map(show, results.provenances)))))
-
-    def one(key: str) -> str:
-        return each(lambda item: "" if item.get(key) is None else str(item[key]))
-
-    def processor(item: Mapping[str, Any]) -> str:
-        return f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores, {item.get('memory_gib', '?')} GiB"
-
+    """Return the origin of the numbers as (name, value) pairs; several origins are listed."""
     seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
-    versions = [f"{name} {one(name)}" for name in ("pudle", "python", "torch", "numpy", "asv") if one(name)]
-    rows = [
-        ("Profile", results.profile),
-        ("Commit", each(lambda item: (item.get("commit") or "none")[:12]
-                        + (" with uncommitted changes" if item.get("dirty") else ""))),
-        ("Newest record", max(str(item["date"]) for item in results.provenances)),
-        ("Machine", one("machine")),
-        ("System", one("system")),
-        ("Processor", each(processor)),
-        ("Device", each(lambda item: " ".join(str(item[key]) for key in ("device", "accelerator") if item.get(key)))),
-        ("Threads", one("threads")),
-        ("Versions", ", ".join(versions)),
-        ("BLAS", one("blas")),
-        ("Seeds", "; ".join(text.numbers(values) for values in seeds)),
-        ("Estimators", ", ".join(results.estimators)),
-    ]  # fmt: skip
-    return [(name, value) for name, value in rows if value]
+    facts = [{
+        "Profile": results.profile,
+        "Commit": (item.get("commit") or "none")[:12] + (" with uncommitted changes" if item.get("dirty") else ""),
+        "Newest record": max(str(other["date"]) for other in results.provenances),
+        "Machine": item.get("machine"),
+        "System": item.get("system"),
+        "Processor": f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores, {item.get('memory_gib', '?')} GiB",
+        "Device": " ".join(str(item[key]) for key in ("device", "accelerator") if item.get(key)),
+        "Threads": item.get("threads"),
+        "Versions": ", ".join(f"{name} {item[name]}" for name in ("pudle", "python", "torch", "numpy", "asv") if item.get(name)),
+        "BLAS": item.get("blas"),
+        "Seeds": "; ".join(text.numbers(values) for values in seeds),
+        "Estimators": ", ".join(results.estimators),
+    } for item in results.provenances]  # fmt: skip
+    distinct = {name: dict.fromkeys(str(fact[name]) for fact in facts if fact[name] not in (None, "")) for name in facts[0]}
+    return [(name, text.listing(list(values))) for name, values in distinct.items() if values]

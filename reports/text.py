@@ -73,7 +73,7 @@ def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
 
 def percent(share: float, digits: int = 2) -> Cell:
     """Return a share in percent with a few significant digits."""
-    return Cell(DASH) if math.isnan(share) else Cell(f"{100 * share:.{digits}g}%", key=100 * share)
+    return Cell(DASH) if math.isnan(share) else Cell(f"{number(100 * share, digits)}%", key=100 * share)
 
 
 def starred(shown: Cell, extrapolated: bool) -> Cell:
