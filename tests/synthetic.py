@@ -1,4 +1,4 @@
-"""Results whose truth is known because they are made here, laid out in files as a run does."""
+"""Results whose numbers are known because they are made here, laid out in files as a run does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import math
 
 import numpy as np
+
+from pudle.measuring.store import SCHEMA
 
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]
@@ -60,7 +62,7 @@ def references(seeds=SEEDS, target="exact", **changes):
 
 def record(the_case, estimator, **changes):
     claim = CLAIMS.get(estimator, ("direct", None))
-    return {"schema": 1, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
+    return {"schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
             "computes": claim[0], "consistent_for": claim[1], "status": "ok", "reason": "",
             "scores": scores(CURVES.get(estimator, CURVES["alternating"])), "references": references(), "seconds": 1.0,
             "provenance": provenance()} | changes  # fmt: skip
@@ -83,6 +85,14 @@ def write(home, records, cases=None, estimators=None, profile="quick"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(item, allow_nan=False))
     return home
+
+
+def write_artifact(home, kind, rows, name="one", **changes):
+    """Lay out a surface or curve that was stored beside the scores."""
+    path = home / "quick" / "store" / "artifacts" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes))
+    return path
 
 
 def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("synthetic-ista-lasso",), **changes):
