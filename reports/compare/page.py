@@ -103,7 +103,7 @@ class SideBySide:
                 mine = one.loc[key] if key in one.index else None
                 theirs = two.loc[key] if key in two.index else None
                 rows.append({"case": key[0], "estimator": key[1], **_difference(mine, theirs)})
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, dtype=object)
 
     def _content(self) -> dict[str, Any]:
         first, second = self.sides
@@ -168,11 +168,11 @@ def _difference(one: pd.Series | None, two: pd.Series | None) -> dict[str, str]:
     more = two["memory"] - one["memory"] if _same(one, two, "memory_depth") else math.nan
     return {
         "error A": text.number(one["error"]), "error B": text.number(two["error"]),
-        "decades B - A": text.DASH if math.isnan(decades) else f"{decades:+.2f}",
+        "decades B - A": text.fixed(decades, 2, sign="+"),
         "time A": text.seconds(one["seconds"]), "time B": text.seconds(two["seconds"]),
-        "time B / A": text.DASH if math.isnan(ratio) else f"{ratio:.2f}",
+        "time B / A": text.fixed(ratio, 2),
         "memory A": text.memory(one["memory"]), "memory B": text.memory(two["memory"]),
-        "memory B - A": text.DASH if math.isnan(more) else _signed(more),
+        "memory B - A": text.DASH if math.isnan(more) else text.Cell(_signed(more), key=more),
         "status": one["status"] if one["status"] == two["status"] else f"{one['status']}, then {two['status']}",
     }  # fmt: skip
 

@@ -180,9 +180,9 @@ def _cell(matrix: Matrix, row: str, column: str, goal: float) -> str:
     rate, method = best
     steps = steps_to(method, goal)
     if not math.isfinite(steps):
-        return "not reached"
-    shown = f"{_steps(steps)}, {text.seconds(steps_to(method, goal, 'seconds'))}"
-    return shown + (f", learning rate {rate}" if len(members) > 1 else "")
+        return Cell("not reached", key=math.inf)
+    shown = Cell(_steps(steps), key=steps, details=[text.seconds(steps_to(method, goal, "seconds"))])
+    return Cell(shown, details=[f"learning rate {rate}"]) if len(members) > 1 else shown
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def denoising_table(images: Images) -> pd.DataFrame:
         gained = gains[method]
         rows.append({
             "method": Cell(method.label, method.estimator), **cells,
-            "gain over noisy": text.DASH if math.isnan(gained) else f"{gained:+.2f} dB",
+            "gain over noisy": text.fixed(gained, 2, " dB", "+"),
             # What is not trained took no time.
             "training": text.between(*method.spread("training_seconds"), lambda value: text.seconds(value or math.nan)),
             "steps": text.between(*method.spread("steps"), lambda value: learning.whole(value or math.nan)),
@@ -222,7 +222,7 @@ def denoising_table(images: Images) -> pd.DataFrame:
 
 
 def decibels(value: float) -> str:
-    return text.DASH if math.isnan(value) else f"{value:.2f} dB"
+    return text.fixed(value, 2, " dB")
 
 
 def _similarity(value: float) -> str:

@@ -64,7 +64,7 @@
       // Unknown values come last in either order; numbers come before words.
       if (unknown(one) || unknown(two)) return unknown(one) - unknown(two);
       const order = typeof one !== typeof two ? (typeof one === "number" ? -1 : 1)
-        : typeof one === "number" ? (one < two ? -1 : one > two ? 1 : 0) : one.localeCompare(two);
+        : typeof one === "number" ? (one < two ? -1 : one > two ? 1 : 0) : one.localeCompare(two, undefined, { numeric: true });
       return descending ? -order : order;
     });
     table.tBodies[0].append(...rows.map(([, row]) => row));
