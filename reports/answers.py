@@ -11,7 +11,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
-from pudle.reports.tables import GOAL
+from pudle.reports.tables import GOAL, between
 
 SHOWN_GOAL = text.number(GOAL, 1)
 
@@ -127,10 +127,5 @@ def _floors(rows: pd.DataFrame) -> str:
 
 def _accelerations(rows: pd.DataFrame) -> str:
     rows = rows[rows["acceleration"].notna() & (rows["predicted"].str.contains("ρ²ᵀ")) & ~rows["crooked"]]
-    found = [f"`{row.estimator}` {text.between(row.acceleration, row.acceleration_low, row.acceleration_high, _two)}"
-             for row in rows.itertuples()]  # fmt: skip
+    found = [f"`{row['estimator']}` {between(row, 'acceleration', text.fixed, 2)}" for row in rows.to_dict("records")]
     return f"Rate of decay over that of `{BASE}` (theory: 2): {text.listing(found)}." if found else ""
-
-
-def _two(value: float) -> str:
-    return text.fixed(value, 2)

@@ -33,13 +33,6 @@ def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
 
     Time and memory are linear in depth, so a depth between two measured ones has a known cost.
 
-    Parameters
-    ----------
-    results : Results
-    case : str
-    metric : str
-        The cost: ``seconds`` or ``memory_bytes``.
-
     Returns
     -------
     DataFrame

@@ -30,7 +30,7 @@ from pudle.reports.drawing import (  # fmt: skip
 )
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look, looks_of
-from pudle.reports.rates import BASE, WINDOW, law
+from pudle.reports.rates import BASE, WINDOW
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
@@ -191,26 +191,23 @@ def _error_axes(
         place = {"y": bound, "transform": at.get_yaxis_transform()} if near else {"y": 0.02, "transform": at.transAxes}
         label = f"certified bound {text.number(bound)}{'' if near else ', below this axis'}"
         at.text(x=0.02, s=label, fontsize=9, va="bottom", **place)
-    return _theory(at, results, rates, case, data)
+    return _theory(at, rates, case, data)
 
 
-def _theory(at: Any, results: Results, rates: pd.DataFrame, case: str, data: pd.DataFrame) -> list[str]:
+def _theory(at: Any, rates: pd.DataFrame, case: str, data: pd.DataFrame) -> list[str]:
     """Draw the predicted slopes through the middle of the window, and return their laws."""
     fitted = rates[(rates["case"] == case) & rates["rate"].notna() & rates["predicted_slope"].notna()]
-    claims = results.records[results.records["case"] == case].set_index("estimator")
     drawn = []
     for estimator in (BASE, WINDOW):
         fits = fitted[fitted["estimator"] == estimator]
         if fits.empty:
             continue
-        problem, claim = results.cases[case], claims.loc[estimator]
-        theory = law(problem["loss"], problem["algorithm"], claim["computes"], claim["consistent_for"])
         first, last = int(fits["first_depth"].min()), int(fits["last_depth"].max())
         median = data[data["estimator"] == estimator].set_index("depth")["median"]
         inside = median[(median.index >= first) & (median.index <= last)]
-        if theory is None or len(inside) < 2:
+        if len(inside) < 2:
             continue
-        anchor = inside.index[0]
+        theory, anchor = fits["theory"].iloc[0], inside.index[0]
         depths = np.linspace(anchor, last, 50)
         # The median seed's slope, as the curve is the median.
         heights = np.log(inside.iloc[0]) + fits["predicted_slope"].median() * (depths - anchor)
@@ -225,30 +222,34 @@ def _theory(at: Any, results: Results, rates: pd.DataFrame, case: str, data: pd.
 def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
     scores = results.scores(case, "cosine_error")
     data = over_seeds(scores[scores["value"] > 0])
-    if data.empty:
-        return None
-    figure, at = axes()
     # Without bands: the spread over seeds is that of the error, and bands would take a tenth of the page.
-    _curves(at, results, data.assign(least=data["median"], greatest=data["median"]), style)
-    _log_depth(at, "1 - cosine to the reference")
-    legend(figure, at)
+    drawn = data.assign(least=data["median"], greatest=data["median"])
+    figure = _plain(results, drawn, style, "1 - cosine to the reference", "log")
     what = "1 minus the cosine between estimate and reference, medians over seeds, against depth on a log scale."
-    return _picture(figure, results, case, "cosine", "Direction against depth", data, what)
+    return figure and _picture(figure, results, case, "cosine", "Direction against depth", data, what)
 
 
 def _memory(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
     measured = results.measured(case, "memory_bytes")
-    if measured.empty:
-        return None
     data = over_seeds(measured.assign(value=measured["value"] / MIB))
-    figure, at = axes()
-    _curves(at, results, data, style)
-    at.set(xlabel="depth (layers)", ylabel="peak memory above the problem's (MiB)")
-    at.set_ylim(bottom=0)
-    legend(figure, at)
+    figure = _plain(results, data, style, "peak memory above the problem's (MiB)", "linear")
     what = "peak memory above that of a process that only holds the problem, in MiB, against depth."
     columns = {"median": "memory_mib"}
-    return _picture(figure, results, case, "memory-depth", "Memory against depth", data, what, columns=columns)
+    return figure and _picture(figure, results, case, "memory-depth", "Memory against depth", data, what, columns=columns)
+
+
+def _plain(results: Results, data: pd.DataFrame, style: Mapping[str, Look], label: str, scale: str) -> Any:
+    if data.empty:
+        return None
+    figure, at = axes()
+    _curves(at, results, data, style)
+    if scale == "log":
+        _log_depth(at, label)
+    else:
+        at.set(xlabel="depth (layers)", ylabel=label)
+        at.set_ylim(bottom=0)
+    legend(figure, at)
+    return figure
 
 
 # -- against cost

@@ -9,7 +9,7 @@ import ast
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -172,9 +172,14 @@ def load(home: Path, profile: str) -> Results:
              if path.parent.name not in ("artifacts", "experiments")]  # fmt: skip
     selection = folder / "selection.json"
     cases, estimators = _read_selection(selection) if selection.exists() else ({}, ())
-    newest = _newest(map(_read_record, paths)) if selection.exists() else {}
-    records = {pair: record for pair, record in newest.items() if pair[0] in cases and pair[1] in estimators
-               and _same_case(record["case"], cases[pair[0]])}  # fmt: skip
+    read = sorted(map(_read_record, paths), key=lambda record: record["provenance"]["date"]) if selection.exists() else []
+    # The newest of each: older records are of other sources or other definitions of the case.
+    newest = {(record["case"]["name"], record["estimator"]): record for record in read}
+    records = {
+        (case, spec): record for (case, spec), record in newest.items() if case in cases and spec in estimators
+        # A case may have changed under an unchanged name.
+        and all(record["case"][key] == cases[case][key] for key in record["case"].keys() & cases[case].keys())
+    }  # fmt: skip
     notes: list[str] = []
     if not records:
         if not experiments:
@@ -188,7 +193,7 @@ def load(home: Path, profile: str) -> Results:
         why = "only measured for an older definition of this case" if pair in newest else "not measured yet"
         records[pair] = records.pop(pair, {"status": "missing", "reason": f"{why}: {run}"})
     measured = [record["provenance"] for record in records.values() if "provenance" in record]
-    provenances = sorted(measured or [dict(item.provenance) for item in experiments], key=_date, reverse=True)
+    provenances = sorted(measured or [dict(item.provenance) for item in experiments], key=itemgetter("date"), reverse=True)
 
     rows, claims = [], []
     for (case, estimator), record in records.items():
@@ -272,21 +277,6 @@ def _read_artifact(path: Path) -> dict[str, Any]:
     return artifact
 
 
-def _date(provenance: Mapping[str, Any]) -> str:
-    return str(provenance["date"])
-
-
-def _newest(records: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the newest record of each (case, estimator): older ones are of other sources or other definitions."""
-    ordered = sorted(records, key=lambda record: _date(record["provenance"]))
-    return {(record["case"]["name"], record["estimator"]): record for record in ordered}
-
-
-def _same_case(recorded: Mapping[str, Any], selected: Mapping[str, Any]) -> bool:
-    """Whether a record is of the selected case: a case may have changed under an unchanged name."""
-    return all(recorded[key] == selected[key] for key in recorded.keys() & selected.keys())
-
-
 def _distinct(provenances: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """Keep the newest of provenances that differ in nothing but their date."""
     kept: dict[str, dict[str, Any]] = {}
@@ -347,22 +337,19 @@ def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -
     if not found:
         notes.append("asv has no results for this profile: there is no time and no memory to report.")
         return None
+    machine, commit = provenance.get("machine"), provenance.get("commit") or ""
     # Several machines may share a folder, and one commit may have been measured in several environments.
-    same_machine = [content for content in found if content["machine"] == provenance.get("machine")] or found
-    commit = provenance.get("commit") or ""
-    same_commit = [content for content in same_machine if commit and content["commit_hash"] == commit]
-    chosen = max(same_commit or same_machine, key=lambda content: content["when"])
-    if commit and not same_commit:
+    ranked = [(content["machine"] == machine, content["commit_hash"] == commit, content["when"]) for content in found]
+    chosen = found[ranked.index(max(ranked))]
+    if commit and chosen["commit_hash"] != commit:
         notes.append(
             f"Time and memory were measured at commit {chosen['commit_hash'][:8]}, the scores at {commit[:8]}: "
             f"run `pudle run` again to have both from one commit."
         )
-    if chosen["machine"] != provenance.get("machine"):
-        notes.append(
-            f"Time and memory were measured on {chosen['machine']}, the scores on {provenance.get('machine') or 'another'}."
-        )
-    if len(same_commit) > 1:
-        notes.append(f"asv holds {len(same_commit)} result files for this commit; time and memory are from the newest.")
+    if chosen["machine"] != machine:
+        notes.append(f"Time and memory were measured on {chosen['machine']}, the scores on {machine or 'another'}.")
+    if chosen["commit_hash"] == commit and (count := sum(max(ranked)[:2] == rank[:2] for rank in ranked)) > 1:
+        notes.append(f"asv holds {count} result files for this commit; time and memory are from the newest.")
     return chosen
 
 

@@ -44,25 +44,23 @@ class Look:
 
 
 def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
-    """Return the look of each estimator.
+    """Return the look of each estimator, from what each estimator (a spec) computes.
 
     Hue and line style show what it computes, marker and shade distinguish estimators that compute the same. Marker and line
     style together distinguish any two without color.
 
-    Parameters
-    ----------
-    claims : mapping
-        What each estimator (a spec) computes.
-    builtins : mapping
-        The same for the names whose look must never change; by default those that pudle itself registers.
-
     Notes
     -----
     A hash of the spec chooses the marker; if another estimator of the same hue has it already, the next free one is taken.
-    The suite's own estimators choose first, whether or not they are in the report, so that a plug-in never changes their
-    looks.
+    `builtins`, by default the suite's own estimators, choose first, whether or not they are in the report, so that a plug-in
+    never changes their looks.
     """
-    builtins = _builtins() if builtins is None else builtins
+    if builtins is None:
+        builtins = {}
+        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
+        with contextlib.suppress(PudleError):
+            classes = registry.list_estimators()
+            builtins = {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
     own = {spec for spec in claims if parsed(spec)[0] in builtins}
     taken: dict[tuple[str | None, int], str] = {}
     places: dict[str, int] = {}
@@ -110,15 +108,6 @@ def _commands(path: Path) -> str:
         letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{value:.2f}" for value in points))
         for points, code in path.iter_segments(simplify=False)
     )
-
-
-def _builtins() -> dict[str, str | None]:
-    try:
-        classes = registry.list_estimators()
-    except PudleError:
-        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
-        return {}
-    return {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
 
 
 def _shade(color: str, by: float) -> str:

@@ -39,8 +39,8 @@ READING = (
 )
 READING_RATES = (
     "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the interval "
-    "over the seeds in brackets. It is fitted from the depth where 99% of the samples have the right signs to the last depth "
-    "where the error of `backprop` is above rounding and above the bound. Acceleration: ratio of the slope to that of "
+    "over the seeds in brackets. It is fitted from the depth where 99% of the samples have the right signs to the last "
+    "depth where the error of `backprop` is above rounding and above the bound. Acceleration: ratio of the slope to that of "
     "`alternating` on the same depths."
 )
 #: Anchors and names of the page's sections about gradients, which exist if cases were measured.

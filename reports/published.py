@@ -18,20 +18,10 @@ DEPTHS = (5, 10, 25, 50, 75, 100)
 
 
 def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return measured and published absolute errors as text, one row per (method, target, depth).
+    """Return measured and published absolute errors of the paper profile as text, one row per (method, target, depth).
 
-    Parameters
-    ----------
-    results : Results
-        Results of the paper profile.
-    curves : DataFrame
-        Published errors, indexed by depth, with columns such as ``dec_vs_ghat``.
-
-    Returns
-    -------
-    DataFrame
-        Columns method, target, depth, measured (median over seeds), over seeds (least to greatest), published, deviation
-        (measured over published, minus one).
+    The published `curves` are indexed by depth and have columns such as ``dec_vs_ghat``. Measured errors are medians over
+    the seeds, and the deviation is measured over published, minus one.
     """
     frame = results.frame
     frame = frame[frame.case.str.startswith("published-") & (frame.metric == "absolute_error") & (frame.status == "ok")]

@@ -25,8 +25,8 @@ CROOKED = 0.5
 #: Estimator that acceleration compares with, and the one whose curve ends the window.
 BASE, WINDOW = "alternating", "backprop"
 
-COLUMNS = ["case", "seed", "estimator", "slope", "rate", "predicted_slope", "acceleration", "first_depth", "last_depth",
-           "depths", "reason"]  # fmt: skip
+COLUMNS = ["case", "seed", "estimator", "theory", "slope", "rate", "predicted_slope", "acceleration", "first_depth",
+           "last_depth", "depths", "reason"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,34 +82,32 @@ def fit(results: Results) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``slope`` of log error per layer (of log error / T where the law has a factor T), ``rate`` its exponential,
-        ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window used, and the ``reason``
-        where there is no fit.
+        ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor T),
+        ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
+        used, and the ``reason`` where there is no fit.
     """
     rows = []
     claims = {(row.case, row.estimator): (row.computes, row.consistent_for) for row in results.records.itertuples()}
     for name, case in results.cases.items():
-        errors = results.scores(name, "relative_error")
-        supports = results.scores(name, "support_error")
+        errors, supports = results.scores(name, "relative_error"), results.scores(name, "support_error")
+        supports = supports[supports["estimator"] == WINDOW]
+        laws = {
+            estimator: law(case["loss"], case["algorithm"], *claims[name, estimator]) for estimator in results.estimators
+        }
+        base = laws.get(BASE)
         for seed in case["seeds"]:
-            curves = {
-                estimator: part.set_index("depth").sort_index()
-                for estimator, part in errors[errors["seed"] == seed].groupby("estimator")
-            }
-            wrong = supports[(supports["seed"] == seed) & (supports["estimator"] == WINDOW)]
-            window, reason = _window(curves.get(WINDOW), wrong.set_index("depth")["value"].sort_index())
+            parts = errors[errors["seed"] == seed].groupby("estimator")
+            curves = {estimator: part.set_index("depth").sort_index() for estimator, part in parts}
+            wrong = supports[supports["seed"] == seed].set_index("depth")["value"].sort_index()
+            window, reason = _window(curves.get(WINDOW), wrong)
             rho = _rho(results, name, seed)
-            laws = {
-                estimator: law(case["loss"], case["algorithm"], *claims[name, estimator]) for estimator in results.estimators
-            }
-            base = laws.get(BASE)
             # A base that keeps a floor has no slope to compare with.
             base_curve = None if base is not None and base.power == 0 else curves.get(BASE)
             for estimator, theory in laws.items():
                 row = _fit_one(curves.get(estimator), base_curve, window, reason, theory)
                 if theory and theory.power and rho:
                     row["predicted_slope"] = theory.power * math.log(rho)
-                rows.append({"case": name, "seed": seed, "estimator": estimator, **row})
+                rows.append({"case": name, "seed": seed, "estimator": estimator, "theory": theory, **row})
     numbers = dict.fromkeys(("slope", "rate", "predicted_slope", "acceleration"), "float64")
     counts = dict.fromkeys(("first_depth", "last_depth", "depths"), "Int64")
     return pd.DataFrame(rows, columns=COLUMNS).astype(numbers | counts)

@@ -11,12 +11,13 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.load import BROKEN, Results
-from pudle.reports.rates import BASE, law
+from pudle.reports.rates import BASE
 
 #: Relative error that depth and time are reported for.
 GOAL = 1e-3
 #: Time is extrapolated linearly beyond the deepest timed depth, up to this many times that depth.
 REACH = 4.0
+VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 
 
 def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
@@ -36,14 +37,11 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
         errors = results.scores(name, "relative_error")
         for record in results.records[results.records["case"] == name].to_dict("records"):
             estimator = record["estimator"]
-            theory = law(case["loss"], case["algorithm"], record["computes"], record["consistent_for"])
             curves = errors[errors["estimator"] == estimator]
+            fits = rates[(rates["case"] == name) & (rates["estimator"] == estimator)]
             rows.append({
                 "case": name, "estimator": estimator, "status": record["status"], "reason": record["reason"],
-                "seeds": len(case["seeds"]), "claims_floor": theory is not None and theory.power == 0,
-                "predicted": str(theory or ""), **_deepest(curves),
-                **_rate(rates[(rates["case"] == name) & (rates["estimator"] == estimator)]),
-                **_costs(results, name, estimator, curves),
+                "seeds": len(case["seeds"]), **_deepest(curves), **_rate(fits), **_costs(results, name, estimator, curves),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -68,8 +66,10 @@ def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
 
 
 def _rate(fits: pd.DataFrame) -> dict[str, Any]:
-    good = fits[fits["rate"].notna()]
+    good, theory = fits[fits["rate"].notna()], fits["theory"].iloc[0]
     return {
+        "predicted": str(theory or ""),
+        "claims_floor": theory is not None and theory.power == 0,
         **_spread("rate", good["rate"]),
         **_spread("predicted_rate", np.exp(fits["predicted_slope"].to_numpy())),
         **_spread("acceleration", good["acceleration"]),
@@ -174,20 +174,18 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
         depths = f"{row['first_depth']} to {row['last_depth']}"
         rows.append({
             "case": row["case"], "estimator": row["estimator"], "theory": row["predicted"] or text.DASH,
-            "predicted rate": _interval(row, "predicted_rate", 4), "fitted rate": _interval(row, "rate", 4),
+            "predicted rate": between(row, "predicted_rate", text.fixed, 4),
+            "fitted rate": between(row, "rate", text.fixed, 4),
             "depths": text.DASH if math.isnan(row["rate"]) else text.Cell(depths, key=row["first_depth"]),
-            "acceleration": _interval(row, "acceleration", 2), "remark": _remark(row),
+            "acceleration": between(row, "acceleration", text.fixed, 2), "remark": _remark(row),
         })  # fmt: skip
     columns = ["case", "estimator", "theory", "predicted rate", "fitted rate", "depths", "acceleration", "remark"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def _between(row: Mapping[str, Any], name: str, show: Callable[[float], str] = text.number) -> text.Cell:
-    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], show)
-
-
-def _interval(row: Mapping[str, Any], name: str, digits: int) -> text.Cell:
-    return _between(row, name, lambda value: text.fixed(value, digits))
+def between(row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any) -> text.Cell:
+    """Return the median `name` of a summary's row with its interval over the seeds."""
+    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options))
 
 
 def _remark(row: dict[str, Any]) -> str:
@@ -208,12 +206,12 @@ def _error(row: dict[str, Any], deepest: int) -> text.Cell:
         remarks.append(f"{row['seeds_measured']} of {row['seeds']} seeds")
     if row["seeds_at_floor"]:
         remarks.append("at the bound" if row["seeds_at_floor"] == row["seeds_measured"] else "in part at the bound")
-    return text.Cell(_between(row, "error"), details=remarks)
+    return text.Cell(between(row, "error"), details=remarks)
 
 
 def _depth(row: dict[str, Any]) -> text.Cell:
     if not math.isinf(row["depth_to_goal"]):
-        return _between(row, "depth_to_goal", lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached")
+        return between(row, "depth_to_goal", lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached")
     some = f" in {row['seeds'] - row['seeds_reached']} of {row['seeds']} seeds" if row["seeds_reached"] else ""
     return text.Cell(f"not reached{some}", key=math.inf)
 
@@ -232,7 +230,7 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     for target in targets if len(targets) > 1 else ():
         scores = results.scores(case, "relative_error", target)
         for name, row in rows.items():
-            row[f"against {target}"] = _between(_deepest(scores[scores["estimator"] == name]), "error")
+            row[f"against {target}"] = between(_deepest(scores[scores["estimator"] == name]), "error")
     return pd.DataFrame(list(rows.values()) if len(targets) > 1 else [], dtype=object)
 
 
@@ -282,7 +280,7 @@ def references_table(results: Results) -> pd.DataFrame:
             "uncertified samples": text.DASH if part["uncertified"].isna().all() else
                                    text.Cell(uncertified, key=part["uncertified"].sum()),
             "all-zero codes": text.percent(part["zero_codes"].max()),
-            "rho": _interval(rho, "rho", 4),
+            "rho": between(rho, "rho", text.fixed, 4),
         })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 
@@ -299,7 +297,7 @@ def provenance_table(results: Results) -> list[tuple[str, str]]:
         "Processor": f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores, {item.get('memory_gib', '?')} GiB",
         "Device": " ".join(str(item[key]) for key in ("device", "accelerator") if item.get(key)),
         "Threads": item.get("threads"),
-        "Versions": ", ".join(f"{name} {item[name]}" for name in ("pudle", "python", "torch", "numpy", "asv") if item.get(name)),
+        "Versions": ", ".join(f"{name} {item[name]}" for name in VERSIONS if item.get(name)),
         "BLAS": item.get("blas"),
         "Seeds": "; ".join(text.numbers(values) for values in seeds),
         "Estimators": ", ".join(results.estimators),

@@ -151,16 +151,9 @@ def latex(value: Any) -> str:
 
 
 def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small") -> str:
-    r"""Return a table as LaTeX that is no wider than a line.
+    """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the others right-aligned.
 
-    Parameters
-    ----------
-    frame : DataFrame
-    caption, label : str
-    columns : str
-        Alignment of the columns; by default the first is left-aligned and the others right-aligned.
-    size : str
-        Command for the size of the font.
+    `columns` changes this alignment, and `size` is the command for the size of the font.
     """
     made = frame.map(latex).rename(columns=latex).to_latex(
         index=False, escape=False, caption=latex(caption), label=label, position="htbp",
