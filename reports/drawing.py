@@ -163,8 +163,9 @@ def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] 
     handles, labels = at.get_legend_handles_labels()
     if not labels:
         return
-    made: Any = figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6,
-                         columnspacing=1.5)  # fmt: skip
+    made: Any = figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6, columnspacing=1.5
+    )
     for handle, label in zip(made.legend_handles, made.get_texts(), strict=True):
         owner = (owners or {}).get(label.get_text(), label.get_text())
         handle.set_gid(ESTIMATOR + owner)
@@ -212,10 +213,6 @@ def _parse(drawn: bytes) -> ElementTree.Element:
         element.text, element.tail = ((value or "").strip() or None for value in (element.text, element.tail))
         gid = element.attrib.pop("id", "")
         attributes = {name.rpartition("}")[2]: re.sub(r"\d+\.\d{2,}", _round, value) for name, value in element.items()}
-        if "d" in attributes:
-            path = " ".join(attributes["d"].split())
-            # Points after the first are lines without a letter, unless there are curves as well.
-            attributes["d"] = path if re.search("[CQ]", path) else path.replace("L ", "")
         if gid.startswith(ESTIMATOR):
             attributes["data-estimator"] = gid.removeprefix(ESTIMATOR)
         elif gid == TOGETHER:
@@ -240,20 +237,14 @@ def _standing_alone(root: ElementTree.Element, alt: str) -> str:
     title = ElementTree.Element("title")
     title.text = alt
     root[:0] = [title, ElementTree.Element("rect", {"width": "100%", "height": "100%", "fill": "white"})]
-    for use in root.iter("use"):
-        use.set("xlink:href", use.attrib.pop("href"))
+    for element in root.iter():
+        if "href" in element.attrib:
+            element.set("xlink:href", element.attrib.pop("href"))
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 
 
 def _inline(root: ElementTree.Element, alt: str) -> str:
     """Return a figure's SVG to put inside a page, which chooses its size, its font and the color of its text."""
     root.attrib = {"role": "img", "aria-label": alt, "viewBox": root.attrib["viewBox"]}
-    for group in root.iter("g"):
-        styles = {child.get("style") for child in group if child.tag == "use"}
-        if len(styles) == 1 and all(child.tag == "use" for child in group):
-            # Markers of one curve look the same: their group says so once.
-            group.set("style", styles.pop() or "")
-            for child in group:
-                child.attrib.pop("style", None)
     shown = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>").replace(INK, "currentColor")
     return re.sub(r" font-family: [^;\"]*;", "", shown)
