@@ -55,7 +55,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 )  # fmt: skip
-#: Of the Web Content Accessibility Guidelines, level AA: text, and what must be told apart from its surroundings.
+#: Least contrast of text and of meaningful graphics at level AA of the Web Content Accessibility Guidelines.
 TEXT_CONTRAST, GRAPHICS_CONTRAST = 4.5, 3.0
 
 
@@ -64,8 +64,8 @@ def name_of(dataset, algorithm, loss):
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    """A page about six cases and four estimators, one of which failed on one case, and about experiments of all kinds."""
+def report(tmp_path_factory):
+    """Results of six cases and four estimators, one of which failed on one case, and experiments of all kinds."""
     home = tmp_path_factory.mktemp("results")
     cases = [case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True))) for facts in CASES]
     records = [record(item, estimator) for item in cases for estimator in CURVES]
@@ -74,8 +74,22 @@ def address(tmp_path_factory):
     cells = len(cases) * len(CURVES)
     write_asv(home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21, 2.0**22] * cells, names=[i["name"] for i in cases])
     write_experiments(home, EXPERIMENTS)
-    page = home / "report.html"
-    page.write_text(Report.of(load(home, "quick")).html())
+    return Report.of(load(home, "quick"))
+
+
+@pytest.fixture(scope="session")
+def address(report, tmp_path_factory):
+    """Address of the page about these results."""
+    page = tmp_path_factory.mktemp("page") / "report.html"
+    page.write_text(report.html())
+    return page.as_uri()
+
+
+@pytest.fixture(scope="session")
+def pair_address(report, tmp_path_factory):
+    """Address of a page about these results beside themselves."""
+    page = tmp_path_factory.mktemp("pair") / "report.html"
+    page.write_text(SideBySide((report, report), ("one", "other")).html())
     return page.as_uri()
 
 
@@ -159,27 +173,12 @@ def test_phone_fits_without_scrolling_sideways(page, tmp_path):
     resize(page, PHONE)
     page.execute_script("document.querySelector('.bar details').open = true")
     assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [PHONE[0], PHONE[0]]
-    # Nothing sticks out but what is inside a box that scrolls by itself.
+    # Only the content of a box that scrolls by itself may stick out.
     script = """return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
     e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
     assert page.execute_script(script) == []
     shot = tmp_path / "phone.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
-
-
-@pytest.fixture(scope="session")
-def pair_address(tmp_path_factory):
-    """A page about two results of the same cases and estimators."""
-    folder, reports = tmp_path_factory.mktemp("pair"), []
-    for side in "ab":
-        items = [case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True))) for facts in CASES]
-        home = write(folder / side, [record(item, estimator) for item in items for estimator in CURVES])
-        cells = len(items) * len(CURVES)
-        write_asv(home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21] * 2 * cells, names=[i["name"] for i in items])
-        reports.append(Report.of(load(home, "quick")))
-    page = folder / "report.html"
-    page.write_text(SideBySide(tuple(reports), ("one", "other")).html())
-    return page.as_uri()
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
