@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import over_seeds
 from pudle.reports.load import Results
-from pudle.reports.tables import depth_to, seconds_at
+from pudle.reports.tables import depth_to, over_seeds, seconds_at
 
 #: Relative errors for which the cheapest estimator is named.
 GOALS = (1e-1, 1e-3, 1e-6)

@@ -137,13 +137,6 @@ def curve(at: Any, data: pd.DataFrame, x: str, name: str, look: Look, **options:
                         gid=ESTIMATOR + name)  # fmt: skip
 
 
-def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """Return median, least and greatest value over the seeds, per estimator, depth and the `further` columns."""
-    grouped = data.groupby(["estimator", "depth", *further], sort=False, dropna=False)["value"]
-    found = grouped.agg(["median", "min", "max"]).rename(columns={"min": "least", "max": "greatest"}).reset_index()
-    return found.astype({"depth": "int64"}).sort_values(["estimator", "depth"], kind="stable")
-
-
 def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | None = None) -> None:
     """Label a log axis sparsely: at whole decades where there are enough of them, else also between them."""
     decades = np.log10(high / low)

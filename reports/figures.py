@@ -24,13 +24,13 @@ from pudle.reports.drawing import (  # fmt: skip
     ends,
     file_name,
     legend,
-    over_seeds,
     table,
     ticks,
 )
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.rates import BASE, WINDOW
+from pudle.reports.tables import over_seeds
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3

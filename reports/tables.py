@@ -149,6 +149,13 @@ def _costs(results: Results, case: str, estimator: str, curves: pd.DataFrame) ->
     return spread | costs
 
 
+def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
+    """Return median, least and greatest value over the seeds, per estimator, depth and the `further` columns."""
+    grouped = data.groupby(["estimator", "depth", *further], sort=False, dropna=False)["value"]
+    found = grouped.agg(["median", "min", "max"]).rename(columns={"min": "least", "max": "greatest"}).reset_index()
+    return found.astype({"depth": "int64"}).sort_values(["estimator", "depth"], kind="stable")
+
+
 # -- tables as text
 
 

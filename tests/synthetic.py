@@ -95,7 +95,7 @@ def write_artifact(home, kind, rows, name="one", **changes):
     return path
 
 
-def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("synthetic-ista-lasso",), **changes):
+def write_asv(home, estimators, seconds, memory=None, alone=2.0**20, names=("synthetic-ista-lasso",), **changes):
     """Lay out a result file as asv does: rows with their trailing nulls dropped, NaN bare."""
     depths = [100, 200]
     columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25",
@@ -114,7 +114,7 @@ def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("
     rows = {"timing.Time.time_estimate": time_row}
     if memory is not None:
         rows["memory.Memory.peakmem_estimate"] = [memory, params, "v", 5]
-        rows["memory.ProblemAlone.peakmem_problem"] = [[baseline] * len(names), [params[0]], "v", 5]
+        rows["memory.ProblemAlone.peakmem_problem"] = [[alone] * len(names), [params[0]], "v", 5]
     content = {"commit_hash": COMMIT, "env_name": "existing", "date": 1, "params": {"machine": "here"}, "python": "3.11",
                "requirements": {}, "env_vars": {}, "result_columns": columns, "results": rows, "durations": {},
                "version": 2} | changes  # fmt: skip

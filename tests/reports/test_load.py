@@ -152,7 +152,7 @@ def test_memory_is_the_peak_above_that_of_the_problem_and_never_below_zero(four)
 
 
 def test_memory_without_the_peak_of_the_problem_is_an_error(four):
-    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3e6, 4e6], baseline=None)
+    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3e6, 4e6], alone=None)
     memory = load(four, "quick").frame.query("metric == 'memory_bytes'")
     assert set(memory["status"]) == {"error"} and memory["value"].isna().all()
 

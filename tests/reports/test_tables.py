@@ -1,4 +1,4 @@
-"""Tables, answers and budgets, on results whose truth is known because the tests make them."""
+"""Tables, answers and budgets, on results whose numbers are known because the tests make them."""
 
 from __future__ import annotations
 
