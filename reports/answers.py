@@ -1,9 +1,8 @@
-"""The answer a report opens with: which estimator to use on each case, in sentences computed from the summary."""
+"""The answers that a report begins with: which estimator to use on each case and why, in sentences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,10 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.load import Results
-from pudle.reports.tables import GOAL
+from pudle.reports.rates import BASE
+from pudle.reports.tables import GOAL, between
+
+SHOWN_GOAL = text.number(GOAL, 1)
 
 
 def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -20,97 +22,75 @@ def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``case`` and ``problem`` name the case; ``use`` is the estimator (empty where nothing was scored), ``advice`` the
-        same in words, ``short`` the reason in one sentence and ``why`` in a few; ``error``, ``depth``, ``time`` and
-        ``memory`` are the budget at which it holds, where * marks what lies outside the depths that were measured.
+        ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same
+        in words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory``
+        are what it reaches and costs, with * after an extrapolated value.
     """
     found = []
     for name, case in results.cases.items():
         rows = summary[summary["case"] == name]
-        sentences = [_quickest(rows), _most_accurate(rows), _floors(rows), _accelerations(rows)]
-        found.append({
-            "case": name, "problem": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss",
-            "dataset": case["dataset"], "algorithm": case["algorithm"], "loss": case["loss"],
-            **_choice(rows), "why": " ".join(filter(None, sentences)),
-        })  # fmt: skip
+        chosen = _choice(rows)
+        chosen["why"] = " ".join(filter(None, [chosen["why"], _most_accurate(rows), _floors(rows), _accelerations(rows)]))
+        facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
+        problem = f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss"
+        found.append({"case": name, "problem": problem, **facts, **chosen})
     return found
 
 
 def _choice(rows: pd.DataFrame) -> dict[str, str]:
-    """Choose the cheapest that reaches the goal, else the one with the fewest layers, else the closest."""
-    goal = text.number(GOAL, 1)
-    quick = rows[rows["seconds_to_goal"].notna() & np.isfinite(rows["depth_to_goal"])]
-    shallow = rows[np.isfinite(rows["depth_to_goal"])]
-    accurate = rows[rows["error"].notna()]
-    if len(quick):
-        row = quick.loc[quick["seconds_to_goal"].idxmin()]
-        level = [f"`{name}`" for name in _level(quick, row)["estimator"]]
-        some = level if len(level) <= 2 else [*level[:1], f"{len(level) - 1} others"]
-        as_fast = f"; {text.listing(some)} {'is' if len(level) == 1 else 'are'} as fast within the timings" if level else ""
-        advice, short = "Use", f"Cheapest to an error of {goal}{as_fast}."
-    elif len(shallow):
-        row = shallow.loc[shallow["depth_to_goal"].idxmin()]
-        advice, short = "Fewest layers:", f"Fewest layers to an error of {goal}; its time there is not known."
-    elif len(accurate):
-        row = accurate.loc[accurate["error"].idxmin()]
-        advice, short = "Closest:", f"None gets to {goal} within {rows['depth'].max():.0f} layers; this one comes closest."
-    else:
+    """Choose the cheapest estimator that reaches the goal, else the one with the fewest layers, else the closest."""
+    reached = rows[np.isfinite(rows["depth_to_goal"])]
+    timed = reached[reached["seconds_to_goal"].notna()]
+    deepest = f"{rows['depth'].max():.0f} layers"
+    if rows["error"].isna().all():
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {"use": "", "advice": "No answer", "short": "Nothing was scored here."} | blank
-    reached = math.isfinite(row["depth_to_goal"])
-    time = (row["seconds_to_goal"], row["extrapolated"]) if reached else row["seconds_deepest"]
+        why = "Nothing was scored here: see what was skipped, refused or failed."
+        return {"use": "", "advice": "No answer", "short": "Nothing was scored here.", "why": why} | blank
+    if len(timed):
+        row = timed.loc[timed["seconds_to_goal"].idxmin()]
+        outside = ", extrapolated" if row["extrapolated"] else ""
+        advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
+        cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
+        why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
+        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in _ties(timed, row).itertuples()}:
+            some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
+            short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
+            shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
+            why += f" The timings do not clearly separate it from {shown}."
+        short += "."
+    elif len(reached):
+        row = reached.loc[reached["depth_to_goal"].idxmin()]
+        advice, short = "Fewest layers:", f"Fewest layers to an error of {SHOWN_GOAL}; its time there is not known."
+        why = f"It reaches {SHOWN_GOAL} with the fewest layers, {row['depth_to_goal']:.0f}; its time is not known."
+    else:
+        row = rows.loc[rows["error"].idxmin()]
+        advice, short = "Closest:", f"No estimator reaches {SHOWN_GOAL} within {deepest}; this one comes closest."
+        why = f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {deepest}."
+    goal = math.isfinite(row["depth_to_goal"])
+    seconds = (row["seconds_to_goal"], row["extrapolated"]) if goal else row["seconds_deepest"]
+    memory = row["memory_to_goal"] if goal else row["memory_deepest"]
     return {
-        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short,
-        "error": f"≤ {goal}" if reached else text.number(row["error"]),
-        "depth": f"{row['depth_to_goal'] if reached else row['depth']:.0f}",
-        "time": _marked(time, text.seconds),
-        "memory": _marked(row["memory_to_goal"] if reached else row["memory_deepest"], text.memory),
+        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short, "why": why,
+        "error": text.Cell(f"≤ {SHOWN_GOAL}", key=GOAL) if goal else text.number(row["error"]),
+        "depth": text.fixed(row["depth_to_goal"] if goal else row["depth"], 0),
+        "time": text.starred(text.seconds(seconds[0]), seconds[1]),
+        "memory": text.starred(text.memory(memory[0]), memory[1]),
     }  # fmt: skip
 
 
-def _marked(value: tuple[float, bool], show: Callable[[float], str]) -> str:
-    number, outside = value
-    return show(number) + ("*" if outside and not math.isnan(number) else "")
-
-
-def _level(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
-    """Return those that cannot be told from the quickest."""
-    level = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
-             for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
-    return timed[level]
-
-
-def _quickest(rows: pd.DataFrame) -> str:
-    goal = text.number(GOAL, 1)
-    reached = rows[np.isfinite(rows["depth_to_goal"])]
-    if rows["error"].isna().all():
-        return "Nothing was scored here: see what was skipped, refused or failed."
-    if reached.empty:
-        return f"No estimator gets its error to {goal} in the median seed within {rows['depth'].max():.0f} layers."
-    timed = reached[reached["seconds_to_goal"].notna()]
-    if timed.empty:
-        first = reached.loc[reached["depth_to_goal"].idxmin()]
-        return f"It reaches {goal} with the fewest layers, {first['depth_to_goal']:.0f}; its time is not known."
-    first = timed.loc[timed["seconds_to_goal"].idxmin()]
-    outside = ", extrapolated" if first["extrapolated"] else ""
-    sentence = (
-        f"It is the cheapest that reaches {goal}: {text.seconds(first['seconds_to_goal'])}, "
-        f"{first['depth_to_goal']:.0f} layers{outside}."
-    )
-    level = _level(timed, first)
-    if len(level):
-        names = text.listing([f"`{name}` ({text.seconds(value)})" for name, value in
-                              zip(level["estimator"], level["seconds_to_goal"], strict=True)])  # fmt: skip
-        sentence += f" With these timings it cannot be told from {names}."
-    return sentence
+def _ties(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
+    """Return the estimators whose timings do not differ clearly from those of the quickest."""
+    ties = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
+            for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
+    return timed[ties]
 
 
 def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:
-    """Whether one is faster on every seed, by more than the quartiles of both timings.
+    """Whether one estimator is faster on every seed, by more than the quartiles of both timings.
 
-    Seeds are compared one by one: they differ more from each other than estimators do on any of them.
+    Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
     """
-    # A time that is not known is that of a seed that does not get there, or gets there beyond all timed depths.
+    # A time is not known where a seed does not reach the goal, or only beyond all timed depths.
     known = [
         (mine[seed][1], low) for seed, (low, _) in theirs.items()
         if seed in mine and not (math.isnan(mine[seed][1]) and math.isnan(low))
@@ -129,34 +109,23 @@ def _most_accurate(rows: pd.DataFrame) -> str:
         floor = text.number(bound["error"].max())
         return f"Most accurate at depth {deepest:.0f}: {names}, all at the certified bound ({floor})."
     best = rows.loc[rows["error"].idxmin()]
-    sentence = f"Most accurate at depth {deepest:.0f}: `{best['estimator']}`, {text.number(best['error'])}"
-    others = [errors for name, errors in zip(rows["estimator"], rows["errors_by_seed"], strict=True)
-              if name != best["estimator"]]  # fmt: skip
+    others = rows.loc[rows["estimator"] != best["estimator"], "errors_by_seed"]
     won = sum(
         all(error <= theirs.get(seed, math.inf) for theirs in others) for seed, error in best["errors_by_seed"].items()
     )
-    if others and best["seeds_measured"] > 1:
-        sentence += f" (best in {won} of {best['seeds_measured']} seeds)"
-    return f"{sentence}."
+    several = len(others) and best["seeds_measured"] > 1
+    seeds = f" (best in {won} of {best['seeds_measured']} seeds)" if several else ""
+    return f"Most accurate at depth {deepest:.0f}: `{best['estimator']}`, {text.number(best['error'])}{seeds}."
 
 
 def _floors(rows: pd.DataFrame) -> str:
     rows = rows[rows["claims_floor"] & rows["error"].notna()]
-    if rows.empty:
-        return ""
-    names = [f"`{name}` ({text.number(error)})" for name, error in zip(rows["estimator"], rows["error"], strict=True)]
+    names = [f"`{row.estimator}` ({text.number(row.error)})" for row in rows.itertuples()]
     verb = "keeps" if len(names) == 1 else "keep"
-    return f"{text.listing(names)} {verb} an error on this loss that no depth removes."
+    return f"{text.listing(names)} {verb} an error on this loss that no depth removes." if names else ""
 
 
 def _accelerations(rows: pd.DataFrame) -> str:
     rows = rows[rows["acceleration"].notna() & (rows["predicted"].str.contains("ρ²ᵀ")) & ~rows["crooked"]]
-    if rows.empty:
-        return ""
-    found = [f"`{row.estimator}` {text.between(row.acceleration, row.acceleration_low, row.acceleration_high, _two)}"
-             for row in rows.itertuples()]  # fmt: skip
-    return f"Rate of decay over that of `alternating` (theory: 2): {text.listing(found)}."
-
-
-def _two(value: float) -> str:
-    return f"{value:.2f}"
+    found = [f"`{row['estimator']}` {between(row, 'acceleration', text.fixed, 2)}" for row in rows.to_dict("records")]
+    return f"Rate of decay over that of `{BASE}` (theory: 2): {text.listing(found)}." if found else ""

@@ -1,4 +1,4 @@
-"""Errors with what they cost: fronts, and what a budget buys."""
+"""Errors against costs: fronts, and the best estimator for a budget."""
 
 from __future__ import annotations
 
@@ -9,34 +9,28 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import over_seeds
 from pudle.reports.load import Results
-from pudle.reports.tables import depth_to, seconds_at
+from pudle.reports.tables import depth_to, over_seeds, seconds_at
 
-#: Relative errors that the cheapest estimator is named for.
+#: Relative errors for which the cheapest estimator is named.
 GOALS = (1e-1, 1e-3, 1e-6)
-#: Most budgets of one kind that are shown.
+#: Most budgets of time, and of memory, that are shown.
 BUDGETS = 2
 
 
 def front(cost: pd.Series, error: pd.Series) -> pd.Series:
-    """Return which points no other point beats: none has a cost and an error at most as large and one of them smaller."""
-    order = np.lexsort((error.to_numpy(), cost.to_numpy()))
-    best, best_cost = np.inf, -np.inf
-    kept = np.zeros(len(cost), dtype=bool)
-    for place in order:
-        value, price = error.iloc[place], cost.iloc[place]
-        # Twins of a point on the front are on it as well.
-        kept[place] = value < best or (value == best and price == best_cost)
-        if value < best:
-            best, best_cost = value, price
-    return pd.Series(kept, index=cost.index)
+    """Return which points are not beaten: no other has a cost and an error at most as large, and one of them smaller."""
+    points = pd.DataFrame({"cost": cost, "error": error})
+    # Of points with one cost only the most accurate count; a point is kept if no cheaper one is as accurate.
+    least = points.groupby("cost")["error"].min().sort_index()
+    cheaper = least.cummin().shift(fill_value=np.inf)
+    return (points["error"] == points["cost"].map(least)) & (points["error"] < points["cost"].map(cheaper))
 
 
 def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
-    """Return the errors of a case with what they cost, at the depths that were measured or lie between such.
+    """Return the errors of a case with their costs, at the depths between the first and the last with a measured cost.
 
-    Time and memory are linear in depth, so that a depth between two measured ones has a known cost; beyond them it has not.
+    Time and memory are linear in depth, so a depth between two measured ones has a known cost.
 
     Returns
     -------
@@ -60,61 +54,53 @@ def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
 
 
 def budgets(results: Results) -> list[dict[str, Any]]:
-    """Return, per case, which estimator to take for an accuracy wanted, a time, or a memory.
+    """Return, per case, the best estimator for some accuracies, times and memories.
 
     Returns
     -------
     list of dict
-        ``case`` and ``cells``, each cell with the ``budget`` in words, the ``estimator`` (empty where there is none) and
-        what it reaches, ``value``.
+        ``case`` and ``cells``, each cell with the ``budget`` in words, the ``estimator`` (empty if there is none) and its
+        ``value``: the time to that accuracy, or the error within that budget.
     """
-    priced = {
-        metric: {case: with_costs(results, case, metric) for case in results.cases} for metric in ("seconds", "memory_bytes")
-    }
-    limits = {metric: _limits(found, unit) for (metric, found), unit in zip(priced.items(), (1.0, 2.0**20), strict=True)}
-    rows = []
-    for case in results.cases:
-        cells = [_cheapest(results, case, goal) for goal in GOALS]
-        for metric, words, show in (("seconds", "within", text.seconds), ("memory_bytes", "within", text.memory)):
-            cells += [_best(priced[metric][case], limit, f"{words} {show(limit)}") for limit in limits[metric]]
-        rows.append({"case": case, "cells": cells})
+    rows = [{"case": case, "cells": [_cheapest(results, case, goal) for goal in GOALS]} for case in results.cases]
+    for metric, unit, show in (("seconds", 1.0, text.seconds), ("memory_bytes", 2.0**20, text.memory)):
+        priced = [with_costs(results, case, metric) for case in results.cases]
+        for limit in _limits(priced, unit):
+            for row, points in zip(rows, priced, strict=True):
+                row["cells"].append({"budget": f"within {show(limit)}", **_best(points, limit)})
     return rows
 
 
 def _cheapest(results: Results, case: str, goal: float) -> dict[str, str]:
-    """Find the estimator that gets to an error in the least time; in the fewest layers where no time is known."""
+    """Find the estimator that reaches an error in the least time, or in the fewest layers if no time is known."""
     errors = results.scores(case, "relative_error")
     found = []
     for name, curves in errors.groupby("estimator", sort=False):
         depths = [depth_to(curve.set_index("depth")["value"], goal) for _, curve in curves.groupby("seed")]
         depth = float(np.median(depths))
-        timings = results.timings
-        timed = timings[(timings["case"] == case) & (timings["estimator"] == name)]
-        seconds, outside = seconds_at(timed, depth)
+        seconds, outside = seconds_at(results.times(case, name), depth)
         if math.isfinite(depth):
             found.append((math.isnan(seconds), seconds, depth, name, outside))
-    cell = {"budget": f"error {text.number(goal, 1)}", "estimator": "", "value": "not reached"}
-    if not found:
-        return cell if len(errors) else cell | {"value": text.DASH}
-    unknown, seconds, depth, name, outside = min(found)
-    return cell | {
-        "estimator": name,
-        "value": f"{depth:.0f} layers" if unknown else text.seconds(seconds) + ("*" if outside else ""),
-    }
+    cell = {"budget": f"error {text.number(goal, 1)}", "estimator": "", "value": "not reached" if len(errors) else text.DASH}
+    if found:
+        unknown, seconds, depth, name, outside = min(found)
+        value = f"{depth:.0f} layers" if unknown else text.starred(text.seconds(seconds), outside)
+        cell |= {"estimator": name, "value": value}
+    return cell
 
 
-def _best(priced: pd.DataFrame, limit: float, words: str) -> dict[str, str]:
-    """Find the estimator with the least error among what a budget affords."""
-    affordable = priced[priced["cost"] <= limit]
+def _best(points: pd.DataFrame, limit: float) -> dict[str, str]:
+    """Find the estimator with the least error at a cost within a limit."""
+    affordable = points[points["cost"] <= limit]
     if affordable.empty:
-        return {"budget": words, "estimator": "", "value": "none" if len(priced) else text.DASH}
+        return {"estimator": "", "value": "none" if len(points) else text.DASH}
     best = affordable.loc[affordable["median"].astype(float).idxmin()]
-    return {"budget": words, "estimator": best["estimator"], "value": f"error {text.number(best['median'])}"}
+    return {"estimator": best["estimator"], "value": f"error {text.number(best['median'])}"}
 
 
-def _limits(priced: dict[str, pd.DataFrame], unit: float) -> list[float]:
-    """Return a few round budgets that part what was measured: 1, 2 or 5 times a power of ten of a unit."""
-    costs = np.concatenate([found["cost"].to_numpy(dtype=float) for found in priced.values()])
+def _limits(priced: list[pd.DataFrame], unit: float) -> list[float]:
+    """Return a few round budgets that divide the measured costs: 1, 2 or 5 times a power of ten of a unit."""
+    costs = np.concatenate([points["cost"].to_numpy(dtype=float) for points in priced])
     costs = costs[costs > 0] / unit
     if not len(costs):
         return []

@@ -1,8 +1,9 @@
-"""How each estimator looks: one color, marker and line, the same in every figure and table."""
+"""The look of each estimator: one color, marker and line style, the same in every figure and table."""
 
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
-from pudle import registry, specs
+from pudle import registry
 from pudle.errors import PudleError
-from pudle.reports.load import Results
+from pudle.reports.load import Results, parsed
 
-#: Hue and line style by what an estimator computes. The hues are those of Okabe and Ito, safe for color-blind readers, some
-#: of them darkened until they stand out from white by 3:1 or more.
+#: Hue and line style by what an estimator computes. The hues are those of Okabe and Ito, which color-blind readers can
+#: distinguish; some are darkened to a contrast of at least 3:1 with white.
 FAMILIES: dict[str, tuple[str, Any]] = {
     "direct": ("#d55e00", (0, (5, 1.5))),
     "unrolled": ("#0072b2", (0, ())),
@@ -28,14 +29,14 @@ FAMILIES: dict[str, tuple[str, Any]] = {
     "heuristic": ("#1a1a1a", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
 }
 UNKNOWN = ("#6f6f6f", (0, (1, 2)))
-#: One marker, and with it one shade of the hue, per estimator that computes the same.
+#: Estimators that compute the same differ in their marker, and in the shade that belongs to the marker.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", (4, 0, 22), (3, 0, 30))
 SHADES = (0.0, 0.05, -0.07)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How an estimator is drawn, in every figure."""
+    """Color, marker and line style of an estimator in every figure."""
 
     color: str
     marker: Any
@@ -43,26 +44,24 @@ class Look:
 
 
 def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
-    """Return the look of each estimator.
+    """Return the look of each estimator, from what each estimator (a spec) computes.
 
-    Hue and line style say what it computes, marker and shade which one of these it is; marker and line together tell any
-    two apart without color.
-
-    Parameters
-    ----------
-    claims : mapping
-        What each estimator (a spec) computes.
-    builtins : mapping
-        The same for the names whose look must never change; by default those registered by pudle itself.
+    Hue and line style show what it computes, marker and shade distinguish estimators that compute the same. Marker and line
+    style together distinguish any two without color.
 
     Notes
     -----
-    A marker's place follows from a hash of the spec, and a place that another estimator of the same hue has taken sends to
-    the next. The suite's own estimators choose first, whether or not they are in the report, so that a plug-in never changes
-    their looks.
+    A hash of the spec chooses the marker; if another estimator of the same hue has it already, the next free one is taken.
+    `builtins`, by default the suite's own estimators, choose first, whether or not they are in the report, so that a plug-in
+    never changes their looks.
     """
-    builtins = _builtins() if builtins is None else builtins
-    own = {spec for spec in claims if _name(spec) in builtins}
+    if builtins is None:
+        builtins = {}
+        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
+        with contextlib.suppress(PudleError):
+            classes = registry.list_estimators()
+            builtins = {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
+    own = {spec for spec in claims if parsed(spec)[0] in builtins}
     taken: dict[tuple[str | None, int], str] = {}
     places: dict[str, int] = {}
     for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
@@ -80,15 +79,22 @@ def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] |
 
 def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
-    return looks(_claims(results))
+    claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *results.trained])
+    for row in results.records.itertuples():
+        claims[row.estimator] = claims[row.estimator] or row.computes
+    for spec in [spec for spec, claim in claims.items() if claim is None]:
+        # No record says what it computes, but its class may.
+        with contextlib.suppress(PudleError):
+            claims[spec] = registry.make_estimator(spec).computes
+    return looks(claims)
 
 
 def symbol(look: Look) -> str:
-    """Return the content of an SVG that is 36 wide and 14 high: a piece of the line with the marker on it."""
+    """Return the content of an SVG of 36 by 14: a piece of the line with the marker on it."""
     _, dashes = look.line
     dashing = f' stroke-dasharray="{" ".join(f"{1.6 * length:g}" for length in dashes)}"' if dashes else ""
     style = MarkerStyle(look.marker)
-    # Markers are of size one around the origin, with y upwards as matplotlib has it.
+    # Markers have size one around the origin, and their y axis points upwards.
     path = style.get_path().transformed(style.get_transform() + Affine2D().scale(9, -9).translate(18, 7))
     return (
         f'<path d="M1 7H35" stroke="{look.color}" stroke-width="1.6"{dashing} fill="none"/>'
@@ -102,36 +108,6 @@ def _commands(path: Path) -> str:
         letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{value:.2f}" for value in points))
         for points, code in path.iter_segments(simplify=False)
     )
-
-
-def _claims(results: Results) -> dict[str, str | None]:
-    """Return what each estimator computes: what its records say, or its class where no record could be made."""
-    found: dict[str, str | None] = dict.fromkeys([*results.estimators, *results.trained])
-    for row in results.records.itertuples():
-        found[row.estimator] = found[row.estimator] or row.computes
-    for spec in [spec for spec, claim in found.items() if claim is None]:
-        try:
-            found[spec] = registry.make_estimator(spec).computes
-        except PudleError:
-            # Not installed here: it is drawn as unknown, which is what it is.
-            continue
-    return found
-
-
-def _builtins() -> dict[str, str | None]:
-    try:
-        classes = registry.list_estimators()
-    except PudleError:
-        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
-        return {}
-    return {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
-
-
-def _name(spec: str) -> str:
-    try:
-        return specs.parse(spec)[0]
-    except PudleError:
-        return spec
 
 
 def _shade(color: str, by: float) -> str:

@@ -1,4 +1,4 @@
-"""How fast errors fall with depth, fitted where theory speaks: once the supports are found, above the rounding floor."""
+"""Fit how fast errors fall with depth, where theory predicts it: once the supports are right, and above rounding."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudle import specs
-from pudle.errors import SpecError
-from pudle.reports.load import Results
+from pudle.reports import text
+from pudle.reports.load import Results, parsed
 
 #: Share of samples that may have a wrong sign inside the window.
 WRONG_SUPPORTS = 0.01
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
-#: Fewer depths than this make no line.
+#: Least number of depths to fit a line to.
 FEWEST_DEPTHS = 3
-#: Largest distance, in decades, between a fitted line and its points for the curve to count as geometric.
+#: Largest distance, in decades, between a fitted line and its points if the curve counts as geometric.
 CROOKED = 0.5
 
-#: Estimator that acceleration is measured against, and the one whose curve ends the window.
+#: Estimator that acceleration compares with, and the one whose curve ends the window.
 BASE, WINDOW = "alternating", "backprop"
 
-COLUMNS = ["case", "seed", "estimator", "slope", "rate", "predicted_slope", "acceleration", "first_depth", "last_depth",
-           "depths", "reason"]  # fmt: skip
+COLUMNS = ["case", "seed", "estimator", "theory", "slope", "rate", "predicted_slope", "acceleration", "first_depth",
+           "last_depth", "depths", "reason"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Law:
-    """What theory says of an estimator's error once the supports are found: ``T^linear rho^(power T)``.
+    """Decay of an estimator's error with depth T that theory predicts for right supports: ``T^linear rho^(power T)``.
 
     Attributes
     ----------
     power : int
-        Power of rho per layer, 1 or 2; 0 for an error that does not vanish.
+        Power of rho per layer, 1 or 2; 0 if the error does not vanish.
     linear : bool
-        Whether a factor T stands before it.
+        Whether there is a factor T.
     """
 
     power: int
@@ -52,18 +51,15 @@ class Law:
 
 
 def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterable[str] | None) -> Law | None:
-    """Return what theory predicts for an estimator, from what it claims; None where theory is silent.
+    """Return the decay that theory predicts for an estimator, from what it claims; None where theory predicts nothing.
 
-    An estimator that is consistent for every loss corrects the codes' error to first order: on the lasso loss, whose
-    derivative in the codes vanishes at the minimizer, only the square of that error is left. One that drops (part of) the
-    correction keeps the first order on the lasso loss and a floor on any other.
+    An estimator that is consistent for every loss corrects the error of the codes to first order. On the lasso loss, whose
+    derivative in the codes vanishes at the minimizer, only the square of that error remains. An estimator that drops (part
+    of) the correction keeps the first order on the lasso loss and a floor on any other.
     """
     if consistent_for is not None and loss not in consistent_for:
         return Law(0)
-    try:
-        name, arguments = specs.parse(algorithm)
-    except SpecError:
-        return None
+    name, arguments = parsed(algorithm)
     # The contraction factor rho is that of plain ISTA with soft thresholding; FISTA's errors oscillate.
     if name != "ista" or not arguments.keys() <= {"step"} or computes in (None, "stochastic"):
         return None
@@ -78,42 +74,40 @@ def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterabl
 def fit(results: Results) -> pd.DataFrame:
     """Fit the decay of every estimator's error, one row per (case, seed, estimator).
 
-    The window is the same for all estimators of a case and seed: from the depth where all but 1% of the samples have, and
-    keep, the right signs, to the last depth where the error of backpropagation is above rounding and above the reference's
-    bound. An estimator that itself reaches the bound within the window is fitted on the depths before, and its acceleration
-    compares both slopes on those.
+    All estimators of a case and seed share a window of depths. It begins where the signs of the codes become and stay right
+    in all but 1% of the samples, and ends at the last depth where the error of backpropagation is above rounding and above
+    the reference's bound. An estimator that itself reaches the bound earlier is fitted on the depths before that, and its
+    acceleration compares both slopes on those.
 
     Returns
     -------
     DataFrame
-        ``slope`` of log error per layer (of log error / T where the law has a factor T), ``rate`` its exponential,
-        ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window used, and the ``reason``
-        where there is no fit.
+        ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor T),
+        ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
+        used, and the ``reason`` where there is no fit.
     """
     rows = []
     claims = {(row.case, row.estimator): (row.computes, row.consistent_for) for row in results.records.itertuples()}
     for name, case in results.cases.items():
-        errors = results.scores(name, "relative_error")
-        supports = results.scores(name, "support_error")
+        errors, supports = results.scores(name, "relative_error"), results.scores(name, "support_error")
+        supports = supports[supports["estimator"] == WINDOW]
+        laws = {
+            estimator: law(case["loss"], case["algorithm"], *claims[name, estimator]) for estimator in results.estimators
+        }
+        base = laws.get(BASE)
         for seed in case["seeds"]:
-            curves = {
-                estimator: part.set_index("depth").sort_index()
-                for estimator, part in errors[errors["seed"] == seed].groupby("estimator")
-            }
-            wrong = supports[(supports["seed"] == seed) & (supports["estimator"] == WINDOW)]
-            window, reason = _window(curves.get(WINDOW), wrong.set_index("depth")["value"].sort_index())
+            parts = errors[errors["seed"] == seed].groupby("estimator")
+            curves = {estimator: part.set_index("depth").sort_index() for estimator, part in parts}
+            wrong = supports[supports["seed"] == seed].set_index("depth")["value"].sort_index()
+            window, reason = _window(curves.get(WINDOW), wrong)
             rho = _rho(results, name, seed)
-            laws = {
-                estimator: law(case["loss"], case["algorithm"], *claims[name, estimator]) for estimator in results.estimators
-            }
-            base = laws.get(BASE)
-            # Where the base keeps a floor its slope is nothing to compare with.
+            # A base that keeps a floor has no slope to compare with.
             base_curve = None if base is not None and base.power == 0 else curves.get(BASE)
             for estimator, theory in laws.items():
                 row = _fit_one(curves.get(estimator), base_curve, window, reason, theory)
                 if theory and theory.power and rho:
                     row["predicted_slope"] = theory.power * math.log(rho)
-                rows.append({"case": name, "seed": seed, "estimator": estimator, **row})
+                rows.append({"case": name, "seed": seed, "estimator": estimator, "theory": theory, **row})
     numbers = dict.fromkeys(("slope", "rate", "predicted_slope", "acceleration"), "float64")
     counts = dict.fromkeys(("first_depth", "last_depth", "depths"), "Int64")
     return pd.DataFrame(rows, columns=COLUMNS).astype(numbers | counts)
@@ -127,15 +121,15 @@ def _rho(results: Results, case: str, seed: int) -> float | None:
 
 
 def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], str]:
-    """Return the depths to fit on, or none and why."""
+    """Return the depths to fit on; if there are none, also the reason."""
     if curve is None:
-        return [], f"no curve of {WINDOW} to find the window with"
+        return [], f"no curve of {WINDOW} to find the window from"
     if wrong.empty:
-        return [], "no supports to find the window with"
+        return [], "no supports to find the window from"
     late = wrong[wrong > WRONG_SUPPORTS]
     deepest = wrong.index[-1]
     if len(late) and late.index[-1] == deepest:
-        return [], f"window not reached: support wrong in {_percent(wrong.iloc[-1])} of samples at depth {deepest}"
+        return [], f"window not reached: support wrong in {text.percent(wrong.iloc[-1])} of samples at depth {deepest}"
     first = wrong.index[wrong.index > late.index[-1]][0] if len(late) else wrong.index[0]
     above = curve.index[(curve["value"] > ROUNDING) & ~curve["at_floor"]]
     # Depth 0 has no logarithm, and no layer.
@@ -148,18 +142,14 @@ def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], st
     return depths, ""
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
-
-
 def _fit_one(
     curve: pd.DataFrame | None, base: pd.DataFrame | None, window: list[int], reason: str, theory: Law | None
 ) -> dict[str, Any]:
-    """Fit one curve in a window, or say why there is no fit: the `reason` of an empty window comes last."""
+    """Fit one curve in a window, or return why there is no fit; `reason` is that of an empty window."""
     if curve is None:
         return {"reason": "no errors measured"}
     if theory is None:
-        return {"reason": "theory gives no rate for this algorithm, loss or estimator"}
+        return {"reason": "theory predicts no rate for this algorithm, loss or estimator"}
     if theory.power == 0:
         return {"reason": "keeps a floor on this loss"}
     if not window:
@@ -167,7 +157,7 @@ def _fit_one(
     usable = curve.index[(curve["value"] > ROUNDING) & ~curve["at_floor"]]
     depths = [depth for depth in window if depth in usable]
     if len(depths) < FEWEST_DEPTHS:
-        return {"reason": f"above rounding at {len(depths)} depths of the window only"}
+        return {"reason": f"above rounding at only {len(depths)} depths of the window"}
     slope, crooked = _slope(curve, depths, theory.linear)
     row: dict[str, Any] = {"slope": slope, "rate": math.exp(slope), "first_depth": depths[0], "last_depth": depths[-1],
                            "depths": len(depths), "reason": ""}  # fmt: skip

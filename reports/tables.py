@@ -1,8 +1,9 @@
-"""Tables: what to read off the tidy frame, as numbers first and as text last."""
+"""Tables: the numbers of a report's summary, and all its tables as text."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.load import BROKEN, Results
-from pudle.reports.rates import law
+from pudle.reports.rates import BASE
 
 #: Relative error that depth and time are reported for.
 GOAL = 1e-3
-#: Time is linear in depth, so it is extended past the deepest timed depth, but not further than this many times.
+#: Time is extrapolated linearly beyond the deepest timed depth, up to this many times that depth.
 REACH = 4.0
+VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 
 
 def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
@@ -25,43 +27,37 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``error``, ``depth_to_goal``, ``rate``, ``acceleration`` are medians over the seeds; the columns with ``_low`` and
-        ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not get there;
-        ``seconds_to_goal`` is the time at it, ``seconds_by_seed`` the quartiles of the timing at each seed's own depth.
-        ``errors_by_seed`` are those at the deepest measured depth. ``memory_to_goal``, ``seconds_deepest`` and
-        ``memory_deepest`` are pairs: the value, and whether it lies outside the depths that were measured.
+        ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not reach the
+        goal; ``seconds_to_goal`` is the time at that depth, ``seconds_by_seed`` the quartiles of the timing at each seed's
+        own depth. ``errors_by_seed`` holds the errors at the deepest measured depth. ``memory_to_goal``,
+        ``seconds_deepest`` and ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
     """
     rows = []
     for name, case in results.cases.items():
         errors = results.scores(name, "relative_error")
-        for estimator in results.estimators:
-            record = results.records[(results.records["case"] == name) & (results.records["estimator"] == estimator)].iloc[0]
+        for record in results.records[results.records["case"] == name].to_dict("records"):
+            estimator = record["estimator"]
             curves = errors[errors["estimator"] == estimator]
             fits = rates[(rates["case"] == name) & (rates["estimator"] == estimator)]
-            theory = law(case["loss"], case["algorithm"], record["computes"], record["consistent_for"])
             rows.append({
                 "case": name, "estimator": estimator, "status": record["status"], "reason": record["reason"],
-                "seeds": len(case["seeds"]), "claims_floor": theory is not None and theory.power == 0,
-                "predicted": str(theory) if theory else "",
-                **_deepest(curves), **_rate(fits),
-                **_goal(results, name, estimator, curves), **_cost(results, name, estimator),
+                "seeds": len(case["seeds"]), **_deepest(curves), **_rate(fits), **_costs(results, name, estimator, curves),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _spread(name: str, values: pd.Series | np.ndarray) -> dict[str, float]:
+def _spread(name: str, values: Any) -> dict[str, float]:
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
-    if not len(values):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), math.nan)
-    return {name: float(np.median(values)), f"{name}_low": float(values.min()), f"{name}_high": float(values.max())}
+    ends = (np.median(values), values.min(), values.max()) if len(values) else [math.nan] * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, ends), strict=True))
 
 
 def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
-    """Errors at the deepest depth that has any."""
-    depth = curves["depth"].max() if len(curves) else pd.NA
-    last = curves[curves["depth"] == depth] if len(curves) else curves
+    """Summarize the errors at the deepest depth that has any."""
+    last = curves[curves["depth"] == curves["depth"].max()] if len(curves) else curves
     return {
-        "depth": math.nan if pd.isna(depth) else int(depth),
+        "depth": int(last["depth"].iloc[0]) if len(last) else math.nan,
         "seeds_measured": int(last["seed"].nunique()),
         "errors_by_seed": dict(zip(last["seed"].astype(int), last["value"], strict=True)),
         "seeds_at_floor": int(last["at_floor"].sum()),
@@ -70,25 +66,25 @@ def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
 
 
 def _rate(fits: pd.DataFrame) -> dict[str, Any]:
-    good = fits[fits["rate"].notna()]
-    predicted = np.exp(fits["predicted_slope"].to_numpy())
-    reasons = fits.loc[fits["reason"] != "", "reason"].tolist()
+    good, theory = fits[fits["rate"].notna()], fits["theory"].iloc[0]
     return {
+        "predicted": str(theory or ""),
+        "claims_floor": theory is not None and theory.power == 0,
         **_spread("rate", good["rate"]),
-        **_spread("predicted_rate", predicted),
+        **_spread("predicted_rate", np.exp(fits["predicted_slope"].to_numpy())),
         **_spread("acceleration", good["acceleration"]),
         "seeds_fitted": len(good),
         "first_depth": good["first_depth"].min() if len(good) else pd.NA,
         "last_depth": good["last_depth"].max() if len(good) else pd.NA,
-        "rate_reason": reasons[0] if reasons else "",
+        "rate_reason": next(filter(None, fits["reason"]), ""),
         "crooked": bool((good["reason"] != "").any()),
     }
 
 
 def depth_to(curve: pd.Series, goal: float = GOAL) -> float:
-    """Return the depth from which a curve (errors by depth) stays at or below a goal; infinite where it does not.
+    """Return the depth from which a curve (errors by depth) stays at or below a goal; infinite if it does not.
 
-    Between the measured depths log error is taken as linear in depth, and the answer rounded up to a whole layer.
+    Between the measured depths log error is taken as linear in depth, and the answer is rounded up to a whole layer.
     """
     curve = curve.sort_index()
     above = np.flatnonzero(curve.to_numpy() > goal)
@@ -99,15 +95,15 @@ def depth_to(curve: pd.Series, goal: float = GOAL) -> float:
     low, high = int(curve.index[above[-1]]), int(curve.index[above[-1] + 1])
     before, after = math.log(curve.iloc[above[-1]]), math.log(max(curve.iloc[above[-1] + 1], 1e-300))
     reached = low + (high - low) * (before - math.log(goal)) / (before - after)
-    # Rounding must not turn a whole layer into the next.
+    # Rounding errors must not add a layer.
     return float(min(high, math.ceil(reached - 1e-9)))
 
 
 def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tuple[float, bool]:
-    """Return the time at a depth and whether it lies outside the timed depths.
+    """Return the time at a depth, and whether it is extrapolated.
 
-    Time is linear in depth between timed depths, and along the nearest two beyond them, up to `REACH` times the deepest;
-    NaN farther out, and where two depths are not there to draw a line through.
+    Time is linear in depth between timed depths, and beyond them along the nearest two, up to `REACH` times the deepest. It
+    is NaN farther out, and where fewer than two depths are timed.
     """
     timed = timed.sort_values("depth")
     depths, values = timed["depth"].to_numpy(dtype=float), timed[column].to_numpy(dtype=float)
@@ -119,99 +115,97 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
         return math.nan, True
     first = 0 if depth < depths[0] else len(depths) - 2
     slope = (values[first + 1] - values[first]) / (depths[first + 1] - depths[first])
-    # Noise can tilt the line: fewer layers never take more time, and more never less.
+    # Noise can tilt the line, but fewer layers never take more time.
     slope = max(slope, 0.0)
     anchor = first if depth < depths[0] else first + 1
-    # Nor do fewer layers save more than their share, which noise would have them do: there is a cost without any layer.
+    # Nor do fewer layers save more than their share: there is a cost without any layer.
     least = values[0] * depth / depths[0] if depth < depths[0] else 0.0
     return max(float(values[anchor] + slope * (depth - depths[anchor])), float(least)), True
 
 
-def _goal(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:
+def _costs(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:
+    """Summarize depth, time and memory at the goal and at the deepest depth, and the time relative to `BASE`."""
     depths = {int(seed): depth_to(curve.set_index("depth")["value"]) for seed, curve in curves.groupby("seed")}
-    spread = _spread("depth_to_goal", np.array(list(depths.values())))
-    timings = results.timings
-    timed = timings[(timings["case"] == case) & (timings["estimator"] == estimator)]
-    middle, outside = seconds_at(timed, spread["depth_to_goal"])
-    quartiles = {seed: tuple(seconds_at(timed, depth, end)[0] for end in ("low", "high")) for seed, depth in depths.items()}
-    memory = results.measured(case, "memory_bytes")
+    spread = _spread("depth_to_goal", list(depths.values()))
+    goal, deepest = spread["depth_to_goal"], curves["depth"].max() if len(curves) else math.inf
+    timed, memory = results.times(case, estimator), results.measured(case, "memory_bytes")
     memory = memory[memory["estimator"] == estimator]
-    deepest = curves["depth"].max() if len(curves) else math.inf
-    return spread | {
-        "seeds_reached": sum(map(math.isfinite, depths.values())),
-        "seconds_to_goal": middle, "seconds_by_seed": quartiles, "extrapolated": outside, "timed": len(timed),
+    middle, outside = seconds_at(timed, goal)
+    quartiles = {seed: tuple(seconds_at(timed, depth, end)[0] for end in ("low", "high")) for seed, depth in depths.items()}
+    base = results.times(case, BASE).merge(timed, on="depth", suffixes=("_base", "")).sort_values("depth")
+    costs = {
+        "seeds_reached": sum(map(math.isfinite, depths.values())), "timed": len(timed),
+        "seconds_to_goal": middle, "seconds_by_seed": quartiles, "extrapolated": outside,
         # Memory is linear in depth as time is.
-        "memory_to_goal": seconds_at(memory, spread["depth_to_goal"], "value"),
+        "memory_to_goal": seconds_at(memory, goal, "value"),
         "seconds_deepest": seconds_at(timed, deepest), "memory_deepest": seconds_at(memory, deepest, "value"),
+        "relative_time": math.nan,
     }  # fmt: skip
+    for name, frame, column in (("memory", memory, "value"), ("seconds", timed, "seconds")):
+        last = frame.loc[frame["depth"].astype(int).idxmax()] if len(frame) else {column: math.nan, "depth": pd.NA}
+        costs |= {name: float(last[column]), f"{name}_depth": last["depth"]}
+    if len(base) and base["seconds_base"].iloc[-1] > 0:
+        costs["relative_time"] = float(base["seconds"].iloc[-1] / base["seconds_base"].iloc[-1])
+    return spread | costs
 
 
-def _cost(results: Results, case: str, estimator: str) -> dict[str, Any]:
-    """Memory and time at the deepest depth that was timed, time also relative to `alternating` in the same run."""
+def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
+    """Return median, least and greatest value over the seeds, per estimator, depth and the `further` columns."""
+    grouped = data.groupby(["estimator", "depth", *further], sort=False, dropna=False)["value"]
+    found = grouped.agg(["median", "min", "max"]).rename(columns={"min": "least", "max": "greatest"}).reset_index()
+    return found.astype({"depth": "int64"}).sort_values(["estimator", "depth"], kind="stable")
 
-    def rows(metric: str, who: str) -> pd.Series:
-        frame = results.measured(case, metric)
-        return frame[frame["estimator"] == who].set_index("depth")["value"].sort_index()
 
-    memory, time, base = rows("memory_bytes", estimator), rows("seconds", estimator), rows("seconds", "alternating")
-    common = time.index.intersection(base.index)
-    return {
-        "memory": float(memory.iloc[-1]) if len(memory) else math.nan,
-        "memory_depth": int(memory.index[-1]) if len(memory) else pd.NA,
-        "seconds": float(time.iloc[-1]) if len(time) else math.nan,
-        "seconds_depth": int(time.index[-1]) if len(time) else pd.NA,
-        "relative_time": float(time[common[-1]] / base[common[-1]]) if len(common) and base[common[-1]] > 0 else math.nan,
-        "relative_time_depth": int(common[-1]) if len(common) else pd.NA,
-    }
+# -- tables as text
 
 
 def summary_table(summary: pd.DataFrame, case: str, deepest: int) -> pd.DataFrame:
     """Return the summary of a case as text, one row per estimator."""
-    rows = []
-    for row in summary[summary["case"] == case].to_dict("records"):
-        rows.append({
-            "estimator": row["estimator"],
-            f"error at depth {deepest}": _error(row, deepest),
-            f"depth to {text.number(GOAL, 1)}": _depth(row),
-            f"time to {text.number(GOAL, 1)}": _time(row),
-            "time / alternating": text.DASH if math.isnan(row["relative_time"]) else f"{row['relative_time']:.2f}",
-            "memory": text.memory(row["memory"]),
-            "status": row["status"],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    goal = text.number(GOAL, 1)
+    rows = [{
+        "estimator": row["estimator"],
+        f"error at depth {deepest}": _error(row, deepest),
+        f"depth to {goal}": _depth(row),
+        f"time to {goal}": _time(row),
+        f"time / {BASE}": text.fixed(row["relative_time"], 2),
+        "memory": text.memory(row["memory"]),
+        "status": row["status"],
+    } for row in summary[summary["case"] == case].to_dict("records")]  # fmt: skip
+    return pd.DataFrame(rows, dtype=object)
 
 
 def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return fitted and predicted rates of all that was scored as text, one row per (case, estimator)."""
+    """Return fitted and predicted rates as text, one row per (case, estimator) that was scored."""
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
-        fitted = not math.isnan(row["rate"])
+        depths = f"{row['first_depth']} to {row['last_depth']}"
         rows.append({
             "case": row["case"], "estimator": row["estimator"], "theory": row["predicted"] or text.DASH,
-            "predicted rate": _interval(row, "predicted_rate", 4), "fitted rate": _interval(row, "rate", 4),
-            "depths": f"{row['first_depth']} to {row['last_depth']}" if fitted else text.DASH,
-            "acceleration": _interval(row, "acceleration", 2), "remark": _remark(row),
+            "predicted rate": between(row, "predicted_rate", text.fixed, 4),
+            "fitted rate": between(row, "rate", text.fixed, 4),
+            "depths": text.DASH if math.isnan(row["rate"]) else text.Cell(depths, key=row["first_depth"]),
+            "acceleration": between(row, "acceleration", text.fixed, 2), "remark": _remark(row),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=["case", "estimator", "theory", "predicted rate", "fitted rate", "depths",
-                                       "acceleration", "remark"])  # fmt: skip
+    columns = ["case", "estimator", "theory", "predicted rate", "fitted rate", "depths", "acceleration", "remark"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def _interval(row: dict[str, Any], name: str, digits: int) -> str:
-    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: f"{value:.{digits}f}")
+def between(row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any) -> text.Cell:
+    """Return the median `name` of a summary's row with its interval over the seeds."""
+    return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options))
 
 
 def _remark(row: dict[str, Any]) -> str:
-    """Say why there is no rate, or what is wrong with the one there is."""
+    """Return why there is no rate, or what is wrong with it."""
     if math.isnan(row["rate"]):
         return row["rate_reason"]
-    remarks = [] if row["seeds_fitted"] == row["seeds"] else [f"{row['seeds_fitted']} of {row['seeds']} seeds"]
-    return ", ".join([*remarks, *(["not straight"] if row["crooked"] else [])])
+    some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
+    return ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
 
 
-def _error(row: dict[str, Any], deepest: int) -> str:
-    shown = text.between(row["error"], row["error_low"], row["error_high"])
-    if shown == text.DASH:
-        return shown
+def _error(row: dict[str, Any], deepest: int) -> text.Cell:
+    if math.isnan(row["error"]):
+        return text.Cell(text.DASH)
     remarks = []
     if row["depth"] != deepest:
         remarks.append(f"at depth {row['depth']:.0f}")
@@ -219,130 +213,101 @@ def _error(row: dict[str, Any], deepest: int) -> str:
         remarks.append(f"{row['seeds_measured']} of {row['seeds']} seeds")
     if row["seeds_at_floor"]:
         remarks.append("at the bound" if row["seeds_at_floor"] == row["seeds_measured"] else "in part at the bound")
-    return ", ".join([shown, *remarks])
+    return text.Cell(between(row, "error"), details=remarks)
 
 
-def _depth(row: dict[str, Any]) -> str:
-    if math.isnan(row["depth_to_goal"]):
-        return text.DASH
-    if math.isfinite(row["depth_to_goal"]):
-        return text.between(*(row[f"depth_to_goal{end}"] for end in ("", "_low", "_high")),
-                            lambda value: f"{value:.0f}" if math.isfinite(value) else "not reached")  # fmt: skip
+def _depth(row: dict[str, Any]) -> text.Cell:
+    if not math.isinf(row["depth_to_goal"]):
+        return between(row, "depth_to_goal", lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached")
     some = f" in {row['seeds'] - row['seeds_reached']} of {row['seeds']} seeds" if row["seeds_reached"] else ""
-    return f"not reached{some}"
+    return text.Cell(f"not reached{some}", key=math.inf)
 
 
-def _time(row: dict[str, Any]) -> str:
-    if not math.isfinite(row["depth_to_goal"]):
-        return text.DASH
-    if math.isnan(row["seconds_to_goal"]):
-        return "beyond the timed depths" if row["timed"] else text.DASH
-    return text.seconds(row["seconds_to_goal"]) + ("*" if row["extrapolated"] else "")
+def _time(row: dict[str, Any]) -> text.Cell:
+    if not math.isnan(row["seconds_to_goal"]):
+        return text.starred(text.seconds(row["seconds_to_goal"]), row["extrapolated"])
+    beyond = math.isfinite(row["depth_to_goal"]) and row["timed"]
+    return text.Cell("beyond the timed depths", key=math.inf) if beyond else text.Cell(text.DASH)
 
 
 def other_targets_table(results: Results, case: str) -> pd.DataFrame:
-    """Return the errors at the deepest depth against each further target of a case; empty where there is but one."""
-    targets = list(results.cases[case]["targets"])
-    if len(targets) < 2:
-        return pd.DataFrame()
-    rows = []
-    for estimator in results.estimators:
-        row = {"estimator": estimator}
-        for target in targets:
-            scores = results.scores(case, "relative_error", target)
-            deepest = _deepest(scores[scores["estimator"] == estimator])
-            shown = text.between(deepest["error"], deepest["error_low"], deepest["error_high"])
-            row[f"against {target}"] = shown
-        rows.append(row)
-    return pd.DataFrame(rows)
+    """Return the errors at the deepest depth against each target of a case; empty if it has only one."""
+    targets = results.cases[case]["targets"]
+    rows: dict[str, dict[str, str]] = {name: {"estimator": name} for name in results.estimators}
+    for target in targets if len(targets) > 1 else ():
+        scores = results.scores(case, "relative_error", target)
+        for name, row in rows.items():
+            row[f"against {target}"] = between(_deepest(scores[scores["estimator"] == name]), "error")
+    return pd.DataFrame(list(rows.values()) if len(targets) > 1 else [], dtype=object)
 
 
 def problems_table(results: Results) -> pd.DataFrame:
-    """Return everything that was skipped, refused, or failed, with its reason; one row per kind of failure."""
+    """Return what was skipped, refused or failed, with its reason; one row per kind of failure."""
     frame = results.frame
-    # The scores of one estimate fail together: one metric stands for them.
-    bad = frame[(frame["status"] != "ok") & frame["metric"].isin(["relative_error", "seconds", "memory_bytes"])]
-    unscored = {(row.case, row.estimator) for row in results.records.itertuples() if row.status != "ok"}
     measured = {"relative_error": "accuracy", "seconds": "time", "memory_bytes": "memory"}
+    # All scores of an estimate fail together: one metric represents them.
+    bad = frame[(frame["status"] != "ok") & frame["metric"].isin(list(measured))]
+    unscored = {(row.case, row.estimator) for row in results.records.itertuples() if row.status != "ok"}
+    keys = ["case", "estimator", "metric", "status", "reason"]
     rows = []
-    for (case, estimator, metric, status, reason), part in bad.groupby(
-        ["case", "estimator", "metric", "status", "reason"], sort=False
-    ):
-        if status == "skipped" and metric != "relative_error" and (case, estimator) in unscored:
-            # Its record tells the same with the estimator's own words.
-            continue
-        rows.append({
-            "case": case, "estimator": estimator, "what": measured[metric], "status": status,
-            "depths": text.numbers(part["depth"].dropna().tolist()) or "all",
-            "seeds": text.numbers(part["seed"].dropna().tolist()) or "all", "reason": reason,
-        })  # fmt: skip
-    return pd.DataFrame(rows, columns=["case", "estimator", "what", "status", "depths", "seeds", "reason"])
+    for (case, estimator, metric, status, reason), part in bad.groupby(keys, sort=False):
+        # If an estimator was not scored, its record gives a better reason for skipped timings.
+        if status != "skipped" or metric == "relative_error" or (case, estimator) not in unscored:
+            depths, seeds = (text.numbers(part[name].dropna().tolist()) or "all" for name in ("depth", "seed"))
+            rows.append({"case": case, "estimator": estimator, "what": measured[metric], "status": status, "depths": depths,
+                         "seeds": seeds, "reason": reason})  # fmt: skip
+    columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def broken(results: Results) -> list[str]:
-    """Return the estimators of which a measurement broke (an error, not a finding), in order."""
-    frame = results.frame
-    names = set(frame.loc[frame["status"].isin(BROKEN), "estimator"])
-    names |= set(results.records.loc[results.records["status"].isin(BROKEN), "estimator"])
+    """Return the estimators with a measurement that broke (an error, not a finding), in order."""
+    names = {
+        name for frame in (results.frame, results.records) for name in frame.loc[frame["status"].isin(BROKEN), "estimator"]
+    }
     return [name for name in results.estimators if name in names]
 
 
 def references_table(results: Results) -> pd.DataFrame:
-    """Return the certificates, one row per (case, target), the worst over the seeds."""
+    """Return the certificates, one row per (case, target), with the worst numbers over the seeds."""
     rows = []
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
-        statuses = part["status"].value_counts(sort=False)
-        share = part["zero_codes"].max()
+        counts = part["status"].value_counts(sort=False)
+        statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
+        uncertified = f"{part['uncertified'].sum():.0f} of {part['samples'].sum():.0f}"
+        rho = {"rho": part["rho"].median(), "rho_low": part["rho"].min(), "rho_high": part["rho"].max()}
         rows.append({
             "case": case, "target": target,
-            "status": ", ".join(f"{status} ({count} of {len(part)})" if len(statuses) > 1 else str(status)
-                                for status, count in statuses.items()),
+            "status": ", ".join(statuses) if len(statuses) > 1 else counts.index[0],
             "bound": text.number(part["bound"].max()),
             "KKT residual": text.number(part["kkt_residual"].max()),
             "condition": text.number(part["condition_number"].max()),
             "dual margin": text.number(part["dual_margin"].min()),
             "smallest amplitude": text.number(part["smallest_amplitude"].min()),
             "uncertified samples": text.DASH if part["uncertified"].isna().all() else
-                                   f"{part['uncertified'].sum():.0f} of {part['samples'].sum():.0f}",
-            "all-zero codes": text.DASH if math.isnan(share) else f"{100 * share:.2g}%",
-            "rho": text.between(part["rho"].median(), part["rho"].min(), part["rho"].max(), lambda value: f"{value:.4f}"),
+                                   text.Cell(uncertified, key=part["uncertified"].sum()),
+            "all-zero codes": text.percent(part["zero_codes"].max()),
+            "rho": between(rho, "rho", text.fixed, 4),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def provenance_table(results: Results) -> list[tuple[str, str]]:
-    """Return what the numbers come from, as (name, value) pairs."""
-
-    def each(show) -> str:
-        return text.listing(list(dict.fromkeys(filter(None, (show(item) for item in results.provenances)))))
-
-    def one(key: str) -> str:
-        return each(lambda item: "" if item.get(key) in (None, "") else str(item[key]))
-
-    def commit(item: dict[str, Any]) -> str:
-        return (item.get("commit") or "none")[:12] + (" with uncommitted changes" if item.get("dirty") else "")
-
-    def device(item: dict[str, Any]) -> str:
-        return " ".join(str(item[key]) for key in ("device", "accelerator") if item.get(key))
-
-    def processor(item: dict[str, Any]) -> str:
-        return f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores, {item.get('memory_gib', '?')} GiB"
-
-    seeds = {tuple(case["seeds"]) for case in results.cases.values()}
-    dates = sorted(str(item["date"]) for item in results.provenances)
-    versions = [f"{name} {one(name)}" for name in ("pudle", "python", "torch", "numpy", "asv") if one(name)]
-    rows = [
-        ("Profile", results.profile),
-        ("Commit", each(commit)),
-        ("Newest record", dates[-1]),
-        ("Machine", one("machine")),
-        ("System", one("system")),
-        ("Processor", each(processor)),
-        ("Device", each(device)),
-        ("Threads", one("threads")),
-        ("Versions", ", ".join(versions)),
-        ("BLAS", one("blas")),
-        ("Seeds", "; ".join(text.numbers(list(values)) for values in sorted(seeds))),
-        ("Estimators", ", ".join(results.estimators)),
-    ]
-    return [(name, value) for name, value in rows if value]
+    """Return the origin of the numbers as (name, value) pairs; several origins are listed."""
+    seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
+    facts = [{
+        "Profile": results.profile,
+        "Commit": (item.get("commit") or "none")[:12] + (" with uncommitted changes" if item.get("dirty") else ""),
+        "Newest record": max(str(other["date"]) for other in results.provenances),
+        "Machine": item.get("machine"),
+        "System": item.get("system"),
+        "Processor": f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores, {item.get('memory_gib', '?')} GiB",
+        "Device": " ".join(str(item[key]) for key in ("device", "accelerator") if item.get(key)),
+        "Threads": item.get("threads"),
+        "Versions": ", ".join(f"{name} {item[name]}" for name in VERSIONS if item.get(name)),
+        "BLAS": item.get("blas"),
+        "Seeds": "; ".join(text.numbers(values) for values in seeds),
+        "Estimators": ", ".join(results.estimators),
+    } for item in results.provenances]  # fmt: skip
+    distinct = {name: dict.fromkeys(str(fact[name]) for fact in facts if fact[name] not in (None, "")) for name in facts[0]}
+    return [(name, text.listing(list(values))) for name, values in distinct.items() if values]

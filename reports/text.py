@@ -1,90 +1,163 @@
-"""Numbers as a reader wants them: few digits, a unit, and a dash for what is not known."""
+"""Text of numbers and of table cells, and its escaping for Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pandas as pd
 
 DASH = "–"
-STARRED = "* beyond the measured depths, along their line"
+STARRED = "* extrapolated beyond the measured depths"
+#: Characters that LaTeX does not print as they are.
+LATEX = str.maketrans({
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≤": r"$\leq$", "µ": r"$\mu$",
+    DASH: "--",
+})  # fmt: skip
 
 
 class Cell(str):
-    """A cell of a table that knows more than its text.
+    """Text of a table cell, with what a table needs to know beyond the text.
 
     Attributes
     ----------
+    key : float or None
+        Number to sort the cell by: infinite for "not reached", None where the text holds no number.
+    details : tuple of str
+        Remarks at the end of the text, which a page shows on lines of their own.
+    head : str
+        Text without the details.
     estimator : str
-        The estimator it is about, empty where it is about none.
+        Estimator that the cell is about; empty if there is none.
     best : bool
         Whether no other cell of its column is better.
     """
 
+    head: str
+    details: tuple[str, ...]
+    key: float | None
     estimator: str
     best: bool
 
-    def __new__(cls, value: str, estimator: str = "", best: bool = False) -> Cell:
-        cell = super().__new__(cls, value)
-        cell.estimator, cell.best = estimator, best
+    def __new__(
+        cls, value: str, estimator: str = "", best: bool = False, key: float | None = None, details: Sequence[str] = ()
+    ) -> Cell:
+        """Make a cell; what is not given is taken over from `value`, where that is a cell."""
+        added = "".join(f" {detail}" if detail.startswith("(") else f", {detail}" for detail in details)
+        cell = super().__new__(cls, f"{value}{added}")
+        cell.head = getattr(value, "head", str(value))
+        cell.details = (*getattr(value, "details", ()), *details)
+        cell.key = getattr(value, "key", None) if key is None else key
+        cell.estimator = estimator or getattr(value, "estimator", "")
+        cell.best = best or getattr(value, "best", False)
         return cell
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float, digits: int = 2) -> Cell:
     """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
     if value is None or math.isnan(value):
-        return DASH
+        return Cell(DASH)
     if value == 0 or 0.01 <= abs(value) < 1e4:
         shown = f"{value:.{digits}g}"
-        return f"{float(shown):.0f}" if "e" in shown else shown
+        return Cell(f"{float(shown):.0f}" if "e" in shown else shown, key=value)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    return Cell(f"{mantissa}e{int(exponent)}", key=value)
 
 
-def seconds(value: float) -> str:
+def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
+    """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign` is ``+``."""
+    return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
+
+
+def percent(share: float, digits: int = 2) -> Cell:
+    """Return a share in percent with a few significant digits."""
+    return Cell(DASH) if math.isnan(share) else Cell(f"{number(100 * share, digits)}%", key=100 * share)
+
+
+def starred(shown: Cell, extrapolated: bool) -> Cell:
+    """Mark a value that is extrapolated beyond the measured depths."""
+    return Cell(f"{shown}*", key=shown.key) if extrapolated and shown != DASH else shown
+
+
+def seconds(value: float) -> Cell:
     """Return a duration with its unit."""
     return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")))
 
 
-def memory(value: float) -> str:
+def memory(value: float) -> Cell:
     """Return a number of bytes with its unit."""
     return _scaled(value, ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")))
 
 
-def between(middle: float, low: float, high: float, show=number) -> str:
-    """Return a median with its interval, which is left out where it is one point to the digits shown."""
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
+    if value is None or math.isnan(value):
+        return Cell(DASH)
+    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    return Cell(f"{number(value / size, 3)} {unit}", key=value)
+
+
+def between(middle: float, low: float, high: float, show: Callable[[float], str] = number) -> Cell:
+    """Return a median with its interval, which is left out where both ends look like the median."""
     if math.isnan(middle):
-        return DASH
-    ends = show(low), show(high)
-    return show(middle) if ends[0] == ends[1] == show(middle) else f"{show(middle)} ({ends[0]} to {ends[1]})"
+        return Cell(DASH)
+    shown, least, greatest = show(middle), show(low), show(high)
+    return Cell(shown, key=middle, details=() if least == greatest == shown else (f"({least} to {greatest})",))
 
 
 def listing(words: Sequence[str]) -> str:
-    """Join words as a sentence does: ``a, b and c``."""
+    """Join words as in a sentence: ``a, b and c``."""
     words = list(words)
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
 
 
-def numbers(values: Sequence[int]) -> str:
-    """Return whole numbers in short: ``1, 2, 5`` up to five of them, then ``1 ... 600 (14)``."""
+def numbers(values: Sequence[int]) -> Cell:
+    """Return whole numbers in short: ``1, 2, 5`` for up to five of them, else ``1 ... 600 (14)``."""
     values = sorted(set(values))
-    return ", ".join(map(str, values)) if len(values) <= 5 else f"{values[0]} ... {values[-1]} ({len(values)})"
+    if len(values) <= 5:
+        return Cell(", ".join(map(str, values)), key=min(values, default=None))
+    return Cell(f"{values[0]} ... {values[-1]}", key=values[0], details=(f"({len(values)})",))
 
 
-#: What a unit at the end of a number multiplies it with.
-UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0}
+# -- Markdown and LaTeX
 
 
-def key(value: str) -> float | None:
-    """Return the number to sort a cell by, infinite for "not reached"; None where the cell is words or unknown."""
-    if value.startswith(("not reached", "beyond")):
-        return math.inf
-    found = re.match(r"≤?\s*([-+]?[\d.]+(?:e[-+]?\d+)?)[\s%*]*(GiB|MiB|KiB|ms|µs|s|B)?\b", value)
-    return float(found[1]) * UNITS.get(found[2] or "", 1.0) if found else None
+def markdown(value: Any) -> str:
+    """Escape a value for a cell of a Markdown table; the best cell of a column is bold."""
+    shown = " ".join(str(value).replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").split())
+    return f"**{shown}**" if getattr(value, "best", False) else shown
 
 
-def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    if value is None or math.isnan(value):
-        return DASH
-    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
-    return f"{number(value / size, 3)} {unit}"
+def markdown_code(value: Any) -> str:
+    """Return a value as code in a cell of a Markdown table."""
+    shown = str(value).replace("|", "\\|").replace("`", "")
+    return f"`{' '.join(shown.split())}`"
+
+
+def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> str:
+    """Return a table as Markdown, with the cells of the columns `code` as code."""
+    names = [str(name) for name in frame]
+    lines = [[markdown(name) for name in names], ["---"] * len(names)]
+    for row in frame.to_numpy(dtype=object):
+        lines.append([(markdown_code if name in code else markdown)(cell) for name, cell in zip(names, row, strict=True)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def latex(value: Any) -> str:
+    """Escape a value for LaTeX; the best cell of a column is bold."""
+    shown = str(value).translate(LATEX).replace("ρ²ᵀ", r"$\rho^{2T}$").replace("ρᵀ", r"$\rho^T$")
+    return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown
+
+
+def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small") -> str:
+    """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the others right-aligned.
+
+    `columns` changes this alignment, and `size` is the command for the size of the font.
+    """
+    made = frame.map(latex).rename(columns=latex).to_latex(
+        index=False, escape=False, caption=latex(caption), label=label, position="htbp",
+        column_format=columns or "l" + "r" * (frame.shape[1] - 1),
+    )  # fmt: skip
+    made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
+    return made.replace(r"\end{tabular}", "\\end{tabular}}")

@@ -1,4 +1,4 @@
-"""Results whose truth is known because they are made here, laid out in files as a run does."""
+"""Results whose numbers are known because they are made here, laid out in files as a run does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import math
 
 import numpy as np
+
+from pudle.measuring.store import SCHEMA
 
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]
@@ -60,7 +62,7 @@ def references(seeds=SEEDS, target="exact", **changes):
 
 def record(the_case, estimator, **changes):
     claim = CLAIMS.get(estimator, ("direct", None))
-    return {"schema": 1, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
+    return {"schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
             "computes": claim[0], "consistent_for": claim[1], "status": "ok", "reason": "",
             "scores": scores(CURVES.get(estimator, CURVES["alternating"])), "references": references(), "seconds": 1.0,
             "provenance": provenance()} | changes  # fmt: skip
@@ -85,7 +87,15 @@ def write(home, records, cases=None, estimators=None, profile="quick"):
     return home
 
 
-def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("synthetic-ista-lasso",), **changes):
+def write_artifact(home, kind, rows, name="one", **changes):
+    """Lay out a surface or curve that was stored beside the scores."""
+    path = home / "quick" / "store" / "artifacts" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes))
+    return path
+
+
+def write_asv(home, estimators, seconds, memory=None, alone=2.0**20, names=("synthetic-ista-lasso",), **changes):
     """Lay out a result file as asv does: rows with their trailing nulls dropped, NaN bare."""
     depths = [100, 200]
     columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25",
@@ -104,7 +114,7 @@ def write_asv(home, estimators, seconds, memory=None, baseline=2.0**20, names=("
     rows = {"timing.Time.time_estimate": time_row}
     if memory is not None:
         rows["memory.Memory.peakmem_estimate"] = [memory, params, "v", 5]
-        rows["memory.ProblemAlone.peakmem_problem"] = [[baseline] * len(names), [params[0]], "v", 5]
+        rows["memory.ProblemAlone.peakmem_problem"] = [[alone] * len(names), [params[0]], "v", 5]
     content = {"commit_hash": COMMIT, "env_name": "existing", "date": 1, "params": {"machine": "here"}, "python": "3.11",
                "requirements": {}, "env_vars": {}, "result_columns": columns, "results": rows, "durations": {},
                "version": 2} | changes  # fmt: skip

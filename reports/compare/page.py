@@ -115,9 +115,9 @@ class SideBySide:
         old, new = (side["status"].fillna("absent") for side in (one, two))
         shown = {
             "error A": map(text.number, one["error"]), "error B": map(text.number, two["error"]),
-            "decades B - A": map(partial(_formatted, form="+.2f"), decades),
+            "decades B - A": map(partial(text.fixed, digits=2, sign="+"), decades),
             "time A": map(text.seconds, one["seconds"]), "time B": map(text.seconds, two["seconds"]),
-            "time B / A": map(partial(_formatted, form=".2f"), ratios),
+            "time B / A": map(partial(text.fixed, digits=2), ratios),
             "memory A": map(text.memory, one["memory"]), "memory B": map(text.memory, two["memory"]),
             "memory B - A": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
         }  # fmt: skip
@@ -170,10 +170,6 @@ def _contents(side: Report) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
-def _formatted(value: float, form: str) -> str:
-    return text.DASH if np.isnan(value) else format(value, form)
-
-
-def _signed_memory(more: float) -> str:
+def _signed_memory(more: float) -> text.Cell:
     sign = "+" if more > 0 else "-" if more < 0 else ""
-    return sign + text.memory(abs(more)) if more else "0"
+    return text.Cell(sign + text.memory(abs(more)) if more else "0", key=None if np.isnan(more) else more)

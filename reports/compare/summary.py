@@ -82,10 +82,10 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     """Return a summary for a comment on a pull request, which calls the two sides `base` and `head`."""
     failed = comparison.count("regression")
     parts = [MARKER, f"### {'❌' if failed else '✅'} pudle compare: {verdict(comparison)}",
-             f"{_code(base)} → {_code(head)}, profile {_code(profile)}"]  # fmt: skip
+             f"{text.markdown_code(base)} → {text.markdown_code(head)}, profile {text.markdown_code(profile)}"]  # fmt: skip
     if failed:
         parts.append(_table(lines(comparison)))
-    parts += [f"- {_escape(note)}" for note in comparison.notes]
+    parts += [f"- {text.markdown(note)}" for note in comparison.notes]
     if comparison.differences:
         parts.append(_table([{"differs": name, "base": base, "head": head}
                              for name, (base, head) in comparison.differences.items()]))  # fmt: skip
@@ -115,20 +115,5 @@ def _thresholds(limits: Limits) -> str:
 
 
 def _table(rows: list[dict[str, str]]) -> str:
-    names = list(rows[0])
-    table = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
-    for row in rows[:MOST_LINES]:
-        cells = [_code(row[name]) if name in ("estimator", "case") else _escape(row[name]) for name in names]
-        table.append(f"| {' | '.join(cells)} |")
-    if len(rows) > MOST_LINES:
-        table.append(f"\n... and {len(rows) - MOST_LINES} more lines.")
-    return "\n".join(table)
-
-
-def _code(words: str) -> str:
-    return f"`{_escape(words).replace('`', '')}`"
-
-
-def _escape(words: str) -> str:
-    """Keep text from ending a table's cell or line, or passing for a tag."""
-    return " ".join(words.replace("|", "\\|").replace("<", "&lt;").split())
+    table = text.markdown_table(pd.DataFrame(rows[:MOST_LINES], dtype=object), code=("estimator", "case"))
+    return table + (f"\n\n... and {len(rows) - MOST_LINES} more lines." if len(rows) > MOST_LINES else "")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import BELONGS, INK, Picture, axes, curve, drawing, legend, table, ticks
+from pudle.reports.drawing import ESTIMATOR, INK, Picture, axes, curve, drawing, legend, table, ticks
 from pudle.reports.learning.methods import Method
 from pudle.reports.load import Results
 from pudle.reports.looks import Look, looks, looks_of
@@ -70,7 +70,7 @@ def draw_curves(
             look = styles[owner]
             if len(data) == 1 and not data[x].notna().all():
                 at.axhline(data["median"].iloc[0], color=look.color, linewidth=1.2, linestyle=(0, (1, 2)),
-                           gid=BELONGS + owner, label=method.label)  # fmt: skip
+                           gid=ESTIMATOR + owner, label=method.label)  # fmt: skip
                 continue
             shown = data[data[x] > 0] if wide else data
             # Curves that coincide have their markers side by side.

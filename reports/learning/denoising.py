@@ -14,7 +14,7 @@ from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves
 from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.methods import Method, cells, formatter, group, whole, without_nan
+from pudle.reports.learning.methods import Method, cells, group, whole, without_nan
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -23,7 +23,13 @@ from pudle.reports.text import Cell
 #: Greatest number of filters in a picture; the smoothest are shown.
 MOST_FILTERS = 256
 
-decibels, decibels_gained = formatter("{:.2f} dB"), formatter("{:+.2f} dB")
+
+def decibels(value: float, sign: str = "") -> Cell:
+    return text.fixed(value, 2, " dB", sign)
+
+
+def _similarity(value: float) -> Cell:
+    return text.fixed(value, 3)
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
@@ -48,10 +54,9 @@ def _best(method: Method) -> float:
 
 def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
-    similarity = formatter("{:.3f}")
     quality = cells(methods, {
-        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", similarity, max),
-        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", similarity, max),
+        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", _similarity, max),
+        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", _similarity, max),
     })  # fmt: skip
     # A method that is not trained takes no time and no steps.
     effort = cells(methods, {
@@ -61,7 +66,7 @@ def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
     noisy = _noisy(methods)
     rows: list[dict[str, str]] = []
     for method in sorted(methods, key=lambda method: np.nan_to_num(-_best(method))):
-        gain = {"gain over noisy": decibels_gained(_best(method) - noisy)}
+        gain = {"gain over noisy": decibels(_best(method) - noisy, "+")}
         rows.append({"method": Cell(method.label, method.estimator), **quality[method], **gain, **effort[method]})
     rows.append(dict.fromkeys(rows[0], text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)})
     table = pd.DataFrame(rows, dtype=object)

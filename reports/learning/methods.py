@@ -169,11 +169,6 @@ def without_nan(values: Iterable[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
 
 
-def formatter(pattern: str) -> Callable[[float], str]:
-    """Return a function that formats a number, with a dash for NaN."""
-    return lambda value: text.DASH if math.isnan(value) else pattern.format(value)
-
-
 def whole(value: float) -> str:
     """Return a number of steps, rounded up."""
     return text.DASH if math.isnan(value) else f"{math.ceil(value - 1e-9)}"

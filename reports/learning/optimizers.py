@@ -138,10 +138,10 @@ def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     cells = {place: text.listing(list(dict.fromkeys(method.status for method in methods)))
              for place, methods in trainings.groupby(KEYS)["method"]}  # fmt: skip
     for place, row in best.iterrows():
-        cells[place] = "not reached"
+        cells[place] = Cell("not reached", key=math.inf)
         if math.isfinite(row.steps):
-            words = f"{_steps(row.steps)}, {text.seconds(row.seconds)}" + (f", {row.rate}" if row.several else "")
-            cells[place] = Cell(words, best=row.steps == least[row.method.label])
+            details = [text.seconds(row.seconds), *([row.rate] if row.several else [])]
+            cells[place] = Cell(_steps(row.steps), "", row.steps == least[row.method.label], row.steps, details)
     optimizers, gradients = (trainings[key].unique() for key in KEYS)
     rows = [{"optimizer": name} | {gradient: cells.get((name, gradient), text.DASH) for gradient in gradients}
             for name in optimizers]  # fmt: skip

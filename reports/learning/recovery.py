@@ -12,7 +12,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.drawing import Picture, file_name
 from pudle.reports.learning.curves import draw_curves, limits_of
-from pudle.reports.learning.methods import Method, cells, formatter, group, whole
+from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.optimizers import STUDY
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -34,7 +34,7 @@ def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
         "error at start": (START, text.number, None),
         "error at end": (ERROR, text.number, min),
         "relative error": ("relative_error", text.number, min),
-        "support recovered": ("support_recovery", formatter("{:.0%}"), max),
+        "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max),
         "steps": ("steps", whole, None),
         "time": ("seconds", text.seconds, None),
     })  # fmt: skip

@@ -163,7 +163,7 @@ def _compared(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dic
     (a, b), times = ([math.nan if side is None else side.number(key) for side in (one, two)] for key in (name, time))
     difference = text.DASH
     if name == "psnr":
-        difference = denoising.decibels_gained(b - a)
+        difference = denoising.decibels(b - a, "+")
     elif a > 0 and not math.isnan(b):
         difference = f"{text.number(b / a, 3)} times"
     status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))

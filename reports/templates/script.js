@@ -13,13 +13,13 @@
     const hidden = new Set(boxes.filter((box) => !box.checked).map((box) => box.value));
     const cases = new Set(Object.keys(facts).filter((name) =>
       keys.every((key) => !selects[key].value || facts[name][key] === selects[key].value)));
-    // What is about no case, such as an experiment, is of every choice of them.
+    // An item without a case, such as an experiment, is shown for every choice of cases.
     const other = (name) => name !== undefined && name in facts && !cases.has(name);
     for (const item of document.querySelectorAll("[data-case]")) item.classList.toggle("off", other(item.dataset.case));
     for (const item of document.querySelectorAll("[data-estimator]")) {
       item.classList.toggle("off", other(item.dataset.case) || hidden.has(item.dataset.estimator));
     }
-    // A front over all estimators says nothing about some of them.
+    // A front over all estimators is wrong for some of them.
     for (const item of document.querySelectorAll("[data-together]")) item.classList.toggle("off", hidden.size > 0);
     for (const group of document.querySelectorAll("[data-group]")) {
       group.classList.toggle("off", !group.querySelector("[data-case]:not(.off), figure:not([data-case])"));
@@ -61,10 +61,10 @@
     const unknown = (item) => item === "" || item === "\u2013";
     const rows = [...table.tBodies[0].rows].map((row) => [value(row), row]);
     rows.sort(([one], [two]) => {
-      // What is not known comes last either way; numbers come before words.
+      // Unknown values come last in either order; numbers come before words.
       if (unknown(one) || unknown(two)) return unknown(one) - unknown(two);
       const order = typeof one !== typeof two ? (typeof one === "number" ? -1 : 1)
-        : typeof one === "number" ? (one < two ? -1 : one > two ? 1 : 0) : one.localeCompare(two);
+        : typeof one === "number" ? (one < two ? -1 : one > two ? 1 : 0) : one.localeCompare(two, undefined, { numeric: true });
       return descending ? -order : order;
     });
     table.tBodies[0].append(...rows.map(([, row]) => row));

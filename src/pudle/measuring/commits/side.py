@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from ...errors import PudleError
-from ...files import read_json, write_atomically
-from ..run import ONE_THREAD
+from ...files import read_json
+from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
 from .build import last_line
 from .pair import records_in
@@ -92,13 +92,7 @@ class Side:
         if not self.selection.exists():
             return
         benchmarks = self.run("-c", "import pudle.bench; print(list(pudle.bench.__path__)[0])").stdout.strip()
-        configuration = self.folder / "asv.conf.json"
-        content = {
-            "version": 1, "project": "pudle", "repo": str(self.tree), "branches": ["HEAD"],
-            "environment_type": "existing", "benchmark_dir": benchmarks, "results_dir": str(self.folder / "results"),
-            "html_dir": str(self.folder / "html"), "env_dir": str(self.folder / "env"),
-        }  # fmt: skip
-        write_atomically(configuration, json.dumps(content, indent=1))
+        configuration = write_asv_configuration(self.folder, self.tree, benchmarks)
         # asv rewrites its list of machines in place, so another asv at that moment would find it empty and give up.
         with FileLock(self.folder.parent.parent / "machine.lock"):
             self.run("-m", "asv", "machine", "--yes", "--config", configuration, cwd=self.folder)

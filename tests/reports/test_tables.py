@@ -1,0 +1,166 @@
+"""Tables, answers and budgets, on results whose numbers are known because the tests make them."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from synthetic import (
+    CURVES,
+    case,
+    failed_scores,
+    failure,
+    record,
+    references,
+    scores,
+    write,
+    write_asv,
+)
+
+from pudle.reports import costs, figures, tables
+from pudle.reports.answers import answers
+from pudle.reports.load import load
+from pudle.reports.page import Report
+
+
+@pytest.mark.parametrize(("errors", "expected"), [
+    ({1: 1.0, 11: 1e-6}, 6.0), ({1: 1e-3, 5: 1e-4}, 1.0), ({1: 1.0, 5: 1e-2}, math.inf),
+    ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
+])  # fmt: skip
+def test_depth_to_goal(errors, expected):
+    assert tables.depth_to(pd.Series(errors, dtype=float)) == expected
+
+
+@pytest.mark.parametrize(("depth", "expected", "outside"), [
+    (100, 1.0, False), (150, 1.5, False), (400, 4.0, True), (50, 0.5, True), (801, math.nan, True),
+    (math.inf, math.nan, False),
+])  # fmt: skip
+def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
+    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 2.0]})
+    value, flag = tables.seconds_at(timed, depth)
+    assert flag == outside and (value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected)))
+    assert math.isnan(tables.seconds_at(timed[:1], 150)[0])
+
+
+def test_fewer_layers_never_save_more_than_their_share():
+    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 9.0]})
+    assert tables.seconds_at(timed, 50) == (0.5, True)
+
+
+def test_summary_counts_time_memory_and_spread(four):
+    write_asv(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
+    report = Report.of(load(four, "quick"))
+    rows = report.summary.set_index("estimator")
+    assert rows.loc["backprop", "relative_time"] == 3.0 and rows.loc["alternating", "relative_time"] == 1.0
+    assert rows.loc["backprop", "memory"] == 2.0**20
+    middle, low, high = rows.loc["alternating", ["error", "error_low", "error_high"]]
+    assert (middle, low, high) == tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
+    assert rows.loc["analytic", "seeds_at_floor"] == 2
+
+
+def test_advice_is_the_cheapest(four):
+    # At 1e-3: analytic after about 60 layers, backprop after 80, alternating after 135.
+    write_asv(four, list(CURVES), [1.0, 2.0, 100.0, 200.0, 0.1, 0.2, 1.0, 2.0])
+    report = Report.of(load(four, "quick"))
+    answer = answers(report.results, report.summary)[0]
+    assert answer["advice"] == "Use `analytic`" and "separate" not in answer["why"]
+    assert "extrapolated" in answer["why"]
+    assert "`backprop` 2.00" in answer["why"]
+
+
+def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
+    records = [record(case(), "alternating"), record(case(), "backprop", status="diverged", reason="3 of 9 entries are NaN",
+                                                     scores=failed_scores("diverged", "3 of 9 entries are NaN")),
+               failure(case(), "analytic", "timeout", "not finished after 1 s")]  # fmt: skip
+    report = Report.of(load(write(tmp_path, records), "quick"))
+    table = tables.summary_table(report.summary, "synthetic-ista-lasso", 300).set_index("estimator")
+    for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
+        assert table.loc[name, "status"] == status
+        assert table.loc[name, "error at depth 300"] == "–"
+        assert not table.loc[name].drop("status").str.contains(r"\d", regex=True).any()
+    problems = tables.problems_table(report.results).set_index("estimator")
+    assert problems.loc["backprop", "reason"] == "3 of 9 entries are NaN"
+    assert problems.loc["analytic", "depths"] == "all"
+    assert "`alternating`" in answers(report.results, report.summary)[0]["advice"]
+    for picture in figures.draw(report.results, report.rates):
+        assert "backprop" not in picture.csv and "analytic" not in picture.csv
+
+
+def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
+    reason = "4 of 10 samples are not certified"
+    bad = record(case(), "backprop", status="uncertified", reason=reason, scores=failed_scores("uncertified", reason),
+                 references=references(status="uncertified", reason=reason, uncertified=4, bound=None))  # fmt: skip
+    results = load(write(tmp_path, [bad]), "quick")
+    assert results.scores("synthetic-ista-lasso", "relative_error").empty
+    row = tables.references_table(results).iloc[0]
+    assert row["status"] == "uncertified" and row["uncertified samples"] == "12 of 30" and row["all-zero codes"] == "12%"
+    assert tables.broken(results) == []
+    assert "Nothing was scored" in Report.of(results).markdown()
+
+
+def test_further_targets_have_a_table_of_their_own(tmp_path):
+    the_case = case(targets=["ghat", "gstar"])
+    both = scores(CURVES["backprop"], targets=("ghat", "gstar"))
+    for row in both:
+        row["relative_error"] *= 2 if row["target"] == "gstar" else 1
+    results = load(
+        write(tmp_path, [record(the_case, "backprop", scores=both, references=references(target="ghat"))]), "quick"
+    )
+    assert results.target(the_case["name"]) == "ghat"
+    assert tables.other_targets_table(results, the_case["name"]).columns.tolist() == [
+        "estimator",
+        "against ghat",
+        "against gstar",
+    ]
+    assert tables.other_targets_table(
+        load(write(tmp_path / "b", [record(case(), "backprop")]), "quick"), case()["name"]
+    ).empty
+
+
+# -- fronts and budgets
+
+
+@pytest.mark.parametrize(("cost", "error", "expected"), [
+    ([1, 2, 3], [3, 2, 1], [True, True, True]),
+    ([1, 2, 3], [1, 2, 3], [True, False, False]),
+    ([3, 1, 2], [1, 2, 2], [True, True, False]),
+    ([1, 1], [2, 1], [False, True]),
+    # Equal points are kept or dropped together.
+    ([1, 1, 2], [1, 1, 1], [True, True, False]),
+    ([], [], []),
+])  # fmt: skip
+def test_front_holds_what_nothing_beats(cost, error, expected):
+    assert costs.front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist() == expected
+
+
+def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
+    write_asv(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
+    found = costs.with_costs(load(four, "quick"), case()["name"], "seconds").set_index(["estimator", "depth"])
+    assert found["cost"].to_dict() == {
+        ("alternating", 100): 1.0, ("alternating", 150): 1.5, ("alternating", 200): 2.0,
+        ("backprop", 100): 10.0, ("backprop", 150): 20.0, ("backprop", 200): 30.0,
+    }  # fmt: skip
+    assert found["measured"].tolist() == [True, False, True] * 2
+    # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
+    on_front = [key for key, kept in found["front"].items() if kept]
+    assert on_front == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
+
+
+def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
+    write_asv(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=[2**21, 2**21, 2**24, 2**25])
+    (row,) = costs.budgets(load(four, "quick"))
+    cells = {cell["budget"]: (cell["estimator"], cell["value"]) for cell in row["cells"]}
+    # Alternating reaches 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the timed depths.
+    assert cells["error 1e-3"] == ("alternating", "1.35 s") and cells["error 1e-6"] == ("alternating", "2.85 s*")
+    within = {name: cell for name, cell in cells.items() if name.startswith("within")}
+    assert len(within) == 4
+    assert within.pop("within 2 s") == ("alternating", f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-"))
+    assert {estimator for estimator, _ in within.values()} <= {"alternating", "backprop"}
+    assert all(value.startswith("error") for _, value in within.values())
+
+
+def test_the_goal_out_of_reach_is_no_budget(tmp_path):
+    home = write(tmp_path, [record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))])
+    (row,) = costs.budgets(load(home, "quick"))
+    assert [(cell["estimator"], cell["value"]) for cell in row["cells"]] == [("", "not reached")] * 3
