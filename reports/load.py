@@ -21,7 +21,7 @@ import pandas as pd
 from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import read_json
-from pudle.measuring import runner
+from pudle.measuring import statuses
 from pudle.measuring.store import SCHEMA
 from pudle.reports.learning.records import ExperimentRecord, read_experiments
 
@@ -59,7 +59,7 @@ ARTIFACTS = {
     "jacobian_error": ("depth", "relative_error"),
 }
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
-BROKEN = (*runner.BROKEN, "missing")
+BROKEN = (*statuses.BROKEN, "missing")
 
 TIME, PEAK = "timing.Time.time_estimate", "memory.Memory.peakmem_estimate"
 PEAK_OF_PROBLEM = "memory.ProblemAlone.peakmem_problem"
