@@ -51,11 +51,9 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_options(self, least={"size": 2})
 
     def draw(self) -> Draw:
-        dictionary, observations = self.split_patches(
-            self.size, self.n_components, self.n_samples, self.generator(), self.images()
-        )
+        sizes = self.size, self.n_components, self.n_samples
+        dictionary, observations = self.split_patches(*sizes, self.generator(), self.images())
         return Draw(observations, dictionary)

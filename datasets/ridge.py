@@ -58,9 +58,8 @@ class RidgeRegression(Dataset):
     def __post_init__(self) -> None:
         check_options(self, least={"n_components": 2})
         if self.kappa <= 1:
-            raise InvalidArgument(
-                f"kappa={self.kappa} leaves all eigenvalues equal or is no condition number: give a number > 1"
-            )
+            reason = "leaves all eigenvalues equal or is no condition number"
+            raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
         check_choice("observations", self.observations, OBSERVATIONS)
 
     def problem(
