@@ -110,6 +110,5 @@ class ConvolutionalDataset(Dataset):
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> ConvolutionalSparseCoding:
-        tensors = to_tensors(vars(self.draw()), dtype, device)
         options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return ConvolutionalSparseCoding(loss=loss, **options, **tensors)
+        return ConvolutionalSparseCoding(loss=loss, **(options | to_tensors(vars(self.draw()), dtype, device)))
