@@ -32,10 +32,8 @@ class Convolutional(ConvolutionalDataset):
         Probability that a code entry is non-zero, in (0, 1].
     nonnegative : bool
         Whether codes are non-negative, in the model and in the problem.
-    noise : float
-        Standard deviation of the Gaussian noise in every pixel.
-    perturbation : float
-        Standard deviation of the perturbation of every filter entry.
+    noise, perturbation : float
+        Standard deviations of the Gaussian noise in every pixel and of the change of every filter entry.
     penalty : float
         Weight of the l1 norm.
     seed : int

@@ -26,12 +26,10 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     folder : str, optional
         A folder with the user's own images (png, jpg, bmp, tif, gif, webp, pgm, ppm); by default the two photographs that
         ship inside scikit-learn. Subfolders are not read.
-    n_samples : int
-        Number of patches to code.
+    n_samples, n_components : int
+        Numbers of patches to code and of atoms.
     size : int
         Side of a patch in pixels; ``m = size**2``.
-    n_components : int
-        Number of atoms.
     penalty : float
         Weight of the l1 norm.
     seed : int

@@ -85,7 +85,7 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         check_filters(self)
         most = self.kernel**2 * (2 if self.nonnegative else 1)
         if self.start == "cosine" and self.n_components > most:
-            text = f"n_components={self.n_components} is above the {most} cosines available"
+            text = f"n_components={self.n_components} is above the {most} cosines of this size"
             raise InvalidArgument(f"{text}: give fewer, or start='random'")
 
     def crops(self, images: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -34,10 +34,8 @@ class RidgeRegression(Dataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of samples.
-    n_components : int
-        Number of atoms, and dimension of an observation, >= 2.
+    n_samples, n_components : int
+        Number of samples, and number of atoms, >= 2, which is the dimension of an observation as well.
     kappa : float
         Condition number L/mu of the Hessian, > 1.
     observations : {"top", "random"}

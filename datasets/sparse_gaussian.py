@@ -32,10 +32,8 @@ class SparseGaussian(SparseCodingDataset):
         Number s of non-zero entries per code, at most n_components.
     amplitudes : {"uniform", "gaussian"}
         Non-zero entries: uniform in [1, 2] with random signs, or standard normal.
-    noise : float
-        Standard deviation of the Gaussian noise in every entry of the observations.
-    perturbation : float
-        Standard deviation of the perturbation of every dictionary entry.
+    noise, perturbation : float
+        Standard deviations of the Gaussian noise in the observations and of the change of every dictionary entry.
     penalty, l2_penalty : float
         Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive for the elastic net.
     seed : int

@@ -55,26 +55,21 @@ class NotMet(Exception):
 #: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if it does not.
 Measurement = tuple[float, float, str | Callable[[], str]]
 Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
+Specimens = tuple[Specimen, ...]
 
 
 @dataclass(frozen=True)
 class Check:
     """One property that estimators are checked for.
 
-    Attributes
-    ----------
-    name, description : str
-        The description is one line.
-    measure : callable
-        Takes the estimator and a specimen; yields measurements, or raises `NotMet`.
-    specimens : callable
-        Takes the estimator; returns the specimens that the check runs on.
+    `measure` takes the estimator and a specimen, and yields measurements or raises `NotMet`; `specimens` returns what the
+    check runs on for a given estimator.
     """
 
     name: str
     description: str
     measure: Measure
-    specimens: Callable[[GradientEstimator], tuple[Specimen, ...]]
+    specimens: Callable[[GradientEstimator], Specimens]
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
@@ -103,13 +98,9 @@ class Check:
 
 
 CHECKS: dict[str, Check] = {}
-#: The specimen of checks that look only at the class.
-NO_SPECIMEN = Specimen("", "", "")
 
 
-def register(
-    specimens: tuple[Specimen, ...] | Callable[[GradientEstimator], tuple[Specimen, ...]] = (NO_SPECIMEN,),
-) -> Callable[[Measure], Check]:
+def register(specimens: Specimens | Callable[[GradientEstimator], Specimens]) -> Callable[[Measure], Check]:
     """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
 
     def add(measure: Measure) -> Check:

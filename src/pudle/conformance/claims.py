@@ -88,9 +88,9 @@ def _check_mean(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
         result = specimen.estimate(seeded, depth)
         draws.append([float((gradient_of(result) * axis).sum()) for axis in axes])
         layers_run += int(result.diagnostics.get("layers", depth * result.diagnostics.get("evaluations", 1)))
-        if len(draws) >= tolerances.SEEDS and layers_run >= tolerances.LAYERS:
-            if sem(draws).max() < tolerances.RESOLVING * size:
-                break
+        enough = len(draws) >= tolerances.SEEDS and layers_run >= tolerances.LAYERS
+        if enough and sem(draws).max() < tolerances.RESOLVING * size:
+            break
     spread, mean = sem(draws), np.mean(draws, axis=0)
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, tolerances.QUOTIENT * size / tolerances.STANDARD_ERRORS)

@@ -97,14 +97,8 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
 
         sys.modules.pop(module.__name__, None)
         raise InvalidArgument(f"{path} cannot be imported{_line(error, path)}: {one_line(error)}") from error
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, GradientEstimator)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
-    ]
+    own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
+    classes = [cls for cls in own if issubclass(cls, GradientEstimator) and not inspect.isabstract(cls)]
     if len(classes) != 1:
         found = ", ".join(cls.__name__ for cls in classes) or "none"
         raise InvalidArgument(f"{path} holds {len(classes)} GradientEstimator subclasses ({found}): leave exactly one")
@@ -121,8 +115,8 @@ def _line(error: BaseException, path: Path) -> str:
     return f" (line {lines[-1]})" if lines else ""
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _numbers(record: Record) -> list[str]:
+    return ["" if value is None else f"{value:.3g}" for value in (record.number, record.limit)]
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -142,14 +136,14 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
             continue
         counts = Counter(record.status for record in mine)
         worst = max(mine, key=lambda record: (record.number is not None, record.status == "failed", record.number or 0.0))
-        cells = (*(str(counts[status] or "") for status in STATUSES), _number(worst.number), _number(worst.limit))
-        table.add_row(name, *cells, escape(check.description), style="red" if counts["failed"] else None)
+        cells = [*(str(counts[status] or "") for status in STATUSES), *_numbers(worst), escape(check.description)]
+        table.add_row(name, *cells, style="red" if counts["failed"] else None)
     console.print(table)
     printed = records if everything else _shortened(records)
     table = _table("Details", *(field.name for field in dataclasses.fields(conformance.Record)))
     for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
-        *place, number, limit, reason = dataclasses.astuple(record)
-        table.add_row(*place, _number(number), _number(limit), escape(reason))
+        where = (record.check, record.problem, record.loss, record.algorithm, record.status)
+        table.add_row(*where, *_numbers(record), escape(record.reason))
     if printed:
         console.print(table)
     counts = Counter(record.status for record in records)

@@ -16,11 +16,11 @@ from .. import specs
 from ..estimator import Estimate, GradientEstimator
 from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
 from .explanations import explain_codes
-from .specimens import GRID, PLAIN, VARIED, Specimen, specimens
+from .specimens import CLASS_ALONE, GRID, PLAIN, VARIED, Specimen, specimens
 from .tolerances import EXACT, SETTLED, SHALLOW, SINGLE, SINGLE_QUOTIENT
 
 
-@register()
+@register(CLASS_ALONE)
 def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
     """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
     cls = type(estimator)

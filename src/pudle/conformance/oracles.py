@@ -116,11 +116,8 @@ class Model:
         """Return the codes after `depth` layers; the last `window` run at `theta`, the others at the model's own theta."""
         theta = self.theta if theta is None else theta
         first = 0 if window is None else max(depth - window, 0)
-        state = None
-        for at, iterations in ((self.theta, range(first)), (theta, range(first, depth))):
-            state = unroll(self.observations, self.parts(at), layers, iterations, state, self.nonnegative)
-        assert state is not None
-        return state[0]
+        state = unroll(self.observations, self.parts(self.theta), layers, range(first), None, self.nonnegative)
+        return unroll(self.observations, self.parts(theta), layers, range(first, depth), state, self.nonnegative)[0]
 
     def direct(self, codes: Array) -> Array:
         """Return ``partial_theta loss`` at the given codes."""

@@ -237,3 +237,5 @@ PLAIN = ("ista", "fista")
 GRID = specimens(algorithms=PLAIN)
 #: The same, and the other algorithms on one problem.
 VARIED = GRID + specimens("sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN))
+#: For checks that look only at the class.
+CLASS_ALONE = (Specimen("", "", ""),)

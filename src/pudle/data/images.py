@@ -90,10 +90,8 @@ def read_folder(folder: str) -> dict[str, np.ndarray]:
             with Image.open(file) as picture:
                 images[file.name] = to_gray(picture)
         except Exception as error:
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            raise InvalidArgument(
-                f"folder={folder!r} holds an unreadable image, {file.name} ({reason}): repair or remove it"
-            ) from error
+            image = f"{file.name} ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+            raise InvalidArgument(f"folder={folder!r} holds an unreadable image, {image}: repair or remove it") from error
     return images
 
 
@@ -131,7 +129,5 @@ def random_patches(images: Mapping[str, np.ndarray], size: int, n_samples: int, 
     """Draw patches uniformly over all positions in all images, without replacement, shape (n_samples, size**2)."""
     total = count_patches(images, size)
     if n_samples > total:
-        raise InvalidArgument(
-            f"n_samples={n_samples} is above the {total} possible crops: give a smaller n_samples or more data"
-        )
+        raise InvalidArgument(f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data")
     return patches_at(images, size, random.choice(total, n_samples, replace=False))
