@@ -22,22 +22,16 @@ class BernoulliGaussian(SparseCodingDataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of samples.
-    n_features : int
-        Dimension of an observation.
-    n_components : int
-        Number of atoms.
+    n_samples, n_features, n_components : int
+        Number of samples, dimension of an observation, and number of atoms.
     density : float
         Probability that a code entry is non-zero, in (0, 1].
     noise : float
         Standard deviation of the Gaussian noise in every entry of the observations.
     perturbation : float
         Standard deviation of the perturbation of every dictionary entry, as a multiple of that of the entries.
-    penalty : float
-        Weight of the l1 norm.
-    l2_penalty : float
-        Weight of half the squared l2 norm: zero for the lasso, positive for the elastic net.
+    penalty, l2_penalty : float
+        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive for the elastic net.
     seed : int
     """
 

@@ -22,25 +22,18 @@ class Convolutional(ConvolutionalDataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of images.
-    size : int
-        Side of the square images in pixels, at least that of the filters.
-    channels : int
-    n_components : int
-        Number of filters.
-    kernel : int
-        Side of the filters in pixels.
+    n_samples, size, channels : int
+        Number of images, their side in pixels, at least that of the filters, and their channels.
+    n_components, kernel : int
+        Number of filters, and their side in pixels.
     stride : int
         Distance between neighboring code positions in pixels, at most the side of the filters.
     density : float
         Probability that a code entry is non-zero, in (0, 1].
     nonnegative : bool
         Whether codes are non-negative, in the model and in the problem.
-    noise : float
-        Standard deviation of the Gaussian noise in every pixel.
-    perturbation : float
-        Standard deviation of the perturbation of every filter entry.
+    noise, perturbation : float
+        Standard deviations of the Gaussian noise in every pixel and of the change of every filter entry.
     penalty : float
         Weight of the l1 norm.
     seed : int
@@ -74,9 +67,8 @@ class Convolutional(ConvolutionalDataset):
         filters = random.standard_normal((self.n_components, self.channels, self.kernel, self.kernel))
         generating = normalize(filters, axis=(1, 2, 3))
         noise = self.noise * random.standard_normal((self.n_samples, self.channels, self.size, self.size))
-        model = ConvolutionalSparseCoding(
-            observations=noise, dictionary=generating, penalty=self.penalty, stride=self.stride
-        )
+        options = {"penalty": self.penalty, "stride": self.stride}
+        model = ConvolutionalSparseCoding(observations=noise, dictionary=generating, **options)
         present = random.random(model.code_shape) < self.density
         codes = present * random.uniform(1.0, 2.0, present.shape)
         if not self.nonnegative:

@@ -25,10 +25,8 @@ class Digits(SparseCodingDataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of digits to code, at most 1797 - n_components.
-    n_components : int
-        Number of atoms.
+    n_samples, n_components : int
+        Numbers of digits to code and of atoms, at most 1797 together.
     penalty : float
         Weight of the l1 norm.
     seed : int

@@ -23,14 +23,10 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     ----------
     folder : str, optional
         A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
-    n_samples : int
-        Number of crops.
-    size : int
-        Side of a crop in pixels, at least that of the filters.
-    n_components : int
-        Number of filters.
-    kernel : int
-        Side of the filters in pixels.
+    n_samples, size : int
+        Number of crops, and their side in pixels, at least that of the filters.
+    n_components, kernel : int
+        Number of filters, and their side in pixels.
     stride : int
         Distance between neighboring code positions in pixels, at most the side of the filters.
     nonnegative : bool
@@ -57,7 +53,6 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_options(self, least={"size": 2, "kernel": 2})
         check_filters(self)
 
@@ -67,7 +62,5 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
         crops = random_patches(images, self.size, self.n_samples, random)
         crops = crops - crops.mean(axis=1, keepdims=True)
         atoms, _ = self.split_patches(self.kernel, self.n_components, 0, random, images)
-        return Draw(
-            crops.reshape(self.n_samples, 1, self.size, self.size),
-            atoms.T.reshape(self.n_components, 1, self.kernel, self.kernel).copy(),
-        )
+        filters = atoms.T.reshape(self.n_components, 1, self.kernel, self.kernel).copy()
+        return Draw(crops.reshape(self.n_samples, 1, self.size, self.size), filters)

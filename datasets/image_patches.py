@@ -26,12 +26,10 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     folder : str, optional
         A folder with the user's own images (png, jpg, bmp, tif, gif, webp, pgm, ppm); by default the two photographs that
         ship inside scikit-learn. Subfolders are not read.
-    n_samples : int
-        Number of patches to code.
+    n_samples, n_components : int
+        Numbers of patches to code and of atoms.
     size : int
         Side of a patch in pixels; ``m = size**2``.
-    n_components : int
-        Number of atoms.
     penalty : float
         Weight of the l1 norm.
     seed : int
@@ -51,11 +49,9 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_options(self, least={"size": 2})
 
     def draw(self) -> Draw:
-        dictionary, observations = self.split_patches(
-            self.size, self.n_components, self.n_samples, self.generator(), self.images()
-        )
+        sizes = self.size, self.n_components, self.n_samples
+        dictionary, observations = self.split_patches(*sizes, self.generator(), self.images())
         return Draw(observations, dictionary)

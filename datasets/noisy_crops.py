@@ -36,10 +36,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     ----------
     folder : str, optional
         A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
-    n_samples : int
-        Number of crops.
-    size : int
-        Side of a crop in pixels, at least that of the filters.
+    n_samples, size : int
+        Number of crops, and their side in pixels, at least that of the filters.
     sigma : float
         Noise standard deviation, on the 0-255 scale.
     supervised : bool
@@ -47,10 +45,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     start : {"cosine", "random"}
         Initial filters. ``cosine``: products of discrete cosines of the lowest frequencies, each with its negative where
         codes are non-negative. ``random``: the constant filter as above, and Gaussian ones with zero mean.
-    n_components : int
-        Number of filters.
-    kernel : int
-        Side of the filters in pixels.
+    n_components, kernel : int
+        Number of filters, and their side in pixels.
     stride : int
         Distance between neighboring code positions in pixels, at most the side of the filters.
     nonnegative : bool
@@ -84,15 +80,13 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_options(self, least={"size": 2, "kernel": 2, "n_components": 2}, may_be_zero=("sigma",))
         check_choice("start", self.start, ("cosine", "random"))
         check_filters(self)
         most = self.kernel**2 * (2 if self.nonnegative else 1)
         if self.start == "cosine" and self.n_components > most:
-            raise InvalidArgument(
-                f"n_components={self.n_components} is above the {most} cosines that there are: give fewer, or start='random'"
-            )
+            text = f"n_components={self.n_components} is above the {most} cosines of this size"
+            raise InvalidArgument(f"{text}: give fewer, or start='random'")
 
     def crops(self, images: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Draw noisy crops and their clean counterparts, each of shape (n, 1, size, size), from images as of `images`."""

@@ -28,14 +28,10 @@ class HeldOutRegression(Dataset):
     ----------
     n_samples : int
         Number of regressions.
-    n_features : int
-        Number m of observations that each regression is fitted to.
-    held_out : int
-        Number of observations that each regression is tested on.
-    n_components : int
-        Number of coefficients.
-    n_nonzero_coefs : int
-        Number of non-zero coefficients, at most n_components.
+    n_features, held_out : int
+        Numbers of observations that each regression is fitted to (m) and tested on.
+    n_components, n_nonzero_coefs : int
+        Numbers of all coefficients and of the non-zero ones.
     correlation : float
         Correlation of neighboring columns, in [0, 1).
     snr : float

@@ -34,10 +34,8 @@ class RidgeRegression(Dataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of samples.
-    n_components : int
-        Number of atoms, and dimension of an observation, >= 2.
+    n_samples, n_components : int
+        Number of samples, and number of atoms, >= 2, which is the dimension of an observation as well.
     kappa : float
         Condition number L/mu of the Hessian, > 1.
     observations : {"top", "random"}
@@ -58,9 +56,8 @@ class RidgeRegression(Dataset):
     def __post_init__(self) -> None:
         check_options(self, least={"n_components": 2})
         if self.kappa <= 1:
-            raise InvalidArgument(
-                f"kappa={self.kappa} leaves all eigenvalues equal or is no condition number: give a number > 1"
-            )
+            reason = "leaves all eigenvalues equal or is no condition number"
+            raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
         check_choice("observations", self.observations, OBSERVATIONS)
 
     def problem(

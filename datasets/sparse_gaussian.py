@@ -26,24 +26,16 @@ class SparseGaussian(SparseCodingDataset):
 
     Parameters
     ----------
-    n_samples : int
-        Number of samples.
-    n_features : int
-        Dimension of an observation.
-    n_components : int
-        Number of atoms.
+    n_samples, n_features, n_components : int
+        Number of samples, dimension of an observation, and number of atoms.
     n_nonzero_coefs : int
         Number s of non-zero entries per code, at most n_components.
     amplitudes : {"uniform", "gaussian"}
         Non-zero entries: uniform in [1, 2] with random signs, or standard normal.
-    noise : float
-        Standard deviation of the Gaussian noise in every entry of the observations.
-    perturbation : float
-        Standard deviation of the perturbation of every dictionary entry.
-    penalty : float
-        Weight of the l1 norm.
-    l2_penalty : float
-        Weight of half the squared l2 norm: zero for the lasso, positive for the elastic net.
+    noise, perturbation : float
+        Standard deviations of the Gaussian noise in the observations and of the change of every dictionary entry.
+    penalty, l2_penalty : float
+        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive for the elastic net.
     seed : int
     """
 

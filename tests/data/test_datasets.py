@@ -374,6 +374,15 @@ class TestImagePatches:
         assert np.isfinite(draw.observations).all()
         assert (np.ptp(draw.observations, axis=1) > 0).all()
 
+    def test_fingerprint_is_the_state_of_the_folder(self, tmp_path):
+        save(tmp_path, "a.png", textured())
+        dataset = pudle.list_datasets()["image_patches"](folder=str(tmp_path))
+        before = dataset.fingerprint()
+        assert "a.png" in before and dataset.fingerprint() == before
+        save(tmp_path, "b.png", textured(seed=1))
+        assert dataset.fingerprint() != before
+        assert pudle.list_datasets()["image_patches"]().fingerprint() == ""
+
     def test_through_the_registry(self, tmp_path):
         save(tmp_path, "a.png", textured())
         dataset = pudle.make_dataset(f"image_patches(folder={str(tmp_path)!r}, n_samples=20, n_components=10, size=5)")

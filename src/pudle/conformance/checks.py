@@ -52,30 +52,24 @@ class NotMet(Exception):
         self.reason, self.number, self.limit = reason, number, limit
 
 
-#: A number, the limit that it has to stay below, and the reason to give if it does not, or a function that returns it.
+#: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if it does not.
 Measurement = tuple[float, float, str | Callable[[], str]]
 Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
+Specimens = tuple[Specimen, ...]
 
 
 @dataclass(frozen=True)
 class Check:
     """One property that estimators are checked for.
 
-    Attributes
-    ----------
-    name : str
-    description : str
-        One line.
-    measure : callable
-        Takes the estimator and a specimen; yields measurements, or raises `NotMet`.
-    specimens : callable
-        Takes the estimator; returns the specimens that it runs on.
+    `measure` takes the estimator and a specimen, and yields measurements or raises `NotMet`; `specimens` returns what the
+    check runs on for a given estimator.
     """
 
     name: str
     description: str
     measure: Measure
-    specimens: Callable[[GradientEstimator], tuple[Specimen, ...]]
+    specimens: Callable[[GradientEstimator], Specimens]
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
@@ -83,7 +77,7 @@ class Check:
         try:
             for number, limit, reason in self.measure(estimator, specimen) or ():
                 # Not the opposite comparison: NaN must fail.
-                if not number < limit:
+                if not (number < limit or number == limit == 0):
                     raise NotMet(reason if isinstance(reason, str) else reason(), number, limit)
                 worst = max(worst, (number, limit))
         except NotMet as failure:
@@ -98,20 +92,15 @@ class Check:
             # An estimator that cannot run here neither passes nor fails.
             raise
         except Exception as error:  # noqa: BLE001  # an exception of the estimator is a failed check, not a crash of ours
-            text = f"raised {one_line(error)[:200]}"
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
-            return Record(*where, "failed", reason=f"{text}; {advice}")
+            return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
         return Record(*where, "passed", *worst)
 
 
 CHECKS: dict[str, Check] = {}
-#: The specimen of checks that look only at the class.
-NO_SPECIMEN = Specimen("", "", "")
 
 
-def register(
-    specimens: tuple[Specimen, ...] | Callable[[GradientEstimator], tuple[Specimen, ...]] = (NO_SPECIMEN,),
-) -> Callable[[Measure], Check]:
+def register(specimens: Specimens | Callable[[GradientEstimator], Specimens]) -> Callable[[Measure], Check]:
     """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
 
     def add(measure: Measure) -> Check:
@@ -141,15 +130,14 @@ def check(
     MissingDependency
         If the estimator needs a library that is not installed.
     """
+    progress = progress or (lambda step, done, total: None)
     chosen = [one for one in CHECKS.values() if not names or one.name in names]
     steps = [(one, specimen) for one in chosen for specimen in one.specimens(estimator)]
     records = []
     for done, (one, specimen) in enumerate(steps):
-        if progress:
-            progress(f"{one.name} {specimen}" if specimen.problem else one.name, done, len(steps))
+        progress(f"{one.name} {specimen}" if specimen.problem else one.name, done, len(steps))
         records.append(one(estimator, specimen))
-    if progress:
-        progress("done", len(steps), len(steps))
+    progress("done", len(steps), len(steps))
     claims = [record for record in records if record.check == "claim"]
     if claims and all(record.status == "refused" for record in claims):
         reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
@@ -160,14 +148,13 @@ def check(
 # --- shared by the checks
 
 
-def require_finite(name: str, tensor: torch.Tensor, depth: int) -> None:
-    """Fail if a tensor has entries that are NaN or infinite."""
-    bad = int((~torch.isfinite(tensor)).sum())
-    if bad:
-        reason = (
-            f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite at depth {depth}: refuse with a reason"
-        )
-        raise NotMet(reason, bad, 0)
+def require_finite(result: Estimate, depth: int) -> None:
+    """Fail if the gradient or the codes have entries that are NaN or infinite."""
+    for name, tensor in (("gradient", result.gradient), ("codes", result.codes)):
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            entries = f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite"
+            raise NotMet(f"{entries} at depth {depth}: refuse with a reason", bad, 0)
 
 
 def result_unless_refused(call: Callable[[], Any]) -> Any:
@@ -195,12 +182,12 @@ def options_of(estimator: GradientEstimator) -> set[str]:
 
 def gradient_of(result: Estimate) -> Array:
     """Return an estimate's gradient as a float64 array."""
-    return result.gradient.detach().to(device="cpu", dtype=torch.float64).numpy()
+    return result.gradient.detach().cpu().double().numpy()
 
 
 def codes_of(result: Estimate) -> Array:
     """Return an estimate's codes as a float64 array with one row per sample."""
-    return result.codes.detach().to(device="cpu", dtype=torch.float64).flatten(1).numpy()
+    return result.codes.detach().cpu().double().flatten(1).numpy()
 
 
 def distance(mine: Array, expected: Array) -> float:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 
 from ..estimator import Estimate, GradientEstimator
 from ..measuring.scoring import score
 from ..references import certified
 from . import tolerances
 from .checks import Measurement, NotMet, claim_of, distance, gradient_of, is_quotient, options_of, register
-from .contract import PLAIN, VARIED
 from .explanations import explain_gradient, explain_ratio
 from .oracles import Array
-from .specimens import Specimen, specimens
+from .specimens import PLAIN, VARIED, Specimen, specimens
 
 #: Problems on which every claim of an implicit gradient is regular, and errors vanish within `DEEP` layers.
 REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PLAIN)
@@ -25,11 +24,7 @@ REGULAR = specimens("square", "convolutional", "penalty", "ridge", algorithms=PL
 AVERAGED_ON = specimens("sparse coding", "convolutional", "penalty", "ridge")
 
 
-def _specimens_of_claim(estimator: GradientEstimator) -> tuple[Specimen, ...]:
-    return {"implicit": REGULAR, "stochastic": AVERAGED_ON}.get(getattr(estimator, "computes", ""), VARIED)
-
-
-@register(_specimens_of_claim)
+@register(lambda estimator: {"implicit": REGULAR, "stochastic": AVERAGED_ON}.get(getattr(estimator, "computes", ""), VARIED))
 def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """The gradient is what `computes` says, by a derivative that uses no estimator."""
     special = {"stochastic": _check_mean, "implicit": _check_implicit, "heuristic": _check_descent}
@@ -89,39 +84,27 @@ def _check_mean(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     draws: list[list[float]] = []
     layers_run = 0
     for seed in range(tolerances.MOST_SEEDS):
-        result = specimen.estimate(_replaced(estimator, seed=seed), depth)
+        seeded = dataclasses.replace(estimator, seed=seed)  # type: ignore[type-var]
+        result = specimen.estimate(seeded, depth)
         draws.append([float((gradient_of(result) * axis).sum()) for axis in axes])
         layers_run += int(result.diagnostics.get("layers", depth * result.diagnostics.get("evaluations", 1)))
-        if (
-            len(draws) >= tolerances.SEEDS
-            and layers_run >= tolerances.LAYERS
-            and _standard_errors(draws).max() < tolerances.RESOLVING * size
-        ):
+        enough = len(draws) >= tolerances.SEEDS and layers_run >= tolerances.LAYERS
+        if enough and sem(draws).max() < tolerances.RESOLVING * size:
             break
-    spread, mean = _standard_errors(draws), np.mean(draws, axis=0)
+    spread, mean = sem(draws), np.mean(draws, axis=0)
     # A mean that does not vary is held to the accuracy of a difference quotient.
     scale = np.maximum(spread, tolerances.QUOTIENT * size / tolerances.STANDARD_ERRORS)
-    errors = {
-        name: float((np.abs(mean - [(target * axis).sum() for axis in axes]) / scale).max())
-        for name, target in targets.items()
-    }
+    projected = {name: [float((target * axis).sum()) for axis in axes] for name, target in targets.items()}
+    errors = {name: float((np.abs(mean - projections) / scale).max()) for name, projections in projected.items()}
     name, worst = min(errors.items(), key=lambda item: item[1])
     largest = float(spread.max() / size)
     if worst < tolerances.STANDARD_ERRORS and largest >= tolerances.RESOLVING:
         reason = f"after {len(draws)} seeds the standard error is still {largest:.2g} of the gradient, which hides any bias"
         raise NotMet(f"{reason}: check it with more samples", largest, tolerances.RESOLVING)
-    ratio = float(mean[0] / (targets["the unrolled gradient"] * axes[0]).sum())
+    ratio = float(mean[0] / projected["the unrolled gradient"][0])
     reason = f"the mean over {len(draws)} seeds is {worst:.3g} standard errors from {name}"
     along = f"along the unrolled gradient it is {ratio:.3g} times that{explain_ratio(ratio, estimator)}"
     yield worst, tolerances.STANDARD_ERRORS, f"{reason}; {along}"
-
-
-def _standard_errors(draws: list[list[float]]) -> Array:
-    return np.std(draws, axis=0, ddof=1) / len(draws) ** 0.5
-
-
-def _replaced(estimator: GradientEstimator, **options: Any) -> GradientEstimator:
-    return dataclasses.replace(estimator, **options)  # type: ignore[type-var]
 
 
 def _specimens_of_window(estimator: GradientEstimator) -> tuple[Specimen, ...]:
@@ -134,7 +117,8 @@ def check_window(estimator: GradientEstimator, specimen: Specimen) -> Iterator[M
     """The requested window is the one used, and a window above the depth is full backpropagation."""
     depth = 40
     for window in (1, 7, depth - 1, depth, 10 * depth):
-        result = specimen.estimate(_replaced(estimator, window=window), depth)
+        windowed = dataclasses.replace(estimator, window=window)  # type: ignore[type-var]
+        result = specimen.estimate(windowed, depth)
         reported, expected = _window_of(result, depth), min(window, depth)
         if reported != expected:
             reason = f"window={window} at depth {depth} differentiates {reported} layers instead of {expected}"
@@ -159,10 +143,10 @@ def check_consistency(estimator: GradientEstimator, specimen: Specimen) -> Itera
         if found.status != "ok":
             raise NotMet(found.reason)
     earlier, last = (found.relative_error for found in scores)
-    claimed = type(estimator).consistent_for
-    claim = "is None, which claims every loss" if claimed is None else f"claims {specimen.loss}"
+    everything = type(estimator).consistent_for is None
+    claim = "consistent_for is None, which claims every loss" if everything else f"consistent_for claims {specimen.loss}"
     reason = f"relative error {last:.2g} at depth {deep}, {earlier:.2g} at {deep // 2}: it does not vanish, though"
-    yield last, tolerances.VANISHED, f"{reason} consistent_for {claim}"
+    yield last, tolerances.VANISHED, f"{reason} {claim}"
 
 
 @functools.cache

@@ -7,10 +7,9 @@ import inspect
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.markup import escape
@@ -33,6 +32,9 @@ PIPE_WIDTH = 400
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
 STATUSES = ("passed", "refused", "failed")
+NUMBERS = {*STATUSES, "worst", "number", "limit"}
+#: Columns whose cells are never broken into several lines.
+UNBROKEN = NUMBERS | {"check", "status"}
 
 
 @click.command("check")
@@ -73,21 +75,13 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
     for title, records in results.items():
         _print_result(console, title, records, everything)
     if len(results) > 1:
-        _print_grid(console, results)
+        console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
         click.get_current_context().exit(FAILED)
 
 
 def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
-    """Make the one estimator that a file holds.
-
-    Raises
-    ------
-    InvalidArgument
-        If the file is missing, cannot be imported, or does not hold exactly one concrete `GradientEstimator` subclass.
-    SpecError
-        If the arguments are malformed or do not fit.
-    """
+    """Make the estimator in a file, which has to hold exactly one concrete `GradientEstimator` subclass."""
     from ..estimator import GradientEstimator
 
     if not path.is_file():
@@ -103,14 +97,8 @@ def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
 
         sys.modules.pop(module.__name__, None)
         raise InvalidArgument(f"{path} cannot be imported{_line(error, path)}: {one_line(error)}") from error
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, GradientEstimator)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
-    ]
+    own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
+    classes = [cls for cls in own if issubclass(cls, GradientEstimator) and not inspect.isabstract(cls)]
     if len(classes) != 1:
         found = ", ".join(cls.__name__ for cls in classes) or "none"
         raise InvalidArgument(f"{path} holds {len(classes)} GradientEstimator subclasses ({found}): leave exactly one")
@@ -127,50 +115,35 @@ def _line(error: BaseException, path: Path) -> str:
     return f" (line {lines[-1]})" if lines else ""
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _numbers(record: Record) -> list[str]:
+    return ["" if value is None else f"{value:.3g}" for value in (record.number, record.limit)]
 
 
-def _table(title: str, columns: Collection[str], right: Collection[str] = (), folded: Collection[str] = ()) -> Table:
+def _table(title: str, *columns: str) -> Table:
     table = Table(title=escape(title), title_justify="left")
     for column in columns:
-        table.add_column(
-            escape(column),
-            justify="right" if column in right else "left",
-            no_wrap=column not in folded,
-            overflow="fold",
-        )
+        justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
+        table.add_column(escape(column), justify=justify, no_wrap=column in UNBROKEN, overflow="fold")
     return table
 
 
 def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
-    numbers = (*STATUSES, "worst", "limit")
-    table = _table(title, ("check", *numbers, "what is checked"), right=numbers, folded=("what is checked",))
+    table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
     for name, check in conformance.CHECKS.items():
         mine = [record for record in records if record.check == name]
         if not mine:
             continue
         counts = Counter(record.status for record in mine)
-        measured = [record for record in mine if record.number is not None]
-        worst = max(measured, key=lambda record: (record.status == "failed", record.number or 0.0), default=None)
-        table.add_row(
-            name,
-            *(str(counts[status] or "") for status in STATUSES),
-            _number(worst.number if worst else None),
-            _number(worst.limit if worst else None),
-            escape(check.description),
-            style="red" if counts["failed"] else None,
-        )
+        worst = max(mine, key=lambda record: (record.number is not None, record.status == "failed", record.number or 0.0))
+        cells = [*(str(counts[status] or "") for status in STATUSES), *_numbers(worst), escape(check.description)]
+        table.add_row(name, *cells, style="red" if counts["failed"] else None)
     console.print(table)
     printed = records if everything else _shortened(records)
-    where = ("problem", "loss", "algorithm")
-    table = _table(
-        "Details", ("check", *where, "status", "number", "limit", "reason"), ("number", "limit"), (*where, "reason")
-    )
+    table = _table("Details", *(field.name for field in dataclasses.fields(conformance.Record)))
     for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
-        *place, number, limit, reason = dataclasses.astuple(record)
-        table.add_row(*place, _number(number), _number(limit), escape(reason))
+        where = (record.check, record.problem, record.loss, record.algorithm, record.status)
+        table.add_row(*where, *_numbers(record), escape(record.reason))
     if printed:
         console.print(table)
     counts = Counter(record.status for record in records)
@@ -193,14 +166,14 @@ def _shortened(records: list[Record]) -> list[Record]:
     return kept
 
 
-def _print_grid(console: Console, results: dict[str, list[Record]]) -> None:
-    """Print the worst status of any check, for each problem, loss and algorithm and for each estimator."""
-    table = _table("All checks by problem", ("problem", "loss", "algorithm", *results), folded=tuple(results))
+def _grid(results: dict[str, list[Record]]) -> Table:
+    """Return the worst status of any check, for each problem, loss and algorithm and for each estimator."""
+    table = _table("All checks by problem", "problem", "loss", "algorithm", *results)
     for specimen in conformance.GRID:
-        where = (specimen.problem, specimen.loss, specimen.algorithm)
-        worst = []
-        for records in results.values():
-            statuses = {record.status for record in records if (record.problem, record.loss, record.algorithm) == where}
-            worst.append(max(statuses, key=STATUSES.index, default=""))
-        table.add_row(*where, *worst)
-    console.print(table)
+        where = dataclasses.astuple(specimen)
+        statuses = (
+            [record.status for record in records if (record.problem, record.loss, record.algorithm) == where]
+            for records in results.values()
+        )
+        table.add_row(*where, *(max(found, key=STATUSES.index, default="") for found in statuses))
+    return table

@@ -24,20 +24,11 @@ def soft(values: Array, threshold: float | complex | Array, nonnegative: bool = 
 
 @dataclass(frozen=True)
 class Layers:
-    """Proximal gradient layers.
+    """Proximal gradient layers, which extrapolate as FISTA does if `accelerated`.
 
-    Attributes
-    ----------
-    step : float
-        A constant: it does not change when theta is differentiated.
-    accelerated : bool
-        Whether they extrapolate, as FISTA does.
-    restart : bool
-        Whether each sample drops its momentum where it points uphill.
-    decay : float
-        Factor by which the penalty falls from layer to layer.
-    initial : array, shape (n, p), optional
-        Codes before the first layer; zeros where not given.
+    The step is a constant: it does not change when theta is differentiated. With `restart` each sample drops its momentum
+    where it points uphill. The penalty is multiplied by `decay` from layer to layer. The `initial` codes (n, p) are zero
+    if not given.
     """
 
     step: float
@@ -85,12 +76,8 @@ def complex_step(function: Callable[[Array], Any], at: Array, direction: Array) 
 
 def complex_gradient(function: Callable[[Array], Any], at: Array) -> Array:
     """Return all partial derivatives, exact to rounding, in the shape of `at`."""
-    gradient = np.zeros(at.shape)
-    for index in np.ndindex(at.shape):
-        direction = np.zeros(at.shape)
-        direction[index] = 1.0
-        gradient[index] = complex_step(function, at, direction)
-    return gradient
+    directions = np.eye(at.size).reshape(-1, *at.shape)
+    return np.array([complex_step(function, at, direction) for direction in directions]).reshape(at.shape)
 
 
 def lipschitz_constant(matrix: Array) -> float:
@@ -102,19 +89,9 @@ def lipschitz_constant(matrix: Array) -> float:
 class Model:
     """A problem ``min_z 1/2 |x - A z|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` whose matrix and penalties depend on theta.
 
-    Codes and observations are flat: one row per sample, whatever axes the problem has.
-
-    Attributes
-    ----------
-    observations : array, shape (n, m)
-    theta : array
-        The outer parameter; gradients have its shape.
-    parts : callable
-        Maps theta to the matrix A (m, p), the penalty and the l2_penalty, analytically.
-    loss : callable
-        Maps codes (n, p) and theta to the outer loss, analytically where no code entry changes sign.
-    nonnegative : bool
-        Whether the codes are restricted to the non-negative orthant.
+    Codes (n, p) and observations (n, m) are flat: one row per sample, whatever axes the problem has. The callable `parts`
+    maps theta to the matrix A (m, p), the penalty and the l2_penalty, and `loss` maps codes and theta to the outer loss,
+    both analytically (the loss where no code entry changes sign). If `nonnegative`, all codes are >= 0.
     """
 
     observations: Array
@@ -139,11 +116,8 @@ class Model:
         """Return the codes after `depth` layers; the last `window` run at `theta`, the others at the model's own theta."""
         theta = self.theta if theta is None else theta
         first = 0 if window is None else max(depth - window, 0)
-        state = None
-        for at, iterations in ((self.theta, range(first)), (theta, range(first, depth))):
-            state = unroll(self.observations, self.parts(at), layers, iterations, state, self.nonnegative)
-        assert state is not None
-        return state[0]
+        state = unroll(self.observations, self.parts(self.theta), layers, range(first), None, self.nonnegative)
+        return unroll(self.observations, self.parts(theta), layers, range(first, depth), state, self.nonnegative)[0]
 
     def direct(self, codes: Array) -> Array:
         """Return ``partial_theta loss`` at the given codes."""

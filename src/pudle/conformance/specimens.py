@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..algorithms import Algorithm, Fista, Ista
 from ..algorithms.thresholding import Decaying
+from ..data.synthetic import normalize
 from ..estimator import Estimate, GradientEstimator
 from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Ridge, SparseCoding
 from ..streams import generator
 from .oracles import Array, Layers, Model
 
-#: The algorithms: made by pudle from the Lipschitz constant L and a warm start, and as fields of `Layers` (step times L).
-ALGORITHMS: dict[str, tuple[Callable[[float, torch.Tensor | None], Algorithm], dict[str, Any]]] = {
-    "ista": (lambda lipschitz, initial: Ista(), {}),
-    "fista": (lambda lipschitz, initial: Fista(), {"accelerated": True}),
-    "fista(restart)": (lambda lipschitz, initial: Fista(restart=True), {"accelerated": True, "restart": True}),
-    "ista(step=1.5/L)": (lambda lipschitz, initial: Ista(step=1.5 / lipschitz), {"step": 1.5}),
-    "ista(decaying)": (lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)), {"decay": 0.95}),
-    "warm start": (lambda lipschitz, initial: Ista(initial=initial), {}),
+#: The algorithms, made from the Lipschitz constant L and a warm start.
+ALGORITHMS: dict[str, Callable[[float, torch.Tensor], Algorithm]] = {
+    "ista": lambda lipschitz, initial: Ista(),
+    "fista": lambda lipschitz, initial: Fista(),
+    "fista(restart)": lambda lipschitz, initial: Fista(restart=True),
+    "ista(step=1.5/L)": lambda lipschitz, initial: Ista(step=1.5 / lipschitz),
+    "ista(decaying)": lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)),
+    "warm start": lambda lipschitz, initial: Ista(initial=initial),
 }
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """A problem and an algorithm to check an estimator on.
+    """A key of `KINDS`, one of the losses of that kind and a key of `ALGORITHMS`, to check an estimator on.
 
     The gradients that the estimator is compared with are computed once per process.
-
-    Attributes
-    ----------
-    problem : str
-        A key of `KINDS`.
-    loss : str
-        One of the losses of that kind.
-    algorithm : str
-        A key of `ALGORITHMS`.
     """
 
     problem: str
@@ -55,17 +45,15 @@ class Specimen:
 
     def make(self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any) -> Problem:
         """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
-        kind = _kind(self.problem)
+        kind = KINDS[self.problem]
         tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in kind.arrays.items()}
-        loss = {} if self.problem in ONLY_LOSS else {"loss": self.loss}
+        loss = {"loss": self.loss} if len(kind.models) > 1 else {}
         return kind.make(**(kind.options | loss | tensors | changes))
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return the algorithm for that problem."""
-        make, _ = ALGORITHMS[self.algorithm]
-        warm = self._warm_start()
-        initial = None if warm is None else torch.tensor(warm, dtype=dtype, device=device)
-        return make(self.model.lipschitz_constant, initial)
+        initial = generator(0, f"conformance warm start {self.problem}").standard_normal(self.make().code_shape)
+        return ALGORITHMS[self.algorithm](self.model.lipschitz_constant, torch.tensor(initial, dtype=dtype, device=device))
 
     def estimate(
         self, estimator: GradientEstimator, depth: int, dtype: torch.dtype = torch.float64, **changes: Any
@@ -80,60 +68,42 @@ class Specimen:
     @property
     def model(self) -> Model:
         """The same problem in numpy."""
-        return _kind(self.problem).models[self.loss]
+        return KINDS[self.problem].models[self.loss]
 
     @functools.cached_property
     def layers(self) -> Layers:
         """The same algorithm in numpy."""
-        _, fields = ALGORITHMS[self.algorithm]
-        layers, warm = Layers(**({"step": 1.0} | fields)), self._warm_start()
-        initial = None if warm is None else warm.reshape(len(warm), -1)
-        return dataclasses.replace(layers, step=layers.step / self.model.lipschitz_constant, initial=initial)
+        algorithm = self.make_algorithm()
+        return Layers(
+            step=algorithm.step or 1 / self.model.lipschitz_constant,
+            accelerated=isinstance(algorithm, Fista),
+            restart=getattr(algorithm, "restart", False),
+            decay=getattr(algorithm.thresholding, "decay", 1.0),
+            initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
+        )
 
     def codes(self, depth: int) -> Array:
         """Return the codes after `depth` layers."""
         return self.model.codes(self.layers, depth)
 
+    @functools.cache  # noqa: B019  # specimens are few, and equal ones share what is kept
     def direct(self, depth: int) -> Array:
         """Return the direct part of the gradient after `depth` layers."""
-        return _computed_once(self, "direct", depth)
+        return self.model.direct(self.codes(depth))
 
+    @functools.cache  # noqa: B019
     def implicit(self, depth: int) -> Array:
         """Return the implicit gradient at the codes after `depth` layers."""
-        return _computed_once(self, "implicit", depth)
+        return self.model.implicit(self.codes(depth))
 
+    @functools.cache  # noqa: B019
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` of `depth` layers, or through all of them."""
-        return _computed_once(self, "unrolled", depth, window)
-
-    def _warm_start(self) -> Array | None:
-        if self.algorithm != "warm start":
-            return None
-        return generator(0, f"conformance warm start {self.problem}").standard_normal(self.make().code_shape)
+        return self.model.unrolled(self.layers, depth, window)
 
 
-@functools.cache
-def _computed_once(specimen: Specimen, gradient: str, depth: int, window: int | None = None) -> Array:
-    if gradient == "unrolled":
-        return specimen.model.unrolled(specimen.layers, depth, window)
-    return getattr(specimen.model, gradient)(specimen.codes(depth))
-
-
-@dataclass(frozen=True, eq=False)
-class Kind:
-    """A kind of problem: how it is made with pudle, and its models in numpy.
-
-    Attributes
-    ----------
-    make : callable
-        Makes the problem from its fields.
-    arrays : dict of arrays
-        The fields that are tensors.
-    options : dict
-        The other fields, without the loss.
-    models : dict of Model
-        The same problem in numpy, for each loss.
-    """
+class Kind(NamedTuple):
+    """A kind of problem: its class, its fields that are tensors, the others except the loss, and a model for each loss."""
 
     make: Callable[..., Problem]
     arrays: dict[str, Array]
@@ -171,13 +141,12 @@ def _dense(
     if p <= m:
         # Nearly orthogonal atoms make the problem so regular that errors vanish within a few hundred layers.
         atoms = np.linalg.qr(atoms)[0] + 0.3 * atoms / m**0.5
-    atoms /= np.linalg.norm(atoms, axis=0)
+    atoms = normalize(atoms, axis=0)
     codes = np.zeros((n, p))
     for row in codes:
         signs = 1.0 if nonnegative else random.choice([-1.0, 1.0], 3)
         row[random.permutation(p)[:3]] = random.uniform(1, 2, 3) * signs
-    dictionary = atoms + 0.1 * random.standard_normal(atoms.shape)
-    dictionary /= np.linalg.norm(dictionary, axis=0)
+    dictionary = normalize(atoms + 0.1 * random.standard_normal(atoms.shape), axis=0)
     observations = codes @ atoms.T
     options = {"penalty": 0.2, "nonnegative": nonnegative, "l2_penalty": l2_penalty}
     models = _both_losses(observations, dictionary, lambda theta: (theta, 0.2, l2_penalty), nonnegative)
@@ -186,22 +155,21 @@ def _dense(
 
 def _convolutional(random: np.random.Generator) -> Kind:
     """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters of 3 x 3, stride 2."""
-    (height, width), side, stride, penalty = (6, 7), 3, 2, 0.1
-    dictionary = random.standard_normal((2, 1, side, side))
-    dictionary /= np.linalg.norm(dictionary.reshape(len(dictionary), -1), axis=1)[:, None, None, None]
+    height, width, side, stride, penalty = 6, 7, 3, 2, 0.1
+    dictionary = normalize(random.standard_normal((2, 1, side, side)), axis=(1, 2, 3))
     images = random.standard_normal((3, 1, height, width))
+
+    def placed(length: int) -> Array:
+        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i along one axis."""
+        positions = -(-(length - side) // stride) + 1
+        cropped = -(-((positions - 1) * stride + side - length) // 2)
+        entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
+        return (entries[..., None] == np.arange(side)).astype(float)
 
     def matrix(theta: Array) -> Array:
         """Return all shifted copies of the filters as columns, filter by filter."""
-        down, across = -(-(height - side) // stride) + 1, -(-(width - side) // stride) + 1
-        surplus = (down - 1) * stride + side - height, (across - 1) * stride + side - width
-        top, left = -(-surplus[0] // 2), -(-surplus[1] // 2)
-        columns = []
-        for filter_, a, b in itertools.product(theta[:, 0], range(down), range(across)):
-            canvas = np.zeros((height + surplus[0], width + surplus[1]), dtype=theta.dtype)
-            canvas[a * stride : a * stride + side, b * stride : b * stride + side] = filter_
-            columns.append(canvas[top : top + height, left : left + width].ravel())
-        return np.array(columns).T
+        copies = np.einsum("yai,xbj,fij->fabyx", placed(height), placed(width), theta[:, 0])
+        return copies.reshape(-1, height * width).T
 
     models = _both_losses(images.reshape(3, -1), dictionary, lambda theta: (matrix(theta), penalty, 0.0))
     arrays = {"observations": images, "dictionary": dictionary}
@@ -232,18 +200,15 @@ def _ridge(random: np.random.Generator) -> Kind:
     observations, dictionary = random.standard_normal((9, 7)), random.standard_normal((7, 5)) / 2
     weights, strength = random.standard_normal(5), 0.5
     arrays = {"observations": observations, "dictionary": dictionary, "weights": weights}
-    model = Model(
-        observations,
-        np.zeros(()),
-        lambda theta: (dictionary, 0.0, strength + theta),
-        lambda codes, theta: (codes @ weights).mean(),
-    )
+
+    def parts(theta: Array) -> tuple[Array, Any, Any]:
+        return dictionary, 0.0, strength + theta
+
+    model = Model(observations, np.zeros(()), parts, lambda codes, theta: (codes @ weights).mean())
     return Kind(Ridge, arrays, {"strength": strength}, {"linear": model})
 
 
-#: Losses of the kinds that have no choice between the lasso and the reconstruction loss.
-ONLY_LOSS = {"penalty": "held_out", "ridge": "linear"}
-KINDS: dict[str, Callable[[np.random.Generator], Kind]] = {
+_MAKERS: dict[str, Callable[[np.random.Generator], Kind]] = {
     "sparse coding": _dense,
     "square": functools.partial(_dense, n=19, m=8, p=8),
     "non-negative": functools.partial(_dense, nonnegative=True),
@@ -254,11 +219,7 @@ KINDS: dict[str, Callable[[np.random.Generator], Kind]] = {
     # For checks at great depth, where differences on a larger problem would take minutes.
     "tiny": functools.partial(_dense, n=5, m=4, p=3),
 }
-
-
-@functools.cache
-def _kind(name: str) -> Kind:
-    return KINDS[name](generator(0, f"conformance {name}"))
+KINDS = {name: make(generator(0, f"conformance {name}")) for name, make in _MAKERS.items()}
 
 
 def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[Specimen, ...]:
@@ -266,6 +227,15 @@ def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[
     return tuple(
         Specimen(problem, loss, algorithm)
         for problem in problems or [name for name in KINDS if name != "tiny"]
-        for loss in ([ONLY_LOSS[problem]] if problem in ONLY_LOSS else ["lasso", "reconstruction"])
+        for loss in KINDS[problem].models
         for algorithm in algorithms
     )
+
+
+PLAIN = ("ista", "fista")
+#: Every problem, loss and plain algorithm.
+GRID = specimens(algorithms=PLAIN)
+#: The same, and the other algorithms on one problem.
+VARIED = GRID + specimens("sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN))
+#: For checks that look only at the class.
+CLASS_ALONE = (Specimen("", "", ""),)

@@ -31,18 +31,8 @@ def split_atoms(
     """Split unit-norm rows into atoms, any two with a coherence ``|a^T b| < COHERENCE``, and observations.
 
     The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows that did not become
-    atoms. Blocks are read only until there are enough of both.
-
-    Parameters
-    ----------
-    blocks : iterable of arrays, shape (any, m)
-        Rows in random order.
-    n_components, n_samples : int
-        Numbers of atoms and of observations.
-    random : numpy Generator
-        Draws the observations.
-    source : str
-        What the rows are, in the plural, for the error text.
+    atoms. Blocks, arrays of shape (any, m), are read only until there are enough of both. The error text calls the rows
+    `source`.
 
     Returns
     -------
@@ -58,18 +48,14 @@ def split_atoms(
     others: list[np.ndarray] = []
     spare = 0
     for block in blocks:
-        distinct = np.ones(len(block), dtype=bool)
-        if atoms:
-            distinct = np.abs(block @ np.transpose(atoms)).max(axis=1) < COHERENCE
-        unused = np.ones(len(block), dtype=bool)
+        distinct = np.abs(block @ np.reshape(atoms, (-1, block.shape[1])).T).max(axis=1, initial=0) < COHERENCE
+        chosen: list[int] = []
         while len(atoms) < n_components and distinct.any():
-            first = int(distinct.argmax())
-            atoms.append(block[first])
-            unused[first] = False
-            distinct &= np.abs(block @ block[first]) < COHERENCE
-            distinct[first] = False
+            chosen.append(int(distinct.argmax()))
+            atoms.append(block[chosen[-1]])
+            distinct &= np.abs(block @ atoms[-1]) < COHERENCE
         if spare < n_samples:
-            others.append(block[unused])
+            others.append(np.delete(block, chosen, axis=0))
             spare += len(others[-1])
         if len(atoms) == n_components and spare >= n_samples:
             break
@@ -80,10 +66,8 @@ def split_atoms(
         ("n_samples", n_samples, spare, "besides the atoms"),
     ):
         if available < wanted:
-            raise InvalidArgument(
-                f"{name}={wanted} is above the {available} that {source} offer ({condition}, "
-                f"norm above {CONTRAST} about the mean): give a smaller {name} or more data"
-            )
+            offered = f"{available} that {source} offer ({condition}, norm above {CONTRAST} about the mean)"
+            raise InvalidArgument(f"{name}={wanted} is above the {offered}: give a smaller {name} or more data")
     dictionary = np.stack(atoms, axis=1)
     # The empty array stands for a call that wants no observations.
     return dictionary, random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples]

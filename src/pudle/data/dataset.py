@@ -62,10 +62,8 @@ class Draw:
     observations : array, shape (n, m)
     dictionary : array, shape (m, p)
         Where the gradient is taken.
-    generating_dictionary : array, shape (m, p), or None
-        The dictionary that generated the observations, where there is one.
-    generating_codes : array, shape (n, p), or None
-        The codes that generated the observations, where there are any.
+    generating_dictionary, generating_codes : array, shapes (m, p) and (n, p), or None
+        The dictionary and the codes that generated the observations, where they are known.
     """
 
     observations: np.ndarray
@@ -82,10 +80,7 @@ def to_tensors(arrays: Mapping[str, np.ndarray | None], dtype: torch.dtype, devi
 
 
 class SparseCodingDataset(Dataset):
-    """A dataset for `pudle.SparseCoding`: it implements `draw` and has a `penalty`.
-
-    A dataset with an `l2_penalty` as well draws an elastic net.
-    """
+    """A dataset for `pudle.SparseCoding`: it implements `draw`, has a `penalty` and, for an elastic net, an `l2_penalty`."""
 
     penalty: float
     l2_penalty: float = 0.0
@@ -115,7 +110,5 @@ class ConvolutionalDataset(Dataset):
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> ConvolutionalSparseCoding:
-        tensors = to_tensors(vars(self.draw()), dtype, device)
-        return ConvolutionalSparseCoding(
-            penalty=self.penalty, stride=self.stride, nonnegative=self.nonnegative, loss=loss, **tensors
-        )
+        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
+        return ConvolutionalSparseCoding(loss=loss, **(options | to_tensors(vars(self.draw()), dtype, device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,25 +28,13 @@ class ImageDataset(Dataset):
 
     folder: str | None
 
-    def __post_init__(self) -> None:
-        if self.folder is not None and not isinstance(self.folder, str):
-            raise InvalidArgument(f"folder={self.folder!r} is not a path: give the path of a folder of images as a string")
-
     def fingerprint(self) -> str:
-        """Return the names, sizes and times of the folder's images; an empty text for the sample images."""
-        if self.folder is None:
-            return ""
-        return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(self.folder)])
+        """Return the state of the folder's images; an empty text for the sample images."""
+        return "" if self.folder is None else folder_state(self.folder)
 
     def images(self) -> dict[str, np.ndarray]:
         """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits."""
-        if self.folder is not None:
-            return read_folder(self.folder)
-        from sklearn.datasets import load_sample_images  # slow to import, and only needed here
-
-        samples = load_sample_images()
-        grays = (to_gray(Image.fromarray(values)) for values in samples.images)
-        return dict(zip((Path(name).name for name in samples.filenames), grays, strict=True))
+        return sample_images() if self.folder is None else read_folder(self.folder)
 
     def split_patches(
         self, size: int, n_components: int, n_samples: int, random: np.random.Generator, images: Mapping[str, np.ndarray]
@@ -55,12 +44,19 @@ class ImageDataset(Dataset):
         # A permutation of every position in a folder of large photographs would not fit into memory.
         limit = 1_000_000 + 20 * (n_samples + n_components)
         positions = random.choice(total, min(total, limit), replace=False)
-        blocks = (
-            normalize_rows(patches_at(images, size, positions[start : start + BLOCK]))
-            for start in range(0, len(positions), BLOCK)
-        )
+        blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
+        patches = (normalize_rows(patches_at(images, size, block)) for block in blocks)
         source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
-        return split_atoms(blocks, n_components, n_samples, random, source)
+        return split_atoms(patches, n_components, n_samples, random, source)
+
+
+def sample_images() -> dict[str, np.ndarray]:
+    """Return the two photographs that ship inside scikit-learn in gray, by file name."""
+    from sklearn.datasets import load_sample_images  # slow to import, and only needed here
+
+    samples = load_sample_images()
+    names = (Path(name).name for name in samples.filenames)
+    return {name: to_gray(Image.fromarray(values)) for name, values in zip(names, samples.images, strict=True)}
 
 
 def to_gray(picture: Image.Image) -> np.ndarray:
@@ -71,13 +67,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
 
 
 def image_files(folder: str) -> list[Path]:
-    """Return the image files of a folder (not of its subfolders), sorted by name.
-
-    Raises
-    ------
-    InvalidArgument
-        If the folder does not exist or holds no image.
-    """
+    """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a folder without any."""
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
@@ -87,44 +77,35 @@ def image_files(folder: str) -> list[Path]:
     return files
 
 
-def read_folder(folder: str) -> dict[str, np.ndarray]:
-    """Return the images of a folder in gray, by file name and sorted by it.
+def folder_state(folder: str) -> str:
+    """Return the names, sizes and times of a folder's images."""
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(folder)])
 
-    Raises
-    ------
-    InvalidArgument
-        If the folder does not exist or holds no image, or if an image cannot be read.
-    """
+
+def read_folder(folder: str) -> dict[str, np.ndarray]:
+    """Return the images of a folder in gray, by file name and sorted by it, or refuse an image that cannot be read."""
     images = {}
     for file in image_files(folder):
         try:
             with Image.open(file) as picture:
                 images[file.name] = to_gray(picture)
         except Exception as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise InvalidArgument(
-                f"folder={folder!r} holds an unreadable image, {file.name} ({type(error).__name__}: {reason}): "
-                f"repair or remove it"
-            ) from error
+            image = f"{file.name} ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+            raise InvalidArgument(f"folder={folder!r} holds an unreadable image, {image}: repair or remove it") from error
     return images
 
 
 def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
-    """Return the number of positions of a patch with side `size`, overlapping ones included.
-
-    Raises
-    ------
-    InvalidArgument
-        If an image is smaller than the patch.
-    """
+    """Return the number of positions of a patch with side `size`, overlapping ones included; refuse a smaller image."""
+    total = 0
     for name, image in images.items():
         height, width = image.shape
         if min(height, width) < size:
-            raise InvalidArgument(
-                f"size={size} does not fit into {name} ({width} x {height} pixels): give size <= {min(height, width)} or "
-                f"remove that image"
-            )
-    return sum((height - size + 1) * (width - size + 1) for height, width in (image.shape for image in images.values()))
+            pixels = f"{name} ({width} x {height} pixels)"
+            advice = f"give size <= {min(height, width)} or remove that image"
+            raise InvalidArgument(f"size={size} does not fit into {pixels}: {advice}")
+        total += (height - size + 1) * (width - size + 1)
+    return total
 
 
 def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
@@ -136,25 +117,17 @@ def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarra
     start = 0
     for image in images.values():
         windows = sliding_window_view(image, (size, size))
-        stop = start + windows.shape[0] * windows.shape[1]
+        stop = start + math.prod(windows.shape[:2])
         here = (start <= positions) & (positions < stop)
-        rows, columns = np.divmod(positions[here] - start, windows.shape[1])
-        patches[here] = windows[rows, columns].reshape(-1, size * size) / np.iinfo(image.dtype).max
+        places = np.unravel_index(positions[here] - start, windows.shape[:2])
+        patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
         start = stop
     return patches
 
 
 def random_patches(images: Mapping[str, np.ndarray], size: int, n_samples: int, random: np.random.Generator) -> np.ndarray:
-    """Draw patches uniformly over all positions in all images, without replacement, shape (n_samples, size**2).
-
-    Raises
-    ------
-    InvalidArgument
-        If there are fewer positions than `n_samples`, or an image is smaller than the patch.
-    """
+    """Draw patches uniformly over all positions in all images, without replacement, shape (n_samples, size**2)."""
     total = count_patches(images, size)
     if n_samples > total:
-        raise InvalidArgument(
-            f"n_samples={n_samples} is above the {total} crops that there are: give a smaller n_samples or more data"
-        )
+        raise InvalidArgument(f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data")
     return patches_at(images, size, random.choice(total, n_samples, replace=False))

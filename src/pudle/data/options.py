@@ -13,16 +13,9 @@ from ..validation import check_integer, check_positive
 def check_options(dataset: Any, *, least: Mapping[str, int] | None = None, may_be_zero: Collection[str] = ()) -> None:
     """Refuse numbers and flags that are out of range.
 
-    The type of an option's default says what the option has to be: a whole number >= 1 (the seed: >= 0), a finite number
-    > 0 (a `density`: <= 1), or True or False. Options of other types are not checked.
-
-    Parameters
-    ----------
-    dataset : instance of a dataclass
-    least : mapping from str to int, optional
-        The smallest value of whole-number options for which 1 is too small.
-    may_be_zero : collection of str
-        Floating-point options that may be zero.
+    The type of an option's default says what the option has to be: a whole number >= 1 (the seed: >= 0, those in `least`:
+    at least the number given there), a finite number > 0 (those in `may_be_zero`: >= 0, a `density`: <= 1), or True or
+    False; a `folder` is None or text. Other options are not checked.
     """
     smallest = {"seed": 0} | dict(least or {})
     for field in dataclasses.fields(dataset):
@@ -37,6 +30,8 @@ def check_options(dataset: Any, *, least: Mapping[str, int] | None = None, may_b
                 check_positive(name, value, allow_zero=name in may_be_zero)
                 if name == "density" and value > 1:
                     raise InvalidArgument(f"density={value} is above 1: it is a probability, give a number in (0, 1]")
+            case None if name == "folder" and not isinstance(value, str | None):
+                raise InvalidArgument(f"folder={value!r} is not a path: give the path of a folder of images as a string")
 
 
 def check_at_most(dataset: Any, name: str, bound: str, why: str) -> None:

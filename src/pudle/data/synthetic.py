@@ -18,17 +18,9 @@ def sparse_codes(
     n_nonzero_coefs: int,
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray],
 ) -> np.ndarray:
-    """Draw codes with a fixed number of non-zero entries at uniformly random places.
+    """Draw codes of a shape (n, p) with `n_nonzero_coefs` non-zero entries each, at uniformly random places.
 
-    Parameters
-    ----------
-    random : numpy Generator
-    shape : tuple of int
-        Shape (n, p) of the codes.
-    n_nonzero_coefs : int
-        Non-zero entries of each code, at most p.
-    draw : callable
-        Takes the generator and the shape (n, n_nonzero_coefs); returns the non-zero entries.
+    The non-zero entries are what `draw` returns for the generator and the shape (n, n_nonzero_coefs).
     """
     places = random.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1)[:, :n_nonzero_coefs]
     codes = np.zeros(shape)
