@@ -18,8 +18,7 @@ from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
 from ..problems import ConvolutionalSparseCoding
 from ..registry import make_dataset
 from ..validation import check_integer, check_positive
-from . import images as image_sources
-from .images import TEST_VARIABLE, TRAINING_VARIABLE, Images, add_noise, check_sizes, psnr, resolve, to_float
+from .images import Images, add_noise, check_sizes, evaluate, load_images, psnr, resolve, source, to_float
 from .training import LearningExperiment, TrainedExperiment, result_of
 
 
@@ -49,8 +48,7 @@ def denoise(
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:
         raise InvalidArgument(f"image has shape {image.shape}: give a gray one, of shape (height, width)")
-    rows, columns = problem.dictionary.shape[2:]
-    check_sizes({"image": image}, rows, columns, "filters")
+    check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
     # One shift after the other: all at once would need more memory, and more time because they would not fit in cache.
@@ -116,10 +114,10 @@ class DenoisingExperiment(TrainedExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return resolve(self.training_images, TRAINING_VARIABLE), resolve(self.test_images, TEST_VARIABLE)
+        return resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), resolve(self.test_images, "PUDLE_TEST_IMAGES")
 
     def fingerprint(self) -> str:
-        return image_sources.fingerprint(self.folders)
+        return " ".join(source(folder).fingerprint() for folder in self.folders)
 
     def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, Images, Images]:
         """Draw the noisy crops to learn from, and return them with the validation and the test images.
@@ -127,9 +125,6 @@ class DenoisingExperiment(TrainedExperiment):
         Datasets other than noisy crops, training and test images with an image in common, and images that cannot be read or
         are smaller than the filters are refused.
         """
-        training, test = self.folders
-        if image_sources.same_folder(training, test):
-            raise InvalidArgument(f"training_images and test_images are both {training!r}: give two different folders")
         check_positive("sigma", self.sigma)
         check_integer("validation", self.validation, 0)
         dataset: Any = make_dataset(self.dataset)
@@ -139,14 +134,7 @@ class DenoisingExperiment(TrainedExperiment):
             raise InvalidArgument(
                 f"start={self.training.start!r} is not for denoising: filters start as the dataset's option says"
             )
-        images, validation = image_sources.training_images(training, self.validation)
-        tested = image_sources.images_to_test(test)
-        contents = {(image.shape, image.tobytes()) for part in (images, validation) for image in part.values()}
-        for name, image in tested.items():
-            if (image.shape, image.tobytes()) in contents:
-                raise InvalidArgument(f"test image {name} is one of the training images as well: take it out of one folder")
-        for part in (validation, tested):
-            check_sizes(part, dataset.kernel, dataset.kernel, "filters")
+        images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)
         noisy = dataclasses.replace(self.training, dataset=specs.text(dataclasses.replace(dataset, sigma=self.sigma)))
         problem: Any = noisy.problem(device, images=images)
         return problem, validation, tested
@@ -187,5 +175,5 @@ class DenoisingExperiment(TrainedExperiment):
         methods = {"denoised": lambda image: denoise(image, learned, algorithm, learner.depth)}
         if self.shifts:
             methods["denoised_shifted"] = lambda image: denoise(image, learned, algorithm, learner.depth, shifts=True)
-        tested, pictures = image_sources.evaluate(methods, images, self.folders[1], self.sigma, self.noise_seed, progress)
+        tested, pictures = evaluate(methods, images, self.folders[1], self.sigma, self.noise_seed, progress)
         return result_of(training, summary | tested, pictures | arrays)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import skimage
 
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..peers import require, versions
 from ..validation import check_choice, check_positive
-from .images import TEST_VARIABLE, evaluate, fingerprint, images_to_test, resolve
-
-
-def _restoration(function: str, noisy: np.ndarray, **options: Any) -> np.ndarray:
-    """Call a function of scikit-image, which is slow to import."""
-    return getattr(importlib.import_module("skimage.restoration"), function)(noisy, **options)
+from .images import evaluate, images_to_test, resolve, source
 
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
     require("pywt", "baselines")
     options = {"wavelet": "sym4", "method": "BayesShrink", "mode": "soft", "rescale_sigma": False}
-    return _restoration("denoise_wavelet", noisy, sigma=deviation, **options)
+    return skimage.restoration.denoise_wavelet(noisy, sigma=deviation, **options)
 
 
 def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
-    options = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}
-    return _restoration("denoise_nl_means", noisy, h=0.6 * deviation, sigma=deviation, **options)
+    return skimage.restoration.denoise_nl_means(
+        noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, fast_mode=True, sigma=deviation
+    )
 
 
 #: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
@@ -37,7 +33,7 @@ METHODS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
     "non-local means": _non_local_means,
     "wavelet": _wavelet,
-    "total variation": lambda noisy, deviation: _restoration("denoise_tv_chambolle", noisy, weight=deviation),
+    "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(noisy, weight=deviation),
 }
 
 
@@ -70,11 +66,11 @@ class DenoisingBaseline(Experiment):
     @property
     def folder(self) -> str:
         """Source of the test images."""
-        return resolve(self.test_images, TEST_VARIABLE)
+        return resolve(self.test_images, "PUDLE_TEST_IMAGES")
 
     def fingerprint(self) -> str:
         # A package that is installed or upgraded may give another result, or one instead of none.
-        return f"{fingerprint([self.folder])} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        return f"{source(self.folder).fingerprint()} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training."""
