@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 import click
 from rich.progress import TimeRemainingColumn
 
-from .. import specs
+from .. import registry, specs
 from ..errors import InvalidArgument
 from ..measuring.experiment import ProgressCallback
 from ..terminal import progress_bar
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Named = TypeVar("Named")
 
 #: Fields of `LearningExperiment` that are options: keyword arguments of `click.option`, and the help text.
 _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
@@ -59,12 +58,12 @@ def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command
     return add
 
 
-def named(name: str, known: Mapping[str, Named]) -> Named:
-    """Return the experiment of that name."""
+def named(kind: str, name: str) -> Any:
+    """Return the experiment of that kind and name."""
+    known = {key: experiment for key, experiment in registry.list_experiments().items() if experiment.kind == kind}
     if name not in known:
-        raise InvalidArgument(
-            f"unknown experiment {name!r}{specs.nearest(name, known)}: `pudle list experiments` lists all of them"
-        )
+        nearest = specs.nearest(name, known)
+        raise InvalidArgument(f"unknown experiment {name!r}{nearest}: `pudle list experiments` lists all of them")
     return known[name]
 
 

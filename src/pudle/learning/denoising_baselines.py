@@ -58,6 +58,9 @@ class DenoisingBaseline(Experiment):
     sigma: float = 25.0
     noise_seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_choice("baseline", self.baseline, METHODS)
+
     @property
     def method(self) -> str:
         """Name of the method in tables."""
@@ -74,7 +77,7 @@ class DenoisingBaseline(Experiment):
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training."""
-        method = METHODS[check_choice("baseline", self.baseline, METHODS)]
+        method = METHODS[self.baseline]
         deviation = check_positive("sigma", self.sigma) / 255
         methods = {"denoised": lambda noisy: method(noisy, deviation)}
         images = images_to_test(self.folder)

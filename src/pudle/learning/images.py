@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def load_images(training: str, test: str, held_out: int, side: int) -> tuple[Ima
     return learned, validation, tested
 
 
-def check_sizes(images: Images, smallest: tuple[int, int], owner: str) -> None:
+def check_sizes(images: Images, smallest: Sequence[int], owner: str) -> None:
     """Refuse images with fewer rows or columns than their `owner`, the filters or the window, has."""
     for name, image in images.items():
         if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:

@@ -207,7 +207,7 @@ class Learner:
             progress(run.step, run.total, line)
         if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
-        history = run.history()
+        history = pd.DataFrame(run.rows)
         status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
         if reason:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)

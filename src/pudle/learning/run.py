@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -48,15 +47,15 @@ class LearningRun:
     def __init__(
         self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float]
     ) -> None:
-        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
+        self.problem, self.monitor, self.clock = problem, monitor, clock
+        self.learner = cast(Any, learner)  # which has made its components from their specs
         norms = atom_norms(problem.dictionary)
         if not bool((norms > 0).all()):
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
         self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        options: Any = learner
-        self.optimizer: torch.optim.Optimizer = options.optimizer.make(self.theta)
-        self.schedule: torch.optim.lr_scheduler.LRScheduler = options.schedule.make(self.optimizer, learner.epochs)
+        self.optimizer: torch.optim.Optimizer = self.learner.optimizer.make(self.theta)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(self.optimizer, learner.epochs)
         self.samples = len(problem.observations)
         self.batch = min(learner.batch or self.samples, self.samples)
         self.steps_per_epoch = -(-self.samples // self.batch)
@@ -115,10 +114,9 @@ class LearningRun:
         function, ``(I - u u^T) g / |d|`` for every atom, g being the estimate at u. For a `tangent` optimizer the gradient
         is ``(I - d d^T) g``.
         """
-        options: Any = self.learner
         theta = self.theta.detach().clone()
         dictionary, norms = self.problem.dictionary_of(theta), None
-        if options.optimizer.searches:
+        if self.learner.optimizer.searches:
             norms = _usable_norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
         batch = {"observations": self.problem.observations[rows]}
@@ -131,7 +129,7 @@ class LearningRun:
             fields = {name: tensor[first : first + size] for name, tensor in batch.items()} | self.problem.fields_at(theta)
             try:
                 part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
-                estimate = estimator.estimate(part, options.algorithm, self.learner.depth)
+                estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
             except InvalidArgument as error:
                 # At the start the user's argument is wrong; later the learning has led to such a dictionary.
                 if not self._evaluated:
@@ -149,7 +147,7 @@ class LearningRun:
         if not bool(torch.isfinite(gradient).all()):
             raise Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
         atom_gradients = self.problem.dictionary_of(gradient)
-        if options.optimizer.searches or options.optimizer.tangent:
+        if self.learner.optimizer.searches or self.learner.optimizer.tangent:
             atom_gradients -= dictionary * (dictionary * atom_gradients).sum(_atom_axes(dictionary), keepdim=True)
         if norms is not None:
             atom_gradients /= norms
@@ -180,11 +178,6 @@ class LearningRun:
         self.rows.append(row)
         self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
 
-    def history(self) -> pd.DataFrame:
-        """Return the rows as a table."""
-        columns = list(dict.fromkeys([*HISTORY, *(name for row in self.rows for name in row)]))
-        return pd.DataFrame(self.rows, columns=columns).astype({"step": int})
-
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
         values = {name: getattr(self, name) for name in _STATE}
@@ -212,7 +205,7 @@ class LearningRun:
 
     def _step_estimator(self) -> GradientEstimator:
         """Return this step's estimator: random directions drawn only once would confine the learning to their span."""
-        estimator: Any = self.learner.estimator
+        estimator = self.learner.estimator
         if any(field.name == "seed" for field in dataclasses.fields(estimator)):
             seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
             return dataclasses.replace(estimator, seed=seed)
