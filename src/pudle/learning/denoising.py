@@ -1,8 +1,10 @@
-"""Denoising of whole images with filters that are learned from noisy crops of other images."""
+"""Denoising of whole images, with filters that are learned from noisy crops of other images."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +16,15 @@ from torch import Tensor
 from .. import specs
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument
-from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..problems import ConvolutionalSparseCoding
 from ..registry import make_dataset
 from ..validation import check_integer, check_positive
-from .images import Images, add_noise, check_sizes, evaluate, load_images, psnr, resolve, source, to_float
+from .images import SAMPLES, Images, add_noise, check_sizes, load_images, psnr, resolve, source, ssim, to_float
 from .training import LearningExperiment, TrainedExperiment, result_of
+
+#: Side in pixels of the pictures of a test image that a result keeps.
+PICTURE = 160
 
 
 def denoise(
@@ -54,12 +59,9 @@ def denoise(
     # One shift after the other: all at once would need more memory, and more time because they would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
         view = np.pad(image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric")
+        observations = problem.dictionary.new_tensor(view[None, None])
         noisy = dataclasses.replace(
-            problem,
-            observations=torch.as_tensor(view[None, None]).to(problem.dictionary),
-            targets=None,
-            generating_dictionary=None,
-            generating_codes=None,
+            problem, observations=observations, targets=None, generating_dictionary=None, generating_codes=None
         )
         with torch.no_grad():
             synthesized = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
@@ -67,11 +69,57 @@ def denoise(
     return total / (surplus + 1) ** 2 + mean
 
 
+class DenoisingTest(Experiment):
+    """An experiment that denoises the images of a folder; its noise is the same for every method."""
+
+    kind: ClassVar[str] = "denoising"
+
+    test_images: str | None
+    sigma: float
+    noise_seed: int
+
+    @property
+    def test_folder(self) -> str:
+        """Source of the test images."""
+        return resolve(self.test_images, "PUDLE_TEST_IMAGES")
+
+    def evaluate(
+        self, methods: Mapping[str, Callable[[np.ndarray], np.ndarray]], images: Images, progress: ProgressCallback
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Denoise the test images, and return a summary and pictures of the first image.
+
+        The methods are named ``denoised`` and, for an average over shifts, ``denoised_shifted``; the means of PSNR and SSIM
+        are NaN for one that is not given.
+        """
+        rows: list[dict[str, float]] = []
+        pictures: dict[str, np.ndarray] = {}
+        for name, integers in images.items():
+            clean = to_float(integers)
+            noisy = add_noise(clean, name, self.sigma, self.noise_seed)
+            denoised = {key: method(noisy) for key, method in methods.items()}
+            row = {"noisy_psnr": psnr(clean, noisy, clip=False)}
+            for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
+                for quality, measure in (("psnr", psnr), ("ssim", ssim)):
+                    row[f"{quality}{suffix}"] = measure(clean, denoised[key]) if key in denoised else math.nan
+            rows.append(row)
+            if not pictures:
+                top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)
+                pictures = {
+                    key: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
+                    for key, image in ({"clean": clean, "noisy": noisy} | denoised).items()
+                }
+            progress(len(rows), len(images), "test images")
+        summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        owner = "scikit-learn's" if self.test_folder == SAMPLES else Path(self.test_folder).name
+        summary |= {"sigma": self.sigma, "images": len(rows), "test_images": owner}
+        return summary | {"per_image_psnr": [row["psnr"] for row in rows]}, pictures
+
+
 @dataclass(frozen=True)
-class DenoisingExperiment(TrainedExperiment):
+class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
-    No test image may be a training or validation image. The noise of the test images is the same for every method.
+    No test image may be a training or validation image.
 
     Attributes
     ----------
@@ -93,8 +141,6 @@ class DenoisingExperiment(TrainedExperiment):
         Seed of the noise of validation and test images, and whether to test with an average over all shifts of the grid too.
     """
 
-    kind: ClassVar[str] = "denoising"
-
     training: LearningExperiment
     training_images: str | None = None
     test_images: str | None = None
@@ -114,7 +160,7 @@ class DenoisingExperiment(TrainedExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), resolve(self.test_images, "PUDLE_TEST_IMAGES")
+        return resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
 
     def fingerprint(self) -> str:
         return " ".join(source(folder).fingerprint() for folder in self.folders)
@@ -130,10 +176,8 @@ class DenoisingExperiment(TrainedExperiment):
         dataset: Any = make_dataset(self.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
-        if self.training.start is not None:
-            raise InvalidArgument(
-                f"start={self.training.start!r} is not for denoising: filters start as the dataset's option says"
-            )
+        if start := self.training.start:
+            raise InvalidArgument(f"start={start!r} is not for denoising: filters start as the dataset's option says")
         images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)
         noisy = dataclasses.replace(self.training, dataset=specs.text(dataclasses.replace(dataset, sigma=self.sigma)))
         problem: Any = noisy.problem(device, images=images)
@@ -161,7 +205,7 @@ class DenoisingExperiment(TrainedExperiment):
             except InvalidArgument:
                 # The algorithm's step is too long for these filters: the training is about to end as diverged.
                 values = []
-            return {"psnr": float(np.mean(values)) if values else float("nan")}
+            return {"psnr": float(np.mean(values)) if values else math.nan}
 
         training = self.training.train(problem, folder, device, progress, monitor=monitor, budget=self.budget)
         summary: dict[str, Any] = {"method": self.method, "steps": training.steps}
@@ -175,5 +219,5 @@ class DenoisingExperiment(TrainedExperiment):
         methods = {"denoised": lambda image: denoise(image, learned, algorithm, learner.depth)}
         if self.shifts:
             methods["denoised_shifted"] = lambda image: denoise(image, learned, algorithm, learner.depth, shifts=True)
-        tested, pictures = evaluate(methods, images, self.folders[1], self.sigma, self.noise_seed, progress)
+        tested, pictures = self.evaluate(methods, images, progress)
         return result_of(training, summary | tested, pictures | arrays)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import skimage
 
-from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
 from ..peers import require, versions
 from ..validation import check_choice, check_positive
-from .images import evaluate, images_to_test, resolve, source
+from .denoising import DenoisingTest
+from .images import images_to_test, source
 
 
 def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
@@ -38,7 +38,7 @@ METHODS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class DenoisingBaseline(Experiment):
+class DenoisingBaseline(DenoisingTest):
     """Denoise the test images with a method of another package, which is given the noise's standard deviation.
 
     The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
@@ -50,8 +50,6 @@ class DenoisingBaseline(Experiment):
     and Vetterli, "Adaptive wavelet thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total
     variation minimization", J. Mathematical Imaging and Vision 2004.
     """
-
-    kind: ClassVar[str] = "denoising"
 
     baseline: str
     test_images: str | None = None
@@ -66,20 +64,14 @@ class DenoisingBaseline(Experiment):
         """Name of the method in tables."""
         return self.baseline
 
-    @property
-    def folder(self) -> str:
-        """Source of the test images."""
-        return resolve(self.test_images, "PUDLE_TEST_IMAGES")
-
     def fingerprint(self) -> str:
         # A package that is installed or upgraded may give another result, or one instead of none.
-        return f"{source(self.folder).fingerprint()} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        return f"{source(self.test_folder).fingerprint()} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
 
     def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
         """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training."""
         method = METHODS[self.baseline]
         deviation = check_positive("sigma", self.sigma) / 255
-        methods = {"denoised": lambda noisy: method(noisy, deviation)}
-        images = images_to_test(self.folder)
-        summary, pictures = evaluate(methods, images, self.folder, self.sigma, self.noise_seed, progress)
+        images = images_to_test(self.test_folder)
+        summary, pictures = self.evaluate({"denoised": lambda noisy: method(noisy, deviation)}, images, progress)
         return ExperimentResult([], {"method": self.method} | summary, pictures)

@@ -1,11 +1,10 @@
-"""Images to learn from and to test on: where they come from, their noise, and the quality of denoised ones."""
+"""Images to learn from and to test on: where they come from, their noise, and how their quality is measured."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from ..streams import generator
 #: Used like a folder: the photographs that ship inside scikit-learn, one to learn from and one to test on.
 SAMPLES = "scikit-learn"
 TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
-#: Side in pixels of the pictures of a test image that a result keeps.
-PICTURE = 160
 #: Side in pixels of the window of the structural similarity, 3.5 standard deviations in each direction.
 WINDOW = 11
 
@@ -115,45 +112,7 @@ def load_images(training: str, test: str, held_out: int, side: int) -> tuple[Ima
 def check_sizes(images: Images, smallest: Sequence[int], owner: str) -> None:
     """Refuse images with fewer rows or columns than their `owner`, the filters or the window, has."""
     for name, image in images.items():
-        if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
-            height, width, rows, columns = *image.shape, *smallest
-            raise InvalidArgument(
-                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {owner}: give a larger one"
-            )
-
-
-def evaluate(
-    methods: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    images: Images,
-    folder: str,
-    sigma: float,
-    seed: int,
-    progress: Callable[[int, int, str], None],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Denoise the test images of a folder, and return a summary and pictures of the first image.
-
-    The methods are named ``denoised`` and, for an average over shifts, ``denoised_shifted``; the means of PSNR and SSIM are
-    NaN for one that is not given.
-    """
-    rows: list[dict[str, float]] = []
-    pictures: dict[str, np.ndarray] = {}
-    for name, integers in images.items():
-        clean = to_float(integers)
-        noisy = add_noise(clean, name, sigma, seed)
-        denoised = {key: method(noisy) for key, method in methods.items()}
-        row = {"noisy_psnr": psnr(clean, noisy, clip=False)}
-        for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
-            for quality, measure in (("psnr", psnr), ("ssim", ssim)):
-                row[f"{quality}{suffix}"] = measure(clean, denoised[key]) if key in denoised else math.nan
-        rows.append(row)
-        if not pictures:
-            top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)
-            pictures = {
-                key: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
-                for key, image in ({"clean": clean, "noisy": noisy} | denoised).items()
-            }
-        progress(len(rows), len(images), "test images")
-    summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    owner = "scikit-learn's" if folder == SAMPLES else Path(folder).name
-    summary |= {"sigma": sigma, "images": len(rows), "test_images": owner}
-    return summary | {"per_image_psnr": [row["psnr"] for row in rows]}, pictures
+        height, width = image.shape
+        if height < smallest[0] or width < smallest[1]:
+            least = f"{smallest[0]} x {smallest[1]} {owner}"
+            raise InvalidArgument(f"{name} is {height} x {width} pixels, smaller than the {least}: give a larger one")

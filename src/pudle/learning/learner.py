@@ -208,7 +208,13 @@ class Learner:
         if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
         history = pd.DataFrame(run.rows)
-        status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
+        losses = history.loss.dropna().tolist()
+        status, reason = "ok", ""
+        if run.diverged:
+            status, reason = "diverged", run.diverged
+        elif len(losses) > 1 and losses[-1] > losses[0]:
+            status = "rose"
+            reason = f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"
         if reason:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
         theta = run.theta.detach().clone()
@@ -241,11 +247,3 @@ def _check_problem(problem: Any) -> None:
             LearningWarning,
             stacklevel=3,
         )
-
-
-def _verdict(history: pd.DataFrame) -> tuple[str, str]:
-    """Return status and reason of a training that did not diverge."""
-    losses = history.loss.dropna().tolist()
-    if len(losses) < 2 or losses[-1] <= losses[0]:
-        return "ok", ""
-    return "rose", f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"

@@ -20,8 +20,7 @@ class Matching:
     places, signs : array, shape (q,)
         Index of the learned atom that is paired with each generating atom, and the sign that brings it closest.
     error, relative_error : float
-        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S, and the same over
-        ``|D*|_F``.
+        ``|D P S - D*|_F``, P and S being that order and those signs, and the same over ``|D*|_F``.
     """
 
     places: np.ndarray

@@ -6,6 +6,7 @@ none of them unrolls an algorithm.
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -119,13 +120,11 @@ class Sklearn(RecoveryBaseline):
         model = MiniBatchDictionaryLearning(
             dictionary.shape[1], alpha=penalty, fit_algorithm="cd", dict_init=dictionary.T, random_state=self.seed
         )
-        epoch = 0
-        while True:
+        for epoch in itertools.count():
             order = generator(self.seed, f"baseline order {epoch}").permutation(len(observations))
             for first in range(0, len(order), self.batch):
                 model.partial_fit(observations[order[first : first + self.batch]])
             yield model.components_.T
-            epoch += 1
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ class LearningRun:
     ) -> None:
         self.problem, self.monitor, self.clock = problem, monitor, clock
         self.learner = cast(Any, learner)  # which has made its components from their specs
-        norms = atom_norms(problem.dictionary)
+        # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
+        self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
+        norms = torch.linalg.vector_norm(problem.dictionary, dim=self.axes, keepdim=True)
         if not bool((norms > 0).all()):
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
         self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
@@ -89,7 +91,7 @@ class LearningRun:
 
         try:
             self.optimizer.step(closure)
-            norms = _usable_norms(self.dictionary, "an atom is zero, NaN or infinite after it")
+            norms = self._norms(self.dictionary, "an atom is zero, NaN or infinite after it")
         except Diverged as error:
             self.theta.data.copy_(before)
             self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
@@ -117,7 +119,7 @@ class LearningRun:
         theta = self.theta.detach().clone()
         dictionary, norms = self.problem.dictionary_of(theta), None
         if self.learner.optimizer.searches:
-            norms = _usable_norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
+            norms = self._norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
         batch = {"observations": self.problem.observations[rows]}
         if self.problem.targets is not None:
@@ -148,7 +150,7 @@ class LearningRun:
             raise Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
         atom_gradients = self.problem.dictionary_of(gradient)
         if self.learner.optimizer.searches or self.learner.optimizer.tangent:
-            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(_atom_axes(dictionary), keepdim=True)
+            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(self.axes, keepdim=True)
         if norms is not None:
             atom_gradients /= norms
         return loss, gradient, torch.cat(codes)
@@ -165,7 +167,8 @@ class LearningRun:
         if self.weight:
             row |= {"loss": self.loss_sum / self.weight, "gradient_norm": self.norm_sum / self.weight}
         if self.problem.generating_dictionary is not None:
-            matching = match_atoms(_columns(self.dictionary), _columns(self.problem.generating_dictionary))
+            pair = (self.dictionary, self.problem.generating_dictionary)
+            matching = match_atoms(*(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair))
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
             if self.problem.generating_codes is not None and self._last is not None:
                 rows, codes = self._last
@@ -211,24 +214,9 @@ class LearningRun:
             return dataclasses.replace(estimator, seed=seed)
         return estimator
 
-
-def _atom_axes(dictionary: Tensor) -> tuple[int, ...]:
-    return (0,) if dictionary.ndim == 2 else tuple(range(1, dictionary.ndim))
-
-
-def atom_norms(dictionary: Tensor) -> Tensor:
-    """Return the norm of every atom, in a shape that broadcasts over the dictionary."""
-    return torch.linalg.vector_norm(dictionary, dim=_atom_axes(dictionary), keepdim=True)
-
-
-def _usable_norms(dictionary: Tensor, otherwise: str) -> Tensor:
-    """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
-    norms = atom_norms(dictionary)
-    if not bool((torch.isfinite(norms) & (norms > 0)).all()):
-        raise Diverged(f"{otherwise}: lower the learning rate")
-    return norms
-
-
-def _columns(dictionary: Tensor) -> Tensor:
-    """Return the atoms as columns: a dense dictionary as it is, filters (p, c, k, k) as (c k k, p)."""
-    return dictionary if dictionary.ndim == 2 else dictionary.flatten(1).T
+    def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
+        """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
+        norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
+        if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+            raise Diverged(f"{otherwise}: lower the learning rate")
+        return norms

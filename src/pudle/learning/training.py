@@ -122,7 +122,7 @@ class LearningExperiment(Experiment):
         history = training.history
         start, end = history.iloc[0].to_dict(), history.iloc[-1].to_dict()
         # The first row has no loss yet.
-        start["loss"] = history.loss.iloc[:2].iloc[-1]
+        start["loss"] = history.loss[:2].tolist()[-1]
         names = ("dictionary_error", "relative_error", "loss")
         summary = {f"start_{name}": start[name] for name in names}
         summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")} | {"steps": training.steps}

@@ -14,10 +14,7 @@ _DATASETS = {
     "patches": "image_patches(n_samples=2000, n_components=64)",
 }
 #: Estimator and outer loss of each gradient. The combination is exact where the first converges, but not for the second.
-_GRADIENTS = {
-    "alternating": ("alternating", "lasso"),
-    "backprop-reconstruction": ("backprop", "reconstruction"),
-}
+_GRADIENTS = {"alternating": ("alternating", "lasso"), "backprop-reconstruction": ("backprop", "reconstruction")}
 
 EXPERIMENTS: dict[str, InterpretationExperiment] = {
     f"interpretation-{data}-{name}": InterpretationExperiment(
