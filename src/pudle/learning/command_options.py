@@ -72,8 +72,4 @@ def shown_progress(title: str) -> Iterator[ProgressCallback]:
     """Show a progress bar, and return the callback that moves it."""
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task(title, total=None)
-
-        def show(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}: {line}")
-
-        yield show
+        yield lambda done, total, line: bar.update(task, completed=done, total=total, description=f"{title}: {line}")

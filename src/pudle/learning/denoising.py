@@ -32,23 +32,12 @@ def denoise(
 ) -> np.ndarray:
     """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the mean again.
 
+    The image, shape (H, W), has finite gray values and is at least as large as the filters; the result, in float64, is not
+    clipped. The problem's filters (of one channel) and options are used, its observations are not.
+
     With `shifts`, this is done for each of the ``stride**2`` positions of the image on the grid of the codes, and the
     results are averaged: pixels differ in how many filters reach them, which leaves a pattern with the stride's period.
     For the shifts the image is extended by ``stride - 1`` pixels, mirrored at its borders.
-
-    Parameters
-    ----------
-    image : array, shape (H, W)
-        Gray values with noise, finite, and at least as large as the filters.
-    problem : ConvolutionalSparseCoding
-        Its filters (of one channel) and options are used, its observations are not.
-    algorithm, depth, shifts
-        Algorithm to run for `depth` layers, and whether to average over shifts.
-
-    Returns
-    -------
-    array, shape (H, W)
-        In float64; not clipped.
     """
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:
@@ -97,10 +86,10 @@ class DenoisingTest(Experiment):
             clean = to_float(integers)
             noisy = add_noise(clean, name, self.sigma, self.noise_seed)
             denoised = {key: method(noisy) for key, method in methods.items()}
-            row = {"noisy_psnr": psnr(clean, noisy, clip=False)}
-            for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
-                for quality, measure in (("psnr", psnr), ("ssim", ssim)):
-                    row[f"{quality}{suffix}"] = measure(clean, denoised[key]) if key in denoised else math.nan
+            row = {"noisy_psnr": psnr(clean, noisy, clip=False), "psnr_shifted": math.nan, "ssim_shifted": math.nan}
+            for key, image in denoised.items():
+                suffix = key.removeprefix("denoised")
+                row |= {f"psnr{suffix}": psnr(clean, image), f"ssim{suffix}": ssim(clean, image)}
             rows.append(row)
             if not pictures:
                 top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)

@@ -43,11 +43,9 @@ class DenoisingBaseline(DenoisingTest):
 
     The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
 
-    References
-    ----------
-    Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain collaborative filtering", IEEE
-    Trans. Image Processing 2007. Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005. Chang, Yu
-    and Vetterli, "Adaptive wavelet thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total
+    Sources: Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain collaborative filtering",
+    IEEE Trans. Image Processing 2007. Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005. Chang,
+    Yu and Vetterli, "Adaptive wavelet thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total
     variation minimization", J. Mathematical Imaging and Vision 2004.
     """
 

@@ -86,15 +86,9 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
 class InterpretationExperiment(TrainedExperiment):
     """Learn a dictionary from small images, and find the samples that shaped its atoms most.
 
-    Attributes
-    ----------
-    training : LearningExperiment
-        Training of a dense dictionary on square images.
-    atoms, samples : int
-        Numbers of atoms to show (those with the largest sum of absolute codes), and of samples for each of them (those with
-        the largest ``|W[i, j]| |x_i|``).
-    ridge : float
-        Small uniform ridge to compare the multipliers with.
+    `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers of atoms to show (those
+    with the largest sum of absolute codes), and of samples for each of them (those with the largest ``|W[i, j]| |x_i|``).
+    `ridge` is a small uniform ridge to compare the multipliers with.
     """
 
     kind: ClassVar[str] = "interpretation"

@@ -241,9 +241,5 @@ def _check_problem(problem: Any) -> None:
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
     if samples < atoms:
-        warnings.warn(
-            f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are; give more "
-            f"samples or fewer atoms",
-            LearningWarning,
-            stacklevel=3,
-        )
+        text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
+        warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)

@@ -125,12 +125,8 @@ class Lbfgs(Optimizer):
     (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the dictionary and is held
     constant by every estimator. Give the algorithm a step.
 
-    Parameters
-    ----------
-    learning_rate : float
-        First trial length of a line search.
-    iterations, history : int
-        Iterations within one step of the learner, and pairs of steps and gradient changes to keep, >= 1.
+    `learning_rate` is the first trial length of a line search, `iterations` the number of iterations within one step of the
+    learner, >= 1, and `history` the number of pairs of steps and gradient changes to keep, >= 1.
     """
 
     learning_rate: float = 1.0

@@ -32,13 +32,8 @@ from .training import LearningExperiment
 class RecoveryBaseline(Experiment):
     """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be resumed.
 
-    Parameters
-    ----------
-    dataset, seed
-        Spec and seed of the dataset, whose dictionary is the start. The seed is that of the sample order as well where the
-        package leaves it to the caller.
-    epochs : int
-        Passes over the data, >= 0.
+    `dataset` and `seed` are spec and seed of the dataset, whose dictionary is the start; the sample order has the same seed
+    where the package leaves it to the caller. `epochs` is the number of passes over the data, >= 0.
     """
 
     kind: ClassVar[str] = "baseline"
@@ -103,9 +98,7 @@ class Sklearn(RecoveryBaseline):
     The package replaces an atom that no code of the *first* batch uses by a sample, so that its start is lost: choose a
     `batch` (samples per step) so large that it uses every atom.
 
-    References
-    ----------
-    Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
+    Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("scikit-learn",)
@@ -131,7 +124,7 @@ class Sklearn(RecoveryBaseline):
 class Spams(RecoveryBaseline):
     """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order of its own.
 
-    A pass takes as many whole batches of `batch` samples as the data has. Reference: as for `Sklearn`.
+    A pass takes as many whole batches of `batch` samples as the data has. Source: as for `Sklearn`.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("spams-bin",)
@@ -157,9 +150,7 @@ class Sporco(RecoveryBaseline):
 
     In the first passes the codes have not converged, so that the atoms leave a good start before they return to it.
 
-    References
-    ----------
-    Wohlberg, "SPORCO: A Python package for standard and convolutional sparse representations", SciPy 2017.
+    Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse representations", SciPy 2017.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("sporco",)

@@ -80,7 +80,11 @@ class LearningRun:
         """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
         begun = self.clock()
         rows, before = self._batch_rows(), self.theta.detach().clone()
-        estimator = self._step_estimator()
+        estimator = self.learner.estimator
+        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
+            # Random directions that are drawn only once would confine the learning to their span.
+            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
+            estimator = dataclasses.replace(estimator, seed=seed)
         evaluations: list[tuple[float, float, Tensor]] = []
 
         def closure() -> float:
@@ -205,14 +209,6 @@ class LearningRun:
             order = generator(self.learner.seed, f"learner order {epoch}").permutation(self.samples)
             self._order = (epoch, torch.as_tensor(order, device=self.problem.observations.device))
         return self._order[1][index * self.batch : (index + 1) * self.batch]
-
-    def _step_estimator(self) -> GradientEstimator:
-        """Return this step's estimator: random directions drawn only once would confine the learning to their span."""
-        estimator = self.learner.estimator
-        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
-            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
-            return dataclasses.replace(estimator, seed=seed)
-        return estimator
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""

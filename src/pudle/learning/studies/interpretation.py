@@ -1,7 +1,6 @@
 """Study of interpretation: dictionaries of digits and of image patches, and the samples that shaped them.
 
-Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged. A name, once
-published, keeps its meaning: change an experiment by adding another.
+Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged.
 """
 
 from __future__ import annotations

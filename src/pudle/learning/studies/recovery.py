@@ -1,7 +1,4 @@
-"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one core.
-
-A name, once published, keeps its meaning: change an experiment by adding another.
-"""
+"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one core."""
 
 from __future__ import annotations
 
