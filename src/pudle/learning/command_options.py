@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.progress import TimeRemainingColumn
@@ -14,8 +14,6 @@ from .. import registry, specs
 from ..errors import InvalidArgument
 from ..measuring.experiment import ProgressCallback
 from ..terminal import progress_bar
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Fields of `LearningExperiment` that are options: keyword arguments of `click.option`, and the help text.
 _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
@@ -33,7 +31,7 @@ _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command]:
+def training_options(defaults: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Return a decorator that adds the options of a training to a command, with `defaults` in their help texts.
 
     The value of an option that is not given is None.
@@ -50,7 +48,7 @@ def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command
         click.option("--resume", is_flag=True, help="Continue from the checkpoint in FOLDER."),
     ]
 
-    def add(command: Command) -> Command:
+    def add(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
         return command

@@ -108,26 +108,18 @@ class DenoisingTest(Experiment):
 class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     """Learn filters from noisy crops of training images, and denoise test images with them.
 
-    No test image may be a training or validation image.
+    The dataset of `training` is a spec of `noisy_crops`, without folder, noise and seed. `training_images` and `test_images`
+    are folders, or ``"scikit-learn"`` for the photographs that ship inside it, one to learn from and one to test on; by
+    default the folders in the environment variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else
+    scikit-learn's photographs. No test image may be a training or validation image.
 
-    Attributes
-    ----------
-    training : LearningExperiment
-        Training whose dataset is a spec of `noisy_crops`, without folder, noise and seed.
-    training_images, test_images : str, optional
-        Folders, or ``"scikit-learn"`` for the photographs that ship inside it, one to learn from and one to test on. By
-        default the folders in the environment variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else
-        scikit-learn's photographs.
-    sigma : float
-        Noise standard deviation in training and tests, on the 0-255 scale.
-    budget : float, optional
-        Seconds after which the training stops; on the CPU these are processor seconds. The schedule follows the training's
-        epochs: a cosine that the budget cuts off never reaches its small rates, so choose epochs that fit into the budget.
-    validation : int
-        Number of images held out of the training images; any positive number holds out the right quarter of the sample
-        photograph. With zero, ``psnr`` in the history is NaN.
-    noise_seed, shifts : int, bool
-        Seed of the noise of validation and test images, and whether to test with an average over all shifts of the grid too.
+    `sigma` is the noise standard deviation in training and tests, on the 0-255 scale, and `noise_seed` the seed of the noise
+    of validation and test images. `validation` is the number of images held out of the training images; any positive number
+    holds out the right quarter of the sample photograph, and with zero, ``psnr`` in the history is NaN. `shifts` says
+    whether to test with an average over all shifts of the grid too.
+
+    The training stops after `budget` seconds, which are processor seconds on the CPU. The schedule follows the training's
+    epochs: a cosine that the budget cuts off never reaches its small rates, so choose epochs that fit into the budget.
     """
 
     training: LearningExperiment
@@ -197,8 +189,7 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
             return {"psnr": float(np.mean(values)) if values else math.nan}
 
         training = self.training.train(problem, folder, device, progress, monitor=monitor, budget=self.budget)
-        summary: dict[str, Any] = {"method": self.method, "steps": training.steps}
-        summary["training_seconds"] = float(training.history.seconds.iloc[-1])
+        summary = {"method": self.method, "training_seconds": float(training.history.seconds.iloc[-1])}
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
         if training.status == "diverged":
             return result_of(training, summary, arrays)

@@ -163,7 +163,6 @@ class InterpretationExperiment(TrainedExperiment):
             "share": float(np.mean(np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0))),
             "cosine": float(np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
             **purities,
-            "steps": training.steps,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
         arrays = {

@@ -113,8 +113,8 @@ class AdamW(Adam):
     name = "adamw"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        betas = (self.decay1, self.decay2)
-        return torch.optim.AdamW([theta], self.learning_rate, betas, self.epsilon, self.weight_decay)
+        decays = (self.decay1, self.decay2)
+        return torch.optim.AdamW([theta], self.learning_rate, decays, self.epsilon, self.weight_decay)
 
 
 @dataclass(frozen=True)

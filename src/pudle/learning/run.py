@@ -125,9 +125,8 @@ class LearningRun:
         if self.learner.optimizer.searches:
             norms = self._norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
-        batch = {"observations": self.problem.observations[rows]}
-        if self.problem.targets is not None:
-            batch["targets"] = self.problem.targets[rows]
+        tensors = {"observations": self.problem.observations, "targets": self.problem.targets}
+        batch = {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
         samples = len(batch["observations"])
         size = self.learner.chunk or samples
         loss, gradient, codes = 0.0, torch.zeros_like(theta), []

@@ -18,7 +18,7 @@ from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallbac
 from ..registry import make_dataset
 from ..validation import check_choice, check_integer
 
-# Lists of experiments and help texts do without torch: what imports it is imported where it is used.
+# Help texts do without torch and numpy: what imports these is imported where it is used.
 if TYPE_CHECKING:
     import numpy as np
 
@@ -98,16 +98,10 @@ class LearningExperiment(Experiment):
         from .checkpoint import CHECKPOINT
         from .learner import LearningWarning
 
+        resume, clock = (folder / CHECKPOINT).exists(), time.process_time if device == "cpu" else time.perf_counter
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(
-                problem,
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists(),
-                progress=progress,
-                clock=time.process_time if device == "cpu" else time.perf_counter,
-                **options,
-            )
+            training = self.learner().fit(problem, folder=folder, resume=resume, progress=progress, clock=clock, **options)
         texts = [str(warning.message) for warning in caught if isinstance(warning.message, LearningWarning)]
         return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 
@@ -125,7 +119,7 @@ class LearningExperiment(Experiment):
         start["loss"] = history.loss[:2].tolist()[-1]
         names = ("dictionary_error", "relative_error", "loss")
         summary = {f"start_{name}": start[name] for name in names}
-        summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")} | {"steps": training.steps}
+        summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")}
         return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
@@ -150,8 +144,9 @@ class TrainedExperiment(Experiment):
 
 
 def result_of(training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExperimentResult:
-    """Return the result of an experiment whose history, status and reason are those of a training."""
+    """Return the result of an experiment whose history, number of steps, status and reason are those of a training."""
     status = "diverged" if training.status == "diverged" else "ok"
+    summary = {**summary, "steps": training.steps}
     return ExperimentResult(training.history.to_dict("records"), summary, arrays, status, training.reason)
 
 
