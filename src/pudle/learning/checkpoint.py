@@ -74,8 +74,6 @@ class Checkpoint:
             theirs, ours = stored.get(name), self.configuration.get(name)
             if theirs != ours:
                 difference = "other data or another start" if name == "data" else f"{name}={theirs!r}, not {ours!r}"
-                raise InvalidArgument(
-                    f"{self.folder} holds a training with {difference}: resume it with the options and data it was started "
-                    f"with, or give another folder"
-                )
+                remedy = "resume it with the options and data it was started with, or give another folder"
+                raise InvalidArgument(f"{self.folder} holds a training with {difference}: {remedy}")
         self.run.set_state(content)

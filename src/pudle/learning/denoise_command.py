@@ -31,6 +31,7 @@ COLUMNS = {
 }
 #: Options that are fields of the training; the others are fields of the experiment.
 TRAINING = {field.name for field in dataclasses.fields(LearningExperiment)}
+BASELINES = "Another package's method: BM3D, non-local means, wavelet or total variation; repeatable."
 
 
 @click.command("denoise")
@@ -40,10 +41,7 @@ TRAINING = {field.name for field in dataclasses.fields(LearningExperiment)}
 @click.option("--budget", type=float, metavar="SECONDS", help="Processor seconds for the training [default: 900].")
 @click.option("--validation", type=int, help="Images held out of the training images [default: 5].")
 @click.option("--shifts/--no-shifts", default=None, help="Average over all shifts of the grid as well [default: yes].")
-@click.option(
-    "--baseline", "baselines", multiple=True, metavar="METHOD",
-    help="Another package's method: BM3D, non-local means, wavelet or total variation; repeatable.",
-)  # fmt: skip
+@click.option("--baseline", "baselines", multiple=True, metavar="METHOD", help=BASELINES)
 @click.option("--dataset", metavar="SPEC", help="Spec of noisy_crops: crops, filters and penalty.")
 @training_options({})
 def denoise_command(

@@ -45,13 +45,11 @@ def denoise(
     check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
+    plain = dataclasses.replace(problem, targets=None, generating_dictionary=None, generating_codes=None)
     # One shift after the other: all at once would need more memory, and more time because they would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
         view = np.pad(image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric")
-        observations = problem.dictionary.new_tensor(view[None, None])
-        noisy = dataclasses.replace(
-            problem, observations=observations, targets=None, generating_dictionary=None, generating_codes=None
-        )
+        noisy = dataclasses.replace(plain, observations=problem.dictionary.new_tensor(view[None, None]))
         with torch.no_grad():
             synthesized = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
         total += synthesized[down : down + height, right : right + width]

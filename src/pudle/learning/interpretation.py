@@ -120,16 +120,13 @@ class InterpretationExperiment(TrainedExperiment):
         check_positive("ridge", self.ridge)
         learner, problem = self.training.learner(), self.training.problem(device)
         if not isinstance(problem, SparseCoding):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} is convolutional: its filters are combinations of patches at all positions, not "
-                f"of images; give one of patches, such as image_patches"
-            )
-        side = math.isqrt(len(problem.dictionary))
-        if side**2 != len(problem.dictionary):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} has {len(problem.dictionary)} entries per atom, which are no square image: give "
-                f"one of images, such as digits"
-            )
+            why = "is convolutional: its filters are combinations of patches at all positions, not of images"
+            raise InvalidArgument(f"dataset {self.dataset!r} {why}; give one of patches, such as image_patches")
+        entries = len(problem.dictionary)
+        side = math.isqrt(entries)
+        if side**2 != entries:
+            shape = f"{entries} entries per atom, which are no square image"
+            raise InvalidArgument(f"dataset {self.dataset!r} has {shape}: give one of images, such as digits")
         training = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
@@ -165,12 +162,8 @@ class InterpretationExperiment(TrainedExperiment):
             **purities,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        arrays = {
-            "atoms": d[:, shown].T.reshape(-1, side, side),
-            "samples": x[top].reshape(*top.shape, side, side),
-            "weights": top_weights,
-        }
-        return result_of(training, summary, arrays)
+        pictures = {"atoms": d[:, shown].T.reshape(-1, side, side), "samples": x[top].reshape(*top.shape, side, side)}
+        return result_of(training, summary, pictures | {"weights": top_weights})
 
 
 def purity(labels: np.ndarray) -> float:

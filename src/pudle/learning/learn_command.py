@@ -78,8 +78,6 @@ def _describe(chosen: LearningExperiment, training: Training) -> str:
         parts.append(f"loss {training.history.loss.iloc[1]:.4g} -> {last.loss:.4g}")
     # NaN without a generating dictionary.
     if first.dictionary_error == first.dictionary_error:
-        parts.append(
-            f"dictionary error {first.dictionary_error:.4g} -> {last.dictionary_error:.4g} "
-            f"(relative {last.relative_error:.3g})"
-        )
+        errors = f"dictionary error {first.dictionary_error:.4g} -> {last.dictionary_error:.4g}"
+        parts.append(f"{errors} (relative {last.relative_error:.3g})")
     return ", ".join(parts)

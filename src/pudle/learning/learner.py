@@ -224,9 +224,8 @@ class Learner:
 def _check_problem(problem: Any) -> None:
     """Refuse a problem that no dictionary can be learned from, and warn of too few samples."""
     if not isinstance(problem, DictionaryProblem):
-        raise InvalidArgument(
-            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding"
-        )
+        kind = type(problem).__name__
+        raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
     x = problem.observations
     # A sample's entries are compared channel by channel: an image of a single color is constant as well.
     entries = x if x.ndim == 2 else x.flatten(2)

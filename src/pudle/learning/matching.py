@@ -49,10 +49,8 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
 
     d, target = float64_array(learned), float64_array(generating)
     if d.ndim != 2 or target.ndim != 2 or d.shape[0] != target.shape[0] or d.shape[1] < target.shape[1]:
-        raise InvalidArgument(
-            f"dictionaries of shapes {d.shape} and {target.shape} cannot be matched: give (m, p) learned atoms and (m, q) "
-            f"generating ones, q <= p"
-        )
+        shapes = f"learned (m, p) {d.shape} and generating (m, q) {target.shape}"
+        raise InvalidArgument(f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p")
     if not (np.isfinite(d).all() and np.isfinite(target).all()):
         raise InvalidArgument("a dictionary has entries that are NaN or infinite: its atoms cannot be matched")
     correlation = target.T @ d

@@ -75,8 +75,7 @@ class RecoveryBaseline(Experiment):
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    reason = f"the dictionary is not finite after {epoch} passes"
-                    return ExperimentResult(rows, status="diverged", reason=reason)
+                    return ExperimentResult(rows, {}, {}, "diverged", f"the dictionary is not finite after {epoch} passes")
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero, and stays so.
                 dictionary = dictionary / np.maximum(np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny)
                 matching = match_atoms(dictionary, problem.generating_dictionary)

@@ -186,9 +186,8 @@ class LearningRun:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
-        values = {name: getattr(self, name) for name in _STATE}
-        parts = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        return values | parts | {"theta": self.theta.detach()}
+        values = {name: getattr(self, name) for name in _STATE} | {"theta": self.theta.detach()}
+        return values | {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
