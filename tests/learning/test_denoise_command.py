@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from learning_helpers import run_command, save_images, texture
+
+from pudle.learning.denoising_baselines import METHODS
 
 
 @pytest.fixture
@@ -63,6 +66,18 @@ def test_resume(denoise, options, tmp_path):
     assert list(pd.read_csv(out / "history.csv").step) == [0, 1, 8, 16]
 
 
+@pytest.mark.parametrize("command", ["denoise", "learn"])
+def test_help_does_not_wait_for_torch(command):
+    code = f"import sys; from pudle import cli; cli.pudle.main(['{command}', '--help'], standalone_mode=False); "
+    shown = subprocess.run([sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True)
+    assert shown.returncode == 0 and "Examples:" in shown.stdout and shown.stdout.endswith("False\n")
+
+
+def test_help_names_every_method_of_other_packages(denoise):
+    code, printed, _ = denoise("--help")
+    assert code == 0 and all(method in " ".join(printed.split()) for method in METHODS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -70,6 +85,7 @@ def test_resume(denoise, options, tmp_path):
         ([], "Missing option '--out'"),
         (["--experiment", "denoising-wavelet", "--epochs", 3, "--out", "x"], "it has no --epochs"),
         (["--validation", -1, "--out", "x"], "validation=-1 is too small"),
+        (["--baseline", "median", "--out", "x"], "baseline='median' is unknown: choose from BM3D, non-local means, wavelet"),
     ],
 )
 def test_wrong_usage_is_one_line_and_writes_nothing(denoise, arguments, text, tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from learning_helpers import run_command
 import pudle
 from pudle import Learner
 from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
-from pudle.learning.training import learning_experiments
 
 
 @pytest.fixture
@@ -198,7 +197,7 @@ class TestCommand:
 
 
 def test_every_named_experiment_makes_a_learner_and_a_dataset():
-    experiments = learning_experiments()
+    experiments = {name: each for name, each in pudle.list_experiments().items() if each.kind == "learning"}
     assert {"2a-T100-backprop-reconstruction", "2b-s10-hard", "2b-small-s10-decaying"} <= set(experiments)
     for experiment in experiments.values():
         assert experiment.learner().describe()["depth"] == experiment.depth

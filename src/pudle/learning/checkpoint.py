@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -34,8 +35,7 @@ class Checkpoint:
     def configuration(self) -> dict[str, Any]:
         """All that the steps depend on, so that a checkpoint is never continued as another training."""
         configuration = self.run.learner.describe()
-        schedule: Any = self.run.learner.schedule
-        if not schedule.needs_epochs:
+        if not self.run.learner.schedule.needs_epochs:
             del configuration["epochs"]
         digest = hashlib.sha256()
         for field in dataclasses.fields(self.run.problem):
@@ -53,7 +53,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_atomically(self.path, buffer.getvalue())
-        write_atomically(self.folder / HISTORY_FILE, self.run.history().to_csv(index=False))
+        write_atomically(self.folder / HISTORY_FILE, pd.DataFrame(self.run.rows).to_csv(index=False))
         buffer = io.BytesIO()
         np.save(buffer, self.run.dictionary.cpu().numpy())
         write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
@@ -74,8 +74,6 @@ class Checkpoint:
             theirs, ours = stored.get(name), self.configuration.get(name)
             if theirs != ours:
                 difference = "other data or another start" if name == "data" else f"{name}={theirs!r}, not {ours!r}"
-                raise InvalidArgument(
-                    f"{self.folder} holds a training with {difference}: resume it with the options and data it was started "
-                    f"with, or give another folder"
-                )
+                remedy = "resume it with the options and data it was started with, or give another folder"
+                raise InvalidArgument(f"{self.folder} holds a training with {difference}: {remedy}")
         self.run.set_state(content)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.progress import TimeRemainingColumn
 
-from .. import specs
+from .. import registry, specs
 from ..errors import InvalidArgument
 from ..measuring.experiment import ProgressCallback
 from ..terminal import progress_bar
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Named = TypeVar("Named")
 
 #: Fields of `LearningExperiment` that are options: keyword arguments of `click.option`, and the help text.
 _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
@@ -34,7 +31,7 @@ _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command]:
+def training_options(defaults: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Return a decorator that adds the options of a training to a command, with `defaults` in their help texts.
 
     The value of an option that is not given is None.
@@ -51,7 +48,7 @@ def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command
         click.option("--resume", is_flag=True, help="Continue from the checkpoint in FOLDER."),
     ]
 
-    def add(command: Command) -> Command:
+    def add(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
         return command
@@ -59,12 +56,12 @@ def training_options(defaults: Mapping[str, Any]) -> Callable[[Command], Command
     return add
 
 
-def named(name: str, known: Mapping[str, Named]) -> Named:
-    """Return the experiment of that name."""
+def named(kind: str, name: str) -> Any:
+    """Return the experiment of that kind and name."""
+    known = {key: experiment for key, experiment in registry.list_experiments().items() if experiment.kind == kind}
     if name not in known:
-        raise InvalidArgument(
-            f"unknown experiment {name!r}{specs.nearest(name, known)}: `pudle list experiments` lists all of them"
-        )
+        nearest = specs.nearest(name, known)
+        raise InvalidArgument(f"unknown experiment {name!r}{nearest}: `pudle list experiments` lists all of them")
     return known[name]
 
 
@@ -73,8 +70,4 @@ def shown_progress(title: str) -> Iterator[ProgressCallback]:
     """Show a progress bar, and return the callback that moves it."""
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task(title, total=None)
-
-        def show(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}: {line}")
-
-        yield show
+        yield lambda done, total, line: bar.update(task, completed=done, total=total, description=f"{title}: {line}")

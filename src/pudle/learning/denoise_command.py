@@ -9,31 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import torch
 from rich.table import Table
 
-from .. import registry
 from ..errors import InvalidArgument, MissingDependency, PudleError
 from ..files import write_atomically
 from ..measuring.experiment import ExperimentResult
 from ..terminal import check_device, output
 from .command_options import named, shown_progress, training_options
-from .denoising import DenoisingExperiment
-from .denoising_baselines import METHODS, DenoisingBaseline
 from .training import LearningExperiment
+
+# Help and wrong usage do without torch: what imports it is imported where it is used.
 
 #: Files of the options and results, and of the pictures; the others in the folder are the learner's.
 SUMMARY, PICTURES = "denoising.json", "pictures.npz"
-#: Columns of the table: heading, key of the summary, format.
-COLUMNS = (
-    ("PSNR, dB", "psnr", ".2f"),
-    ("SSIM", "ssim", ".4f"),
-    ("PSNR, shifts averaged", "psnr_shifted", ".2f"),
-    ("SSIM, shifts averaged", "ssim_shifted", ".4f"),
-)
+#: Columns of the table: heading, and key and format of the value in a summary.
+COLUMNS = {
+    "PSNR, dB": ("psnr", ".2f"),
+    "SSIM": ("ssim", ".4f"),
+    "PSNR, shifts averaged": ("psnr_shifted", ".2f"),
+    "SSIM, shifts averaged": ("ssim_shifted", ".4f"),
+}
 #: Options that are fields of the training; the others are fields of the experiment.
 TRAINING = {field.name for field in dataclasses.fields(LearningExperiment)}
+BASELINES = "Another package's method: BM3D, non-local means, wavelet or total variation; repeatable."
 
 
 @click.command("denoise")
@@ -43,7 +41,7 @@ TRAINING = {field.name for field in dataclasses.fields(LearningExperiment)}
 @click.option("--budget", type=float, metavar="SECONDS", help="Processor seconds for the training [default: 900].")
 @click.option("--validation", type=int, help="Images held out of the training images [default: 5].")
 @click.option("--shifts/--no-shifts", default=None, help="Average over all shifts of the grid as well [default: yes].")
-@click.option("--baseline", "baselines", multiple=True, type=click.Choice(list(METHODS)), help="Another package's method.")
+@click.option("--baseline", "baselines", multiple=True, metavar="METHOD", help=BASELINES)
 @click.option("--dataset", metavar="SPEC", help="Spec of noisy_crops: crops, filters and penalty.")
 @training_options({})
 def denoise_command(
@@ -62,17 +60,31 @@ def denoise_command(
       pudle denoise --experiment denoising-small-backprop --baseline wavelet --out one
       pudle denoise --training-images BSD432 --test-images BSD68 --estimator alternating --loss lasso --out two
     """
-    chosen = _choose(experiment or "denoising-backprop", {key: value for key, value in options.items() if value is not None})
-    check_device(device)
-    from .checkpoint import CHECKPOINT  # imports pandas, which help texts do without
+    import numpy as np
+    import torch
 
+    from .checkpoint import CHECKPOINT
+    from .denoising import DenoisingExperiment
+    from .denoising_baselines import DenoisingBaseline
+
+    given = {key: value for key, value in options.items() if value is not None}
+    name = experiment or "denoising-backprop"
+    chosen = named("denoising", name)
+    if isinstance(chosen, DenoisingBaseline):
+        if unfit := sorted({*given} - {field.name for field in dataclasses.fields(chosen)}):
+            raise InvalidArgument(f"experiment {name!r} learns nothing, so that it has no --{unfit[0].replace('_', '-')}")
+    else:
+        training = {key: given.pop(key) for key in TRAINING & given.keys()}
+        given["training"] = dataclasses.replace(chosen.training, **training)
+    chosen = dataclasses.replace(chosen, **given)
+    others = [DenoisingBaseline(name, chosen.test_images, chosen.sigma, chosen.noise_seed) for name in baselines]
+    check_device(device)
     if resume and not (out / CHECKPOINT).exists():
         raise InvalidArgument(f"{out} holds no checkpoint to resume: start without --resume first")
     if not resume and ((out / CHECKPOINT).exists() or (out / SUMMARY).exists()):
         raise InvalidArgument(f"{out} holds results already: give another folder, or --resume")
     # The budget counts processor seconds, which would add up over threads.
     torch.set_num_threads(1)
-    others = [DenoisingBaseline(name, chosen.test_images, chosen.sigma, chosen.noise_seed) for name in baselines]
     results: dict[str, ExperimentResult] = {}
     for each in (chosen, *others):
         try:
@@ -82,56 +94,33 @@ def denoise_command(
             if isinstance(each, DenoisingExperiment):
                 raise
             click.echo(f"pudle: {each.method} is left out: {error}", err=True)
-    _write(out, chosen, results)
+    out.mkdir(parents=True, exist_ok=True)
+    # Strict JSON has no NaN.
+    strict = {
+        name: {key: None if value != value else value for key, value in result.summary.items()} | {"status": result.status}
+        for name, result in results.items()
+    }
+    write_atomically(out / SUMMARY, json.dumps({"options": dataclasses.asdict(chosen), "results": strict}, indent=1))
+    pictures: Any = {f"{name}: {key}": array for name, result in results.items() for key, array in result.arrays.items()}
+    np.savez_compressed(out / PICTURES, **pictures)
     _print({name: result.summary for name, result in results.items() if result.status == "ok"})
     for result in results.values():
         if result.status != "ok":
             raise PudleError(f"{result.reason}; the history up to there is in {out}")
 
 
-def _choose(name: str, given: dict[str, Any]) -> DenoisingExperiment | DenoisingBaseline:
-    """Return the named experiment with the given values in place of its own."""
-    experiments = registry.list_experiments().items()
-    chosen: Any = named(name, {known: each for known, each in experiments if each.kind == "denoising"})
-    training = {key: value for key, value in given.items() if key in TRAINING}
-    rest = {key: value for key, value in given.items() if key not in TRAINING}
-    if isinstance(chosen, DenoisingBaseline):
-        unfit = sorted({*given} - {field.name for field in dataclasses.fields(chosen)})
-        if unfit:
-            raise InvalidArgument(f"experiment {name!r} learns nothing, so that it has no --{unfit[0].replace('_', '-')}")
-    elif training:
-        rest["training"] = dataclasses.replace(chosen.training, **training)
-    return dataclasses.replace(chosen, **rest)
-
-
-def _write(out: Path, chosen: DenoisingExperiment | DenoisingBaseline, results: Mapping[str, ExperimentResult]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    content = {
-        "options": dataclasses.asdict(chosen),
-        "results": {
-            # Strict JSON has no NaN.
-            name: {key: None if value != value else value for key, value in result.summary.items()}
-            | {"status": result.status}
-            for name, result in results.items()
-        },
-    }
-    write_atomically(out / SUMMARY, json.dumps(content, indent=1))
-    pictures: Any = {f"{name}: {key}": array for name, result in results.items() for key, array in result.arrays.items()}
-    np.savez_compressed(out / PICTURES, **pictures)
-
-
 def _print(summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a table of the methods' qualities on the test images."""
     if not summaries:
         return
     first = next(iter(summaries.values()))
     title = f"{first['images']} images of {first['test_images']}, sigma {first['sigma']:g}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for heading, _, _ in COLUMNS:
+    table = Table("method", title=title, title_justify="left")
+    for heading in COLUMNS:
         table.add_column(heading, justify="right")
     table.add_row("noisy", f"{first['noisy_psnr']:.2f}")
     for name, summary in summaries.items():
         # NaN where a method has no average over shifts.
-        cells = ["" if summary[key] != summary[key] else format(summary[key], form) for _, key, form in COLUMNS]
-        table.add_row(name, *cells)
+        cells = ((summary[key], form) for key, form in COLUMNS.values())
+        table.add_row(name, *("" if value != value else format(value, form) for value, form in cells))
     output(width=120).print(table)

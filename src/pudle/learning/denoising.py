@@ -1,8 +1,10 @@
-"""Denoising of whole images with filters that are learned from noisy crops of other images."""
+"""Denoising of whole images, with filters that are learned from noisy crops of other images."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +16,15 @@ from torch import Tensor
 from .. import specs
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument
-from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..problems import ConvolutionalSparseCoding
 from ..registry import make_dataset
 from ..validation import check_integer, check_positive
-from . import images as image_sources
-from .images import TEST_VARIABLE, TRAINING_VARIABLE, Images, add_noise, check_sizes, psnr, resolve, to_float
+from .images import SAMPLES, Images, add_noise, check_sizes, load_images, psnr, resolve, source, ssim, to_float
 from .training import LearningExperiment, TrainedExperiment, result_of
+
+#: Side in pixels of the pictures of a test image that a result keeps.
+PICTURE = 160
 
 
 def denoise(
@@ -28,74 +32,93 @@ def denoise(
 ) -> np.ndarray:
     """Denoise an image: remove its mean, code it, synthesize an image from the codes, and add the mean again.
 
+    The image, shape (H, W), has finite gray values and is at least as large as the filters; the result, in float64, is not
+    clipped. The problem's filters (of one channel) and options are used, its observations are not.
+
     With `shifts`, this is done for each of the ``stride**2`` positions of the image on the grid of the codes, and the
     results are averaged: pixels differ in how many filters reach them, which leaves a pattern with the stride's period.
     For the shifts the image is extended by ``stride - 1`` pixels, mirrored at its borders.
-
-    Parameters
-    ----------
-    image : array, shape (H, W)
-        Gray values with noise, finite, and at least as large as the filters.
-    problem : ConvolutionalSparseCoding
-        Its filters (of one channel) and options are used, its observations are not.
-    algorithm, depth, shifts
-        Algorithm to run for `depth` layers, and whether to average over shifts.
-
-    Returns
-    -------
-    array, shape (H, W)
-        In float64; not clipped.
     """
     image = np.asarray(image, dtype=float)
     if image.ndim != 2:
         raise InvalidArgument(f"image has shape {image.shape}: give a gray one, of shape (height, width)")
-    rows, columns = problem.dictionary.shape[2:]
-    check_sizes({"image": image}, rows, columns, "filters")
+    check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
+    plain = dataclasses.replace(problem, targets=None, generating_dictionary=None, generating_codes=None)
     # One shift after the other: all at once would need more memory, and more time because they would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
         view = np.pad(image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric")
-        noisy = dataclasses.replace(
-            problem,
-            observations=torch.as_tensor(view[None, None]).to(problem.dictionary),
-            targets=None,
-            generating_dictionary=None,
-            generating_codes=None,
-        )
+        noisy = dataclasses.replace(plain, observations=problem.dictionary.new_tensor(view[None, None]))
         with torch.no_grad():
             synthesized = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy().astype(float)
         total += synthesized[down : down + height, right : right + width]
     return total / (surplus + 1) ** 2 + mean
 
 
-@dataclass(frozen=True)
-class DenoisingExperiment(TrainedExperiment):
-    """Learn filters from noisy crops of training images, and denoise test images with them.
-
-    No test image may be a training or validation image. The noise of the test images is the same for every method.
-
-    Attributes
-    ----------
-    training : LearningExperiment
-        Training whose dataset is a spec of `noisy_crops`, without folder, noise and seed.
-    training_images, test_images : str, optional
-        Folders, or ``"scikit-learn"`` for the photographs that ship inside it, one to learn from and one to test on. By
-        default the folders in the environment variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else
-        scikit-learn's photographs.
-    sigma : float
-        Noise standard deviation in training and tests, on the 0-255 scale.
-    budget : float, optional
-        Seconds after which the training stops; on the CPU these are processor seconds. The schedule follows the training's
-        epochs: a cosine that the budget cuts off never reaches its small rates, so choose epochs that fit into the budget.
-    validation : int
-        Number of images held out of the training images; any positive number holds out the right quarter of the sample
-        photograph. With zero, ``psnr`` in the history is NaN.
-    noise_seed, shifts : int, bool
-        Seed of the noise of validation and test images, and whether to test with an average over all shifts of the grid too.
-    """
+class DenoisingTest(Experiment):
+    """An experiment that denoises the images of a folder; its noise is the same for every method."""
 
     kind: ClassVar[str] = "denoising"
+
+    test_images: str | None
+    sigma: float
+    noise_seed: int
+
+    @property
+    def test_folder(self) -> str:
+        """Source of the test images."""
+        return resolve(self.test_images, "PUDLE_TEST_IMAGES")
+
+    def evaluate(
+        self, methods: Mapping[str, Callable[[np.ndarray], np.ndarray]], images: Images, progress: ProgressCallback
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Denoise the test images, and return a summary and pictures of the first image.
+
+        The methods are named ``denoised`` and, for an average over shifts, ``denoised_shifted``; the means of PSNR and SSIM
+        are NaN for one that is not given.
+        """
+        rows: list[dict[str, float]] = []
+        pictures: dict[str, np.ndarray] = {}
+        for name, integers in images.items():
+            clean = to_float(integers)
+            noisy = add_noise(clean, name, self.sigma, self.noise_seed)
+            denoised = {key: method(noisy) for key, method in methods.items()}
+            row = {"noisy_psnr": psnr(clean, noisy, clip=False), "psnr_shifted": math.nan, "ssim_shifted": math.nan}
+            for key, image in denoised.items():
+                suffix = key.removeprefix("denoised")
+                row |= {f"psnr{suffix}": psnr(clean, image), f"ssim{suffix}": ssim(clean, image)}
+            rows.append(row)
+            if not pictures:
+                top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)
+                pictures = {
+                    key: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
+                    for key, image in ({"clean": clean, "noisy": noisy} | denoised).items()
+                }
+            progress(len(rows), len(images), "test images")
+        summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        owner = "scikit-learn's" if self.test_folder == SAMPLES else Path(self.test_folder).name
+        summary |= {"sigma": self.sigma, "images": len(rows), "test_images": owner}
+        return summary | {"per_image_psnr": [row["psnr"] for row in rows]}, pictures
+
+
+@dataclass(frozen=True)
+class DenoisingExperiment(DenoisingTest, TrainedExperiment):
+    """Learn filters from noisy crops of training images, and denoise test images with them.
+
+    The dataset of `training` is a spec of `noisy_crops`, without folder, noise and seed. `training_images` and `test_images`
+    are folders, or ``"scikit-learn"`` for the photographs that ship inside it, one to learn from and one to test on; by
+    default the folders in the environment variables ``PUDLE_TRAINING_IMAGES`` and ``PUDLE_TEST_IMAGES``, or else
+    scikit-learn's photographs. No test image may be a training or validation image.
+
+    `sigma` is the noise standard deviation in training and tests, on the 0-255 scale, and `noise_seed` the seed of the noise
+    of validation and test images. `validation` is the number of images held out of the training images; any positive number
+    holds out the right quarter of the sample photograph, and with zero, ``psnr`` in the history is NaN. `shifts` says
+    whether to test with an average over all shifts of the grid too.
+
+    The training stops after `budget` seconds, which are processor seconds on the CPU. The schedule follows the training's
+    epochs: a cosine that the budget cuts off never reaches its small rates, so choose epochs that fit into the budget.
+    """
 
     training: LearningExperiment
     training_images: str | None = None
@@ -116,10 +139,10 @@ class DenoisingExperiment(TrainedExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return resolve(self.training_images, TRAINING_VARIABLE), resolve(self.test_images, TEST_VARIABLE)
+        return resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
 
     def fingerprint(self) -> str:
-        return image_sources.fingerprint(self.folders)
+        return " ".join(source(folder).fingerprint() for folder in self.folders)
 
     def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, Images, Images]:
         """Draw the noisy crops to learn from, and return them with the validation and the test images.
@@ -127,26 +150,14 @@ class DenoisingExperiment(TrainedExperiment):
         Datasets other than noisy crops, training and test images with an image in common, and images that cannot be read or
         are smaller than the filters are refused.
         """
-        training, test = self.folders
-        if image_sources.same_folder(training, test):
-            raise InvalidArgument(f"training_images and test_images are both {training!r}: give two different folders")
         check_positive("sigma", self.sigma)
         check_integer("validation", self.validation, 0)
         dataset: Any = make_dataset(self.dataset)
         if dataset.name != "noisy_crops":
             raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
-        if self.training.start is not None:
-            raise InvalidArgument(
-                f"start={self.training.start!r} is not for denoising: filters start as the dataset's option says"
-            )
-        images, validation = image_sources.training_images(training, self.validation)
-        tested = image_sources.images_to_test(test)
-        contents = {(image.shape, image.tobytes()) for part in (images, validation) for image in part.values()}
-        for name, image in tested.items():
-            if (image.shape, image.tobytes()) in contents:
-                raise InvalidArgument(f"test image {name} is one of the training images as well: take it out of one folder")
-        for part in (validation, tested):
-            check_sizes(part, dataset.kernel, dataset.kernel, "filters")
+        if start := self.training.start:
+            raise InvalidArgument(f"start={start!r} is not for denoising: filters start as the dataset's option says")
+        images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)
         noisy = dataclasses.replace(self.training, dataset=specs.text(dataclasses.replace(dataset, sigma=self.sigma)))
         problem: Any = noisy.problem(device, images=images)
         return problem, validation, tested
@@ -173,11 +184,10 @@ class DenoisingExperiment(TrainedExperiment):
             except InvalidArgument:
                 # The algorithm's step is too long for these filters: the training is about to end as diverged.
                 values = []
-            return {"psnr": float(np.mean(values)) if values else float("nan")}
+            return {"psnr": float(np.mean(values)) if values else math.nan}
 
         training = self.training.train(problem, folder, device, progress, monitor=monitor, budget=self.budget)
-        summary: dict[str, Any] = {"method": self.method, "steps": training.steps}
-        summary["training_seconds"] = float(training.history.seconds.iloc[-1])
+        summary = {"method": self.method, "training_seconds": float(training.history.seconds.iloc[-1])}
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
         if training.status == "diverged":
             return result_of(training, summary, arrays)
@@ -187,5 +197,5 @@ class DenoisingExperiment(TrainedExperiment):
         methods = {"denoised": lambda image: denoise(image, learned, algorithm, learner.depth)}
         if self.shifts:
             methods["denoised_shifted"] = lambda image: denoise(image, learned, algorithm, learner.depth, shifts=True)
-        tested, pictures = image_sources.evaluate(methods, images, self.folders[1], self.sigma, self.noise_seed, progress)
+        tested, pictures = self.evaluate(methods, images, progress)
         return result_of(training, summary | tested, pictures | arrays)

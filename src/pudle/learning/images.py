@@ -1,26 +1,23 @@
-"""Images to learn from and to test on: where they come from, their noise, and the quality of denoised ones."""
+"""Images to learn from and to test on: where they come from, their noise, and how their quality is measured."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage
 
-from ..data.images import folder_state, read_folder, sample_images
 from ..errors import InvalidArgument
+from ..registry import make_dataset
 from ..streams import generator
 
 #: Used like a folder: the photographs that ship inside scikit-learn, one to learn from and one to test on.
 SAMPLES = "scikit-learn"
 TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
-#: Environment variables that name the folders where options do not.
-TRAINING_VARIABLE, TEST_VARIABLE = "PUDLE_TRAINING_IMAGES", "PUDLE_TEST_IMAGES"
-#: Side in pixels of the pictures of a test image that a result keeps.
-PICTURE = 160
 #: Side in pixels of the window of the structural similarity, 3.5 standard deviations in each direction.
 WINDOW = 11
 
@@ -37,9 +34,7 @@ def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.n
 
 def psnr(clean: np.ndarray, image: np.ndarray, *, clip: bool = True) -> float:
     """Return the peak signal-to-noise ratio in dB of an image with values in [0, 1], clipped to them by default."""
-    from skimage.metrics import peak_signal_noise_ratio  # slow to import
-
-    return float(peak_signal_noise_ratio(clean, image.clip(0, 1) if clip else image, data_range=1))
+    return float(skimage.metrics.peak_signal_noise_ratio(clean, image.clip(0, 1) if clip else image, data_range=1))
 
 
 def ssim(clean: np.ndarray, image: np.ndarray) -> float:
@@ -47,10 +42,8 @@ def ssim(clean: np.ndarray, image: np.ndarray) -> float:
 
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Processing 2004.
     """
-    from skimage.metrics import structural_similarity
-
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(clean, image.clip(0, 1), data_range=1, **options))
+    return float(skimage.metrics.structural_similarity(clean, image.clip(0, 1), data_range=1, **options))
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -59,22 +52,15 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def resolve(folder: str | None, variable: str) -> str:
-    """Return the folder, or else that of an environment variable, or else `SAMPLES`."""
-    return folder or os.environ.get(variable) or SAMPLES
+    """Return the absolute path of the folder, or else of the one in an environment variable, or else `SAMPLES`."""
+    given = folder or os.environ.get(variable) or SAMPLES
+    return given if given == SAMPLES else str(Path(given).expanduser().resolve())
 
 
-def fingerprint(folders: Iterable[str]) -> str:
-    """Return the state of the images in folders."""
-    return " ".join(SAMPLES if folder == SAMPLES else folder_state(folder) for folder in folders)
-
-
-def same_folder(one: str, other: str) -> bool:
-    """Return whether two paths name one folder of the user's."""
-    return SAMPLES not in (one, other) and _path(one) == _path(other)
-
-
-def _path(folder: str) -> Path:
-    return Path(folder).expanduser().resolve()
+def source(folder: str) -> Any:
+    """Return a dataset whose `images` and `fingerprint` are those of a folder, or of the sample photographs."""
+    dataset: Any = make_dataset("noisy_crops")
+    return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
 
 
 def split(images: Images, held_out: int) -> tuple[Images, Images]:
@@ -90,61 +76,43 @@ def split(images: Images, held_out: int) -> tuple[Images, Images]:
 def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
     """Return training images and held-out images: of the sample photograph the right quarter is held out, or nothing."""
     if folder != SAMPLES:
-        return split(read_folder(folder), held_out)
-    picture = sample_images()[TRAINING_SAMPLE]
+        return split(source(folder).images(), held_out)
+    picture = source(folder).images()[TRAINING_SAMPLE]
     edge = 3 * picture.shape[1] // 4 if held_out else picture.shape[1]
     return {TRAINING_SAMPLE: picture[:, :edge]}, {TRAINING_SAMPLE: picture[:, edge:]} if held_out else {}
 
 
 def images_to_test(folder: str) -> dict[str, np.ndarray]:
     """Return the test images of a folder, or refuse one that is smaller than the window of the structural similarity."""
-    images = {TEST_SAMPLE: sample_images()[TEST_SAMPLE]} if folder == SAMPLES else read_folder(folder)
-    check_sizes(images, WINDOW, WINDOW, "window of SSIM")
+    images = source(folder).images()
+    if folder == SAMPLES:
+        images = {TEST_SAMPLE: images[TEST_SAMPLE]}
+    check_sizes(images, (WINDOW, WINDOW), "window of SSIM")
     return images
 
 
-def check_sizes(images: Images, rows: int, columns: int, owner: str) -> None:
+def load_images(training: str, test: str, held_out: int, side: int) -> tuple[Images, Images, Images]:
+    """Return the images to learn from, the held-out ones and the test images, for square filters of this side.
+
+    An image that is learned from (or held out) and tested on is refused, and so is one that is smaller than the filters.
+    """
+    if training == test != SAMPLES:
+        raise InvalidArgument(f"training_images and test_images are both {training!r}: give two different folders")
+    learned, validation = training_images(training, held_out)
+    tested = images_to_test(test)
+    contents = {(image.shape, image.tobytes()) for part in (learned, validation) for image in part.values()}
+    for name, image in tested.items():
+        if (image.shape, image.tobytes()) in contents:
+            raise InvalidArgument(f"test image {name} is one of the training images as well: take it out of one folder")
+    for part in (validation, tested):
+        check_sizes(part, (side, side), "filters")
+    return learned, validation, tested
+
+
+def check_sizes(images: Images, smallest: Sequence[int], owner: str) -> None:
     """Refuse images with fewer rows or columns than their `owner`, the filters or the window, has."""
     for name, image in images.items():
         height, width = image.shape
-        if height < rows or width < columns:
-            raise InvalidArgument(
-                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {owner}: give a larger one"
-            )
-
-
-def evaluate(
-    methods: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    images: Images,
-    folder: str,
-    sigma: float,
-    seed: int,
-    progress: Callable[[int, int, str], None],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Denoise the test images of a folder, and return a summary and pictures of the first image.
-
-    The methods are named ``denoised`` and, for an average over shifts, ``denoised_shifted``; the means of PSNR and SSIM are
-    NaN for one that is not given.
-    """
-    rows: list[dict[str, float]] = []
-    pictures: dict[str, np.ndarray] = {}
-    for name, integers in images.items():
-        clean = to_float(integers)
-        noisy = add_noise(clean, name, sigma, seed)
-        denoised = {key: method(noisy) for key, method in methods.items()}
-        row = {"noisy_psnr": psnr(clean, noisy, clip=False)}
-        for key, suffix in (("denoised", ""), ("denoised_shifted", "_shifted")):
-            for quality, measure in (("psnr", psnr), ("ssim", ssim)):
-                row[f"{quality}{suffix}"] = measure(clean, denoised[key]) if key in denoised else math.nan
-        rows.append(row)
-        if not pictures:
-            top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)
-            pictures = {
-                key: image[top : top + PICTURE, left : left + PICTURE].clip(0, 1).astype(np.float32)
-                for key, image in ({"clean": clean, "noisy": noisy} | denoised).items()
-            }
-        progress(len(rows), len(images), "test images")
-    summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    source = "scikit-learn's" if folder == SAMPLES else _path(folder).name
-    summary |= {"sigma": sigma, "images": len(rows), "test_images": source}
-    return summary | {"per_image_psnr": [row["psnr"] for row in rows]}, pictures
+        if height < smallest[0] or width < smallest[1]:
+            least = f"{smallest[0]} x {smallest[1]} {owner}"
+            raise InvalidArgument(f"{name} is {height} x {width} pixels, smaller than the {least}: give a larger one")

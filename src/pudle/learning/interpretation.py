@@ -36,26 +36,11 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     of all samples, with weight ``W[i, j]`` for sample i. A learned dictionary has this form where the direct gradient of the
     reconstruction loss vanishes along the sphere of unit atoms; its ridge is then that of `multipliers`.
 
-    Parameters
-    ----------
-    codes : Tensor or array, shape (n, p)
-    ridge : float or array, shape (p,)
-        w, one number for all atoms or one for each, >= 0.
+    The codes have shape (n, p); `ridge` is w >= 0, one number for all atoms or an array with one for each, shape (p,). The
+    weights have shape (n, p) and are in float64. Convolutional codes, entries that are not finite, a negative ridge, and a
+    singular ``Z^T Z + diag(w)``, as with atoms that no sample uses and no ridge, raise `InvalidArgument`.
 
-    Returns
-    -------
-    array, shape (n, p)
-        In float64.
-
-    Raises
-    ------
-    InvalidArgument
-        For convolutional codes, entries that are not finite, a negative ridge, and a singular ``Z^T Z + diag(w)``, as with
-        atoms that no sample uses and no ridge.
-
-    References
-    ----------
-    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
+    Source: Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     """
     from scipy import linalg  # slow to import, and a list of experiments does without
 
@@ -101,15 +86,9 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
 class InterpretationExperiment(TrainedExperiment):
     """Learn a dictionary from small images, and find the samples that shaped its atoms most.
 
-    Attributes
-    ----------
-    training : LearningExperiment
-        Training of a dense dictionary on square images.
-    atoms, samples : int
-        Numbers of atoms to show (those with the largest sum of absolute codes), and of samples for each of them (those with
-        the largest ``|W[i, j]| |x_i|``).
-    ridge : float
-        Small uniform ridge to compare the multipliers with.
+    `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers of atoms to show (those
+    with the largest sum of absolute codes), and of samples for each of them (those with the largest ``|W[i, j]| |x_i|``).
+    `ridge` is a small uniform ridge to compare the multipliers with.
     """
 
     kind: ClassVar[str] = "interpretation"
@@ -141,16 +120,13 @@ class InterpretationExperiment(TrainedExperiment):
         check_positive("ridge", self.ridge)
         learner, problem = self.training.learner(), self.training.problem(device)
         if not isinstance(problem, SparseCoding):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} is convolutional: its filters are combinations of patches at all positions, not "
-                f"of images; give one of patches, such as image_patches"
-            )
-        side = math.isqrt(len(problem.dictionary))
-        if side**2 != len(problem.dictionary):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} has {len(problem.dictionary)} entries per atom, which are no square image: give "
-                f"one of images, such as digits"
-            )
+            why = "is convolutional: its filters are combinations of patches at all positions, not of images"
+            raise InvalidArgument(f"dataset {self.dataset!r} {why}; give one of patches, such as image_patches")
+        entries = len(problem.dictionary)
+        side = math.isqrt(entries)
+        if side**2 != entries:
+            shape = f"{entries} entries per atom, which are no square image"
+            raise InvalidArgument(f"dataset {self.dataset!r} has {shape}: give one of images, such as digits")
         training = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
@@ -159,45 +135,37 @@ class InterpretationExperiment(TrainedExperiment):
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         plain = x.T @ contributions(z, self.ridge)
         lengths = np.linalg.norm(plain, axis=0)
+
+        def relative(explanation: np.ndarray) -> float:
+            return float(np.linalg.norm(explanation - d) / np.linalg.norm(d))
+
         shown = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
         amounts = np.abs(weights[:, shown]) * np.linalg.norm(x, axis=1, keepdims=True)
         top = np.argsort(-amounts, axis=0, kind="stable")[: self.samples].T
         top_weights = np.take_along_axis(weights[:, shown].T, top, axis=1)
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
+        purities = {}
+        dataset: Any = make_dataset(self.dataset)
+        if hasattr(dataset, "labels"):
+            labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
+            random = generator(self.training.seed, "interpretation labels")
+            drawn = np.stack([random.choice(len(labels), top.shape[1], replace=False) for _ in range(CHANCE_DRAWS)])
+            purities = {"purity": purity(labels[top]), "purity_by_chance": purity(labels[drawn])}
         summary = {
             "method": f"{self.estimator}, {self.training.loss}",
             "dataset": self.dataset,
-            "residual": _relative(x.T @ weights, d),
-            "small_ridge_residual": _relative(plain, d),
-            "small_ridge_scaled_residual": _relative(plain / np.where(lengths > 0, lengths, 1.0), d),
+            "residual": relative(x.T @ weights),
+            "small_ridge_residual": relative(plain),
+            "small_ridge_scaled_residual": relative(plain / np.where(lengths > 0, lengths, 1.0)),
             "share": float(np.mean(np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0))),
             "cosine": float(np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
-            **self._purity(top),
-            "steps": training.steps,
+            **purities,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        arrays = {
-            "atoms": d[:, shown].T.reshape(-1, side, side),
-            "samples": x[top].reshape(*top.shape, side, side),
-            "weights": top_weights,
-        }
-        return result_of(training, summary, arrays)
-
-    def _purity(self, top: np.ndarray) -> dict[str, float]:
-        """Return the purity of the samples of each atom and of random ones; nothing for a dataset without labels."""
-        dataset: Any = make_dataset(self.dataset)
-        if not hasattr(dataset, "labels"):
-            return {}
-        labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
-        random = generator(self.training.seed, "interpretation labels")
-        drawn = np.stack([random.choice(len(labels), top.shape[1], replace=False) for _ in range(CHANCE_DRAWS)])
-        return {"purity": purity(labels[top]), "purity_by_chance": purity(labels[drawn])}
+        pictures = {"atoms": d[:, shown].T.reshape(-1, side, side), "samples": x[top].reshape(*top.shape, side, side)}
+        return result_of(training, summary, pictures | {"weights": top_weights})
 
 
 def purity(labels: np.ndarray) -> float:
     """Return the share of the most frequent label in a row, as a mean over rows."""
     return float(np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels]))
-
-
-def _relative(values: np.ndarray, target: np.ndarray) -> float:
-    return float(np.linalg.norm(values - target) / np.linalg.norm(target))

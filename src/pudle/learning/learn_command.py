@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, PudleError
 from ..files import write_atomically
 from ..terminal import check_device
 from .command_options import named, shown_progress, training_options
-from .training import LearningExperiment, learning_experiments
+from .training import LearningExperiment
 
 if TYPE_CHECKING:
     from .learner import Training
@@ -32,7 +32,7 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningEx
 @training_options(DEFAULTS)
 @click.option("--chunk", type=int, help="Samples in memory at once [default: the whole batch].")
 @click.option("--start", metavar="FILE", help="File (.npy) of the dictionary to start at [default: the dataset's].")
-def learn_command(experiment: str | None, device: str, out: Path, resume: bool, **options: str | int | None) -> None:
+def learn_command(experiment: str | None, device: str, out: Path, resume: bool, **options: Any) -> None:
     """Learn a dictionary.
 
     FOLDER receives the history (history.csv), the dictionary (dictionary.npy), the options (learning.json) and a checkpoint
@@ -45,8 +45,22 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
       pudle learn --dataset digits --batch 100 --optimizer 'adam(learning_rate=0.01)' --estimator alternating --out two
       pudle learn --experiment 2a-small-T25-backprop-lasso --epochs 20 --out three
     """
-    chosen = _choose(experiment, {name: value for name, value in options.items() if value is not None})
-    training = _learn(chosen, check_device(device), out, resume)
+    given = {name: value for name, value in options.items() if value is not None}
+    if experiment is not None:
+        chosen = dataclasses.replace(named("learning", experiment), **given)
+    elif "dataset" in given:
+        chosen = LearningExperiment(**given)
+    else:
+        raise InvalidArgument("--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment NAME")
+    check_device(device)
+    learner, problem = chosen.learner(), chosen.problem(device)
+    with warnings.catch_warnings(record=True) as caught, shown_progress("learning") as show:
+        warnings.simplefilter("always")
+        training = learner.fit(problem, folder=out, resume=resume, progress=show)
+    for warning in caught:
+        # The warning about a divergence is left out, because it is the error that the command ends with.
+        if training.status != "diverged" or training.reason not in str(warning.message):
+            click.echo(f"pudle: warning: {warning.message}", err=True)
     summary = {"options": dataclasses.asdict(chosen), "device": device}
     summary |= {name: getattr(training, name) for name in ("status", "reason", "steps")}
     write_atomically(out / SUMMARY, json.dumps(summary, indent=1))
@@ -57,27 +71,6 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
         )
 
 
-def _choose(name: str | None, given: dict[str, Any]) -> LearningExperiment:
-    """Return the named experiment, or one with default values, with the given values in place of its own."""
-    if name is not None:
-        return dataclasses.replace(named(name, learning_experiments()), **given)
-    if "dataset" not in given:
-        raise InvalidArgument("--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment NAME")
-    return LearningExperiment(**given)
-
-
-def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool) -> Training:
-    learner, problem = chosen.learner(), chosen.problem(device)
-    with warnings.catch_warnings(record=True) as caught, shown_progress("learning") as show:
-        warnings.simplefilter("always")
-        training = learner.fit(problem, folder=out, resume=resume, progress=show)
-    for warning in caught:
-        # The command ends with the error that a divergence is.
-        if training.status != "diverged" or training.reason not in str(warning.message):
-            click.echo(f"pudle: warning: {warning.message}", err=True)
-    return training
-
-
 def _describe(chosen: LearningExperiment, training: Training) -> str:
     first, last = training.history.iloc[0], training.history.iloc[-1]
     parts = [f"{chosen.estimator} with {chosen.optimizer}: {training.steps} steps in {last.seconds:.1f} s"]
@@ -85,8 +78,6 @@ def _describe(chosen: LearningExperiment, training: Training) -> str:
         parts.append(f"loss {training.history.loss.iloc[1]:.4g} -> {last.loss:.4g}")
     # NaN without a generating dictionary.
     if first.dictionary_error == first.dictionary_error:
-        parts.append(
-            f"dictionary error {first.dictionary_error:.4g} -> {last.dictionary_error:.4g} "
-            f"(relative {last.relative_error:.3g})"
-        )
+        errors = f"dictionary error {first.dictionary_error:.4g} -> {last.dictionary_error:.4g}"
+        parts.append(f"{errors} (relative {last.relative_error:.3g})")
     return ", ".join(parts)

@@ -207,8 +207,14 @@ class Learner:
             progress(run.step, run.total, line)
         if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
-        history = run.history()
-        status, reason = ("diverged", run.diverged) if run.diverged else _verdict(history)
+        history = pd.DataFrame(run.rows)
+        losses = history.loss.dropna().tolist()
+        status, reason = "ok", ""
+        if run.diverged:
+            status, reason = "diverged", run.diverged
+        elif len(losses) > 1 and losses[-1] > losses[0]:
+            status = "rose"
+            reason = f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"
         if reason:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
         theta = run.theta.detach().clone()
@@ -218,9 +224,8 @@ class Learner:
 def _check_problem(problem: Any) -> None:
     """Refuse a problem that no dictionary can be learned from, and warn of too few samples."""
     if not isinstance(problem, DictionaryProblem):
-        raise InvalidArgument(
-            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding"
-        )
+        kind = type(problem).__name__
+        raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
     x = problem.observations
     # A sample's entries are compared channel by channel: an image of a single color is constant as well.
     entries = x if x.ndim == 2 else x.flatten(2)
@@ -235,17 +240,5 @@ def _check_problem(problem: Any) -> None:
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
     if samples < atoms:
-        warnings.warn(
-            f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are; give more "
-            f"samples or fewer atoms",
-            LearningWarning,
-            stacklevel=3,
-        )
-
-
-def _verdict(history: pd.DataFrame) -> tuple[str, str]:
-    """Return status and reason of a training that did not diverge."""
-    losses = history.loss.dropna().tolist()
-    if len(losses) < 2 or losses[-1] <= losses[0]:
-        return "ok", ""
-    return "rose", f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"
+        text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
+        warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)

@@ -20,8 +20,7 @@ class Matching:
     places, signs : array, shape (q,)
         Index of the learned atom that is paired with each generating atom, and the sign that brings it closest.
     error, relative_error : float
-        ``|D P S - D*|_F``, the distance once the learned atoms are put in order by P and flipped by S, and the same over
-        ``|D*|_F``.
+        ``|D P S - D*|_F``, P and S being that order and those signs, and the same over ``|D*|_F``.
     """
 
     places: np.ndarray
@@ -50,10 +49,8 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
 
     d, target = float64_array(learned), float64_array(generating)
     if d.ndim != 2 or target.ndim != 2 or d.shape[0] != target.shape[0] or d.shape[1] < target.shape[1]:
-        raise InvalidArgument(
-            f"dictionaries of shapes {d.shape} and {target.shape} cannot be matched: give (m, p) learned atoms and (m, q) "
-            f"generating ones, q <= p"
-        )
+        shapes = f"learned (m, p) {d.shape} and generating (m, q) {target.shape}"
+        raise InvalidArgument(f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p")
     if not (np.isfinite(d).all() and np.isfinite(target).all()):
         raise InvalidArgument("a dictionary has entries that are NaN or infinite: its atoms cannot be matched")
     correlation = target.T @ d

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
+from ..data.options import check_options
 from ..errors import InvalidArgument
 from ..validation import check_integer, check_positive
 
-
-def _check_below_one(name: str, value: float) -> None:
-    if check_positive(name, value, allow_zero=True) >= 1:
-        raise InvalidArgument(f"{name}={value} is out of range: give a number in [0, 1)")
-
-
-#: Checks of the optimizers' options, by name.
-_CHECKS: dict[str, Callable[[str, Any], object]] = {
-    **dict.fromkeys(("learning_rate", "epsilon"), check_positive),
-    **dict.fromkeys(("momentum", "decay1", "decay2"), _check_below_one),
-    **dict.fromkeys(("iterations", "history"), functools.partial(check_integer, minimum=1)),
-    "weight_decay": functools.partial(check_positive, allow_zero=True),
-}
+#: Options in [0, 1).
+_DECAYS = ("momentum", "decay1", "decay2")
 
 
 class Optimizer(ABC):
@@ -43,9 +31,10 @@ class Optimizer(ABC):
     learning_rate: float
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in _CHECKS:
-                _CHECKS[name](name, value)
+        check_options(self, may_be_zero=(*_DECAYS, "weight_decay"))
+        for name in _DECAYS:
+            if (value := getattr(self, name, 0)) >= 1:
+                raise InvalidArgument(f"{name}={value} is out of range: give a number in [0, 1)")
 
     @abstractmethod
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
@@ -124,8 +113,8 @@ class AdamW(Adam):
     name = "adamw"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        betas = (self.decay1, self.decay2)
-        return torch.optim.AdamW([theta], self.learning_rate, betas, self.epsilon, self.weight_decay)
+        decays = (self.decay1, self.decay2)
+        return torch.optim.AdamW([theta], self.learning_rate, decays, self.epsilon, self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -136,12 +125,8 @@ class Lbfgs(Optimizer):
     (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the dictionary and is held
     constant by every estimator. Give the algorithm a step.
 
-    Parameters
-    ----------
-    learning_rate : float
-        First trial length of a line search.
-    iterations, history : int
-        Iterations within one step of the learner, and pairs of steps and gradient changes to keep, >= 1.
+    `learning_rate` is the first trial length of a line search, `iterations` the number of iterations within one step of the
+    learner, >= 1, and `history` the number of pairs of steps and gradient changes to keep, >= 1.
     """
 
     learning_rate: float = 1.0

@@ -6,6 +6,7 @@ none of them unrolls an algorithm.
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -31,13 +32,8 @@ from .training import LearningExperiment
 class RecoveryBaseline(Experiment):
     """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be resumed.
 
-    Parameters
-    ----------
-    dataset, seed
-        Spec and seed of the dataset, whose dictionary is the start. The seed is that of the sample order as well where the
-        package leaves it to the caller.
-    epochs : int
-        Passes over the data, >= 0.
+    `dataset` and `seed` are spec and seed of the dataset, whose dictionary is the start; the sample order has the same seed
+    where the package leaves it to the caller. `epochs` is the number of passes over the data, >= 0.
     """
 
     kind: ClassVar[str] = "baseline"
@@ -79,8 +75,7 @@ class RecoveryBaseline(Experiment):
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    reason = f"the dictionary is not finite after {epoch} passes"
-                    return ExperimentResult(rows, status="diverged", reason=reason)
+                    return ExperimentResult(rows, {}, {}, "diverged", f"the dictionary is not finite after {epoch} passes")
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero, and stays so.
                 dictionary = dictionary / np.maximum(np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny)
                 matching = match_atoms(dictionary, problem.generating_dictionary)
@@ -102,9 +97,7 @@ class Sklearn(RecoveryBaseline):
     The package replaces an atom that no code of the *first* batch uses by a sample, so that its start is lost: choose a
     `batch` (samples per step) so large that it uses every atom.
 
-    References
-    ----------
-    Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
+    Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("scikit-learn",)
@@ -119,20 +112,18 @@ class Sklearn(RecoveryBaseline):
         model = MiniBatchDictionaryLearning(
             dictionary.shape[1], alpha=penalty, fit_algorithm="cd", dict_init=dictionary.T, random_state=self.seed
         )
-        epoch = 0
-        while True:
+        for epoch in itertools.count():
             order = generator(self.seed, f"baseline order {epoch}").permutation(len(observations))
             for first in range(0, len(order), self.batch):
                 model.partial_fit(observations[order[first : first + self.batch]])
             yield model.components_.T
-            epoch += 1
 
 
 @dataclass(frozen=True)
 class Spams(RecoveryBaseline):
     """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order of its own.
 
-    A pass takes as many whole batches of `batch` samples as the data has. Reference: as for `Sklearn`.
+    A pass takes as many whole batches of `batch` samples as the data has. Source: as for `Sklearn`.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("spams-bin",)
@@ -158,9 +149,7 @@ class Sporco(RecoveryBaseline):
 
     In the first passes the codes have not converged, so that the atoms leave a good start before they return to it.
 
-    References
-    ----------
-    Wohlberg, "SPORCO: A Python package for standard and convolutional sparse representations", SciPy 2017.
+    Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse representations", SciPy 2017.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("sporco",)

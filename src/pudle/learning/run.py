@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -48,15 +47,17 @@ class LearningRun:
     def __init__(
         self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float]
     ) -> None:
-        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
-        norms = atom_norms(problem.dictionary)
+        self.problem, self.monitor, self.clock = problem, monitor, clock
+        self.learner = cast(Any, learner)  # which has made its components from their specs
+        # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
+        self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
+        norms = torch.linalg.vector_norm(problem.dictionary, dim=self.axes, keepdim=True)
         if not bool((norms > 0).all()):
             raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
         self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        options: Any = learner
-        self.optimizer: torch.optim.Optimizer = options.optimizer.make(self.theta)
-        self.schedule: torch.optim.lr_scheduler.LRScheduler = options.schedule.make(self.optimizer, learner.epochs)
+        self.optimizer: torch.optim.Optimizer = self.learner.optimizer.make(self.theta)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(self.optimizer, learner.epochs)
         self.samples = len(problem.observations)
         self.batch = min(learner.batch or self.samples, self.samples)
         self.steps_per_epoch = -(-self.samples // self.batch)
@@ -79,7 +80,11 @@ class LearningRun:
         """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
         begun = self.clock()
         rows, before = self._batch_rows(), self.theta.detach().clone()
-        estimator = self._step_estimator()
+        estimator = self.learner.estimator
+        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
+            # Random directions that are drawn only once would confine the learning to their span.
+            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
+            estimator = dataclasses.replace(estimator, seed=seed)
         evaluations: list[tuple[float, float, Tensor]] = []
 
         def closure() -> float:
@@ -90,7 +95,7 @@ class LearningRun:
 
         try:
             self.optimizer.step(closure)
-            norms = _usable_norms(self.dictionary, "an atom is zero, NaN or infinite after it")
+            norms = self._norms(self.dictionary, "an atom is zero, NaN or infinite after it")
         except Diverged as error:
             self.theta.data.copy_(before)
             self.diverged = f"diverged in step {self.step + 1} of {self.total}: {error}"
@@ -115,15 +120,13 @@ class LearningRun:
         function, ``(I - u u^T) g / |d|`` for every atom, g being the estimate at u. For a `tangent` optimizer the gradient
         is ``(I - d d^T) g``.
         """
-        options: Any = self.learner
         theta = self.theta.detach().clone()
         dictionary, norms = self.problem.dictionary_of(theta), None
-        if options.optimizer.searches:
-            norms = _usable_norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
+        if self.learner.optimizer.searches:
+            norms = self._norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
-        batch = {"observations": self.problem.observations[rows]}
-        if self.problem.targets is not None:
-            batch["targets"] = self.problem.targets[rows]
+        tensors = {"observations": self.problem.observations, "targets": self.problem.targets}
+        batch = {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
         samples = len(batch["observations"])
         size = self.learner.chunk or samples
         loss, gradient, codes = 0.0, torch.zeros_like(theta), []
@@ -131,7 +134,7 @@ class LearningRun:
             fields = {name: tensor[first : first + size] for name, tensor in batch.items()} | self.problem.fields_at(theta)
             try:
                 part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
-                estimate = estimator.estimate(part, options.algorithm, self.learner.depth)
+                estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
             except InvalidArgument as error:
                 # At the start the user's argument is wrong; later the learning has led to such a dictionary.
                 if not self._evaluated:
@@ -149,8 +152,8 @@ class LearningRun:
         if not bool(torch.isfinite(gradient).all()):
             raise Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
         atom_gradients = self.problem.dictionary_of(gradient)
-        if options.optimizer.searches or options.optimizer.tangent:
-            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(_atom_axes(dictionary), keepdim=True)
+        if self.learner.optimizer.searches or self.learner.optimizer.tangent:
+            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(self.axes, keepdim=True)
         if norms is not None:
             atom_gradients /= norms
         return loss, gradient, torch.cat(codes)
@@ -167,7 +170,8 @@ class LearningRun:
         if self.weight:
             row |= {"loss": self.loss_sum / self.weight, "gradient_norm": self.norm_sum / self.weight}
         if self.problem.generating_dictionary is not None:
-            matching = match_atoms(_columns(self.dictionary), _columns(self.problem.generating_dictionary))
+            pair = (self.dictionary, self.problem.generating_dictionary)
+            matching = match_atoms(*(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair))
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
             if self.problem.generating_codes is not None and self._last is not None:
                 rows, codes = self._last
@@ -180,16 +184,10 @@ class LearningRun:
         self.rows.append(row)
         self.loss_sum, self.norm_sum, self.weight = 0.0, 0.0, 0
 
-    def history(self) -> pd.DataFrame:
-        """Return the rows as a table."""
-        columns = list(dict.fromkeys([*HISTORY, *(name for row in self.rows for name in row)]))
-        return pd.DataFrame(self.rows, columns=columns).astype({"step": int})
-
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
-        values = {name: getattr(self, name) for name in _STATE}
-        parts = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        return values | parts | {"theta": self.theta.detach()}
+        values = {name: getattr(self, name) for name in _STATE} | {"theta": self.theta.detach()}
+        return values | {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
@@ -210,32 +208,9 @@ class LearningRun:
             self._order = (epoch, torch.as_tensor(order, device=self.problem.observations.device))
         return self._order[1][index * self.batch : (index + 1) * self.batch]
 
-    def _step_estimator(self) -> GradientEstimator:
-        """Return this step's estimator: random directions drawn only once would confine the learning to their span."""
-        estimator: Any = self.learner.estimator
-        if any(field.name == "seed" for field in dataclasses.fields(estimator)):
-            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
-            return dataclasses.replace(estimator, seed=seed)
-        return estimator
-
-
-def _atom_axes(dictionary: Tensor) -> tuple[int, ...]:
-    return (0,) if dictionary.ndim == 2 else tuple(range(1, dictionary.ndim))
-
-
-def atom_norms(dictionary: Tensor) -> Tensor:
-    """Return the norm of every atom, in a shape that broadcasts over the dictionary."""
-    return torch.linalg.vector_norm(dictionary, dim=_atom_axes(dictionary), keepdim=True)
-
-
-def _usable_norms(dictionary: Tensor, otherwise: str) -> Tensor:
-    """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
-    norms = atom_norms(dictionary)
-    if not bool((torch.isfinite(norms) & (norms > 0)).all()):
-        raise Diverged(f"{otherwise}: lower the learning rate")
-    return norms
-
-
-def _columns(dictionary: Tensor) -> Tensor:
-    """Return the atoms as columns: a dense dictionary as it is, filters (p, c, k, k) as (c k k, p)."""
-    return dictionary if dictionary.ndim == 2 else dictionary.flatten(1).T
+    def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
+        """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""
+        norms = torch.linalg.vector_norm(dictionary, dim=self.axes, keepdim=True)
+        if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+            raise Diverged(f"{otherwise}: lower the learning rate")
+        return norms

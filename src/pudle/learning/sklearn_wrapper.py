@@ -92,8 +92,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
         learner = Learner(**{name: getattr(self, name) for name in names}, seed=int(random.randint(2**31 - 1)))
         atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
-        problem = self._problem(X, _first_atoms(X, atoms, random))
-        training = learner.fit(problem)
+        training = learner.fit(self._problem(X, _first_atoms(X, atoms, random)))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_, self.n_iter_ = training.history, training.status, training.steps
         return self
@@ -103,9 +102,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         algorithm: Any = make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
-        problem = self._problem(X, self.components_.T)
         with torch.no_grad():
-            return algorithm.run(problem, self.depth).codes.numpy()
+            return algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples, n_features)."""
@@ -113,14 +111,10 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return np.asarray(codes) @ self.components_
 
     def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
-        return SparseCoding(
-            # A copy: torch would share memory, and warns of read-only arrays.
-            observations=torch.tensor(X),
-            dictionary=torch.tensor(dictionary.astype(X.dtype, copy=False)),
-            penalty=self.penalty,
-            loss=self.loss,
-            nonnegative=self.nonnegative,
-        )
+        # A copy: torch would share memory, and warns of read-only arrays.
+        observations, atoms = torch.tensor(X), torch.tensor(dictionary.astype(X.dtype, copy=False))
+        options: Any = {name: getattr(self, name) for name in ("penalty", "loss", "nonnegative")}
+        return SparseCoding(observations=observations, dictionary=atoms, **options)
 
 
 def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np.ndarray:

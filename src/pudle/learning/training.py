@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import math
 import time
 import tokenize
 import warnings
@@ -16,20 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
-from ..registry import list_experiments, make_dataset
+from ..registry import make_dataset
 from ..validation import check_choice, check_integer
 
-# Lists of experiments and help texts do without torch: what imports it is imported where it is used.
+# Help texts do without torch and numpy: what imports these is imported where it is used.
 if TYPE_CHECKING:
     import numpy as np
 
     from .learner import Learner, Training
     from .run import DictionaryProblem
-
-
-def learning_experiments() -> dict[str, LearningExperiment]:
-    """Return the named experiments that `pudle learn --experiment NAME` can start from."""
-    return {name: each for name, each in list_experiments().items() if isinstance(each, LearningExperiment)}
 
 
 @dataclass(frozen=True)
@@ -77,8 +71,6 @@ class LearningExperiment(Experiment):
 
         A dataset without the loss or a dictionary is refused, and so is a `start` without a dictionary of that shape.
         """
-        import torch
-
         from ..measuring.case import DTYPES
         from .run import DictionaryProblem
 
@@ -92,8 +84,8 @@ class LearningExperiment(Experiment):
             raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
         if self.start is None:
             return problem
-        start = torch.as_tensor(_read_start(self.start, tuple(problem.dictionary.shape)))
-        return dataclasses.replace(problem, dictionary=start.to(problem.dictionary))
+        start = _read_start(self.start, tuple(problem.dictionary.shape))
+        return dataclasses.replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
     def train(
         self, problem: DictionaryProblem, folder: Path, device: str, progress: ProgressCallback, **options: Any
@@ -106,16 +98,10 @@ class LearningExperiment(Experiment):
         from .checkpoint import CHECKPOINT
         from .learner import LearningWarning
 
+        resume, clock = (folder / CHECKPOINT).exists(), time.process_time if device == "cpu" else time.perf_counter
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(
-                problem,
-                folder=folder,
-                resume=(folder / CHECKPOINT).exists(),
-                progress=progress,
-                clock=time.process_time if device == "cpu" else time.perf_counter,
-                **options,
-            )
+            training = self.learner().fit(problem, folder=folder, resume=resume, progress=progress, clock=clock, **options)
         texts = [str(warning.message) for warning in caught if isinstance(warning.message, LearningWarning)]
         return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 
@@ -128,14 +114,12 @@ class LearningExperiment(Experiment):
         """
         training = self.train(self.problem(device), folder, device, progress)
         history = training.history
+        start, end = history.iloc[0].to_dict(), history.iloc[-1].to_dict()
         # The first row has no loss yet.
-        start_loss = history.loss.iloc[1] if len(history) > 1 else math.nan
-        start, end = history.iloc[0].to_dict() | {"loss": start_loss}, history.iloc[-1].to_dict()
-        summary = {f"start_{name}": start[name] for name in ("dictionary_error", "relative_error", "loss")}
-        summary |= {
-            name: end[name] for name in ("dictionary_error", "relative_error", "loss", "support_recovery", "seconds")
-        }
-        summary["steps"] = training.steps
+        start["loss"] = history.loss[:2].tolist()[-1]
+        names = ("dictionary_error", "relative_error", "loss")
+        summary = {f"start_{name}": start[name] for name in names}
+        summary |= {name: end[name] for name in (*names, "support_recovery", "seconds")}
         return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
@@ -160,8 +144,9 @@ class TrainedExperiment(Experiment):
 
 
 def result_of(training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExperimentResult:
-    """Return the result of an experiment whose history, status and reason are those of a training."""
+    """Return the result of an experiment whose history, number of steps, status and reason are those of a training."""
     status = "diverged" if training.status == "diverged" else "ok"
+    summary = {**summary, "steps": training.steps}
     return ExperimentResult(training.history.to_dict("records"), summary, arrays, status, training.reason)
 
 

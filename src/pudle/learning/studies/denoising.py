@@ -1,7 +1,4 @@
-"""Study of image denoising: filters learned with three gradients, and other packages' methods.
-
-A name, once published, keeps its meaning: change an experiment by adding another.
-"""
+"""Study of image denoising: filters learned with three gradients, and other packages' methods."""
 
 from __future__ import annotations
 

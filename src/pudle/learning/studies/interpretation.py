@@ -1,7 +1,6 @@
 """Study of interpretation: dictionaries of digits and of image patches, and the samples that shaped them.
 
-Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged. A name, once
-published, keeps its meaning: change an experiment by adding another.
+Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ _DATASETS = {
     "patches": "image_patches(n_samples=2000, n_components=64)",
 }
 #: Estimator and outer loss of each gradient. The combination is exact where the first converges, but not for the second.
-_GRADIENTS = {
-    "alternating": ("alternating", "lasso"),
-    "backprop-reconstruction": ("backprop", "reconstruction"),
-}
+_GRADIENTS = {"alternating": ("alternating", "lasso"), "backprop-reconstruction": ("backprop", "reconstruction")}
 
 EXPERIMENTS: dict[str, InterpretationExperiment] = {
     f"interpretation-{data}-{name}": InterpretationExperiment(

@@ -1,7 +1,7 @@
 """Study of optimizers: five of them, and Adam along the sphere, with five gradients.
 
 Each optimizer has learning rates a factor of about three apart, the same for every gradient, so that the best rate of each
-gradient can be found. A name, once published, keeps its meaning: change an experiment by adding another.
+gradient can be found.
 """
 
 from __future__ import annotations

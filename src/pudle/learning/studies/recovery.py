@@ -1,7 +1,4 @@
-"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one core.
-
-A name, once published, keeps its meaning: change an experiment by adding another.
-"""
+"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one core."""
 
 from __future__ import annotations
 
@@ -23,17 +20,11 @@ DEPTHS = (25, 50, 100)
 #: the penalty. The remaining error falls with the square of that share; but the smaller the factor, the more wrong entries
 #: hold the learning back at its start (`docs/results/recovery.md`).
 DECAY = 0.974
-#: Thresholding rules of the second experiment. The constant one is the soft threshold at the penalty 0.2.
-RULES = {
-    "constant": "soft",
-    "decaying": f"decaying(decay={DECAY})",
-    "hard": "hard(threshold=0.1)",
+#: Algorithms of the second experiment, by thresholding rule. The constant one is the soft threshold at the penalty 0.2.
+ALGORITHMS = {
+    name: f"ista(step=0.2, thresholding={rule!r})"
+    for name, rule in (("constant", "soft"), ("decaying", f"decaying(decay={DECAY})"), ("hard", "hard(threshold=0.1)"))
 }
-
-
-def _algorithm(rule: str) -> str:
-    return f"ista(step=0.2, thresholding={rule!r})"
-
 
 #: Far start: full batches, three gradients, three depths.
 _FAR = LearningExperiment(
@@ -47,15 +38,8 @@ _FAST = {"dtype": "float32", "chunk": 500}
 _FAR_SMALL = "sparse_gaussian(n_samples=1000, perturbation=0.1)"
 
 #: Near start: small batches, one gradient, three rules, which decide the remaining error.
-_NEAR = LearningExperiment(
-    dataset="",
-    loss="reconstruction",
-    depth=100,
-    optimizer="adam(learning_rate=1e-3, epsilon=1e-3)",
-    epochs=10,
-    batch=50,
-    record_every=100,
-)
+_ADAM = "adam(learning_rate=1e-3, epsilon=1e-3)"
+_NEAR = LearningExperiment("", "reconstruction", depth=100, optimizer=_ADAM, epochs=10, batch=50, record_every=100)
 _NEAR_SMALL = "n_samples=5000, n_features=100, n_components=150"
 
 
@@ -74,7 +58,7 @@ _LEARNED: dict[str, LearningExperiment] = {
     for gradient, (estimator, loss) in GRADIENTS.items()
 } | {
     f"2b{size}-s{sparsity}-{rule}": dataclasses.replace(
-        _NEAR, algorithm=_algorithm(spec), dataset=_near(shape, sparsity), dtype=dtype
+        _NEAR, algorithm=algorithm, dataset=_near(shape, sparsity), dtype=dtype
     )
     for size, shape, sparsities, dtype in (
         ("", "n_samples=50000, n_features=1000, n_components=1500", (10, 20, 40), "float32"),
@@ -85,14 +69,14 @@ _LEARNED: dict[str, LearningExperiment] = {
         ("-medium", "n_samples=5000, n_features=200, n_components=300", (10,), "float32"),
     )
     for sparsity in sparsities
-    for rule, spec in RULES.items()
+    for rule, algorithm in ALGORITHMS.items()
 }
 
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL: dict[str, LearningExperiment] = {
     "2a-small-noodl": dataclasses.replace(
-        _LEARNED["2a-small-T100-backprop-reconstruction"], estimator="noodl", algorithm=_algorithm(RULES["hard"])
-    ),
+        _LEARNED["2a-small-T100-backprop-reconstruction"], estimator="noodl", algorithm=ALGORITHMS["hard"]
+    )
 } | {
     name.replace("hard", "noodl"): dataclasses.replace(experiment, estimator="noodl")
     for name, experiment in _LEARNED.items()
