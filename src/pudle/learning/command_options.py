@@ -21,7 +21,7 @@ _TRAINING: dict[str, tuple[dict[str, Any], str]] = {
     "estimator": ({"metavar": "SPEC"}, "Gradient estimator, e.g. `truncated(window=20)`"),
     "algorithm": ({"metavar": "SPEC"}, "Unrolled algorithm, e.g. `ista(step=0.2)`"),
     "depth": ({"type": int}, "Number of unrolled layers"),
-    "optimizer": ({"metavar": "SPEC"}, "sgd, momentum, adam, adamw or lbfgs, e.g. `adam(learning_rate=1e-3)`"),
+    "optimizer": ({"metavar": "SPEC"}, "Optimizer: sgd, momentum, adam, adamw or lbfgs, e.g. `adam(learning_rate=1e-3)`"),
     "schedule": ({"metavar": "SPEC"}, "Learning rate by epoch: constant, step or cosine, e.g. `step(every=100)`"),
     "epochs": ({"type": int}, "Passes over the samples"),
     "batch": ({"type": int}, "Samples per step"),

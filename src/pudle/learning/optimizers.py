@@ -150,7 +150,7 @@ class Schedule(ABC):
 
     @property
     def needs_epochs(self) -> bool:
-        """Whether the rate in an epoch depends on the total number of epochs."""
+        """Return whether the rate in an epoch depends on the total number of epochs."""
         return False
 
     @abstractmethod
