@@ -16,7 +16,7 @@ BROKEN = ("timeout", "out-of-memory", "error")
 
 
 def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the status and the reason of the first of the worst rows."""
+    """Return the status and the reason of the worst row; of several that are equally bad, those of the first."""
     row = max(rows, key=lambda row: STATUSES.index(row["status"]))
     return {"status": row["status"], "reason": row["reason"]}
 
