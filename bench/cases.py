@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
@@ -27,28 +28,19 @@ FURTHER_ESTIMATORS = (
     "checkpointed", "forward", "finite_difference",
 )  # fmt: skip
 
+LOSSES = ("lasso", "reconstruction")
+Depths = tuple[int, ...]
+Texts = tuple[str, ...]
+
 
 def _cases(
-    depths: tuple[int, ...],
-    seeds: int,
-    samples: int,
-    problems: tuple[tuple[str, str, str], ...],
-    losses: tuple[str, ...] = ("lasso", "reconstruction"),
-    targets: tuple[str, ...] = ("exact",),
+    depths: Depths, seeds: int, samples: int, problems: Iterable[Texts], losses: Texts = LOSSES, targets: Texts = ("exact",)
 ) -> tuple[Case, ...]:
     """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm."""
     drawn = tuple(range(seeds))
     return tuple(
-        Case(
-            f"{name}-{algorithm.partition('(')[0]}-{loss}",
-            dataset.format(n=samples),
-            algorithm,
-            loss,
-            drawn,
-            depths,
-            targets,
-        )
-        for name, dataset, algorithm in problems
+        Case(f"{name}-{rule.partition('(')[0]}-{loss}", dataset.format(n=samples), rule, loss, drawn, depths, targets)
+        for name, dataset, rule in problems
         for loss in losses
     )
 
@@ -71,33 +63,27 @@ UNBIASED = (
     ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
     ("sparse_gaussian_hard", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='hard(threshold=0.15)')"),
 )
-
-
 #: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst step for unrolling.
 KAPPA = 100
-SELECTION_OF_PENALTY = (("penalty_selection", "penalty_selection", "ista"),)
-CURSE = (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),)
+SCALAR = (
+    *_cases(DEPTHS, 5, 0, (("penalty_selection", "penalty_selection", "ista"),), ("held_out",)),
+    *_cases(DEPTHS, 5, 0, (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),), ("linear",)),
+)
 
 
-def _other_parameters(depths: tuple[int, ...], seeds: int) -> tuple[Case, ...]:
-    held_out = _cases(depths, seeds, 0, SELECTION_OF_PENALTY, losses=("held_out",))
-    return held_out + _cases(depths, seeds, 0, CURSE, losses=("linear",))
+def _experiments(*patterns: str) -> Texts:
+    """Return the suite's own experiments whose name matches a pattern."""
+    names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
+    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 #: Reduced experiments, on data that are drawn or come with scikit-learn.
-REDUCED = (
+REDUCED = _experiments(
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
     "denoising-small-*", "interpretation-*",
 )  # fmt: skip
 #: The paper's sizes: on a CPU, days for 2b and hours for all others.
-FULL = ("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
-
-
-def _experiments(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the suite's own experiments whose name matches."""
-    names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
-    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
-
+FULL = _experiments("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
 
 QUICK = Selection(
     profile="quick",
@@ -112,16 +98,14 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + MORE)
-    + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
-    + _other_parameters(DEPTHS, 5),
+    cases=_cases(DEPTHS, 5, 500, CORE + MORE) + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde")) + SCALAR,
     estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(10, 100, 400),
     timeout=900.0,
     windows=(1, 2, 5, 10, 20, 50, 100, 200),
     jacobian_error=True,
-    experiments=_experiments(REDUCED),
+    experiments=REDUCED,
 )
 
 PAPER = replace(
@@ -131,11 +115,11 @@ PAPER = replace(
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _cases(DEPTHS, 5, 2000, CORE + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
-    + _other_parameters(DEPTHS, 5),
+    + SCALAR,
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(10, 50, 100),
     timeout=7200.0,
-    experiments=_experiments(FULL),
+    experiments=FULL,
     experiment_timeout=24 * 3600.0,
 )
 

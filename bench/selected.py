@@ -33,34 +33,31 @@ def selection() -> Selection:
 
 
 def draw(case: str) -> tuple[Problem, Algorithm]:
-    """Return the problem of a case's first seed and its algorithm."""
+    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
     chosen = selection().case(case)
-    return chosen.make_problem(chosen.seeds[0], selection().device), chosen.make_algorithm()
+    problem, algorithm = chosen.make_problem(chosen.seeds[0], selection().device), chosen.make_algorithm()
+    algorithm.step_size(problem)
+    return problem, algorithm
 
 
 def record(case: str, estimator: str) -> dict[str, Any]:
     """Return the stored record of a cell, measuring it where it is missing.
 
     The store lies beside the selection's file; that of a plain `asv run` in the checkout that holds this file.
-
-    Raises
-    ------
-    NotImplementedError
-        If this commit has no such estimator: asv then skips the cell.
+    NotImplementedError, for an estimator that this commit lacks, makes asv skip the cell.
     """
     try:
         make_estimator(estimator)
     except SpecError as error:
         raise NotImplementedError(str(error)) from None
     chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
-    folder = Path(path).parent if path else Path(__file__).resolve().parent.parent / ".asv" / chosen.profile
+    folder = Path(path).parent if path else Path(__file__).resolve().parents[1] / ".asv" / chosen.profile
     kept = store.Store(folder / "store", chosen.profile, chosen.device)
     return kept.read(chosen.case(case), estimator) or measure(chosen.case(case), estimator, kept)
 
 
 def require_ok(content: dict[str, Any]) -> None:
     """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
-    if content["status"] in BROKEN:
-        raise RuntimeError(f"{content['status']}: {content['reason']}")
     if content["status"] != "ok":
-        raise NotImplementedError(f"{content['status']}: {content['reason']}")
+        failure = RuntimeError if content["status"] in BROKEN else NotImplementedError
+        raise failure(f"{content['status']}: {content['reason']}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,19 @@ def test_no_repository_is_refused_with_the_remedy(tmp_path, run_here):
 def test_help_has_an_example(arguments, tmp_path, run_here):
     done = run_here(*arguments, cwd=tmp_path)
     assert done.returncode == 0 and "Example" in done.stdout
+
+
+def test_help_says_what_every_command_does(tmp_path, run_here):
+    done = run_here("--help", cwd=tmp_path)
+    for name in entry_points(group="pudle.commands").names:
+        assert re.search(rf"^  {name} +[A-Z].*", done.stdout, re.MULTILINE), f"{name} has no summary"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "--help"]])
+def test_help_is_quick_because_it_does_not_import_torch(arguments, tmp_path):
+    script = "import sys\nfrom pudle import cli\ntry:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
 
 
 def test_list_names_everything(tmp_path):

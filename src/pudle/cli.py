@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import importlib.util
 import sys
 import traceback
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import click
 
@@ -18,20 +22,32 @@ USAGE = 2
 class Commands(click.Group):
     """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is used."""
 
-    @property
-    def points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group="pudle.commands")}
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.points)
+        return sorted(entry_points(group="pudle.commands").names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        point = self.points.get(cmd_name)
-        try:
-            return point.load() if point else None
-        except ImportError as error:
-            owner = point.dist.name if point and point.dist else "pudle"
-            raise PudleError(f"command {cmd_name!r} of {owner} cannot be loaded ({error}): install {owner} again") from error
+        for point in entry_points(group="pudle.commands", name=cmd_name):
+            try:
+                return point.load()
+            except ImportError as error:
+                owner = point.dist.name if point.dist else "pudle"
+                text = f"command {cmd_name!r} of {owner} cannot be loaded ({error}): install {owner} again"
+                raise PudleError(text) from error
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(point.name, summary(point)) for point in sorted(entry_points(group="pudle.commands"))])
+
+
+def summary(point: EntryPoint) -> str:
+    """Return the first paragraph of a command's docstring, read from its source, because importing it may take seconds."""
+    with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
+        spec = importlib.util.find_spec(point.module)
+        for node in ast.parse(Path(spec.origin).read_text()).body if spec and spec.origin else ():
+            if isinstance(node, ast.FunctionDef) and node.name == point.attr:
+                return (ast.get_docstring(node) or "").partition("\n\n")[0]
+    return ""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -27,3 +27,8 @@ class UnreadableResult(PudleError):
 
 class MissingResults(PudleError):
     """There are no results to report yet."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text; empty where it has none."""
+    return (str(error).splitlines() or [""])[0]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnreadableResult
+from .errors import UnreadableResult, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,37 +28,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a result file.
-
-    Raises
-    ------
-    UnreadableResult
-        If the file is missing, incomplete or not a JSON object; the text names the file.
-    """
+    """Read a JSON object from a result file, or raise UnreadableResult, which names the file."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnreadableResult(f"{path} cannot be read ({reason}): delete it and run `pudle run` again") from None
+        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): delete it and run `pudle run` again") from None
     if not isinstance(content, dict):
         raise UnreadableResult(f"{path} is not a result file of pudle: delete it and run `pudle run` again")
     return content
 
 
 def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, np.ndarray]:
-    """Read named arrays from an .npz result file.
+    """Read named arrays from an .npz result file, or raise UnreadableResult if it is damaged or lacks one.
 
-    Parameters
-    ----------
-    path : Path
-    names : iterable of str
-    owner : Path, optional
-        The file that the user has to delete to make the arrays again, if it is another one.
-
-    Raises
-    ------
-    UnreadableResult
-        If the file is missing or damaged, or lacks an array; the text names the file.
+    The error says to delete the file or, if given, its `owner`, the record that comes with the arrays.
     """
     import numpy as np
 
@@ -67,7 +50,7 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        reason = first_line(error) or "it is empty"
         raise UnreadableResult(
             f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"
         ) from None

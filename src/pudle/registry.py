@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from . import specs
-from .errors import PudleError
+from .errors import PudleError, first_line
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def entries(group: str) -> dict[str, Any]:
     """Return ``{name: object}`` for the entry points in the group ``pudle.<group>``, sorted by name.
 
-    Raises
-    ------
-    PudleError
-        If two installed packages claim one name, or a plug-in cannot be imported; the text names the plug-in.
+    Two installed packages that claim one name, and a plug-in that cannot be imported, raise PudleError, which names them.
     """
     found: dict[str, Any] = {}
     for point in sorted(entry_points(group=f"pudle.{group}"), key=lambda point: point.name):
@@ -34,10 +31,9 @@ def entries(group: str) -> dict[str, Any]:
         try:
             entry = point.load()
         except Exception as error:
-            reason = (str(error).splitlines() or [""])[0]
             raise PudleError(
                 f"plug-in {point.name!r} of {owner} cannot be loaded from {point.value} "
-                f"({type(error).__name__}: {reason}): repair or uninstall {owner}"
+                f"({type(error).__name__}: {first_line(error)}): repair or uninstall {owner}"
             ) from error
         if found.setdefault(point.name, entry) is not entry:
             raise PudleError(f"two installed packages provide {point.name!r} in pudle.{group}: uninstall one of them")
@@ -62,10 +58,7 @@ def list_profiles() -> dict[str, Selection]:
 def list_studies() -> dict[str, dict[str, Experiment]]:
     """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study.
 
-    Raises
-    ------
-    PudleError
-        If two studies have experiments of one name.
+    Two studies with experiments of one name raise PudleError.
     """
     owners: dict[str, str] = {}
     for study, experiments in entries("experiments").items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .errors import InvalidArgument, SpecError
+from .errors import InvalidArgument, SpecError, first_line
 
 EXAMPLE = "write name or name(key=value, ...), e.g. truncated(window=10)"
 
@@ -17,17 +18,11 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Split a spec into its name and its keyword arguments.
 
     The text is parsed and never evaluated: values must be literals (numbers, text, True, False, None, tuples or lists of
-    these).
-
-    Raises
-    ------
-    SpecError
-        If the text is malformed, holds positional arguments, or has a value that is not a literal.
+    these). A malformed text, a positional argument and a value that is not a literal raise SpecError.
     """
-    try:
+    node = None
+    with contextlib.suppress(SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
         node = ast.parse(spec.strip(), mode="eval").body
-    except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
-        raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}") from None
     if isinstance(node, ast.Name):
         return node.id, {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -50,10 +45,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[str, type] | None = None) -> Any:
     """Make the object that a spec names, from mappings of names and of aliases to classes.
 
-    Raises
-    ------
-    SpecError
-        If the spec is malformed, its name is not among the classes and aliases, or its arguments do not fit the class.
+    A malformed spec, a name that is not among them, and arguments that do not fit the class raise SpecError.
     """
     name, arguments = parse(spec)
     known = {**(aliases or {}), **classes}
@@ -73,10 +65,8 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
         return cls(**arguments)
     except SpecError:
         raise
-    except InvalidArgument as error:
-        raise SpecError(f"spec {spec!r}: {error}") from None
-    except TypeError as error:
-        raise SpecError(f"spec {spec!r}: {str(error).splitlines()[0]}") from None
+    except (InvalidArgument, TypeError) as error:
+        raise SpecError(f"spec {spec!r}: {first_line(error)}") from None
 
 
 def text(instance: Any) -> str:

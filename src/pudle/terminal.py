@@ -1,11 +1,17 @@
-"""What commands share: the progress bar, the console for tables, and the check of the device."""
+"""The parts that commands share: the names of the profiles, the progress bar, tables, and the check of the device."""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from .errors import InvalidArgument
+
+#: Names of the profiles, for an option; the profiles themselves take seconds to import.
+PROFILES = click.Choice(sorted(entry_points(group="pudle.profiles").names))
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:

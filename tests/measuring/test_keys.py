@@ -72,7 +72,15 @@ POINTS = {
     "lone": "[pudle.algorithms]\nlone = lone_algorithm:Mine\n",
 }
 
-#: Appends a constant to each source file in turn and prints which results have another path then.
+#: What is changed in some files: the text before and after. To every other file a constant is added.
+CHANGES = {
+    "pudle/data/atoms.py": ("COHERENCE = 0.95", "COHERENCE = 0.9"),
+    "pudle/problems/convolution.py": ("SAMPLES_PER_DEGREE = 8", "SAMPLES_PER_DEGREE = 9"),
+    "keyed/helper.py": ("WEIGHT = 1.0", "WEIGHT = 2.0"),
+    "pudle/measuring/run_command.py": ("How much to measure.", "Amount to measure."),
+    "pudle/cli.py": ("Benchmark gradient estimators", "Compare gradient estimators"),
+}
+#: Changes each source file in turn and prints which results have another path then.
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -82,7 +90,7 @@ from pudle.measuring import sources
 from pudle.measuring.case import Case
 from pudle.measuring.store import Store
 
-site = Path(sys.argv[1])
+site, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
 assert Path(pudle.__file__).is_relative_to(site)
 store = Store(site / "store", "quick")
 
@@ -96,6 +104,7 @@ def paths():
     found["peer"] = store.path(case("sparse_gaussian"), "torchdeq_implicit")
     found["lone"] = store.path(case("sparse_gaussian", "lone"), "backprop")
     found |= {f"reference of {d}": store.reference_path(case(d), 0, "exact") for d in ("digits", "sparse_gaussian")}
+    found["surface"] = store._artifact("window_surface", case("sparse_gaussian"), (1,))[1]
     found["limit"] = store.reference_path(case("sparse_gaussian", "lone"), 0, "limit")
     return found | {name: store.experiment_path(name) for name in ("trains", "learned")}
 
@@ -104,11 +113,14 @@ before, outdated = paths(), {}
 for file in sorted(site.rglob("*.*")):
     if file.suffix not in (".py", ".j2", ".css", ".js"):
         continue
-    content = file.read_bytes()
-    file.write_bytes(content + b"\\nADDED = 1\\n")
+    name, content = file.relative_to(site).as_posix(), file.read_text()
+    changed = content.replace(*changes.pop(name)) if name in changes else content + "\\nADDED = 1\\n"
+    assert changed != content, name
+    file.write_text(changed)
     sources._digest.cache_clear()
-    outdated[file.relative_to(site).as_posix()] = [name for name, path in paths().items() if path != before[name]]
-    file.write_bytes(content)
+    outdated[name] = [result for result, path in paths().items() if path != before[result]]
+    file.write_text(content)
+assert not changes, changes
 print(json.dumps({"results": list(before), "outdated": outdated}))
 """
 
@@ -131,8 +143,9 @@ def outdated(tmp_path_factory):
         (info / "entry_points.txt").write_text(points)
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(site)], env=environment, capture_output=True, text=True, cwd=site
-    )
+        [sys.executable, "-c", SCRIPT, str(site), json.dumps(CHANGES)],
+        env=environment, capture_output=True, text=True, cwd=site,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -144,13 +157,34 @@ def by_file(outdated, *files: str) -> set[str]:
     return {result for file in changed for result in outdated["outdated"][file]}
 
 
-def test_a_helper_of_datasets_outdates_what_is_measured_on_them(outdated):
+def test_a_changed_constant_in_a_helper_of_datasets_outdates_exactly_the_results_on_them(outdated):
+    """Digits are split by this helper; the drawn datasets do not use it."""
     on_digits = {"backprop on digits", "mine on digits", "reference of digits", "trains"}
     assert by_file(outdated, "pudle/data/atoms.py") == by_file(outdated, "pudle/datasets/digits.py") == on_digits
 
 
-def test_a_helper_of_estimators_outdates_their_scores(outdated):
+def test_a_changed_constant_in_a_helper_of_estimators_outdates_exactly_their_scores(outdated):
     assert by_file(outdated, "pudle/peers.py") == by_file(outdated, "pudle/estimators/torchdeq_implicit.py") == {"peer"}
+
+
+def test_a_changed_constant_in_the_file_of_a_problem_outdates_every_result(outdated):
+    """All scores, references and trainings rest on the room of problems as a whole."""
+    assert by_file(outdated, "pudle/problems/convolution.py") == set(outdated["results"])
+
+
+def test_a_changed_constant_in_the_second_file_of_a_plugin_outdates_exactly_its_results(outdated):
+    assert by_file(outdated, "keyed/helper.py") == {"mine on digits", "mine on sparse_gaussian", "trains"}
+    assert by_file(outdated, "lone_helper.py") == {"lone", "limit"}
+
+
+def test_a_changed_report_template_outdates_nothing(outdated):
+    templates = [file for file in outdated["outdated"] if file.startswith("pudle/reports/templates/")]
+    assert len(templates) > 3 and by_file(outdated, *templates) == set()
+
+
+def test_a_changed_help_text_outdates_nothing(outdated):
+    commands = [file for file in outdated["outdated"] if file.endswith(("command.py", "command_options.py"))]
+    assert len(commands) > 5 and by_file(outdated, *commands, "pudle/cli.py") == set()
 
 
 def test_an_estimator_outdates_its_own_scores_and_the_trainings_with_it(outdated):
@@ -161,12 +195,15 @@ def test_an_estimator_outdates_its_own_scores_and_the_trainings_with_it(outdated
     assert by_file(outdated, "pudle/estimators/spsa.py") == set()
 
 
-def test_every_file_of_a_plugin_outdates_its_results_alone(outdated):
-    theirs = {"mine on digits", "mine on sparse_gaussian", "trains"}
-    for name in PLUGIN:
-        assert by_file(outdated, f"keyed/{name}") == theirs, name
-    for name in MODULES:
-        assert by_file(outdated, name) == {"lone", "limit"}, name
+def test_a_surface_rests_on_its_own_module_and_on_the_estimator_of_its_windows(outdated):
+    assert (
+        by_file(outdated, "pudle/measuring/surfaces.py") == by_file(outdated, "pudle/estimators/truncated.py") == {"surface"}
+    )
+
+
+def test_every_file_of_a_plugin_outdates_the_same_results(outdated):
+    for files in ([f"keyed/{name}" for name in PLUGIN], list(MODULES)):
+        assert all(by_file(outdated, file) == by_file(outdated, *files) for file in files)
 
 
 @pytest.mark.parametrize("room", ["problems", "algorithms", "references"])
@@ -191,16 +228,11 @@ def test_scoring_outdates_scores_and_training_outdates_experiments(outdated):
         assert by_file(outdated, f"pudle/learning/{name}.py") == experiments
 
 
-def test_reports_commands_and_help_texts_outdate_nothing(outdated):
+def test_what_computes_no_number_outdates_nothing(outdated):
     folders = ("pudle/reports", "pudle/bench", "pudle/conformance", "pudle/measuring/commits")
-    assert by_file(outdated, *folders) == set()
-    files = outdated["outdated"]
-    assert any(file.startswith("pudle/reports/templates/") for file in files)
-    commands = [file for file in files if file.endswith("command.py") or file.endswith("commands.py")]
-    assert len(commands) > 5
     plumbing = [f"pudle/{name}.py" for name in ("__init__", "__main__", "cli", "terminal")]
     plumbing += [f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "provenance")]
-    assert by_file(outdated, *commands, *plumbing) == set()
+    assert by_file(outdated, *folders, *plumbing) == set()
 
 
 def test_imports_are_followed_into_functions_and_specs_but_not_for_type_checkers(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, first_line, worst
+import torch
+
+from pudle.errors import MissingDependency, UnsupportedProblem, first_line
+from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, failure, worst
 
 
 def test_statuses_are_ordered_from_good_to_bad():
@@ -12,9 +15,19 @@ def test_statuses_are_ordered_from_good_to_bad():
     }  # fmt: skip
 
 
-def test_the_worst_status():
-    assert worst([]) == "ok"
-    assert worst(["ok", "diverged", "skipped"]) == "diverged"
+def test_the_worst_status_counts_with_its_first_reason():
+    rows = [("ok", ""), ("diverged", "codes grow"), ("skipped", "not installed"), ("diverged", "codes grow more")]
+    assert worst({"status": status, "reason": reason} for status, reason in rows) == {
+        "status": "diverged", "reason": "codes grow",
+    }  # fmt: skip
+
+
+def test_an_error_is_a_status_with_a_reason():
+    assert failure(UnsupportedProblem("needs a smooth problem")) == ("unsupported", "needs a smooth problem")
+    assert failure(MissingDependency("install jax")) == ("skipped", "install jax")
+    assert failure(ValueError("one\ntwo")) == ("error", "ValueError: one")
+    full = [MemoryError(), torch.OutOfMemoryError("of 80 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    assert {failure(error)[0] for error in full} == {"out-of-memory"}
 
 
 def test_a_record_at_one_depth():

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from ..algorithms import Algorithm
-from ..data.dataset import Dataset
 from ..errors import InvalidArgument
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, TARGETS
@@ -79,14 +78,10 @@ class Case:
                 f"{' and '.join(wrong)} {'rests' if len(wrong) == 1 else 'rest'} on: use the targets gstar, gtilde or limit"
             )
 
-    def make_dataset(self, seed: int) -> Dataset:
-        """Return the dataset at one seed."""
-        dataset: Any = make_dataset(self.dataset)
-        return dataclasses.replace(dataset, seed=seed)
-
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
         """Draw the problem of one seed."""
-        return self.make_dataset(seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
+        dataset: Any = make_dataset(self.dataset)
+        return dataclasses.replace(dataset, seed=seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import MissingDependency, UnsupportedProblem
 from ..registry import list_experiments
-from .statuses import BROKEN, first_line
+from .statuses import BROKEN, failure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,11 +99,9 @@ def carry_out(name: str, store: Store) -> dict[str, Any]:
     folder = store.experiment_path(name).with_suffix("")
     try:
         result = list_experiments()[name].run(folder, store.device)
-    except (MissingDependency, UnsupportedProblem) as error:
-        status = "skipped" if isinstance(error, MissingDependency) else "unsupported"
-        result = ExperimentResult([], status=status, reason=first_line(error))
     except Exception as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report, with its reason
-        result = ExperimentResult([], status="error", reason=f"{type(error).__name__}: {first_line(error)}")
+        status, reason = failure(error)
+        result = ExperimentResult([], status=status, reason=reason)
     record = store.write_experiment(name, result, time.perf_counter() - start)
     if result.status not in BROKEN:
         shutil.rmtree(folder, ignore_errors=True)

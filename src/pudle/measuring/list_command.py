@@ -9,9 +9,8 @@ import click
 from rich.table import Table
 
 from .. import registry
-from ..terminal import output
+from ..terminal import PROFILES, output
 
-PROFILES = click.Choice(list(registry.list_profiles()))
 KINDS = click.Choice(["estimators", "datasets", "cases", "experiments"])
 
 

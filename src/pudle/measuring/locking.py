@@ -13,12 +13,9 @@ from ..errors import PudleError
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if it is missing; `what` writes to it, such as a run, for the error text.
+    """Hold the lock of a folder, which is made if it is missing, or raise PudleError if another process holds it.
 
-    Raises
-    ------
-    PudleError
-        If another process holds the lock.
+    `what` says for the error text what writes to the folder, such as a run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

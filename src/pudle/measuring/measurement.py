@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import MissingDependency, UnsupportedProblem
 from ..estimator import Estimate
 from ..references import certified
 from ..references.certified import Reference
 from ..registry import make_estimator
 from .case import Case
 from .scoring import Score, score
-from .statuses import first_line, worst
+from .statuses import BROKEN, failure, worst
 
 if TYPE_CHECKING:
     # Only for annotations: how records are stored does not outdate them.
@@ -47,21 +46,11 @@ def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
         described += [_describe(reference, seed, step) for reference in references]
         for depth, result in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
             for reference in references:
-                row: dict[str, Any] = {"seed": seed, "depth": depth, "target": reference.target}
-                if isinstance(result, Estimate):
-                    row |= dataclasses.asdict(score(result, reference)) | {"diagnostics": dict(result.diagnostics)}
-                else:
-                    row |= dataclasses.asdict(result) | {"diagnostics": {}}
-                scores.append(row)
-    status = worst(row["status"] for row in scores)
-    content = {
-        "status": status,
-        "reason": next((row["reason"] for row in scores if row["status"] == status), ""),
-        "scores": scores,
-        "references": described,
-        "seconds": time.perf_counter() - start,
-    }
-    return store.write(case, estimator, content)
+                row = {"seed": seed, "depth": depth, "target": reference.target}
+                row |= dataclasses.asdict(score(result, reference) if isinstance(result, Estimate) else result)
+                scores.append(row | {"diagnostics": dict(getattr(result, "diagnostics", {}))})
+    seconds = time.perf_counter() - start
+    return store.write(case, estimator, {**worst(scores), "scores": scores, "references": described, "seconds": seconds})
 
 
 def fail_scores(case: Case, estimator: str, store: Store, status: str, reason: str) -> dict[str, Any]:
@@ -76,47 +65,31 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
     After a refusal the depths that are left get a sweep of their own, because an active system can be singular at small
     depths only.
     """
-    failure: Score | None = None
-    estimates = None
-    for index, depth in enumerate(depths):
-        if failure is None:
-            try:
-                if estimates is None:
-                    estimates = iter(make_estimator(spec).sweep(problem, algorithm, depths[index:]))
+    left = depths
+    while left:
+        try:
+            estimates = iter(make_estimator(spec).sweep(problem, algorithm, left))
+            while left:
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
                 yield estimate
-                continue
-            except StopIteration:
-                failure = Score(status="error", reason=f"sweep ended before depth {depth}")
-            except UnsupportedProblem as error:
-                estimates = None
-                yield Score(status="unsupported", reason=first_line(error))
-                continue
-            except MissingDependency as error:
-                failure = Score(status="skipped", reason=first_line(error))
-            except Exception as error:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason
-                reason = f"at depth {depth}: {type(error).__name__}: {first_line(error)}"
-                failure = Score(status="out-of-memory" if _out_of_memory(error) else "error", reason=reason)
-        yield failure
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+                left = left[1:]
+        except Exception as error:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason
+            status, reason = failure(error)
+            if isinstance(error, StopIteration):
+                reason = f"sweep ended before depth {left[0]}"
+            elif status in BROKEN:
+                reason = f"at depth {left[0]}: {reason}"
+            failed = 1 if status == "unsupported" else len(left)
+            yield from [Score(status=status, reason=reason)] * failed
+            left = left[failed:]
 
 
 def _describe(reference: Reference, seed: int, step: float) -> dict[str, Any]:
     """Return a reference's certificate as plain values, with the contraction factor rho that it implies for the step."""
     rho = 1 - step * reference.certificate.smallest_eigenvalue
-    return {
-        "seed": seed,
-        "target": reference.target,
-        "status": reference.status,
-        "reason": reference.reason,
-        "bound": reference.bound,
-        "gradient_norm": float(torch.linalg.norm(reference.gradient)),
-        "step": step,
-        "rho": rho if 0 <= rho <= 1 else None,
-        **dataclasses.asdict(reference.certificate),
-    }
+    described = {"seed": seed} | {name: getattr(reference, name) for name in ("target", "status", "reason", "bound")}
+    norm = float(torch.linalg.norm(reference.gradient))
+    described |= {"gradient_norm": norm, "step": step, "rho": rho if 0 <= rho <= 1 else None}
+    return described | dataclasses.asdict(reference.certificate)

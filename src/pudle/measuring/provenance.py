@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
+import importlib
 import os
 import platform
 import re
@@ -53,21 +53,14 @@ def commit_of(root: Path) -> tuple[str, bool]:
 
 
 def check_installed(root: Path) -> None:
-    """Refuse to label results with the commit of a checkout of this project if what is installed differs from it.
-
-    Raises
-    ------
-    PudleError
-        If `root` holds this project and any of its installed files differs from the checkout's.
-    """
+    """Raise PudleError if `root` is a checkout of this project, and any installed file differs from the checkout's."""
     if not (root / "src" / "pudle" / "__init__.py").exists():
         return
     for folder, package in PACKAGE_FOLDERS.items():
-        spec = importlib.util.find_spec(package)
-        locations = spec.submodule_search_locations if spec else None
+        location = Path(importlib.import_module(package).__path__[0])
         for file in sorted((root / folder).rglob("*.py")):
-            installed = Path(locations[0]) / file.relative_to(root / folder) if locations else None
-            if installed is None or not installed.exists() or file.read_bytes() != installed.read_bytes():
+            installed = location / file.relative_to(root / folder)
+            if not installed.exists() or file.read_bytes() != installed.read_bytes():
                 raise PudleError(
                     f"the installed pudle differs from the checkout at {root} ({file.relative_to(root)}): results would "
                     f"carry the wrong commit; run `pip install -e .` there first"

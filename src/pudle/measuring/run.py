@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
 import json
 import os
 import re
@@ -10,11 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
 from .locking import locked
@@ -25,26 +24,15 @@ from .statuses import BROKEN
 from .store import Store
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
-}
-
+ONE_THREAD = dict.fromkeys("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1")
 #: Called with the stage of a run (scores, or time and memory) and then as a `ProgressCallback`.
 StageProgress = Callable[[str, int, int, str], None]
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """Summary of a run.
+class RunSummary(NamedTuple):
+    """The profile's folder, the new results by kind of task, and a line for each pair or experiment without a number.
 
-    Attributes
-    ----------
-    folder : Path
-        The profile's folder.
-    records : dict of list
-        The new results by their kind, as `pudle.measuring.runner.fill` returns them.
-    findings, broken : list of str
-        Pairs and experiments without a number, one line each: because of the problem, or because something broke.
+    `findings` are the lines where the problem is the cause, and `broken` those where something broke.
     """
 
     folder: Path
@@ -56,11 +44,8 @@ class RunSummary:
 def execute(selection: Selection, *, home: Path | None, workers: int, scores_only: bool, show: StageProgress) -> RunSummary:
     """Carry out a run.
 
-    Raises
-    ------
-    PudleError
-        Before anything is written, if there is no repository to label results with, the installed package is not the
-        checkout's, or another run holds the profile's folder.
+    It is refused, before anything is written, if there is no repository to label results with, the installed package is not
+    the checkout's, or another run holds the profile's folder.
     """
     try:
         root = repository(Path.cwd())
@@ -82,12 +67,14 @@ def execute(selection: Selection, *, home: Path | None, workers: int, scores_onl
             _remember(folder, store, selection)
         measured = [(f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs]
         measured += [(name, store.read_experiment(name)) for name in selection.experiments]
-        asv_failure = None if scores_only or not selection.cases else _asv(folder, root, commit, selection, show)
-    lines: dict[bool, list[str]] = {False: [], True: []}
-    for name, record in measured:
-        if record and (record["status"] != "ok" or record["reason"]):
-            lines[record["status"] in BROKEN].append(f"{name}: {record['status']}: {record['reason']}")
-    return RunSummary(folder, results, lines[False], lines[True] + ([asv_failure] if asv_failure else []))
+        summary = RunSummary(folder, results, [], [])
+        for name, record in measured:
+            if record and (record["status"] != "ok" or record["reason"]):
+                lines = summary.broken if record["status"] in BROKEN else summary.findings
+                lines.append(f"{name}: {record['status']}: {record['reason']}")
+        if selection.cases and not scores_only:
+            summary.broken.extend(_asv(folder, root, commit, selection, show))
+    return summary
 
 
 def _remember(folder: Path, store: Store, selection: Selection) -> None:
@@ -127,12 +114,10 @@ def write_asv_configuration(folder: Path, repository: Path, benchmarks: str) -> 
     return path
 
 
-def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: StageProgress) -> str | None:
-    """Run asv over the frozen selection; return one line about the failure, or None."""
-    spec = find_spec("pudle.bench")
-    (benchmarks,) = (spec and spec.submodule_search_locations) or ("",)
-    configuration = str(write_asv_configuration(folder, root, benchmarks))
-    environment = os.environ | ONE_THREAD | {SELECTION_VARIABLE: str(folder / "selection.json")}
+def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: StageProgress) -> list[str]:
+    """Run asv over the frozen selection; return one line if it fails, and none otherwise."""
+    configuration = str(write_asv_configuration(folder, root, str(importlib.resources.files("pudle.bench"))))
+    environment = os.environ | {SELECTION_VARIABLE: str(folder / "selection.json")}
     asv = [sys.executable, "-m", "asv"]
     subprocess.run([*asv, "machine", "--yes", "--config", configuration], env=environment, capture_output=True)
     command = [
@@ -142,12 +127,8 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Stag
         "--record-samples", "--show-stderr", "--durations", "10",
     ]  # fmt: skip
     log = folder / "asv.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
+    pipe: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with log.open("w") as output, subprocess.Popen(command, env=environment, cwd=folder, **pipe) as process:
         try:
             for line in process.stdout or ():
                 output.write(line)
@@ -158,4 +139,4 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Stag
             process.terminate()
             raise
     shutil.rmtree(folder / "env", ignore_errors=True)
-    return None if process.returncode == 0 else f"asv ended with exit code {process.returncode}: see {log}"
+    return [f"asv ended with exit code {process.returncode}: see {log}"] if process.returncode else []

@@ -12,10 +12,7 @@ from rich.progress import TaskID, TimeRemainingColumn
 
 from .. import registry
 from ..errors import PudleError
-from ..terminal import check_device, progress_bar
-from .selection import select
-
-PROFILES = click.Choice(list(registry.list_profiles()))
+from ..terminal import PROFILES, check_device, progress_bar
 
 
 @click.command("run")
@@ -46,8 +43,10 @@ def run_command(profile: str, workers: int | None, scores_only: bool, home: Path
       pudle run --profile default --experiment 'denoising-*'
       pudle run --dataset 'image_patches(folder="photographs")' --case 'image_patches*'
     """
+    # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
+    from .selection import select
+
     selection = select(registry.list_profiles()[profile], **options)
-    # Imported late, because it takes seconds: wrong arguments are refused before.
     from .run import execute
 
     check_device(selection.device)

@@ -9,42 +9,34 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import as_completed
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, first_line
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
 from .measurement import fail_scores, measure, stored_reference
 from .selection import Selection
-from .statuses import BROKEN, first_line
+from .statuses import BROKEN
 from .store import Store
 from .surfaces import fail_surface, measure_surface
 
+#: For each kind of task the function that does the work in another process, and the one that writes down its failure here.
+#: A failed reference is not written down, because the scores that need it give the reason.
+WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "reference": (stored_reference, lambda *_: None),
+    "score": (measure, fail_scores),
+    "surface": (measure_surface, fail_surface),
+    "experiment": (carry_out, fail_experiment),
+}
 
-@dataclass(frozen=True)
-class Task:
-    """A piece of work for another process.
 
-    Attributes
-    ----------
-    kind : {"reference", "score", "surface", "experiment"}
-    label : str
-        Text to show when the task ends.
-    work, failed : callable
-        Function to call with the arguments in the other process; and the one to call here if that fails, with the status and
-        the reason after the arguments. One of them gives the result.
-    arguments : tuple
-    timeout : float
-        Seconds that the work may take.
-    """
+class Task(NamedTuple):
+    """A piece of work for another process: its kind, the text to show when it ends, arguments, and seconds it may take."""
 
     kind: str
     label: str
-    work: Callable[..., Any]
-    failed: Callable[..., Any] | None
     arguments: tuple[Any, ...]
     timeout: float
 
@@ -58,13 +50,12 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     def missing(record: dict[str, Any] | None) -> bool:
         return record is None or record["status"] in BROKEN
 
-    def task(kind: str, label: str, work: Callable[..., Any], failed: Callable[..., Any] | None, *arguments: Any) -> Task:
-        limit = selection.experiment_timeout if kind == "experiment" else selection.timeout
-        return Task(kind, label, work, failed, (*arguments, store), limit)
+    def task(kind: str, label: str, *arguments: Any) -> Task:
+        timeout = selection.experiment_timeout if kind == "experiment" else selection.timeout
+        return Task(kind, label, (*arguments, store), timeout)
 
     pairs = [pair for pair in selection.pairs if missing(store.read(*pair))]
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
-    # The failure of a reference needs no record of its own: those of the estimators give the reason.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
     surfaces = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
@@ -72,33 +63,22 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     surfaces = [surface for surface in surfaces if not store.has_artifact(*surface)]
     experiments = [name for name in selection.experiments if missing(store.read_experiment(name))]
     return [
-        [
-            task("reference", f"reference of {case.name}, seed {seed}", stored_reference, None, case, seed, target)
-            for case, seed, target in references.values()
-        ],
-        [
-            *(task("surface", f"{item[0]} of {item[1].name}", measure_surface, fail_surface, *item) for item in surfaces),
-            *(task("score", f"{pair[1]} on {pair[0].name}", measure, fail_scores, *pair) for pair in pairs),
-        ],
-        [task("experiment", name, carry_out, fail_experiment, name) for name in experiments],
+        [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()],
+        [task("surface", f"{item[0]} of {item[1].name}", *item) for item in surfaces]
+        + [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs],
+        [task("experiment", name, name) for name in experiments],
     ]
 
 
-def fill(
-    selection: Selection, store: Store, workers: int, *, progress: ProgressCallback = silent
-) -> dict[str, list[dict[str, Any]]]:
-    """Measure the results that the store lacks, in worker processes of one thread each.
+def fill(selection: Selection, store: Store, workers: int, *, progress: ProgressCallback = silent) -> dict[str, list[Any]]:
+    """Measure the results that the store lacks, in worker processes of one thread each, and return them by kind of task.
 
-    A worker that runs out of time or memory, or crashes, costs its own task only: its record says so.
-
-    Returns
-    -------
-    dict of list
-        The results by the kind of task; those of ``score`` and ``experiment`` are the new records.
+    A worker that runs out of time or memory, or crashes, costs its own task only: its record says so. The results of kind
+    ``score`` and ``experiment`` are the new records.
     """
     stages = plan(selection, store)
     total = sum(map(len, stages))
-    results: dict[str, list[Any]] = {"reference": [], "score": [], "surface": [], "experiment": []}
+    results: dict[str, list[Any]] = {kind: [] for kind in WORK}
     with contextlib.closing(run_tasks(stages, workers)) as finished:
         for done, (task, result) in enumerate(finished, start=1):
             results[task.kind].append(result)
@@ -116,20 +96,18 @@ def run_tasks(stages: Iterable[Iterable[Task]], workers: int) -> Generator[tuple
         try:
             for stage in stages:
                 tasks: dict[Any, Task] = {
-                    pool.schedule(task.work, task.arguments, timeout=task.timeout): task for task in stage
+                    pool.schedule(WORK[task.kind][0], task.arguments, timeout=task.timeout): task for task in stage
                 }
                 for future in as_completed(tasks):
                     task, error = tasks[future], future.exception()
-                    if error is None:
-                        yield task, future.result()
-                    else:
-                        yield task, task.failed and task.failed(*task.arguments, *_failure(error, task.timeout))
+                    failed = WORK[task.kind][1]
+                    yield task, failed(*task.arguments, *_why(error, task.timeout)) if error else future.result()
         except BaseException:
             pool.stop()
             raise
 
 
-def _failure(error: BaseException, timeout: float) -> tuple[str, str]:
+def _why(error: BaseException, timeout: float) -> tuple[str, str]:
     """Return the status and the reason for an error that ended a task."""
     if isinstance(error, TimeoutError):
         return "timeout", f"not finished after {timeout:g} s: raise the profile's timeout, or use fewer depths or samples"

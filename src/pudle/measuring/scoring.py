@@ -59,10 +59,8 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
     for name, tensor, expected in (("gradient", gradient, reference.gradient), ("codes", codes, reference.codes)):
         if tensor.shape != expected.shape:
-            return Score(
-                status="error",
-                reason=f"{name} has shape {tuple(tensor.shape)} where {tuple(expected.shape)} is due: repair the estimator",
-            )
+            shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
+            return Score(status="error", reason=f"{name} has shape {shapes}: repair the estimator")
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             return Score(status="diverged", reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite")

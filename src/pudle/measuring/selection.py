@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,6 @@ class Selection:
     experiments: tuple[str, ...] = ()
     experiment_timeout: float = 4 * 3600.0
 
-    def __post_init__(self) -> None:
-        # JSON has lists where the fields are tuples.
-        for name, value in vars(self).items():
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
-
     @property
     def pairs(self) -> list[tuple[Case, str]]:
         """Every case with every estimator."""
@@ -81,7 +76,8 @@ class Selection:
     @classmethod
     def read(cls, path: Path) -> Selection:
         """Read a selection that `write` wrote; a file that holds anything else raises UnreadableResult."""
-        content: dict[str, Any] = read_json(path)
+        # JSON has lists where the fields are tuples.
+        content: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in read_json(path).items()}
         try:
             return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
         except (KeyError, TypeError) as error:
@@ -93,20 +89,16 @@ def select(
     *,
     estimators: Iterable[str] = (),
     only: bool = False,
-    cases: Iterable[str] = (),
+    cases: Collection[str] = (),
     datasets: Iterable[str] = (),
-    experiments: Iterable[str] = (),
+    experiments: Collection[str] = (),
     device: str = "cpu",
 ) -> Selection:
     """Return the selection of a profile, narrowed and widened by the options of `pudle run`.
 
     Installed plug-ins are added to the profile's estimators. Without named experiments, those of the profile stay, unless
     `only`, cases or datasets narrow the selection. With named experiments, cases stay only if it is narrowed as well.
-
-    Raises
-    ------
-    InvalidArgument
-        If a pattern matches nothing, a spec names nothing, or `only` is given without estimators.
+    Patterns that match nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
     """
     named = tuple(specs.text(registry.make_estimator(spec)) for spec in estimators)
     if only and not named:
@@ -127,15 +119,12 @@ def select(
     return dataclasses.replace(profile, cases=measured, estimators=chosen, experiments=carried_out, device=device)
 
 
-def _matching(patterns: Iterable[str], known: dict[str, Any], option: str, hint: str) -> dict[str, Any]:
+def _matching(patterns: Collection[str], known: dict[str, Any], option: str, hint: str) -> dict[str, Any]:
     """Return the known items whose name matches a pattern; each pattern must match a name."""
-    names: set[str] = set()
     for pattern in patterns:
-        matching = fnmatch.filter(known, pattern)
-        if not matching:
+        if not fnmatch.filter(known, pattern):
             raise InvalidArgument(f"{option} {pattern!r} matches no {hint}")
-        names |= set(matching)
-    return {name: item for name, item in known.items() if name in names}
+    return {name: item for name, item in known.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
 
 
 def _cases_on(spec: str, profile: Selection) -> list[Case]:

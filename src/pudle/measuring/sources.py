@@ -30,12 +30,8 @@ PACKAGE = "pudle"
 def digest(module: str, *parts: Any) -> str:
     """Return a digest of all source files that a result depends on.
 
-    Parameters
-    ----------
-    module : str
-        Dotted name of the module that computes the result.
-    *parts
-        Objects that the result is computed from, such as an estimator and a dataset, or their classes.
+    `module` is the dotted name of the module that computes the result, and `parts` are the objects that it is computed from,
+    such as an estimator and a dataset, or their classes.
     """
     return _digest(module, frozenset(cls for part in parts for cls in classes(part)))
 
@@ -82,7 +78,7 @@ def files(module: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
             found[name] = Path(str(spec.origin))
             # Python runs a package's __init__ before any module in it.
             pending |= {package, *_mentions(name, found[name])}
-            found |= {} if _within(name) else _whole(_top(name))
+            found |= {} if _top(name) == PACKAGE else _whole(_top(name))
         elif package == PACKAGE:
             # A public name, imported from the package itself.
             pending.add(getattr(getattr(pudle, last, None), "__module__", PACKAGE))
@@ -93,13 +89,9 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _within(module: str) -> bool:
-    return _top(module) == PACKAGE
-
-
 def _homes(cls: type) -> set[str]:
     """Return the modules of a class and of those bases that build on this package, unlike bases from, say, torch."""
-    builds_on = [base for base in cls.__mro__ if any(_within(ancestor.__module__) for ancestor in base.__mro__)]
+    builds_on = [base for base in cls.__mro__ if any(_top(ancestor.__module__) == PACKAGE for ancestor in base.__mro__)]
     return {base.__module__ for base in (cls, *builds_on)}
 
 

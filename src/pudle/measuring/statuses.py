@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..errors import MissingDependency, UnsupportedProblem, first_line
+
 #: From good to bad; the index of a status is the code that asv's `track_status` records.
 STATUSES = (
     "ok", "skipped", "unsupported", "degenerate", "uncertified", "diverged", "timeout", "out-of-memory", "error"
@@ -13,9 +15,10 @@ STATUSES = (
 BROKEN = ("timeout", "out-of-memory", "error")
 
 
-def worst(statuses: Iterable[str]) -> str:
-    """Return the worst of some statuses; ``ok`` for none."""
-    return max(statuses, key=STATUSES.index, default="ok")
+def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the status and the reason of the worst row; of several that are equally bad, those of the first."""
+    row = max(rows, key=lambda row: STATUSES.index(row["status"]))
+    return {"status": row["status"], "reason": row["reason"]}
 
 
 def at_depth(record: Mapping[str, Any], depth: int) -> dict[str, str]:
@@ -23,11 +26,16 @@ def at_depth(record: Mapping[str, Any], depth: int) -> dict[str, str]:
 
     An estimator that diverges at a large depth still has a time and a peak memory at smaller ones.
     """
-    rows = [row for row in record["scores"] if row["depth"] == depth] or [record]
-    status = worst(row["status"] for row in rows)
-    return {"status": status, "reason": next(row["reason"] for row in rows if row["status"] == status)}
+    return worst([row for row in record["scores"] if row["depth"] == depth] or [record])
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text; empty where it has none."""
-    return (str(error).splitlines() or [""])[0]
+def failure(error: Exception) -> tuple[str, str]:
+    """Return the status and the reason of whatever could not be computed because of an error."""
+    if isinstance(error, MissingDependency):
+        return "skipped", first_line(error)
+    if isinstance(error, UnsupportedProblem):
+        return "unsupported", first_line(error)
+    # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    full = {"MemoryError", "OutOfMemoryError"}.intersection(kinds) or "can't allocate memory" in str(error)
+    return "out-of-memory" if full else "error", f"{type(error).__name__}: {first_line(error)}"

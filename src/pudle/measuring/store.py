@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ SCORES, REFERENCES = "pudle.measuring.measurement", "pudle.measuring.case"
 SURFACES, EXPERIMENTS = "pudle.measuring.surfaces", "pudle.measuring.experiment"
 
 
+@dataclass
 class Store:
-    """Scores and references of one profile, as files.
+    """Scores, references, surfaces and experiments of one profile, as files.
+
+    Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store.
 
     Parameters
     ----------
@@ -41,18 +45,16 @@ class Store:
         Device that estimates are computed on.
     commit, dirty : str, bool
         Label of the records that are written: the commit that is measured, and whether files differ from it.
-
-    Notes
-    -----
-    Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store.
     """
 
-    def __init__(self, folder: Path, profile: str, device: str = "cpu", commit: str = "", dirty: bool = False) -> None:
-        self.folder = Path(folder)
-        self.profile = profile
-        self.device = device
-        self.commit = commit
-        self.dirty = dirty
+    folder: Path
+    profile: str
+    device: str = "cpu"
+    commit: str = ""
+    dirty: bool = False
+
+    def __post_init__(self) -> None:
+        self.folder = Path(self.folder)
 
     def path(self, case: Case, estimator: str) -> Path:
         """Return where the record of an estimator (a spec) on a case is kept, whether or not it exists."""
@@ -66,24 +68,18 @@ class Store:
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
         """Return the record, or None where there is none yet; a damaged file raises UnreadableResult."""
-        path = self.path(case, estimator)
-        return read_json(path) if path.exists() else None
+        return _read_if_there(self.path(case, estimator))
 
     def write(self, case: Case, estimator: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record atomically and return it with its identification and provenance."""
         made = make_estimator(estimator)
-        record = {
-            "schema": SCHEMA,
-            "key": self.key(case, estimator),
-            "profile": self.profile,
-            "case": dataclasses.asdict(case),
-            "estimator": estimator,
-            "computes": made.computes,
-            "consistent_for": made.consistent_for,
-            **content,
-            "provenance": provenance(self.device, self.commit, self.dirty),
-        }
-        return _write_json(self.path(case, estimator), record)
+        record: dict[str, Any] = {"key": self.key(case, estimator), "case": dataclasses.asdict(case), **content}
+        record |= {"estimator": estimator, "computes": made.computes, "consistent_for": made.consistent_for}
+        return self._write_record(self.path(case, estimator), record)
+
+    def _write_record(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
+        label = {"provenance": provenance(self.device, self.commit, self.dirty)}
+        return _write_json(path, {"schema": SCHEMA, "profile": self.profile} | content | label)
 
     def experiment_path(self, name: str) -> Path:
         """Return where the record of an experiment is kept, whether or not it exists; its arrays lie beside it (.npz)."""
@@ -95,8 +91,7 @@ class Store:
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
         """Return the record of an experiment, or None where there is none yet."""
-        path = self.experiment_path(name)
-        return read_json(path) if path.exists() else None
+        return _read_if_there(self.experiment_path(name))
 
     def write_experiment(self, name: str, result: ExperimentResult, seconds: float | None) -> dict[str, Any]:
         """Write the result of an experiment atomically, the arrays first: a record that exists has its arrays."""
@@ -104,37 +99,25 @@ class Store:
         experiment: Any = list_experiments()[name]
         if result.arrays:
             _write_arrays(path.with_suffix(".npz"), np.savez_compressed, result.arrays)
-        record = {
-            "schema": SCHEMA,
-            "kind": experiment.kind,
-            "study": next(study for study, members in list_studies().items() if name in members),
-            "name": name,
-            "profile": self.profile,
-            "options": dataclasses.asdict(experiment),
-            **vars(result),
-            "arrays": sorted(result.arrays),
-            "seconds": seconds,
-            "provenance": provenance(self.device, self.commit, self.dirty),
-        }
-        return _write_json(path, record)
+        study = next(study for study, members in list_studies().items() if name in members)
+        identity = {"kind": experiment.kind, "study": study, "name": name, "options": dataclasses.asdict(experiment)}
+        content = vars(result) | {"arrays": sorted(result.arrays), "seconds": seconds}
+        return self._write_record(path, identity | content)
 
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
         """Return whether an artifact of a case, such as a surface, exists and is up to date."""
-        path = self._artifact_path(kind, case)
-        return path.exists() and read_json(path).get("key") == self._artifact_key(case, windows)
+        path, key = self._artifact(kind, case, windows)
+        return (_read_if_there(path) or {}).get("key") == key
 
-    def write_artifact(
-        self, kind: str, case: Case, windows: tuple[int, ...], rows: list[dict[str, Any]], reason: str
-    ) -> None:
+    def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], rows: list[Any], reason: str) -> None:
         """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
-        identity = {"kind": kind, "case": case.name, "key": self._artifact_key(case, windows), "seed": case.seeds[0]}
-        _write_json(self._artifact_path(kind, case), identity | {"rows": rows, "reason": reason})
+        path, key = self._artifact(kind, case, windows)
+        identity = {"kind": kind, "case": case.name, "key": key, "seed": case.seeds[0]}
+        _write_json(path, identity | {"rows": rows, "reason": reason})
 
-    def _artifact_path(self, kind: str, case: Case) -> Path:
-        return self.folder / "artifacts" / f"{case.name}-{kind}.json"
-
-    def _artifact_key(self, case: Case, windows: tuple[int, ...]) -> str:
-        return _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
+    def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
+        key = _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
+        return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet; a damaged file raises UnreadableResult."""
@@ -186,16 +169,12 @@ def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, An
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Write strict JSON, atomically, and return the content: a NaN is written as null, and read back as such."""
-
-    def strict(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: strict(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [strict(item) for item in value]
-        if isinstance(value, (float, np.floating)):
-            return float(value) if np.isfinite(value) else None
-        return int(value) if isinstance(value, np.integer) else value
-
-    write_atomically(path, json.dumps(strict(content), indent=1, allow_nan=False))
+    """Write strict JSON, atomically, and return the content: a number that is not finite is written as null."""
+    # The first pass turns numpy's numbers into Python's, the second one NaN and infinities into None.
+    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
+    write_atomically(path, json.dumps(json.loads(text, parse_constant=lambda _: None), indent=1))
     return content
+
+
+def _read_if_there(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None

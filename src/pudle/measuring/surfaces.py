@@ -12,7 +12,7 @@ from torch.func import jvp
 from .. import streams
 from ..algorithms import Algorithm
 from ..algorithms.unrolling import check_depths, codes_at
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.records import exactly
@@ -20,7 +20,6 @@ from ..registry import make_estimator
 from .case import Case
 from .measurement import stored_reference
 from .scoring import score
-from .statuses import first_line
 
 if TYPE_CHECKING:
     # Only for annotations: how records are stored does not outdate them.
@@ -107,9 +106,7 @@ def jacobian_error(
         products = jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
         squares += torch.tensor([float((p.to(exact) - exact).square().sum()) for p in products], dtype=torch.float64)
     if total == 0:
-        raise InvalidArgument(
-            "jacobian_error: the exact product is zero in all directions, and relative errors have no meaning"
-        )
+        raise InvalidArgument("jacobian_error: the exact product is zero in all directions: relative errors have no meaning")
     errors = (squares / total).sqrt().tolist()
     return [{"depth": depth, "relative_error": error} for depth, error in zip(depths, errors, strict=True)]
 
@@ -138,15 +135,13 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
     seed = case.seeds[0]
     problem, algorithm = case.make_problem(seed), case.make_algorithm()
     reference = stored_reference(case, seed, case.targets[0], store)
-    rows: list[dict[str, Any]] = []
-    reason = ""
     try:
         if kind == "window_surface":
-            rows = window_surface(problem, algorithm, case.depths, windows, reference)
+            rows, reason = window_surface(problem, algorithm, case.depths, windows, reference), ""
         else:
-            rows = jacobian_error(problem, algorithm, case.depths, reference)
+            rows, reason = jacobian_error(problem, algorithm, case.depths, reference), ""
     except (InvalidArgument, UnsupportedProblem) as error:
-        reason = first_line(error)
+        rows, reason = [], first_line(error)
     store.write_artifact(kind, case, windows, rows, reason)
 
 
