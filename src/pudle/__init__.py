@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .estimator import Estimate, GradientEstimator
     from .learning.learner import Learner, LearningWarning, Training
     from .learning.matching import Matching, match_atoms
+    from .learning.optimizers import Optimizer, Schedule
     from .learning.sklearn_wrapper import UnrolledDictionaryLearning
     from .learning.training import LearningExperiment
     from .measuring.experiment import Experiment, ExperimentResult
@@ -51,16 +52,16 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
-    from .registry import (
-        list_datasets,
-        list_estimators,
-        list_experiments,
-        make_algorithm,
-        make_dataset,
-        make_estimator,
-        make_optimizer,
-        make_schedule,
-    )
+
+    # The registry returns what the entry points hold; here is what that is.
+    def list_estimators() -> dict[str, type[GradientEstimator]]: ...
+    def list_datasets() -> dict[str, type[Dataset]]: ...
+    def list_experiments() -> dict[str, Experiment]: ...
+    def make_algorithm(spec: str) -> Algorithm: ...
+    def make_dataset(spec: str) -> Dataset: ...
+    def make_estimator(spec: str) -> GradientEstimator: ...
+    def make_optimizer(spec: str) -> Optimizer: ...
+    def make_schedule(spec: str) -> Schedule: ...
 
 
 def __getattr__(name: str) -> Any:

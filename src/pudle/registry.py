@@ -1,22 +1,16 @@
-"""Find estimators, datasets, algorithms and so on by name: all are entry points, whether built in or from a plug-in."""
+"""Find estimators, datasets, algorithms and so on by name: all are entry points, whether built in or from a plug-in.
+
+The registry knows none of the classes that it returns, so that every room can ask it; `pudle` itself has the types.
+"""
 
 from __future__ import annotations
 
 import functools
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import specs
 from .errors import PudleError, first_line
-
-if TYPE_CHECKING:
-    from .algorithms import Algorithm
-    from .algorithms.thresholding import Thresholding
-    from .data import Dataset
-    from .estimator import GradientEstimator
-    from .learning.optimizers import Optimizer, Schedule
-    from .measuring.experiment import Experiment
-    from .measuring.selection import Selection
 
 
 @functools.cache
@@ -40,22 +34,22 @@ def entries(group: str) -> dict[str, Any]:
     return found
 
 
-def list_estimators() -> dict[str, type[GradientEstimator]]:
+def list_estimators() -> dict[str, Any]:
     """Return every registered estimator as ``{name: class}``."""
     return dict(entries("estimators"))
 
 
-def list_datasets() -> dict[str, type[Dataset]]:
+def list_datasets() -> dict[str, Any]:
     """Return every registered dataset as ``{name: class}``."""
     return dict(entries("datasets"))
 
 
-def list_profiles() -> dict[str, Selection]:
+def list_profiles() -> dict[str, Any]:
     """Return every profile as ``{name: selection}``; `pudle run --profile NAME` measures the selection."""
     return dict(entries("profiles"))
 
 
-def list_studies() -> dict[str, dict[str, Experiment]]:
+def list_studies() -> dict[str, dict[str, Any]]:
     """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study.
 
     Two studies with experiments of one name raise PudleError.
@@ -68,12 +62,12 @@ def list_studies() -> dict[str, dict[str, Experiment]]:
     return dict(entries("experiments"))
 
 
-def list_experiments() -> dict[str, Experiment]:
+def list_experiments() -> dict[str, Any]:
     """Return every experiment of every study as ``{name: experiment}``."""
     return {name: experiment for study in list_studies().values() for name, experiment in study.items()}
 
 
-def make_estimator(spec: str) -> GradientEstimator:
+def make_estimator(spec: str) -> Any:
     """Make an estimator from a spec such as ``"truncated(window=10)"``, whose name may be an alias from the literature.
 
     Raises
@@ -86,26 +80,26 @@ def make_estimator(spec: str) -> GradientEstimator:
     return specs.build(spec, classes, "estimator", aliases)
 
 
-def make_dataset(spec: str) -> Dataset:
+def make_dataset(spec: str) -> Any:
     """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
     return specs.build(spec, entries("datasets"), "dataset")
 
 
-def make_algorithm(spec: str) -> Algorithm:
+def make_algorithm(spec: str) -> Any:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
     return specs.build(spec, entries("algorithms"), "algorithm")
 
 
-def make_thresholding(spec: str) -> Thresholding:
+def make_thresholding(spec: str) -> Any:
     """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
     return specs.build(spec, entries("thresholding"), "thresholding rule")
 
 
-def make_optimizer(spec: str) -> Optimizer:
+def make_optimizer(spec: str) -> Any:
     """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
     return specs.build(spec, entries("optimizers"), "optimizer")
 
 
-def make_schedule(spec: str) -> Schedule:
+def make_schedule(spec: str) -> Any:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
     return specs.build(spec, entries("schedules"), "schedule")
