@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,6 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, PudleError
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.measuring.commits.run import measure_commits
-    from pudle.measuring.commits.side import Request
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
@@ -59,21 +58,18 @@ def compare_command(
     root = sides.repository_root()
     limits = Limits.of_repository(root)
     home = home or root / ".asv"
-    folders = [name for name in (base, head) if sides.folder_of(name, profile)]
+    names = (base, head)
+    folders = [name for name in names if sides.folder_of(name, profile)]
     if run and folders:
         raise InvalidArgument(f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run")
-    pair = None
-    if not folders:
-        commits = sides.commit_named(base, root), sides.commit_named(head, root)
-        pair = CommitPair.of(home, *commits, profile)
-        if run:
-            measure_commits(*commits, root=root, home=home, request=Request(profile, **options), limit=limits.seconds,
-                            log=lambda line: click.echo(line, err=True))  # fmt: skip
-    if pair and pair.complete:
+    pair = None if folders else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
+    if pair and run:
+        pair.measure(root, limits.seconds, partial(click.echo, err=True), **options)
+    if pair and pair.rounds_path.exists():
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:
-        results, rounds = [sides.load_side(name, root, home, profile) for name in (base, head)], None
-        for name, side in zip((base, head), results, strict=True):
+        results, rounds = [sides.load_side(name, root, home, profile) for name in names], None
+        for name, side in zip(names, results, strict=True):
             if not side.cases:
                 raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
     comparison = compare(*results, limits, rounds)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pudle.errors import InvalidArgument
-from pudle.measuring.commits.times import TimeLimit
+from pudle.measuring.commits.turns import TimeLimit
 
 
 @dataclass(frozen=True)

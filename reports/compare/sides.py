@@ -12,7 +12,8 @@ from typing import Any
 
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.files import read_json
-from pudle.measuring.commits.pair import CommitPair, records_in
+from pudle.measuring.commits.pair import CommitPair
+from pudle.measuring.commits.side import records_in
 from pudle.measuring.provenance import NoRepository, git, repository
 from pudle.reports.learning.records import read_experiments
 from pudle.reports.load import Results, load

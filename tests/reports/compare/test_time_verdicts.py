@@ -6,7 +6,7 @@ import math
 
 from two_sides import CASES, ESTIMATORS, TIMED, only, turns
 
-from pudle.measuring.commits.times import TimeLimit, rounds_needed
+from pudle.measuring.commits.turns import TimeLimit, rounds_needed
 from pudle.reports.compare import summary
 
 
