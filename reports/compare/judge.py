@@ -49,8 +49,8 @@ MEBIBYTE = 2.0**20
 Row = dict[str, Any]
 
 #: A row without findings, and the verdict on time and memory in unequal environments.
-BLANK: Row = dict.fromkeys(("target", "depth")) | dict.fromkeys(("base", "head", "change", "limit", "p_value"), math.nan)
-BLANK |= {"verdict": "same", "rule": "", "reason": ""}
+BLANK: Row = dict.fromkeys(("base", "head", "change", "limit", "p_value", "p_slower", "p_faster"), math.nan)
+BLANK |= {"target": None, "depth": None, "verdict": "same", "rule": "", "reason": ""}
 ELSEWHERE = {"verdict": "undecided", "reason": "measured in different environments"}
 
 
@@ -105,7 +105,6 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     scales = _scales(base, head)
     repeats = [{(row.case, row.estimator, row.depth): row.samples for row in side.timings.itertuples(index=False)}
                for side in (base, head)]  # fmt: skip
-    tested: list[tuple[Row, float, float]] = []
     for row, comparable in _cells(_numbers(base, redefined), _numbers(head, redefined)):
         metric = row["metric"]
         if metric == "seconds" and rounds is not None:
@@ -113,21 +112,19 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
         rows.append(row)
         if comparable and metric == "seconds":
             old, new = (samples.get((row["case"], row["estimator"], row["depth"]), ()) for samples in repeats)
-            tested += _test_repeats(row, old, new, limits.seconds, unequal)
+            _test_repeats(row, old, new, limits.seconds, unequal)
         elif comparable and metric == "memory_bytes":
             _judge_memory(row, limits.memory_bytes, unequal)
         elif comparable:
             bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
             _judge_error(row, getattr(limits, metric), bound * limits.floor_multiple, norm)
     for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
-        row = BLANK | {"metric": "seconds"} | row
-        rows.append(row)
         if row["reason"]:
             row |= {"verdict": "unmeasured" if math.isnan(row["base"]) else "regression", "rule": "status"}
         else:
             row |= {"change": row["ratio"], "limit": limits.seconds.ratio}
-            tested.append((row, row["p_slower"], row["p_faster"]))
-    _judge_times(tested, limits.seconds)
+        rows.append(BLANK | {"metric": "seconds"} | row)
+    _judge_times([row for row in rows if not math.isnan(row["p_slower"])], limits.seconds)
     frame = _worst_of_seeds(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"}))
     separate = rounds is None and (frame["metric"] == "seconds").any()
     notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate)
@@ -239,25 +236,24 @@ def _worst_of_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return ranked.sort_values(["case", "estimator", "metric", "depth", "target"], ignore_index=True)[list(COLUMNS)]
 
 
-def _test_repeats(
-    row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]
-) -> Iterator[tuple[Row, float, float]]:
-    """Compare the times of two separate runs: yield the row and the p-values of slower and faster if there are repeats."""
+def _test_repeats(row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]) -> None:
+    """Compare the times of two separate runs: give the row the p-values of slower and faster, or its verdict."""
     ratio = row["head"] / row["base"] if row["base"] else math.nan
     row |= {"change": ratio, "limit": limit.ratio}
     if unequal:
         row |= ELSEWHERE
     elif min(len(old), len(new)) >= 2:
-        yield row, *(stats.mannwhitneyu(new, old, alternative=side).pvalue for side in ("greater", "less"))
+        for name, alternative in (("p_slower", "greater"), ("p_faster", "less")):
+            row[name] = float(stats.mannwhitneyu(new, old, alternative=alternative).pvalue)
     elif ratio > limit.ratio or ratio < 1 / limit.ratio:
         # One number per side cannot tell a slower estimator from a busy machine.
         row |= {"verdict": "undecided", "reason": "no repeats to test"}
 
 
-def _judge_times(tested: Sequence[tuple[Row, float, float]], limit: TimeLimit) -> None:
-    """Give each (row, p-value of slower, p-value of faster) its verdict; p-values are corrected for their number."""
-    p_values = np.array([p_values for _, *p_values in tested]).reshape(-1, 2)
-    for (row, *_), (slower, faster) in zip(tested, stats.false_discovery_control(p_values, axis=0), strict=True):
+def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
+    """Judge times by their ratio and p-values, which are corrected for the number of cells."""
+    p_values = np.array([(row["p_slower"], row["p_faster"]) for row in rows]).reshape(-1, 2)
+    for row, (slower, faster) in zip(rows, stats.false_discovery_control(p_values, axis=0), strict=True):
         ratio, row["p_value"] = row["change"], float(slower)
         beyond = ratio > limit.ratio or ratio < 1 / limit.ratio
         p_value = slower if ratio > limit.ratio else faster

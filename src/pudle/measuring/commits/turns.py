@@ -108,11 +108,6 @@ def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
 def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
     workers: dict[str, _Worker] = {}
     rows: list[dict[str, Any]] = []
-
-    def end() -> None:
-        while workers:
-            workers.popitem()[1].end()
-
     try:
         for cell in cells:
             row = dict(zip(CELL, cell, strict=True))
@@ -131,9 +126,11 @@ def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> l
             except _NotTimed as error:
                 # Where base has no time either, a failure of head is no regression.
                 rows.append(row | {"round": -1, "reason": str(error), "base": single.get("base"), "head": None})
-                end()
+                for name in list(workers):
+                    workers.pop(name).end()
     finally:
-        end()
+        for worker in workers.values():
+            worker.end()
     return rows
 
 
