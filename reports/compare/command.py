@@ -77,5 +77,5 @@ def compare_command(
     except OSError as error:
         raise PudleError(f"cannot write to {error.filename} ({error.strerror}): choose another file") from None
     click.echo(summary.plain(comparison))
-    if comparison.count("regression"):
+    if len(comparison.cells("regression")):
         sys.exit(1)

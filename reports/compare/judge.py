@@ -1,17 +1,7 @@
-"""Judge a result by an earlier one: one verdict per cell.
+"""Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
-Deterministic numbers get a tight threshold, noisy ones a loose one:
-
-========  ===============================================================================================================
-accuracy  Decades by which an error has grown, ``log10(head / base)``, seed by seed. Both errors are first raised to a floor
-          below which a difference is rounding: a small multiple of the reference's certified bound.
-time      Median ratio over rounds in which base and head take turns, with a signed-rank test on the pairs; without rounds,
-          the ratio of two runs, with a rank-sum test on their repeats. The p-values are corrected for the number of cells by
-          the false discovery rate, so that a longer list of cases brings no more false alarms.
-memory    Ratio and difference of the peaks above a process that estimates nothing: both must exceed their threshold.
-statuses  A number that turned into NaN, a cell that vanished and a cell that was ok and no longer is are regressions at
-          any threshold; cells that only head has are ``new``.
-========  ===============================================================================================================
+Deterministic numbers get a tight threshold, noisy ones a loose one. A number that turned into NaN, a cell that vanished and
+a cell that was ok and no longer is are regressions at any threshold; cells that only head has are ``new``.
 """
 
 from __future__ import annotations
@@ -32,10 +22,10 @@ from pudle.reports.load import BROKEN, Results
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.
 VERDICTS = ("same", "unmeasured", "improved", "new", "undecided", "regression")
 
-#: Columns that identify a measured number, and columns of `Comparison.frame`.
-KEY = ["case", "estimator", "target", "depth", "seed", "metric"]
-COLUMNS = ("case", "estimator", "target", "depth", "metric", "base", "head", "change", "limit", "p_value", "verdict", "rule",
-           "reason")  # fmt: skip
+#: Columns that identify a cell and a measured number, and columns of `Comparison.frame`.
+CELL = ["case", "estimator", "target", "depth", "metric"]
+KEY = [*CELL, "seed"]
+COLUMNS = (*CELL, "base", "head", "change", "limit", "p_value", "verdict", "rule", "reason")
 
 #: Provenance that must agree for time and memory to be comparable. The name of the machine and the place of the interpreter
 #: are left out: on hosted runners they differ from one job to the next.
@@ -61,7 +51,7 @@ class Comparison:
     Attributes
     ----------
     frame : DataFrame
-        One row per (case, estimator, target, depth, metric) with the columns `COLUMNS`; the worst seed stands for all.
+        One row per cell, see `CELL`, with the columns `COLUMNS`; the worst seed stands for all.
     limits : Limits
     differences : mapping
         Parts of the environment that differ: name to (base, head).
@@ -74,14 +64,9 @@ class Comparison:
     differences: Mapping[str, tuple[str, str]]
     notes: tuple[str, ...] = ()
 
-    @property
-    def regressions(self) -> pd.DataFrame:
-        """Return the rows that fail the comparison."""
-        return self.frame[self.frame["verdict"] == "regression"]
-
-    def count(self, verdict: str) -> int:
-        """Return how many cells have a verdict."""
-        return int((self.frame["verdict"] == verdict).sum())
+    def cells(self, verdict: str = "regression") -> pd.DataFrame:
+        """Return the rows with a verdict."""
+        return self.frame[self.frame["verdict"] == verdict]
 
 
 def compare(base: Results, head: Results, limits: Limits | None = None, rounds: pd.DataFrame | None = None) -> Comparison:
@@ -150,12 +135,12 @@ def _numbers(results: Results, without: Collection[tuple[str, str]]) -> dict[tup
             if (key[0], key[1]) not in without}  # fmt: skip
 
 
-def _number(numbers: Mapping[tuple, _Number], key: tuple) -> _Number | None:
+def _find(numbers: Mapping[tuple, _Number], key: tuple) -> _Number | None:
     """Return a cell's number or, where it has none, the failure of its depth and seed, or of the whole record."""
-    case, estimator, target, depth, seed, _ = key
+    case, estimator, target, depth, _, seed = key
     if key not in numbers:
-        for place in ((depth, seed), (None, None)):
-            failure = numbers.get((case, estimator, target, *place, "relative_error"))
+        for place in ((depth, "relative_error", seed), (None, "relative_error", None)):
+            failure = numbers.get((case, estimator, target, *place))
             if failure is not None and failure.status != "ok":
                 return failure
     return numbers.get(key)
@@ -166,7 +151,7 @@ def _cells(base: Mapping[tuple, _Number], head: Mapping[tuple, _Number]) -> Iter
     on_both = {key[:2] for key in base} & {key[:2] for key in head}
     for key in dict.fromkeys((*base, *head)):
         row = BLANK | dict(zip(KEY, key, strict=True))
-        old, new = _number(base, key), _number(head, key)
+        old, new = _find(base, key), _find(head, key)
         if row["depth"] is None and (old is None or new is None) and key[:2] in on_both:
             continue  # One side's record failed as a whole, which the verdicts on the other's cells say one by one.
         row |= {name: number.value for name, number in (("base", old), ("head", new)) if number is not None}
@@ -217,7 +202,7 @@ def _scales(base: Results, head: Results) -> dict[tuple, list[float]]:
 
 
 def _judge_error(row: Row, limit: ErrorLimit, bound: float, norm: float) -> None:
-    """Judge an error by its growth in decades; errors below `bound`, a relative error, count as equal."""
+    """Judge an error by its growth in decades; relative errors below `bound` differ by rounding and count as equal."""
     floors = {"relative_error": bound, "cosine_error": bound**2 / 2, "absolute_error": bound * norm}
     floor = max(limit.floor, floors.get(row["metric"], 0.0))
     decades = math.log10(max(row["head"], floor) / max(row["base"], floor))
@@ -232,7 +217,7 @@ def _judge_error(row: Row, limit: ErrorLimit, bound: float, norm: float) -> None
 def _worst_of_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, in the order of their names: of several seeds the first with the worst verdict and change."""
     ranked = frame.assign(rank=frame["verdict"].map(VERDICTS.index), size=frame["change"].fillna(-math.inf))
-    ranked = ranked.sort_values(["rank", "size"], ascending=False, kind="stable").drop_duplicates(list(COLUMNS[:5]))
+    ranked = ranked.sort_values(["rank", "size"], ascending=False, kind="stable").drop_duplicates(CELL)
     return ranked.sort_values(["case", "estimator", "metric", "depth", "target"], ignore_index=True)[list(COLUMNS)]
 
 
@@ -251,7 +236,11 @@ def _test_repeats(row: Row, old: Sequence[float], new: Sequence[float], limit: T
 
 
 def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
-    """Judge times by their ratio and p-values, which are corrected for the number of cells."""
+    """Judge times by their ratio and their p-values.
+
+    The p-values are corrected for the number of cells by the false discovery rate, so that a longer list of cases brings no
+    more false alarms.
+    """
     p_values = np.array([(row["p_slower"], row["p_faster"]) for row in rows]).reshape(-1, 2)
     for row, (slower, faster) in zip(rows, stats.false_discovery_control(p_values, axis=0), strict=True):
         ratio, row["p_value"] = row["change"], float(slower)

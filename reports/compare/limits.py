@@ -32,14 +32,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True)
 class Limits:
-    """The thresholds of every metric.
-
-    Attributes
-    ----------
-    floor_multiple : float
-        Errors up to this many times the reference's bound count as equal: an error of that size is rounding in the estimate
-        and the reference, and a mere reordering of sums changes it by a factor.
-    """
+    """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()
     absolute_error: ErrorLimit = ErrorLimit()
@@ -50,6 +43,8 @@ class Limits:
     support_error: ErrorLimit = ErrorLimit(floor=0.01)
     seconds: TimeLimit = TimeLimit()
     memory_bytes: MemoryLimit = MemoryLimit()
+    # Errors up to this many times the reference's bound count as equal: an error of that size is rounding in the estimate
+    # and the reference, and a mere reordering of sums changes it by a factor.
     floor_multiple: float = 10.0
 
     @classmethod

@@ -35,19 +35,7 @@ EXPERIMENTS = (
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """Two results of the same cases or experiments.
-
-    Attributes
-    ----------
-    sides : tuple of Report
-    names : tuple of str
-        What the user called them.
-
-    Raises
-    ------
-    InvalidArgument
-        If they have neither a case nor an experiment in common.
-    """
+    """Two results and the names that the user gave them; refused if they have no case and no experiment in common."""
 
     sides: tuple[Report, Report]
     names: tuple[str, str]

@@ -32,13 +32,7 @@ def folder_of(name: str, profile: str) -> Path | None:
 
 
 def commit_named(name: str, root: Path) -> str:
-    """Return the full hash of a commit.
-
-    Raises
-    ------
-    InvalidArgument
-        If the name is neither a folder with results nor a commit.
-    """
+    """Return the full hash of a commit, or refuse a name that is none."""
     try:
         if name.startswith("-"):
             raise NoRepository
@@ -63,13 +57,7 @@ def load_side(name: str, root: Path, home: Path, profile: str) -> Results:
 
 
 def load_pair(pair: CommitPair) -> list[Results]:
-    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows.
-
-    Raises
-    ------
-    MissingResults
-        If neither side had anything to measure.
-    """
+    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows."""
     folders = [pair.side(name) for name in ("base", "head")]
     measured = [load_folder(folder) if (folder / "selection.json").exists() else None for folder in folders]
     like = measured[0] or measured[1]
@@ -81,20 +69,9 @@ def load_pair(pair: CommitPair) -> list[Results]:
 
 
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
-    """Load the results that a home holds of one commit, even if later commits were measured there since.
+    """Load the results that a home holds of one commit (full hash), even if later commits were measured there since.
 
-    Parameters
-    ----------
-    commit, name : str
-        Its full hash, and the name that the user gave.
-    home : Path
-        Folder that holds one folder per profile.
-    profile : str
-
-    Raises
-    ------
-    MissingResults
-        If nothing was measured at that commit; the text says how to.
+    The error that refuses a commit without results calls it by `name`, as the user did, and says how to measure it.
     """
     folder = home / profile
     store, run = folder / "store", _run_at(folder / "runs", commit)

@@ -20,12 +20,8 @@ from ..provenance import git
 def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
     """Check out a commit of the repository at `root` and install it in `folder`, which is removed on exit.
 
-    Yields the checkout and the interpreter of the environment that the commit is installed in. Errors call it `label`.
-
-    Raises
-    ------
-    PudleError
-        If the commit cannot be built and installed.
+    Yields the checkout and the interpreter of the environment that the commit is installed in. The error that refuses a
+    commit which cannot be built calls it `label`.
     """
 
     def remove() -> None:

@@ -48,23 +48,11 @@ class CommitPair:
         return rounds_frame(read_json(self.rounds_path)["rounds"])
 
     def measure(self, root: Path, limit: TimeLimit, log: Callable[[str], None], **options: Any) -> None:
-        """Measure both commits.
+        """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
-        Parameters
-        ----------
-        root : Path
-            Their repository, this suite's or a plug-in's.
-        limit : TimeLimit
-            What counts as slower; the number of rounds depends on its significance.
-        log : callable
-            Called with one line about each step.
-        **options
-            What to measure, as `pudle.measuring.commits.side.Side.measure_scores` takes it.
-
-        Raises
-        ------
-        PudleError
-            If a commit cannot be built or yields no results, or another comparison of the two commits is running.
+        The limit says what counts as slower, `log` gets one line about each step, and the options are those of
+        `Side.measure_scores`. A commit that cannot be built or yields no results is an error, and so is another comparison
+        of the same commits at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)

@@ -21,9 +21,6 @@ from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth
 from .build import last_line
 
-#: Script that runs by path with the commit's Python.
-SCORES_SCRIPT = Path(__file__).with_name("scores_script.py")
-
 #: asv can fail because another asv runs at the same moment, but not so many times in a row.
 ASV_ATTEMPTS = 3
 
@@ -68,14 +65,10 @@ class Side:
         """Fill the store with this commit's own `pudle run`; what does not exist on this side is left out.
 
         `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
-
-        Raises
-        ------
-        PudleError
-            If that leaves no scores, although the commit has some of the requested estimators and cases.
+        It is an error if the commit has some of them but yields no scores.
         """
         request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "device": device}
-        done = self.run(SCORES_SCRIPT, json.dumps(request), self.folder.parent)
+        done = self.run(Path(__file__).with_name("scores_script.py"), json.dumps(request), self.folder.parent)
         if not self.selection.exists() and done.returncode == 0:
             return
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
@@ -83,13 +76,7 @@ class Side:
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
 
     def measure_memory(self) -> None:
-        """Measure peak memory with asv on this side's selection.
-
-        Raises
-        ------
-        PudleError
-            If asv keeps no results.
-        """
+        """Measure peak memory with asv on this side's selection, if there is one; it is an error if asv keeps no results."""
         if not self.selection.exists():
             return
         benchmarks = self.run("-c", "import pudle.bench; print(list(pudle.bench.__path__)[0])").stdout.strip()

@@ -20,9 +20,6 @@ from .side import Cell, Side
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
 
-#: Script that runs by path with a commit's Python.
-TIMES_SCRIPT = Path(__file__).with_name("times_script.py")
-
 #: Seconds that one timed sample should last, and the least and the most calls in it; the fastest call counts.
 SAMPLE_SECONDS = 0.03
 MIN_CALLS, MAX_CALLS = 2, 20
@@ -144,8 +141,9 @@ class _Worker:
     def __init__(self, side: Side) -> None:
         self.timeout = float(read_json(side.selection)["timeout"])
         self.connection, theirs = multiprocessing.Pipe()
+        script = Path(__file__).with_name("times_script.py")
         self.process = subprocess.Popen(
-            [side.python, TIMES_SCRIPT, str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=side.folder,
+            [side.python, script, str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=side.folder,
             env=side.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
