@@ -94,7 +94,7 @@ class SideBySide:
         one, two = (side.summary.set_index(["case", "estimator"]) for side in self.sides)
         keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in self.cases]
         one, two = one.reindex(keys), two.reindex(keys)
-        # An estimator that one side lacks, or that is not timed there, has no depth: that is equal to none.
+        # An estimator that one side lacks or did not time has no depth there, which equals no other.
         depths, other = (side[["depth", "seconds_depth", "memory_depth"]].astype("Float64") for side in (one, two))
         same = depths.eq(other).fillna(False)
         decades = np.log10((two["error"] / one["error"]).where(same["depth"] & (one["error"] > 0) & (two["error"] > 0)))
