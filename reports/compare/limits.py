@@ -51,10 +51,7 @@ class Limits:
     def of(cls, table: Mapping[str, Any]) -> Limits:
         """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a ``pyproject.toml``.
 
-        Raises
-        ------
-        InvalidArgument
-            If the table names an unknown metric or threshold, or a value is not a positive number.
+        An unknown metric or threshold is refused, and so is a value that is not a positive number.
         """
         return _changed(cls(), table, "[tool.pudle.compare]")
 
