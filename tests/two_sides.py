@@ -100,8 +100,8 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
     rows = []
     for cell in itertools.product(CASES, ESTIMATORS, TIMED):
         for turn in range(rounds):
-            spoilt = np.where(draw.random(2) < 0.05, 3.0, 1.0)
-            base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * spoilt
+            disturbed = np.where(draw.random(2) < 0.05, 3.0, 1.0)
+            base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * disturbed
             place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
             rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""})
     return pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,13 @@ import click
 @click.argument("head")
 @click.option("--run", is_flag=True, help="Measure both first: they must be commits of this repository.")
 @click.option("--profile", default="quick", show_default=True, metavar="NAME", help="quick, default or paper.")
-@click.option(
-    "--home", type=click.Path(path_type=Path), default=None, help="Folder of results [default: .asv in the repository]."
-)
-@click.option("--markdown", type=click.Path(path_type=Path), default=None, metavar="FILE", help="Write a summary here.")
-@click.option("--csv", type=click.Path(path_type=Path), default=None, metavar="FILE", help="Write every verdict here.")
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of results [default: .asv in the repository].")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here.")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here.")
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="With --run: measure this estimator as well.")
 @click.option("--only", is_flag=True, help="With --run: measure only the estimators named with --estimator.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="With --run: measure only cases that match.")
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default=None, help="With --run: device to measure on [default: cpu]."
-)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="With --run: device to measure on [default: cpu].")
 def compare_command(
     base: str, head: str, run: bool, profile: str, home: Path | None, markdown: Path | None, csv: Path | None, **options: Any
 ) -> None:
@@ -43,8 +40,6 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, PudleError
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.measuring.commits.run import measure_commits
-    from pudle.measuring.commits.side import Request
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
@@ -59,21 +54,18 @@ def compare_command(
     root = sides.repository_root()
     limits = Limits.of_repository(root)
     home = home or root / ".asv"
-    folders = [name for name in (base, head) if sides.folder_of(name, profile)]
+    names = (base, head)
+    folders = [name for name in names if sides.folder_of(name, profile)]
     if run and folders:
         raise InvalidArgument(f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run")
-    pair = None
-    if not folders:
-        commits = sides.commit_named(base, root), sides.commit_named(head, root)
-        pair = CommitPair.of(home, *commits, profile)
-        if run:
-            measure_commits(*commits, root=root, home=home, request=Request(profile, **options), limit=limits.seconds,
-                            log=lambda line: click.echo(line, err=True))  # fmt: skip
-    if pair and pair.complete:
+    pair = None if folders else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
+    if pair and run:
+        pair.measure(root, limits.seconds, partial(click.echo, err=True), **options)
+    if pair and pair.rounds_path.exists():
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:
-        results, rounds = [sides.load_side(name, root, home, profile) for name in (base, head)], None
-        for name, side in zip((base, head), results, strict=True):
+        results, rounds = [sides.load_side(name, root, home, profile) for name in names], None
+        for name, side in zip(names, results, strict=True):
             if not side.cases:
                 raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
     comparison = compare(*results, limits, rounds)
@@ -85,5 +77,5 @@ def compare_command(
     except OSError as error:
         raise PudleError(f"cannot write to {error.filename} ({error.strerror}): choose another file") from None
     click.echo(summary.plain(comparison))
-    if comparison.count("regression"):
+    if len(comparison.cells("regression")):
         sys.exit(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pudle.errors import InvalidArgument
-from pudle.measuring.commits.times import TimeLimit
+from pudle.measuring.commits.turns import TimeLimit
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True)
 class Limits:
-    """The thresholds of every metric.
-
-    Attributes
-    ----------
-    floor_multiple : float
-        Errors up to this many times the reference's bound count as equal: an error of that size is rounding in the estimate
-        and the reference, and a mere reordering of sums changes it by a factor.
-    """
+    """The thresholds of every metric."""
 
     relative_error: ErrorLimit = ErrorLimit()
     absolute_error: ErrorLimit = ErrorLimit()
@@ -50,16 +43,15 @@ class Limits:
     support_error: ErrorLimit = ErrorLimit(floor=0.01)
     seconds: TimeLimit = TimeLimit()
     memory_bytes: MemoryLimit = MemoryLimit()
+    # Errors up to this many times the reference's bound count as equal: an error of that size is rounding in the estimate
+    # and the reference, and a mere reordering of sums changes it by a factor.
     floor_multiple: float = 10.0
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Limits:
         """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a ``pyproject.toml``.
 
-        Raises
-        ------
-        InvalidArgument
-            If the table names an unknown metric or threshold, or a value is not a positive number.
+        An unknown metric or threshold is refused, and so is a value that is not a positive number.
         """
         return _changed(cls(), table, "[tool.pudle.compare]")
 

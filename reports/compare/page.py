@@ -15,39 +15,27 @@ from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.drawing import Picture
 from pudle.reports.learning.sections import experiments_pair, experiments_problems
-from pudle.reports.page import LARGEST, Report, environment
+from pudle.reports.page import LARGEST, LAST_SECTIONS, Report, environment
 
-#: Anchors and titles of the sections about cases, and of those on every page.
+#: Anchors and titles of the sections about cases.
 CASE_SECTIONS = (("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"))
-LAST_SECTIONS = (("problems", "Skipped, refused or failed"), ("provenance", "Provenance"))
 #: Names that an error lists for each side.
 MOST_NAMES = 5
+#: How to read the figures and the table of experiments.
+FIGURES = (
+    "A has filled markers and thick lines, B hollow markers and thin lines. A hollow marker around a filled one means that "
+    "both have the same error."
+)
 EXPERIMENTS = (
     "The result at the end of each experiment. Errors are compared by a factor, below one where B is smaller; PSNR in "
     "decibels, above zero where B is higher. Experiments with different options or images are not compared. With one "
     "training per side, a difference may be due to chance."
 )
-KINDS = {
-    "Error against depth": "A has filled markers and thick lines, B hollow markers and thin lines. A hollow marker around a "
-    "filled one means that both have the same error."
-}
 
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """Two results of the same cases or experiments.
-
-    Attributes
-    ----------
-    sides : tuple of Report
-    names : tuple of str
-        What the user called them.
-
-    Raises
-    ------
-    InvalidArgument
-        If they have neither a case nor an experiment in common.
-    """
+    """Two results and the names that the user gave them; refused if they have no case and no experiment in common."""
 
     sides: tuple[Report, Report]
     names: tuple[str, str]
@@ -106,14 +94,16 @@ class SideBySide:
         one, two = (side.summary.set_index(["case", "estimator"]) for side in self.sides)
         keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in self.cases]
         one, two = one.reindex(keys), two.reindex(keys)
-        positive = (one["error"] > 0) & (two["error"] > 0) & (one["depth"] == two["depth"])
-        decades = np.log10((two["error"] / one["error"]).where(positive))
-        ratios = (two["seconds"] / one["seconds"]).where(
-            (one["seconds"] > 0) & (one["seconds_depth"] == two["seconds_depth"])
-        )
-        more = (two["memory"] - one["memory"]).where(one["memory_depth"] == two["memory_depth"])
+        # An estimator that one side lacks or did not time has no depth there, which equals no other.
+        depths, other = (side[["depth", "seconds_depth", "memory_depth"]].astype("Float64") for side in (one, two))
+        same = depths.eq(other).fillna(False)
+        decades = np.log10((two["error"] / one["error"]).where(same["depth"] & (one["error"] > 0) & (two["error"] > 0)))
+        ratios = (two["seconds"] / one["seconds"]).where(same["seconds_depth"] & (one["seconds"] > 0))
+        more = (two["memory"] - one["memory"]).where(same["memory_depth"])
         old, new = (side["status"].fillna("absent") for side in (one, two))
-        shown = {
+        cases, estimators = zip(*keys, strict=True)
+        columns = {
+            "case": cases, "estimator": estimators,
             "error A": map(text.number, one["error"]), "error B": map(text.number, two["error"]),
             "decades B - A": map(partial(text.fixed, digits=2, sign="+"), decades),
             "time A": map(text.seconds, one["seconds"]), "time B": map(text.seconds, two["seconds"]),
@@ -121,9 +111,7 @@ class SideBySide:
             "memory A": map(text.memory, one["memory"]), "memory B": map(text.memory, two["memory"]),
             "memory B - A": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
         }  # fmt: skip
-        cases, estimators = zip(*keys, strict=True)
-        return pd.DataFrame({"case": cases, "estimator": estimators} | {name: list(cells) for name, cells in shown.items()},
-                            dtype=object)  # fmt: skip
+        return pd.DataFrame({name: list(cells) for name, cells in columns.items()}, dtype=object)
 
     def _content(self) -> dict[str, Any]:
         first, second = (side.results for side in self.sides)
@@ -135,13 +123,6 @@ class SideBySide:
         ]  # fmt: skip
         experiments = experiments_pair(first, second)
         facts = {label: dict(tables.provenance_table(side.results)) for label, side in self.labeled.items()}
-        provenance = [
-            {"name": name, **{label: known.get(name, text.DASH) for label, known in facts.items()},
-             "differs": facts["A"].get(name) != facts["B"].get(name)}
-            for name in dict.fromkeys([*facts["A"], *facts["B"]])
-        ]  # fmt: skip
-        sections = [*(CASE_SECTIONS if self.cases else ())]
-        sections += [] if experiments.empty else [("experiments", "Experiments")]
         notes = [f"Only in {label}: {', '.join(f'`{name}`' for name in missing)}." for label, side in self.labeled.items()
                  if (missing := [name for name in side.results.cases if name not in self.cases])]  # fmt: skip
         notes += [f"{label}: {note}" for label, side in self.labeled.items() for note in side.results.notes]
@@ -151,16 +132,17 @@ class SideBySide:
             "subtitle": " ".join(f"{label}: {name} (commit {known['Commit']}, {known.get('Machine', 'unknown machine')})."
                                  for name, (label, known) in named),
             "profile": " and ".join(dict.fromkeys([first.profile, second.profile])),
-            "sections": [*sections, *LAST_SECTIONS],
-            "answers": [chosen["A"][case] | {label: rows[case] for label, rows in chosen.items()}
-                        | {"same": chosen["A"][case]["use"] == chosen["B"][case]["use"]} for case in self.cases],
+            "sections": [*(CASE_SECTIONS if self.cases else ()),
+                         *([] if experiments.empty else [("experiments", "Experiments")]), *LAST_SECTIONS],
+            "answers": [chosen["A"][case] | {label: rows[case] for label, rows in chosen.items()} for case in self.cases],
             "differences": self.differences(),
-            "figures": {"Error against depth": self.pictures} if self.pictures else {},
+            "figures": self.pictures,
+            "figures_reading": FIGURES,
             "experiments": experiments,
             "experiments_reading": EXPERIMENTS,
-            "kinds": KINDS,
             "problems": pd.concat(problems, ignore_index=True),
-            "provenance": provenance,
+            "provenance": [(name, *(known.get(name, text.DASH) for known in facts.values()))
+                           for name in dict.fromkeys([*facts["A"], *facts["B"]])],
             "notes": notes,
         }  # fmt: skip
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from pudle.errors import InvalidArgument, MissingResults
-from pudle.files import read_json
-from pudle.measuring.commits.pair import CommitPair, records_in
+from pudle.files import read_json, write_atomically
+from pudle.measuring.commits.pair import CommitPair
+from pudle.measuring.commits.side import records_in
 from pudle.measuring.provenance import NoRepository, git, repository
 from pudle.reports.learning.records import read_experiments
 from pudle.reports.load import Results, load
@@ -33,13 +32,7 @@ def folder_of(name: str, profile: str) -> Path | None:
 
 
 def commit_named(name: str, root: Path) -> str:
-    """Return the full hash of a commit.
-
-    Raises
-    ------
-    InvalidArgument
-        If the name is neither a folder with results nor a commit.
-    """
+    """Return the full hash of a commit, or refuse a name that is none."""
     try:
         if name.startswith("-"):
             raise NoRepository
@@ -64,13 +57,7 @@ def load_side(name: str, root: Path, home: Path, profile: str) -> Results:
 
 
 def load_pair(pair: CommitPair) -> list[Results]:
-    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows.
-
-    Raises
-    ------
-    MissingResults
-        If neither side had anything to measure.
-    """
+    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows."""
     folders = [pair.side(name) for name in ("base", "head")]
     measured = [load_folder(folder) if (folder / "selection.json").exists() else None for folder in folders]
     like = measured[0] or measured[1]
@@ -82,78 +69,48 @@ def load_pair(pair: CommitPair) -> list[Results]:
 
 
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
-    """Load the results that a home holds of one commit, even if later commits were measured there since.
+    """Load the results that a home holds of one commit (full hash), even if later commits were measured there since.
 
-    Parameters
-    ----------
-    commit, name : str
-        Its full hash, and the name that the user gave.
-    home : Path
-        Folder that holds one folder per profile.
-    profile : str
-
-    Raises
-    ------
-    MissingResults
-        If nothing was measured at that commit; the text says how to.
+    The error that refuses a commit without results calls it by `name`, as the user did, and says how to measure it.
     """
     folder = home / profile
-    experiments = _experiments_at(folder, commit)
-    path = _run_file(folder / "runs", commit)
-    if path is not None:
-        run = read_json(path)
-        with contextlib.suppress(KeyError, TypeError):
-            records = [folder / "store" / item for item in run["records"]]
-            return _load_part(folder, commit, run["selection"], records + experiments)
-    # A run that was interrupted lists nothing: take the records that this commit was the first to measure.
-    records = [path for path, record in records_in(folder / "store") if record["provenance"].get("commit") == commit]
-    if not records and not experiments:
+    store, run = folder / "store", _run_at(folder / "runs", commit)
+    records = [store / item for item in run.get("records", ())]
+    if not records:
+        # A run that was interrupted lists nothing: take the records that this commit was the first to measure.
+        records = [path for path, record in records_in(store) if record["provenance"].get("commit") == commit]
+    listed = [store / item for item in _run_at(folder / "runs" / "experiments", commit).get("experiments", ())]
+    first = [item.path for item in read_experiments(store / "experiments") if item.provenance.get("commit") == commit]
+    # A damaged experiment may be deleted, as its error says, without a change to the list.
+    records += [path for path in dict.fromkeys([*first, *listed]) if path.exists()]
+    if not records:
         raise MissingResults(
             f"no results of commit {name} ({commit[:8]}) under {folder}: let `pudle compare --run` make them, or check it "
             f"out, install it and `pudle run --profile {profile}`"
         )
-    return _load_part(folder, commit, read_json(folder / "selection.json"), records + experiments)
+    return _load_part(folder, commit, run.get("selection") or read_json(folder / "selection.json"), records)
 
 
-def _run_file(folder: Path, commit: str) -> Path | None:
-    """Return the list that a run at a commit wrote; that of uncommitted changes only if there is no other."""
+def _run_at(folder: Path, commit: str) -> dict[str, Any]:
+    """Return what a run at a commit listed, with uncommitted changes only if there is no other; empty if there is none."""
     paths = (folder / f"{commit}{suffix}.json" for suffix in ("", "-dirty"))
-    return next((path for path in paths if path.exists()), None)
-
-
-def _experiments_at(folder: Path, commit: str) -> list[Path]:
-    """Return the experiments that hold at a commit: those that runs listed, or that it was the first to carry out."""
-    path = _run_file(folder / "runs" / "experiments", commit)
-    listed = [] if path is None else [folder / "store" / item for item in read_json(path)["experiments"]]
-    records = read_experiments(folder / "store" / "experiments")
-    first = [record.path for record in records if record.provenance.get("commit") == commit]
-    # A damaged record may be deleted, as its error says, without a change to the lists.
-    return [path for path in dict.fromkeys([*first, *listed]) if path.exists()]
+    return next((read_json(path) for path in paths if path.exists()), {})
 
 
 def _load_part(folder: Path, commit: str, selection: dict[str, Any], records: list[Path]) -> Results:
     """Load one commit's part of a profile's folder, from a copy that holds nothing else."""
-    originals: dict[Path, Path] = {}
+    contents = {path: read_json(path) for path in records}
+    for record in contents.values():
+        # The record holds at this commit, whichever commit first measured it.
+        record["provenance"]["commit"] = commit
+    # asv's file names begin with the commit's first digits, their content has all of them.
+    times = {path: read_json(path) for path in sorted((folder / "results").glob(f"*/{commit[:8]}*.json"))}
+    contents |= {path: content for path, content in times.items() if content.get("commit_hash") == commit}
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / folder.name
-
-        def copy_of(path: Path) -> Path:
-            copy = part / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            originals[copy] = path
-            return copy
-
-        for path in records:
-            record = read_json(path)
-            # The record holds at this commit, whichever commit first measured it.
-            record["provenance"]["commit"] = commit
-            copy_of(path).write_text(json.dumps(record))
-        for path in sorted((folder / "results").glob(f"*/{commit[:8]}*.json")):
-            # asv's file names begin with the commit's first digits, their content has all of them.
-            if read_json(path).get("commit_hash") == commit:
-                shutil.copy(path, copy_of(path))
-        copy_of(folder / "selection.json").write_text(json.dumps(selection))
+        for path, content in {**contents, folder / "selection.json": selection}.items():
+            write_atomically(part / path.relative_to(folder), json.dumps(content))
         results = load(part.parent, part.name)
     # The arrays of an experiment lie beside the original and are read later.
-    moved = tuple(dataclasses.replace(item, path=originals[item.path]) for item in results.experiments)
-    return dataclasses.replace(results, experiments=moved)
+    moved = (dataclasses.replace(item, path=folder / item.path.relative_to(part)) for item in results.experiments)
+    return dataclasses.replace(results, experiments=tuple(moved))

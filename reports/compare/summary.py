@@ -32,7 +32,7 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str,
     list of dict
         With the keys ``what``, ``estimator``, ``case``, ``cells``, ``base``, ``head`` and ``reason``.
     """
-    rows = comparison.frame[comparison.frame["verdict"] == verdict]
+    rows = comparison.cells(verdict)
     kind = rows["rule"].where(rows["rule"].isin((*WHOLE_CELL, "accuracy", "nan", "new")), rows["metric"])
     return [_line(group) for _, group in rows.assign(kind=kind).groupby(["kind", "estimator", "case"], sort=True)]
 
@@ -60,10 +60,11 @@ def _line(group: pd.DataFrame) -> dict[str, str]:
 
 def verdict(comparison: Comparison) -> str:
     """Return the result of the comparison in one sentence."""
-    failed, cells = comparison.count("regression"), len(comparison.frame)
-    others = [f"{comparison.count(name)} {name}" for name in ("improved", "new", "undecided") if comparison.count(name)]
+    counts, cells = comparison.frame["verdict"].value_counts(), len(comparison.frame)
+    failed = counts.get("regression", 0)
+    others = ", ".join(f"{counts[name]} {name}" for name in ("improved", "new", "undecided") if name in counts)
     start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
-    return start + (f" ({', '.join(others)})" if others else "")
+    return f"{start} ({others})" if others else start
 
 
 def plain(comparison: Comparison) -> str:
@@ -80,20 +81,18 @@ def plain(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     """Return a summary for a comment on a pull request, which calls the two sides `base` and `head`."""
-    failed = comparison.count("regression")
+    failed = lines(comparison)
     parts = [MARKER, f"### {'❌' if failed else '✅'} pudle compare: {verdict(comparison)}",
              f"{text.markdown_code(base)} → {text.markdown_code(head)}, profile {text.markdown_code(profile)}"]  # fmt: skip
-    if failed:
-        parts.append(_table(lines(comparison)))
+    parts += [_table(failed)] if failed else []
     parts += [f"- {text.markdown(note)}" for note in comparison.notes]
-    if comparison.differences:
-        parts.append(_table([{"differs": name, "base": base, "head": head}
-                             for name, (base, head) in comparison.differences.items()]))  # fmt: skip
+    differences = [{"differs": name, "base": old, "head": new} for name, (old, new) in comparison.differences.items()]
+    parts += [_table(differences)] if differences else []
     titles = {"new": "New", "improved": "Improved",
               "undecided": "Undecided: beyond a threshold, but within the noise or not comparable"}  # fmt: skip
     for name, title in titles.items():
-        if comparison.count(name):
-            parts.append(_folded(f"{title} ({comparison.count(name)} cells)", _table(lines(comparison, name))))
+        if count := len(comparison.cells(name)):
+            parts.append(_folded(f"{title} ({count} cells)", _table(lines(comparison, name))))
     parts.append(_folded("Thresholds", _thresholds(comparison.limits)))
     return "\n\n".join(parts) + "\n"
 

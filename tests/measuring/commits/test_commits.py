@@ -14,10 +14,8 @@ from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle.errors import PudleError
-from pudle.measuring.commits.pair import timed_cells
-from pudle.measuring.commits.side import Request, Side
-from pudle.measuring.commits.times import TimeLimit, rounds_needed
-from pudle.measuring.commits.turns import time_in_turns
+from pudle.measuring.commits.side import Side, timed_cells
+from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
 from pudle.measuring.statuses import at_depth
 
 
@@ -47,15 +45,14 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     """The commit's Python is this one: the scripts run, and leave out what does not exist here."""
     side = Side("head", "c" * 40, tmp_path, Path(sys.executable), tmp_path / "head" / "quick")
     case = "sparse_gaussian-ista-lasso"
-    side.measure_scores(Request("quick", ("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*")))
+    side.measure_scores("quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"))
     cells = timed_cells(side.folder)
     assert [cell[:2] for cell in cells] == [(case, "one_step")] * 2
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
     steps = []
-    rounds = time_in_turns(
-        {"base": side, "head": side}, [cells[0], (case, "no_such_estimator", 10)], TimeLimit(), steps.append
-    )
+    cells = [cells[0], (case, "no_such_estimator", 10)]
+    rounds = rounds_frame(time_in_turns({"base": side, "head": side}, cells, TimeLimit(), steps.append))
     timed = rounds[rounds["estimator"] == "one_step"]
     assert len(timed) >= rounds_needed(2, 0.01) and (timed[["base", "head"]] > 0).all(axis=None)
     (reason,) = rounds.loc[rounds["estimator"] == "no_such_estimator", "reason"]
@@ -66,10 +63,10 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
 @pytest.mark.slow
 def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
     side = Side("base", "b" * 40, tmp_path, Path(sys.executable), tmp_path / "base" / "quick")
-    side.measure_scores(Request("quick", ("no_such_estimator",), only=True))
+    side.measure_scores("quick", estimators=("no_such_estimator",), only=True)
     assert timed_cells(side.folder) == []
     with pytest.raises(PudleError, match="base yields no scores: .*no_such_profile"):
-        side.measure_scores(Request("no_such_profile"))
+        side.measure_scores("no_such_profile")
 
 
 def pudle(*arguments, cwd):

@@ -24,7 +24,7 @@ def test_unchanged_results_pass(judge):
 
 
 def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
-    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).regressions["metric"].tolist() for seed in range(20)]
+    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"].tolist() for seed in range(20)]
     assert not [metric for run in alarms for metric in run if metric != "seconds"]
     assert sum(bool(run) for run in alarms) <= 1
 
@@ -37,7 +37,7 @@ def test_a_planted_loss_of_accuracy_is_named(judge):
     comparison = judge(plant)
     line = only(comparison)
     assert (line["what"], line["estimator"], line["case"]) == ("accuracy", "backprop", CASES[0])
-    row = comparison.regressions.iloc[0]
+    row = comparison.cells().iloc[0]
     assert row["change"] == pytest.approx(math.log10(1.5))
     assert row["limit"] == 0.1
     assert "seed 1" in row["reason"]
@@ -57,7 +57,7 @@ def test_the_floor_is_of_second_order_for_the_cosine(judge):
         for row in scores(head, depth=400):
             row["cosine_error"] = size
 
-    assert judge(lambda head: plant(head, (9 * BOUND) ** 2 / 2)).regressions.empty
+    assert judge(lambda head: plant(head, (9 * BOUND) ** 2 / 2)).cells().empty
     assert only(judge(lambda head: plant(head, (20 * BOUND) ** 2 / 2)))["what"] == "accuracy"
 
 
@@ -67,8 +67,8 @@ def test_a_gain_of_accuracy_is_improved(judge):
             row["relative_error"] /= 2
 
     comparison = judge(plant)
-    assert comparison.count("regression") == 0
-    assert comparison.count("improved") == 1
+    assert comparison.cells().empty
+    assert len(comparison.cells("improved")) == 1
 
 
 def test_thresholds_are_per_metric(judge):
@@ -77,7 +77,7 @@ def test_thresholds_are_per_metric(judge):
             row["code_error"] *= 3
 
     assert only(judge(plant))["what"] == "accuracy"
-    assert judge(plant, limits=Limits.of({"code_error": {"decades": 0.5}})).regressions.empty
+    assert judge(plant, limits=Limits.of({"code_error": {"decades": 0.5}})).cells().empty
 
 
 def test_nan_is_a_regression(judge):
@@ -94,7 +94,7 @@ def test_nan_in_the_frame_itself_is_a_regression(unchanged):
     frame = unchanged.frame.copy()
     planted = (frame["estimator"] == "backprop") & (frame["metric"] == "cosine_error") & (frame["depth"] == 100)
     frame.loc[planted, "value"] = math.nan
-    row = compare(unchanged, dataclasses.replace(unchanged, frame=frame)).regressions
+    row = compare(unchanged, dataclasses.replace(unchanged, frame=frame)).cells()
     assert set(row["rule"]) == {"nan"}
     assert set(row["metric"]) == {"cosine_error"}
 
@@ -120,8 +120,8 @@ def test_a_record_that_failed_as_a_whole_is_a_regression_of_all_its_cells(judge)
     line = only(comparison)
     assert (line["what"], line["cells"]) == ("status", "3 depths")
     assert "was ok, is timeout: not finished" in line["reason"]
-    assert judge(change_base=plant).count("regression") == 0
-    assert judge(change_base=plant).count("improved") == len(DEPTHS) * 5
+    assert judge(change_base=plant).cells().empty
+    assert len(judge(change_base=plant).cells("improved")) == len(DEPTHS) * 5
     assert set(judge(plant, plant).frame["verdict"]) == {"same", "unmeasured"}
 
 
@@ -130,7 +130,7 @@ def test_a_finding_that_became_a_failure_is_a_regression(judge):
         return lambda side: side["records"][CASES[0], "backprop"].update(status=status, reason="so it is", scores=[])
 
     assert only(judge(plant("error"), plant("unsupported")))["reason"].startswith("was unsupported, is error")
-    assert judge(plant("unsupported"), plant("error")).regressions.empty
+    assert judge(plant("unsupported"), plant("error")).cells().empty
 
 
 def test_cells_that_vanished_are_regressions(judge):
@@ -166,10 +166,10 @@ def test_what_only_head_has_is_new(judge):
             side["records"][name, "backprop"] |= {"status": "error", "reason": "not ready", "scores": []}
 
     comparison = judge(change_base=without_estimator)
-    assert comparison.count("regression") == 0
-    assert comparison.count("new") == len(CASES) * (len(DEPTHS) * 5 + len(TIMED) * 2)
+    assert comparison.cells().empty
+    assert len(comparison.cells("new")) == len(CASES) * (len(DEPTHS) * 5 + len(TIMED) * 2)
     # A new estimator that does not work is no regression either.
-    assert judge(broken, without_estimator).count("regression") == 0
+    assert judge(broken, without_estimator).cells().empty
 
 
 def test_a_case_with_a_new_meaning_under_its_old_name_is_a_regression(judge):
@@ -192,17 +192,17 @@ def test_a_doubling_of_memory_is_named_and_noise_is_not(judge):
     assert (line["what"], line["estimator"], line["base"], line["head"]) == ("memory", "backprop", "12 MiB", "24 MiB")
     assert "12 MiB more" in line["reason"]
     # Beyond the ratio, but little; and much, but within the ratio.
-    assert judge(lambda head: plant(head, 3.9 * 2**20)).regressions.empty
-    assert judge(lambda head: plant(head, 6 * 2**20), limits=Limits.of({"memory_bytes": {"ratio": 2.0}})).regressions.empty
+    assert judge(lambda head: plant(head, 3.9 * 2**20)).cells().empty
+    assert judge(lambda head: plant(head, 6 * 2**20), limits=Limits.of({"memory_bytes": {"ratio": 2.0}})).cells().empty
 
 
 def test_memory_where_there_was_none_is_judged_by_its_size(judge):
     def none(side):
         side["memory"] = dict.fromkeys(side["memory"], float(BASELINE))
 
-    assert judge(none).count("improved") == len(CASES) * len(ESTIMATORS) * len(TIMED)
-    assert judge(change_base=none).count("regression") == len(CASES) * len(ESTIMATORS) * len(TIMED)
-    assert judge(none, none).regressions.empty
+    assert len(judge(none).cells("improved")) == len(CASES) * len(ESTIMATORS) * len(TIMED)
+    assert len(judge(change_base=none).cells()) == len(CASES) * len(ESTIMATORS) * len(TIMED)
+    assert judge(none, none).cells().empty
 
 
 def test_environments_match_logically(judge):
@@ -222,14 +222,14 @@ def test_environments_match_logically(judge):
         provenances(head, cpu="Difference engine")
 
     comparison = judge(elsewhere)
-    assert comparison.count("regression") == len(CASES) * len(ESTIMATORS) * len(TIMED)
+    assert len(comparison.cells()) == len(CASES) * len(ESTIMATORS) * len(TIMED)
     assert comparison.differences == {
         "python": ("3.11.4", "3.11.9"),
         "torch": ("2.9", "2.10"),
         "asv_runner": ("0.3.2", "0.3.3"),
     }
     comparison = judge(other_processor)
-    assert comparison.regressions.empty
+    assert comparison.cells().empty
     assert any("differ in cpu" in note for note in comparison.notes)
     text = summary.markdown(comparison, "base", "head", "quick")
     assert "| cpu | Abacus | Difference engine |" in text

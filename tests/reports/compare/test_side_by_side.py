@@ -79,6 +79,19 @@ def test_differences_are_those_of_the_two(two):
     assert rows.loc["analytic", ["error B", "decades B - A", "time B / A", "memory B - A"]].tolist() == ["–"] * 4
 
 
+def test_an_estimator_that_one_side_did_not_time_has_no_differences_in_time(tmp_path):
+    homes = [
+        write(tmp_path / name, [record(case(), estimator) for estimator in ("alternating", "backprop")]) for name in "ab"
+    ]
+    write_asv(homes[0], ["alternating", "backprop"], [1.0, 2.0] * 2, memory=[2.0**21, 2.0**22] * 2)
+    write_asv(homes[1], ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**22])
+    made = SideBySide(tuple(Report.of(load(home, "quick")) for home in homes), ("one", "other"))
+    rows = made.differences().set_index("estimator")
+    compared = ["decades B - A", "time B / A", "memory B - A"]
+    assert rows.loc["alternating", compared].tolist() == ["+0.00", "–", "–"]
+    assert rows.loc["backprop", compared].tolist() == ["+0.00", "1.00", "0"]
+
+
 def test_decades_are_above_zero_where_the_second_is_worse(two):
     made = SideBySide(tuple(Report.of(load(folder.parent, "quick")) for folder in two), ("one", "other"))
     # At the deepest depth, in the median seed; the first is at its bound there, or near it.

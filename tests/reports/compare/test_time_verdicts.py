@@ -6,7 +6,7 @@ import math
 
 from two_sides import CASES, ESTIMATORS, TIMED, only, turns
 
-from pudle.measuring.commits.times import TimeLimit, rounds_needed
+from pudle.measuring.commits.turns import TimeLimit, rounds_needed
 from pudle.reports.compare import summary
 
 
@@ -21,7 +21,7 @@ def test_one_slower_cell_among_many_is_found(judge):
     cell = (CASES[1], "alternating", 100)
     # A cell that seems slower is timed again for twice as many rounds, and these decide.
     rounds = 2 * rounds_needed(len(CASES) * len(ESTIMATORS) * len(TIMED), TimeLimit().significance)
-    row = judge(rounds=turns(lambda each: 1.6 if each == cell else 1.0, rounds=rounds)).regressions
+    row = judge(rounds=turns(lambda each: 1.6 if each == cell else 1.0, rounds=rounds)).cells()
     assert row[["case", "estimator", "depth"]].to_numpy().tolist() == [list(cell)]
 
 
@@ -34,11 +34,13 @@ def test_a_ratio_within_the_noise_is_undecided(judge):
 
 
 def test_a_slow_down_within_the_threshold_passes(judge):
-    assert judge(rounds=turns(lambda cell: 1.15, noise=0.02)).regressions.empty
+    assert judge(rounds=turns(lambda cell: 1.15, noise=0.02)).cells().empty
 
 
 def test_a_faster_estimator_is_improved(judge):
-    assert judge(rounds=turns(lambda cell: 0.5, noise=0.02)).count("improved") == len(CASES) * len(ESTIMATORS) * len(TIMED)
+    assert len(judge(rounds=turns(lambda cell: 0.5, noise=0.02)).cells("improved")) == len(CASES) * len(ESTIMATORS) * len(
+        TIMED
+    )
 
 
 def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(judge):
@@ -48,7 +50,7 @@ def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(
     rounds.loc[first, "reason"] = "ValueError: broken"
     assert "ValueError: broken" in only(judge(rounds=rounds))["reason"]
     rounds.loc[first, "base"] = math.nan
-    assert judge(rounds=rounds).regressions.empty
+    assert judge(rounds=rounds).cells().empty
 
 
 def test_two_separate_runs_are_judged_by_their_repeats(judge):
@@ -60,7 +62,7 @@ def test_two_separate_runs_are_judged_by_their_repeats(judge):
     comparison = judge(lambda head: plant(head, 1.5))
     assert {line["estimator"] for line in summary.lines(comparison)} == {"backprop"}
     assert any("separate runs" in note for note in comparison.notes)
-    assert judge(lambda head: plant(head, 1.2)).regressions.empty
+    assert judge(lambda head: plant(head, 1.2)).cells().empty
 
     def few(side):
         side["samples"] = {cell: values[:2] for cell, values in side["samples"].items()}
@@ -70,4 +72,4 @@ def test_two_separate_runs_are_judged_by_their_repeats(judge):
         few(head)
 
     # Two repeats cannot show it, whatever the ratio, but the cells are undecided and not the same.
-    assert judge(few_and_slow, few).count("undecided") == len(CASES) * len(TIMED)
+    assert len(judge(few_and_slow, few).cells("undecided")) == len(CASES) * len(TIMED)

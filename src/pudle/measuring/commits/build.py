@@ -20,50 +20,39 @@ from ..provenance import git
 def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
     """Check out a commit of the repository at `root` and install it in `folder`, which is removed on exit.
 
-    Yields the checkout and the interpreter of the environment that the commit is installed in. Errors call it `label`.
-
-    Raises
-    ------
-    PudleError
-        If the commit cannot be built and installed.
+    Yields the checkout and the interpreter of the environment that the commit is installed in. The error that refuses a
+    commit which cannot be built calls it `label`.
     """
-    tree, environment = folder / "tree", folder / "env"
-    _remove(root, folder, tree)
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        git(root, "worktree", "prune")
+
+    tree, environment, wheels = folder / "tree", folder / "env", folder / "wheel"
+    remove()
     try:
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-        wheel = _wheel(tree, folder / "wheel", label)
+        build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", wheels)
+        try:
+            # With the installed build tools a build takes seconds and no network.
+            _pip(label, *build, "--no-build-isolation", tree)
+        except PudleError:
+            # They are missing or too old: pip fetches what the project asks for.
+            _pip(label, *build, tree)
+        wheel = next(wheels.glob("*.whl"))
         venv.EnvBuilder(with_pip=False, symlinks=True).create(environment)
         python = environment / "bin" / "python"
         _pip(label, "--python", python, "install", "--no-deps", "--quiet", "--ignore-installed", wheel)
         packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
-        project = wheel.name.partition("-")[0]
-        Path(packages, "zz_shared.pth").write_text("\n".join(_shared_packages(project)) + "\n")
+        Path(packages, "zz_shared.pth").write_text("\n".join(_shared_packages(wheel.name.partition("-")[0])) + "\n")
         yield tree, python
     finally:
-        _remove(root, folder, tree)
+        remove()
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return the last line that a process printed, which is where Python and pip say what went wrong."""
     return next((line for line in reversed((done.stderr or done.stdout).splitlines()) if line.strip()), "no output")
-
-
-def _remove(root: Path, folder: Path, tree: Path) -> None:
-    if tree.exists():
-        subprocess.run(["git", "-C", str(root), "worktree", "remove", "--force", str(tree)], capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run(["git", "-C", str(root), "worktree", "prune"], capture_output=True)
-
-
-def _wheel(tree: Path, folder: Path, label: str) -> Path:
-    build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", folder)
-    try:
-        # With the installed build tools a build takes seconds and no network.
-        _pip(label, *build, "--no-build-isolation", tree)
-    except PudleError:
-        # They are missing or too old: pip fetches what the project asks for.
-        _pip(label, *build, tree)
-    return next(folder.glob("*.whl"))
 
 
 def _pip(label: str, *arguments: str | Path) -> None:
@@ -83,9 +72,7 @@ def _shared_packages(project: str) -> Iterator[str]:
     for folder in dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")):
         yield folder
         for path in sorted(Path(folder).glob("*.pth")):
-            if editable.match(path.name):
-                continue
-            for line in path.read_text().splitlines():
+            for line in () if editable.match(path.name) else path.read_text().splitlines():
                 if line.startswith(("import ", "import\t")):
                     yield line
                 elif line.strip() and not line.startswith("#"):

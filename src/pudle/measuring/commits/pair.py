@@ -1,10 +1,12 @@
-"""The folder of two measured commits, and how to read its records and times."""
+"""Build and measure two commits of a repository, and keep their results and times in one folder."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,25 @@ from typing import Any
 import pandas as pd
 
 from ...files import read_json, write_atomically
-from ..statuses import at_depth
-from .times import CELL
-
-Cell = tuple[str, str, int]
+from ..locking import locked
+from .build import built
+from .side import Side, timed_cells
+from .turns import TimeLimit, rounds_frame, time_in_turns
 
 
 @dataclass(frozen=True)
 class CommitPair:
-    """The folder of two commits that are measured together: a home for ``base``, one for ``head``, and the times."""
+    """Two commits (full hashes) that are measured together, and the folder of their results in a home."""
 
-    folder: Path
+    home: Path
+    base: str
+    head: str
     profile: str
 
-    @classmethod
-    def of(cls, home: Path, base: str, head: str, profile: str) -> CommitPair:
-        """Return the pair of two commits (full hashes) in a home, measured or not."""
-        return cls(home.resolve() / "compare" / f"{base[:12]}-{head[:12]}", profile)
+    @property
+    def folder(self) -> Path:
+        """The folder of a home for ``base``, one for ``head``, and the times."""
+        return self.home.resolve() / "compare" / f"{self.base[:12]}-{self.head[:12]}"
 
     def side(self, name: str) -> Path:
         """Return the profile's folder of one side, ``base`` or ``head``."""
@@ -36,44 +40,37 @@ class CommitPair:
 
     @property
     def rounds_path(self) -> Path:
-        """The file of the times measured in turns."""
+        """The file of the times measured in turns. It is written last: where it exists, both commits are measured."""
         return self.folder / f"rounds-{self.profile}.json"
 
-    @property
-    def complete(self) -> bool:
-        """Whether both commits are measured to the end: the times are written last."""
-        return self.rounds_path.exists()
-
     def rounds(self) -> pd.DataFrame:
-        """Return the times measured in turns, see `pudle.measuring.commits.times.compare_rounds`."""
+        """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
         return rounds_frame(read_json(self.rounds_path)["rounds"])
 
-    def write_rounds(self, rounds: pd.DataFrame) -> None:
-        """Write the times measured in turns."""
-        rows = rounds.astype(object).where(rounds.notna(), None).to_dict("records")
-        write_atomically(self.rounds_path, json.dumps({"rounds": rows}))
+    def measure(self, root: Path, limit: TimeLimit, log: Callable[[str], None], **options: Any) -> None:
+        """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
-
-def rounds_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return times measured in turns as a table."""
-    frame = pd.DataFrame(rows, columns=[*CELL, "round", "base", "head", "reason"])
-    return frame.astype({"base": "float64", "head": "float64"})
-
-
-def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (path, record) of every record of scores in a store, whichever version of the suite named the files."""
-    for path in sorted(store.glob("*/*.json")):
-        content = read_json(path)
-        if {"case", "estimator", "status", "provenance"} <= content.keys():
-            yield path, content
-
-
-def timed_cells(folder: Path) -> list[Cell]:
-    """Return the cells of a profile's folder that can be timed: those whose status is ok at their depth."""
-    if not (folder / "selection.json").exists():
-        return []
-    selection = read_json(folder / "selection.json")
-    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store")}
-    names = [case["name"] for case in selection["cases"]]
-    cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
-    return [cell for cell in cells if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"]
+        The limit says what counts as slower, `log` gets one line about each step, and the options are those of
+        `Side.measure_scores`. A commit that cannot be built or yields no results is an error, and so is another comparison
+        of the same commits at the same time.
+        """
+        with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
+            self.rounds_path.unlink(missing_ok=True)
+            sides = {}
+            for name, commit in (("base", self.base), ("head", self.head)):
+                # Nothing is reused: the keys of stored scores do not cover the packages that both sides share.
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                label = f"{name} {commit[:8]}"
+                log(f"building {label}")
+                tree, python = stack.enter_context(built(root, commit, self.folder / f"{name}-build", label))
+                sides[name] = Side(label, commit, tree, python, self.side(name))
+            for name, side in sides.items():
+                log(f"scores of {name}")
+                side.measure_scores(self.profile, **options)
+            log("memory of both")
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Side.measure_memory, sides.values()))
+            on_head = set(timed_cells(sides["head"].folder))
+            cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
+            rounds = time_in_turns(sides, cells, limit, log)
+            write_atomically(self.rounds_path, json.dumps({"rounds": rounds}))

@@ -1,8 +1,8 @@
 """Script that scores the estimators of one commit: run by path with that commit's Python, so `pudle` is that commit's.
 
-Usage: ``scores_script.py REQUEST HOME``, where REQUEST is a `pudle.measuring.commits.side.Request` as JSON. Where the commit
-has none of the requested estimators or cases, it ends without a result and with exit code 0: on head they have vanished, or
-on base they do not exist yet.
+Usage: ``scores_script.py REQUEST HOME``, where REQUEST holds the arguments of `Side.measure_scores` as JSON. The script ends
+without a result and with exit code 0 where the commit has none of the requested estimators or cases: on head they have
+vanished, or on base they do not exist yet.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -16,28 +18,13 @@ from ...errors import PudleError
 from ...files import read_json
 from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
+from ..statuses import at_depth
 from .build import last_line
-from .pair import records_in
-
-#: Scripts that run by path with the commit's Python.
-SCORES_SCRIPT, TIMES_SCRIPT = (Path(__file__).with_name(f"{name}_script.py") for name in ("scores", "times"))
 
 #: asv can fail because another asv runs at the same moment, but not so many times in a row.
 ASV_ATTEMPTS = 3
 
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure on both sides: the options of `pudle run`; a side leaves out what does not exist there.
-
-    `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
-    """
-
-    profile: str
-    estimators: tuple[str, ...] = ()
-    only: bool = False
-    cases: tuple[str, ...] = ()
-    device: str = "cpu"
+Cell = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -66,15 +53,22 @@ class Side:
         command = [str(self.python), *map(str, arguments)]
         return subprocess.run(command, cwd=cwd or self.tree, env=self.environment(), capture_output=True, text=True)
 
-    def measure_scores(self, request: Request) -> None:
-        """Fill the store with this commit's own `pudle run`.
+    def measure_scores(
+        self,
+        profile: str,
+        *,
+        estimators: Sequence[str] = (),
+        only: bool = False,
+        cases: Sequence[str] = (),
+        device: str = "cpu",
+    ) -> None:
+        """Fill the store with this commit's own `pudle run`; what does not exist on this side is left out.
 
-        Raises
-        ------
-        PudleError
-            If that leaves no scores, although the commit has some of the requested estimators and cases.
+        `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
+        It is an error if the commit has some of them but yields no scores.
         """
-        done = self.run(SCORES_SCRIPT, json.dumps(dataclasses.asdict(request)), self.folder.parent)
+        request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "device": device}
+        done = self.run(Path(__file__).with_name("scores_script.py"), json.dumps(request), self.folder.parent)
         if not self.selection.exists() and done.returncode == 0:
             return
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
@@ -82,13 +76,7 @@ class Side:
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
 
     def measure_memory(self) -> None:
-        """Measure peak memory with asv on this side's selection.
-
-        Raises
-        ------
-        PudleError
-            If asv keeps no results.
-        """
+        """Measure peak memory with asv on this side's selection, if there is one; it is an error if asv keeps no results."""
         if not self.selection.exists():
             return
         benchmarks = self.run("-c", "import pudle.bench; print(list(pudle.bench.__path__)[0])").stdout.strip()
@@ -107,3 +95,22 @@ class Side:
             if any((self.folder / "results").glob(f"*/{self.commit[:8]}*.json")):
                 return
         raise PudleError(f"asv measured no memory of {self.label} ({last_line(done)}): see {self.folder / 'asv.log'}")
+
+
+def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield (path, record) of every record of scores in a store, whichever version of the suite named the files."""
+    for path in sorted(store.glob("*/*.json")):
+        content = read_json(path)
+        if {"case", "estimator", "status", "provenance"} <= content.keys():
+            yield path, content
+
+
+def timed_cells(folder: Path) -> list[Cell]:
+    """Return the cells of a profile's folder that can be timed: those whose status is ok at their depth."""
+    if not (folder / "selection.json").exists():
+        return []
+    selection = read_json(folder / "selection.json")
+    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store")}
+    names = [case["name"] for case in selection["cases"]]
+    cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
+    return [cell for cell in cells if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"]

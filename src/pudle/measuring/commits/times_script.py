@@ -7,10 +7,11 @@ or a number of calls to time. The answer is the seconds, or a text that says wha
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import sys
-import time
+import timeit
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,41 +20,24 @@ def main() -> None:
     # The benchmarks are data here, found by name as asv finds them.
     benchmarks = importlib.import_module("pudle.bench.timing")
     connection = Connection(int(sys.argv[1]))
-    benchmark: Any = None
-    cell: tuple = ()
+    estimate: Any = None
     while True:
         request = connection.recv()
         try:
+            calls = request
             if isinstance(request, tuple):
-                cell, calls = request, 1
+                calls = 1
                 benchmark = benchmarks.Time()
-                benchmark.setup(*cell)
+                benchmark.setup(*request)
+                estimate = functools.partial(benchmark.time_estimate, *request)
                 # The first call fills caches that later calls find full, so its time does not count.
-                measure(benchmark, cell, 1)
-            else:
-                calls = request
-            answer: float | str = measure(benchmark, cell, calls)
+                estimate()
+            gc.collect()
+            # Other processes on the machine only ever add to a time, so the fastest call is the least disturbed one.
+            answer: float | str = min(timeit.repeat(estimate, number=1, repeat=calls))
         except Exception as error:  # noqa: BLE001  # whatever a commit's code raises is a result to report
             answer = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         connection.send(answer)
-
-
-def measure(benchmark: Any, cell: tuple, calls: int) -> float:
-    """Return the seconds of the fastest of some calls, without garbage collection.
-
-    Other processes on the machine only ever add to a time, so the fastest call is the least disturbed one.
-    """
-    gc.collect()
-    gc.disable()
-    seconds = []
-    try:
-        for _ in range(calls):
-            start = time.perf_counter()
-            benchmark.time_estimate(*cell)
-            seconds.append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return min(seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time the cells of two commits in turns, one process per commit."""
+"""Time the cells of two commits in turns, one process per commit, and compare the times."""
 
 from __future__ import annotations
 
@@ -6,43 +6,102 @@ import math
 import multiprocessing
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ...files import read_json
-from .pair import Cell, rounds_frame
-from .side import TIMES_SCRIPT, Side
-from .times import CELL, TimeLimit, compare_rounds, rounds_needed
+from .side import Cell, Side
+
+#: Columns that identify a timed cell.
+CELL = ["case", "estimator", "depth"]
 
 #: Seconds that one timed sample should last, and the least and the most calls in it; the fastest call counts.
 SAMPLE_SECONDS = 0.03
 MIN_CALLS, MAX_CALLS = 2, 20
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """How much slower an estimate may become: by the median `ratio`, at the false discovery rate `significance`."""
+
+    ratio: float = 1.3
+    significance: float = 0.01
+
+
 def time_in_turns(
     sides: Mapping[str, Side], cells: Sequence[Cell], limit: TimeLimit, log: Callable[[str], None]
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Time cells on both sides, then time those that seem slower again, for twice as many rounds and in new processes.
 
     For the latter only the second measurement counts: a cell chosen for its large ratio is also chosen for bad luck, and
-    some of that belongs to a process, such as where its memory happens to lie. The result is the table that
+    some of that belongs to a process, such as where its memory happens to lie. The result is the rows of the table that
     `compare_rounds` takes.
     """
     rounds = rounds_needed(len(cells), limit.significance)
     log(f"times of {len(cells)} cells, {rounds} rounds")
     first = _measure(sides, cells, rounds)
-    compared = compare_rounds(first)
+    compared = compare_rounds(rounds_frame(first))
     slower = list(compared.loc[compared["ratio"] > limit.ratio, CELL].itertuples(index=False, name=None))
     if not slower:
         return first
     log(f"times of {len(slower)} cells again")
-    second = _measure(sides, slower, 2 * rounds)
-    settled = pd.MultiIndex.from_frame(first[CELL]).isin(slower)
-    return pd.concat([first[~settled], second], ignore_index=True)
+    kept = [row for row in first if tuple(row[name] for name in CELL) not in slower]
+    return kept + _measure(sides, slower, 2 * rounds)
 
 
-def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> pd.DataFrame:
+def rounds_needed(cells: int, significance: float) -> int:
+    """Return the number of rounds that make a single slower cell among many significant.
+
+    The smallest p-value of the signed-rank test on ``n`` pairs is ``2**-n``, and the correction for the number of cells
+    multiplies it by that number. Three more rounds make up for a round or two that the machine disturbs.
+    """
+    return math.ceil(math.log2(max(cells, 1) / significance)) + 3
+
+
+def rounds_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return times measured in turns as a table."""
+    frame = pd.DataFrame(rows, columns=[*CELL, "round", "base", "head", "reason"])
+    return frame.astype({"base": "float64", "head": "float64"})
+
+
+def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Compare the times of every cell over its rounds.
+
+    Parameters
+    ----------
+    rounds : DataFrame
+        Seconds of both sides: one row per (case, estimator, depth, round) with the columns ``base``, ``head`` and
+        ``reason``, which says why a time is missing.
+
+    Returns
+    -------
+    DataFrame
+        One row per cell: `CELL`, the medians ``base`` and ``head``, the median ``ratio`` of head to base, the p-values
+        ``p_slower`` and ``p_faster`` of Wilcoxon's signed-rank test, not corrected for the number of cells, and ``reason``.
+        Where a time is missing, ratio and p-values are NaN and ``reason`` is the first reason for it.
+    """
+    rows = []
+    for place, cell in rounds.groupby(CELL, sort=False):
+        pairs = cell[["base", "head"]].dropna()
+        reason = next(filter(None, cell["reason"]), "not measured" if pairs.empty else "")
+        medians = (cell if reason else pairs)[["base", "head"]].median()
+        tests = [math.nan] * 3
+        if not reason:
+            logs = np.log(pairs["head"].to_numpy() / pairs["base"].to_numpy())
+            tests = [np.exp(np.median(logs)), 1.0, 1.0]
+            # The signed-rank test drops zeros, and has no p-value where nothing else is left.
+            if np.any(logs):
+                tests[1:] = [stats.wilcoxon(logs, alternative=side).pvalue for side in ("greater", "less")]
+        rows.append((*place, *medians, *tests, reason))
+    return pd.DataFrame(rows, columns=[*CELL, "base", "head", "ratio", "p_slower", "p_faster", "reason"])
+
+
+def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
     workers: dict[str, _Worker] = {}
     rows: list[dict[str, Any]] = []
     try:
@@ -59,23 +118,16 @@ def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> p
                 for turn in range(rounds):
                     # The second side finds the caches as the first left them, so the sides change places every round.
                     order = list(sides)[:: 1 if turn % 2 == 0 else -1]
-                    seconds = {name: workers[name].ask(calls) for name in order}
-                    rows.append(row | {"round": turn, "reason": ""} | seconds)
+                    rows.append(row | {"round": turn, "reason": ""} | {name: workers[name].ask(calls) for name in order})
             except _NotTimed as error:
                 # Where base has no time either, a failure of head is no regression.
                 rows.append(row | {"round": -1, "reason": str(error), "base": single.get("base"), "head": None})
-                _end(workers)
+                for name in list(workers):
+                    workers.pop(name).end()
     finally:
-        _end(workers)
-    return rounds_frame(rows)
-
-
-def _end(workers: dict[str, _Worker]) -> None:
-    for worker in workers.values():
-        worker.process.kill()
-        worker.process.wait()
-        worker.connection.close()
-    workers.clear()
+        for worker in workers.values():
+            worker.end()
+    return rows
 
 
 class _NotTimed(Exception):
@@ -88,8 +140,9 @@ class _Worker:
     def __init__(self, side: Side) -> None:
         self.timeout = float(read_json(side.selection)["timeout"])
         self.connection, theirs = multiprocessing.Pipe()
+        script = Path(__file__).with_name("times_script.py")
         self.process = subprocess.Popen(
-            [side.python, TIMES_SCRIPT, str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=side.folder,
+            [side.python, script, str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=side.folder,
             env=side.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
@@ -106,3 +159,8 @@ class _Worker:
         if isinstance(answer, str):
             raise _NotTimed(answer)
         return answer
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
