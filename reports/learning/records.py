@@ -28,17 +28,8 @@ REMEDY = "delete it and run `pudle run` again"
 class ExperimentRecord:
     """The stored result of one experiment.
 
-    Attributes
-    ----------
-    path : Path
-        File of the record; the arrays are in the file with the ending ``.npz`` beside it.
-    name, study, kind, status, reason : str
-    options : mapping
-        Options of the experiment, and beside them those of the training that it contains.
-    summary, provenance : mapping
-    rows : DataFrame
-        The history, with NaN where nothing was measured.
-    array_names : tuple of str
+    The options of a training that the experiment contains stand beside its own. The history `rows` holds NaN where nothing
+    was measured. The arrays named in `array_names` are in the file with the ending ``.npz`` beside `path`.
     """
 
     path: Path
@@ -65,23 +56,17 @@ class ExperimentRecord:
 
     @property
     def dataset(self) -> str:
+        """Spec of the dataset."""
         return str(self.options.get("dataset", "unknown dataset"))
-
-    @property
-    def options_without_seed(self) -> str:
-        """All options except the seed, as text to compare."""
-        return repr(sorted((name, repr(value)) for name, value in self.options.items() if name != "seed"))
 
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
         return float(value) if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
-    def column(self, name: str) -> pd.Series:
-        """Return a column of the history as numbers, NaN where it has none."""
-        if name not in self.rows:
-            return pd.Series(math.nan, self.rows.index)
-        return pd.to_numeric(self.rows[name], errors="coerce")
+    def history(self, *names: str) -> pd.DataFrame:
+        """Return columns of the history as numbers, NaN where it has none."""
+        return self.rows.reindex(columns=names).apply(pd.to_numeric, errors="coerce").astype(float)
 
     def arrays(self, **dimensions: int) -> dict[str, np.ndarray]:
         """Read the arrays with these names, as far as the experiment has them, and check their number of dimensions.
@@ -115,10 +100,9 @@ def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
         If a file is damaged or has another schema; the text names the file and the remedy.
     """
     newest: dict[str, ExperimentRecord] = {}
-    for path in sorted(folder.glob("*.json")):
-        record = _read(path)
-        earlier = newest.get(record.name)
-        if earlier is None or str(record.provenance["date"]) >= str(earlier.provenance["date"]):
+    for record in map(_read, sorted(folder.glob("*.json"))):
+        earlier = newest.get(record.name, record)
+        if str(record.provenance["date"]) >= str(earlier.provenance["date"]):
             newest[record.name] = record
     return tuple(newest.values())
 
@@ -137,13 +121,8 @@ def _read(path: Path) -> ExperimentRecord:
         wrong = ["rows"]
     if wrong:
         raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {REMEDY}")
-    options = content["options"]
-    if isinstance(options.get("training"), dict):
-        options = options["training"] | {name: value for name, value in options.items() if name != "training"}
-    return ExperimentRecord(
-        path=path,
-        options=options,
-        rows=pd.DataFrame(content["rows"]),
-        array_names=tuple(map(str, content["arrays"])),
-        **{name: content[name] for name in FIELDS if name not in ("options", "rows", "arrays")},
-    )
+    fields = {name: content[name] for name in FIELDS}
+    if isinstance(training := fields["options"].get("training"), dict):
+        fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
+    arrays = tuple(map(str, fields.pop("arrays")))
+    return ExperimentRecord(path=path, array_names=arrays, **fields | {"rows": pd.DataFrame(fields["rows"])})
