@@ -12,9 +12,8 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import Picture
-from pudle.reports.learning.curves import draw_curves
-from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
 from pudle.reports.learning.methods import Method, cells, group, whole
+from pudle.reports.learning.pictures import Gallery, Tile, draw_curves, gallery, gray, signed
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -100,14 +99,10 @@ def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return images before and after denoising by the first seed of each method, one gallery per image."""
     images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
-        record = method.runs[0]
-        arrays = record.arrays(clean=2, noisy=2, denoised=2, denoised_shifted=2)
+        arrays = method.runs[0].arrays(clean="ij", noisy="ij", denoised="ij", denoised_shifted="ij")
         if not {"clean", "noisy", "denoised"} <= arrays.keys():
             continue
         clean = arrays["clean"]
-        for name, array in arrays.items():
-            if array.shape != clean.shape:
-                raise record.unusable(name, array)
         tiles, rows = images.setdefault(clean.tobytes(), ([], []))
         if not tiles:
             noisy = psnr(clean, arrays["noisy"])
@@ -140,7 +135,7 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return the filters that the first seed of each method learned as one gallery, none if there are no filters."""
     tiles, tables = [], []
     for method in methods:
-        filters = method.runs[0].arrays(filters=3).get("filters", np.empty(0))
+        filters = method.runs[0].arrays(filters="pij").get("filters", np.empty(0))
         if filters.size:
             sheet, order = mosaic(filters)
             count = f"{len(order)} of {len(filters)}" if len(order) < len(filters) else f"{len(filters)}"
@@ -153,12 +148,7 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
 
 
 def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros.
-
-    Parameters
-    ----------
-    filters : array, shape (p, k, k)
-    """
+    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros."""
     filters = np.nan_to_num(filters)
     energy = (filters**2).sum((1, 2))
     differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))

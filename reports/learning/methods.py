@@ -26,19 +26,9 @@ PARTS = {
 class Method:
     """Experiments that differ in nothing but their seed.
 
-    Attributes
-    ----------
-    label : str
-        The estimator and what distinguishes the method from the others of its group, or another package's name.
-    estimator : str
-        Empty for a method of another package.
-    parts : mapping
-        Shortened values of the options that distinguish the method from the others.
-    depth : int or None
-    runs : list of ExperimentRecord
-        One per seed.
-    variant : int
-        Number of other labels that the estimator has before this one.
+    The label holds the estimator and the options that distinguish the method from the others of its group, or the name of
+    another package, whose estimator is empty. `parts` has these options with their shortened values, and `variant` counts
+    the other labels that the estimator has before this one.
     """
 
     label: str
@@ -83,14 +73,9 @@ class Method:
         return self.spread(name)[0]
 
     def curve(self, name: str) -> pd.DataFrame:
-        """Return the median, least and greatest value over the seeds of a column of the history.
+        """Return the median, least and greatest value over the seeds of a column of the history, by step.
 
         Steps at which some seed has no value are left out, because a median over other seeds would jump there.
-
-        Returns
-        -------
-        DataFrame
-            With the columns ``step``, ``epoch``, ``seconds``, ``median``, ``least`` and ``greatest``.
         """
         columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
         histories = []
@@ -168,12 +153,9 @@ def whole(value: float) -> str:
 def cells(
     methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str | None]]
 ) -> dict[str, list[Cell]]:
-    """Return columns of a table with one row per method: medians and ranges over the seeds.
+    """Return columns of a table with one row per method: its label, and medians and ranges over the seeds.
 
-    Parameters
-    ----------
-    columns : mapping
-        By heading: name of a number in the summary, function that formats it, and ``min`` or ``max`` to mark the best cell.
+    `columns` has by heading: a number of the summary, the function that formats it, and ``min`` or ``max`` to mark the best.
     """
     table = {"method": [Cell(method.label, method.estimator) for method in methods]}
     for heading, (name, show, choose) in columns.items():

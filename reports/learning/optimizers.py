@@ -13,8 +13,8 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import Picture
-from pudle.reports.learning.curves import draw_curves
 from pudle.reports.learning.methods import Method, group, relabeled, whole
+from pudle.reports.learning.pictures import draw_curves
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.reports.text import Cell
@@ -65,10 +65,7 @@ def goals(trainings: pd.DataFrame) -> list[float]:
 def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return the training with the fewest steps to a goal, or that ends nearest to it, for each optimizer and gradient.
 
-    Returns
-    -------
-    DataFrame
-        Rows of the trainings with ``steps`` and ``seconds``, by optimizer and gradient; those that failed are left out.
+    These rows of the trainings have ``steps`` and ``seconds`` too. Trainings that failed are left out.
     """
     good = trainings[[bool(method.good) for method in trainings["method"]]]
     costs = good.assign(
@@ -82,11 +79,8 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
 def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
-    Returns
-    -------
-    dict of DataFrame
-        With one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and whether
-        there are ``several`` rates for this optimizer and gradient.
+    Each table has one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and
+    whether there are ``several`` rates for this optimizer and gradient.
     """
     records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
     records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))

@@ -13,9 +13,8 @@ import pandas as pd
 
 from pudle.errors import UnreadableResult
 from pudle.files import read_arrays, read_json
+from pudle.measuring.store import SCHEMA
 
-#: Schema number of the records that this version reads.
-SCHEMA = 2
 #: Fields of a record and their types.
 FIELDS = {
     "kind": str, "study": str, "name": str, "options": dict, "status": str, "reason": str, "summary": dict, "rows": list,
@@ -68,27 +67,27 @@ class ExperimentRecord:
         """Return columns of the history as numbers, NaN where it has none."""
         return self.rows.reindex(columns=names).apply(pd.to_numeric, errors="coerce").astype(float)
 
-    def arrays(self, **dimensions: int) -> dict[str, np.ndarray]:
-        """Read the arrays with these names, as far as the experiment has them, and check their number of dimensions.
+    def arrays(self, **axes: str) -> dict[str, np.ndarray]:
+        """Read the arrays with these names, as far as the experiment has them, and check their types and shapes.
+
+        A keyword's value has one letter per axis of the array; axes with the same letter must have the same length.
 
         Raises
         ------
         UnreadableResult
-            If the file is missing or damaged, or an array does not hold real numbers in that many dimensions.
+            If the file is missing or damaged, or an array does not hold real numbers in such a shape.
         """
-        names = [name for name in dimensions if name in self.array_names]
-        arrays = read_arrays(self.path.with_suffix(".npz"), names, owner=self.path) if names else {}
+        path, names = self.path.with_suffix(".npz"), [name for name in axes if name in self.array_names]
+        arrays = read_arrays(path, names, owner=self.path) if names else {}
+        lengths: dict[str, int] = {}
         for name, array in arrays.items():
-            if array.dtype.kind not in "iuf" or array.ndim != dimensions[name]:
-                raise self.unusable(name, array)
+            expected = [lengths.setdefault(letter, length) for letter, length in zip(axes[name], array.shape, strict=False)]
+            if array.dtype.kind not in "iuf" or array.ndim != len(axes[name]) or expected != list(array.shape):
+                raise UnreadableResult(
+                    f"{path}: a report cannot show the array {name!r} of type {array.dtype} and shape {array.shape}: "
+                    f"delete {self.path} and run `pudle run` again"
+                )
         return arrays
-
-    def unusable(self, name: str, array: np.ndarray) -> UnreadableResult:
-        """Return the error that refuses an array."""
-        return UnreadableResult(
-            f"{self.path.with_suffix('.npz')}: a report cannot show the array {name!r} of type {array.dtype} and shape "
-            f"{array.shape}: delete {self.path} and run `pudle run` again"
-        )
 
 
 def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
@@ -101,8 +100,7 @@ def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
     """
     newest: dict[str, ExperimentRecord] = {}
     for record in map(_read, sorted(folder.glob("*.json"))):
-        earlier = newest.get(record.name, record)
-        if str(record.provenance["date"]) >= str(earlier.provenance["date"]):
+        if str(record.provenance["date"]) >= str(newest.get(record.name, record).provenance["date"]):
             newest[record.name] = record
     return tuple(newest.values())
 
@@ -115,10 +113,8 @@ def _read(path: Path) -> ExperimentRecord:
             f"install the version of pudle that wrote it, or {REMEDY}"
         )
     wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
-    if not wrong and "date" not in content["provenance"]:
-        wrong = ["the date of its provenance"]
-    if not wrong and not all(isinstance(row, dict) for row in content["rows"]):
-        wrong = ["rows"]
+    wrong += [] if wrong or all(isinstance(row, dict) for row in content["rows"]) else ["rows"]
+    wrong += [] if wrong or "date" in content["provenance"] else ["the date of its provenance"]
     if wrong:
         raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {REMEDY}")
     fields = {name: content[name] for name in FIELDS}

@@ -9,9 +9,9 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.drawing import Picture
-from pudle.reports.learning.curves import draw_curves
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.optimizers import STUDY
+from pudle.reports.learning.pictures import draw_curves
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 

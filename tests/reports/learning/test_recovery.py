@@ -12,7 +12,8 @@ from stored_experiments import experiments, only
 from synthetic import baseline, training
 
 from pudle.reports import text
-from pudle.reports.learning import curves, recovery
+from pudle.reports.learning import recovery
+from pudle.reports.learning.pictures import POINTS
 from pudle.reports.learning.sections import sections
 from pudle.reports.page import Report
 
@@ -86,7 +87,7 @@ def test_curves_hold_the_history(tmp_path):
     first, second, *others = pictures(tmp_path, *records)
     assert len(others) == 2 and first.title == "25 layers, against epochs" and "seconds" in second.title
     data = pd.read_csv(io.StringIO(first.csv))
-    assert len(data) == 2 * curves.POINTS and data["step"].max() == 400 and data["step"].min() == 0
+    assert len(data) == 2 * POINTS and data["step"].max() == 400 and data["step"].min() == 0
     assert data["dictionary_error"].to_numpy() == pytest.approx(5 * np.exp(-0.025 * data["step"].to_numpy()), rel=1e-5)
     assert "Last values: alternating" in first.alt
     # The depths share their scale.

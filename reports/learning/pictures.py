@@ -1,13 +1,24 @@
-"""Draw the histories of methods: one curve per method against epochs, steps or seconds."""
+"""Draw what experiments store: the histories of methods as curves, and small images as galleries.
+
+A page shows the images of a gallery one by one, a figure's file shows them as one sheet.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
 
 from pudle.reports import text
 from pudle.reports.drawing import ESTIMATOR, INK, Picture, axes, curve, drawing, file_name, legend, table, ticks
@@ -27,6 +38,12 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"linestyle": (0, (1, 1)), "markersize": 4},
     {"linestyle": (0, (1, 1)), "markerfacecolor": "none", "markeredgewidth": 1.0, "markersize": 5},
 )
+#: Greatest side of an image in the page, in pixels; a larger image is cut to its middle.
+LARGEST_SIDE = 256
+#: Greatest number of tiles in a row of a sheet.
+ABREAST = 5
+#: Width of a tile in a sheet and height of a line of its caption, in inches.
+WIDTH, LINE = 2.0, 0.2
 
 
 def draw_curves(
@@ -34,29 +51,11 @@ def draw_curves(
     styles: Mapping[str, Look], *, y: str, column: str, kind: str, name: str, goals: Sequence[float] = (),
     floor: float = 0.0, log: bool = True,
 ) -> list[Picture]:  # fmt: skip
-    """Draw one picture per panel and horizontal axis, with one curve per method; those without a curve are left out.
+    """Draw one picture per panel and column of the history in `horizontal`; those without a curve are left out.
 
-    Parameters
-    ----------
-    title : str
-        The data.
-    panels : mapping
-        By what distinguishes a picture from the others of these data: the curve of each method, from `Method.curve`.
-    horizontal : sequence of {"epoch", "step", "seconds"}
-    styles : mapping
-        Looks of the methods, by their owner.
-    y, column : str
-        What is drawn, as the label of the axis and as a column of the CSV file.
-    kind : str
-        As in `Picture`.
-    name : str
-        Format of the file names, with the fields ``title``, ``panel`` and ``x``.
-    goals : sequence of float
-        Values to mark.
-    floor : float
-        Smaller values are cut off on a log scale.
-    log : bool
-        Whether values are on a log scale, which all pictures share.
+    `title` names the data, and a panel's name says what distinguishes it; it holds the curve of each method, from
+    `Method.curve`. `y` and `column` name the value in the picture and in its CSV file, and `name` is the format of the file
+    names. On a log scale all panels have the same limits, which do not go below `floor`. `goals` are marked.
     """
     panels = {panel: {method: data[data["least"] > 0] if log else data for method, data in curves.items()}
               for panel, curves in panels.items()}  # fmt: skip
@@ -117,3 +116,63 @@ def _draw(at: Any, drawn: Mapping[Method, pd.DataFrame], x: str, styles: Mapping
     if wide:
         at.set_xscale("log")
         ticks(at.xaxis, *at.get_xlim(), text.seconds)
+
+
+# -- galleries
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One image of a gallery, as uint8, with the lines of its caption below it; `enlarged` shows each pixel as a square."""
+
+    image: np.ndarray
+    caption: tuple[str, ...]
+    alt: str
+    estimator: str = ""
+    enlarged: bool = False
+
+    @cached_property
+    def uri(self) -> str:
+        """Return the image as the address of a PNG, so that a page needs no file beside it."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.image).save(buffer, "PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery(Picture):
+    """Images that belong together; several rows stay rows, a single row wraps."""
+
+    rows: Sequence[Sequence[Tile]] = ()
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    """Return an image with values in [0, 1] as uint8, cut to its middle if it is larger than a page shows."""
+    top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in image.shape)
+    middle = np.nan_to_num(image[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
+    return np.round(255 * np.clip(middle, 0, 1)).astype(np.uint8)
+
+
+def signed(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level 128."""
+    image = np.nan_to_num(image)
+    return np.round(128 + 127 * (image / (np.abs(image).max(initial=0.0) or 1.0))).astype(np.uint8)
+
+
+def gallery(name: str, kind: str, title: str, rows: Sequence[Sequence[Tile]], data: pd.DataFrame) -> Gallery:
+    """Return rows of tiles as a gallery; `data` holds the numbers of the captions, and `name` starts the file's name."""
+    sheet = [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)] if len(rows) == 1 else rows
+    columns, lines = max(map(len, sheet)), max(len(tile.caption) for row in rows for tile in row)
+    width = WIDTH * min(1, ABREAST / columns)
+    with drawing():
+        figure = Figure(figsize=(width * columns, (width + LINE * lines) * len(sheet)), layout="constrained")
+        FigureCanvasAgg(figure)
+        for row, row_of_axes in zip(sheet, figure.subplots(len(sheet), columns, squeeze=False), strict=True):
+            for at, tile in itertools.zip_longest(row_of_axes, row):
+                at.axis("off")
+                if tile is not None:
+                    at.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
+                    caption = (textwrap.fill(line, max(int(13 * width), 8)) for line in tile.caption)
+                    at.set_title("\n".join(caption), fontsize=8)
+    alt = f"{title}: {kind.lower()}. " + " ".join(tile.alt for row in rows for tile in row)
+    return Gallery(file_name(name, title), kind, "", figure, alt, table(data), kind, rows)
