@@ -17,10 +17,7 @@ from pudle.reports.load import Results
 def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
     """Return title, conclusion and gallery of each experiment that says which samples shaped its atoms.
 
-    Raises
-    ------
-    UnreadableResult
-        If arrays are missing, damaged or do not fit each other.
+    Arrays that are missing, are damaged or do not fit each other are refused as `UnreadableResult`.
     """
     found = []
     for record in results.experiments:

@@ -78,12 +78,7 @@ class Method:
         Steps at which some seed has no value are left out, because a median over other seeds would jump there.
         """
         columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
-        histories = []
-        for run in self.good:
-            history = run.history(*columns[:3], name)
-            if "step" not in run.rows:
-                history["step"] = range(len(history))
-            histories.append(history.dropna(subset=[name]))
+        histories = [run.history(*columns[:3], name).dropna(subset=[name]) for run in self.good]
         if not histories:
             return pd.DataFrame(columns=columns, dtype=float)
         merged = pd.concat(histories).groupby("step", as_index=False).agg(

@@ -132,16 +132,12 @@ def _cost(row: pd.Series) -> str:
 
 
 class Gain(NamedTuple):
-    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration."""
+    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration, and the ratio of steps."""
 
     goal: float
     fast: pd.Series
     plain: pd.Series
-
-    @property
-    def factor(self) -> float:
-        """Steps without acceleration over steps with it."""
-        return self.plain.steps / max(self.fast.steps, 1.0) if math.isfinite(self.fast.steps) else 0.0
+    factor: float
 
     def sentence(self) -> str:
         """Say in how many steps and seconds the goal is reached with acceleration and without it."""
@@ -160,25 +156,24 @@ def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
 
     The goal is the smallest that is reached with and without acceleration, or else the smallest that is reached at all.
     """
-    same_gradient = trainings[trainings["gradient"] == gradient]
     gains = []
     for goal in reversed(goals(trainings)):
-        best = best_trainings(same_gradient, goal).droplevel("gradient").sort_values(["steps", "seconds"])
-        if PLAIN in best.index and len(best) > 1:
-            gains.append(Gain(goal, best.drop(PLAIN).iloc[0], best.loc[PLAIN]))
-    gains.sort(key=lambda item: math.isinf(item.fast.steps) + math.isinf(item.plain.steps))
-    return gains[0] if gains and math.isfinite(min(gains[0].fast.steps, gains[0].plain.steps)) else None
+        best = best_trainings(trainings[trainings["gradient"] == gradient], goal).droplevel("gradient")
+        if PLAIN in best.index and len(best) > 1 and math.isfinite(best["steps"].min()):
+            fast, plain = best.drop(PLAIN).sort_values(["steps", "seconds"]).iloc[0], best.loc[PLAIN]
+            factor = plain.steps / max(fast.steps, 1.0) if math.isfinite(fast.steps) else 0.0
+            gains.append(Gain(goal, fast, plain, factor))
+    return max(gains, key=lambda item: math.isfinite(max(item.fast.steps, item.plain.steps)), default=None)
 
 
 def optimizers_answer(trainings: pd.DataFrame) -> str:
     """Say with which gradients acceleration helps, and how much."""
     gains = [item for gradient in trainings["gradient"].unique() if (item := gain(trainings, gradient)) is not None]
-    helped = sorted((item for item in gains if item.factor > LEAST_GAIN), key=lambda item: -item.factor)
-    others = [item for item in gains if item.factor <= LEAST_GAIN]
+    helped = [item for item in gains if item.factor > LEAST_GAIN]
     # Factors of different goals are not compared.
     most = " most" if len(helped) > 1 and len({item.goal for item in helped}) == 1 else ""
     sentences: list[str] = []
-    for item in helped + others:
+    for item in sorted(gains, key=lambda item: -max(item.factor, LEAST_GAIN)):
         start, end = ("It", "") if sentences else ("Acceleration", most)
         verb = "helps" if item.factor > LEAST_GAIN else "does not help"
         sentences.append(f"{start} {verb} {item.plain.method.quoted}{end}: {item.sentence()}.")

@@ -28,7 +28,8 @@ class ExperimentRecord:
     """The stored result of one experiment.
 
     The options of a training that the experiment contains stand beside its own. The history `rows` holds NaN where nothing
-    was measured. The arrays named in `array_names` are in the file with the ending ``.npz`` beside `path`.
+    was measured, and its steps are numbers of rows where the experiment counts none. The arrays named in `array_names` are
+    in the file with the ending ``.npz`` beside `path`.
     """
 
     path: Path
@@ -70,12 +71,8 @@ class ExperimentRecord:
     def arrays(self, **axes: str) -> dict[str, np.ndarray]:
         """Read the arrays with these names, as far as the experiment has them, and check their types and shapes.
 
-        A keyword's value has one letter per axis of the array; axes with the same letter must have the same length.
-
-        Raises
-        ------
-        UnreadableResult
-            If the file is missing or damaged, or an array does not hold real numbers in such a shape.
+        A keyword's value has one letter per axis of the array; axes with the same letter must have the same length. A file
+        that is missing or damaged is refused as `UnreadableResult`, as are arrays of other shapes or without real numbers.
         """
         path, names = self.path.with_suffix(".npz"), [name for name in axes if name in self.array_names]
         arrays = read_arrays(path, names, owner=self.path) if names else {}
@@ -93,10 +90,7 @@ class ExperimentRecord:
 def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
     """Read the experiments in a folder, in the order of their file names; of each name only the newest record counts.
 
-    Raises
-    ------
-    UnreadableResult
-        If a file is damaged or has another schema; the text names the file and the remedy.
+    A file that is damaged or has another schema is refused as `UnreadableResult`, with the file and the remedy.
     """
     newest: dict[str, ExperimentRecord] = {}
     for record in map(_read, sorted(folder.glob("*.json"))):
@@ -120,5 +114,6 @@ def _read(path: Path) -> ExperimentRecord:
     fields = {name: content[name] for name in FIELDS}
     if isinstance(training := fields["options"].get("training"), dict):
         fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
-    arrays = tuple(map(str, fields.pop("arrays")))
-    return ExperimentRecord(path=path, array_names=arrays, **fields | {"rows": pd.DataFrame(fields["rows"])})
+    rows, arrays = pd.DataFrame(fields.pop("rows")), tuple(map(str, fields.pop("arrays")))
+    rows = rows if "step" in rows else rows.assign(step=range(len(rows)))
+    return ExperimentRecord(path=path, rows=rows, array_names=arrays, **fields)

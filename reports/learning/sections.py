@@ -105,9 +105,7 @@ def _others(results: Results) -> list[Block]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value[:5])) + (" ..." if len(value) > 5 else "")
-    if value is None or isinstance(value, float):
-        return text.number(value, 4) if value is not None and math.isfinite(value) else text.DASH
-    return str(value)
+    return text.number(value, 4) if value is None or isinstance(value, float) else str(value)
 
 
 def experiments_problems(results: Results) -> pd.DataFrame:
@@ -141,24 +139,26 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
     the images differ, and for kinds that are not in `MEASURES`.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = [{"experiment": name} | _compared(first.get(name), second.get(name)) for name in first | second]
+    rows = []
+    for name in first | second:
+        sides = [first.get(name), second.get(name)]
+        known = [side for side in sides if side]
+        measure, number, time, show = MEASURES.get(known[0].kind, (text.DASH, "", "", text.number))
+        (a, b), times = ([side.number(key) if side else math.nan for side in sides] for key in (number, time))
+        status = ", then ".join(dict.fromkeys(side.status if side else "absent" for side in sides))
+        difference = text.Cell(text.DASH)
+        # One that is absent on a side is compared with itself.
+        if differing := _differing(known[0], known[-1]):
+            status += f"; {differing}"
+        elif number == "psnr":
+            difference = denoising.decibels(b - a, sign="+")
+        elif a > 0 and not math.isnan(b):
+            difference = text.Cell(f"{text.number(b / a, 3)} times")
+        rows.append({
+            "experiment": name, "measure": measure, "A": show(a), "B": show(b), "difference": difference,
+            "time A": text.seconds(times[0]), "time B": text.seconds(times[1]), "status": status,
+        })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
-
-
-def _compared(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dict[str, str]:
-    kind = next(side.kind for side in (one, two) if side)
-    measure, name, time, show = MEASURES.get(kind, (text.DASH, "", "", text.number))
-    (a, b), times = ([math.nan if side is None else side.number(key) for side in (one, two)] for key in (name, time))
-    difference = text.DASH
-    if name == "psnr":
-        difference = denoising.decibels(b - a, sign="+")
-    elif a > 0 and not math.isnan(b):
-        difference = f"{text.number(b / a, 3)} times"
-    status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))
-    if one and two and (differing := _differing(one, two)):
-        difference, status = text.DASH, f"{status}; {differing}"
-    return {"measure": measure, "A": show(a), "B": show(b), "difference": difference, "time A": text.seconds(times[0]),
-            "time B": text.seconds(times[1]), "status": status}  # fmt: skip
 
 
 def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
