@@ -44,26 +44,26 @@ def _best(method: Method) -> float:
     return float(np.fmax(method.median("psnr"), method.median("psnr_shifted")))
 
 
-def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
     methods, noisy = sorted(methods, key=lambda method: np.nan_to_num(-_best(method))), _noisy(methods)
     similarity = partial(text.fixed, digits=3)
-    table = cells(methods, {
+    columns = cells(methods, {
         "PSNR": ("psnr", decibels, "max"), "SSIM": ("ssim", similarity, "max"),
         "PSNR with shifts": ("psnr_shifted", decibels, "max"), "SSIM with shifts": ("ssim_shifted", similarity, "max"),
     })  # fmt: skip
-    table["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
+    columns["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
     # A method that is not trained takes no time and no steps.
-    table |= cells(methods, {
+    columns |= cells(methods, {
         "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
         "steps": ("steps", lambda value: whole(value or math.nan), None),
     })  # fmt: skip
-    last = dict.fromkeys(table, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
-    shown = pd.DataFrame({heading: [*column, last[heading]] for heading, column in table.items()}, dtype=object)
+    last = dict.fromkeys(columns, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
+    shown = pd.DataFrame({heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object)
     return shown.loc[:, (shown != text.DASH).any()]
 
 
-def denoising_answer(methods: Sequence[Method]) -> str:
+def answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
     ranked = sorted((method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True)
     if not ranked:
@@ -88,11 +88,12 @@ def denoising_answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def denoising_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
-    """Draw the PSNR on validation images against steps and seconds."""
-    curves = {method: method.curve("psnr") for method in methods}
-    return draw_curves(title, {"": curves}, ("step", "seconds"), styles, y="PSNR on validation images (dB)", column="psnr",
-                       kind="Denoising while training", name="denoising-{x}-{title}", log=False)  # fmt: skip
+def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
+    """Draw the PSNR on validation images against steps and seconds, images before and after, and the learned filters."""
+    curves = draw_curves(title, {"": {method: method.curve("psnr") for method in methods}}, ("step", "seconds"), styles,
+                         y="PSNR on validation images (dB)", column="psnr", kind="Denoising while training",
+                         name="denoising-{x}-{title}", log=False)  # fmt: skip
+    return [*curves, *image_galleries(title, methods), *filter_galleries(title, methods)]
 
 
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
@@ -165,6 +166,6 @@ def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
     columns = math.ceil(math.sqrt(len(order)))
     shape = (math.ceil(len(order) / columns), columns)
-    sheet = montage([signed(filters[index]) for index in order], fill=255, grid_shape=shape, padding_width=1)
+    sheet = montage([*map(signed, filters[order])], fill=255, grid_shape=shape, padding_width=1)
     # Without the padding around the whole sheet.
     return sheet[1:-1, 1:-1], order

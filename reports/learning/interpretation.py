@@ -20,9 +20,7 @@ def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
     Arrays that are missing, are damaged or do not fit each other are refused as `UnreadableResult`.
     """
     found = []
-    for record in results.experiments:
-        if record.kind != "interpretation" or record.status != "ok":
-            continue
+    for record in (item for item in results.experiments if item.kind == "interpretation" and item.status == "ok"):
         arrays = record.arrays(atoms="pij", samples="pskl", weights="ps")
         if missing := {"atoms", "samples", "weights"} - arrays.keys():
             raise UnreadableResult(f"{record.path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}")
@@ -39,9 +37,8 @@ def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
 
 def _answer(record: ExperimentRecord, count: int) -> str:
     """Say how much of an atom the samples explain, and whether they have one label."""
-    share, cosine, residual, purity, chance = (
-        record.number(name) for name in ("share", "cosine", "residual", "purity", "purity_by_chance")
-    )
+    share, cosine, residual = map(record.number, ("share", "cosine", "residual"))
+    purity, chance = map(record.number, ("purity", "purity_by_chance"))
     sentences = []
     if not math.isnan(share):
         fit = "" if math.isnan(cosine) else f"; their weighted sum has a cosine of {cosine:.2f} with it"

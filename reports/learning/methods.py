@@ -112,18 +112,16 @@ def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
     counts = Counter((method.label, method.depth) for method in methods.values())
     labels = [method.label if counts[method.label, method.depth] == 1 else f"{method.label}, {method.runs[0].name}"
               for method in methods.values()]  # fmt: skip
-    made = relabeled(methods.values(), labels)
-    return sorted(made, key=lambda method: math.inf if method.depth is None else method.depth)
+    return sorted(relabeled(methods.values(), labels), key=lambda item: math.inf if item.depth is None else item.depth)
 
 
 def relabeled(methods: Iterable[Method], labels: Iterable[str]) -> list[Method]:
     """Return methods with other labels, and with variants that distinguish the labels of one estimator."""
-    labels_of: dict[str, list[str]] = defaultdict(list)
+    variants: dict[str, dict[str, int]] = defaultdict(dict)
     made = []
     for method, label in zip(methods, labels, strict=True):
-        known = labels_of[method.estimator or label]
-        known += [] if label in known else [label]
-        made.append(replace(method, label=label, variant=known.index(label)))
+        earlier = variants[method.estimator or label]
+        made.append(replace(method, label=label, variant=earlier.setdefault(label, len(earlier))))
     return made
 
 

@@ -106,7 +106,7 @@ def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
     return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
 
 
-def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return steps and seconds to a goal by optimizer and gradient; the best of each gradient is marked."""
     best = best_trainings(trainings, goal)
     least = best.groupby("gradient")["steps"].min()
@@ -166,7 +166,7 @@ def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
     return max(gains, key=lambda item: math.isfinite(max(item.fast.steps, item.plain.steps)), default=None)
 
 
-def optimizers_answer(trainings: pd.DataFrame) -> str:
+def answer(trainings: pd.DataFrame) -> str:
     """Say with which gradients acceleration helps, and how much."""
     gains = [item for gradient in trainings["gradient"].unique() if (item := gain(trainings, gradient)) is not None]
     helped = [item for item in gains if item.factor > LEAST_GAIN]
@@ -180,11 +180,10 @@ def optimizers_answer(trainings: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
+def pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the relative error against steps, one picture per optimizer, each gradient at its best learning rate."""
     reported = goals(trainings)
-    goal = (reported or GOALS)[-1]
-    best = best_trainings(trainings, goal)
+    best = best_trainings(trainings, (reported or GOALS)[-1])
     optimizers, gradients = (trainings[key].unique() for key in KEYS)
     panels: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
     for gradient, optimizer in itertools.product(gradients, optimizers):
@@ -192,7 +191,5 @@ def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str
             row = best.loc[(optimizer, gradient)]
             method = replace(row.method, label=f"{gradient}, {row.rate}") if row.several else row.method
             panels[optimizer][method] = method.curve("relative_error")
-    # Errors far below the last goal are cut off.
     return draw_curves(title, panels, ["step"], styles, y="relative error of the dictionary", column="relative_error",
-                       kind="Steps of an optimizer", name="optimizer-{panel}-{title}",
-                       goals=reported, floor=goal / 10)  # fmt: skip
+                       kind="Steps of an optimizer", name="optimizer-{panel}-{title}", goals=reported)  # fmt: skip

@@ -1,7 +1,4 @@
-"""Draw what experiments store: the histories of methods as curves, and small images as galleries.
-
-A page shows the images of a gallery one by one, a figure's file shows them as one sheet.
-"""
+"""Draw what experiments store: the histories of methods as curves, and small images as galleries."""
 
 from __future__ import annotations
 
@@ -48,20 +45,19 @@ WIDTH, LINE = 2.0, 0.2
 
 def draw_curves(
     title: str, panels: Mapping[str, Mapping[Method, pd.DataFrame]], horizontal: Sequence[str],
-    styles: Mapping[str, Look], *, y: str, column: str, kind: str, name: str, goals: Sequence[float] = (),
-    floor: float = 0.0, log: bool = True,
+    styles: Mapping[str, Look], *, y: str, column: str, kind: str, name: str, goals: Sequence[float] = (), log: bool = True,
 ) -> list[Picture]:  # fmt: skip
     """Draw one picture per panel and column of the history in `horizontal`; those without a curve are left out.
 
     `title` names the data, and a panel's name says what distinguishes it; it holds the curve of each method, from
     `Method.curve`. `y` and `column` name the value in the picture and in its CSV file, and `name` is the format of the file
-    names. On a log scale all panels have the same limits, which do not go below `floor`. `goals` are marked.
+    names. On a log scale all panels have the same limits. `goals` are marked, and values far below the last are cut off.
     """
     panels = {panel: {method: data[data["least"] > 0] if log else data for method, data in curves.items()}
               for panel, curves in panels.items()}  # fmt: skip
     every_curve = [data for curves in panels.values() for data in curves.values() if len(data)]
-    low = max(min((data["least"].min() for data in every_curve), default=floor), floor)
-    high = max((data["greatest"].max() for data in every_curve), default=floor)
+    low = max(min((data["least"].min() for data in every_curve), default=0), goals[-1] / 10 if goals else 0)
+    high = max((data["greatest"].max() for data in every_curve), default=0)
     pictures = []
     for (panel, curves), x in itertools.product(panels.items(), horizontal):
         drawn = {method: points for method, data in curves.items() if len(points := _points(data, x))}
@@ -141,7 +137,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Gallery(Picture):
-    """Images that belong together; several rows stay rows, a single row wraps."""
+    """Images that a page shows one by one and a file as one sheet; several rows stay rows, a single row wraps."""
 
     rows: Sequence[Sequence[Tile]] = ()
 

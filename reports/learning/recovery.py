@@ -20,14 +20,13 @@ ERROR, START = "dictionary_error", "start_dictionary_error"
 
 def recovered(results: Results) -> dict[str, list[Method]]:
     """Return the trainings by dataset, and with them those of other packages; the study of optimizers is left out."""
-    kinds = ("learning", "baseline")
-    records = (item for item in results.experiments if item.kind in kinds and item.study != STUDY)
+    records = (item for item in results.experiments if item.kind in ("learning", "baseline") and item.study != STUDY)
     return group(records, lambda record: record.dataset)
 
 
-def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and time."""
-    table = cells(methods, {
+    columns = cells(methods, {
         "error at start": (START, text.number, None),
         "error at end": (ERROR, text.number, "min"),
         "relative error": ("relative_error", text.number, "min"),
@@ -35,14 +34,14 @@ def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
         "steps": ("steps", whole, None),
         "time": ("seconds", text.seconds, None),
     })  # fmt: skip
-    table["status"] = [method.status for method in methods]
+    columns["status"] = [method.status for method in methods]
     if max(len(method.runs) for method in methods) > 1:
-        table["seeds"] = [str(len(method.runs)) for method in methods]
+        columns["seeds"] = [str(len(method.runs)) for method in methods]
     layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
-    return pd.DataFrame({"method": table.pop("method"), "layers": layers, **table}, dtype=object)
+    return pd.DataFrame({"method": columns.pop("method"), "layers": layers, **columns}, dtype=object)
 
 
-def recovery_answer(methods: Sequence[Method]) -> str:
+def answer(methods: Sequence[Method]) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
     sentences, overlapping, ends = [], [], []
     errors = {method: error for method in methods if not math.isnan(error := method.median(ERROR))}
@@ -77,13 +76,11 @@ def recovery_answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def recovery_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
+def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
     curves = {method: method.curve(ERROR) for method in methods}
     depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-    panels = {
-        f"{depth} layers": {method: curve for method, curve in curves.items() if method.depth in (depth, None)}
-        for depth in depths
-    }
+    panels = {f"{depth} layers": {method: curve for method, curve in curves.items() if method.depth in (depth, None)}
+              for depth in depths}  # fmt: skip
     return draw_curves(title, panels or {"": curves}, ("epoch", "seconds"), styles, y="error of the dictionary",
                        column=ERROR, kind="Error of the dictionary", name="recovery-{x}-{title}-{panel}")  # fmt: skip

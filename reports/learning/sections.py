@@ -45,49 +45,41 @@ def sections(results: Results) -> list[Section]:
     styles = looks(others, {}) | looks_of(results)
     found = [
         Section(
-            "recovery",
-            "Dictionaries recovered",
+            "recovery", "Dictionaries recovered",
             "Error: distance between the learned dictionary and the one that made the data, after their atoms are matched "
             "one to one; the relative error is this distance divided by the norm of the latter. Time is that of the "
             "computation alone. An estimator has the same color and marker throughout this page; its further methods have "
             "hollow markers or dotted lines. The best of a column is bold.",
-            [Block(title, recovery.recovery_answer(methods),
-                   [(recovery.recovery_table(methods), f"Recovery of the dictionary of {title}")],
-                   recovery.recovery_pictures(title, methods, styles)) for title, methods in recovered.items()],
+            [Block(title, recovery.answer(methods), [(recovery.table(methods), f"Recovery of the dictionary of {title}")],
+                   recovery.pictures(title, methods, styles)) for title, methods in recovered.items()],
         ),
         Section(
-            "optimizers",
-            "Optimizers",
+            "optimizers", "Optimizers",
             "Steps and computing time until the relative error of the dictionary first falls to a goal; between rows of the "
             "history its logarithm is interpolated linearly. Of several learning rates the one with the fewest steps is "
             "shown and named. The fewest steps of a column are bold. A step of an optimizer with a line search computes "
             "several gradients. Dashed lines in the figures mark the goals.",
-            [Block(title, optimizers.optimizers_answer(trainings),
-                   [(optimizers.goal_table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
+            [Block(title, optimizers.answer(trainings),
+                   [(optimizers.table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
                     for goal in optimizers.goals(trainings)],
-                   optimizers.optimizers_pictures(title, trainings, styles)) for title, trainings in optimized.items()],
+                   optimizers.pictures(title, trainings, styles)) for title, trainings in optimized.items()],
         ),
         Section(
-            "denoising",
-            "Images denoised",
+            "denoising", "Images denoised",
             "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are denoised and "
             "averaged. The gain is that of the better of the two. The pictures show parts of one image, each with the PSNR "
             "of that part, and the learned filters from smooth to rough, each scaled to its own greatest magnitude with "
             "zero in gray.",
-            [Block(title, denoising.denoising_answer(methods),
-                   [(denoising.denoising_table(methods), f"Denoising of {title}")],
-                   [*denoising.denoising_pictures(title, methods, styles), *denoising.image_galleries(title, methods),
-                    *denoising.filter_galleries(title, methods)]) for title, methods in denoised.items()],
+            [Block(title, denoising.answer(methods), [(denoising.table(methods), f"Denoising of {title}")],
+                   denoising.pictures(title, methods, styles)) for title, methods in denoised.items()],
         ),
         Section(
-            "interpretation",
-            "Which samples shaped an atom",
+            "interpretation", "Which samples shaped an atom",
             "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training samples that "
             "shaped it most, with their weights, in the order in which the experiment stored them.",
             [Block(title, answer, pictures=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
         ),
-        Section("others", "Other experiments", "Experiments of kinds that this version has no pictures for.",
-                _others(results)),
+        Section("others", "Other experiments", "Experiments of kinds that this version cannot draw.", _others(results)),
     ]  # fmt: skip
     return [section for section in found if section.blocks]
 

@@ -62,7 +62,7 @@ def trainings(results):
 def test_matrix_has_the_best_learning_rate_and_says_what_is_not_reached(results, trainings):
     goals = optimizers.goals(trainings)
     assert goals[-1] == 0.001 and len(goals) == optimizers.MOST_GOALS
-    table = optimizers.goal_table(trainings, 0.01).set_index("optimizer")
+    table = optimizers.table(trainings, 0.01).set_index("optimizer")
     steps = {rate: math.log(50) / rate for rate in (0.03, 0.12, 0.08, 0.06)}
     assert table.loc["sgd", "alternating"] == f"{math.ceil(steps[0.03])} steps, {steps[0.03] / 2:.3g} s, learning rate 0.2"
     assert table.loc["momentum", "alternating"] == f"{math.ceil(steps[0.12])} steps, {steps[0.12] / 2:.3g} s"
@@ -85,9 +85,9 @@ def test_failed_trainings_have_their_status_in_the_matrix(tmp_path):
         ),
     ]
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    table = optimizers.goal_table(trainings, 0.1).set_index("optimizer")
+    table = optimizers.table(trainings, 0.1).set_index("optimizer")
     assert table.loc["adam", "backprop"] == "diverged and timeout" and table.loc["sgd", "backprop"].startswith("17 steps")
-    assert optimizers.gain(trainings, "backprop") is None and optimizers.optimizers_answer(trainings) == ""
+    assert optimizers.gain(trainings, "backprop") is None and optimizers.answer(trainings) == ""
 
 
 def test_answer_says_with_which_gradients_acceleration_helps(trainings):
@@ -96,7 +96,7 @@ def test_answer_says_with_which_gradients_acceleration_helps(trainings):
     # sgd needs log(500) / 0.03 = 207 steps from a half to 0.1 %, more than its 200: it reaches 1 %.
     assert goal == 0.001 and alternating.goal == 0.01 and alternating.factor == pytest.approx(0.12 / 0.03)
     assert backprop.goal == 0.001 and backprop.factor == pytest.approx(0.06 / 0.08)
-    answer = optimizers.optimizers_answer(trainings)
+    answer = optimizers.answer(trainings)
     assert answer.startswith("Acceleration helps `alternating`: momentum reaches a relative error of 0.01 in 33 steps "
                              "(16.3 s), sgd needs 131 steps (65.2 s), 4 times as many.")  # fmt: skip
     assert "It does not help `backprop`: momentum reaches a relative error of 0.001 in 104 steps" in answer
@@ -114,14 +114,14 @@ def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
     records = [training(name, rate=rate, steps=200, pace=0.5, study="optimizers", options={"optimizer": name})
                for name, rate in rates.items()]  # fmt: skip
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    assert optimizers.optimizers_answer(trainings) == expected
+    assert optimizers.answer(trainings) == expected
 
 
 def test_best_is_marked_where_each_gradient_has_one_optimizer(tmp_path):
     records = [training("a", "backprop", study="optimizers", options={"optimizer": "sgd"}),
                training("b", "alternating", study="optimizers", options={"optimizer": "adam"})]  # fmt: skip
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    table = optimizers.goal_table(trainings, 0.1).set_index("optimizer")
+    table = optimizers.table(trainings, 0.1).set_index("optimizer")
     assert table.loc["sgd", "backprop"].best and table.loc["adam", "alternating"].best
 
 

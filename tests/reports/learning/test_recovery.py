@@ -20,7 +20,7 @@ from pudle.reports.page import Report
 
 def answer(home, *records):
     """Return the conclusion on experiments of one dataset."""
-    return recovery.recovery_answer(only(recovery.recovered(experiments(home, *records))))
+    return recovery.answer(only(recovery.recovered(experiments(home, *records))))
 
 
 def pictures(home, *records):
@@ -34,7 +34,7 @@ def test_best_of_each_column_is_that_of_the_data(tmp_path):
     records = [training(f"{name}-{depth}", name, rate, options={"depth": depth}) for (name, depth), rate in rates.items()]
     results = experiments(tmp_path, *records, training("dead", "analytic", 9.0, status="diverged", reason="no"))
     methods = only(recovery.recovered(results))
-    table = recovery.recovery_table(methods)
+    table = recovery.table(methods)
     for column in ("error at end", "relative error", "support recovered"):
         marked = [(str(row["method"]), row["layers"]) for row in table.to_dict("records") if row[column].best]
         assert marked == [("backprop", "50")], column
@@ -46,7 +46,7 @@ def test_best_of_each_column_is_that_of_the_data(tmp_path):
     shown = text.number(5 * math.exp(-0.09 * 50))
     assert f"<strong>{shown}</strong>" in report.html() and f"**{shown}**" in report.markdown()
     assert f"\\textbf{{{shown}}}" in report.latex()
-    found = recovery.recovery_answer(methods)
+    found = recovery.answer(methods)
     assert f"At 25 layers `backprop` recovers best: its error falls from 5 to {text.number(5 * math.exp(-2.5))}" in found
     # exp(0.03 * 50) and exp(0.06 * 50).
     assert "4.5 times as much" in found and "20 times as much" in found and "one seed only" in found
@@ -56,9 +56,9 @@ def test_answer_over_seeds_that_do_not_overlap_is_without_doubt(tmp_path):
     records = [training(f"{name}-{seed}", name, rate + seed / 1000, options={"seed": seed})
                for name, rate in (("backprop", 0.05), ("alternating", 0.005)) for seed in range(3)]  # fmt: skip
     methods = only(recovery.recovered(experiments(tmp_path, *records)))
-    found = recovery.recovery_answer(methods)
+    found = recovery.answer(methods)
     assert "recovers best" in found and "one seed" not in found and "overlap" not in found
-    assert recovery.recovery_table(methods)["seeds"].tolist() == ["3", "3"]
+    assert recovery.table(methods)["seeds"].tolist() == ["3", "3"]
 
 
 def test_answer_names_depths_at_which_seeds_overlap(tmp_path):
