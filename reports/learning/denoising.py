@@ -36,7 +36,7 @@ def _images(record: ExperimentRecord) -> str:
 
 
 def _noisy(methods: Sequence[Method]) -> float:
-    return pd.Series([method.median("noisy_psnr") for method in methods]).median()
+    return pd.Series([method.median("noisy_psnr") for method in methods]).dropna().median()
 
 
 def _best(method: Method) -> float:

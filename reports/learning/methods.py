@@ -65,7 +65,7 @@ class Method:
 
     def spread(self, name: str) -> tuple[float, float, float]:
         """Return the median, least and greatest value over the seeds of a number of the summary, NaN if no seed has it."""
-        values = pd.Series([run.number(name) for run in self.good], dtype=float)
+        values = pd.Series([run.number(name) for run in self.good], dtype=float).dropna()
         return values.median(), values.min(), values.max()
 
     def median(self, name: str) -> float:

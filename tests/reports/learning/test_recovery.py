@@ -105,3 +105,8 @@ def test_numbers_in_labels_of_a_figure_are_not_rounded(tmp_path):
     assert "thresholding=hard(threshold=0.1)" in picture.svg
     content = dict(picture.files(("svg",)))
     assert "learning_rate=0.00123" in next(iter(content.values())).decode()
+
+
+def test_curves_are_drawn_where_no_time_passed(tmp_path):
+    against_epochs, against_seconds = pictures(tmp_path, training("one", pace=0.0))
+    assert "against epochs" in against_epochs.alt and pd.read_csv(io.StringIO(against_seconds.csv))["seconds"].eq(0).all()
