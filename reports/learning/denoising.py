@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture, file_name
-from pudle.reports.learning.curves import draw_curves
-from pudle.reports.learning.galleries import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.methods import Method, cells, group, whole, without_nan
+from pudle.reports.drawing import Picture
+from pudle.reports.learning.methods import Method, cells, group, whole
+from pudle.reports.learning.pictures import Gallery, Tile, draw_curves, gallery, gray, signed
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
-from pudle.reports.text import Cell
 
 #: Greatest number of filters in a picture; the smoothest are shown.
 MOST_FILTERS = 256
 
-
-def decibels(value: float, sign: str = "") -> Cell:
-    return text.fixed(value, 2, " dB", sign)
-
-
-def _similarity(value: float) -> Cell:
-    return text.fixed(value, 3)
+decibels = partial(text.fixed, digits=2, unit=" dB")
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
@@ -44,36 +36,34 @@ def _images(record: ExperimentRecord) -> str:
 
 
 def _noisy(methods: Sequence[Method]) -> float:
-    return statistics.median(without_nan(method.median("noisy_psnr") for method in methods) or [math.nan])
+    return pd.Series([method.median("noisy_psnr") for method in methods]).dropna().median()
 
 
 def _best(method: Method) -> float:
     """Return the greater of the PSNR with and without shifts."""
-    return max(without_nan([method.median("psnr"), method.median("psnr_shifted")]), default=math.nan)
+    return float(np.fmax(method.median("psnr"), method.median("psnr_shifted")))
 
 
-def denoising_table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
-    quality = cells(methods, {
-        "PSNR": ("psnr", decibels, max), "SSIM": ("ssim", _similarity, max),
-        "PSNR with shifts": ("psnr_shifted", decibels, max), "SSIM with shifts": ("ssim_shifted", _similarity, max),
+    methods, noisy = sorted(methods, key=lambda method: np.nan_to_num(-_best(method))), _noisy(methods)
+    similarity = partial(text.fixed, digits=3)
+    columns = cells(methods, {
+        "PSNR": ("psnr", decibels, "max"), "SSIM": ("ssim", similarity, "max"),
+        "PSNR with shifts": ("psnr_shifted", decibels, "max"), "SSIM with shifts": ("ssim_shifted", similarity, "max"),
     })  # fmt: skip
+    columns["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
     # A method that is not trained takes no time and no steps.
-    effort = cells(methods, {
+    columns |= cells(methods, {
         "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
         "steps": ("steps", lambda value: whole(value or math.nan), None),
     })  # fmt: skip
-    noisy = _noisy(methods)
-    rows: list[dict[str, str]] = []
-    for method in sorted(methods, key=lambda method: np.nan_to_num(-_best(method))):
-        gain = {"gain over noisy": decibels(_best(method) - noisy, "+")}
-        rows.append({"method": Cell(method.label, method.estimator), **quality[method], **gain, **effort[method]})
-    rows.append(dict.fromkeys(rows[0], text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)})
-    table = pd.DataFrame(rows, dtype=object)
-    return table.loc[:, (table != text.DASH).any()]
+    last = dict.fromkeys(columns, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
+    shown = pd.DataFrame({heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object)
+    return shown.loc[:, (shown != text.DASH).any()]
 
 
-def denoising_answer(methods: Sequence[Method]) -> str:
+def answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
     ranked = sorted((method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True)
     if not ranked:
@@ -88,8 +78,8 @@ def denoising_answer(methods: Sequence[Method]) -> str:
     sentences = [f"{sentence}."]
     if with_shifts and len(plain) > 1:
         best = max(plain, key=lambda method: method.median("psnr"))
-        sentences.append(f"Without shifts, which not every method uses, {best.quoted} is best: "
-                         f"{decibels(best.median('psnr'))}.")  # fmt: skip
+        shown = decibels(best.median("psnr"))
+        sentences.append(f"Without shifts, which not every method uses, {best.quoted} is best: {shown}.")
     trained = [method for method in ranked if method.estimator]
     if trained and not first.estimator:
         sentences.append(f"The best of the gradients is {trained[0].quoted}, {top - _best(trained[0]):.2f} dB behind.")
@@ -98,43 +88,35 @@ def denoising_answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def denoising_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
-    """Draw the PSNR on validation images against steps and seconds."""
-    curves = {method: method.curve("psnr") for method in methods}
-    return list(filter(None, (
-        draw_curves(
-            curves, x, styles, y="PSNR on validation images (dB)", column="psnr", title=title,
-            kind="Denoising while training", name=file_name("denoising", x, title), log=False,
-        )
-        for x in ("step", "seconds")
-    )))  # fmt: skip
+def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
+    """Draw the PSNR on validation images against steps and seconds, images before and after, and the learned filters."""
+    curves = draw_curves(title, {"": {method: method.curve("psnr") for method in methods}}, ("step", "seconds"), styles,
+                         y="PSNR on validation images (dB)", column="psnr", kind="Denoising while training",
+                         name="denoising-{x}-{title}", log=False)  # fmt: skip
+    return [*curves, *image_galleries(title, methods), *filter_galleries(title, methods)]
 
 
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return images before and after denoising by the first seed of each method, one gallery per image."""
     images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
-        record = method.runs[0]
-        arrays = record.arrays(clean=2, noisy=2, denoised=2, denoised_shifted=2)
+        arrays = method.runs[0].arrays(clean="ij", noisy="ij", denoised="ij", denoised_shifted="ij")
         if not {"clean", "noisy", "denoised"} <= arrays.keys():
             continue
         clean = arrays["clean"]
-        for name, array in arrays.items():
-            if array.shape != clean.shape:
-                raise record.unusable(name, array)
-        noisy, plain, shifted = (
-            psnr(clean, arrays[name]) if name in arrays else math.nan for name in ("noisy", "denoised", "denoised_shifted")
-        )
         tiles, rows = images.setdefault(clean.tobytes(), ([], []))
         if not tiles:
-            tiles.append(Tile(gray(clean), ("clean",), "Part of an image without noise."))
+            noisy = psnr(clean, arrays["noisy"])
             alt = f"The same part with noise: {decibels(noisy)}."
-            tiles.append(Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt))
+            tiles += [Tile(gray(clean), ("clean",), "Part of an image without noise."),
+                      Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt)]  # fmt: skip
             rows.append({"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan})
-        lines = [decibels(plain)]
-        if not math.isnan(shifted):
+        plain, shifted = psnr(clean, arrays["denoised"]), math.nan
+        lines, best = [decibels(plain)], arrays["denoised"]
+        if "denoised_shifted" in arrays:
+            shifted = psnr(clean, arrays["denoised_shifted"])
             lines = [f"{decibels(shifted)} with shifts", f"{decibels(plain)} without"]
-        best = arrays["denoised_shifted" if shifted >= plain else "denoised"]
+            best = arrays["denoised_shifted"] if shifted >= plain else best
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
         tiles.append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
         rows.append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
@@ -154,7 +136,7 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return the filters that the first seed of each method learned as one gallery, none if there are no filters."""
     tiles, tables = [], []
     for method in methods:
-        filters = method.runs[0].arrays(filters=3).get("filters", np.empty(0))
+        filters = method.runs[0].arrays(filters="pij").get("filters", np.empty(0))
         if filters.size:
             sheet, order = mosaic(filters)
             count = f"{len(order)} of {len(filters)}" if len(order) < len(filters) else f"{len(filters)}"
@@ -167,12 +149,7 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
 
 
 def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros.
-
-    Parameters
-    ----------
-    filters : array, shape (p, k, k)
-    """
+    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros."""
     filters = np.nan_to_num(filters)
     energy = (filters**2).sum((1, 2))
     differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
@@ -189,6 +166,6 @@ def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
     columns = math.ceil(math.sqrt(len(order)))
     shape = (math.ceil(len(order) / columns), columns)
-    sheet = montage([signed(filters[index]) for index in order], fill=255, grid_shape=shape, padding_width=1)
+    sheet = montage([*map(signed, filters[order])], fill=255, grid_shape=shape, padding_width=1)
     # Without the padding around the whole sheet.
     return sheet[1:-1, 1:-1], order

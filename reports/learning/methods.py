@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pudle import specs
-from pudle.errors import PudleError
 from pudle.reports import text
 from pudle.reports.learning.records import ExperimentRecord
+from pudle.reports.load import parsed
 from pudle.reports.text import Cell
 
-#: Options that distinguish trainings on one dataset with one estimator and depth, in the order in which a label has them.
-PARTS = ("loss", "algorithm", "optimizer", "schedule", "batch", "epochs", "dtype")
+#: Options that distinguish trainings on one dataset with one estimator and depth, in the order in which a label has them,
+#: and how it shows their values.
+PARTS = {
+    "loss": "{} loss", "algorithm": "{}", "optimizer": "{}", "schedule": "{}", "batch": "batch {}", "epochs": "epochs {}",
+    "dtype": "dtype {}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
     """Experiments that differ in nothing but their seed.
 
-    Attributes
-    ----------
-    label : str
-        The estimator and what distinguishes the method from the others of its group, or another package's name.
-    estimator : str
-        Empty for a method of another package.
-    parts : mapping
-        Shortened values of the options that distinguish the method from the others.
-    variant : int
-        Number of earlier methods with the same estimator and other labels.
-    depth : int or None
-    runs : sequence of ExperimentRecord
-        One per seed.
+    The label holds the estimator and the options that distinguish the method from the others of its group, or the name of
+    another package, whose estimator is empty. `parts` has these options with their shortened values, and `variant` counts
+    the other labels that the estimator has before this one.
     """
 
     label: str
     estimator: str
     parts: Mapping[str, str]
-    variant: int
     depth: int | None
-    runs: Sequence[ExperimentRecord]
+    runs: list[ExperimentRecord]
+    variant: int = 0
+
+    @property
+    def owner(self) -> str:
+        """Name whose look the method has: the estimator, or the other package."""
+        return self.estimator or self.label
 
     @property
     def good(self) -> list[ExperimentRecord]:
@@ -56,10 +52,8 @@ class Method:
     def status(self) -> str:
         """``ok``, or the statuses of the runs that failed and their number."""
         failed = [run.status for run in self.runs if run.status != "ok"]
-        if not failed:
-            return "ok"
         count = f" in {len(failed)} of {len(self.runs)} seeds" if self.good else ""
-        return text.listing(list(dict.fromkeys(failed))) + count
+        return text.listing(list(dict.fromkeys(failed))) + count if failed else "ok"
 
     @property
     def quoted(self) -> str:
@@ -71,44 +65,34 @@ class Method:
 
     def spread(self, name: str) -> tuple[float, float, float]:
         """Return the median, least and greatest value over the seeds of a number of the summary, NaN if no seed has it."""
-        values = without_nan(run.number(name) for run in self.good) or [math.nan]
-        return statistics.median(values), min(values), max(values)
+        values = pd.Series([run.number(name) for run in self.good], dtype=float).dropna()
+        return values.median(), values.min(), values.max()
 
     def median(self, name: str) -> float:
         """Return the median over the seeds of a number of the summary, NaN if no seed has it."""
         return self.spread(name)[0]
 
     def curve(self, name: str) -> pd.DataFrame:
-        """Return the median, least and greatest value over the seeds of a column of the history.
+        """Return the median, least and greatest value over the seeds of a column of the history, by step.
 
         Steps at which some seed has no value are left out, because a median over other seeds would jump there.
-
-        Returns
-        -------
-        DataFrame
-            With the columns ``step``, ``epoch``, ``seconds``, ``median``, ``least`` and ``greatest``.
         """
         columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
-        histories = []
-        for run in self.good:
-            history = pd.DataFrame({key: run.column(key) for key in columns[:3]} | {"value": run.column(name)})
-            if "step" not in run.rows:
-                history["step"] = range(len(history))
-            histories.append(history.dropna(subset=["value"]))
+        histories = [run.history(*columns[:3], name).dropna(subset=[name]) for run in self.good]
         if not histories:
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=columns, dtype=float)
         merged = pd.concat(histories).groupby("step", as_index=False).agg(
-            epoch=("epoch", "median"), seconds=("seconds", "median"), median=("value", "median"), least=("value", "min"),
-            greatest=("value", "max"), seeds=("value", "count"),
+            epoch=("epoch", "median"), seconds=("seconds", "median"), median=(name, "median"), least=(name, "min"),
+            greatest=(name, "max"), seeds=(name, "count"),
         )  # fmt: skip
         return merged.loc[merged["seeds"] == len(histories), columns].reset_index(drop=True)
 
 
 def group(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]) -> dict[str, list[Method]]:
     """Sort experiments by a title that names their data, and those with one title into methods, in the order of depths."""
-    members: dict[str, list[ExperimentRecord]] = {}
+    members: dict[str, list[ExperimentRecord]] = defaultdict(list)
     for record in records:
-        members.setdefault(title(record), []).append(record)
+        members[title(record)].append(record)
     return {name: _methods(same_title) for name, same_title in members.items()}
 
 
@@ -116,57 +100,42 @@ def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
     """Label trainings by their estimator and the options in which they differ, other experiments by their own words."""
     values = {part: [str(record.options.get(part)) for record in records if record.kind == "learning"] for part in PARTS}
     short = {part: shortened(options) for part, options in values.items() if len(set(options)) > 1}
-    runs: dict[tuple[str, int | None, str], tuple[dict[str, str], list[ExperimentRecord]]] = {}
+    methods: dict[tuple[str, int | None, str], Method] = {}
     for record in records:
         label, depth, parts = record.method, None, {}
         if record.kind == "learning":
             parts = {part: names[str(record.options.get(part))] for part, names in short.items()}
-            label = ", ".join([record.estimator, *(_phrase(part, value) for part, value in parts.items())])
+            label = ", ".join([record.estimator, *(PARTS[part].format(value) for part, value in parts.items())])
             depth = record.options.get("depth")
-        runs.setdefault((label, depth, record.options_without_seed), (parts, []))[1].append(record)
-    counts = Counter((label, depth) for label, depth, _ in runs)
-    labels: dict[str, list[str]] = {}
-    methods = []
-    for (label, depth, _), (parts, members) in runs.items():
-        label, estimator = label if counts[label, depth] == 1 else f"{label}, {members[0].name}", members[0].estimator
-        earlier = labels.setdefault(estimator, [])
-        if label not in earlier:
-            earlier.append(label)
-        # A method of another package has a marker of its own and needs no variant.
-        methods.append(Method(label, estimator, parts, earlier.index(label) if estimator else 0, depth, members))
-    return sorted(methods, key=lambda method: math.inf if method.depth is None else method.depth)
+        options = repr(sorted((name, repr(value)) for name, value in record.options.items() if name != "seed"))
+        methods.setdefault((label, depth, options), Method(label, record.estimator, parts, depth, [])).runs.append(record)
+    counts = Counter((method.label, method.depth) for method in methods.values())
+    labels = [method.label if counts[method.label, method.depth] == 1 else f"{method.label}, {method.runs[0].name}"
+              for method in methods.values()]  # fmt: skip
+    return sorted(relabeled(methods.values(), labels), key=lambda item: math.inf if item.depth is None else item.depth)
 
 
-def _phrase(part: str, value: str) -> str:
-    if part in ("algorithm", "optimizer", "schedule"):
-        return value
-    return f"{value} loss" if part == "loss" else f"{part} {value}"
+def relabeled(methods: Iterable[Method], labels: Iterable[str]) -> list[Method]:
+    """Return methods with other labels, and with variants that distinguish the labels of one estimator."""
+    variants: dict[str, dict[str, int]] = defaultdict(dict)
+    made = []
+    for method, label in zip(methods, labels, strict=True):
+        earlier = variants[method.estimator or label]
+        made.append(replace(method, label=label, variant=earlier.setdefault(label, len(earlier))))
+    return made
 
 
 def shortened(values: Sequence[str]) -> dict[str, str]:
     """Return specs without the arguments that all of the same name share, and without the name if all have the same."""
-    parsed = {value: parse(value) for value in values}
-    one_name = len({name for name, _ in parsed.values()}) == 1
+    specs = {value: parsed(value) for value in values}
+    one_name = len({name for name, _ in specs.values()}) == 1
     short = {}
-    for value, (name, arguments) in parsed.items():
-        same_name = [other for other_name, other in parsed.values() if other_name == name]
+    for value, (name, arguments) in specs.items():
+        same_name = [other for other_name, other in specs.values() if other_name == name]
         differing = ", ".join(f"{key}={item}" for key, item in arguments.items()
                               if any(key not in other or other[key] != item for other in same_name))  # fmt: skip
         short[value] = name if not differing else differing if one_name else f"{name}({differing})"
     return short
-
-
-def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a spec into name and arguments; a text that is no spec is a name without arguments."""
-    try:
-        return specs.parse(spec)
-    except PudleError:
-        return spec, {}
-
-
-def without_nan(values: Iterable[float]) -> list[float]:
-    """Return the values that are not NaN."""
-    return [value for value in values if not math.isnan(value)]
 
 
 def whole(value: float) -> str:
@@ -175,20 +144,15 @@ def whole(value: float) -> str:
 
 
 def cells(
-    methods: Sequence[Method],
-    columns: Mapping[str, tuple[str, Callable[[float], str], Callable[[list[float]], float] | None]],
-) -> dict[Method, dict[str, Cell]]:
-    """Return the cells of a table with one row per method: medians and ranges over the seeds.
+    methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str | None]]
+) -> dict[str, list[Cell]]:
+    """Return columns of a table with one row per method: its label, and medians and ranges over the seeds.
 
-    Parameters
-    ----------
-    columns : mapping
-        By heading: name of a number in the summary, function that formats it, and `min` or `max` to mark the best cell.
+    `columns` has by heading: a number of the summary, the function that formats it, and ``min`` or ``max`` to mark the best.
     """
-    rows: dict[Method, dict[str, Cell]] = {method: {} for method in methods}
+    table = {"method": [Cell(method.label, method.estimator) for method in methods]}
     for heading, (name, show, choose) in columns.items():
-        medians = without_nan(method.median(name) for method in methods)
-        best = choose(medians) if choose and medians else math.nan
-        for method, row in rows.items():
-            row[heading] = Cell(text.between(*method.spread(name), show), best=method.median(name) == best)
-    return rows
+        spreads = [method.spread(name) for method in methods]
+        best = pd.Series([median for median, *_ in spreads]).agg(choose) if choose else math.nan
+        table[heading] = [Cell(text.between(*spread, show), best=spread[0] == best) for spread in spreads]
+    return table

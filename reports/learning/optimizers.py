@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture, file_name
-from pudle.reports.learning.curves import draw_curves, limits_of
-from pudle.reports.learning.methods import Method, group, parse, whole, without_nan
-from pudle.reports.load import Results
+from pudle.reports.drawing import Picture
+from pudle.reports.learning.methods import Method, group, relabeled, whole
+from pudle.reports.learning.pictures import draw_curves
+from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.reports.text import Cell
 
@@ -34,51 +33,39 @@ KEYS = ["optimizer", "gradient"]
 LEAST_GAIN = 1.05
 
 
-def reached(places: Sequence[float], errors: Sequence[float], goal: float) -> float:
+def reached(history: pd.DataFrame, goal: float) -> float:
     """Return where errors first fall to a goal, their logarithm interpolated linearly; infinite if they never do.
 
-    Parameters
-    ----------
-    places, errors : sequence of float
-        Steps or seconds in order, and the error at each; entries with NaN are ignored.
-    goal : float
+    The columns of `history` are steps or seconds, in order, and the error at each; rows with NaN are ignored.
     """
-    at, error = np.asarray(places, dtype=float), np.asarray(errors, dtype=float)
-    both = ~(np.isnan(at) | np.isnan(error))
-    at, error = at[both], error[both]
-    below = np.flatnonzero(error <= goal)
+    places, errors = history.dropna().to_numpy(dtype=float).T
+    below = np.flatnonzero(errors <= goal)
     if not len(below):
         return math.inf
-    first = below[0]
-    if first == 0:
-        return float(at[0])
+    around = slice(max(below[0] - 1, 0), below[0] + 1)
     # An error of exactly zero has no logarithm.
-    before, after = math.log(error[first - 1]), math.log(max(error[first], 1e-300))
-    return float(at[first - 1] + (at[first] - at[first - 1]) * (before - math.log(goal)) / (before - after))
+    return float(np.interp(-np.log(goal), -np.log(np.maximum(errors[around], 1e-300)), places[around]))
 
 
 def steps_to(method: Method, goal: float, place: str = "step") -> float:
     """Return the median over the seeds of the steps (or ``seconds``) to a goal, infinite for a seed that failed."""
-    costs = [reached(run.column(place).tolist(), run.column("relative_error").tolist(), goal) for run in method.good]
-    return statistics.median(costs + [math.inf] * (len(method.runs) - len(costs)))
+    costs = [reached(run.history(place, "relative_error"), goal) for run in method.good]
+    return float(np.median(costs + [math.inf] * (len(method.runs) - len(costs))))
 
 
 def goals(trainings: pd.DataFrame) -> list[float]:
     """Return the goals to report: the smallest that are reached, of those below every error at the start."""
-    methods = list(trainings["method"])
-    start = min(without_nan(method.median("start_relative_error") for method in methods), default=math.inf)
-    below = [goal for goal in GOALS if goal < start]
-    within_reach = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in methods)]
+    start = trainings["method"].map(lambda method: method.median("start_relative_error")).min()
+    # Without any error at the start, all goals are below it.
+    below = [goal for goal in GOALS if not goal >= start]
+    within_reach = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in trainings["method"])]
     return within_reach[-MOST_GOALS:] or below[:1]
 
 
 def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return the training with the fewest steps to a goal, or that ends nearest to it, for each optimizer and gradient.
 
-    Returns
-    -------
-    DataFrame
-        Rows of the trainings with ``steps`` and ``seconds``, by optimizer and gradient; those that failed are left out.
+    These rows of the trainings have ``steps`` and ``seconds`` too. Trainings that failed are left out.
     """
     good = trainings[[bool(method.good) for method in trainings["method"]]]
     costs = good.assign(
@@ -92,11 +79,8 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
 def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
-    Returns
-    -------
-    dict of DataFrame
-        With one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and whether
-        there are ``several`` rates for this optimizer and gradient.
+    Each table has one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and
+    whether there are ``several`` rates for this optimizer and gradient.
     """
     records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
     records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
@@ -107,31 +91,22 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
+    # The loss is part of the gradient; other options are part of how an optimizer follows it.
+    gradients = [f"{method.estimator}, {method.parts['loss']} loss" if "loss" in method.parts else method.estimator
+                 for method in methods]  # fmt: skip
     rows = []
-    gradients: dict[str, list[str]] = {}
-    for method in methods:
-        name, rate = _without_rate(str(method.runs[0].options.get("optimizer")))
-        # The loss is part of the gradient; other options are part of how an optimizer follows it.
+    for method in relabeled(methods, gradients):
+        name, options = parsed(str(method.runs[0].options.get("optimizer")))
+        rate = f"learning rate {options['learning_rate']}" if "learning_rate" in options else "default learning rate"
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items() if key != "learning_rate")
         others = (f"{part} {value}" for part, value in method.parts.items() if part not in ("optimizer", "loss"))
-        gradient = method.estimator + (f", {method.parts['loss']} loss" if "loss" in method.parts else "")
-        same_estimator = gradients.setdefault(method.estimator, [])
-        if gradient not in same_estimator:
-            same_estimator.append(gradient)
-        method = dataclasses.replace(method, label=gradient, variant=same_estimator.index(gradient))
-        rows.append({"optimizer": ", ".join([name, *others]), "gradient": gradient, "rate": rate, "method": method})
+        optimizer = ", ".join([f"{name}({shown})" if shown else name, *others])
+        rows.append({"optimizer": optimizer, "gradient": method.label, "rate": rate, "method": method})
     trainings = pd.DataFrame(rows)
     return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
 
 
-def _without_rate(optimizer: str) -> tuple[str, str]:
-    """Split an optimizer's spec into the spec without its learning rate, and that rate in words."""
-    name, arguments = parse(optimizer)
-    rate = f"learning rate {arguments.pop('learning_rate')}" if "learning_rate" in arguments else "default learning rate"
-    others = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return f"{name}({others})" if others else name, rate
-
-
-def goal_table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
+def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """Return steps and seconds to a goal by optimizer and gradient; the best of each gradient is marked."""
     best = best_trainings(trainings, goal)
     least = best.groupby("gradient")["steps"].min()
@@ -157,16 +132,12 @@ def _cost(row: pd.Series) -> str:
 
 
 class Gain(NamedTuple):
-    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration."""
+    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration, and the ratio of steps."""
 
     goal: float
     fast: pd.Series
     plain: pd.Series
-
-    @property
-    def factor(self) -> float:
-        """Steps without acceleration over steps with it."""
-        return self.plain.steps / max(self.fast.steps, 1.0) if math.isfinite(self.fast.steps) else 0.0
+    factor: float
 
     def sentence(self) -> str:
         """Say in how many steps and seconds the goal is reached with acceleration and without it."""
@@ -187,49 +158,38 @@ def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
     """
     gains = []
     for goal in reversed(goals(trainings)):
-        best = best_trainings(trainings, goal).reset_index("gradient").sort_values(["steps", "seconds"])
-        best = best[best["gradient"] == gradient]
-        if PLAIN in best.index and len(best) > 1:
-            gains.append(Gain(goal, best.drop(PLAIN).iloc[0], best.loc[PLAIN]))
-    gains.sort(key=lambda item: math.isinf(item.fast.steps) + math.isinf(item.plain.steps))
-    return gains[0] if gains and math.isfinite(min(gains[0].fast.steps, gains[0].plain.steps)) else None
+        best = best_trainings(trainings[trainings["gradient"] == gradient], goal).droplevel("gradient")
+        if PLAIN in best.index and len(best) > 1 and math.isfinite(best["steps"].min()):
+            fast, plain = best.drop(PLAIN).sort_values(["steps", "seconds"]).iloc[0], best.loc[PLAIN]
+            factor = plain.steps / max(fast.steps, 1.0) if math.isfinite(fast.steps) else 0.0
+            gains.append(Gain(goal, fast, plain, factor))
+    return max(gains, key=lambda item: math.isfinite(max(item.fast.steps, item.plain.steps)), default=None)
 
 
-def optimizers_answer(trainings: pd.DataFrame) -> str:
+def answer(trainings: pd.DataFrame) -> str:
     """Say with which gradients acceleration helps, and how much."""
     gains = [item for gradient in trainings["gradient"].unique() if (item := gain(trainings, gradient)) is not None]
-    helped = sorted((item for item in gains if item.factor > LEAST_GAIN), key=lambda item: -item.factor)
-    others = [item for item in gains if item.factor <= LEAST_GAIN]
+    helped = [item for item in gains if item.factor > LEAST_GAIN]
     # Factors of different goals are not compared.
     most = " most" if len(helped) > 1 and len({item.goal for item in helped}) == 1 else ""
     sentences: list[str] = []
-    for item in helped + others:
+    for item in sorted(gains, key=lambda item: -max(item.factor, LEAST_GAIN)):
         start, end = ("It", "") if sentences else ("Acceleration", most)
         verb = "helps" if item.factor > LEAST_GAIN else "does not help"
         sentences.append(f"{start} {verb} {item.plain.method.quoted}{end}: {item.sentence()}.")
     return " ".join(sentences)
 
 
-def optimizers_pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
+def pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the relative error against steps, one picture per optimizer, each gradient at its best learning rate."""
     reported = goals(trainings)
-    goal = (reported or GOALS)[-1]
-    best = best_trainings(trainings, goal)
+    best = best_trainings(trainings, (reported or GOALS)[-1])
     optimizers, gradients = (trainings[key].unique() for key in KEYS)
-    curves: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
+    panels: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
     for gradient, optimizer in itertools.product(gradients, optimizers):
         if (optimizer, gradient) in best.index:
             row = best.loc[(optimizer, gradient)]
-            label = f"{gradient}, {row.rate}" if row.several else gradient
-            curves[optimizer][dataclasses.replace(row.method, label=label)] = row.method.curve("relative_error")
-    limits = limits_of(data for same_optimizer in curves.values() for data in same_optimizer.values())
-    # Errors far below the last goal are cut off.
-    limits = None if limits is None else (max(limits[0], goal / 10), limits[1])
-    return list(filter(None, (
-        draw_curves(
-            same_optimizer, "step", styles, y="relative error of the dictionary", column="relative_error", title=title,
-            kind="Steps of an optimizer", name=file_name("optimizer", optimizer, title), panel=optimizer,
-            limits=limits, goals=reported,
-        )
-        for optimizer, same_optimizer in curves.items()
-    )))  # fmt: skip
+            method = replace(row.method, label=f"{gradient}, {row.rate}") if row.several else row.method
+            panels[optimizer][method] = method.curve("relative_error")
+    return draw_curves(title, panels, ["step"], styles, y="relative error of the dictionary", column="relative_error",
+                       kind="Steps of an optimizer", name="optimizer-{panel}-{title}", goals=reported)  # fmt: skip

@@ -13,9 +13,8 @@ import pandas as pd
 
 from pudle.errors import UnreadableResult
 from pudle.files import read_arrays, read_json
+from pudle.measuring.store import SCHEMA
 
-#: Schema number of the records that this version reads.
-SCHEMA = 2
 #: Fields of a record and their types.
 FIELDS = {
     "kind": str, "study": str, "name": str, "options": dict, "status": str, "reason": str, "summary": dict, "rows": list,
@@ -28,17 +27,9 @@ REMEDY = "delete it and run `pudle run` again"
 class ExperimentRecord:
     """The stored result of one experiment.
 
-    Attributes
-    ----------
-    path : Path
-        File of the record; the arrays are in the file with the ending ``.npz`` beside it.
-    name, study, kind, status, reason : str
-    options : mapping
-        Options of the experiment, and beside them those of the training that it contains.
-    summary, provenance : mapping
-    rows : DataFrame
-        The history, with NaN where nothing was measured.
-    array_names : tuple of str
+    The options of a training that the experiment contains stand beside its own. The history `rows` holds NaN where nothing
+    was measured, and its steps are numbers of rows where the experiment counts none. The arrays named in `array_names` are
+    in the file with the ending ``.npz`` beside `path`.
     """
 
     path: Path
@@ -65,60 +56,45 @@ class ExperimentRecord:
 
     @property
     def dataset(self) -> str:
+        """Spec of the dataset."""
         return str(self.options.get("dataset", "unknown dataset"))
-
-    @property
-    def options_without_seed(self) -> str:
-        """All options except the seed, as text to compare."""
-        return repr(sorted((name, repr(value)) for name, value in self.options.items() if name != "seed"))
 
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
         return float(value) if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
-    def column(self, name: str) -> pd.Series:
-        """Return a column of the history as numbers, NaN where it has none."""
-        if name not in self.rows:
-            return pd.Series(math.nan, self.rows.index)
-        return pd.to_numeric(self.rows[name], errors="coerce")
+    def history(self, *names: str) -> pd.DataFrame:
+        """Return columns of the history as numbers, NaN where it has none."""
+        return self.rows.reindex(columns=names).apply(pd.to_numeric, errors="coerce").astype(float)
 
-    def arrays(self, **dimensions: int) -> dict[str, np.ndarray]:
-        """Read the arrays with these names, as far as the experiment has them, and check their number of dimensions.
+    def arrays(self, **axes: str) -> dict[str, np.ndarray]:
+        """Read the arrays with these names, as far as the experiment has them, and check their types and shapes.
 
-        Raises
-        ------
-        UnreadableResult
-            If the file is missing or damaged, or an array does not hold real numbers in that many dimensions.
+        A keyword's value has one letter per axis of the array; axes with the same letter must have the same length. A file
+        that is missing or damaged is refused as `UnreadableResult`, as are arrays of other shapes or without real numbers.
         """
-        names = [name for name in dimensions if name in self.array_names]
-        arrays = read_arrays(self.path.with_suffix(".npz"), names, owner=self.path) if names else {}
+        path, names = self.path.with_suffix(".npz"), [name for name in axes if name in self.array_names]
+        arrays = read_arrays(path, names, owner=self.path) if names else {}
+        lengths: dict[str, int] = {}
         for name, array in arrays.items():
-            if array.dtype.kind not in "iuf" or array.ndim != dimensions[name]:
-                raise self.unusable(name, array)
+            expected = [lengths.setdefault(letter, length) for letter, length in zip(axes[name], array.shape, strict=False)]
+            if array.dtype.kind not in "iuf" or array.ndim != len(axes[name]) or expected != list(array.shape):
+                raise UnreadableResult(
+                    f"{path}: a report cannot show the array {name!r} of type {array.dtype} and shape {array.shape}: "
+                    f"delete {self.path} and run `pudle run` again"
+                )
         return arrays
-
-    def unusable(self, name: str, array: np.ndarray) -> UnreadableResult:
-        """Return the error that refuses an array."""
-        return UnreadableResult(
-            f"{self.path.with_suffix('.npz')}: a report cannot show the array {name!r} of type {array.dtype} and shape "
-            f"{array.shape}: delete {self.path} and run `pudle run` again"
-        )
 
 
 def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
     """Read the experiments in a folder, in the order of their file names; of each name only the newest record counts.
 
-    Raises
-    ------
-    UnreadableResult
-        If a file is damaged or has another schema; the text names the file and the remedy.
+    A file that is damaged or has another schema is refused as `UnreadableResult`, with the file and the remedy.
     """
     newest: dict[str, ExperimentRecord] = {}
-    for path in sorted(folder.glob("*.json")):
-        record = _read(path)
-        earlier = newest.get(record.name)
-        if earlier is None or str(record.provenance["date"]) >= str(earlier.provenance["date"]):
+    for record in map(_read, sorted(folder.glob("*.json"))):
+        if str(record.provenance["date"]) >= str(newest.get(record.name, record).provenance["date"]):
             newest[record.name] = record
     return tuple(newest.values())
 
@@ -131,19 +107,13 @@ def _read(path: Path) -> ExperimentRecord:
             f"install the version of pudle that wrote it, or {REMEDY}"
         )
     wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
-    if not wrong and "date" not in content["provenance"]:
-        wrong = ["the date of its provenance"]
-    if not wrong and not all(isinstance(row, dict) for row in content["rows"]):
-        wrong = ["rows"]
+    wrong += [] if wrong or all(isinstance(row, dict) for row in content["rows"]) else ["rows"]
+    wrong += [] if wrong or "date" in content["provenance"] else ["the date of its provenance"]
     if wrong:
         raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {REMEDY}")
-    options = content["options"]
-    if isinstance(options.get("training"), dict):
-        options = options["training"] | {name: value for name, value in options.items() if name != "training"}
-    return ExperimentRecord(
-        path=path,
-        options=options,
-        rows=pd.DataFrame(content["rows"]),
-        array_names=tuple(map(str, content["arrays"])),
-        **{name: content[name] for name in FIELDS if name not in ("options", "rows", "arrays")},
-    )
+    fields = {name: content[name] for name in FIELDS}
+    if isinstance(training := fields["options"].get("training"), dict):
+        fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
+    rows, arrays = pd.DataFrame(fields.pop("rows")), tuple(map(str, fields.pop("arrays")))
+    rows = rows if "step" in rows else rows.assign(step=range(len(rows)))
+    return ExperimentRecord(path=path, rows=rows, array_names=arrays, **fields)

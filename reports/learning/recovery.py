@@ -2,63 +2,54 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture, file_name
-from pudle.reports.learning.curves import draw_curves, limits_of
+from pudle.reports.drawing import Picture
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.optimizers import STUDY
+from pudle.reports.learning.pictures import draw_curves
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
-from pudle.reports.text import Cell
 
 ERROR, START = "dictionary_error", "start_dictionary_error"
 
 
 def recovered(results: Results) -> dict[str, list[Method]]:
     """Return the trainings by dataset, and with them those of other packages; the study of optimizers is left out."""
-    kinds = ("learning", "baseline")
-    records = (item for item in results.experiments if item.kind in kinds and item.study != STUDY)
+    records = (item for item in results.experiments if item.kind in ("learning", "baseline") and item.study != STUDY)
     return group(records, lambda record: record.dataset)
 
 
-def recovery_table(methods: Sequence[Method]) -> pd.DataFrame:
+def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and time."""
     columns = cells(methods, {
         "error at start": (START, text.number, None),
-        "error at end": (ERROR, text.number, min),
-        "relative error": ("relative_error", text.number, min),
-        "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), max),
+        "error at end": (ERROR, text.number, "min"),
+        "relative error": ("relative_error", text.number, "min"),
+        "support recovered": ("support_recovery", lambda share: text.fixed(100 * share, 0, "%"), "max"),
         "steps": ("steps", whole, None),
         "time": ("seconds", text.seconds, None),
     })  # fmt: skip
-    seeds = max(len(method.runs) for method in methods)
-    rows = [
-        {"method": Cell(method.label, method.estimator),
-         "layers": text.DASH if method.depth is None else str(method.depth), **row, "status": method.status}
-        | ({"seeds": str(len(method.runs))} if seeds > 1 else {})
-        for method, row in columns.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows, dtype=object)
+    columns["status"] = [method.status for method in methods]
+    if max(len(method.runs) for method in methods) > 1:
+        columns["seeds"] = [str(len(method.runs)) for method in methods]
+    layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
+    return pd.DataFrame({"method": columns.pop("method"), "layers": layers, **columns}, dtype=object)
 
 
-def _error(method: Method) -> float:
-    return method.median(ERROR)
-
-
-def recovery_answer(methods: Sequence[Method]) -> str:
+def answer(methods: Sequence[Method]) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
     sentences, overlapping, ends = [], [], []
-    ranked = sorted((method for method in methods if not math.isnan(_error(method))), key=_error)
-    trained = sorted((method for method in ranked if method.depth is not None), key=attrgetter("depth"))
-    for depth, (best, *others) in itertools.groupby(trained, key=attrgetter("depth")):
-        start, end = best.median(START), _error(best)
+    errors = {method: error for method in methods if not math.isnan(error := method.median(ERROR))}
+    ranked = sorted(errors, key=errors.__getitem__)
+    trained = [method for method in ranked if method.depth is not None]
+    for depth in sorted({method.depth for method in trained if method.depth is not None}):
+        best, *others = (method for method in trained if method.depth == depth)
+        start, end = best.median(START), errors[best]
         ends.append(end)
         before, after = text.number(start), text.number(end)
         if end >= start:
@@ -67,18 +58,17 @@ def recovery_answer(methods: Sequence[Method]) -> str:
             continue
         sentence = f"At {depth} layers {best.quoted} recovers best: its error falls from {before} to {after}"
         if others:
-            second = _error(others[0])
+            second = errors[others[0]]
             times = f", {text.number(second / end)} times as much" if end > 0 else ""
             sentence += f", that of {others[0].quoted} to {text.number(second)}{times}"
             if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
                 overlapping.append(str(depth))
         sentences.append(f"{sentence}.")
     if overlapping:
-        sentences.append(f"At {text.listing(overlapping)} layers the seeds of the two best overlap: "
-                         "their order may be chance.")  # fmt: skip
-    baselines = [method for method in ranked if not method.estimator]
-    if baselines:
-        end = _error(baselines[0])
+        depths = text.listing(overlapping)
+        sentences.append(f"At {depths} layers the seeds of the two best overlap: their order may be chance.")
+    if baselines := [method for method in ranked if not method.estimator]:
+        end = errors[baselines[0]]
         nearest = "comes nearer still" if end < min(ends, default=0.0) else "comes nearest"
         sentences.append(f"Of the other packages {baselines[0].label} {nearest}, with an error of {text.number(end)}.")
     if max(len(method.runs) for method in methods) == 1 and len(trained) > len(ends):
@@ -86,17 +76,11 @@ def recovery_answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def recovery_pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
+def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
     """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
     curves = {method: method.curve(ERROR) for method in methods}
-    limits = limits_of(curves.values())
     depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-    return list(filter(None, (
-        draw_curves(
-            {method: curve for method, curve in curves.items() if method.depth in (depth, None)}, x, styles,
-            y="error of the dictionary", column=ERROR, title=title, panel=panel, kind="Error of the dictionary",
-            name=file_name("recovery", x, title, panel), limits=limits,
-        )
-        for depth, panel in [(depth, f"{depth} layers") for depth in depths] or [(None, "")]
-        for x in ("epoch", "seconds")
-    )))  # fmt: skip
+    panels = {f"{depth} layers": {method: curve for method, curve in curves.items() if method.depth in (depth, None)}
+              for depth in depths}  # fmt: skip
+    return draw_curves(title, panels or {"": curves}, ("epoch", "seconds"), styles, y="error of the dictionary",
+                       column=ERROR, kind="Error of the dictionary", name="recovery-{x}-{title}-{panel}")  # fmt: skip

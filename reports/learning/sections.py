@@ -11,9 +11,9 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.drawing import Picture
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
-from pudle.reports.learning.curves import styles_of
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import BROKEN, Results
+from pudle.reports.looks import looks, looks_of
 
 #: Kinds of experiments that have a section of their own.
 KINDS = ("learning", "baseline", "denoising", "interpretation")
@@ -39,87 +39,65 @@ class Section(NamedTuple):
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    makers = (_recovery, _optimizers, _denoising, _interpretation, _others)
-    return [section for make in makers if (section := make(results)).blocks]
+    recovered, optimized, denoised = recovery.recovered(results), optimizers.optimized(results), denoising.denoised(results)
+    groups = [*recovered.values(), *denoised.values()]
+    others = dict.fromkeys(method.label for methods in groups for method in methods if not method.estimator)
+    styles = looks(others, {}) | looks_of(results)
+    found = [
+        Section(
+            "recovery", "Dictionaries recovered",
+            "Error: distance between the learned dictionary and the one that made the data, after their atoms are matched "
+            "one to one; the relative error is this distance divided by the norm of the latter. Time is that of the "
+            "computation alone. An estimator has the same color and marker throughout this page; its further methods have "
+            "hollow markers or dotted lines. The best of a column is bold.",
+            [Block(title, recovery.answer(methods), [(recovery.table(methods), f"Recovery of the dictionary of {title}")],
+                   recovery.pictures(title, methods, styles)) for title, methods in recovered.items()],
+        ),
+        Section(
+            "optimizers", "Optimizers",
+            "Steps and computing time until the relative error of the dictionary first falls to a goal; between rows of the "
+            "history its logarithm is interpolated linearly. Of several learning rates the one with the fewest steps is "
+            "shown and named. The fewest steps of a column are bold. A step of an optimizer with a line search computes "
+            "several gradients. Dashed lines in the figures mark the goals.",
+            [Block(title, optimizers.answer(trainings),
+                   [(optimizers.table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
+                    for goal in optimizers.goals(trainings)],
+                   optimizers.pictures(title, trainings, styles)) for title, trainings in optimized.items()],
+        ),
+        Section(
+            "denoising", "Images denoised",
+            "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are denoised and "
+            "averaged. The gain is that of the better of the two. The pictures show parts of one image, each with the PSNR "
+            "of that part, and the learned filters from smooth to rough, each scaled to its own greatest magnitude with "
+            "zero in gray.",
+            [Block(title, denoising.answer(methods), [(denoising.table(methods), f"Denoising of {title}")],
+                   denoising.pictures(title, methods, styles)) for title, methods in denoised.items()],
+        ),
+        Section(
+            "interpretation", "Which samples shaped an atom",
+            "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training samples that "
+            "shaped it most, with their weights, in the order in which the experiment stored them.",
+            [Block(title, answer, pictures=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
+        ),
+        Section("others", "Other experiments", "Experiments of kinds that this version cannot draw.", _others(results)),
+    ]  # fmt: skip
+    return [section for section in found if section.blocks]
 
 
-def _recovery(results: Results) -> Section:
-    groups = recovery.recovered(results)
-    styles = styles_of(results, groups)
-    return Section(
-        "recovery",
-        "Dictionaries recovered",
-        "Error: distance between the learned dictionary and the one that made the data, after their atoms are matched one "
-        "to one; the relative error is this distance divided by the norm of the latter. Time is that of the computation "
-        "alone. An estimator has the same color and marker throughout this page; its further methods have hollow markers "
-        "or dotted lines. The best of a column is bold.",
-        [Block(title, recovery.recovery_answer(methods),
-               [(recovery.recovery_table(methods), f"Recovery of the dictionary of {title}")],
-               recovery.recovery_pictures(title, methods, styles)) for title, methods in groups.items()],
-    )  # fmt: skip
-
-
-def _optimizers(results: Results) -> Section:
-    styles = styles_of(results, {})
-    return Section(
-        "optimizers",
-        "Optimizers",
-        "Steps and computing time until the relative error of the dictionary first falls to a goal; between rows of the "
-        "history its logarithm is interpolated linearly. Of several learning rates the one with the fewest steps is shown "
-        "and named. The fewest steps of a column are bold. A step of an optimizer with a line search computes several "
-        "gradients. Dashed lines in the figures mark the goals.",
-        [Block(title, optimizers.optimizers_answer(trainings),
-               [(optimizers.goal_table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
-                for goal in optimizers.goals(trainings)],
-               optimizers.optimizers_pictures(title, trainings, styles))
-         for title, trainings in optimizers.optimized(results).items()],
-    )  # fmt: skip
-
-
-def _denoising(results: Results) -> Section:
-    groups = denoising.denoised(results)
-    styles = styles_of(results, groups)
-    return Section(
-        "denoising",
-        "Images denoised",
-        "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are denoised and averaged. "
-        "The gain is that of the better of the two. The pictures show parts of one image, each with the PSNR of that part, "
-        "and the learned filters from smooth to rough, each scaled to its own greatest magnitude with zero in gray.",
-        [Block(title, denoising.denoising_answer(methods),
-               [(denoising.denoising_table(methods), f"Denoising of {title}")],
-               [*denoising.denoising_pictures(title, methods, styles), *denoising.image_galleries(title, methods),
-                *denoising.filter_galleries(title, methods)]) for title, methods in groups.items()],
-    )  # fmt: skip
-
-
-def _interpretation(results: Results) -> Section:
-    return Section(
-        "interpretation",
-        "Which samples shaped an atom",
-        "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training samples that shaped "
-        "it most, with their weights, in the order in which the experiment stored them.",
-        [Block(title, answer, pictures=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
-    )
-
-
-def _others(results: Results) -> Section:
+def _others(results: Results) -> list[Block]:
     """List the experiments of plug-ins with their summaries."""
     rows = [
         {"experiment": item.name, "study": item.study, "kind": item.kind, "status": item.status,
          "summary": "; ".join(f"{key}: {_shown(value)}" for key, value in item.summary.items()) or text.DASH}
         for item in results.experiments if item.kind not in KINDS
     ]  # fmt: skip
-    table = (pd.DataFrame(rows, dtype=object), "Summaries of other experiments")
-    reading = "Experiments of kinds that this version has no pictures for."
-    return Section("others", "Other experiments", reading, [Block("", tables=(table,))] if rows else [])
+    return [Block("", tables=[(pd.DataFrame(rows, dtype=object), "Summaries of other experiments")])] if rows else []
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value[:5])) + (" ..." if len(value) > 5 else "")
-    if value is None or isinstance(value, float):
-        return text.number(value, 4) if value is not None and math.isfinite(value) else text.DASH
-    return str(value)
+    return text.number(value, 4) if value is None or isinstance(value, float) else str(value)
 
 
 def experiments_problems(results: Results) -> pd.DataFrame:
@@ -153,24 +131,26 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
     the images differ, and for kinds that are not in `MEASURES`.
     """
     first, second = ({item.name: item for item in result.experiments} for result in (one, two))
-    rows = [{"experiment": name} | _compared(first.get(name), second.get(name)) for name in first | second]
+    rows = []
+    for name in first | second:
+        sides = [first.get(name), second.get(name)]
+        known = [side for side in sides if side]
+        measure, number, time, show = MEASURES.get(known[0].kind, (text.DASH, "", "", text.number))
+        (a, b), times = ([side.number(key) if side else math.nan for side in sides] for key in (number, time))
+        status = ", then ".join(dict.fromkeys(side.status if side else "absent" for side in sides))
+        difference = text.Cell(text.DASH)
+        # One that is absent on a side is compared with itself.
+        if differing := _differing(known[0], known[-1]):
+            status += f"; {differing}"
+        elif number == "psnr":
+            difference = denoising.decibels(b - a, sign="+")
+        elif a > 0 and not math.isnan(b):
+            difference = text.Cell(f"{text.number(b / a, 3)} times")
+        rows.append({
+            "experiment": name, "measure": measure, "A": show(a), "B": show(b), "difference": difference,
+            "time A": text.seconds(times[0]), "time B": text.seconds(times[1]), "status": status,
+        })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
-
-
-def _compared(one: ExperimentRecord | None, two: ExperimentRecord | None) -> dict[str, str]:
-    kind = next(side.kind for side in (one, two) if side)
-    measure, name, time, show = MEASURES.get(kind, (text.DASH, "", "", text.number))
-    (a, b), times = ([math.nan if side is None else side.number(key) for side in (one, two)] for key in (name, time))
-    difference = text.DASH
-    if name == "psnr":
-        difference = denoising.decibels(b - a, "+")
-    elif a > 0 and not math.isnan(b):
-        difference = f"{text.number(b / a, 3)} times"
-    status = ", then ".join(dict.fromkeys("absent" if side is None else side.status for side in (one, two)))
-    if one and two and (differing := _differing(one, two)):
-        difference, status = text.DASH, f"{status}; {differing}"
-    return {"measure": measure, "A": show(a), "B": show(b), "difference": difference, "time A": text.seconds(times[0]),
-            "time B": text.seconds(times[1]), "status": status}  # fmt: skip
 
 
 def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:

@@ -31,7 +31,7 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     )  # fmt: skip
     ((title, methods),) = reported.denoised(results).items()
     assert title == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
-    table = reported.denoising_table(methods).set_index("method")
+    table = reported.table(methods).set_index("method")
     gains = {"alternating, lasso": 26 - 20 * math.log10(0.25), "BM3D": 20 - 20 * math.log10(0.2),
              "backprop, reconstruction": 26 - 20 * math.log10(0.5)}  # fmt: skip
     assert list(table.index) == [*gains, "noisy images"]
@@ -40,7 +40,7 @@ def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     assert [name for name in gains if table.loc[name, "PSNR with shifts"].best] == ["alternating, lasso"]
     assert table.loc["BM3D", ["training", "steps", "PSNR with shifts"]].tolist() == [text.DASH] * 3
     assert table.loc["noisy images", "PSNR"] == "20.00 dB"
-    answer = reported.denoising_answer(methods)
+    answer = reported.answer(methods)
     assert answer.startswith(
         "`alternating` (lasso) denoises best: 38.04 dB with shifts, 18.04 dB above the noisy images; next is BM3D, 4.06"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 from stored_experiments import experiments, headings
 from synthetic import training
@@ -18,8 +19,8 @@ from pudle.reports.page import Report
 def test_steps_to_a_goal_are_those_of_an_exponential(rate, goal):
     # log error is linear in the step, so that the interpolation is exact however far the rows are apart.
     steps = [0, 3, 10, 50, 400]
-    errors = [0.5 * math.exp(-rate * step) for step in steps]
-    assert optimizers.reached(steps, errors, goal) == pytest.approx(math.log(0.5 / goal) / rate, rel=1e-9)
+    history = pd.DataFrame({"step": steps, "error": [0.5 * math.exp(-rate * step) for step in steps]})
+    assert optimizers.reached(history, goal) == pytest.approx(math.log(0.5 / goal) / rate, rel=1e-9)
 
 
 @pytest.mark.parametrize(("errors", "expected"), [
@@ -27,7 +28,7 @@ def test_steps_to_a_goal_are_those_of_an_exponential(rate, goal):
     ([math.nan, math.nan], math.inf), ([0.5, 0.1, 0.5], 1.0), ([1.0, 0.0], None),
 ])  # fmt: skip
 def test_goal_out_of_reach_is_infinite_and_the_first_crossing_counts(errors, expected):
-    found = optimizers.reached(range(len(errors)), errors, 0.1)
+    found = optimizers.reached(pd.DataFrame({"step": range(len(errors)), "error": errors}), 0.1)
     if expected is None:
         # Interpolated over the gap.
         after = max(errors[-1], 1e-300)
@@ -61,7 +62,7 @@ def trainings(results):
 def test_matrix_has_the_best_learning_rate_and_says_what_is_not_reached(results, trainings):
     goals = optimizers.goals(trainings)
     assert goals[-1] == 0.001 and len(goals) == optimizers.MOST_GOALS
-    table = optimizers.goal_table(trainings, 0.01).set_index("optimizer")
+    table = optimizers.table(trainings, 0.01).set_index("optimizer")
     steps = {rate: math.log(50) / rate for rate in (0.03, 0.12, 0.08, 0.06)}
     assert table.loc["sgd", "alternating"] == f"{math.ceil(steps[0.03])} steps, {steps[0.03] / 2:.3g} s, learning rate 0.2"
     assert table.loc["momentum", "alternating"] == f"{math.ceil(steps[0.12])} steps, {steps[0.12] / 2:.3g} s"
@@ -84,9 +85,9 @@ def test_failed_trainings_have_their_status_in_the_matrix(tmp_path):
         ),
     ]
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    table = optimizers.goal_table(trainings, 0.1).set_index("optimizer")
+    table = optimizers.table(trainings, 0.1).set_index("optimizer")
     assert table.loc["adam", "backprop"] == "diverged and timeout" and table.loc["sgd", "backprop"].startswith("17 steps")
-    assert optimizers.gain(trainings, "backprop") is None and optimizers.optimizers_answer(trainings) == ""
+    assert optimizers.gain(trainings, "backprop") is None and optimizers.answer(trainings) == ""
 
 
 def test_answer_says_with_which_gradients_acceleration_helps(trainings):
@@ -95,7 +96,7 @@ def test_answer_says_with_which_gradients_acceleration_helps(trainings):
     # sgd needs log(500) / 0.03 = 207 steps from a half to 0.1 %, more than its 200: it reaches 1 %.
     assert goal == 0.001 and alternating.goal == 0.01 and alternating.factor == pytest.approx(0.12 / 0.03)
     assert backprop.goal == 0.001 and backprop.factor == pytest.approx(0.06 / 0.08)
-    answer = optimizers.optimizers_answer(trainings)
+    answer = optimizers.answer(trainings)
     assert answer.startswith("Acceleration helps `alternating`: momentum reaches a relative error of 0.01 in 33 steps "
                              "(16.3 s), sgd needs 131 steps (65.2 s), 4 times as many.")  # fmt: skip
     assert "It does not help `backprop`: momentum reaches a relative error of 0.001 in 104 steps" in answer
@@ -113,14 +114,14 @@ def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
     records = [training(name, rate=rate, steps=200, pace=0.5, study="optimizers", options={"optimizer": name})
                for name, rate in rates.items()]  # fmt: skip
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    assert optimizers.optimizers_answer(trainings) == expected
+    assert optimizers.answer(trainings) == expected
 
 
 def test_best_is_marked_where_each_gradient_has_one_optimizer(tmp_path):
     records = [training("a", "backprop", study="optimizers", options={"optimizer": "sgd"}),
                training("b", "alternating", study="optimizers", options={"optimizer": "adam"})]  # fmt: skip
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    table = optimizers.goal_table(trainings, 0.1).set_index("optimizer")
+    table = optimizers.table(trainings, 0.1).set_index("optimizer")
     assert table.loc["sgd", "backprop"].best and table.loc["adam", "alternating"].best
 
 

@@ -27,8 +27,9 @@ def test_newest_record_of_a_name_counts(tmp_path):
 
 def test_null_and_missing_values_are_nan(tmp_path):
     (item,) = experiments(tmp_path, training("one", summary={"steps": None, "seconds": 3.0})).experiments
-    assert math.isnan(item.column("loss")[0]) and item.column("loss")[1] == 2 * item.column("relative_error")[1]
-    assert item.column("nobody measured this").isna().all() and len(item.column("nobody measured this")) == 51
+    history = item.history("loss", "relative_error", "nobody measured this")
+    assert math.isnan(history["loss"][0]) and history["loss"][1] == 2 * history["relative_error"][1]
+    assert history["nobody measured this"].isna().all() and len(history) == 51
     assert math.isnan(item.number("steps")) and item.number("seconds") == 3.0
 
 

@@ -12,14 +12,15 @@ from stored_experiments import experiments, only
 from synthetic import baseline, training
 
 from pudle.reports import text
-from pudle.reports.learning import curves, recovery
+from pudle.reports.learning import recovery
+from pudle.reports.learning.pictures import POINTS
 from pudle.reports.learning.sections import sections
 from pudle.reports.page import Report
 
 
 def answer(home, *records):
     """Return the conclusion on experiments of one dataset."""
-    return recovery.recovery_answer(only(recovery.recovered(experiments(home, *records))))
+    return recovery.answer(only(recovery.recovered(experiments(home, *records))))
 
 
 def pictures(home, *records):
@@ -33,7 +34,7 @@ def test_best_of_each_column_is_that_of_the_data(tmp_path):
     records = [training(f"{name}-{depth}", name, rate, options={"depth": depth}) for (name, depth), rate in rates.items()]
     results = experiments(tmp_path, *records, training("dead", "analytic", 9.0, status="diverged", reason="no"))
     methods = only(recovery.recovered(results))
-    table = recovery.recovery_table(methods)
+    table = recovery.table(methods)
     for column in ("error at end", "relative error", "support recovered"):
         marked = [(str(row["method"]), row["layers"]) for row in table.to_dict("records") if row[column].best]
         assert marked == [("backprop", "50")], column
@@ -45,7 +46,7 @@ def test_best_of_each_column_is_that_of_the_data(tmp_path):
     shown = text.number(5 * math.exp(-0.09 * 50))
     assert f"<strong>{shown}</strong>" in report.html() and f"**{shown}**" in report.markdown()
     assert f"\\textbf{{{shown}}}" in report.latex()
-    found = recovery.recovery_answer(methods)
+    found = recovery.answer(methods)
     assert f"At 25 layers `backprop` recovers best: its error falls from 5 to {text.number(5 * math.exp(-2.5))}" in found
     # exp(0.03 * 50) and exp(0.06 * 50).
     assert "4.5 times as much" in found and "20 times as much" in found and "one seed only" in found
@@ -55,9 +56,9 @@ def test_answer_over_seeds_that_do_not_overlap_is_without_doubt(tmp_path):
     records = [training(f"{name}-{seed}", name, rate + seed / 1000, options={"seed": seed})
                for name, rate in (("backprop", 0.05), ("alternating", 0.005)) for seed in range(3)]  # fmt: skip
     methods = only(recovery.recovered(experiments(tmp_path, *records)))
-    found = recovery.recovery_answer(methods)
+    found = recovery.answer(methods)
     assert "recovers best" in found and "one seed" not in found and "overlap" not in found
-    assert recovery.recovery_table(methods)["seeds"].tolist() == ["3", "3"]
+    assert recovery.table(methods)["seeds"].tolist() == ["3", "3"]
 
 
 def test_answer_names_depths_at_which_seeds_overlap(tmp_path):
@@ -86,7 +87,7 @@ def test_curves_hold_the_history(tmp_path):
     first, second, *others = pictures(tmp_path, *records)
     assert len(others) == 2 and first.title == "25 layers, against epochs" and "seconds" in second.title
     data = pd.read_csv(io.StringIO(first.csv))
-    assert len(data) == 2 * curves.POINTS and data["step"].max() == 400 and data["step"].min() == 0
+    assert len(data) == 2 * POINTS and data["step"].max() == 400 and data["step"].min() == 0
     assert data["dictionary_error"].to_numpy() == pytest.approx(5 * np.exp(-0.025 * data["step"].to_numpy()), rel=1e-5)
     assert "Last values: alternating" in first.alt
     # The depths share their scale.
@@ -104,3 +105,8 @@ def test_numbers_in_labels_of_a_figure_are_not_rounded(tmp_path):
     assert "thresholding=hard(threshold=0.1)" in picture.svg
     content = dict(picture.files(("svg",)))
     assert "learning_rate=0.00123" in next(iter(content.values())).decode()
+
+
+def test_curves_are_drawn_where_no_time_passed(tmp_path):
+    against_epochs, against_seconds = pictures(tmp_path, training("one", pace=0.0))
+    assert "against epochs" in against_epochs.alt and pd.read_csv(io.StringIO(against_seconds.csv))["seconds"].eq(0).all()

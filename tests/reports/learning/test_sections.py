@@ -67,7 +67,7 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     assert "install bm3d" in problems and "not finished after 9 s" in problems and "BM3D" in problems
     # In the table of its group it has a row without any number.
     (methods,) = recovery.recovered(results).values()
-    (row,) = recovery.recovery_table(methods).to_dict("records")
+    (row,) = recovery.table(methods).to_dict("records")
     assert row["status"] == "timeout" and {row[name] for name in ("error at end", "relative error", "steps")} == {"–"}
     assert "denoising" not in headings(page)
 
