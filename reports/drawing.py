@@ -128,6 +128,12 @@ def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, columns, **options)
 
 
+def marks(at: Any, x: Any, y: Any, name: str, look: Look, **options: Any) -> list[Any]:
+    """Draw an estimator's marker at every point, without a line between them."""
+    plain = {"color": look.color, "marker": look.marker, "linestyle": "", "markeredgewidth": 0, "gid": ESTIMATOR + name}
+    return at.plot(x, y, **plain | options)
+
+
 def curve(at: Any, data: pd.DataFrame, x: str, name: str, look: Look, **options: Any) -> None:
     """Draw one estimator's median over seeds against `x`, with a band from the least to the greatest."""
     plain = {"linewidth": 1.6, "markersize": 6, "markeredgewidth": 0, "linestyle": look.line, "marker": look.marker}
