@@ -19,12 +19,9 @@ SHOWN_GOAL = text.number(GOAL, 1)
 def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Return, per case, which estimator to use and why.
 
-    Returns
-    -------
-    list of dict
-        ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same
-        in words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory``
-        are what it reaches and costs, with * after an extrapolated value.
+    ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same in
+    words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory`` are what
+    it reaches and costs, with * after an extrapolated value.
     """
     found = []
     for name, case in results.cases.items():
@@ -32,7 +29,7 @@ def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
         chosen = _choice(rows)
         chosen["why"] = " ".join(filter(None, [chosen["why"], _most_accurate(rows), _floors(rows), _accelerations(rows)]))
         facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
-        problem = f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss"
+        problem = "{dataset}, {algorithm}, {loss} loss".format(**facts)
         found.append({"case": name, "problem": problem, **facts, **chosen})
     return found
 
@@ -91,10 +88,8 @@ def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, 
     Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
     """
     # A time is not known where a seed does not reach the goal, or only beyond all timed depths.
-    known = [
-        (mine[seed][1], low) for seed, (low, _) in theirs.items()
-        if seed in mine and not (math.isnan(mine[seed][1]) and math.isnan(low))
-    ]  # fmt: skip
+    pairs = [(mine[seed][1], low) for seed, (low, _) in theirs.items() if seed in mine]
+    known = [(high, low) for high, low in pairs if not (math.isnan(high) and math.isnan(low))]
     return bool(known) and all(high < (math.inf if math.isnan(low) else low) for high, low in known)
 
 

@@ -51,16 +51,13 @@ def report_command(
     wanted = set(formats or ("html", "markdown", "csv"))
     sides = [load_side(name, root, home, profile) for name in results] or [load(home, profile)]
     reports = [Report.of(side) for side in sides]
-    made: Any = reports[0]
-    makers: dict[str, Any] = dict(FORMATS)
-    if len(sides) == 2:
-        made = SideBySide((reports[0], reports[1]), (results[0], results[1]))
-        makers = {name: (getattr(SideBySide, name), FORMATS[name][1]) for name in ("markdown", "csv", "html")}
-        if other := sorted(wanted - {*makers, "figures"}):
-            raise InvalidArgument(f"--format {other[0]} is for one result: two are shown as html, markdown, csv or figures")
+    made: Any = reports[0] if len(sides) == 1 else SideBySide((reports[0], reports[1]), (results[0], results[1]))
+    for name in sorted(wanted - {"figures"}):
+        if not hasattr(made, name):
+            raise InvalidArgument(f"--format {name} is for one result: two side by side are html, markdown, csv or figures")
     folder = out or home / profile / ("report" if len(sides) == 1 else "report-pair")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
-    files = {folder / f"report.{ending}": make(made) for kind, (make, ending) in makers.items() if kind in wanted}
+    files = {folder / f"report.{ending}": getattr(made, name)() for name, ending in FORMATS.items() if name in wanted}
     illustrated = wanted & {"figures", *ILLUSTRATED}
     drawn = {folder / FIGURES / name: content for name, content in (made.figure_files() if illustrated else ())}
     try:

@@ -78,54 +78,33 @@ PEAK_OF_PROBLEM = "memory.ProblemAlone.peakmem_problem"
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Results of one profile.
-
-    Attributes
-    ----------
-    profile : str
-    frame : DataFrame
-        The tidy table; its columns are `COLUMNS`.
-    references : DataFrame
-        One row per (case, seed, target): status, reason, bound and the rest of the certificate.
-    records : DataFrame
-        One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
-    timings : DataFrame
-        One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and the tuple ``samples``
-        of the repeats, which is empty if asv did not keep them.
-    cases : mapping
-        The selected cases by name, in their order.
-    estimators : tuple of str
-        The selected estimators, in their order.
-    provenances : tuple of mapping
-        The distinct provenances of the records, newest first.
-    notes : tuple of str
-        What a reader has to know about the origin of these numbers.
-    artifacts : tuple of mapping
-        Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
-    experiments : tuple of ExperimentRecord
-        The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
-    """
+    """Results of one profile."""
 
     profile: str
+    #: The tidy table; its columns are `COLUMNS`.
     frame: pd.DataFrame
+    #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
     references: pd.DataFrame
+    #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
     records: pd.DataFrame
+    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and the tuple ``samples`` of
+    #: the repeats, which is empty if asv did not keep them.
     timings: pd.DataFrame
+    #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Mapping[str, Any]]
     estimators: tuple[str, ...]
+    #: The distinct provenances of the records, newest first.
     provenances: tuple[Mapping[str, Any], ...] = ()
+    #: What a reader has to know about the origin of these numbers.
     notes: tuple[str, ...] = ()
+    #: Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    #: The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
     experiments: tuple[ExperimentRecord, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
         return self.cases[case]["targets"][0]
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """The estimators that experiments used, in order."""
-        return tuple(dict.fromkeys(item.estimator for item in self.experiments if item.estimator))
 
     def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, against the case's first target by default."""
