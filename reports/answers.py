@@ -49,7 +49,12 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
         advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
         cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
         why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
-        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in _ties(timed, row).itertuples()}:
+        # Estimators whose timings do not differ clearly from those of the quickest.
+        if ties := {
+            f"`{other.estimator}`": text.seconds(other.seconds_to_goal)
+            for other in timed.itertuples()
+            if other.estimator != row["estimator"] and not _beats(row["seconds_by_seed"], other.seconds_by_seed)
+        }:
             some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
             short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
             shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
@@ -75,13 +80,6 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _ties(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
-    """Return the estimators whose timings do not differ clearly from those of the quickest."""
-    ties = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
-            for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
-    return timed[ties]
-
-
 def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:
     """Whether one estimator is faster on every seed, by more than the quartiles of both timings.
 
@@ -105,9 +103,8 @@ def _most_accurate(rows: pd.DataFrame) -> str:
         return f"Most accurate at depth {deepest:.0f}: {names}, all at the certified bound ({floor})."
     best = rows.loc[rows["error"].idxmin()]
     others = rows.loc[rows["estimator"] != best["estimator"], "errors_by_seed"]
-    won = sum(
-        all(error <= theirs.get(seed, math.inf) for theirs in others) for seed, error in best["errors_by_seed"].items()
-    )
+    mine = best["errors_by_seed"]
+    won = sum(all(error <= theirs.get(seed, math.inf) for theirs in others) for seed, error in mine.items())
     several = len(others) and best["seeds_measured"] > 1
     seeds = f" (best in {won} of {best['seeds_measured']} seeds)" if several else ""
     return f"Most accurate at depth {deepest:.0f}: `{best['estimator']}`, {text.number(best['error'])}{seeds}."

@@ -6,16 +6,14 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -33,8 +31,7 @@ STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.grid": True,
     "grid.alpha": 0.15,
     **dict.fromkeys(("grid.color", "axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
@@ -43,6 +40,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.unicode_minus": True,
 }
+#: Context, or decorator, that draws in the suite's style and restores matplotlib's settings afterwards.
+drawing = partial(mpl.rc_context, STYLE)
 #: Begins the id of an artist that belongs to one estimator, whose name follows; a page hides and shows both together.
 ESTIMATOR = "estimator="
 #: Id of an artist about all estimators together, which is wrong as soon as one of them is hidden.
@@ -101,17 +100,9 @@ class Picture:
             yield f"{self.name}.{ending}", content
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw in the suite's style, and restore matplotlib's settings afterwards."""
-    with mpl.rc_context(STYLE):
-        yield
-
-
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a new figure and its axes; pyplot does not know it, so that nothing global is left behind."""
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, **options)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
-from matplotlib.lines import Line2D
 
 from pudle.reports import text
 from pudle.reports.costs import with_costs
@@ -40,15 +39,14 @@ KINDS = {
     "length. Medians only.",
     "Memory against depth": "Peak above that of a process that only holds the problem.",
 }
-#: A function that draws one kind of picture of a case, or returns None where there are no data for it.
-Maker = Callable[[Results, str, Mapping[str, Look]], Picture | None]
 
 
 @drawing()
 def draw(results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = None) -> list[Picture]:
     """Draw every figure that there are data for, in the order of `KINDS`; the one of rates needs a `summary`."""
     style = looks_of(results)
-    makers: list[Maker] = [
+    # Each draws one kind of picture of a case, or returns None where there are no data for it.
+    makers: list[Callable[..., Picture | None]] = [
         partial(_error, rates=rates), partial(_front, metric="seconds"), partial(_front, metric="memory_bytes"), _windows,
         _burn_in, _cosine, _memory,
     ]  # fmt: skip
@@ -67,13 +65,11 @@ def overview(results: Results, rates: pd.DataFrame) -> Picture | None:
     drawn = {name: over_seeds(rows) for name, rows in scores.items() if len(rows)}
     if not drawn:
         return None
-    figure, panels = axes(len(drawn), sharey=True, squeeze=False)
-    limits = []
+    figure, panels = axes(len(drawn), squeeze=False)
     for at, (name, data) in zip(panels[0], drawn.items(), strict=True):
         _error_axes(at, results, rates, name, looks_of(results), data)
         at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
-        limits.append(at.get_ylim())
-    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    low, high = min(at.get_ylim()[0] for at in panels[0]), max(at.get_ylim()[1] for at in panels[0])
     for at in panels[0]:
         at.set_ylim(low, high)
         ticks(at.yaxis, low, high)
@@ -311,8 +307,7 @@ def _burn_in(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     curve(at, data, "depth", "Jacobian", Look(INK, "o", (0, ())), label=None)
     at.axhline(1.0, **DASHED)
     _log_depth(at, "relative error of the Jacobian")
-    low, high = at.get_ylim()
-    at.set_ylim(low, max(high, 1.6))
+    at.set_ylim(top=max(at.get_ylim()[1], 1.6))
     ticks(at.yaxis, *at.get_ylim())
     peak = data.loc[data["median"].idxmax()]
     above = data.loc[data["median"] >= 1, "depth"].max()
@@ -350,7 +345,7 @@ def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -
         marks(at, [], [], name, style[name], markersize=7, markeredgewidth=None, label=name, gid=None)
     limits = np.array([at.get_xlim(), at.get_ylim()])
     diagonal = [limits.min(), limits.max()]
-    at.add_line(Line2D(diagonal, diagonal, zorder=1, **DASHED))
+    at.plot(diagonal, diagonal, scalex=False, scaley=False, zorder=1, **DASHED)
     at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")
     pairs = [f"{row.estimator} on {row.case} fitted {row.rate:.2f}, predicted {row.predicted_rate:.2f}"
              for row in data.itertuples()]  # fmt: skip

@@ -28,17 +28,9 @@ from pudle.reports.learning.records import REMEDY, ExperimentRecord, read_experi
 #: Version of asv's result files that this version reads.
 ASV_VERSION = 2
 
+SCORES = ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
-METRICS = {
-    "relative_error": "",
-    "absolute_error": "",
-    "cosine_error": "",
-    "code_error": "",
-    "support_error": "share of samples",
-    "seconds": "s",
-    "memory_bytes": "bytes",
-}
-SCORES = tuple(METRICS)[:5]
+METRICS = dict.fromkeys(SCORES, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
@@ -87,7 +79,7 @@ class Results:
     references: pd.DataFrame
     #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
     records: pd.DataFrame
-    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and the tuple ``samples`` of
+    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and a tuple ``samples`` of
     #: the repeats, which is empty if asv did not keep them.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.

@@ -139,8 +139,7 @@ class Report:
         of_experiments = (picture for section in self.experiments for block in section.blocks for picture in block.pictures)
         for picture in (*self.pictures, *of_experiments):
             yield from picture.files()
-        overview = figures.overview(self.results, self.rates) if self.results.cases else None
-        if overview is not None:
+        if self.results.cases and (overview := figures.overview(self.results, self.rates)):
             yield from overview.files(("svg", "pdf", "png", "csv"))
 
     def _content(self) -> dict[str, Any]:
@@ -193,9 +192,11 @@ def environment(escape: bool, *sides: Results) -> jinja2.Environment:
     """Return the templates' environment, for a page about one or more results."""
     loader = jinja2.PackageLoader("pudle.reports")
     made = jinja2.Environment(loader=loader, autoescape=escape, undefined=jinja2.StrictUndefined)
-    made.filters |= {"cell": text.Cell, "pipes": text.markdown, "backticks": text.markdown_code}
-    made.filters |= {"markdown_table": text.markdown_table, "code": _code, "key": _key, "data_uri": _data_uri}
-    made.filters["breakable"] = _breakable
+    made.filters.update(
+        cell=text.Cell, pipes=text.markdown, backticks=text.markdown_code, markdown_table=text.markdown_table
+    )
+    made.filters.update(code=_code, key=_key, breakable=_breakable)
+    made.filters["data_uri"] = lambda csv: "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_")
     keys = ("dataset", "algorithm", "loss")
     styles = {name: look for side in sides for name, look in looks_of(side).items()}
     cases = {name: {key: str(case[key]) for key in keys} for side in sides for name, case in side.cases.items()}
@@ -236,7 +237,3 @@ def _code(value: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """Allow a line break in a long name after a bracket, an underscore or a comma."""
     return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", html.escape(name)))
-
-
-def _data_uri(csv: str) -> str:
-    return "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_")

@@ -38,9 +38,7 @@ class Law:
     linear: bool = False
 
     def __str__(self) -> str:
-        if self.power == 0:
-            return "floor"
-        return ("T " if self.linear else "") + ("ρᵀ" if self.power == 1 else "ρ²ᵀ")
+        return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
 def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterable[str] | None) -> Law | None:
@@ -54,9 +52,8 @@ def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterabl
         return Law(0)
     name, arguments = parsed(algorithm)
     # The contraction factor rho is that of plain ISTA with soft thresholding; FISTA's errors oscillate.
-    if name != "ista" or not arguments.keys() <= {"step"} or computes in (None, "stochastic"):
-        return None
-    if loss not in ("lasso", "reconstruction"):
+    ista = name == "ista" and arguments.keys() <= {"step"}
+    if not ista or computes in (None, "stochastic") or loss not in ("lasso", "reconstruction"):
         return None
     complete = consistent_for is None or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1

@@ -44,10 +44,9 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spread(name: str, values: Any) -> dict[str, float]:
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    ends = (np.median(values), values.min(), values.max()) if len(values) else [math.nan] * 3
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, ends), strict=True))
+    """Return the median, least and greatest of values, without those that are NaN."""
+    spread = pd.Series(np.asarray(values, dtype=float)).agg(["median", "min", "max"])
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, spread), strict=True))
 
 
 def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
@@ -175,10 +174,13 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
         depths = text.Cell(f"{row['first_depth']} to {row['last_depth']}", key=row["first_depth"])
+        some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
+        remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
+        if math.isnan(row["rate"]):
+            depths, remark = text.DASH, row["rate_reason"]
         rows.append((
             row["case"], row["estimator"], row["predicted"] or text.DASH, between(row, "predicted_rate", text.fixed, 4),
-            between(row, "rate", text.fixed, 4), text.DASH if math.isnan(row["rate"]) else depths,
-            between(row, "acceleration", text.fixed, 2), _remark(row),
+            between(row, "rate", text.fixed, 4), depths, between(row, "acceleration", text.fixed, 2), remark,
         ))  # fmt: skip
     columns = ["case", "estimator", "theory", "predicted rate", "fitted rate", "depths", "acceleration", "remark"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
@@ -187,14 +189,6 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
 def between(row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any) -> text.Cell:
     """Return the median `name` of a summary's row with its interval over the seeds."""
     return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options))
-
-
-def _remark(row: dict[str, Any]) -> str:
-    """Return why there is no rate, or what is wrong with it."""
-    if math.isnan(row["rate"]):
-        return row["rate_reason"]
-    some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
-    return ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
 
 
 def _error(row: dict[str, Any], deepest: int) -> text.Cell:
@@ -226,13 +220,10 @@ def _time(row: dict[str, Any]) -> text.Cell:
 
 def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     """Return the errors at the deepest depth against each target of a case; empty if it has only one."""
-    targets = results.cases[case]["targets"]
-    rows: dict[str, dict[str, str]] = {name: {"estimator": name} for name in results.estimators}
-    for target in targets if len(targets) > 1 else ():
-        scores = results.scores(case, "relative_error", target)
-        for name, row in rows.items():
-            row[f"against {target}"] = between(_deepest(scores[scores["estimator"] == name]), "error")
-    return pd.DataFrame(list(rows.values()) if len(targets) > 1 else [], dtype=object)
+    scores = {target: results.scores(case, "relative_error", target) for target in results.cases[case]["targets"]}
+    rows = [{"estimator": name} | {f"against {target}": between(_deepest(errors[errors["estimator"] == name]), "error")
+                                   for target, errors in scores.items()} for name in results.estimators]  # fmt: skip
+    return pd.DataFrame(rows if len(scores) > 1 else [], dtype=object)
 
 
 def problems_table(results: Results) -> pd.DataFrame:
@@ -267,7 +258,6 @@ def references_table(results: Results) -> pd.DataFrame:
         counts = part["status"].value_counts(sort=False)
         statuses = ", ".join(f"{status} ({count} of {len(part)})" for status, count in counts.items())
         uncertified = f"{part['uncertified'].sum():.0f} of {part['samples'].sum():.0f}"
-        rho = {"rho": part["rho"].median(), "rho_low": part["rho"].min(), "rho_high": part["rho"].max()}
         rows.append({
             "case": case, "target": target,
             "status": statuses if len(counts) > 1 else counts.index[0],
@@ -279,7 +269,7 @@ def references_table(results: Results) -> pd.DataFrame:
             "uncertified samples": text.DASH if part["uncertified"].isna().all() else
                                    text.Cell(uncertified, key=part["uncertified"].sum()),
             "all-zero codes": text.percent(part["zero_codes"].max()),
-            "rho": between(rho, "rho", text.fixed, 4),
+            "rho": between(_spread("rho", part["rho"]), "rho", text.fixed, 4),
         })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 

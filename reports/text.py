@@ -98,8 +98,7 @@ def between(middle: float, low: float, high: float, show: Callable[[float], str]
 
 def listing(words: Sequence[str]) -> str:
     """Join words as in a sentence: ``a, b and c``."""
-    words = list(words)
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def numbers(values: Sequence[int]) -> Cell:
@@ -148,4 +147,4 @@ def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = ""
         column_format=columns or "l" + "r" * (frame.shape[1] - 1),
     )  # fmt: skip
     made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
-    return made.replace(r"\end{tabular}", "\\end{tabular}}")
+    return made.replace(r"\end{tabular}", r"\end{tabular}}")
