@@ -49,12 +49,9 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
         advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
         cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
         why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
-        # Estimators whose timings do not differ clearly from those of the quickest.
-        if ties := {
-            f"`{other.estimator}`": text.seconds(other.seconds_to_goal)
-            for other in timed.itertuples()
-            if other.estimator != row["estimator"] and not _beats(row["seconds_by_seed"], other.seconds_by_seed)
-        }:
+        others = timed[timed["estimator"] != row["estimator"]].itertuples()
+        close = [other for other in others if not _beats(row["seconds_by_seed"], other.seconds_by_seed)]
+        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in close}:
             some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
             short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
             shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])

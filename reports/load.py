@@ -193,7 +193,8 @@ def load(home: Path, profile: str) -> Results:
     asv = _choose_asv(folder / "results", provenances[0], notes) if records else None
     cells = [_origin(asv) | cell for cell in _asv_cells(asv, records)] if asv else []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
-    frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile).fillna({"at_floor": False})
+    frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
+    frame["at_floor"] = frame["at_floor"].eq(True)
     for name in ("dataset", "algorithm", "loss"):
         frame[name] = frame["case"].map({case: definition[name] for case, definition in cases.items()})
     return Results(

@@ -144,8 +144,7 @@ class Report:
 
     def _content(self) -> dict[str, Any]:
         results = self.results
-        provenance = tables.provenance_table(results)
-        facts = dict(provenance)
+        facts = dict(tables.provenance_table(results))
         counts = f"{_count(len(results.estimators), 'estimator')} on {_count(len(results.cases), 'case')}"
         measured = [counts] if results.cases else []
         measured += [_count(len(results.experiments), "experiment")] if results.experiments else []
@@ -160,7 +159,7 @@ class Report:
             "experiments": self.experiments,
             "broken": [*tables.broken(results), *broken_experiments(results)],
             "problems": pd.concat([tables.problems_table(results), experiments_problems(results)], ignore_index=True),
-            "provenance": provenance,
+            "provenance": facts.items(),
             "notes": results.notes,
         }
         if results.cases:
