@@ -19,12 +19,9 @@ SHOWN_GOAL = text.number(GOAL, 1)
 def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Return, per case, which estimator to use and why.
 
-    Returns
-    -------
-    list of dict
-        ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same
-        in words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory``
-        are what it reaches and costs, with * after an extrapolated value.
+    ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same in
+    words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory`` are what
+    it reaches and costs, with * after an extrapolated value.
     """
     found = []
     for name, case in results.cases.items():
@@ -32,7 +29,7 @@ def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
         chosen = _choice(rows)
         chosen["why"] = " ".join(filter(None, [chosen["why"], _most_accurate(rows), _floors(rows), _accelerations(rows)]))
         facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
-        problem = f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss"
+        problem = "{dataset}, {algorithm}, {loss} loss".format(**facts)
         found.append({"case": name, "problem": problem, **facts, **chosen})
     return found
 
@@ -52,7 +49,9 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
         advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
         cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
         why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
-        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in _ties(timed, row).itertuples()}:
+        others = timed[timed["estimator"] != row["estimator"]].itertuples()
+        close = [other for other in others if not _beats(row["seconds_by_seed"], other.seconds_by_seed)]
+        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in close}:
             some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
             short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
             shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
@@ -78,23 +77,14 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _ties(timed: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
-    """Return the estimators whose timings do not differ clearly from those of the quickest."""
-    ties = [name != first["estimator"] and not _beats(first["seconds_by_seed"], theirs)
-            for name, theirs in zip(timed["estimator"], timed["seconds_by_seed"], strict=True)]  # fmt: skip
-    return timed[ties]
-
-
 def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:
     """Whether one estimator is faster on every seed, by more than the quartiles of both timings.
 
     Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
     """
     # A time is not known where a seed does not reach the goal, or only beyond all timed depths.
-    known = [
-        (mine[seed][1], low) for seed, (low, _) in theirs.items()
-        if seed in mine and not (math.isnan(mine[seed][1]) and math.isnan(low))
-    ]  # fmt: skip
+    pairs = [(mine[seed][1], low) for seed, (low, _) in theirs.items() if seed in mine]
+    known = [(high, low) for high, low in pairs if not (math.isnan(high) and math.isnan(low))]
     return bool(known) and all(high < (math.inf if math.isnan(low) else low) for high, low in known)
 
 
@@ -110,9 +100,8 @@ def _most_accurate(rows: pd.DataFrame) -> str:
         return f"Most accurate at depth {deepest:.0f}: {names}, all at the certified bound ({floor})."
     best = rows.loc[rows["error"].idxmin()]
     others = rows.loc[rows["estimator"] != best["estimator"], "errors_by_seed"]
-    won = sum(
-        all(error <= theirs.get(seed, math.inf) for theirs in others) for seed, error in best["errors_by_seed"].items()
-    )
+    mine = best["errors_by_seed"]
+    won = sum(all(error <= theirs.get(seed, math.inf) for theirs in others) for seed, error in mine.items())
     several = len(others) and best["seeds_measured"] > 1
     seeds = f" (best in {won} of {best['seeds_measured']} seeds)" if several else ""
     return f"Most accurate at depth {deepest:.0f}: `{best['estimator']}`, {text.number(best['error'])}{seeds}."

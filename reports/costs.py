@@ -30,13 +30,8 @@ def front(cost: pd.Series, error: pd.Series) -> pd.Series:
 def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
     """Return the errors of a case with their costs, at the depths between the first and the last with a measured cost.
 
-    Time and memory are linear in depth, so a depth between two measured ones has a known cost.
-
-    Returns
-    -------
-    DataFrame
-        ``estimator``, ``depth``; ``median``, ``least`` and ``greatest`` error over the seeds; ``cost``, whether it was
-        ``measured`` at that very depth, and whether the point is on the ``front``.
+    Time and memory are linear in depth, so a depth between two measured ones has a known cost. To the columns of
+    `over_seeds` come ``cost``, whether it was ``measured`` at that very depth, and whether the point is on the ``front``.
     """
     costs = results.measured(case, metric)
     parts = []
@@ -56,11 +51,8 @@ def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
 def budgets(results: Results) -> list[dict[str, Any]]:
     """Return, per case, the best estimator for some accuracies, times and memories.
 
-    Returns
-    -------
-    list of dict
-        ``case`` and ``cells``, each cell with the ``budget`` in words, the ``estimator`` (empty if there is none) and its
-        ``value``: the time to that accuracy, or the error within that budget.
+    Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if there is none) and its
+    ``value``: the time to that accuracy, or the error within that budget.
     """
     rows = [{"case": case, "cells": [_cheapest(results, case, goal) for goal in GOALS]} for case in results.cases]
     for metric, unit, show in (("seconds", 1.0, text.seconds), ("memory_bytes", 2.0**20, text.memory)):

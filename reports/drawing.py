@@ -6,16 +6,14 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -33,8 +31,7 @@ STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.grid": True,
     "grid.alpha": 0.15,
     **dict.fromkeys(("grid.color", "axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
@@ -43,6 +40,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.unicode_minus": True,
 }
+#: Context, or decorator, that draws in the suite's style and restores matplotlib's settings afterwards.
+drawing = partial(mpl.rc_context, STYLE)
 #: Begins the id of an artist that belongs to one estimator, whose name follows; a page hides and shows both together.
 ESTIMATOR = "estimator="
 #: Id of an artist about all estimators together, which is wrong as soon as one of them is hidden.
@@ -59,21 +58,8 @@ METADATA: dict[str, dict[str, None]] = {
 class Picture:
     """A figure with what a page needs to show it.
 
-    Attributes
-    ----------
-    name : str
-        File name without its ending.
-    kind : str
-        What it shows; a page puts pictures of one kind together.
-    case : str
-        Case that it is about; empty if it is about all of them.
-    figure : Figure
-    alt : str
-        Description for readers who cannot see the figure.
-    csv : str
-        The data drawn.
-    title : str
-        Title above it where it is not about a case.
+    `name` is its file name without ending, pictures of one `kind` stand together, and `alt` describes it to readers who
+    cannot see it. Where it is about all cases, `case` is empty, and a `title` may stand above it. `csv` is the data drawn.
     """
 
     name: str
@@ -86,8 +72,11 @@ class Picture:
 
     @cached_property
     def svg(self) -> str:
-        """SVG to put inside a page, in the color of the text around it."""
-        return _inline(_parse(self._drawn), self.alt)
+        """SVG to put inside a page, which chooses its size, its font and the color of its text."""
+        root = _parse(self._drawn)
+        root.attrib = {"role": "img", "aria-label": self.alt, "viewBox": root.attrib["viewBox"]}
+        shown = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>").replace(INK, "currentColor")
+        return re.sub(r" font-family: [^;\"]*;", "", shown)
 
     @cached_property
     def _drawn(self) -> bytes:
@@ -100,32 +89,27 @@ class Picture:
 
     def files(self, endings: Sequence[str] = ("svg", "pdf", "csv")) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of the figure's files, on a white background so that they can be read anywhere."""
+        drawn = self._drawn
         for ending in endings:
             if ending == "csv":
                 content = self.csv.encode()
             elif ending == "svg":
-                content = _standing_alone(_parse(self._drawn), self.alt).encode()
+                content = _standing_alone(_parse(drawn), self.alt).encode()
             else:
-                _ = self._drawn
-                before = self.figure.get_facecolor()
-                self.figure.set_facecolor("white")
-                content = _save(self.figure, ending)
-                self.figure.set_facecolor(before)
+                content = _save(self.figure, ending, facecolor="white")
             yield f"{self.name}.{ending}", content
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw in the suite's style, and restore matplotlib's settings afterwards."""
-    with mpl.rc_context(STYLE):
-        yield
 
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a new figure and its axes; pyplot does not know it, so that nothing global is left behind."""
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, **options)
+
+
+def marks(at: Any, x: Any, y: Any, name: str, look: Look, **options: Any) -> list[Any]:
+    """Draw an estimator's marker at every point, without a line between them."""
+    plain = {"color": look.color, "marker": look.marker, "linestyle": "", "markeredgewidth": 0, "gid": ESTIMATOR + name}
+    return at.plot(x, y, **plain | options)
 
 
 def curve(at: Any, data: pd.DataFrame, x: str, name: str, look: Look, **options: Any) -> None:
@@ -143,9 +127,8 @@ def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | Non
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
     axis.set_minor_locator(NullLocator())
-    if show is not None or len(steps) > 1:
-        shown = show or text.number
-        axis.set_major_formatter(FuncFormatter(lambda value, position: shown(value)))
+    if show or len(steps) > 1:
+        axis.set_major_formatter(FuncFormatter(lambda value, position: (show or text.number)(value)))
 
 
 def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] | None = None) -> None:
@@ -156,13 +139,11 @@ def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] 
     handles, labels = at.get_legend_handles_labels()
     if not labels:
         return
-    made: Any = figure.legend(
-        handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6, columnspacing=1.5
-    )
+    made: Any = figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6,
+                              columnspacing=1.5)  # fmt: skip
     for handle, label in zip(made.legend_handles, made.get_texts(), strict=True):
-        owner = (owners or {}).get(label.get_text(), label.get_text())
-        handle.set_gid(ESTIMATOR + owner)
-        label.set_gid(ESTIMATOR + owner)
+        for artist in (handle, label):
+            artist.set_gid(ESTIMATOR + (owners or {}).get(label.get_text(), label.get_text()))
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.24 * ((len(labels) + columns - 1) // columns - 1))
 
@@ -184,12 +165,12 @@ def table(data: pd.DataFrame, columns: Mapping[str, str] | None = None) -> str:
     return data.rename(columns=dict(columns or {})).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _save(figure: Figure, ending: str) -> bytes:
+def _save(figure: Figure, ending: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), drawing():
         # A spec may hold letters that this font lacks; the page's reader has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
-        figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130)
+        figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130, **options)
     return buffer.getvalue()
 
 
@@ -234,10 +215,3 @@ def _standing_alone(root: ElementTree.Element, alt: str) -> str:
         if "href" in element.attrib:
             element.set("xlink:href", element.attrib.pop("href"))
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
-
-
-def _inline(root: ElementTree.Element, alt: str) -> str:
-    """Return a figure's SVG to put inside a page, which chooses its size, its font and the color of its text."""
-    root.attrib = {"role": "img", "aria-label": alt, "viewBox": root.attrib["viewBox"]}
-    shown = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>").replace(INK, "currentColor")
-    return re.sub(r" font-family: [^;\"]*;", "", shown)

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
-from matplotlib.lines import Line2D
 
 from pudle.reports import text
 from pudle.reports.costs import with_costs
-from pudle.reports.drawing import (  # fmt: skip
-    ESTIMATOR,
-    INK,
-    TOGETHER,
-    Picture,
-    axes,
-    curve,
-    drawing,
-    ends,
-    file_name,
-    legend,
-    table,
-    ticks,
-)
+from pudle.reports.drawing import INK, TOGETHER, Picture, axes, curve, drawing, ends, file_name, legend, marks, table, ticks
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.rates import BASE, WINDOW
@@ -53,93 +39,81 @@ KINDS = {
     "length. Medians only.",
     "Memory against depth": "Peak above that of a process that only holds the problem.",
 }
-#: A function that draws one kind of picture of a case, or returns None where there are no data for it.
-Maker = Callable[[Results, str, Mapping[str, Look]], Picture | None]
 
 
+@drawing()
 def draw(results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = None) -> list[Picture]:
-    """Draw every figure that there are data for, kind by kind in the order of `KINDS`.
-
-    Parameters
-    ----------
-    results : Results
-    rates : DataFrame
-        From `pudle.reports.rates.fit`.
-    summary : DataFrame, optional
-        From `pudle.reports.tables.summarize`; without it fitted rates are not drawn against predicted ones.
-    """
+    """Draw every figure that there are data for, in the order of `KINDS`; the one of rates needs a `summary`."""
     style = looks_of(results)
-    makers: list[Maker] = [
+    # Each draws one kind of picture of a case, or returns None where there are no data for it.
+    makers: list[Callable[..., Picture | None]] = [
         partial(_error, rates=rates), partial(_front, metric="seconds"), partial(_front, metric="memory_bytes"), _windows,
         _burn_in, _cosine, _memory,
     ]  # fmt: skip
-    with drawing():
-        pictures = [make(results, case, style) for make in makers for case in results.cases]
-        if summary is not None:
-            pictures.append(_rates(results, summary, style))
+    pictures = [make(results, case, style) for make in makers for case in results.cases]
+    if summary is not None:
+        pictures.append(_rates(results, summary, style))
     return sorted(filter(None, pictures), key=lambda picture: list(KINDS).index(picture.kind))
 
 
+@drawing()
 def overview(results: Results, rates: pd.DataFrame) -> Picture | None:
     """Draw error against depth for the first dataset and algorithm, with a panel per loss, as the README shows it."""
-    style = looks_of(results)
     first, *_ = results.cases.values()
-    cases = [name for name, case in results.cases.items()
-             if (case["dataset"], case["algorithm"]) == (first["dataset"], first["algorithm"])
-             and not results.scores(name, "relative_error").empty]  # fmt: skip
-    if not cases:
+    scores = {name: results.scores(name, "relative_error") for name, case in results.cases.items()
+              if (case["dataset"], case["algorithm"]) == (first["dataset"], first["algorithm"])}  # fmt: skip
+    drawn = {name: over_seeds(rows) for name, rows in scores.items() if len(rows)}
+    if not drawn:
         return None
-    drawn = {name: over_seeds(results.scores(name, "relative_error")) for name in cases}
-    with drawing():
-        figure, panels = axes(len(cases), sharey=True, squeeze=False)
-        limits = []
-        for at, (name, data) in zip(panels[0], drawn.items(), strict=True):
-            _error_axes(at, results, rates, name, style, data)
-            at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
-            limits.append(at.get_ylim())
-        low, high = min(low for low, _ in limits), max(high for _, high in limits)
-        for at in panels[0]:
-            at.set_ylim(low, high)
-            ticks(at.yaxis, low, high)
-            at.label_outer()
-        legend(figure, max(panels[0], key=lambda at: len(at.get_lines())), columns=4)
+    figure, panels = axes(len(drawn), squeeze=False)
+    for at, (name, data) in zip(panels[0], drawn.items(), strict=True):
+        _error_axes(at, results, rates, name, looks_of(results), data)
+        at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
+    low, high = min(at.get_ylim()[0] for at in panels[0]), max(at.get_ylim()[1] for at in panels[0])
+    for at in panels[0]:
+        at.set_ylim(low, high)
+        ticks(at.yaxis, low, high)
+        at.label_outer()
+    legend(figure, max(panels[0], key=lambda at: len(at.get_lines())), columns=4)
     shown = " ".join(f"{name}: {ends(data, results.estimators)}." for name, data in drawn.items())
     data = pd.concat([data.assign(case=name) for name, data in drawn.items()])
     alt = f"Error against depth on {first['dataset']}: {shown}"
     return Picture("overview", "Error against depth", "", figure, alt, table(data))
 
 
-def draw_pair(first: Results, second: Results, labels: tuple[str, str], metric: str = "relative_error") -> Iterator[Picture]:
-    """Yield error against depth of two results in one figure, for the cases and estimators that both have."""
+@drawing()
+def draw_pair(first: Results, second: Results, labels: tuple[str, str]) -> list[Picture]:
+    """Draw error against depth of two results in one figure, for the cases and estimators that both have."""
     style = looks_of(first) | looks_of(second)
+    hollow = {"markerfacecolor": "none", "markeredgewidth": 1.3, "markersize": 10, "linewidth": 0.9}
+    pictures = []
     for case in [name for name in first.cases if name in second.cases]:
-        sides = [over_seeds(side.scores(case, metric)) for side in (first, second)]
-        names = [name for name in first.estimators if all(name in set(data["estimator"]) for data in sides)]
+        sides = {label: over_seeds(side.scores(case, "relative_error"))
+                 for label, side in zip(labels, (first, second), strict=True)}  # fmt: skip
+        names = [name for name in first.estimators if all(name in set(data["estimator"]) for data in sides.values())]
         if not names:
             continue
-        with drawing():
-            figure, at = axes()
-            hollow = {"markerfacecolor": "none", "markeredgewidth": 1.3, "markersize": 10, "linewidth": 0.9}
-            for name in names:
-                one, two = (data[data["estimator"] == name] for data in sides)
-                curve(at, one, "depth", name, style[name])
-                curve(at, two, "depth", name, style[name], label=None, **hollow)
-            _log_depth(at, "relative error of the gradient")
-            legend(figure, at)
-        data = pd.concat([data.assign(side=label) for data, label in zip(sides, labels, strict=True)])
-        lasts = " ".join(f"{label}: {ends(data, names)}." for label, data in zip(labels, sides, strict=True))
-        alt = f"{case}: relative error against depth, {labels[0]} filled and {labels[1]} hollow. {lasts}"
-        csv = table(data[data["estimator"].isin(names)])
-        yield Picture(file_name("pair", case), "Error against depth", case, figure, alt, csv)
+        figure, at = axes()
+        for name in names:
+            one, two = (data[data["estimator"] == name] for data in sides.values())
+            curve(at, one, "depth", name, style[name])
+            curve(at, two, "depth", name, style[name], label=None, **hollow)
+        _log_depth(at, "relative error of the gradient")
+        lasts = " ".join(f"{label}: {ends(data, names)}." for label, data in sides.items())
+        data = pd.concat([data[data["estimator"].isin(names)].assign(side=label) for label, data in sides.items()])
+        what = f"relative error against depth, {labels[0]} filled and {labels[1]} hollow. {lasts}"
+        pictures.append(_picture(figure, at, case, "pair", "Error against depth", data, what))
+    return pictures
 
 
 def _picture(
-    figure: Any, results: Results, case: str, name: str, kind: str, data: pd.DataFrame, what: str, seeds: int = 0,
-    columns: Mapping[str, str] | None = None, last: bool = True,
+    figure: Any, at: Any, case: str, name: str, kind: str, data: pd.DataFrame, what: str,
+    columns: Mapping[str, str] | None = None, seeds: int = 0, last: str = "",
 ) -> Picture:  # fmt: skip
+    """Return a figure with its legend and a description: `what` it shows, over how many seeds, and the `last` values."""
+    legend(figure, at)
     spread = f" Median over {seeds} seeds, band from least to greatest." if seeds > 1 else ""
-    values = f" Last values{' (MiB)' if name == 'memory-depth' else ''}: {ends(data, results.estimators)}." if last else ""
-    alt = f"{case}: {what}{spread}{values}"
+    alt = f"{case or 'All cases'}: {what}{spread}{f' Last values{last}.' if last else ''}"
     return Picture(file_name(name, case), kind, case, figure, alt, table(data, columns))
 
 
@@ -164,10 +138,10 @@ def _error(results: Results, case: str, style: Mapping[str, Look], rates: pd.Dat
     data = over_seeds(scores)
     figure, at = axes()
     laws = _error_axes(at, results, rates, case, style, data)
-    legend(figure, at)
     remark = f" Dashed gray lines: theory, {text.listing(laws)}." if laws else ""
-    what = f"relative error against depth on a log scale.{remark}"
-    return _picture(figure, results, case, "error", "Error against depth", data, what, scores["seed"].nunique())
+    what, last = f"relative error against depth on a log scale.{remark}", f": {ends(data, results.estimators)}"
+    seeds = scores["seed"].nunique()
+    return _picture(figure, at, case, "error", "Error against depth", data, what, seeds=seeds, last=last)
 
 
 def _error_axes(
@@ -222,34 +196,29 @@ def _theory(at: Any, rates: pd.DataFrame, case: str, data: pd.DataFrame) -> list
 def _cosine(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
     scores = results.scores(case, "cosine_error")
     data = over_seeds(scores[scores["value"] > 0])
+    if data.empty:
+        return None
+    figure, at = axes()
     # Without bands: the spread over seeds is that of the error, and bands would take a tenth of the page.
-    drawn = data.assign(least=data["median"], greatest=data["median"])
-    figure = _plain(results, drawn, style, "1 - cosine to the reference", "log")
+    _curves(at, results, data.assign(least=data["median"], greatest=data["median"]), style)
+    _log_depth(at, "1 - cosine to the reference")
     what = "1 minus the cosine between estimate and reference, medians over seeds, against depth on a log scale."
-    return figure and _picture(figure, results, case, "cosine", "Direction against depth", data, what)
+    last = f": {ends(data, results.estimators)}"
+    return _picture(figure, at, case, "cosine", "Direction against depth", data, what, last=last)
 
 
 def _memory(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
     measured = results.measured(case, "memory_bytes")
     data = over_seeds(measured.assign(value=measured["value"] / MIB))
-    figure = _plain(results, data, style, "peak memory above the problem's (MiB)", "linear")
-    what = "peak memory above that of a process that only holds the problem, in MiB, against depth."
-    columns = {"median": "memory_mib"}
-    return figure and _picture(figure, results, case, "memory-depth", "Memory against depth", data, what, columns=columns)
-
-
-def _plain(results: Results, data: pd.DataFrame, style: Mapping[str, Look], label: str, scale: str) -> Any:
     if data.empty:
         return None
     figure, at = axes()
     _curves(at, results, data, style)
-    if scale == "log":
-        _log_depth(at, label)
-    else:
-        at.set(xlabel="depth (layers)", ylabel=label)
-        at.set_ylim(bottom=0)
-    legend(figure, at)
-    return figure
+    at.set(xlabel="depth (layers)", ylabel="peak memory above the problem's (MiB)")
+    at.set_ylim(bottom=0)
+    what = "peak memory above that of a process that only holds the problem, in MiB, against depth."
+    columns, last = {"median": "memory_mib"}, f" (MiB): {ends(data, results.estimators)}"
+    return _picture(figure, at, case, "memory-depth", "Memory against depth", data, what, columns, last=last)
 
 
 # -- against cost
@@ -269,18 +238,14 @@ def _front(results: Results, case: str, style: Mapping[str, Look], metric: str) 
     best = shown[shown["front"]].sort_values(["cost", "median"], ascending=[True, False])
     at.step(best["cost"], best["median"], where="post", color=INK, alpha=0.28, linewidth=4, zorder=1, gid=TOGETHER,
             solid_joinstyle="round")  # fmt: skip
+    ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgewidth": 1.1, "color": INK}
     for name in [name for name in results.estimators if name in set(shown["estimator"])]:
         part, look = shown[shown["estimator"] == name], style[name]
         curve(at, part, "cost", name, look, marker=None, label=None, linewidth=1.3)
-        marks = {"linestyle": "", "gid": ESTIMATOR + name}
-        for size, points in ((7.5, part[part["measured"]]), (4.5, part[~part["measured"]])):
-            at.plot(points["cost"], points["median"], color=look.color, marker=look.marker, markersize=size,
-                    markeredgewidth=0, **marks)  # fmt: skip
-        ringed = part[part["front"]]
-        at.plot(ringed["cost"], ringed["median"], marker="o", markersize=12, markerfacecolor="none", markeredgewidth=1.1,
-                color=INK, **marks)  # fmt: skip
-        at.plot([], [], color=look.color, marker=look.marker, linestyle=look.line, linewidth=1.6, markersize=6,
-                markeredgewidth=0, label=name)  # fmt: skip
+        groups = (part["measured"], {"markersize": 7.5}), (~part["measured"], {"markersize": 4.5}), (part["front"], ring)
+        for chosen, options in groups:
+            marks(at, part.loc[chosen, "cost"], part.loc[chosen, "median"], name, look, **options)
+        marks(at, [], [], name, look, linestyle=look.line, linewidth=1.6, markersize=6, label=name, gid=None)
     at.set(yscale="log", ylabel="relative error of the gradient")
     if timed:
         at.set(xscale="log", xlabel="time of one gradient")
@@ -289,22 +254,18 @@ def _front(results: Results, case: str, style: Mapping[str, Look], metric: str) 
         at.set(xlabel="peak memory above the problem's (MiB)")
         at.set_xlim(left=0 if shown["cost"].min() > 0 else None)
     ticks(at.yaxis, *at.get_ylim())
-    legend(figure, at)
     what, unit = ("time of one gradient", "time") if timed else ("peak memory above that of the problem alone", "memory")
     winners = text.listing(list(dict.fromkeys(best["estimator"])))
-    alt = f"relative error against the {what}. On the front, from the cheapest to the most accurate: {winners}."
-    seeds = results.scores(case, "relative_error")["seed"].nunique()
-    return _picture(figure, results, case, unit, f"Error against {unit}", data, alt, seeds, {"cost": metric})
+    what = f"relative error against the {what}. On the front, from the cheapest to the most accurate: {winners}."
+    seeds, last = results.scores(case, "relative_error")["seed"].nunique(), f": {ends(data, results.estimators)}"
+    return _picture(figure, at, case, unit, f"Error against {unit}", data, what, {"cost": metric}, seeds, last)
 
 
 # -- windows and burn-in
 
 
-def window_errors(results: Results, case: str) -> pd.DataFrame:
-    """Return (depth, window, value) of truncated backpropagation, as medians over the seeds.
-
-    The errors are those of the scores, or of a stored surface where that has more windows.
-    """
+def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
+    """Draw truncated backpropagation's errors: those of the scores, or a stored surface where that has more windows."""
     windows = {spec: options["window"] for spec in results.estimators for name, options in [parsed(spec)]
                if name == "truncated" and options.keys() == {"window"} and isinstance(options["window"], int)}  # fmt: skip
     scores = results.scores(case, "relative_error")
@@ -313,11 +274,7 @@ def window_errors(results: Results, case: str) -> pd.DataFrame:
     stored = results.artifact_rows("window_surface", case)
     stored = stored[stored["status"] == "ok"].rename(columns={"relative_error": "value"})
     best = stored if stored["window"].nunique() > scores["window"].nunique() else scores
-    return best.groupby(["depth", "window"], as_index=False)["value"].median()
-
-
-def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
-    data = window_errors(results, case)
+    data = best.groupby(["depth", "window"], as_index=False)["value"].median()
     data = data[data["value"] > 0]
     if data["window"].nunique() < FEWEST_WINDOWS:
         return None
@@ -338,8 +295,7 @@ def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     last = "; ".join(f"window {window} {text.number(value)}" for window, value in grid[deepest].sort_index().items())
     what = f"relative error of truncated backpropagation over depth and window. At depth {deepest}: {last}"
     data, columns = data.assign(estimator="truncated"), {"value": "relative_error"}
-    kind = "Error over depth and window"
-    return _picture(figure, results, case, "windows", kind, data, what, columns=columns, last=False)
+    return _picture(figure, at, case, "windows", "Error over depth and window", data, what, columns)
 
 
 def _burn_in(results: Results, case: str, style: Mapping[str, Look]) -> Picture | None:
@@ -351,8 +307,7 @@ def _burn_in(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     curve(at, data, "depth", "Jacobian", Look(INK, "o", (0, ())), label=None)
     at.axhline(1.0, **DASHED)
     _log_depth(at, "relative error of the Jacobian")
-    low, high = at.get_ylim()
-    at.set_ylim(low, max(high, 1.6))
+    at.set_ylim(top=max(at.get_ylim()[1], 1.6))
     ticks(at.yaxis, *at.get_ylim())
     peak = data.loc[data["median"].idxmax()]
     above = data.loc[data["median"] >= 1, "depth"].max()
@@ -361,7 +316,7 @@ def _burn_in(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     words = f"peak {text.number(peak['median'])} at depth {peak['depth']}, {settled}"
     at.set_title(words, loc="left", fontsize=10)
     what = f"error of the unrolled Jacobian against depth, {words}."
-    return _picture(figure, results, case, "burn-in", "Burn-in", data, what, rows["seed"].nunique(), last=False)
+    return _picture(figure, at, case, "burn-in", "Burn-in", data, what, seeds=rows["seed"].nunique())
 
 
 # -- rates
@@ -373,33 +328,28 @@ def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -
     if data.empty:
         return None
     figure, at = axes()
-    removed = {
-        name: 100 * (1 - data[name]) for rate in ("rate", "predicted_rate") for name in (rate, f"{rate}_low", f"{rate}_high")
-    }
-    data = data.assign(**removed)
+    rates = ("rate", "rate_low", "rate_high", "predicted_rate", "predicted_rate_low", "predicted_rate_high")
+    data = data.assign(**{name: 100 * (1 - data[name]) for name in rates})
     for row in data.itertuples():
-        look, gid = style[row.estimator], ESTIMATOR + row.estimator
+        look = style[row.estimator]
         # The greatest rate removes the least.
-        widths = {axis: [[middle - low], [high - middle]] for axis, middle, low, high in (
-            ("xerr", row.predicted_rate, row.predicted_rate_high, row.predicted_rate_low),
-            ("yerr", row.rate, row.rate_high, row.rate_low))}  # fmt: skip
-        bars = at.errorbar(row.predicted_rate, row.rate, **widths, color=look.color, marker="", linewidth=1, alpha=0.7)
+        wide = [[row.predicted_rate - row.predicted_rate_high], [row.predicted_rate_low - row.predicted_rate]]
+        high = [[row.rate - row.rate_high], [row.rate_low - row.rate]]
+        options = {"color": look.color, "marker": "", "linewidth": 1, "alpha": 0.7}
+        bars = at.errorbar(row.predicted_rate, row.rate, xerr=wide, yerr=high, **options)
+        options = {"markersize": 7, "markerfacecolor": "none" if row.crooked else look.color, "markeredgewidth": None}
+        (point,) = marks(at, row.predicted_rate, row.rate, row.estimator, look, **options)
         for bar in bars.lines[2]:
-            bar.set_gid(gid)
-        at.plot(row.predicted_rate, row.rate, color=look.color, marker=look.marker, markersize=7, linestyle="",
-                markerfacecolor="none" if row.crooked else look.color, gid=gid)  # fmt: skip
+            bar.set_gid(point.get_gid())
     for name in [name for name in results.estimators if name in set(data["estimator"])]:
-        at.plot([], [], color=style[name].color, marker=style[name].marker, linestyle="", markersize=7, label=name)
+        marks(at, [], [], name, style[name], markersize=7, markeredgewidth=None, label=name, gid=None)
     limits = np.array([at.get_xlim(), at.get_ylim()])
     diagonal = [limits.min(), limits.max()]
-    at.add_line(Line2D(diagonal, diagonal, zorder=1, **DASHED))
+    at.plot(diagonal, diagonal, scalex=False, scaley=False, zorder=1, **DASHED)
     at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")
-    legend(figure, at)
-    off = "; ".join(
-        f"{row.estimator} on {row.case} fitted {row.rate:.2f}, predicted {row.predicted_rate:.2f}"
-        for row in data.itertuples()
-    )
-    columns = {name: name.replace("rate", "lost_per_layer_percent") for name in removed}
-    alt = f"All cases: error lost per layer in percent, fitted against predicted. {off}."
-    csv = table(data[["case", "estimator", *removed, "crooked"]], columns)
-    return Picture("rates", "Fitted against predicted rates", "", figure, alt, csv)
+    pairs = [f"{row.estimator} on {row.case} fitted {row.rate:.2f}, predicted {row.predicted_rate:.2f}"
+             for row in data.itertuples()]  # fmt: skip
+    what = f"error lost per layer in percent, fitted against predicted. {'; '.join(pairs)}."
+    columns = {name: name.replace("rate", "lost_per_layer_percent") for name in rates}
+    data = data[["case", "estimator", *rates, "crooked"]]
+    return _picture(figure, at, "", "rates", "Fitted against predicted rates", data, what, columns)

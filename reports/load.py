@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,14 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import read_json
 from pudle.measuring import statuses
 from pudle.measuring.store import SCHEMA
-from pudle.reports.learning.records import ExperimentRecord, read_experiments
+from pudle.reports.learning.records import REMEDY, ExperimentRecord, read_experiments
 
 #: Version of asv's result files that this version reads.
 ASV_VERSION = 2
 
-#: Possible entries of the column ``metric`` of `Results.frame`, with their units.
-METRICS = {
-    "relative_error": "",
-    "absolute_error": "",
-    "cosine_error": "",
-    "code_error": "",
-    "support_error": "share of samples",
-    "seconds": "s",
-    "memory_bytes": "bytes",
-}
 SCORES = ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
+#: Possible entries of the column ``metric`` of `Results.frame`, with their units.
+METRICS = dict.fromkeys(SCORES, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
@@ -58,64 +50,53 @@ ARTIFACTS = {
     "window_surface": ("depth", "window", "relative_error", "status"),
     "jacobian_error": ("depth", "relative_error"),
 }
+#: Fields that a report needs, by kind of file and by place in it: those of the file itself (empty place), of an object in
+#: it, or of every item of a list.
+FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "a selection": {"cases": ("name", "dataset", "algorithm", "loss", "targets", "seeds", "depths"), "estimators": ()},
+    "a record of scores": {
+        "": ("estimator", "status", "reason"), "case": ("name",), "provenance": ("date",),
+        "scores": ("seed", "depth", "target", "relative_error", "status"),
+        "references": ("seed", "target", "status", "bound"),
+    },
+    "an artifact": {"": ("kind", "case", "seed"), "rows": ()},
+}  # fmt: skip
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
 
 TIME, PEAK = "timing.Time.time_estimate", "memory.Memory.peakmem_estimate"
 PEAK_OF_PROBLEM = "memory.ProblemAlone.peakmem_problem"
-RETRY_HINT = "delete it and run `pudle run` again"
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Results of one profile.
-
-    Attributes
-    ----------
-    profile : str
-    frame : DataFrame
-        The tidy table; its columns are `COLUMNS`.
-    references : DataFrame
-        One row per (case, seed, target): status, reason, bound and the rest of the certificate.
-    records : DataFrame
-        One row per selected (case, estimator): status, reason, computes, consistent_for (a tuple, or None for all).
-    timings : DataFrame
-        One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and the tuple ``samples``
-        of the repeats, which is empty if asv did not keep them.
-    cases : mapping
-        The selected cases by name, in their order.
-    estimators : tuple of str
-        The selected estimators, in their order.
-    provenances : tuple of mapping
-        The distinct provenances of the records, newest first.
-    notes : tuple of str
-        What a reader has to know about the origin of these numbers.
-    artifacts : tuple of mapping
-        Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
-    experiments : tuple of ExperimentRecord
-        The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
-    """
+    """Results of one profile."""
 
     profile: str
+    #: The tidy table; its columns are `COLUMNS`.
     frame: pd.DataFrame
+    #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
     references: pd.DataFrame
+    #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
     records: pd.DataFrame
+    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and a tuple ``samples`` of
+    #: the repeats, which is empty if asv did not keep them.
     timings: pd.DataFrame
+    #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Mapping[str, Any]]
     estimators: tuple[str, ...]
+    #: The distinct provenances of the records, newest first.
     provenances: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    #: What a reader has to know about the origin of these numbers.
+    notes: tuple[str, ...] = ()
+    #: Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    #: The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
     experiments: tuple[ExperimentRecord, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
         return self.cases[case]["targets"][0]
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """The estimators that experiments used, in order."""
-        return tuple(dict.fromkeys(item.estimator for item in self.experiments if item.estimator))
 
     def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, against the case's first target by default."""
@@ -124,9 +105,8 @@ class Results:
 
     def measured(self, case: str, metric: str) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, whatever their target."""
-        frame = self.frame
-        rows = (frame["case"] == case) & (frame["metric"] == metric) & (frame["status"] == "ok")
-        return frame[rows & frame["value"].notna()]
+        rows = self.frame[(self.frame["case"] == case) & (self.frame["metric"] == metric) & (self.frame["status"] == "ok")]
+        return rows[rows["value"].notna()]
 
     def times(self, case: str, estimator: str) -> pd.DataFrame:
         """Return the timings of an estimator on a case."""
@@ -165,16 +145,20 @@ def load(home: Path, profile: str) -> Results:
         If a file is damaged or of an unknown version; the text names the file and the remedy.
     """
     folder = Path(home) / profile
-    run = f"run `pudle run --profile {profile}`"
-    experiments = read_experiments(folder / "store" / "experiments")
-    artifacts = [_read_artifact(path) for path in sorted((folder / "store" / "artifacts").glob("*.json"))]
-    paths = [path for path in sorted((folder / "store").glob("*/*.json"))
-             if path.parent.name not in ("artifacts", "experiments")]  # fmt: skip
-    selection = folder / "selection.json"
-    cases, estimators = _read_selection(selection) if selection.exists() else ({}, ())
-    read = sorted(map(_read_record, paths), key=lambda record: record["provenance"]["date"]) if selection.exists() else []
-    # The newest of each: older records are of other sources or other definitions of the case.
-    newest = {(record["case"]["name"], record["estimator"]): record for record in read}
+    store, selection, run = folder / "store", folder / "selection.json", f"run `pudle run --profile {profile}`"
+    experiments = read_experiments(store / "experiments")
+    artifacts = [_read(path, "an artifact") for path in sorted((store / "artifacts").glob("*.json"))]
+    cases: dict[str, Any] = {}
+    estimators: tuple[str, ...] = ()
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    if selection.exists():
+        selected = _read(selection, "a selection")
+        cases, estimators = {case["name"]: case for case in selected["cases"]}, tuple(selected["estimators"])
+        paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
+        # The newest of each: older records are of other sources or other definitions of the case.
+        read = [_read(path, "a record of scores") for path in paths]
+        for record in sorted(read, key=lambda record: record["provenance"]["date"]):
+            newest[record["case"]["name"], record["estimator"]] = record
     records = {
         (case, spec): record for (case, spec), record in newest.items() if case in cases and spec in estimators
         # A case may have changed under an unchanged name.
@@ -194,32 +178,39 @@ def load(home: Path, profile: str) -> Results:
         records[pair] = records.pop(pair, {"status": "missing", "reason": f"{why}: {run}"})
     measured = [record["provenance"] for record in records.values() if "provenance" in record]
     provenances = sorted(measured or [dict(item.provenance) for item in experiments], key=itemgetter("date"), reverse=True)
+    distinct: dict[str, dict[str, Any]] = {}
+    for provenance in provenances:
+        # Of those that differ in nothing but their date, the newest stands for all.
+        distinct.setdefault(repr(sorted((provenance | {"date": ""}).items())), provenance)
 
-    rows, claims = [], []
+    rows: list[dict[str, Any]] = []
     for (case, estimator), record in records.items():
-        rows += _score_rows(record, _identity(cases[case], estimator, record.get("provenance", provenances[0]), profile))
-        consistent = record.get("consistent_for")
-        claims.append({name: record.get(name) for name in RECORDS} | {
-            "case": case, "estimator": estimator, "consistent_for": None if consistent is None else tuple(consistent),
-        })  # fmt: skip
-    cells: list[dict[str, Any]] = []
-    results = _choose_asv(folder / "results", provenances[0], notes) if records else None
-    if results is not None:
-        measured_at = {**provenances[0], "commit": results["commit_hash"], "machine": results["machine"]}
-        for cell in _asv_cells(results, records):
-            known = _identity(cases[cell["case"]], cell["estimator"], measured_at, profile)
-            cells.append(known | {"target": None} | cell)
+        known = {"case": case, "estimator": estimator, **_origin(record.get("provenance", provenances[0]))}
+        rows += [known | row for row in _score_rows(record, cases[case]["targets"][0])]
+    claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
+              for (case, estimator), record in records.items()]  # fmt: skip
+    references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
+    asv = _choose_asv(folder / "results", provenances[0], notes) if records else None
+    cells = [_origin(asv) | cell for cell in _asv_cells(asv, records)] if asv else []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
+    frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
+    frame["at_floor"] = frame["at_floor"].eq(True)
+    for name in ("dataset", "algorithm", "loss"):
+        frame[name] = frame["case"].map({case: definition[name] for case, definition in cases.items()})
     return Results(
         profile=profile,
-        frame=pd.DataFrame(rows + cells, columns=list(COLUMNS)).astype(COLUMNS),
-        references=_references(records),
+        frame=frame.astype(COLUMNS),
+        # All estimators of a case share its references.
+        references=pd.DataFrame(references)
+        .reindex(columns=REFERENCES)
+        .drop_duplicates(["case", "seed", "target"], ignore_index=True)
+        .astype(dict.fromkeys(REFERENCES[5:], "float64")),
         # Plain objects: a text column would turn a missing claim into NaN, which is neither a claim nor None.
         records=pd.DataFrame(claims, columns=RECORDS, dtype=object),
         timings=pd.DataFrame(timings, columns=TIMINGS),
         cases=cases,
-        estimators=tuple(estimators),
-        provenances=_distinct(provenances),
+        estimators=estimators,
+        provenances=tuple(distinct.values()),
         notes=tuple(notes),
         artifacts=tuple(artifact for artifact in artifacts if artifact["case"] in cases),
         experiments=experiments,
@@ -235,74 +226,43 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-        raise UnreadableResult(f"{path} is not {kind} ({reason}): {RETRY_HINT}") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else statuses.first_line(error)
+        raise UnreadableResult(f"{path} is not {kind} ({reason}): {REMEDY}") from None
 
 
-def _read_selection(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+def _check_version(path: Path, what: str, version: Any, known: int, source: str) -> None:
+    if version != known:
+        raise UnreadableResult(f"{path} {what} {version!r} and this version reads {known}: install {source}, or {REMEDY}")
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    """Read a file of one of the kinds in `FIELDS`, and check that it has these fields."""
     content = read_json(path)
-    with _reading(path, "a selection"):
-        cases = {case["name"]: dict(case) for case in content["cases"]}
-        for case in cases.values():
-            itemgetter("dataset", "algorithm", "loss", "targets", "seeds", "depths")(case)
-        return cases, tuple(map(str, content["estimators"]))
+    if kind == "a record of scores":
+        _check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
+    with _reading(path, kind):
+        for place, fields in FIELDS[kind].items():
+            part = content[place] if place else content
+            for item, name in itertools.product(part if isinstance(part, list) else [part], fields):
+                item[name]
+        # Artifacts of a kind that only a later version knows are not checked.
+        for row, name in itertools.product(content.get("rows", ()), ARTIFACTS.get(content.get("kind"), ())):
+            row[name]
+    return content
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if record.get("schema") != SCHEMA:
-        raise UnreadableResult(
-            f"{path} has schema {record.get('schema')!r} and this version reads {SCHEMA}: "
-            f"install the version of pudle that wrote it, or {RETRY_HINT}"
-        )
-    with _reading(path, "a record of scores"):
-        itemgetter("estimator", "status", "reason")(record)
-        itemgetter("name")(record["case"])
-        itemgetter("date")(record["provenance"])
-        for row in record["scores"]:
-            itemgetter("seed", "depth", "target", "relative_error", "status")(row)
-        for row in record["references"]:
-            itemgetter("seed", "target", "status", "bound")(row)
-    return record
+def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {name: provenance.get(name) or "" for name in ("commit", "machine")}
 
 
-def _read_artifact(path: Path) -> dict[str, Any]:
-    artifact = read_json(path)
-    with _reading(path, "an artifact"):
-        itemgetter("kind", "case", "seed")(artifact)
-        for row in artifact["rows"]:
-            # Artifacts of a kind that only a later version knows are not checked.
-            for name in ARTIFACTS.get(artifact["kind"], ()):
-                row[name]
-    return artifact
-
-
-def _distinct(provenances: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Keep the newest of provenances that differ in nothing but their date."""
-    kept: dict[str, dict[str, Any]] = {}
-    for provenance in provenances:
-        kept.setdefault(repr(sorted((key, repr(value)) for key, value in provenance.items() if key != "date")), provenance)
-    return tuple(kept.values())
-
-
-def _identity(case: Mapping[str, Any], estimator: str, provenance: Mapping[str, Any], profile: str) -> dict[str, Any]:
-    return {
-        "case": case["name"], "dataset": case["dataset"], "algorithm": case["algorithm"], "loss": case["loss"],
-        "target": case["targets"][0], "estimator": estimator, "depth": None, "seed": None, "metric": "relative_error",
-        "value": math.nan, "status": "ok", "reason": "", "commit": provenance.get("commit") or "",
-        "machine": provenance.get("machine") or "", "profile": profile, "at_floor": False,
-    }  # fmt: skip
-
-
-def _score_rows(record: Mapping[str, Any], known: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of one record; a record without scores is one row with the reason."""
+def _score_rows(record: Mapping[str, Any], target: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one record; a record without scores is one row with the reason."""
     if not record.get("scores"):
         status = "error" if record["status"] == "ok" else record["status"]
-        return [known | {"status": status, "reason": record["reason"] or "the record holds no scores and no reason"}]
-    rows = []
-    for score in record["scores"]:
-        place = {name: score[name] for name in ("seed", "depth", "target", "status")}
-        place["reason"] = score.get("reason") or ""
+        reason = record["reason"] or "the record holds no scores and no reason"
+        yield {"target": target, "metric": "relative_error", "status": status, "reason": reason}
+    for score in record.get("scores", ()):
+        place = {name: score[name] for name in ("seed", "depth", "target", "status")} | {"reason": score.get("reason") or ""}
         if score["status"] == "ok" and math.isnan(_number(score["relative_error"])):
             # A missing number must never count as a measured one.
             place |= {"status": "error", "reason": "recorded as ok, without a value"}
@@ -312,19 +272,11 @@ def _score_rows(record: Mapping[str, Any], known: dict[str, Any]) -> list[dict[s
             # row, because that row carries the reason of a failure.
             if leading or not math.isnan(value):
                 floor = leading and bool(score.get("at_floor"))
-                rows.append(known | place | {"metric": metric, "value": value, "at_floor": floor})
-    return rows
+                yield place | {"metric": metric, "value": value, "at_floor": floor}
 
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
-
-
-def _references(records: Mapping[tuple[str, str], dict[str, Any]]) -> pd.DataFrame:
-    """Return one row per (case, seed, target); all estimators of a case share its references."""
-    rows = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
-    frame = pd.DataFrame(rows).reindex(columns=REFERENCES).drop_duplicates(["case", "seed", "target"], ignore_index=True)
-    return frame.astype(dict.fromkeys(REFERENCES[5:], "float64"))
 
 
 # -- asv
@@ -332,46 +284,40 @@ def _references(records: Mapping[tuple[str, str], dict[str, Any]]) -> pd.DataFra
 
 def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
     """Return the result file that belongs to the scores; add a note where none belongs to them exactly."""
-    found = [_read_asv(path) for path in sorted(folder.glob("*/*.json"))
-             if path.name not in ("machine.json", "benchmarks.json")]  # fmt: skip
+    paths = [path for path in sorted(folder.glob("*/*.json")) if path.name not in ("machine.json", "benchmarks.json")]
+    found = list(map(_read_asv, paths))
     if not found:
         notes.append("asv has no results for this profile: there is no time and no memory to report.")
         return None
     machine, commit = provenance.get("machine"), provenance.get("commit") or ""
     # Several machines may share a folder, and one commit may have been measured in several environments.
-    ranked = [(content["machine"] == machine, content["commit_hash"] == commit, content["when"]) for content in found]
+    ranked = [(content["machine"] == machine, content["commit"] == commit, content["when"]) for content in found]
     chosen = found[ranked.index(max(ranked))]
-    if commit and chosen["commit_hash"] != commit:
+    if commit and chosen["commit"] != commit:
         notes.append(
-            f"Time and memory were measured at commit {chosen['commit_hash'][:8]}, the scores at {commit[:8]}: "
+            f"Time and memory were measured at commit {chosen['commit'][:8]}, the scores at {commit[:8]}: "
             f"run `pudle run` again to have both from one commit."
         )
     if chosen["machine"] != machine:
         notes.append(f"Time and memory were measured on {chosen['machine']}, the scores on {machine or 'another'}.")
-    if chosen["commit_hash"] == commit and (count := sum(max(ranked)[:2] == rank[:2] for rank in ranked)) > 1:
+    if chosen["commit"] == commit and (count := sum(max(ranked)[:2] == rank[:2] for rank in ranked)) > 1:
         notes.append(f"asv holds {count} result files for this commit; time and memory are from the newest.")
     return chosen
 
 
 def _read_asv(path: Path) -> dict[str, Any]:
     content = read_json(path)
-    if content.get("version") != ASV_VERSION:
-        raise UnreadableResult(
-            f"{path} is of asv's format {content.get('version')!r} and this version reads {ASV_VERSION}: "
-            f"install asv 0.6, or {RETRY_HINT}"
-        )
+    _check_version(path, "is of asv's format", content.get("version"), ASV_VERSION, "asv 0.6")
     with _reading(path, "a result file of asv"):
         # asv drops the nulls at the end of a row, so a row may be shorter than the list of columns.
         benchmarks = {name: dict(zip(content["result_columns"], row, strict=False))
                       for name, row in content["results"].items()}  # fmt: skip
-        started = [row.get("started_at") or 0 for row in benchmarks.values()]
+        started = max((row.get("started_at") or 0 for row in benchmarks.values()), default=0)
         return {
-            "path": path,
-            "commit_hash": str(content["commit_hash"]),
+            "path": path, "commit": str(content["commit_hash"]), "benchmarks": benchmarks,
             "machine": str(content["params"].get("machine", path.parent.name)),
-            "when": (max(started, default=0), content.get("date") or 0, path.stat().st_mtime),
-            "benchmarks": benchmarks,
-        }
+            "when": (started, content.get("date") or 0, path.stat().st_mtime),
+        }  # fmt: skip
 
 
 def _benchmark(results: Mapping[str, Any], name: str) -> dict[tuple[Any, ...], tuple[Any, Any, Any, Any]]:
@@ -389,10 +335,9 @@ def _asv_cells(results: Mapping[str, Any], records: Mapping[tuple[str, str], Map
     alone = {case: value for (case, *_), (value, *_) in _benchmark(results, PEAK_OF_PROBLEM).items()}
     for benchmark, metric in ((TIME, "seconds"), (PEAK, "memory_bytes")):
         for (case, estimator, depth), (value, low, high, samples) in _benchmark(results, benchmark).items():
-            if (case, estimator) not in records:
+            if (record := records.get((case, estimator))) is None:
                 continue
             status, reason = _asv_status(value)
-            record = records[case, estimator]
             if status != "ok" and record["status"] != "ok":
                 # asv keeps no reason; the record of the same estimator has one.
                 reason = f"{record['status']}: {record['reason']}"
@@ -402,12 +347,11 @@ def _asv_cells(results: Mapping[str, Any], records: Mapping[tuple[str, str], Map
                     value = max(value - alone[case], 0.0)
                 else:
                     reason = "the peak of the problem alone was not measured, so its memory is unknown"
-            known = {"case": case, "estimator": estimator, "depth": int(depth), "metric": metric, "status": status,
-                     "reason": reason}  # fmt: skip
+            cell = {"case": case, "estimator": estimator, "depth": int(depth), "metric": metric, "status": status}
             if status == "ok":
-                known |= {"value": float(value), "low": float(value if low is None else low),
-                          "high": float(value if high is None else high), "samples": tuple(samples or ())}  # fmt: skip
-            yield known
+                low, high = (value if end is None else end for end in (low, high))
+                cell |= {"value": float(value), "low": float(low), "high": float(high), "samples": tuple(samples or ())}
+            yield cell | {"reason": reason}
 
 
 def _asv_status(value: float | None) -> tuple[str, str]:

@@ -47,13 +47,9 @@ def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] |
     """Return the look of each estimator, from what each estimator (a spec) computes.
 
     Hue and line style show what it computes, marker and shade distinguish estimators that compute the same. Marker and line
-    style together distinguish any two without color.
-
-    Notes
-    -----
-    A hash of the spec chooses the marker; if another estimator of the same hue has it already, the next free one is taken.
-    `builtins`, by default the suite's own estimators, choose first, whether or not they are in the report, so that a plug-in
-    never changes their looks.
+    style together distinguish any two without color. A hash of the spec chooses the marker; if another estimator of the same
+    hue has it already, the next free one is taken. `builtins`, by default the suite's own estimators, choose first, whether
+    or not they are in the report, so that a plug-in never changes their looks.
     """
     if builtins is None:
         builtins = {}
@@ -62,24 +58,23 @@ def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] |
             classes = registry.list_estimators()
             builtins = {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
     own = {spec for spec in claims if parsed(spec)[0] in builtins}
-    taken: dict[tuple[str | None, int], str] = {}
+    taken: set[tuple[str | None, int]] = set()
     places: dict[str, int] = {}
     for spec in [*sorted(builtins), *sorted(own - set(builtins)), *sorted(set(claims) - own)]:
         family = builtins[spec] if spec in builtins else claims[spec]
         place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(MARKERS)
         free = (candidate % len(MARKERS) for candidate in range(place, place + len(MARKERS)))
         places[spec] = next((candidate for candidate in free if (family, candidate) not in taken), place)
-        taken[family, places[spec]] = spec
-    found = {}
-    for spec, claim in claims.items():
-        hue, line = FAMILIES.get(claim or "", UNKNOWN)
-        found[spec] = Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), MARKERS[places[spec]], line)
-    return found
+        taken.add((family, places[spec]))
+    families = {spec: FAMILIES.get(claim or "", UNKNOWN) for spec, claim in claims.items()}
+    return {spec: Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), MARKERS[places[spec]], line)
+            for spec, (hue, line) in families.items()}  # fmt: skip
 
 
 def looks_of(results: Results) -> dict[str, Look]:
     """Return the look of every estimator in some results."""
-    claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *results.trained])
+    trained = (item.estimator for item in results.experiments if item.estimator)
+    claims: dict[str, str | None] = dict.fromkeys([*results.estimators, *trained])
     for row in results.records.itertuples():
         claims[row.estimator] = claims[row.estimator] or row.computes
     for spec in [spec for spec, claim in claims.items() if claim is None]:
@@ -96,18 +91,13 @@ def symbol(look: Look) -> str:
     style = MarkerStyle(look.marker)
     # Markers have size one around the origin, and their y axis points upwards.
     path = style.get_path().transformed(style.get_transform() + Affine2D().scale(9, -9).translate(18, 7))
-    return (
-        f'<path d="M1 7H35" stroke="{look.color}" stroke-width="1.6"{dashing} fill="none"/>'
-        f'<path d="{_commands(path)}" fill="{look.color}"/>'
-    )
-
-
-def _commands(path: Path) -> str:
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
-    return "".join(
+    outline = "".join(
         letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{value:.2f}" for value in points))
         for points, code in path.iter_segments(simplify=False)
     )
+    line = f'<path d="M1 7H35" stroke="{look.color}" stroke-width="1.6"{dashing} fill="none"/>'
+    return f'{line}<path d="{outline}" fill="{look.color}"/>'
 
 
 def _shade(color: str, by: float) -> str:

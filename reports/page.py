@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -56,6 +55,9 @@ PREAMBLE = (
     r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
+#: Formats by the name of the method that makes the content, with the ending of its file; and those that link to figures.
+FORMATS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
+ILLUSTRATED = ("html", "markdown")
 #: Folder of the figures, beside the page and the Markdown that link to them.
 FIGURES = "report_figures"
 #: Most characters of a page that includes the data of its figures; a larger page links to files instead.
@@ -64,16 +66,7 @@ LARGEST = 5_000_000
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a page shows, computed once from the results.
-
-    Attributes
-    ----------
-    results : Results
-    rates : DataFrame
-        From `pudle.reports.rates.fit`.
-    summary : DataFrame
-        From `pudle.reports.tables.summarize`.
-    """
+    """Everything that a page shows, computed once from the results; see `rates.fit` and `tables.summarize`."""
 
     results: Results
     rates: pd.DataFrame
@@ -112,28 +105,19 @@ class Report:
         return self.results.frame.to_csv(index=False, lineterminator="\n")
 
     def parquet(self) -> bytes:
-        """Return the tidy table with its types.
-
-        Raises
-        ------
-        MissingDependency
-            If pyarrow is not installed: nothing else in a report needs it, and it is larger than all other dependencies.
-        """
-        buffer = io.BytesIO()
+        """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
         try:
-            self.results.frame.to_parquet(buffer, engine="pyarrow", index=False)
+            return self.results.frame.to_parquet(engine="pyarrow", index=False)
         except ImportError:
-            raise MissingDependency(
-                "the format parquet needs pyarrow: `pip install 'pudle[parquet]'`, or choose --format csv"
-            ) from None
-        return buffer.getvalue()
+            remedy = "`pip install 'pudle[parquet]'`, or choose --format csv"
+            raise MissingDependency(f"the format parquet needs pyarrow: {remedy}") from None
 
     def latex(self) -> str:
         """Return answers, summaries and rates as tables, for a document that loads booktabs and graphicx."""
         parts = [PREAMBLE, *(self._latex_of_cases() if self.results.cases else ())]
         for section in self.experiments:
-            for number, (table, caption) in enumerate(table for block in section.blocks for table in block.tables):
-                label = f"tab:{section.anchor}-{number + 1}-{self.results.profile}"
+            for number, (table, caption) in enumerate((table for block in section.blocks for table in block.tables), 1):
+                label = f"tab:{section.anchor}-{number}-{self.results.profile}"
                 parts.append(text.latex_table(table, caption, label, size=r"\footnotesize"))
         return "\n".join(parts)
 
@@ -155,32 +139,27 @@ class Report:
         of_experiments = (picture for section in self.experiments for block in section.blocks for picture in block.pictures)
         for picture in (*self.pictures, *of_experiments):
             yield from picture.files()
-        overview = figures.overview(self.results, self.rates) if self.results.cases else None
-        if overview is not None:
+        if self.results.cases and (overview := figures.overview(self.results, self.rates)):
             yield from overview.files(("svg", "pdf", "png", "csv"))
 
     def _content(self) -> dict[str, Any]:
         results = self.results
-        provenance = tables.provenance_table(results)
-        facts = dict(provenance)
-        counts = (len(results.estimators), "estimator"), (len(results.cases), "case")
-        measured = [" on ".join(_count(*count) for count in counts)] if results.cases else []
+        facts = dict(tables.provenance_table(results))
+        counts = f"{_count(len(results.estimators), 'estimator')} on {_count(len(results.cases), 'case')}"
+        measured = [counts] if results.cases else []
         measured += [_count(len(results.experiments), "experiment")] if results.experiments else []
+        learned = [(section.anchor, section.name) for section in self.experiments]
         content = {
             "title": "Which gradient estimator to use" if results.cases else "What each gradient learns",
             "subtitle": f"{text.listing(measured)}, profile {results.profile}, {facts['Newest record'][:10]}, "
             f"{facts['Processor']}, {facts.get('Device', '')}, commit {facts['Commit']}.",
             "profile": results.profile,
-            "sections": [
-                *(SECTIONS if results.cases else ()),
-                *((section.anchor, section.name) for section in self.experiments),
-                *LAST_SECTIONS,
-            ],
+            "sections": [*(SECTIONS if results.cases else ()), *learned, *LAST_SECTIONS],
             "measured": bool(results.cases),
             "experiments": self.experiments,
             "broken": [*tables.broken(results), *broken_experiments(results)],
             "problems": pd.concat([tables.problems_table(results), experiments_problems(results)], ignore_index=True),
-            "provenance": provenance,
+            "provenance": facts.items(),
             "notes": results.notes,
         }
         if results.cases:
@@ -208,38 +187,18 @@ class Report:
         } for name, case in self.results.cases.items()]  # fmt: skip
 
 
-#: Formats by name: the function that makes the content, and the ending of its file.
-FORMATS: dict[str, tuple[Callable[[Report], str | bytes], str]] = {
-    "markdown": (Report.markdown, "md"),
-    "csv": (Report.csv, "csv"),
-    "parquet": (Report.parquet, "parquet"),
-    "latex": (Report.latex, "tex"),
-    "html": (Report.html, "html"),
-}
-#: Formats that link to the figures.
-ILLUSTRATED = ("html", "markdown")
-
-
 def environment(escape: bool, *sides: Results) -> jinja2.Environment:
     """Return the templates' environment, for a page about one or more results."""
     loader = jinja2.PackageLoader("pudle.reports")
     made = jinja2.Environment(loader=loader, autoescape=escape, undefined=jinja2.StrictUndefined)
-    made.filters |= {
-        "cell": text.Cell,
-        "code": _code,
-        "pipes": text.markdown,
-        "backticks": text.markdown_code,
-        "markdown_table": text.markdown_table,
-        "key": _key,
-        "data_uri": _data_uri,
-        "breakable": _breakable,
-    }
-    styles: dict[str, Any] = {}
-    cases: dict[str, dict[str, str]] = {}
+    made.filters.update(
+        cell=text.Cell, pipes=text.markdown, backticks=text.markdown_code, markdown_table=text.markdown_table
+    )
+    made.filters.update(code=_code, key=_key, breakable=_breakable)
+    made.filters["data_uri"] = lambda csv: "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_")
     keys = ("dataset", "algorithm", "loss")
-    for side in sides:
-        styles |= looks_of(side)
-        cases |= {name: {key: str(case[key]) for key in keys} for name, case in side.cases.items()}
+    styles = {name: look for side in sides for name, look in looks_of(side).items()}
+    cases = {name: {key: str(case[key]) for key in keys} for side in sides for name, case in side.cases.items()}
     script, style = (loader.get_source(made, name)[0] for name in ("script.js", "style.css"))
     # The browser runs a script of this very text and no other, whoever puts it into the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -277,7 +236,3 @@ def _code(value: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """Allow a line break in a long name after a bracket, an underscore or a comma."""
     return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", html.escape(name)))
-
-
-def _data_uri(csv: str) -> str:
-    return "data:text/csv;charset=utf-8," + quote(csv, safe=",()=.-_")

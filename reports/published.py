@@ -14,7 +14,7 @@ from pudle.reports.load import Results, load
 
 #: Published name of each (estimator, loss), as the columns of the file of curves spell it.
 METHODS = {("alternating", "lasso"): "dec", ("backprop", "lasso"): "aelasso", ("backprop", "reconstruction"): "aels"}
-DEPTHS = (5, 10, 25, 50, 75, 100)
+TARGETS, DEPTHS = ("ghat", "gstar", "gtilde"), (5, 10, 25, 50, 75, 100)
 
 
 def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
@@ -26,9 +26,7 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
     frame = results.frame
     frame = frame[frame.case.str.startswith("published-") & (frame.metric == "absolute_error") & (frame.status == "ok")]
     rows = []
-    for ((estimator, loss), method), target, depth in itertools.product(
-        METHODS.items(), ("ghat", "gstar", "gtilde"), DEPTHS
-    ):
+    for ((estimator, loss), method), target, depth in itertools.product(METHODS.items(), TARGETS, DEPTHS):
         chosen = (frame.estimator == estimator) & (frame.loss == loss) & (frame.target == target) & (frame.depth == depth)
         values, published = frame[chosen].value, float(curves.loc[depth, f"{method}_vs_{target}"])
         rows.append({

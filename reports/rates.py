@@ -31,23 +31,14 @@ COLUMNS = ["case", "seed", "estimator", "theory", "slope", "rate", "predicted_sl
 
 @dataclass(frozen=True)
 class Law:
-    """Decay of an estimator's error with depth T that theory predicts for right supports: ``T^linear rho^(power T)``.
+    """Decay of an estimator's error with depth T that theory predicts for right supports: ``T^linear rho^(power T)``."""
 
-    Attributes
-    ----------
-    power : int
-        Power of rho per layer, 1 or 2; 0 if the error does not vanish.
-    linear : bool
-        Whether there is a factor T.
-    """
-
+    #: 1 or 2; 0 if the error does not vanish.
     power: int
     linear: bool = False
 
     def __str__(self) -> str:
-        if self.power == 0:
-            return "floor"
-        return ("T " if self.linear else "") + ("ρᵀ" if self.power == 1 else "ρ²ᵀ")
+        return ("T " if self.linear else "") + ("floor", "ρᵀ", "ρ²ᵀ")[self.power]
 
 
 def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterable[str] | None) -> Law | None:
@@ -61,9 +52,8 @@ def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterabl
         return Law(0)
     name, arguments = parsed(algorithm)
     # The contraction factor rho is that of plain ISTA with soft thresholding; FISTA's errors oscillate.
-    if name != "ista" or not arguments.keys() <= {"step"} or computes in (None, "stochastic"):
-        return None
-    if loss not in ("lasso", "reconstruction"):
+    ista = name == "ista" and arguments.keys() <= {"step"}
+    if not ista or computes in (None, "stochastic") or loss not in ("lasso", "reconstruction"):
         return None
     complete = consistent_for is None or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1
@@ -79,45 +69,34 @@ def fit(results: Results) -> pd.DataFrame:
     the reference's bound. An estimator that itself reaches the bound earlier is fitted on the depths before that, and its
     acceleration compares both slopes on those.
 
-    Returns
-    -------
-    DataFrame
-        ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor T),
-        ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
-        used, and the ``reason`` where there is no fit.
+    The columns: ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor
+    T), ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
+    used, and the ``reason`` where there is no fit.
     """
     rows = []
+    rhos = results.references.set_index(["case", "seed", "target"])["rho"]
     claims = {(row.case, row.estimator): (row.computes, row.consistent_for) for row in results.records.itertuples()}
     for name, case in results.cases.items():
         errors, supports = results.scores(name, "relative_error"), results.scores(name, "support_error")
         supports = supports[supports["estimator"] == WINDOW]
-        laws = {
-            estimator: law(case["loss"], case["algorithm"], *claims[name, estimator]) for estimator in results.estimators
-        }
+        laws = {spec: law(case["loss"], case["algorithm"], *claims[name, spec]) for spec in results.estimators}
         base = laws.get(BASE)
         for seed in case["seeds"]:
             parts = errors[errors["seed"] == seed].groupby("estimator")
             curves = {estimator: part.set_index("depth").sort_index() for estimator, part in parts}
             wrong = supports[supports["seed"] == seed].set_index("depth")["value"].sort_index()
             window, reason = _window(curves.get(WINDOW), wrong)
-            rho = _rho(results, name, seed)
+            rho = rhos.get((name, seed, results.target(name)), math.nan)
             # A base that keeps a floor has no slope to compare with.
             base_curve = None if base is not None and base.power == 0 else curves.get(BASE)
             for estimator, theory in laws.items():
                 row = _fit_one(curves.get(estimator), base_curve, window, reason, theory)
-                if theory and theory.power and rho:
+                if theory and theory.power and 0 < rho < 1:
                     row["predicted_slope"] = theory.power * math.log(rho)
                 rows.append({"case": name, "seed": seed, "estimator": estimator, "theory": theory, **row})
     numbers = dict.fromkeys(("slope", "rate", "predicted_slope", "acceleration"), "float64")
     counts = dict.fromkeys(("first_depth", "last_depth", "depths"), "Int64")
     return pd.DataFrame(rows, columns=COLUMNS).astype(numbers | counts)
-
-
-def _rho(results: Results, case: str, seed: int) -> float | None:
-    references = results.references
-    rows = (references["case"] == case) & (references["seed"] == seed) & (references["target"] == results.target(case))
-    values = references.loc[rows, "rho"].dropna()
-    return float(values.iloc[0]) if len(values) and 0 < values.iloc[0] < 1 else None
 
 
 def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], str]:
@@ -134,12 +113,11 @@ def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], st
     above = curve.index[(curve["value"] > ROUNDING) & ~curve["at_floor"]]
     # Depth 0 has no logarithm, and no layer.
     depths = [int(depth) for depth in curve.index if max(first, 1) <= depth <= (above[-1] if len(above) else -1)]
-    if len(depths) < FEWEST_DEPTHS:
-        return [], (
-            f"window too short: supports right from depth {first}, {WINDOW} at rounding after "
-            f"{f'depth {above[-1]}' if len(above) else 'none'}, {len(depths)} measured depths between"
-        )
-    return depths, ""
+    if len(depths) >= FEWEST_DEPTHS:
+        return depths, ""
+    last = f"depth {above[-1]}" if len(above) else "none"
+    between = f"supports right from depth {first}, {WINDOW} at rounding after {last}, {len(depths)} measured depths between"
+    return [], f"window too short: {between}"
 
 
 def _fit_one(

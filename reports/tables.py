@@ -23,14 +23,11 @@ VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     """Return one row of numbers per (case, estimator).
 
-    Returns
-    -------
-    DataFrame
-        ``error``, ``depth_to_goal``, ``rate``, ``acceleration`` are medians over the seeds; the columns with ``_low`` and
-        ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not reach the
-        goal; ``seconds_to_goal`` is the time at that depth, ``seconds_by_seed`` the quartiles of the timing at each seed's
-        own depth. ``errors_by_seed`` holds the errors at the deepest measured depth. ``memory_to_goal``,
-        ``seconds_deepest`` and ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
+    ``error``, ``depth_to_goal``, ``rate`` and ``acceleration`` are medians over the seeds; the columns with ``_low`` and
+    ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not reach the goal;
+    ``seconds_to_goal`` is the time at that depth, ``seconds_by_seed`` the quartiles of the timing at each seed's own depth.
+    ``errors_by_seed`` holds the errors at the deepest measured depth. ``memory_to_goal``, ``seconds_deepest`` and
+    ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
     """
     rows = []
     for name, case in results.cases.items():
@@ -47,10 +44,9 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spread(name: str, values: Any) -> dict[str, float]:
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    ends = (np.median(values), values.min(), values.max()) if len(values) else [math.nan] * 3
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, ends), strict=True))
+    """Return the median, least and greatest of values, without those that are NaN."""
+    spread = pd.Series(np.asarray(values, dtype=float)).agg(["median", "min", "max"])
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, spread), strict=True))
 
 
 def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
@@ -113,14 +109,13 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
         return float(np.interp(depth, depths, values)), False
     if len(depths) < 2 or depth > REACH * depths[-1]:
         return math.nan, True
-    first = 0 if depth < depths[0] else len(depths) - 2
-    slope = (values[first + 1] - values[first]) / (depths[first + 1] - depths[first])
+    before = depth < depths[0]
+    near, far = (0, 1) if before else (-1, -2)
     # Noise can tilt the line, but fewer layers never take more time.
-    slope = max(slope, 0.0)
-    anchor = first if depth < depths[0] else first + 1
+    slope = max((values[near] - values[far]) / (depths[near] - depths[far]), 0.0)
     # Nor do fewer layers save more than their share: there is a cost without any layer.
-    least = values[0] * depth / depths[0] if depth < depths[0] else 0.0
-    return max(float(values[anchor] + slope * (depth - depths[anchor])), float(least)), True
+    least = values[0] * depth / depths[0] if before else 0.0
+    return float(max(values[near] + slope * (depth - depths[near]), least)), True
 
 
 def _costs(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:
@@ -178,14 +173,15 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Return fitted and predicted rates as text, one row per (case, estimator) that was scored."""
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
-        depths = f"{row['first_depth']} to {row['last_depth']}"
-        rows.append({
-            "case": row["case"], "estimator": row["estimator"], "theory": row["predicted"] or text.DASH,
-            "predicted rate": between(row, "predicted_rate", text.fixed, 4),
-            "fitted rate": between(row, "rate", text.fixed, 4),
-            "depths": text.DASH if math.isnan(row["rate"]) else text.Cell(depths, key=row["first_depth"]),
-            "acceleration": between(row, "acceleration", text.fixed, 2), "remark": _remark(row),
-        })  # fmt: skip
+        depths = text.Cell(f"{row['first_depth']} to {row['last_depth']}", key=row["first_depth"])
+        some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
+        remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
+        if math.isnan(row["rate"]):
+            depths, remark = text.DASH, row["rate_reason"]
+        rows.append((
+            row["case"], row["estimator"], row["predicted"] or text.DASH, between(row, "predicted_rate", text.fixed, 4),
+            between(row, "rate", text.fixed, 4), depths, between(row, "acceleration", text.fixed, 2), remark,
+        ))  # fmt: skip
     columns = ["case", "estimator", "theory", "predicted rate", "fitted rate", "depths", "acceleration", "remark"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -193,14 +189,6 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
 def between(row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any) -> text.Cell:
     """Return the median `name` of a summary's row with its interval over the seeds."""
     return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options))
-
-
-def _remark(row: dict[str, Any]) -> str:
-    """Return why there is no rate, or what is wrong with it."""
-    if math.isnan(row["rate"]):
-        return row["rate_reason"]
-    some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
-    return ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
 
 
 def _error(row: dict[str, Any], deepest: int) -> text.Cell:
@@ -232,13 +220,10 @@ def _time(row: dict[str, Any]) -> text.Cell:
 
 def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     """Return the errors at the deepest depth against each target of a case; empty if it has only one."""
-    targets = results.cases[case]["targets"]
-    rows: dict[str, dict[str, str]] = {name: {"estimator": name} for name in results.estimators}
-    for target in targets if len(targets) > 1 else ():
-        scores = results.scores(case, "relative_error", target)
-        for name, row in rows.items():
-            row[f"against {target}"] = between(_deepest(scores[scores["estimator"] == name]), "error")
-    return pd.DataFrame(list(rows.values()) if len(targets) > 1 else [], dtype=object)
+    scores = {target: results.scores(case, "relative_error", target) for target in results.cases[case]["targets"]}
+    rows = [{"estimator": name} | {f"against {target}": between(_deepest(errors[errors["estimator"] == name]), "error")
+                                   for target, errors in scores.items()} for name in results.estimators]  # fmt: skip
+    return pd.DataFrame(rows if len(scores) > 1 else [], dtype=object)
 
 
 def problems_table(results: Results) -> pd.DataFrame:
@@ -254,17 +239,15 @@ def problems_table(results: Results) -> pd.DataFrame:
         # If an estimator was not scored, its record gives a better reason for skipped timings.
         if status != "skipped" or metric == "relative_error" or (case, estimator) not in unscored:
             depths, seeds = (text.numbers(part[name].dropna().tolist()) or "all" for name in ("depth", "seed"))
-            rows.append({"case": case, "estimator": estimator, "what": measured[metric], "status": status, "depths": depths,
-                         "seeds": seeds, "reason": reason})  # fmt: skip
+            rows.append((case, estimator, measured[metric], status, depths, seeds, reason))
     columns = ["case", "estimator", "what", "status", "depths", "seeds", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def broken(results: Results) -> list[str]:
     """Return the estimators with a measurement that broke (an error, not a finding), in order."""
-    names = {
-        name for frame in (results.frame, results.records) for name in frame.loc[frame["status"].isin(BROKEN), "estimator"]
-    }
+    both = pd.concat([frame[["estimator", "status"]] for frame in (results.frame, results.records)])
+    names = set(both.loc[both["status"].isin(BROKEN), "estimator"])
     return [name for name in results.estimators if name in names]
 
 
@@ -273,12 +256,11 @@ def references_table(results: Results) -> pd.DataFrame:
     rows = []
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
         counts = part["status"].value_counts(sort=False)
-        statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
+        statuses = ", ".join(f"{status} ({count} of {len(part)})" for status, count in counts.items())
         uncertified = f"{part['uncertified'].sum():.0f} of {part['samples'].sum():.0f}"
-        rho = {"rho": part["rho"].median(), "rho_low": part["rho"].min(), "rho_high": part["rho"].max()}
         rows.append({
             "case": case, "target": target,
-            "status": ", ".join(statuses) if len(statuses) > 1 else counts.index[0],
+            "status": statuses if len(counts) > 1 else counts.index[0],
             "bound": text.number(part["bound"].max()),
             "KKT residual": text.number(part["kkt_residual"].max()),
             "condition": text.number(part["condition_number"].max()),
@@ -287,7 +269,7 @@ def references_table(results: Results) -> pd.DataFrame:
             "uncertified samples": text.DASH if part["uncertified"].isna().all() else
                                    text.Cell(uncertified, key=part["uncertified"].sum()),
             "all-zero codes": text.percent(part["zero_codes"].max()),
-            "rho": between(rho, "rho", text.fixed, 4),
+            "rho": between(_spread("rho", part["rho"]), "rho", text.fixed, 4),
         })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 

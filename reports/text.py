@@ -19,26 +19,16 @@ LATEX = str.maketrans({
 
 
 class Cell(str):
-    """Text of a table cell, with what a table needs to know beyond the text.
+    """Text of a table cell, with what a table needs to know beyond the text."""
 
-    Attributes
-    ----------
-    key : float or None
-        Number to sort the cell by: infinite for "not reached", None where the text holds no number.
-    details : tuple of str
-        Remarks at the end of the text, which a page shows on lines of their own.
-    head : str
-        Text without the details.
-    estimator : str
-        Estimator that the cell is about; empty if there is none.
-    best : bool
-        Whether no other cell of its column is better.
-    """
-
+    #: Text without the details, which are remarks at its end that a page shows on lines of their own.
     head: str
     details: tuple[str, ...]
+    #: Number to sort the cell by: infinite for "not reached", None where the text holds no number.
     key: float | None
+    #: Estimator that the cell is about; empty if there is none.
     estimator: str
+    #: Whether no other cell of its column is better.
     best: bool
 
     def __new__(
@@ -108,8 +98,7 @@ def between(middle: float, low: float, high: float, show: Callable[[float], str]
 
 def listing(words: Sequence[str]) -> str:
     """Join words as in a sentence: ``a, b and c``."""
-    words = list(words)
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def numbers(values: Sequence[int]) -> Cell:
@@ -137,10 +126,8 @@ def markdown_code(value: Any) -> str:
 
 def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> str:
     """Return a table as Markdown, with the cells of the columns `code` as code."""
-    names = [str(name) for name in frame]
-    lines = [[markdown(name) for name in names], ["---"] * len(names)]
-    for row in frame.to_numpy(dtype=object):
-        lines.append([(markdown_code if name in code else markdown)(cell) for name, cell in zip(names, row, strict=True)])
+    shown = frame.apply(lambda column: column.map(markdown_code if column.name in code else markdown)).to_numpy(dtype=object)
+    lines = [map(markdown, frame), ["---"] * frame.shape[1], *shown]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -160,4 +147,4 @@ def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = ""
         column_format=columns or "l" + "r" * (frame.shape[1] - 1),
     )  # fmt: skip
     made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
-    return made.replace(r"\end{tabular}", "\\end{tabular}}")
+    return made.replace(r"\end{tabular}", r"\end{tabular}}")
