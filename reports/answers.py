@@ -78,7 +78,7 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:
-    """Whether one estimator is faster on every seed, by more than the quartiles of both timings.
+    """Return whether one estimator is faster on every seed, by more than the quartiles of both timings.
 
     Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
     """

@@ -14,7 +14,13 @@ import click
 @click.argument("base")
 @click.argument("head")
 @click.option("--run", is_flag=True, help="Measure both first: they must be commits of this repository.")
-@click.option("--profile", default="quick", show_default=True, metavar="NAME", help="quick, default or paper.")
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    metavar="NAME",
+    help="Profile of the results: Profile: quick, default or paper.",
+)
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of results [default: .asv in the repository].")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here.")
@@ -25,7 +31,7 @@ import click
 def compare_command(
     base: str, head: str, run: bool, profile: str, home: Path | None, markdown: Path | None, csv: Path | None, **options: Any
 ) -> None:
-    """Judge HEAD by BASE: fail where accuracy, time or memory got worse.
+    """Compare HEAD with BASE: fail where accuracy, time or memory got worse.
 
     BASE and HEAD are folders with results, or commits of the current repository. The table [tool.pudle.compare] in its
     pyproject.toml sets the thresholds. Exits with 1 when something regressed, with 2 when there is nothing to judge.

@@ -53,7 +53,7 @@ def summary(point: EntryPoint) -> str:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pudle")
 def pudle() -> None:
-    """Benchmark gradient estimators for losses that depend on an unrolled inner algorithm.
+    """Benchmark hypergradients: gradient estimators for bilevel losses that depend on an unrolled inner algorithm.
 
     \b
     Example:
