@@ -14,13 +14,7 @@ import click
 @click.argument("base")
 @click.argument("head")
 @click.option("--run", is_flag=True, help="Measure both first: they must be commits of this repository.")
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME",
-    help="Profile of the results: Profile: quick, default or paper.",
-)
+@click.option("--profile", default="quick", show_default=True, metavar="NAME", help="Profile: quick, default or paper.")
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of results [default: .asv in the repository].")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here.")

@@ -32,8 +32,8 @@ from ..terminal import PROFILES, check_device, progress_bar
 def run_command(profile: str, workers: int | None, scores_only: bool, home: Path | None, **options: Any) -> None:
     """Measure accuracy, time and memory.
 
-    Scores that are stored already are not computed again, so an interrupted run goes on where it stopped. Installed
-    plug-ins are measured along with the profile's own estimators.
+    Scores that are stored already are not computed again, so an interrupted run continues where it stopped.
+    Installed plug-ins are measured together with the profile's own estimators.
 
     \b
     Examples:
