@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.unrolling import check_depths, direct_gradients, gradients, unrolled_gradient
+from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradient
 from .problems import Problem
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
@@ -162,8 +162,8 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
     For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z loss`` at a minimizer.
     """
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
-        (contracted,) = gradients(problem.with_theta(theta).stationarity(codes), (theta,), solution)
+        live, theta = differentiable(problem)
+        (contracted,) = gradients(live.stationarity(codes), (theta,), solution)
     return -contracted
 
 

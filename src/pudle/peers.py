@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .algorithms import Algorithm, Ista, State
+from .algorithms import Algorithm, State
 from .algorithms.unrolling import gradients
 from .errors import MissingDependency, UnsupportedProblem
 from .estimator import Contribution, GradientEstimator, ImplicitEstimator
@@ -113,8 +113,7 @@ class ImplicitPeer(Peer, ImplicitEstimator):
         through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
         with torch.enable_grad():
             leaf = state.codes.detach().requires_grad_()
-            image = Ista(step=step).advance(problem, State(codes=leaf, point=leaf), step).codes
-            (carried,) = gradients(image, (leaf,), solution)
+            (carried,) = gradients(algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution)
         residual = relative_residual(solution - carried - code_gradient, code_gradient)
         layers = state.iteration + diagnostics.get("layers_differentiated", 0)
         return through_codes, {"layers": layers, **diagnostics, "largest_relative_residual": residual}

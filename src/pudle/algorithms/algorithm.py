@@ -162,6 +162,7 @@ class Algorithm(ABC):
         states[depth] = state
         return Trajectory(codes=state.codes, depth=depth, states=states)
 
-    def _proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+    def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+        """Return ``prox(point - step * grad f(point))``, the layer of this iteration without acceleration."""
         values = point - step * problem.smooth_gradient(point)
         return problem.prox(values, step, self.thresholding, iteration)

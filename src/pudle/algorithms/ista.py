@@ -18,5 +18,5 @@ class Ista(Algorithm):
     name = "ista"
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = self._proximal_step(problem, state.point, step, state.iteration)
+        codes = self.proximal_step(problem, state.point, step, state.iteration)
         return State(codes=codes, point=codes, iteration=state.iteration + 1)

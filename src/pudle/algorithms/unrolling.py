@@ -27,12 +27,19 @@ def gradients(
     return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
 
 
+@torch.enable_grad()
+def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
+    """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
+    theta = problem.theta.detach().requires_grad_()
+    return problem.with_theta(theta), theta
+
+
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
+        live, theta = differentiable(problem)
         leaf = codes.detach().requires_grad_()
-        direct, code_gradient = gradients(problem.with_theta(theta).outer_loss(leaf), (theta, leaf))
+        direct, code_gradient = gradients(live.outer_loss(leaf), (theta, leaf))
     return direct, code_gradient
 
 
@@ -48,8 +55,7 @@ def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, laye
     """
     step = algorithm.step_size(problem)
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
-        live = problem.with_theta(theta)
+        live, theta = differentiable(problem)
         state = state.detach()
         for _ in range(layers):
             state = algorithm.advance(live, state, step)
@@ -94,12 +100,11 @@ def pull_back(
         second holds the whole derivative and the third is zero.
     """
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
+        live, theta = differentiable(problem)
         codes = state.codes.detach().requires_grad_()
         # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
         separate = state.point is not state.codes
         point = state.point.detach().requires_grad_() if separate else codes
-        live = problem.with_theta(theta)
         state = dataclasses.replace(state, codes=codes, point=point)
         for _ in range(layers):
             state = algorithm.advance(live, state, step)

@@ -113,11 +113,10 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     @functools.cached_property
     def geometry(self) -> Geometry:
         """Where the filters meet the images."""
-        (height, width), (down, across) = self.observations.shape[2:], self.dictionary.shape[2:]
-        return Geometry.covering((height, width), (down, across), self.stride)
+        return Geometry.covering(self.observations.shape[2:], self.dictionary.shape[2:], self.stride)
 
     @property
-    def code_shape(self) -> tuple[int, int, int, int]:
+    def code_shape(self) -> tuple[int, ...]:
         return len(self.observations), len(self.dictionary), *self.geometry.codes
 
     @functools.cached_property
@@ -131,16 +130,14 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
 
         geometry, filters = self.geometry, self.dictionary.detach().to(device="cpu", dtype=torch.float64)
-        codes, image = (1, *self.code_shape[1:]), (1, *self.observations.shape[1:])
-        in_codes = math.prod(codes) <= math.prod(image)
-        shape = codes if in_codes else image
-
-        first, second = (synthesize, correlate) if in_codes else (correlate, synthesize)
+        # D^T D and D D^T have the same largest eigenvalue: take the smaller of the two.
+        sides = (self.code_shape[1:], synthesize, correlate), (self.observations.shape[1:], correlate, synthesize)
+        shape, first, second = min(sides, key=lambda side: math.prod(side[0]))
+        size = math.prod(shape)
 
         def square(vectors: Tensor) -> Tensor:
-            return second(geometry, first(geometry, vectors.reshape(-1, *shape[1:]), filters), filters).flatten(1)
+            return second(geometry, first(geometry, vectors.reshape(-1, *shape), filters), filters).flatten(1)
 
-        size = math.prod(shape)
         if size <= MAX_DENSE:
             largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
         else:
@@ -172,12 +169,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
         return correlate(self.geometry, residual, self.dictionary)
 
-    def hessian_product(self, vectors: Tensor) -> Tensor:
-        """Return the Hessian of the smooth part times codes (n, p, h, w), without gradient."""
-        filters = self.dictionary.detach()
-        images = synthesize(self.geometry, vectors, filters)
-        return correlate(self.geometry, images, filters) + self.l2_penalty * vectors
-
+    @torch.no_grad()
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
 
@@ -191,15 +183,15 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             If a residual stays above the square root of the rounding unit, relative to its right-hand side: the system is
             singular without a solution, or too ill-conditioned.
         """
-        active = self.active(codes)
-        rounding = torch.finfo(right_hand_side.dtype).eps
-
-        def product(vectors: Tensor) -> Tensor:
-            return torch.where(active, self.hessian_product(vectors.reshape(codes.shape)), 0).flatten(1)
-
-        right = torch.where(active, right_hand_side, 0).flatten(1)
-        flat = right.shape[1] * rounding * self.lipschitz_constant
-        result = conjugate_gradients(product, right, tolerance=rounding, iterations=MAX_ITERATIONS, flat=flat)
+        active, rounding = self.active(codes), torch.finfo(right_hand_side.dtype).eps
+        result = conjugate_gradients(
+            lambda vectors: self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors,
+            right_hand_side,
+            active,
+            tolerance=rounding,
+            iterations=MAX_ITERATIONS,
+            flat=codes[0].numel() * rounding * self.lipschitz_constant,
+        )
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5
         if failed.any() or not torch.isfinite(result.residuals).all():
@@ -210,7 +202,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
                 f"backprop or fixed_point, which solve no system"
             )
         singular = ((sizes > values) & (self.l2_penalty == 0)) | (result.condition_numbers > 1 / rounding)
-        return result.solution.reshape(codes.shape), {
+        return result.solution, {
             "condition_number": float(result.condition_numbers.max()),
             "singular": int(singular.sum()),
             "iterations": result.iterations,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..problems.active_set import ActiveSystems
+from ..problems.convolution import synthesize
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
 from ..problems.krylov import KrylovSolution, conjugate_gradients
 from .linear_model import ROUNDING, LinearModel
@@ -52,9 +53,9 @@ class ConvolutionalModel(LinearModel):
         return self.problem.adjoint(self._images(residual)).flatten(1)
 
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
-        filters = self.problem.dictionary.detach().requires_grad_()
         with torch.enable_grad():
-            images = self.problem.with_theta(filters).synthesize(self._maps(codes))  # type: ignore[attr-defined]
+            filters = self.problem.dictionary.detach().requires_grad_()
+            images = synthesize(self.problem.geometry, self._maps(codes), filters)
             return torch.autograd.grad(images, filters, self._images(residual))[0]
 
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,11 +114,8 @@ class ConvolutionalModel(LinearModel):
         return hessian
 
     def _iterate(self, active: Tensor, right: Tensor) -> KrylovSolution:
-        def product(vectors: Tensor) -> Tensor:
-            return self.hessian_product(vectors) * active
-
         flat = ROUNDING * self.lipschitz_constant
-        return conjugate_gradients(product, right * active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)
+        return conjugate_gradients(self.hessian_product, right, active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)
 
 
 def _entries(active: Tensor, chosen: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Ista, State
-from ..algorithms.unrolling import direct_gradients, gradients
+from ..algorithms import Algorithm
+from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..problems import Problem
 from .lasso import SINGULAR
 from .records import Certificate, Reference, exactly
@@ -56,24 +56,21 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     problem, algorithm = exactly(problem), exactly(algorithm)
     step = algorithm.step_size(problem)
     codes, moving, layers = _run_until_converged(problem, algorithm, step)
-    plain = Ista(step=step, thresholding=algorithm.thresholding)
-
-    def layer(live: Problem, at: Tensor, iteration: int) -> Tensor:
-        return plain.advance(live, State(codes=at, point=at, iteration=iteration), step).codes
 
     def gradient(at: Tensor, iteration: int) -> Tensor:
         direct, code_gradient = direct_gradients(problem, at)
         adjoint, _ = problem.solve_active(at, code_gradient / step)
         with torch.enable_grad():
-            theta = problem.theta.detach().requires_grad_()
-            (through_codes,) = gradients(layer(problem.with_theta(theta), at, iteration), (theta,), adjoint)
+            live, theta = differentiable(problem)
+            (through_codes,) = gradients(algorithm.proximal_step(live, at, step, iteration), (theta,), adjoint)
         return direct + through_codes
 
     with torch.no_grad():
-        residual = layer(problem, codes, 2 * layers) - codes
+        residual = algorithm.proximal_step(problem, codes, step, 2 * layers) - codes
         newton, diagnostics = problem.solve_active(codes, residual / step)
         refined = codes + newton
-        left = (layer(problem, refined, 2 * layers).sign() != codes.sign()).flatten(1).any(1)
+        after_layer = algorithm.proximal_step(problem, refined, step, 2 * layers)
+        left = (after_layer.sign() != codes.sign()).flatten(1).any(1)
     before, after = gradient(codes, layers), gradient(refined, 2 * layers)
     norm = float(torch.linalg.norm(after))
     condition = float(diagnostics["condition_number"])
