@@ -60,14 +60,12 @@ class ConjugateGradient(ImplicitEstimator):
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
             slope = problem.smooth_gradient(leaf)
-        solved = conjugate_gradients(
-            lambda vectors: gradients(slope, (leaf,), vectors, keep_graph=True)[0],
-            code_gradient,
-            problem.active(codes),
-            tolerance=max(self.rtol, eps),
-            iterations=self.iterations,
-            flat=codes[0].numel() * eps * problem.lipschitz_constant,
-        )
+
+        def product(vectors: Tensor) -> Tensor:
+            return gradients(slope, (leaf,), vectors, keep_graph=True)[0]
+
+        stops = {"tolerance": max(self.rtol, eps), "flat": codes[0].numel() * eps * problem.lipschitz_constant}
+        solved = conjugate_gradients(product, code_gradient, problem.active(codes), iterations=self.iterations, **stops)
         return through_minimizer(problem, codes, solved.solution), {
             "solves": len(codes),
             "iterations": solved.iterations,

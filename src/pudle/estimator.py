@@ -1,7 +1,5 @@
 """The contract of a gradient estimator, and bases that share one forward pass among depths."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

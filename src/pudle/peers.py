@@ -1,7 +1,5 @@
 """Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import warnings
@@ -98,13 +96,7 @@ class ImplicitPeer(Peer, ImplicitEstimator):
 
     @abstractmethod
     def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
-        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` for every sample.
-
-        Returns
-        -------
-        tuple
-            :math:`(\partial_D \Phi)^\top v`, the solution v with the shape of the codes, and the diagnostics.
-        """
+        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D \Phi)^\top v` as well."""
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
         if state.iteration == 0:
@@ -141,17 +133,10 @@ def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: 
 def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
     """Compile the gradient through the implicit functions of all samples.
 
-    Parameters
-    ----------
-    minimizer : callable
-        Takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in the
-        dictionary and the offset is that of the fixed point of `layer`.
-
-    Returns
-    -------
-    callable
-        Takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty; returns the gradient in the
-        dictionary and the gradient in the offsets, which is the solution of the linear systems.
+    `minimizer` takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in
+    the dictionary and the offset is that of the fixed point of `layer`. The compiled function takes dictionary, codes,
+    observations, code gradient, step, penalty and l2 penalty. It returns the gradient in the dictionary and that in the
+    offsets, which is the solution of the linear systems.
     """
     jax = require("jax")
 

@@ -1,12 +1,10 @@
 """The abstract inner algorithm: an iteration that is unrolled layer by layer."""
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -39,7 +37,7 @@ class State:
     momentum: float | Tensor = 1.0
     iteration: int = 0
 
-    def detach(self) -> State:
+    def detach(self) -> Self:
         """Return the same state, detached from the graph."""
         return dataclasses.replace(self, codes=self.codes.detach(), point=self.point.detach())
 

@@ -1,7 +1,5 @@
 """The accelerated iterative shrinkage-thresholding algorithm."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

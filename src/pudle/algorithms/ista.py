@@ -1,7 +1,5 @@
 """The iterative shrinkage-thresholding algorithm (proximal gradient descent)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..problems import Problem

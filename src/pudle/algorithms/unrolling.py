@@ -1,7 +1,5 @@
 """Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -87,17 +85,9 @@ def pull_back(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again for it.
 
-    Parameters
-    ----------
-    adjoints : tuple of Tensor
-        Derivatives of the loss in theta, summed over all later layers, and in the codes and the point after the last of
-        these layers.
-
-    Returns
-    -------
-    tuple of Tensor
-        The same three at `state`, these layers included in the first. Where the point of the state is its codes, the
-        second holds the whole derivative and the third is zero.
+    The adjoints are the derivatives of the loss in theta, summed over all later layers, and in the codes and the point
+    after the last of these layers. Return the same three at `state`, these layers included in the first. Where the point of
+    the state is its codes, the second holds the whole derivative and the third is zero.
     """
     with torch.enable_grad():
         live, theta = differentiable(problem)

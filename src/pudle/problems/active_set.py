@@ -1,7 +1,5 @@
 """Batched linear systems on active sets that differ from sample to sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

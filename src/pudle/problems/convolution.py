@@ -1,10 +1,8 @@
 """Strided convolutions of code maps with filters: their geometry, their derivatives and a bound on their norm."""
 
-from __future__ import annotations
-
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -30,7 +28,7 @@ class Geometry(NamedTuple):
     extra: tuple[int, ...]
 
     @classmethod
-    def covering(cls, image: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Geometry:
+    def covering(cls, image: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Self:
         """Return the geometry with the fewest code positions that reach every pixel, cropped evenly at both ends."""
         codes, padding, extra = [], [], []
         for pixels, taps in zip(image, kernel, strict=True):

@@ -1,7 +1,5 @@
 """Convolutional sparse coding of images."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass
@@ -121,11 +119,9 @@ class ConvolutionalSparseCoding(DictionaryProblem):
 
     @functools.cached_property
     def lipschitz_constant(self) -> float:
-        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration, to a relative accuracy of about 1e-6.
+        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration from a fixed start.
 
-        The estimate is a Ritz value, which never exceeds the true L. A gradient step needs L only to a factor of two: 1/L
-        for an estimate above half the true value is still below the limit 2/L of divergence. The start is random but always
-        the same; a constant image would not do, because filters of zero mean nearly cancel it.
+        The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the true L.
         """
         from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
 
@@ -144,6 +140,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             operator = LinearOperator(
                 (size, size), matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(), dtype=float
             )
+            # Random, because filters of zero mean nearly cancel a constant image.
             start = generator(0, "curvature of a convolution").standard_normal(size)
             largest = eigsh(operator, k=1, which="LA", v0=start, tol=LIPSCHITZ_TOLERANCE, return_eigenvectors=False)[0]
         return float(largest) + self.l2_penalty
@@ -184,14 +181,12 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             singular without a solution, or too ill-conditioned.
         """
         active, rounding = self.active(codes), torch.finfo(right_hand_side.dtype).eps
-        result = conjugate_gradients(
-            lambda vectors: self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors,
-            right_hand_side,
-            active,
-            tolerance=rounding,
-            iterations=MAX_ITERATIONS,
-            flat=codes[0].numel() * rounding * self.lipschitz_constant,
-        )
+
+        def product(vectors: Tensor) -> Tensor:
+            return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
+
+        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_constant}
+        result = conjugate_gradients(product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops)
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5
         if failed.any() or not torch.isfinite(result.residuals).all():

@@ -1,7 +1,5 @@
 """Batched conjugate gradients for systems that are known only by their products with vectors."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,10 +42,8 @@ class KrylovSolution:
                 a, b = alpha[sample, :count], beta[sample, : count - 1]
                 diagonal, off_diagonal = 1 / a, np.sqrt(b) / a[:-1]
                 diagonal[1:] += b / a[:-1]
-                for end, index in enumerate((0, count - 1)):
-                    (extremes[sample, end],) = eigvalsh_tridiagonal(
-                        diagonal, off_diagonal, select="i", select_range=(index, index)
-                    )
+                for end, index in enumerate([(0, 0), (count - 1, count - 1)]):
+                    extremes[sample, end] = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=index)[0]
         smallest, largest = torch.as_tensor(extremes).to(self.solution).T
         return smallest, largest
 
@@ -59,13 +55,7 @@ class KrylovSolution:
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
-    right_hand_side: Tensor,
-    active: Tensor,
-    *,
-    tolerance: float,
-    iterations: int,
-    flat: float,
+    product: Callable[[Tensor], Tensor], right: Tensor, active: Tensor, *, tolerance: float, iterations: int, flat: float
 ) -> KrylovSolution:
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero outside the active set S.
 
@@ -73,7 +63,7 @@ def conjugate_gradients(
     ----------
     product : callable
         Maps vectors of the codes' shape to such: each sample is multiplied by its symmetric positive semi-definite H.
-    right_hand_side, active : Tensor
+    right, active : Tensor
         r and the mask of S, of the codes' shape.
     tolerance : float
         A sample stops when its residual is at most this many times its right-hand side.
@@ -86,7 +76,7 @@ def conjugate_gradients(
     def restricted(vectors: Tensor) -> Tensor:
         return torch.where(active, product(vectors.reshape(active.shape)), 0).flatten(1)
 
-    right = torch.where(active, right_hand_side, 0).flatten(1)
+    right = torch.where(active, right, 0).flatten(1)
     scale = right.norm(dim=1, keepdim=True)
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
     right = right / torch.where(scale > 0, scale, 1)

@@ -1,7 +1,5 @@
 """Least squares with an l1 penalty: what the problems of the sparse coding family share."""
 
-from __future__ import annotations
-
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
@@ -21,19 +19,13 @@ class L1Problem(Problem):
     The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` with A linear
     (over z >= 0 if `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties and defines A
     by `residual` and `adjoint`.
-
-    Attributes
-    ----------
-    penalty : float or Tensor
-        Weight of the l1 norm; a tensor broadcasts over the codes.
-    nonnegative : bool
-        Whether the codes are restricted to the non-negative orthant.
-    l2_penalty : float
-        Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     """
 
+    #: Weight of the l1 norm; a tensor broadcasts over the codes.
     penalty: float | Tensor
+    #: Whether the codes are restricted to the non-negative orthant.
     nonnegative: bool
+    #: Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     l2_penalty: float = 0.0
 
     @abstractmethod
@@ -103,19 +95,13 @@ class DenseL1Problem(L1Problem):
 
 
 class DictionaryProblem(L1Problem):
-    """An `L1Problem` whose A is made from a dictionary, the outer parameter.
-
-    Attributes
-    ----------
-    loss : {"lasso", "reconstruction"}
-        Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
-    targets : Tensor or None
-        Tensor y that takes the place of the observations x in the outer loss.
-    """
+    """An `L1Problem` whose A is made from a dictionary, the outer parameter."""
 
     observations: Tensor
     dictionary: Tensor
+    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
     loss: str
+    #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
 
     parameter = "dictionary"

@@ -1,7 +1,5 @@
 """Sparse coding in a dense dictionary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

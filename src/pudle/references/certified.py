@@ -6,34 +6,23 @@ algorithm under test. The limit of an algorithm depends on that algorithm and is
 `pudle.references.limits`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..problems import (
-    ConvolutionalSparseCoding,
-    PenaltySelection,
-    Problem,
-    Ridge,
-    SparseCoding,
-    ThresholdedConvolutionalSparseCoding,
-)
+from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Ridge, SparseCoding
+from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
 from .lasso import implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, LinearModel
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
-
-if TYPE_CHECKING:
-    from ..algorithms import Algorithm
 
 __all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "reference", "solve"]
 

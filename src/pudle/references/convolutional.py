@@ -1,7 +1,5 @@
 """The linear model of convolutional sparse coding: products without a matrix, and sparse active systems."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

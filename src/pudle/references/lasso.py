@@ -4,8 +4,6 @@ Written for any linear model ``A z ~ x`` with A linear in the parameter; nothing
 under test. All tensors are in float64 on the CPU.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The limit of an algorithm and the gradient there: the target for thresholding rules that lead to no minimizer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Linear models ``A z ~ x`` as the exact solvers need them: products, active systems and the constants of error bounds."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
