@@ -90,10 +90,8 @@ class FiniteDifference(CodesEstimator):
         if self.directions is not None and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
             basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)
-        count = len(directions)
-        gradient = theta.new_zeros(len(depths), *theta.shape)
-        squares = theta.new_zeros(len(depths))
+        directions, count = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape), basis.shape[1]
+        gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
         for direction in directions:
             above = losses_at(problem, algorithm, theta + step * direction, depths)

@@ -110,14 +110,9 @@ class CodesEstimator(SweepEstimator):
 
     @abstractmethod
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Yield the gradient and the diagnostics at each depth.
+        """Yield the gradient and the diagnostics at each state, which holds a depth T as its iteration, and the codes z_T.
 
         The diagnostics ``layers`` and ``layers_differentiated`` are T and zero unless given.
-
-        Parameters
-        ----------
-        states : list of State
-            Depths T as `State.iteration`, at least one, and the codes z_T.
         """
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
@@ -137,15 +132,7 @@ class ImplicitEstimator(CodesEstimator):
 
     @abstractmethod
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics.
-
-        Parameters
-        ----------
-        state : State
-            The depth T as `State.iteration`, and the codes z_T.
-        code_gradient : Tensor, shape of the codes
-            ``partial_z loss`` there.
-        """
+        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics; `code_gradient` is ``partial_z loss``."""
 
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         for state in states:

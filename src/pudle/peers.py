@@ -23,13 +23,7 @@ Solved = tuple[Tensor, Tensor, dict[str, Any]]
 
 
 def require(module: str, extra: str = "peers") -> Any:
-    """Import a module of an optional extra.
-
-    Raises
-    ------
-    MissingDependency
-        If it, or something it imports, is not installed; the text says what to install.
-    """
+    """Import a module of an optional extra; where it is not installed, `MissingDependency` says what to install."""
     try:
         with quiet():
             return importlib.import_module(module)
@@ -120,8 +114,8 @@ def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
 def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()) -> list[Tensor]:
     """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the tensors.
 
-    jax holds every array to float32 unless a setting of the process says otherwise. That setting stays as it is: the
-    precision is that of this call and this thread alone.
+    jax computes in float32 unless a setting of the process says otherwise. That setting stays as it is: the precision is
+    that of this call and this thread alone.
     """
     jax, double = require("jax"), tensors[0].dtype == torch.float64
     with quiet(), jax.enable_x64(double), jax.default_device(jax.devices("cpu")[0]):

@@ -43,8 +43,7 @@ def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
     """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H, W)."""
     if _is_slow(codes):
         return BilinearPartial.apply("images", geometry, codes, filters)
-    options = {"stride": geometry.stride, "padding": geometry.padding, "output_padding": geometry.extra}
-    return conv_transpose2d(codes, filters, **options)  # type: ignore[arg-type]
+    return conv_transpose2d(codes, filters, None, geometry.stride, geometry.padding, geometry.extra)
 
 
 def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:

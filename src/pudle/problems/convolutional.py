@@ -33,14 +33,12 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     ``(a stride, b stride)``. An axis of H pixels with filters of k has ``h = ceil((H - k) / stride) + 1`` positions, the
     fewest that reach every pixel; what exceeds the image is cropped, half at each end. Images must be at least as large as
     the filters. The outer loss is a mean over images: ``lasso`` is the inner objective itself, ``reconstruction`` is
-    ``1/2 |x - D * z|^2``.
+    ``1/2 |x - D * z|^2``. With `targets` y, such as the clean images of which x are noisy observations, y takes the place of
+    x in the outer loss. The codes then do not minimize the lasso loss, so an estimator that holds them constant, or
+    truncates their derivative, keeps an error on either loss.
 
-    With `targets` y, such as the clean images of which x are noisy observations, y takes the place of x in the outer loss,
-    with or without the penalties. The codes then do not minimize the lasso loss, so an estimator that holds them constant,
-    or truncates their derivative, keeps an error on either loss.
-
-    No matrix is formed. `lipschitz_constant` comes from a Lanczos iteration with a fixed start; for large images it takes
-    longer than ten layers, so an algorithm with a given step avoids it. `solve_active` uses conjugate gradients.
+    No matrix is formed. For large images `lipschitz_constant` takes longer than ten layers, so an algorithm with a given
+    step avoids it. `solve_active` uses conjugate gradients.
 
     Parameters
     ----------
@@ -84,13 +82,14 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     generating_dictionary: Tensor | None = None
     generating_codes: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        x, d = self._convert("observations", "(n, c, H, W)"), self._convert("dictionary", "(p, c, k, k)")
-        if d.shape[1] != x.shape[1]:
+    axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
+
+    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+        (_, channels, *image), (_, filter_channels, *kernel) = observations.shape, dictionary.shape
+        if filter_channels != channels:
             raise InvalidArgument(
-                f"dictionary has {d.shape[1]} channels and observations {x.shape[1]}: their second axes must agree"
+                f"dictionary has {filter_channels} channels and observations {channels}: their second axes must agree"
             )
-        kernel, image = tuple(d.shape[2:]), tuple(x.shape[2:])
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
                 f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x {kernel[1]} filters: "
@@ -100,13 +99,6 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             raise InvalidArgument(
                 f"stride={self.stride} leaves pixels that no filter reaches: give at most {min(kernel)}, the filters' size"
             )
-        self._check_options(
-            {
-                "targets": ("(n, c, H, W)", tuple(x.shape)),
-                "generating_dictionary": ("(p, c, k, k)", tuple(d.shape)),
-                "generating_codes": ("(n, p, h, w)", self.code_shape),
-            }
-        )
 
     @functools.cached_property
     def geometry(self) -> Geometry:

@@ -3,7 +3,7 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -103,8 +103,12 @@ class DictionaryProblem(L1Problem):
     loss: str
     #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
+    generating_dictionary: Tensor | None
+    generating_codes: Tensor | None
 
     parameter = "dictionary"
+    #: Axes of the observations, of the dictionary and of the codes, for error texts.
+    axes: ClassVar[tuple[str, str, str]]
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
         """Return the dictionary within a value of the parameter, as a view; here it is the whole parameter."""
@@ -120,14 +124,21 @@ class DictionaryProblem(L1Problem):
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
 
-    def _check_options(self, optional: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-        """Check the penalties, the loss and the optional tensors, given by name with their axes and shapes."""
+    def __post_init__(self) -> None:
+        of_observations, of_dictionary, of_codes = self.axes
+        x, d = self._convert("observations", of_observations), self._convert("dictionary", of_dictionary)
+        self._check_sizes(x, d)
         object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, LOSSES)
-        for name, (axes, shape) in optional.items():
+        optional = {"targets": (of_observations, x.shape), "generating_dictionary": (of_dictionary, d.shape)}
+        for name, (axes, shape) in (optional | {"generating_codes": (of_codes, self.code_shape)}).items():
             if getattr(self, name) is not None:
-                self._convert(name, axes, shape)
+                self._convert(name, axes, tuple(shape))
+
+    @abstractmethod
+    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+        """Refuse observations and a dictionary that do not fit each other."""
 
 
 def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:

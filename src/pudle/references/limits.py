@@ -20,9 +20,9 @@ MAX_LAYERS = 20_000
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     r"""Return the gradient of ``theta -> loss(z(theta), theta)`` at the codes z(theta) to which an algorithm converges.
 
-    The algorithm itself runs in float64 until the codes stop changing. With :math:`\Phi` one plain proximal gradient layer
-    at its step eta and with its rule, its codes then satisfy :math:`z = \Phi(z, \theta)`, accelerated or not. The unrolled
-    gradient tends to the derivative of that fixed point,
+    The algorithm itself, with its step, its rule and its warm start, runs in float64 until the codes stop changing. With
+    :math:`\Phi` one plain proximal gradient layer at that step and with that rule, its codes then satisfy
+    :math:`z = \Phi(z, \theta)`, accelerated or not. The unrolled gradient tends to the derivative of that fixed point,
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
               (I - \partial_z \Phi^\top) v = \partial_z \ell .
@@ -38,13 +38,6 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     ``uncertified`` if a sample did not converge, if its active system is singular (the fixed points are then not isolated,
     and the path decides which one is reached) or if the Newton step leaves the active set. It is ``degenerate`` if the
     gradient vanishes with the penalty.
-
-    Parameters
-    ----------
-    problem : Problem
-        A frozen dataclass; its tensors are converted to float64 on the CPU.
-    algorithm : Algorithm
-        The limit depends on its step, its rule and its warm start.
 
     Raises
     ------
