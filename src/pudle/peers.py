@@ -46,20 +46,13 @@ def quiet() -> Iterator[None]:
 
 
 class Peer(GradientEstimator):
-    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding.
+    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding."""
 
-    Attributes
-    ----------
-    distributions : tuple of str
-        The libraries that it calls, the one that it cannot do without last.
-    instead : str
-        The estimator of this package that does the same and treats more.
-    cpu_only : bool
-        Whether tensors on other devices are refused.
-    """
-
+    #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
+    #: The estimator of this package that does the same and treats more.
     instead: ClassVar[str]
+    #: Whether tensors on other devices are refused.
     cpu_only: ClassVar[bool] = False
 
     def fingerprint(self) -> str:

@@ -44,12 +44,7 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
 
-    Returns
-    -------
-    gradient : Tensor
-        ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone.
-    codes : Tensor
-        The codes after the last layer.
+    Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
     """
     step = algorithm.step_size(problem)
     with torch.enable_grad():

@@ -32,9 +32,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
 
     Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the minimum-norm solution if
-    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then.
-
-    The Hessian H has the shape (p, p); the mask of the active sets S and r have the shape (n, p).
+    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then. The Hessian H has the
+    shape (p, p), the mask of the active sets S and r have the shape (n, p).
     """
     solution, singular = torch.zeros_like(right_hand_side), torch.zeros_like(active[:, 0])
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))

@@ -59,18 +59,9 @@ def conjugate_gradients(
 ) -> KrylovSolution:
     """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero outside the active set S.
 
-    Parameters
-    ----------
-    product : callable
-        Maps vectors of the codes' shape to such: each sample is multiplied by its symmetric positive semi-definite H.
-    right, active : Tensor
-        r and the mask of S, of the codes' shape.
-    tolerance : float
-        A sample stops when its residual is at most this many times its right-hand side.
-    iterations : int
-        Largest number of iterations.
-    flat : float
-        A sample stops at a direction in which the curvature of H is at most this: H is singular there.
+    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the codes' shape. A sample
+    stops when its residual is at most `tolerance` times r, at a direction in which the curvature of H is at most `flat`,
+    where H is singular, or after `iterations`.
     """
 
     def restricted(vectors: Tensor) -> Tensor:

@@ -60,8 +60,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
         residual = algorithm.proximal_step(problem, codes, step, 2 * layers) - codes
         newton, diagnostics = problem.solve_active(codes, residual / step)
         refined = codes + newton
-        after_layer = algorithm.proximal_step(problem, refined, step, 2 * layers)
-        left = (after_layer.sign() != codes.sign()).flatten(1).any(1)
+        left = (algorithm.proximal_step(problem, refined, step, 2 * layers).sign() != codes.sign()).flatten(1).any(1)
     before, after = gradient(codes, layers), gradient(refined, 2 * layers)
     norm = float(torch.linalg.norm(after))
     condition = float(diagnostics["condition_number"])
