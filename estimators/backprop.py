@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import gradients
+from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import Estimate, SweepEstimator
 from pudle.problems import Problem
 
@@ -35,8 +35,7 @@ class Backprop(SweepEstimator):
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
         """Share one forward pass; each depth needs its own backward pass, which starts from its own loss."""
         with torch.enable_grad():
-            theta = problem.theta.detach().requires_grad_()
-            live = problem.with_theta(theta)
+            live, theta = differentiable(problem)
             trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
         for depth in depths:
             codes = trajectory.at(depth)

@@ -56,20 +56,17 @@ class ConjugateGradient(ImplicitEstimator):
         check_positive("rtol", self.rtol)
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        codes, active = state.codes, problem.active(state.codes)
+        codes, eps = state.codes, torch.finfo(state.codes.dtype).eps
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
             slope = problem.smooth_gradient(leaf)
 
-        def hessian(vectors: Tensor) -> Tensor:
-            (product,) = gradients(slope, (leaf,), vectors.reshape(codes.shape), keep_graph=True)
-            return torch.where(active, product, 0).flatten(1)
+        def product(vectors: Tensor) -> Tensor:
+            return gradients(slope, (leaf,), vectors, keep_graph=True)[0]
 
-        right = torch.where(active, code_gradient, 0).flatten(1)
-        eps = torch.finfo(right.dtype).eps
-        flat = right.shape[1] * eps * problem.lipschitz_constant
-        solved = conjugate_gradients(hessian, right, tolerance=max(self.rtol, eps), iterations=self.iterations, flat=flat)
-        return through_minimizer(problem, codes, solved.solution.reshape(codes.shape)), {
+        stops = {"tolerance": max(self.rtol, eps), "flat": codes[0].numel() * eps * problem.lipschitz_constant}
+        solved = conjugate_gradients(product, code_gradient, problem.active(codes), iterations=self.iterations, **stops)
+        return through_minimizer(problem, codes, solved.solution), {
             "solves": len(codes),
             "iterations": solved.iterations,
             "vector_products": solved.iterations + 1,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm, State
@@ -76,23 +75,23 @@ class FiniteDifference(CodesEstimator):
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         count = min(self.directions or problem.theta.numel(), problem.theta.numel())
-        evaluations = 2 * count + 1
-        if evaluations > self.max_evaluations:
-            fewer = (self.max_evaluations - 1) // 2
+        if 2 * count + 1 > self.max_evaluations:
             raise UnsupportedProblem(
-                f"finite_difference needs {evaluations} loss evaluations for {count} directions of theta, above "
-                f"max_evaluations={self.max_evaluations}: raise that, give directions={fewer} or fewer for the projection "
-                f"on random ones, or use backprop, which computes the same without them"
+                f"finite_difference needs {2 * count + 1} loss evaluations for {count} directions of theta, above "
+                f"max_evaluations={self.max_evaluations}: raise that, give directions={(self.max_evaluations - 1) // 2} or "
+                f"fewer for the projection on random ones, or use backprop, which computes the same without them"
             )
 
     @torch.no_grad()
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         step = STEPS[theta.dtype] if self.step is None else self.step
-        directions = self._directions(theta)
-        count = len(directions)
-        gradient = theta.new_zeros(len(depths), *theta.shape)
-        squares = theta.new_zeros(len(depths))
+        basis = np.eye(theta.numel())
+        if self.directions is not None and self.directions < theta.numel():
+            random = streams.generator(self.seed, "estimator finite_difference")
+            basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
+        directions, count = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape), basis.shape[1]
+        gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
         for direction in directions:
             above = losses_at(problem, algorithm, theta + step * direction, depths)
@@ -102,11 +101,3 @@ class FiniteDifference(CodesEstimator):
         for depth, row, square in zip(depths, gradient * (theta.numel() / count), squares, strict=True):
             work = {"layers": 2 * depth * (count + 1), "evaluations": 2 * count + 1, "directions": count}
             yield row, {**work, "asymmetry": float(square.sqrt())}
-
-    def _directions(self, theta: Tensor) -> Tensor:
-        total = theta.numel()
-        basis = np.eye(total)
-        if self.directions is not None and self.directions < total:
-            random = streams.generator(self.seed, "estimator finite_difference")
-            basis, _ = np.linalg.qr(random.standard_normal((total, self.directions)))
-        return torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape)

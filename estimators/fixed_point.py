@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pudle.algorithms import Algorithm, Ista, State
-from pudle.algorithms.unrolling import gradients
+from pudle.algorithms import Algorithm, State
+from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import Contribution, ImplicitEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
@@ -53,12 +53,10 @@ class FixedPointAdjoint(ImplicitEstimator):
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {"iterations": 0}
         step = algorithm.step_size(problem)
-        plain = Ista(step=step, thresholding=algorithm.thresholding)
         with torch.enable_grad():
-            theta = problem.theta.detach().requires_grad_()
+            live, theta = differentiable(problem)
             leaf = state.codes.detach().requires_grad_()
-            before = State(codes=leaf, point=leaf, iteration=state.iteration - 1)
-            image = plain.advance(problem.with_theta(theta), before, step).codes
+            image = algorithm.proximal_step(live, leaf, step, state.iteration - 1)
         total = term = code_gradient
         for _ in range(self.terms - 1):
             (term,) = gradients(image, (leaf,), term, keep_graph=True)

@@ -44,5 +44,5 @@ class Noodl(CodesEstimator):
 
     @torch.no_grad()
     def gradients_at(self, problem: SparseCoding, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        for codes in (state.codes for state in states):
-            yield problem.residual(codes).T @ codes.sign() / len(codes), {}
+        for state in states:
+            yield problem.residual(state.codes).T @ state.codes.sign() / len(state.codes), {}

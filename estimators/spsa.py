@@ -59,8 +59,7 @@ class Spsa(CodesEstimator):
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         random = streams.generator(self.seed, "estimator spsa")
-        total = theta.new_zeros(len(depths), *theta.shape)
-        squares = theta.new_zeros(len(depths))
+        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         for _ in range(self.samples):
             direction = torch.as_tensor(random.standard_normal(theta.shape)).to(theta)
             above = losses_at(problem, algorithm, theta + self.scale * direction, depths)

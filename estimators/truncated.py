@@ -53,10 +53,9 @@ class Truncated(WindowEstimator):
         with torch.no_grad():
             trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth))
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        contributions = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
-        through_codes, reached = torch.zeros_like(direct), 0
+        accumulated = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
+        through_codes = [torch.zeros_like(direct), *accumulated]
         for window in windows:
-            while reached < min(window, depth):
-                through_codes, reached = next(contributions), reached + 1
-            diagnostics = {"layers": depth, "layers_differentiated": reached}
-            yield window, Estimate(direct + through_codes, trajectory.codes, diagnostics)
+            layers = min(window, depth)
+            diagnostics = {"layers": depth, "layers_differentiated": layers}
+            yield window, Estimate(direct + through_codes[layers], trajectory.codes, diagnostics)

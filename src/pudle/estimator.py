@@ -1,7 +1,5 @@
 """The contract of a gradient estimator, and bases that share one forward pass among depths."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.unrolling import check_depths, direct_gradients, gradients, unrolled_gradient
+from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradient
 from .problems import Problem
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
@@ -112,14 +110,9 @@ class CodesEstimator(SweepEstimator):
 
     @abstractmethod
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Yield the gradient and the diagnostics at each depth.
+        """Yield the gradient and the diagnostics at each state, which holds a depth T as its iteration, and the codes z_T.
 
         The diagnostics ``layers`` and ``layers_differentiated`` are T and zero unless given.
-
-        Parameters
-        ----------
-        states : list of State
-            Depths T as `State.iteration`, at least one, and the codes z_T.
         """
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
@@ -139,15 +132,7 @@ class ImplicitEstimator(CodesEstimator):
 
     @abstractmethod
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics.
-
-        Parameters
-        ----------
-        state : State
-            The depth T as `State.iteration`, and the codes z_T.
-        code_gradient : Tensor, shape of the codes
-            ``partial_z loss`` there.
-        """
+        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics; `code_gradient` is ``partial_z loss``."""
 
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         for state in states:
@@ -162,8 +147,8 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
     For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z loss`` at a minimizer.
     """
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
-        (contracted,) = gradients(problem.with_theta(theta).stationarity(codes), (theta,), solution)
+        live, theta = differentiable(problem)
+        (contracted,) = gradients(live.stationarity(codes), (theta,), solution)
     return -contracted
 
 

@@ -1,7 +1,5 @@
 """Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import warnings
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .algorithms import Algorithm, Ista, State
+from .algorithms import Algorithm, State
 from .algorithms.unrolling import gradients
 from .errors import MissingDependency, UnsupportedProblem
 from .estimator import Contribution, GradientEstimator, ImplicitEstimator
@@ -25,13 +23,7 @@ Solved = tuple[Tensor, Tensor, dict[str, Any]]
 
 
 def require(module: str, extra: str = "peers") -> Any:
-    """Import a module of an optional extra.
-
-    Raises
-    ------
-    MissingDependency
-        If it, or something it imports, is not installed; the text says what to install.
-    """
+    """Import a module of an optional extra; where it is not installed, `MissingDependency` says what to install."""
     try:
         with quiet():
             return importlib.import_module(module)
@@ -54,20 +46,13 @@ def quiet() -> Iterator[None]:
 
 
 class Peer(GradientEstimator):
-    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding.
+    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding."""
 
-    Attributes
-    ----------
-    distributions : tuple of str
-        The libraries that it calls, the one that it cannot do without last.
-    instead : str
-        The estimator of this package that does the same and treats more.
-    cpu_only : bool
-        Whether tensors on other devices are refused.
-    """
-
+    #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
+    #: The estimator of this package that does the same and treats more.
     instead: ClassVar[str]
+    #: Whether tensors on other devices are refused.
     cpu_only: ClassVar[bool] = False
 
     def fingerprint(self) -> str:
@@ -98,13 +83,7 @@ class ImplicitPeer(Peer, ImplicitEstimator):
 
     @abstractmethod
     def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
-        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` for every sample.
-
-        Returns
-        -------
-        tuple
-            :math:`(\partial_D \Phi)^\top v`, the solution v with the shape of the codes, and the diagnostics.
-        """
+        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D \Phi)^\top v` as well."""
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
         if state.iteration == 0:
@@ -113,8 +92,7 @@ class ImplicitPeer(Peer, ImplicitEstimator):
         through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
         with torch.enable_grad():
             leaf = state.codes.detach().requires_grad_()
-            image = Ista(step=step).advance(problem, State(codes=leaf, point=leaf), step).codes
-            (carried,) = gradients(image, (leaf,), solution)
+            (carried,) = gradients(algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution)
         residual = relative_residual(solution - carried - code_gradient, code_gradient)
         layers = state.iteration + diagnostics.get("layers_differentiated", 0)
         return through_codes, {"layers": layers, **diagnostics, "largest_relative_residual": residual}
@@ -129,8 +107,8 @@ def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
 def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()) -> list[Tensor]:
     """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the tensors.
 
-    jax holds every array to float32 unless a setting of the process says otherwise. That setting stays as it is: the
-    precision is that of this call and this thread alone.
+    jax computes in float32 unless a setting of the process says otherwise. That setting stays as it is: the precision is
+    that of this call and this thread alone.
     """
     jax, double = require("jax"), tensors[0].dtype == torch.float64
     with quiet(), jax.enable_x64(double), jax.default_device(jax.devices("cpu")[0]):
@@ -142,17 +120,10 @@ def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: 
 def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
     """Compile the gradient through the implicit functions of all samples.
 
-    Parameters
-    ----------
-    minimizer : callable
-        Takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in the
-        dictionary and the offset is that of the fixed point of `layer`.
-
-    Returns
-    -------
-    callable
-        Takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty; returns the gradient in the
-        dictionary and the gradient in the offsets, which is the solution of the linear systems.
+    `minimizer` takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in
+    the dictionary and the offset is that of the fixed point of `layer`. The compiled function takes dictionary, codes,
+    observations, code gradient, step, penalty and l2 penalty. It returns the gradient in the dictionary and that in the
+    offsets, which is the solution of the linear systems.
     """
     jax = require("jax")
 

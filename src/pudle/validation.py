@@ -38,16 +38,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
-    """Return `value` as a finite floating tensor with as many axes as `shape` names.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the error text.
-    value : tensor or array
-        The argument; arrays are converted without a copy if possible.
-    shape : str
-        Axis names such as ``"(n, m)"``; only their number is checked.
+    """Return `value`, a tensor or an array, as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
 
     Raises
     ------

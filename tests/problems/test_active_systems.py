@@ -46,7 +46,12 @@ class TestConjugateGradients:
         right = torch.as_tensor(random.standard_normal((4, 9)))
         right[3] = 0
         result = conjugate_gradients(
-            lambda v: torch.einsum("njk,nk->nj", matrices, v), right, tolerance=1e-15, iterations=50, flat=1e-14
+            lambda v: torch.einsum("njk,nk->nj", matrices, v),
+            right,
+            torch.ones_like(right, dtype=torch.bool),
+            tolerance=1e-15,
+            iterations=50,
+            flat=1e-14,
         )
         assert relative(result.solution, torch.linalg.solve(matrices, right)) < tolerances.CONVERGED
         assert not result.solution[3].any() and result.residuals[3] == 0
@@ -58,7 +63,8 @@ class TestConjugateGradients:
     def test_systems_without_a_solution_keep_a_residual(self):
         flat = torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))
         right = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
-        result = conjugate_gradients(lambda v: v @ flat, right, tolerance=1e-14, iterations=50, flat=1e-14)
+        everywhere = torch.ones_like(right, dtype=torch.bool)
+        result = conjugate_gradients(lambda v: v @ flat, right, everywhere, tolerance=1e-14, iterations=50, flat=1e-14)
         assert torch.allclose(result.solution[0], torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64))
         assert result.residuals[0] < 1e-14 < 0.1 < result.residuals[1]
         assert result.solution.isfinite().all()

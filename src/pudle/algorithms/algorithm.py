@@ -1,12 +1,10 @@
 """The abstract inner algorithm: an iteration that is unrolled layer by layer."""
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -39,7 +37,7 @@ class State:
     momentum: float | Tensor = 1.0
     iteration: int = 0
 
-    def detach(self) -> State:
+    def detach(self) -> Self:
         """Return the same state, detached from the graph."""
         return dataclasses.replace(self, codes=self.codes.detach(), point=self.point.detach())
 
@@ -162,6 +160,7 @@ class Algorithm(ABC):
         states[depth] = state
         return Trajectory(codes=state.codes, depth=depth, states=states)
 
-    def _proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+    def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
+        """Return ``prox(point - step * grad f(point))``, the layer of this iteration without acceleration."""
         values = point - step * problem.smooth_gradient(point)
         return problem.prox(values, step, self.thresholding, iteration)

@@ -1,7 +1,5 @@
 """The accelerated iterative shrinkage-thresholding algorithm."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 
@@ -49,7 +47,7 @@ class Fista(Algorithm):
         return dataclasses.replace(state, momentum=state.codes.new_ones(shape))
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = self._proximal_step(problem, state.point, step, state.iteration)
+        codes = self.proximal_step(problem, state.point, step, state.iteration)
         momentum = (1 + (1 + 4 * state.momentum**2) ** 0.5) / 2
         pull = (state.momentum - 1) / momentum
         moved = codes - state.codes

@@ -1,7 +1,5 @@
 """The iterative shrinkage-thresholding algorithm (proximal gradient descent)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..problems import Problem
@@ -18,5 +16,5 @@ class Ista(Algorithm):
     name = "ista"
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
-        codes = self._proximal_step(problem, state.point, step, state.iteration)
+        codes = self.proximal_step(problem, state.point, step, state.iteration)
         return State(codes=codes, point=codes, iteration=state.iteration + 1)

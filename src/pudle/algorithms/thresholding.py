@@ -1,7 +1,5 @@
 """Thresholding rules: how a layer carries out the proximal map of the l1 norm, or what it does instead."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -27,29 +25,30 @@ def gradients(
     return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
 
 
+@torch.enable_grad()
+def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
+    """Return the problem at a new leaf theta, in which it is differentiable, and that leaf."""
+    theta = problem.theta.detach().requires_grad_()
+    return problem.with_theta(theta), theta
+
+
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
+        live, theta = differentiable(problem)
         leaf = codes.detach().requires_grad_()
-        direct, code_gradient = gradients(problem.with_theta(theta).outer_loss(leaf), (theta, leaf))
+        direct, code_gradient = gradients(live.outer_loss(leaf), (theta, leaf))
     return direct, code_gradient
 
 
 def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
 
-    Returns
-    -------
-    gradient : Tensor
-        ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone.
-    codes : Tensor
-        The codes after the last layer.
+    Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
     """
     step = algorithm.step_size(problem)
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
-        live = problem.with_theta(theta)
+        live, theta = differentiable(problem)
         state = state.detach()
         for _ in range(layers):
             state = algorithm.advance(live, state, step)
@@ -81,25 +80,16 @@ def pull_back(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again for it.
 
-    Parameters
-    ----------
-    adjoints : tuple of Tensor
-        Derivatives of the loss in theta, summed over all later layers, and in the codes and the point after the last of
-        these layers.
-
-    Returns
-    -------
-    tuple of Tensor
-        The same three at `state`, these layers included in the first. Where the point of the state is its codes, the
-        second holds the whole derivative and the third is zero.
+    The adjoints are the derivatives of the loss in theta, summed over all later layers, and in the codes and the point
+    after the last of these layers. Return the same three at `state`, these layers included in the first. Where the point of
+    the state is its codes, the second holds the whole derivative and the third is zero.
     """
     with torch.enable_grad():
-        theta = problem.theta.detach().requires_grad_()
+        live, theta = differentiable(problem)
         codes = state.codes.detach().requires_grad_()
         # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
         separate = state.point is not state.codes
         point = state.point.detach().requires_grad_() if separate else codes
-        live = problem.with_theta(theta)
         state = dataclasses.replace(state, codes=codes, point=point)
         for _ in range(layers):
             state = algorithm.advance(live, state, step)

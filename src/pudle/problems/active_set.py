@@ -1,7 +1,5 @@
 """Batched linear systems on active sets that differ from sample to sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,21 +8,14 @@ from torch import Tensor
 
 
 class ActiveSystems(NamedTuple):
-    """Solutions of active systems, one entry per sample.
+    """Solutions of active systems, one entry per sample."""
 
-    Attributes
-    ----------
-    solution : Tensor, shape (n, p)
-        ``H_SS^+ r_S`` on the active set, zero elsewhere.
-    smallest_eigenvalues, condition_numbers : Tensor, shape (n,)
-        Smallest eigenvalue and condition number of H_SS; infinity and one if the active set is empty.
-    singular : Tensor of bool, shape (n,)
-        Whether H_SS is singular to working precision; the condition number is then infinite.
-    """
-
+    #: ``H_SS^+ r_S`` on the active set, zero elsewhere; shape (n, p).
     solution: Tensor
+    #: Smallest eigenvalue and condition number of H_SS; infinity and one if the active set is empty.
     smallest_eigenvalues: Tensor
     condition_numbers: Tensor
+    #: Whether H_SS is singular to working precision; the condition number is then infinite.
     singular: Tensor
 
 
@@ -41,21 +32,11 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
 
     Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the minimum-norm solution if
-    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then.
-
-    Parameters
-    ----------
-    hessian : Tensor, shape (p, p)
-        Symmetric positive semi-definite.
-    active : Tensor of bool, shape (n, p)
-    right_hand_side : Tensor, shape (n, p)
-        Entries outside the active set are ignored.
+    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then. The Hessian H has the
+    shape (p, p), the mask of the active sets S and r have the shape (n, p).
     """
-    count = len(active)
-    solution = torch.zeros_like(right_hand_side)
-    smallest = hessian.new_full((count,), torch.inf)
-    condition = hessian.new_ones(count)
-    singular = torch.zeros(count, dtype=torch.bool, device=active.device)
+    solution, singular = torch.zeros_like(right_hand_side), torch.zeros_like(active[:, 0])
+    smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
     for rows, indices in groups_by_size(active):
         values, vectors = torch.linalg.eigh(hessian[indices[:, :, None], indices[:, None, :]])
         cutoff = indices.shape[1] * torch.finfo(hessian.dtype).eps * values[:, -1:]

@@ -1,10 +1,8 @@
 """Strided convolutions of code maps with filters: their geometry, their derivatives and a bound on their norm."""
 
-from __future__ import annotations
-
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,45 +15,35 @@ SAMPLES_PER_DEGREE = 8
 
 
 class Geometry(NamedTuple):
-    """Where the filters of a strided convolution meet an image. Pairs hold one value for the height and one for the width.
+    """Where the filters of a strided convolution meet an image. Pairs hold the height, then the width."""
 
-    Attributes
-    ----------
-    stride : int
-        Distance of neighboring code positions in pixels.
-    image, kernel, codes : tuple of int
-        Sizes of the image and of the filters in pixels, and the number of code positions.
-    padding, extra : tuple of int
-        Pixels cropped at the start, and how many fewer are cropped at the end.
-    """
-
+    #: Distance of neighboring code positions in pixels.
     stride: int
-    image: tuple[int, int]
-    kernel: tuple[int, int]
-    codes: tuple[int, int]
-    padding: tuple[int, int]
-    extra: tuple[int, int]
+    #: Sizes of the image and of the filters in pixels, and the number of code positions.
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    codes: tuple[int, ...]
+    #: Pixels cropped at the start, and how many fewer are cropped at the end.
+    padding: tuple[int, ...]
+    extra: tuple[int, ...]
 
     @classmethod
-    def covering(cls, image: tuple[int, int], kernel: tuple[int, int], stride: int) -> Geometry:
+    def covering(cls, image: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Self:
         """Return the geometry with the fewest code positions that reach every pixel, cropped evenly at both ends."""
-
-        def axis(pixels: int, taps: int) -> tuple[int, int, int]:
-            codes = -(-(pixels - taps) // stride) + 1
-            excess = (codes - 1) * stride + taps - pixels
-            padding = -(-excess // 2)
-            return codes, padding, 2 * padding - excess
-
-        rows, columns = axis(image[0], kernel[0]), axis(image[1], kernel[1])
-        return cls(stride, image, kernel, *zip(rows, columns, strict=True))
+        codes, padding, extra = [], [], []
+        for pixels, taps in zip(image, kernel, strict=True):
+            codes.append(math.ceil((pixels - taps) / stride) + 1)
+            excess = (codes[-1] - 1) * stride + taps - pixels
+            padding.append((excess + 1) // 2)
+            extra.append(excess % 2)
+        return cls(stride, tuple(image), tuple(kernel), tuple(codes), tuple(padding), tuple(extra))
 
 
 def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
     """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H, W)."""
     if _is_slow(codes):
         return BilinearPartial.apply("images", geometry, codes, filters)
-    options = {"stride": geometry.stride, "padding": geometry.padding, "output_padding": geometry.extra}
-    return conv_transpose2d(codes, filters, **options)  # type: ignore[arg-type]
+    return conv_transpose2d(codes, filters, None, geometry.stride, geometry.padding, geometry.extra)
 
 
 def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:

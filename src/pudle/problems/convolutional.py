@@ -1,7 +1,5 @@
 """Convolutional sparse coding of images."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass
@@ -35,14 +33,12 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     ``(a stride, b stride)``. An axis of H pixels with filters of k has ``h = ceil((H - k) / stride) + 1`` positions, the
     fewest that reach every pixel; what exceeds the image is cropped, half at each end. Images must be at least as large as
     the filters. The outer loss is a mean over images: ``lasso`` is the inner objective itself, ``reconstruction`` is
-    ``1/2 |x - D * z|^2``.
+    ``1/2 |x - D * z|^2``. With `targets` y, such as the clean images of which x are noisy observations, y takes the place of
+    x in the outer loss. The codes then do not minimize the lasso loss, so an estimator that holds them constant, or
+    truncates their derivative, keeps an error on either loss.
 
-    With `targets` y, such as the clean images of which x are noisy observations, y takes the place of x in the outer loss,
-    with or without the penalties. The codes then do not minimize the lasso loss, so an estimator that holds them constant,
-    or truncates their derivative, keeps an error on either loss.
-
-    No matrix is formed. `lipschitz_constant` comes from a Lanczos iteration with a fixed start; for large images it takes
-    longer than ten layers, so an algorithm with a given step avoids it. `solve_active` uses conjugate gradients.
+    No matrix is formed. For large images `lipschitz_constant` takes longer than ten layers, so an algorithm with a given
+    step avoids it. `solve_active` uses conjugate gradients.
 
     Parameters
     ----------
@@ -86,13 +82,14 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     generating_dictionary: Tensor | None = None
     generating_codes: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        x, d = self._convert("observations", "(n, c, H, W)"), self._convert("dictionary", "(p, c, k, k)")
-        if d.shape[1] != x.shape[1]:
+    axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
+
+    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+        (_, channels, *image), (_, filter_channels, *kernel) = observations.shape, dictionary.shape
+        if filter_channels != channels:
             raise InvalidArgument(
-                f"dictionary has {d.shape[1]} channels and observations {x.shape[1]}: their second axes must agree"
+                f"dictionary has {filter_channels} channels and observations {channels}: their second axes must agree"
             )
-        kernel, image = tuple(d.shape[2:]), tuple(x.shape[2:])
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
                 f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x {kernel[1]} filters: "
@@ -102,51 +99,40 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             raise InvalidArgument(
                 f"stride={self.stride} leaves pixels that no filter reaches: give at most {min(kernel)}, the filters' size"
             )
-        self._check_options(
-            {
-                "targets": ("(n, c, H, W)", tuple(x.shape)),
-                "generating_dictionary": ("(p, c, k, k)", tuple(d.shape)),
-                "generating_codes": ("(n, p, h, w)", self.code_shape),
-            }
-        )
 
     @functools.cached_property
     def geometry(self) -> Geometry:
         """Where the filters meet the images."""
-        (height, width), (down, across) = self.observations.shape[2:], self.dictionary.shape[2:]
-        return Geometry.covering((height, width), (down, across), self.stride)
+        return Geometry.covering(self.observations.shape[2:], self.dictionary.shape[2:], self.stride)
 
     @property
-    def code_shape(self) -> tuple[int, int, int, int]:
+    def code_shape(self) -> tuple[int, ...]:
         return len(self.observations), len(self.dictionary), *self.geometry.codes
 
     @functools.cached_property
     def lipschitz_constant(self) -> float:
-        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration, to a relative accuracy of about 1e-6.
+        """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration from a fixed start.
 
-        The estimate is a Ritz value, which never exceeds the true L. A gradient step needs L only to a factor of two: 1/L
-        for an estimate above half the true value is still below the limit 2/L of divergence. The start is random but always
-        the same; a constant image would not do, because filters of zero mean nearly cancel it.
+        The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the true L.
         """
         from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
 
         geometry, filters = self.geometry, self.dictionary.detach().to(device="cpu", dtype=torch.float64)
-        codes, image = (1, *self.code_shape[1:]), (1, *self.observations.shape[1:])
-        in_codes = math.prod(codes) <= math.prod(image)
-        shape = codes if in_codes else image
-
-        first, second = (synthesize, correlate) if in_codes else (correlate, synthesize)
+        # D^T D and D D^T have the same largest eigenvalue: take the smaller of the two.
+        sides = (self.code_shape[1:], synthesize, correlate), (self.observations.shape[1:], correlate, synthesize)
+        shape, first, second = min(sides, key=lambda side: math.prod(side[0]))
+        size = math.prod(shape)
 
         def square(vectors: Tensor) -> Tensor:
-            return second(geometry, first(geometry, vectors.reshape(-1, *shape[1:]), filters), filters).flatten(1)
+            return second(geometry, first(geometry, vectors.reshape(-1, *shape), filters), filters).flatten(1)
 
-        size = math.prod(shape)
         if size <= MAX_DENSE:
             largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
         else:
             operator = LinearOperator(
                 (size, size), matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(), dtype=float
             )
+            # Random, because filters of zero mean nearly cancel a constant image.
             start = generator(0, "curvature of a convolution").standard_normal(size)
             largest = eigsh(operator, k=1, which="LA", v0=start, tol=LIPSCHITZ_TOLERANCE, return_eigenvectors=False)[0]
         return float(largest) + self.l2_penalty
@@ -172,12 +158,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
         return correlate(self.geometry, residual, self.dictionary)
 
-    def hessian_product(self, vectors: Tensor) -> Tensor:
-        """Return the Hessian of the smooth part times codes (n, p, h, w), without gradient."""
-        filters = self.dictionary.detach()
-        images = synthesize(self.geometry, vectors, filters)
-        return correlate(self.geometry, images, filters) + self.l2_penalty * vectors
-
+    @torch.no_grad()
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
 
@@ -191,15 +172,13 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             If a residual stays above the square root of the rounding unit, relative to its right-hand side: the system is
             singular without a solution, or too ill-conditioned.
         """
-        active = self.active(codes)
-        rounding = torch.finfo(right_hand_side.dtype).eps
+        active, rounding = self.active(codes), torch.finfo(right_hand_side.dtype).eps
 
         def product(vectors: Tensor) -> Tensor:
-            return torch.where(active, self.hessian_product(vectors.reshape(codes.shape)), 0).flatten(1)
+            return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
 
-        right = torch.where(active, right_hand_side, 0).flatten(1)
-        flat = right.shape[1] * rounding * self.lipschitz_constant
-        result = conjugate_gradients(product, right, tolerance=rounding, iterations=MAX_ITERATIONS, flat=flat)
+        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_constant}
+        result = conjugate_gradients(product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops)
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5
         if failed.any() or not torch.isfinite(result.residuals).all():
@@ -210,7 +189,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
                 f"backprop or fixed_point, which solve no system"
             )
         singular = ((sizes > values) & (self.l2_penalty == 0)) | (result.condition_numbers > 1 / rounding)
-        return result.solution.reshape(codes.shape), {
+        return result.solution, {
             "condition_number": float(result.condition_numbers.max()),
             "singular": int(singular.sum()),
             "iterations": result.iterations,

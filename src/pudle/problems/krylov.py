@@ -1,7 +1,5 @@
 """Batched conjugate gradients for systems that are known only by their products with vectors."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,31 +11,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class KrylovSolution:
-    """Result of `conjugate_gradients`, one entry per sample.
+    """Result of `conjugate_gradients`, one entry per sample."""
 
-    Attributes
-    ----------
-    solution : Tensor, shape (n, p)
-        The iterate of smallest residual. If the matrix is singular but the system has a solution, it is the minimum-norm
-        solution.
-    residuals : Tensor, shape (n,)
-        ``|r - H v| / |r|``, evaluated at the solution and not by the recursion; zero if r is zero.
-    converged : Tensor of bool, shape (n,)
-        Whether the recursion's residual reached the tolerance; rounding can keep the evaluated residual above it.
-    iterations : int
-        Number of iterations.
-    lengths, ratios : Tensor, shape (n, iterations)
-        Step lengths, and the factors by which directions are carried over.
-    steps : Tensor of int, shape (n,)
-        Number of iterations that each sample took part in.
-    """
-
+    #: The iterate of smallest residual; the minimum-norm solution of a singular system that has solutions.
     solution: Tensor
+    #: ``|r - H v| / |r|``, evaluated at the solution and not by the recursion; zero if r is zero.
     residuals: Tensor
+    #: Whether the recursion's residual reached the tolerance; rounding can keep the evaluated residual above it.
     converged: Tensor
     iterations: int
+    #: Step lengths, and the factors by which directions are carried over, shape (n, iterations).
     lengths: Tensor
     ratios: Tensor
+    #: Number of iterations that each sample took part in.
     steps: Tensor
 
     @functools.cached_property
@@ -49,18 +35,17 @@ class KrylovSolution:
         """
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
-        smallest = torch.full((len(self.steps),), torch.inf, dtype=torch.float64)
-        largest = torch.zeros(len(self.steps), dtype=torch.float64)
+        extremes = np.tile([np.inf, 0.0], (len(self.steps), 1))
         alpha, beta = self.lengths.double().cpu().numpy(), self.ratios.double().cpu().numpy()
         for sample, count in enumerate(self.steps.tolist()):
             if count:
                 a, b = alpha[sample, :count], beta[sample, : count - 1]
                 diagonal, off_diagonal = 1 / a, np.sqrt(b) / a[:-1]
                 diagonal[1:] += b / a[:-1]
-                for values, index in ((smallest, 0), (largest, count - 1)):
-                    ritz = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=(index, index))
-                    values[sample] = float(ritz[0])
-        return smallest.to(self.solution), largest.to(self.solution)
+                for end, index in enumerate([(0, 0), (count - 1, count - 1)]):
+                    extremes[sample, end] = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=index)[0]
+        smallest, largest = torch.as_tensor(extremes).to(self.solution).T
+        return smallest, largest
 
     @property
     def condition_numbers(self) -> Tensor:
@@ -70,25 +55,22 @@ class KrylovSolution:
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], right_hand_side: Tensor, *, tolerance: float, iterations: int, flat: float
+    product: Callable[[Tensor], Tensor], right: Tensor, active: Tensor, *, tolerance: float, iterations: int, flat: float
 ) -> KrylovSolution:
-    """Solve ``H_i v_i = r_i`` for all samples at once, each with its own step lengths.
+    """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero outside the active set S.
 
-    Parameters
-    ----------
-    product : callable
-        Maps (n, p) to (n, p): each row is multiplied by its symmetric positive semi-definite H_i.
-    right_hand_side : Tensor, shape (n, p)
-    tolerance : float
-        A sample stops when its residual is at most this many times its right-hand side.
-    iterations : int
-        Largest number of iterations.
-    flat : float
-        A sample stops at a direction in which the curvature of H_i is at most this: H_i is singular there.
+    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the codes' shape. A sample
+    stops when its residual is at most `tolerance` times r, at a direction in which the curvature of H is at most `flat`,
+    where H is singular, or after `iterations`.
     """
-    scale = right_hand_side.norm(dim=1, keepdim=True)
+
+    def restricted(vectors: Tensor) -> Tensor:
+        return torch.where(active, product(vectors.reshape(active.shape)), 0).flatten(1)
+
+    right = torch.where(active, right, 0).flatten(1)
+    scale = right.norm(dim=1, keepdim=True)
     # Right-hand sides of unit norm, because squared norms of tiny ones would underflow.
-    right = right_hand_side / torch.where(scale > 0, scale, 1)
+    right = right / torch.where(scale > 0, scale, 1)
     best = solution = torch.zeros_like(right)
     residual = direction = right
     squared = best_squared = residual.square().sum(1, keepdim=True)
@@ -96,7 +78,7 @@ def conjugate_gradients(
     lengths, ratios, steps = [], [], torch.zeros(len(right), dtype=torch.int64)
     iteration = 0
     while running.any() and iteration < iterations:
-        image = product(direction)
+        image = restricted(direction)
         curvature = (direction * image).sum(1, keepdim=True)
         running = running & (curvature > flat * direction.square().sum(1, keepdim=True))
         # Samples that have stopped take steps of length zero.
@@ -114,8 +96,8 @@ def conjugate_gradients(
         running = running & (squared > tolerance**2)
         iteration += 1
     return KrylovSolution(
-        solution=scale * best,
-        residuals=(right - product(best)).norm(dim=1),
+        solution=(scale * best).reshape(active.shape),
+        residuals=(right - restricted(best)).norm(dim=1),
         converged=(best_squared <= tolerance**2).squeeze(1),
         iterations=iteration,
         lengths=torch.cat([right[:, :0], *lengths], 1),

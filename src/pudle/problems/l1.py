@@ -1,11 +1,9 @@
 """Least squares with an l1 penalty: what the problems of the sparse coding family share."""
 
-from __future__ import annotations
-
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,19 +19,13 @@ class L1Problem(Problem):
     The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` with A linear
     (over z >= 0 if `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties and defines A
     by `residual` and `adjoint`.
-
-    Attributes
-    ----------
-    penalty : float or Tensor
-        Weight of the l1 norm; a tensor broadcasts over the codes.
-    nonnegative : bool
-        Whether the codes are restricted to the non-negative orthant.
-    l2_penalty : float
-        Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     """
 
+    #: Weight of the l1 norm; a tensor broadcasts over the codes.
     penalty: float | Tensor
+    #: Whether the codes are restricted to the non-negative orthant.
     nonnegative: bool
+    #: Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     l2_penalty: float = 0.0
 
     @abstractmethod
@@ -103,22 +95,20 @@ class DenseL1Problem(L1Problem):
 
 
 class DictionaryProblem(L1Problem):
-    """An `L1Problem` whose A is made from a dictionary, the outer parameter.
-
-    Attributes
-    ----------
-    loss : {"lasso", "reconstruction"}
-        Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
-    targets : Tensor or None
-        Tensor y that takes the place of the observations x in the outer loss.
-    """
+    """An `L1Problem` whose A is made from a dictionary, the outer parameter."""
 
     observations: Tensor
     dictionary: Tensor
+    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
     loss: str
+    #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
+    generating_dictionary: Tensor | None
+    generating_codes: Tensor | None
 
     parameter = "dictionary"
+    #: Axes of the observations, of the dictionary and of the codes, for error texts.
+    axes: ClassVar[tuple[str, str, str]]
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
         """Return the dictionary within a value of the parameter, as a view; here it is the whole parameter."""
@@ -134,14 +124,21 @@ class DictionaryProblem(L1Problem):
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
 
-    def _check_options(self, optional: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-        """Check the penalties, the loss and the optional tensors, given by name with their axes and shapes."""
+    def __post_init__(self) -> None:
+        of_observations, of_dictionary, of_codes = self.axes
+        x, d = self._convert("observations", of_observations), self._convert("dictionary", of_dictionary)
+        self._check_sizes(x, d)
         object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, LOSSES)
-        for name, (axes, shape) in optional.items():
+        optional = {"targets": (of_observations, x.shape), "generating_dictionary": (of_dictionary, d.shape)}
+        for name, (axes, shape) in (optional | {"generating_codes": (of_codes, self.code_shape)}).items():
             if getattr(self, name) is not None:
-                self._convert(name, axes, shape)
+                self._convert(name, axes, tuple(shape))
+
+    @abstractmethod
+    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+        """Refuse observations and a dictionary that do not fit each other."""
 
 
 def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Convolutional sparse coding with one penalty per filter, learned together with the filters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Choice of the lasso's penalty by held-out error."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

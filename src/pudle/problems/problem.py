@@ -1,11 +1,9 @@
 """The abstract problem: an outer parameter, an inner objective with a smooth part and a penalty, and an outer loss."""
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -33,7 +31,7 @@ class Problem(ABC):
         """Outer parameter: gradients are taken with respect to it."""
         return getattr(self, self.parameter)
 
-    def with_theta(self, theta: Tensor) -> Problem:
+    def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.
 
         The copy keeps a `lipschitz_constant` that was already computed, because the step of an unrolled program is a

@@ -1,7 +1,5 @@
 """Ridge regression; the outer parameter is its regularization strength."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Sparse coding in a dense dictionary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -57,16 +55,15 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     generating_dictionary: Tensor | None = None
     generating_codes: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
-        if d.shape[0] != x.shape[1]:
+    axes = "(n, m)", "(m, p)", "(n, p)"
+
+    def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
+        x, d = tuple(observations.shape), tuple(dictionary.shape)
+        if d[0] != x[1]:
             raise InvalidArgument(
-                f"dictionary has shape {tuple(d.shape)} and observations {tuple(x.shape)}: dictionary needs as many rows as "
-                f"observations has columns ({x.shape[1]}); atoms are columns, samples are rows"
+                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as observations has columns "
+                f"({x[1]}); atoms are columns, samples are rows"
             )
-        self._check_options(
-            {"generating_dictionary": ("(m, p)", tuple(d.shape)), "generating_codes": ("(n, p)", self.code_shape)}
-        )
 
     @property
     def matrix(self) -> Tensor:

@@ -1,39 +1,25 @@
-"""Exact gradients in float64, with a certificate and a bound on their error.
+"""Exact gradients in float64, with a certificate and a bound on their error; none uses what is under test.
 
-Accelerated proximal gradient finds the support of a lasso, the active normal equations are then solved exactly, and the
-optimality conditions decide whether the support was right (`pudle.references.lasso`). Nothing here uses an estimator or an
-algorithm under test. The limit of an algorithm depends on that algorithm and is never certified: see
-`pudle.references.limits`.
+The limit of an algorithm depends on that algorithm and is never certified: see `pudle.references.limits`.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..problems import (
-    ConvolutionalSparseCoding,
-    PenaltySelection,
-    Problem,
-    Ridge,
-    SparseCoding,
-    ThresholdedConvolutionalSparseCoding,
-)
+from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Ridge, SparseCoding
+from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
 from .lasso import implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, LinearModel
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
-
-if TYPE_CHECKING:
-    from ..algorithms import Algorithm
 
 __all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "reference", "solve"]
 
@@ -136,10 +122,8 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
     norm_v, spectral = torch.linalg.norm(v, dim=1), float(torch.linalg.matrix_norm(design, 2))
     norm_held_out = torch.linalg.norm(problem.held_out_observations, dim=1)
-    rounding = ROUNDING * (
-        model.values**0.5 * model.spectral_norm**2 * norm_v
-        + len(design) ** 0.5 * spectral * (norm_held_out + 2 * torch.linalg.norm(residual, dim=1))
-    )
+    held_out_sizes = len(design) ** 0.5 * spectral * (norm_held_out + 2 * torch.linalg.norm(residual, dim=1))
+    rounding = ROUNDING * (model.values**0.5 * model.spectral_norm**2 * norm_v + held_out_sizes)
     errors = (spectral**2 * solution.errors + linear_residual + rounding) / solution.smallest_eigenvalues
     weights = penalty * codes.sign()
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
@@ -155,8 +139,7 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
 def _solve_ridge(problem: Ridge, target: str) -> Reference:
     _require_exact(problem, target)
     problem = exactly(problem)
-    x, d, c = problem.observations, problem.dictionary, problem.weights
-    hessian = d.T @ d + (problem.strength + float(problem.theta)) * torch.eye(d.shape[1], dtype=torch.float64)
+    right, c, hessian = problem.observations @ problem.dictionary, problem.weights, problem.hessian
     eigenvalues, vectors = torch.linalg.eigh(hessian)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
 
@@ -165,18 +148,16 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         for _ in range(3):
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
         residual = torch.linalg.norm(right - solution @ hessian, dim=-1)
-        rounding = (
-            ROUNDING * len(c) ** 0.5 * (torch.linalg.norm(right, dim=-1) + largest * torch.linalg.norm(solution, dim=-1))
-        )
-        return solution, (residual + rounding) / smallest
+        sizes = torch.linalg.norm(right, dim=-1) + largest * torch.linalg.norm(solution, dim=-1)
+        return solution, (residual + ROUNDING * len(c) ** 0.5 * sizes) / smallest
 
-    codes, code_errors = solve_refined(x @ d)
+    codes, code_errors = solve_refined(right)
     sensitivity, sensitivity_error = solve_refined(c[None, :])
     gradient = -(codes @ sensitivity[0]).mean()
     error = (code_errors * torch.linalg.norm(sensitivity) + torch.linalg.norm(codes, dim=1) * sensitivity_error).mean()
     certificate = Certificate(
         samples=len(codes),
-        kkt_residual=float((x @ d - codes @ hessian).abs().max()),
+        kkt_residual=float((right - codes @ hessian).abs().max()),
         smallest_eigenvalue=smallest,
         condition_number=largest / smallest,
         code_error=float(code_errors.max()),

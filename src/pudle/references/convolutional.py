@@ -1,7 +1,5 @@
 """The linear model of convolutional sparse coding: products without a matrix, and sparse active systems."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..problems.active_set import ActiveSystems
+from ..problems.convolution import synthesize
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
 from ..problems.krylov import KrylovSolution, conjugate_gradients
 from .linear_model import ROUNDING, LinearModel
@@ -52,18 +51,21 @@ class ConvolutionalModel(LinearModel):
         return self.problem.adjoint(self._images(residual)).flatten(1)
 
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
-        filters = self.problem.dictionary.detach().requires_grad_()
         with torch.enable_grad():
-            images = self.problem.with_theta(filters).synthesize(self._maps(codes))  # type: ignore[attr-defined]
+            filters = self.problem.dictionary.detach().requires_grad_()
+            images = synthesize(self.problem.geometry, self._maps(codes), filters)
             return torch.autograd.grad(images, filters, self._images(residual))[0]
 
+    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for row in (wanted & active.any(1)).nonzero():
+            indices = active[row].nonzero()[:, 1]
+            yield row, indices[None], self.active_hessian(indices)[None]
+
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
-        oversized = active.sum(1) > self.max_active
-        for sample, indices in _entries(active, wanted & ~oversized):
-            solution[sample, indices], singular[sample] = _cholesky(self.active_hessian(indices), right[sample, indices])
-        large = (wanted & oversized).nonzero().squeeze(1)
-        if len(large):
+        large = active.sum(1) > self.max_active
+        solution, singular = super().solve_definite(active, right, wanted & ~large)
+        large &= wanted
+        if large.any():
             result = self._iterate(active[large], right[large])
             # Conjugate gradients reach a residual of this size wherever a solution exists.
             singular[large] = result.residuals > RESIDUAL**0.5
@@ -71,23 +73,20 @@ class ConvolutionalModel(LinearModel):
         return solution, singular
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
-        solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
+        large = active.sum(1) > self.max_active
+        solution, singular = super().solve_definite(active, right, ~large)
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))
-        sizes = active.sum(1)
-        for sample, indices in _entries(active, (sizes > 0) & (sizes <= self.max_active)):
-            hessian, key = self.active_hessian(indices), indices.numpy().tobytes()
+        for row in (~large & active.any(1)).nonzero():
+            indices = active[row].nonzero()[:, 1]
             # One reference asks several times for the eigenvalues of the same active set.
+            key = indices.numpy().tobytes()
             if key not in self._spectra:
-                self._spectra[key] = torch.linalg.eigvalsh(hessian)
-            eigenvalues = self._spectra[key]
-            values, indefinite = _cholesky(hessian, right[sample, indices])
-            smallest[sample] = eigenvalues[0]
-            singular[sample] = indefinite or bool(eigenvalues[0] <= len(indices) * 2 * ROUNDING * eigenvalues[-1])
-            condition[sample] = torch.inf if singular[sample] else eigenvalues[-1] / eigenvalues[0]
-            if not singular[sample]:
-                solution[sample, indices] = values
-        large = (sizes > self.max_active).nonzero().squeeze(1)
-        if len(large):
+                self._spectra[key] = torch.linalg.eigvalsh(self.active_hessian(indices))
+            values = self._spectra[key]
+            smallest[row], condition[row] = values[0], values[-1] / values[0]
+            singular[row] |= values[0] <= len(indices) * 2 * ROUNDING * values[-1]
+        condition[singular], solution[singular] = torch.inf, 0
+        if large.any():
             result = self._iterate(active[large], right[large])
             solution[large] = result.solution
             smallest[large], condition[large] = result.ritz_values[0], result.condition_numbers
@@ -113,22 +112,5 @@ class ConvolutionalModel(LinearModel):
         return hessian
 
     def _iterate(self, active: Tensor, right: Tensor) -> KrylovSolution:
-        def product(vectors: Tensor) -> Tensor:
-            return self.hessian_product(vectors) * active
-
         flat = ROUNDING * self.lipschitz_constant
-        return conjugate_gradients(product, right * active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)
-
-
-def _entries(active: Tensor, chosen: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield each chosen sample with its active entries (s,)."""
-    for sample in chosen.nonzero().squeeze(1).tolist():
-        yield sample, active[sample].nonzero().squeeze(1)
-
-
-def _cholesky(matrix: Tensor, right: Tensor) -> tuple[Tensor, bool]:
-    """Return the solution (s,) of one system and False, or zeros and True if the matrix is not positive definite."""
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    if info > 0:
-        return torch.zeros_like(right), True
-    return torch.cholesky_solve(right[:, None], factor).squeeze(1), False
+        return conjugate_gradients(self.hessian_product, right, active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)

@@ -1,10 +1,9 @@
 """Lasso problems solved to rounding error, with the evidence for it, and the exact gradients that follow from them.
 
-Written for any linear model ``A z ~ x`` with A linear in the parameter; nothing here uses an estimator or an algorithm
-under test. All tensors are in float64 on the CPU.
+Written for any linear model ``A z ~ x`` with A linear in the parameter. Accelerated proximal gradient finds the support, the
+active normal equations are then solved exactly, and the optimality conditions decide whether the support was right. Nothing
+here uses an estimator or an algorithm under test. All tensors are in float64 on the CPU.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -28,24 +27,15 @@ CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class LassoSolution:
-    """Codes, with a certificate for all of them and the per-sample numbers on which error bounds of gradients depend.
-
-    Attributes
-    ----------
-    codes : Tensor, shape (n, p)
-    errors : Tensor, shape (n,)
-        Bound on the Euclidean error of the code.
-    smallest_eigenvalues : Tensor, shape (n,)
-        Smallest eigenvalue of the active Hessian.
-    certificate : Certificate
-    reason : str
-        Why samples are not certified; empty if all are certified.
-    """
+    """Codes, with a certificate for all of them and the per-sample numbers on which error bounds of gradients depend."""
 
     codes: Tensor
+    #: Bound on the Euclidean error of each code.
     errors: Tensor
+    #: Smallest eigenvalue of each active Hessian.
     smallest_eigenvalues: Tensor
     certificate: Certificate
+    #: Why samples are not certified; empty if all are certified.
     reason: str
 
 
@@ -117,10 +107,9 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
     """
     codes = torch.zeros_like(correlation)
     todo = torch.arange(len(codes))
-    z = y = torch.zeros_like(correlation)
+    z = y = signs = torch.zeros_like(correlation)
     momentum = correlation.new_ones(len(codes), 1)
     step = 1 / model.lipschitz_constant
-    support = torch.zeros_like(correlation, dtype=torch.int8)
     stuck = torch.zeros(len(codes), dtype=torch.int64)
     iteration, checkpoint = 0, 50
     while len(todo) and iteration < MAX_ITERATIONS:
@@ -138,34 +127,21 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
             z = after
             iteration += 1
         checkpoint = min(int(checkpoint * 1.3), MAX_ITERATIONS)
-        signs = z.sign().to(torch.int8)
-        settled = (signs == support).all(1)
-        support = signs
-        solved, done, singular = _solve_on_support(model, z, correlation, penalty, nonnegative, settled)
+        previous, signs = signs, z.sign()
+        settled = (signs == previous).all(1)
+        # On the support S: H_SS z_S = A_S^T x - penalty sign_S. It is right if the signs and the dual inequality hold.
+        solved, singular = model.solve_definite(signs != 0, correlation - penalty * signs, settled)
+        inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
+        excess = inactive if nonnegative else inactive.abs()
+        done = settled & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
         stuck = torch.where(settled & singular, stuck + 1, 0)
         finished = done | (stuck >= 5)
         codes[todo[finished]] = torch.where(done[finished, None], solved[finished], z[finished])
         keep = ~finished
         todo, z, y, momentum = todo[keep], z[keep], y[keep], momentum[keep]
-        correlation, support, stuck = correlation[keep], support[keep], stuck[keep]
+        correlation, signs, stuck = correlation[keep], signs[keep], stuck[keep]
     codes[todo] = z
     return codes, iteration
-
-
-def _solve_on_support(
-    model: LinearModel, z: Tensor, correlation: Tensor, penalty: float | Tensor, nonnegative: bool, wanted: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve ``H_SS z_S = A_S^T x - penalty sign_S`` for the wanted samples.
-
-    Return the solution (n, p), whether it has the signs of z and meets the dual inequality (n,), and whether the matrix is
-    singular (n,).
-    """
-    signs = z.sign()
-    solved, singular = model.solve_definite(signs != 0, correlation - penalty * signs, wanted)
-    inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
-    excess = inactive if nonnegative else inactive.abs()
-    done = wanted & ~singular & (solved.sign() == signs).all(1) & (excess <= penalty).all(1)
-    return solved, done, singular
 
 
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
@@ -197,30 +173,22 @@ def implicit_gradient(
     """
     codes = solution.codes
     active = codes != 0
-    right = torch.zeros_like(codes) if penalized else -penalty * codes.sign()
-    coupling = 0.0 if penalized else model.l2_penalty
-    if coupling:
-        right = right - coupling * codes
+    right = torch.zeros_like(codes) if penalized else -penalty * codes.sign() - model.l2_penalty * codes
     shift = torch.zeros_like(model.observations) if targets is None else model.observations - targets
-    if targets is not None:
-        right = right + model.correlate(shift) * active
-    v, linear_residual = model.solve_refined(active, right)
+    v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
     synthesis = model.synthesize(v)
     r = model.synthesize(codes) - model.observations
-    e = r if targets is None else r + shift
+    e = r + shift
     spectral = model.spectral_norm
     norm_e, norm_r, norm_z, norm_v, norm_shift = (torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift))
     rounding = ROUNDING * model.values**0.5 * ((spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift)
-    if coupling:
-        linear_residual = linear_residual + coupling * solution.errors
+    if model.l2_penalty and not penalized:
+        linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
     terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (norm_r + spectral * norm_z) * dv
-    gradient = model.contract(r, codes - v) - model.contract(synthesis, codes)
-    if targets is not None:
-        gradient = gradient + model.contract(shift, codes)
-    gradient = gradient / len(codes)
+    gradient = model.contract(r, codes - v) - model.contract(synthesis, codes) + model.contract(shift, codes)
     sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
-    return gradient, model.overlap * float(terms.mean() + _summation_error(sizes, model))
+    return gradient / len(codes), model.overlap * float(terms.mean() + _summation_error(sizes, model))
 
 
 def _summation_error(sizes: Tensor, model: LinearModel) -> Tensor:

@@ -1,12 +1,10 @@
 """The limit of an algorithm and the gradient there: the target for thresholding rules that lead to no minimizer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Ista, State
-from ..algorithms.unrolling import direct_gradients, gradients
+from ..algorithms import Algorithm
+from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..problems import Problem
 from .lasso import SINGULAR
 from .records import Certificate, Reference, exactly
@@ -22,9 +20,9 @@ MAX_LAYERS = 20_000
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     r"""Return the gradient of ``theta -> loss(z(theta), theta)`` at the codes z(theta) to which an algorithm converges.
 
-    The algorithm itself runs in float64 until the codes stop changing. With :math:`\Phi` one plain proximal gradient layer
-    at its step eta and with its rule, its codes then satisfy :math:`z = \Phi(z, \theta)`, accelerated or not. The unrolled
-    gradient tends to the derivative of that fixed point,
+    The algorithm itself, with its step, its rule and its warm start, runs in float64 until the codes stop changing. With
+    :math:`\Phi` one plain proximal gradient layer at that step and with that rule, its codes then satisfy
+    :math:`z = \Phi(z, \theta)`, accelerated or not. The unrolled gradient tends to the derivative of that fixed point,
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
               (I - \partial_z \Phi^\top) v = \partial_z \ell .
@@ -41,13 +39,6 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     and the path decides which one is reached) or if the Newton step leaves the active set. It is ``degenerate`` if the
     gradient vanishes with the penalty.
 
-    Parameters
-    ----------
-    problem : Problem
-        A frozen dataclass; its tensors are converted to float64 on the CPU.
-    algorithm : Algorithm
-        The limit depends on its step, its rule and its warm start.
-
     Raises
     ------
     UnsupportedProblem
@@ -56,24 +47,20 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     problem, algorithm = exactly(problem), exactly(algorithm)
     step = algorithm.step_size(problem)
     codes, moving, layers = _run_until_converged(problem, algorithm, step)
-    plain = Ista(step=step, thresholding=algorithm.thresholding)
-
-    def layer(live: Problem, at: Tensor, iteration: int) -> Tensor:
-        return plain.advance(live, State(codes=at, point=at, iteration=iteration), step).codes
 
     def gradient(at: Tensor, iteration: int) -> Tensor:
         direct, code_gradient = direct_gradients(problem, at)
         adjoint, _ = problem.solve_active(at, code_gradient / step)
         with torch.enable_grad():
-            theta = problem.theta.detach().requires_grad_()
-            (through_codes,) = gradients(layer(problem.with_theta(theta), at, iteration), (theta,), adjoint)
+            live, theta = differentiable(problem)
+            (through_codes,) = gradients(algorithm.proximal_step(live, at, step, iteration), (theta,), adjoint)
         return direct + through_codes
 
     with torch.no_grad():
-        residual = layer(problem, codes, 2 * layers) - codes
+        residual = algorithm.proximal_step(problem, codes, step, 2 * layers) - codes
         newton, diagnostics = problem.solve_active(codes, residual / step)
         refined = codes + newton
-        left = (layer(problem, refined, 2 * layers).sign() != codes.sign()).flatten(1).any(1)
+        left = (algorithm.proximal_step(problem, refined, step, 2 * layers).sign() != codes.sign()).flatten(1).any(1)
     before, after = gradient(codes, layers), gradient(refined, 2 * layers)
     norm = float(torch.linalg.norm(after))
     condition = float(diagnostics["condition_number"])

@@ -1,8 +1,7 @@
 """Linear models ``A z ~ x`` as the exact solvers need them: products, active systems and the constants of error bounds."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,31 +16,21 @@ ROUNDING = torch.finfo(torch.float64).eps / 2
 class LinearModel(ABC):
     """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the smooth part.
 
-    Samples are rows; codes and observations have one more axis. All tensors are in float64 on the CPU.
-
-    Attributes
-    ----------
-    observations : Tensor, shape (n, m)
-    l2_penalty : float
-    lipschitz_constant : float
-        Largest eigenvalue of the smooth part's Hessian ``A^T A + l2_penalty I``.
-    spectral_norm, column_norm : float
-        Spectral norm of A and largest Euclidean norm of its columns, or bounds on them.
-    overlap : float
-        A constant c with ``|contract(r, z)| <= c |r| |z|`` for one sample.
-    summands : int
-        Number of products that one entry of a gradient sums over: over the samples, and within the residual.
-    max_active : float
-        Largest number of active entries for which a sample is certified.
+    Samples are rows; observations have the shape (n, m), codes (n, p). All tensors are in float64 on the CPU.
     """
 
     observations: Tensor
     l2_penalty: float
+    #: Largest eigenvalue of the smooth part's Hessian H, ``A^T A + l2_penalty I``.
     lipschitz_constant: float
+    #: Spectral norm of A and largest Euclidean norm of its columns, or bounds on them.
     spectral_norm: float
     column_norm: float
+    #: A constant c with ``|contract(r, z)| <= c |r| |z|`` for one sample.
     overlap: float
+    #: Number of products that one entry of a gradient sums over: over the samples, and within the residual.
     summands: int
+    #: Largest number of active entries for which a sample is certified.
     max_active: float = float("inf")
 
     @property
@@ -62,15 +51,25 @@ class LinearModel(ABC):
         """Return the gradient of ``sum_i <r_i, A z_i>`` in the parameter."""
 
     @abstractmethod
+    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the wanted samples (r,) that share a number k > 0 of active entries, these (r, k), and H_SS (r, k, k)."""
+
+    @abstractmethod
+    def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
+        """Solve all active systems, and compute their extreme eigenvalues."""
+
     def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Solve the active systems of the wanted samples; return the solution (n, p) and which are singular (n,).
 
         Singular means not positive definite. The solution is zero for these samples and for those that are not wanted.
         """
-
-    @abstractmethod
-    def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
-        """Solve all active systems, and compute their extreme eigenvalues."""
+        solution, singular = torch.zeros_like(right), torch.zeros_like(wanted)
+        for rows, indices, hessians in self.active_hessians(active, wanted):
+            factor, info = torch.linalg.cholesky_ex(hessians)
+            singular[rows] = info > 0
+            values = torch.cholesky_solve(right[rows[:, None], indices][:, :, None], factor).squeeze(2)
+            solution[rows[:, None], indices] = torch.where(info[:, None] > 0, 0, values)
+        return solution, singular
 
     def hessian_product(self, vectors: Tensor) -> Tensor:
         """Return ``(A^T A + l2_penalty I) v`` per sample, shape (n, p)."""
@@ -117,16 +116,10 @@ class DenseModel(LinearModel):
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
         return residual.T @ codes
 
-    def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        solution, singular = torch.zeros_like(right), torch.zeros(len(right), dtype=torch.bool)
+    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         candidates = wanted.nonzero().squeeze(1)
         for group, indices in groups_by_size(active[candidates]):
-            rows = candidates[group]
-            factor, info = torch.linalg.cholesky_ex(self.hessian[indices[:, :, None], indices[:, None, :]])
-            singular[rows] = info > 0
-            values = torch.cholesky_solve(right[rows[:, None], indices][:, :, None], factor).squeeze(2)
-            solution[rows[:, None], indices] = torch.where(info[:, None] > 0, 0, values)
-        return solution, singular
+            yield candidates[group], indices, self.hessian[indices[:, :, None], indices[:, None, :]]
 
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         return solve_active_systems(self.hessian, active, right)

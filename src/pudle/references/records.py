@@ -1,7 +1,5 @@
 """The records of this package: which gradient a reference is, its value, and the evidence for it."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-T = TypeVar("T")
+#: A frozen dataclass.
+T = TypeVar("T", bound=Any)
 
 TARGETS = {
     "exact": "gradient of theta -> loss(z(theta), theta) at the minimizer z(theta)",
@@ -98,9 +97,6 @@ class Reference:
 
 def exactly(thing: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    tensors: dict[str, Any] = {}
-    for field in dataclasses.fields(thing):  # type: ignore[arg-type]
-        value = getattr(thing, field.name)
-        if isinstance(value, Tensor):
-            tensors[field.name] = value.detach().to(device="cpu", dtype=torch.float64)
-    return dataclasses.replace(thing, **tensors)  # type: ignore[type-var]
+    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+    tensors = {name: value.detach().to("cpu", torch.float64) for name, value in values.items() if isinstance(value, Tensor)}
+    return dataclasses.replace(thing, **tensors)
