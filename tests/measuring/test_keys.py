@@ -78,7 +78,7 @@ CHANGES = {
     "pudle/problems/convolution.py": ("SAMPLES_PER_DEGREE = 8", "SAMPLES_PER_DEGREE = 9"),
     "keyed/helper.py": ("WEIGHT = 1.0", "WEIGHT = 2.0"),
     "pudle/measuring/run_command.py": ("How much to measure.", "Amount to measure."),
-    "pudle/cli.py": ("Benchmark gradient estimators", "Compare gradient estimators"),
+    "pudle/cli.py": ("Benchmark hypergradients", "Compare hypergradients"),
 }
 #: Changes each source file in turn and prints which results have another path then.
 SCRIPT = """
