@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.colors import LogNorm
 
 from pudle.reports import text
@@ -278,19 +279,15 @@ def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     data = data[data["value"] > 0]
     if data["window"].nunique() < FEWEST_WINDOWS:
         return None
-    grid = data.pivot(index="window", columns="depth", values="value").sort_index(ascending=False)
+    grid = data.pivot(index="window", columns="depth", values="value")
     figure, at = axes()
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
     # Cividis is even in lightness, for color-blind readers and in gray.
-    image = at.pcolormesh(np.ma.masked_invalid(grid.to_numpy()), cmap="cividis", edgecolors="face", linewidth=0.2,
-                          norm=LogNorm(low, max(high, low * 1.001)))  # fmt: skip
-    at.set_xticks(np.arange(grid.shape[1]) + 0.5, grid.columns, rotation=0 if grid.shape[1] <= 14 else 90, fontsize=9)
-    at.set_yticks(np.arange(grid.shape[0]) + 0.5, grid.index)
+    seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(low, max(high, low * 1.001)), linecolor="face", linewidths=0.2,
+                    cbar_kws={"label": "relative error of the gradient"})  # fmt: skip
+    at.tick_params("x", rotation=0 if grid.shape[1] <= 14 else 90, labelsize=9)
     at.set(xlabel="depth (layers)", ylabel="window (layers differentiated)")
-    at.grid(False)
-    bar = figure.colorbar(image, ax=at, label="relative error of the gradient")
-    bar.outline.set_visible(False)
-    ticks(bar.ax.yaxis, low, high)
+    ticks(at.collections[0].colorbar.ax.yaxis, low, high)
     deepest = grid.columns.max()
     last = "; ".join(f"window {window} {text.number(value)}" for window, value in grid[deepest].sort_index().items())
     what = f"relative error of truncated backpropagation over depth and window. At depth {deepest}: {last}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -82,12 +81,11 @@ class Environment:
         return "" if target else done.stdout
 
 
-@pytest.fixture
-def environment(tmp_path) -> Environment:
-    return Environment(tmp_path)
-
-
-def test_the_tutorial_runs(environment):
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Environment:
+    """An environment in which all of the tutorial was run."""
+    environment = Environment(tmp_path_factory.mktemp("tutorial"))
+    before = {path: path.stat().st_mtime_ns for path in EXAMPLE.rglob("*")}
     python = ""
     for block in blocks():
         if block.title:
@@ -102,8 +100,22 @@ def test_the_tutorial_runs(environment):
                 output = environment.console(command)
                 for line in expected.splitlines():
                     assert line == "..." or line in output, f"{command}: {line!r} is not in\n{output}"
-    rows = (environment.folder / "results" / "quick" / "report" / "report.md").read_text()
-    assert re.search(r"^\|.*random_window", rows, re.MULTILINE)
+    assert before == {path: path.stat().st_mtime_ns for path in EXAMPLE.rglob("*")}, "the example was changed"
+    return environment
+
+
+@pytest.mark.slow
+def test_the_tutorial_ends_with_a_row_in_the_report(environment):
+    report = environment.folder / "results" / "quick" / "report"
+    assert re.search(r"^\|.*random_window", (report / "report.md").read_text(), re.MULTILINE)
+    assert "random_window" in (report / "report.html").read_text()
+
+
+def test_an_installed_plugin_is_listed_with_its_options_and_measured_by_default(environment):
+    listed = environment.run(str(environment.python), "-m", "pudle", "list", "estimators")
+    assert "random_window" in listed.stdout and "stop=0.05, seed=0" in listed.stdout
+    done = environment.run(str(environment.python), "-c", "from pudle.measuring.selection import plugins; print(plugins())")
+    assert "'random_window'" in done.stdout, done.stderr
 
 
 def test_the_example_is_what_the_tutorial_builds():
@@ -115,31 +127,3 @@ def test_the_example_is_what_the_tutorial_builds():
 def test_a_new_estimator_takes_few_lines():
     lines = [line for line in (EXAMPLE / "random_window.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= LINES
-
-
-def test_the_example_package_is_listed_run_and_reported(environment):
-    """Without a change to this repository: the package is built from a copy, and the repository's files are untouched."""
-    before = {path: path.stat().st_mtime_ns for path in EXAMPLE.rglob("*")}
-    shutil.copytree(EXAMPLE, environment.folder / "package")
-    assert environment.install("./package").returncode == 0
-    pudle = [str(environment.python), "-m", "pudle"]
-    listed = environment.run(*pudle, "list", "estimators")
-    assert "random_window" in listed.stdout and "stop=0.05, seed=0" in listed.stdout
-    case = "sparse_gaussian-ista-lasso"
-    # Alone, for the others' scores are not what this is about.
-    measured = environment.run(
-        *pudle, "run", "--scores-only", "--case", case, "--home", "results", "--only", "--estimator", "random_window"
-    )
-    assert measured.returncode == 0, measured.stderr
-    assert "1 of 1 scores computed now, 1 ok" in measured.stdout
-    reported = environment.run(*pudle, "report", "--home", "results")
-    assert reported.returncode == 0, reported.stderr
-    page = environment.folder / reported.stdout.splitlines()[-1]
-    assert page.suffix == ".html" and "random_window" in page.read_text()
-    assert before == {path: path.stat().st_mtime_ns for path in EXAMPLE.rglob("*")}
-
-
-def test_an_installed_plug_in_is_measured_unasked(environment):
-    assert environment.install(str(shutil.copytree(EXAMPLE, environment.folder / "package"))).returncode == 0
-    done = environment.run(str(environment.python), "-c", "from pudle.measuring.selection import plugins; print(plugins())")
-    assert "'random_window'" in done.stdout, done.stderr

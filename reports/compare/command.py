@@ -18,10 +18,10 @@ import click
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of results [default: .asv in the repository].")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here.")
-@click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="With --run: measure this estimator as well.")
-@click.option("--only", is_flag=True, help="With --run: measure only the estimators named with --estimator.")
-@click.option("--case", "cases", multiple=True, metavar="GLOB", help="With --run: measure only cases that match.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="With --run: device to measure on [default: cpu].")
+@click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator too; needs --run.")
+@click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run.")
+@click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases that match; needs --run.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure on [default: cpu]; needs --run.")
 def compare_command(
     base: str, head: str, run: bool, profile: str, home: Path | None, markdown: Path | None, csv: Path | None, **options: Any
 ) -> None:
