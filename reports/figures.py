@@ -286,6 +286,8 @@ def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(low, max(high, low * 1.001)), linecolor="face", linewidths=0.2,
                     cbar_kws={"label": "relative error of the gradient"})  # fmt: skip
     at.tick_params("x", rotation=0 if grid.shape[1] <= 14 else 90, labelsize=9)
+    at.tick_params("y", rotation=0)
+    at.grid(False)
     at.set(xlabel="depth (layers)", ylabel="window (layers differentiated)")
     ticks(at.collections[0].colorbar.ax.yaxis, low, high)
     deepest = grid.columns.max()
