@@ -22,15 +22,15 @@ from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import read_json
 from pudle.measuring import statuses
+from pudle.measuring.scoring import ERRORS
 from pudle.measuring.store import SCHEMA
 from pudle.reports.learning.records import REMEDY, ExperimentRecord, read_experiments
 
 #: Version of asv's result files that this version reads.
 ASV_VERSION = 2
 
-SCORES = ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
-METRICS = dict.fromkeys(SCORES, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
+METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
@@ -266,7 +266,7 @@ def _score_rows(record: Mapping[str, Any], target: str) -> Iterator[dict[str, An
         if score["status"] == "ok" and math.isnan(_number(score["relative_error"])):
             # A missing number must never count as a measured one.
             place |= {"status": "error", "reason": "recorded as ok, without a value"}
-        for metric in SCORES:
+        for metric in ERRORS:
             value, leading = _number(score.get(metric)), metric == "relative_error"
             # A metric that a problem does not have (signs of a smooth one) is absent. The relative error always has a
             # row, because that row carries the reason of a failure.

@@ -102,7 +102,7 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
             _judge_memory(row, limits.memory_bytes, unequal)
         elif comparable:
             bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
-            _judge_error(row, getattr(limits, metric), bound * limits.floor_multiple, norm)
+            _judge_error(row, limits.of_error(metric), bound * limits.floor_multiple, norm)
     for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
         if row["reason"]:
             row |= {"verdict": "unmeasured" if math.isnan(row["base"]) else "regression", "rule": "status"}

@@ -47,6 +47,10 @@ class Limits:
     # and the reference, and a mere reordering of sums changes it by a factor.
     floor_multiple: float = 10.0
 
+    def of_error(self, metric: str) -> ErrorLimit:
+        """Return the threshold of an error, which is the usual one where no other is stated."""
+        return getattr(self, metric, ErrorLimit())
+
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Limits:
         """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a ``pyproject.toml``.

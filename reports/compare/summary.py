@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
+from pudle.measuring.scoring import ERRORS
 from pudle.reports import text
 from pudle.reports.compare.judge import Comparison
 from pudle.reports.compare.limits import Limits
-from pudle.reports.load import SCORES
 
 #: Marks the comment, so that a later run can find and replace it.
 MARKER = "<!-- pudle-compare -->"
@@ -17,8 +17,8 @@ MARKER = "<!-- pudle-compare -->"
 #: Most lines of a table in the comment, whose length is limited; the CSV has all of them.
 MOST_LINES = 30
 
-#: Words for the metrics; of several errors that fail together, the first of `SCORES` is shown.
-METRICS = {name: name.replace("_", " ") for name in SCORES} | {"seconds": "time", "memory_bytes": "memory"}
+#: Words for the metrics; of several errors that fail together, the first of `ERRORS` is shown.
+METRICS = {name: name.replace("_", " ") for name in ERRORS} | {"seconds": "time", "memory_bytes": "memory"}
 
 #: Rules about a cell as a whole, with their words: metrics that fail by them for the same reason share one line.
 WHOLE_CELL = {"vanished": "cell vanished", "status": "status", "redefined": "case redefined"}
@@ -40,7 +40,7 @@ def lines(comparison: Comparison, verdict: str = "regression") -> list[dict[str,
 def _line(group: pd.DataFrame) -> dict[str, str]:
     rule = group["rule"].iloc[0]
     metrics = [name for name in METRICS if name in set(group["metric"])]
-    worst = group[group["metric"] == metrics[0]] if metrics[0] in SCORES else group
+    worst = group[group["metric"] == metrics[0]] if metrics[0] in ERRORS else group
     row = worst.loc[worst["change"].abs().fillna(math.inf).sort_values(kind="stable").index[-1]]
     words, depth, reason = METRICS[row["metric"]], "" if pd.isna(row["depth"]) else f"at depth {row['depth']}", row["reason"]
     if rule in ("accuracy", "nan"):
@@ -102,7 +102,7 @@ def _folded(title: str, content: str) -> str:
 
 
 def _thresholds(limits: Limits) -> str:
-    errors = ", ".join(f"{METRICS[name]} {getattr(limits, name).decades:g}" for name in SCORES)
+    errors = ", ".join(f"{METRICS[name]} {limits.of_error(name).decades:g}" for name in ERRORS)
     time, memory = limits.seconds, limits.memory_bytes
     return (
         f"- Accuracy, in decades, for each seed: {errors}; errors below {limits.floor_multiple:g} times the certified bound "

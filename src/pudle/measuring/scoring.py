@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -45,6 +45,10 @@ class Score:
     at_floor: bool = False
     status: str = "ok"
     reason: str = ""
+
+
+#: Names of the errors of a score, for stores and reports: a new one is a field above and a row in docs/schema.md.
+ERRORS = tuple(field.name for field in fields(Score) if field.name.endswith("_error"))
 
 
 def score(estimate: Estimate, reference: Reference) -> Score:
