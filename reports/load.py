@@ -19,12 +19,12 @@ from typing import Any
 import pandas as pd
 
 from pudle import specs
-from pudle.errors import MissingResults, SpecError, UnreadableResult
+from pudle.errors import MissingResults, SpecError, UnreadableResult, first_line
 from pudle.files import read_json
 from pudle.measuring import statuses
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.store import SCHEMA
-from pudle.reports.learning.records import REMEDY, ExperimentRecord, read_experiments
+from pudle.reports.learning.records import REMEDY, ExperimentRecord, check_version, read_experiments
 
 #: Version of asv's result files that this version reads.
 ASV_VERSION = 2
@@ -226,20 +226,15 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else statuses.first_line(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise UnreadableResult(f"{path} is not {kind} ({reason}): {REMEDY}") from None
-
-
-def _check_version(path: Path, what: str, version: Any, known: int, source: str) -> None:
-    if version != known:
-        raise UnreadableResult(f"{path} {what} {version!r} and this version reads {known}: install {source}, or {REMEDY}")
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:
     """Read a file of one of the kinds in `FIELDS`, and check that it has these fields."""
     content = read_json(path)
     if kind == "a record of scores":
-        _check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
+        check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
     with _reading(path, kind):
         for place, fields in FIELDS[kind].items():
             part = content[place] if place else content
@@ -307,7 +302,7 @@ def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -
 
 def _read_asv(path: Path) -> dict[str, Any]:
     content = read_json(path)
-    _check_version(path, "is of asv's format", content.get("version"), ASV_VERSION, "asv 0.6")
+    check_version(path, "is of asv's format", content.get("version"), ASV_VERSION, "asv 0.6")
     with _reading(path, "a result file of asv"):
         # asv drops the nulls at the end of a row, so a row may be shorter than the list of columns.
         benchmarks = {name: dict(zip(content["result_columns"], row, strict=False))

@@ -99,13 +99,15 @@ def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
     return tuple(newest.values())
 
 
+def check_version(path: Path, what: str, version: Any, known: int, source: str) -> None:
+    """Refuse a file of another format: `what` says how the path relates to the version, `source` what to install instead."""
+    if version != known:
+        raise UnreadableResult(f"{path} {what} {version!r} and this version reads {known}: install {source}, or {REMEDY}")
+
+
 def _read(path: Path) -> ExperimentRecord:
     content = read_json(path)
-    if content.get("schema") != SCHEMA:
-        raise UnreadableResult(
-            f"{path} has schema {content.get('schema')!r} and this version reads {SCHEMA}: "
-            f"install the version of pudle that wrote it, or {REMEDY}"
-        )
+    check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
     wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
     wrong += [] if wrong or all(isinstance(row, dict) for row in content["rows"]) else ["rows"]
     wrong += [] if wrong or "date" in content["provenance"] else ["the date of its provenance"]

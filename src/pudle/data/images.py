@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, first_line
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset
 
@@ -90,7 +90,7 @@ def read_folder(folder: str) -> dict[str, np.ndarray]:
             with Image.open(file) as picture:
                 images[file.name] = to_gray(picture)
         except Exception as error:
-            image = f"{file.name} ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+            image = f"{file.name} ({type(error).__name__}: {first_line(error)})"
             raise InvalidArgument(f"folder={folder!r} holds an unreadable image, {image}: repair or remove it") from error
     return images
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnreadableResult
+from ..errors import InvalidArgument, UnreadableResult, first_line
 from ..files import write_atomically
 from .run import LearningRun
 
@@ -66,7 +66,7 @@ class Checkpoint:
             content = torch.load(self.path, map_location=self.run.theta.device, weights_only=True)
             schema, stored = content["schema"], content["configuration"]
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             raise UnreadableResult(f"{self.path} cannot be read ({reason}): delete it and start again") from None
         if schema != SCHEMA:
             raise UnreadableResult(f"{self.path} was written by another version of the suite: delete it and start again")
