@@ -80,7 +80,6 @@ def _record(codes, point, rows, code_values, point_values, start):
     return k
 
 
-@numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)
 def run_layers(
     gram, products, codes, points, momenta, thresholds, pulls, numbers, flags, depth, tops, bottoms, chains, adjoints,
     gram_bar, products_bar, keep, first, kept_codes, kept_points, kept_momenta,
@@ -296,3 +295,10 @@ def run_layers(
             for a in range(size):
                 place[union[a]] = -1
             top = bottom
+
+
+try:
+    run_layers = numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)(run_layers)
+except RuntimeError:
+    # No folder for numba's cache can be written to: compile once per process.
+    run_layers = _compiled(run_layers)

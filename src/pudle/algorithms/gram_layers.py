@@ -7,14 +7,16 @@ at the end. Codes are dense in the first layers only; there a product with all o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from ..problems import SparseCoding
@@ -49,6 +51,25 @@ class Result(NamedTuple):
     adjoints: Tensor | None
 
 
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Run dense products in one thread: with several, sums are split among them, and the last bits depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@torch.no_grad()
+@single_thread()
 def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the partial derivatives of the outer loss in the dictionary and in the codes.
 
@@ -62,6 +83,7 @@ def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
+@single_thread()
 def run_and_pull(
     problem: SparseCoding,
     algorithm: Any,
@@ -76,8 +98,10 @@ def run_and_pull(
     `adjoints`, shape (jobs, 2, n, p), takes the place of the loss's derivatives in the codes, and in the point, at the tops.
     """
     problem, step = problem.with_theta(problem.theta.detach().contiguous()), algorithm.step_size(problem)
+    matrix = problem.dictionary.numpy()
     scaled = step * problem.dictionary
-    gram = problem.dictionary.T @ scaled
+    # numpy knows that this product is symmetric, and halves the work.
+    gram = step * torch.from_numpy(matrix.T @ matrix)
     gram.diagonal().add_(step * problem.l2_penalty)
     (n, p), kept = problem.code_shape, sorted({*keep, depth})
     codes = gram.new_empty(len(kept), n, p)
@@ -105,7 +129,8 @@ def run_and_pull(
         if returned is not None:
             returned[:, :, rows] = carried
     # eta D^T D depends on D through both factors.
-    through_gram, through_products = scaled @ (gram_bar + gram_bar.mT), step * theta_bar
+    through_gram = step * torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
+    through_products = step * theta_bar
     magnitudes = torch.linalg.norm(through_gram, dim=(1, 2)) + torch.linalg.norm(through_products, dim=(1, 2))
 
     states, momentum = {}, state.momentum

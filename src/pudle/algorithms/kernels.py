@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Name of the environment variable that chooses, and what it may be.
 VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 #: Largest number of entries of the Gram matrices' derivatives that one pass over the samples accumulates.
-LARGEST_PASS = 1 << 23
+LARGEST_PASS = 1 << 18
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
 _BUILT_IN_LOSSES = dict(LOSSES)
@@ -63,8 +63,9 @@ def prepare() -> None:
     from .ista import Ista
 
     for dtype in (torch.float32, torch.float64):
-        problem = SparseCoding(observations=torch.ones(1, 1, dtype=dtype), dictionary=torch.ones(1, 1, dtype=dtype), penalty=0.1)
-        Ista().run(problem, 1)
+        one = torch.ones(1, 1, dtype=dtype)
+        # A penalty that leaves the codes empty, and hence not to the dense products.
+        Ista().run(SparseCoding(observations=one, dictionary=one, penalty=10), 2)
 
 
 def is_plain(problem: Problem) -> bool:

@@ -36,8 +36,7 @@ def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
     if kernels.is_plain(problem):
-        with torch.no_grad():
-            return gram_layers.direct_gradients(problem, codes)
+        return gram_layers.direct_gradients(problem, codes)
     with torch.enable_grad():
         live, theta = differentiable(problem)
         leaf = codes.detach().requires_grad_()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..algorithms import kernels
 from ..files import read_arrays, read_json, write_atomically
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
@@ -64,6 +65,7 @@ class Store:
         """Return the hash of all that the scores depend on: case, estimator, source files, files of data, device."""
         made = make_estimator(estimator)
         parts = {"estimator": estimator, "fingerprint": made.fingerprint(), "profile": self.profile, "device": self.device}
+        parts |= {"kernels": kernels.choice()}
         return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
@@ -86,7 +88,7 @@ class Store:
         experiment: Any = list_experiments()[name]
         # The profile is left out: an experiment is the same in all of them.
         content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
-        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), **content)
+        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), kernels=kernels.choice(), **content)
         return self.folder / "experiments" / f"{name}-{key}.json"
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
@@ -116,7 +118,8 @@ class Store:
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
     def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
-        key = _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
+        parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": kernels.choice()}
+        key = _key_on_data(SURFACES, case, case.make_algorithm(), **parts)
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
