@@ -22,7 +22,7 @@ _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 @_compiled
 def _subtract_rows(total, matrix, rows, weights, start, stop):
-    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop; eight rows share a pass over the total."""
+    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop, eight rows in one pass."""
     size = len(total)
     k = start
     while k + 8 <= stop:
