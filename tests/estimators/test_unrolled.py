@@ -21,11 +21,9 @@ def test_unrolled_derivatives_agree(spec, problem, algorithm):
 
 
 @pytest.mark.parametrize("segments", [None, 1, 4, DEPTH, 1000])
-def test_checkpointed_is_backprop_to_the_bit(segments, problem, algorithm, monkeypatch):
-    """Recorded layers are summed in one order however they are cut; compiled ones in another, see above."""
-    monkeypatch.setenv("PUDLE_KERNELS", "torch")
+def test_checkpointed_is_backprop(segments, problem, algorithm):
     actual = estimate(f"checkpointed(segments={segments})", problem, algorithm)
-    assert torch.equal(actual.gradient, estimate("backprop", problem, algorithm).gradient)
+    assert relative(actual.gradient, estimate("backprop", problem, algorithm).gradient) < SAME_ARITHMETIC
 
 
 def test_checkpointed_carries_momentum_across_segments(problem):

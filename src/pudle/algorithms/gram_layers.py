@@ -1,4 +1,4 @@
-"""Layers of sparse coding and their adjoints, in chunks of samples: dense products where codes are dense, else compiled code.
+"""Layers of sparse coding and their adjoints, in chunks of samples: dense products, then compiled code.
 
 With G the Hessian of the smooth part, b = D^T x and eta the step, the layer ``z' = S(y + eta (b - G y))`` depends on the
 dictionary D through eta G and eta b alone. Their derivatives are summed over layers and samples, and turned into one in D
@@ -47,13 +47,13 @@ class Result(NamedTuple):
     gradients: Tensor
     #: Sums of the norms of the two terms that each of them is made of.
     magnitudes: list[float]
-    #: Adjoints of codes and point at the start of each chain, shape (jobs, 2, n, p), if they were given at its end.
-    adjoints: Tensor | None
+    #: Adjoints of codes and point at the first state for each chain, shape (jobs, 2, n, p); empty unless they were given.
+    adjoints: Tensor
 
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Run dense products in one thread: with several, sums are split among them, and the last bits depend on their number."""
+    """Run dense products in one thread: among several, sums would be split, and the last bits depend on their number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -109,7 +109,7 @@ def run_and_pull(
     points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
     momenta = gram.new_ones(len(kept), n)
     gram_bar, theta_bar = gram.new_zeros(len(jobs), p, p), gram.new_zeros(len(jobs), *problem.dictionary.shape)
-    returned = None if adjoints is None else torch.zeros_like(adjoints)
+    returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
     for first in range(0, n, CHUNK):
         rows = slice(first, min(first + CHUNK, n))
         part = problem.with_theta(problem.dictionary)
@@ -129,7 +129,7 @@ def run_and_pull(
         )
         chunk.pull_dense(dense, products_bar, carried, given)
         theta_bar += part.observations.T @ products_bar
-        if returned is not None:
+        if adjoints is not None:
             returned[:, :, rows] = carried
     # eta D^T D depends on D through both factors.
     through_gram = step * torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())

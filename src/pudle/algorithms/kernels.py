@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ def prepare() -> None:
         Ista().run(SparseCoding(observations=one, dictionary=one, penalty=10), 2)
 
 
-def is_plain(problem: Problem) -> bool:
+def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
     """Return whether a problem is sparse coding as this package defines it, with one of its own losses."""
     return type(problem) is SparseCoding and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
 
@@ -78,7 +78,7 @@ def apply(problem: Problem, algorithm: Algorithm, state: State) -> bool:
     from .fista import Fista
     from .ista import Ista
 
-    if not (is_plain(problem) and type(algorithm) in (Ista, Fista) and choice() == "numba"):
+    if not is_plain(problem) or type(algorithm) not in (Ista, Fista) or choice() == "torch":
         return False
     tensors = [problem.observations, problem.theta, state.codes, state.point]
     return (

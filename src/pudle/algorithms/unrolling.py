@@ -113,7 +113,7 @@ def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, lay
 def window_gradients(
     problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `unrolled_gradients` yields at one depth for each window, ascending, from one forward and one backward pass."""
+    """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward and one backward pass."""
     lengths, start = [min(window, depth) for window in windows], algorithm.start(problem)
     if kernels.apply(problem, algorithm, start):
         codes = algorithm.run(problem, depth).codes
