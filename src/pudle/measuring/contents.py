@@ -109,6 +109,21 @@ class ScoreRecord(Struct):
     seconds: Number = None
 
 
+class Options(Struct):
+    """The fields of an experiment that its readers know; those of a training that it contains stand in `training`."""
+
+    estimator: str | None = None
+    depth: Count | None = None
+    seed: int | None = None
+    training: Options | None = None
+
+
+class HistoryRow(Struct):
+    """What every row of a history has, or no row."""
+
+    step: Count = 0
+
+
 class ExperimentRecord(Struct):
     """The result of one experiment."""
 
@@ -116,7 +131,7 @@ class ExperimentRecord(Struct):
     kind: str
     study: str
     name: str
-    options: dict[str, Any]
+    options: Options
     status: Status
     reason: str
     summary: dict[str, Any]
