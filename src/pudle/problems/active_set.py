@@ -66,9 +66,13 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
 def solve_by_cholesky(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> tuple[Tensor, float, int]:
     """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be singular as it does.
 
-    Return the solution, the largest condition number, and the number of singular systems, all as there. The factors give a
-    bound on each condition number, ``|H_SS|_F |H_SS^{-1}|_F``; eigenvalues are computed only where it exceeds the largest
-    condition number found so far. That is a few systems in a hundred where few atoms are active.
+    Return the solution, the largest condition number, and the number of singular systems, all as there. The traces and
+    Frobenius norms of H_SS and of its inverse bound each condition number; eigenvalues are computed only where the bound
+    exceeds the largest condition number found so far. That is a few systems in a hundred where few atoms are active.
+
+    References
+    ----------
+    Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications 1980.
     """
     solution, bounds = _solve_with_bounds(hessian, active, right_hand_side)
     sizes = active.sum(1)
@@ -91,9 +95,13 @@ def solve_by_cholesky(hessian: Tensor, active: Tensor, right_hand_side: Tensor) 
 
 
 def _solve_with_bounds(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> tuple[Tensor, Tensor]:
-    """Return solutions, and bounds on the condition numbers, infinite where H_SS is not positive definite; zero if empty."""
+    """Return solutions and bounds on condition numbers, infinite for indefinite systems and zero for empty ones."""
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    if hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu" and kernel_choice.choice() == "numba":
+    if (
+        hessian.dtype in (torch.float32, torch.float64)
+        and hessian.device.type == "cpu"
+        and kernel_choice.choice() == "numba"
+    ):
         from .compiled import solve_by_cholesky as compiled  # numba is slow to import
 
         tensors = hessian.contiguous(), active.contiguous(), right_hand_side.contiguous(), solution, bounds
@@ -105,6 +113,12 @@ def _solve_with_bounds(hessian: Tensor, active: Tensor, right_hand_side: Tensor)
         # The inverse refuses the factors of singular matrices.
         factors[failed > 0] = torch.eye(indices.shape[1]).to(factors)
         solution[rows[:, None], indices] = torch.cholesky_solve(right[:, :, None], factors).squeeze(2)
-        norms = torch.linalg.matrix_norm(matrices) * torch.linalg.matrix_norm(torch.cholesky_inverse(factors))
-        bounds[rows] = torch.where(failed > 0, torch.inf, norms)
+        product = _largest_eigenvalue_bound(matrices) * _largest_eigenvalue_bound(torch.cholesky_inverse(factors))
+        bounds[rows] = torch.where(failed > 0, torch.inf, product)
     return solution, bounds
+
+
+def _largest_eigenvalue_bound(matrices: Tensor) -> Tensor:
+    k, trace = matrices.shape[1], matrices.diagonal(dim1=1, dim2=2).sum(1)
+    deviation = (matrices.square().sum((1, 2)) - trace.square() / k).clamp(min=0)
+    return trace / k + (deviation * (k - 1) / k).sqrt()

@@ -3,20 +3,35 @@
 import numba
 import numpy as np
 
+_compiled = numba.njit(fastmath={"contract"}, nogil=True, cache=True)
 
-@numba.njit(fastmath={"contract"}, nogil=True, cache=True)
+
+@_compiled
+def _largest_eigenvalue_bound(matrix, k):
+    """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper half is given."""
+    trace, squares = 0.0, 0.0
+    for a in range(k):
+        trace += matrix[a, a]
+        squares += matrix[a, a] * matrix[a, a]
+        for b in range(a + 1, k):
+            squares += 2 * matrix[a, b] * matrix[a, b]
+    return trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
+
+
+@_compiled
 def solve_by_cholesky(hessian, active, right, solution, bounds):
     """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the condition number of H_SS.
 
-    With H_SS = U^T U, the bound is ``|H_SS|_F |U^{-1} U^{-T}|_F``. It is infinite, and v is not written, where H_SS is not
-    positive definite. A sample's matrices stay in the cache. Rows are subtracted from rows, because compilers vectorize no
-    sums whose order is given.
+    The bound is that of `pudle.problems.active_set.solve_by_cholesky`. It is infinite, and v is not written, where a pivot
+    is as small as in a singular matrix; it is not written where S is empty. A sample's matrices stay in the cache. With
+    H_SS = U^T U, rows are subtracted from rows, because a compiler vectorizes no sum whose order is given.
     """
     n, p = active.shape
     size = 0
     for i in range(n):
         size = max(size, active[i].sum())
     indices, v = np.empty(p, np.int64), np.empty(size, hessian.dtype)
+    eps = np.finfo(hessian.dtype).eps
     factor, inverse = np.empty((size, size), hessian.dtype), np.empty((size, size), hessian.dtype)
     for i in range(n):
         k = 0
@@ -24,17 +39,18 @@ def solve_by_cholesky(hessian, active, right, solution, bounds):
             if active[i, j]:
                 indices[k] = j
                 k += 1
-        squared_norm = 0.0
+        if k == 0:
+            continue
         for a in range(k):
             for b in range(a, k):
-                entry = hessian[indices[a], indices[b]]
-                factor[a, b] = entry
-                squared_norm += (1 if a == b else 2) * entry * entry
+                factor[a, b] = hessian[indices[a], indices[b]]
+        bound = _largest_eigenvalue_bound(factor, k)
         bounds[i] = np.inf
-        definite = True
+        # A pivot is at least the smallest eigenvalue.
+        smallest, regular = k * eps * bound, True
         for a in range(k):
-            definite = factor[a, a] > 0
-            if not definite:
+            regular = factor[a, a] > smallest
+            if not regular:
                 break
             pivot = np.sqrt(factor[a, a])
             for b in range(a, k):
@@ -43,7 +59,7 @@ def solve_by_cholesky(hessian, active, right, solution, bounds):
                 weight = factor[a, c]
                 for b in range(c, k):
                     factor[c, b] -= weight * factor[a, b]
-        if not definite:
+        if not regular:
             continue
         for a in range(k):
             v[a] = right[i, indices[a]]
@@ -76,8 +92,4 @@ def solve_by_cholesky(hessian, active, right, solution, bounds):
                 weight = inverse[c, a]
                 for b in range(a, c + 1):
                     factor[a, b] += weight * inverse[c, b]
-        squared_inverse = 0.0
-        for a in range(k):
-            for b in range(a, k):
-                squared_inverse += (1 if a == b else 2) * factor[a, b] * factor[a, b]
-        bounds[i] = np.sqrt(squared_norm * squared_inverse)
+        bounds[i] = bound * _largest_eigenvalue_bound(factor, k)

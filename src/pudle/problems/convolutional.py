@@ -181,7 +181,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         def product(vectors: Tensor) -> Tensor:
             return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
 
-        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_constant}
+        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_bound}
         result = conjugate_gradients(product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops)
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5
