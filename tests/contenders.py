@@ -25,7 +25,7 @@ STEP = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """Gradients of backpropagation on a dataset; of a sweep over several depths, those of alternating minimization as well."""
+    """Gradients of `backprop` on a dataset, and in a sweep over several depths those of `alternating` as well."""
 
     dataset: str
     depths: tuple[int, ...]

@@ -97,7 +97,7 @@ def times(request):
     seconds: dict[str, dict[str, list[float]]] = {}
     yield seconds
     lines = [
-        "Seconds of processor time on one thread, float32, least to greatest; in parentheses the ratio of the least to pudle's.\n",
+        "Seconds of processor time on one thread, float32, least to greatest; in parentheses the least by pudle's.\n",
         f"| work | {' | '.join(CONTENDERS)} |",
         "|---" * (len(CONTENDERS) + 1) + "|",
     ]
