@@ -42,8 +42,8 @@ mutation: $(VENV)/installed-test
 audit: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
 	@rm -f build/audit.json; mkdir -p build; \
-	$(BIN)/python -m pip_audit --local --skip-editable --progress-spinner off --format json --output build/audit.json; code=$$?; \
-	[ -s build/audit.json ] && exit $$code || echo "skipped: the list of vulnerabilities cannot be reached"
+	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off --format json --output build/audit.json 2> build/audit.log; code=$$?; \
+	if [ -s build/audit.json ]; then cat build/audit.log; exit $$code; else echo "skipped: the list of vulnerabilities cannot be reached"; fi
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
