@@ -47,7 +47,7 @@ def measured(folder, threads: int) -> dict[tuple, float | None]:
     cases, estimators = json.dumps(list(reduced())), json.dumps(list_profiles()["quick"].estimators)
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), cases, estimators]
-    subprocess.run(command, check=True, env=environment, timeout=300)
+    subprocess.run(command, check=True, env=environment, timeout=900)
     numbers: dict[tuple, float | None] = {}
     for path in sorted(folder.glob("*/*.json")):
         record = json.loads(path.read_text())
