@@ -19,23 +19,23 @@ AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 #: Not a contender: it computes no gradient.
 BOUND = "dense bound"
 
-#: A task, its number of turns, and who takes part. Only two write a sweep in another way than one gradient at a time.
+#: A task, its number of turns, and who takes part.
 ROWS = {
-    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 8, tuple(CONTENDERS)),
-    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 5, tuple(CONTENDERS)),
+    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 6, tuple(CONTENDERS)),
+    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 4, tuple(CONTENDERS)),
     "n=50, m=1000, p=1500, T=100": (
         Task(
             "sparse_gaussian(n_samples=50, n_features=1000, n_components=1500, n_nonzero_coefs=10, perturbation=0.005)",
             (100,),
             ("reconstruction",),
         ),
-        5,
+        4,
         tuple(CONTENDERS),
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
         Task("sparse_gaussian(n_samples=1000)", tuple(range(1, 101)), ("lasso", "reconstruction")),
         2,
-        ("pudle", "pudle, torch", "torch autograd", "published layers"),
+        ("pudle", "pudle, torch", "published layers"),
     ),
 }
 
@@ -79,7 +79,9 @@ def prepared():
             if contender != BOUND:
                 check(CONTENDERS[contender](task, torch.float64)(), works["truth"], torch.float64)
             works[contender] = CONTENDERS[contender](task, torch.float32)
-            works[contender]()
+            if not task.sweep:
+                # Whatever compiles does so now. A sweep is measured when the rows before it have made everything compile.
+                works[contender]()
         return works[contender], works["truth"]
 
     return prepare
