@@ -123,3 +123,17 @@ def test_gradient(benchmark, prepared, times, row, contender, turn):
     if contender != BOUND:
         check(gradients, truth, torch.float32)
     times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
+
+
+@pytest.mark.parametrize("contender", [name for name in CONTENDERS if name not in (BOUND, "torch.compile")])
+def test_contenders_agree_on_a_small_problem(dtype, contender):
+    """Keep the programs from rotting between the runs of `make peers`; torch.compile would take half a minute."""
+    small = Task("sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)", (12,))
+    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)
+
+
+@pytest.mark.parametrize("contender", ["pudle", "pudle, torch", "published layers"])
+def test_sweeps_agree_on_a_small_problem(dtype, contender):
+    dataset = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)"
+    small = Task(dataset, (1, 2, 7), ("lasso", "reconstruction"))
+    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)
