@@ -23,7 +23,7 @@ import pudle
 from pudle.algorithms.unrolling import direct_gradients
 
 PATHS = {"kernels": "numba", "torch path": "torch"}
-ROUNDS = 4
+ROUNDS = 3
 
 
 def task(n: int = 1000, p: int = 100, s: int = 5, depth: int = 100) -> Task:
@@ -71,7 +71,7 @@ def measure_memory() -> pd.DataFrame:
             for name, choice in PATHS.items():
                 work = project(choice, chosen, torch.float32)
                 receiver, sender = multiprocessing.Pipe(duplex=False)
-                first = project(choice, task(n=10, depth=2), torch.float32)
+                first = project(choice, task(n=10), torch.float32)
                 process = multiprocessing.get_context("fork").Process(target=report_peak, args=(first, work, sender))
                 process.start()
                 rows.append((axis, size, name, "MiB", receiver.recv()))
