@@ -135,6 +135,8 @@ def draw(data: pd.DataFrame) -> None:
         shown = data[(data.quantity == quantity) & (data.axis == axis)]
         sns.lineplot(shown, x="size", y="value", hue="path", style="path", markers=True, ax=panel)
         panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=quantity)
+        panel.set_xticks(list(TASKS[axis]), labels=list(TASKS[axis]))
+        panel.minorticks_off()
         panel.legend(title=None)
     figure.savefig(ROOT / "docs" / "images" / "growth.svg", metadata={"Date": None})
 
