@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pudle
+from pudle import kernel_choice
 from pudle.algorithms import Fista, Ista, gram_layers, kernels, unrolling
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 from pudle.estimators.truncated import Truncated
@@ -28,7 +29,7 @@ DOUBLE, SINGLE = 1e-11, 1e-5
 
 @pytest.fixture(autouse=True)
 def numba_chosen(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "numba")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "numba")
 
 
 def relative(actual, expected):
@@ -39,7 +40,7 @@ def relative(actual, expected):
 
 def by_autograd(compute):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(kernels.VARIABLE, "torch")
+        patch.setenv(kernel_choice.VARIABLE, "torch")
         return compute()
 
 
@@ -268,16 +269,16 @@ def test_transformations_take_the_torch_path():
 
 
 def python(code, **variables):
-    environment = {name: value for name, value in os.environ.items() if name != kernels.VARIABLE} | variables
+    environment = {name: value for name, value in os.environ.items() if name != kernel_choice.VARIABLE} | variables
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_choice(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "torch")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
     assert kernels.choice() == "torch" == kernels.description()
-    monkeypatch.setenv(kernels.VARIABLE, "")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "")
     assert kernels.choice() == "numba" and kernels.description().startswith("numba ")
-    monkeypatch.setenv(kernels.VARIABLE, "cuda")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "cuda")
     with pytest.raises(pudle.InvalidArgument, match="PUDLE_KERNELS='cuda' is unknown: set it to numba or torch"):
         kernels.choice()
 
@@ -286,7 +287,7 @@ def test_unknown_choice_ends_the_program_in_one_line(tmp_path):
     command = "import sys; from pudle.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", command, "run", "--scores-only", "--home", str(tmp_path), "--case", "sparse*"],
-        env=os.environ | {kernels.VARIABLE: "cuda"}, capture_output=True, text=True, timeout=120,
+        env=os.environ | {kernel_choice.VARIABLE: "cuda"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "PUDLE_KERNELS='cuda' is unknown" in done.stderr

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..validation import check_choice, check_positive
-from .active_set import solve_active_systems
+from ..validation import check_choice, check_nonzero, check_positive
+from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
 
 
@@ -87,11 +87,8 @@ class DenseL1Problem(L1Problem):
         return residual @ self.matrix
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        systems = solve_active_systems(self.hessian, self.active(codes), right_hand_side)
-        return systems.solution, {
-            "condition_number": float(systems.condition_numbers.max()),
-            "singular": int(systems.singular.sum()),
-        }
+        solution, condition, singular = solve_by_cholesky(self.hessian, self.active(codes), right_hand_side)
+        return solution, {"condition_number": condition, "singular": singular}
 
 
 class DictionaryProblem(L1Problem):
@@ -128,6 +125,7 @@ class DictionaryProblem(L1Problem):
         of_observations, of_dictionary, of_codes = self.axes
         x, d = self._convert("observations", of_observations), self._convert("dictionary", of_dictionary)
         self._check_sizes(x, d)
+        check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, LOSSES)
