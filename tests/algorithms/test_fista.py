@@ -32,7 +32,8 @@ def restarted_codes(x: np.ndarray, d: np.ndarray, step: float, depth: int) -> tu
 class TestFista:
     DEPTH = 60
 
-    def test_bare_is_bitwise_what_it_was(self):
+    def test_bare_is_bitwise_what_it_was(self, monkeypatch):
+        monkeypatch.setenv("PUDLE_KERNELS", "torch")
         problem = sparse_problem()
         step = 1 / problem.lipschitz_constant
         codes = point = torch.zeros(problem.code_shape, dtype=torch.float64)
