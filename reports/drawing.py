@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
+import multiprocessing
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -39,6 +43,8 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "auto",
     "legend.frameon": False,
     "axes.unicode_minus": True,
+    # Text is shown as it is: a name may hold a dollar sign, and formulas would take half of the time of drawing.
+    "text.parse_math": False,
 }
 #: Context, or decorator, that draws in the suite's style and restores matplotlib's settings afterwards.
 drawing = partial(mpl.rc_context, STYLE)
@@ -46,6 +52,8 @@ drawing = partial(mpl.rc_context, STYLE)
 ESTIMATOR = "estimator="
 #: Id of an artist about all estimators together, which is wrong as soon as one of them is hidden.
 TOGETHER = "together"
+#: Fewer figures than this are drawn in less time than it takes to start a process.
+FIGURES_PER_PROCESS = 20
 #: Metadata that would make the same figure differ from one run to the next.
 METADATA: dict[str, dict[str, None]] = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -82,22 +90,30 @@ class Picture:
     def _drawn(self) -> bytes:
         # Ids are hashes of this salt: no two figures of a page share one.
         with mpl.rc_context({"svg.hashsalt": self.name}):
-            drawn = _save(self.figure, "svg")
-        # Finding the layout takes as long as drawing, and the other formats can use the same one.
-        self.figure.set_layout_engine("none")
-        return drawn
+            return _save(self.figure, "svg")
 
-    def files(self, endings: Sequence[str] = ("svg", "pdf", "csv")) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of the figure's files, on a white background so that they can be read anywhere."""
-        drawn = self._drawn
-        for ending in endings:
-            if ending == "csv":
-                content = self.csv.encode()
-            elif ending == "svg":
-                content = _standing_alone(_parse(drawn), self.alt).encode()
-            else:
-                content = _save(self.figure, ending, facecolor="white")
-            yield f"{self.name}.{ending}", content
+    def files(self, endings: Sequence[str]) -> list[tuple[str, bytes]]:
+        """Return (name, content) of the figure's files, on a white background so that they can be read anywhere."""
+        return [(f"{self.name}.{ending}", self._file(ending)) for ending in endings]
+
+    def _file(self, ending: str) -> bytes:
+        if ending == "csv":
+            return self.csv.encode()
+        if ending == "svg":
+            return _standing_alone(_parse(self._drawn), self.alt).encode()
+        return _save(self.figure, ending, facecolor="white")
+
+
+def files(pictures: Sequence[Picture], endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of the files of all figures; many are drawn in several processes."""
+    workers = min(os.cpu_count() or 1, len(pictures) // FIGURES_PER_PROCESS)
+    if workers < 2 or not set(endings) - {"csv"}:
+        drawn: Iterable[list[tuple[str, bytes]]] = (picture.files(endings) for picture in pictures)
+        yield from itertools.chain.from_iterable(drawn)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        drawn = pool.map(Picture.files, pictures, itertools.repeat(endings), chunksize=4)
+        yield from itertools.chain.from_iterable(drawn)
 
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -127,8 +143,12 @@ def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | Non
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
     axis.set_minor_locator(NullLocator())
-    if show or len(steps) > 1:
-        axis.set_major_formatter(FuncFormatter(lambda value, position: (show or text.number)(value)))
+    axis.set_major_formatter(FuncFormatter(partial(_label, show or (text.power_of_ten if len(steps) == 1 else text.number))))
+
+
+def _label(show: Callable[[float], str], value: float, position: int | None) -> str:
+    # A function of a module, because figures are sent to other processes.
+    return show(value)
 
 
 def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] | None = None) -> None:
@@ -162,7 +182,7 @@ def ends(data: pd.DataFrame, estimators: Sequence[str]) -> str:
 
 def table(data: pd.DataFrame, columns: Mapping[str, str] | None = None) -> str:
     """Return drawn data as CSV, in as many digits as a figure can show."""
-    return data.rename(columns=dict(columns or {})).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.csv(data.rename(columns=dict(columns or {})), float_format="%.6g")
 
 
 def _save(figure: Figure, ending: str, **options: Any) -> bytes:
@@ -170,6 +190,10 @@ def _save(figure: Figure, ending: str, **options: Any) -> bytes:
     with warnings.catch_warnings(), drawing():
         # A spec may hold letters that this font lacks; the page's reader has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        if layout := figure.get_layout_engine():
+            # Found once for all formats, without the whole drawing that saving a figure with a layout engine adds.
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130, **options)
     return buffer.getvalue()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.colors import LogNorm
 
 from pudle.reports import text
@@ -279,6 +278,8 @@ def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     data = data[data["value"] > 0]
     if data["window"].nunique() < FEWEST_WINDOWS:
         return None
+    import seaborn  # Takes as long to import as ten figures to draw, and nothing else needs it.
+
     grid = data.pivot(index="window", columns="depth", values="value")
     figure, at = axes()
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))

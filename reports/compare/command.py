@@ -40,6 +40,7 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, PudleError
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
+    from pudle.reports import text
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
@@ -73,7 +74,7 @@ def compare_command(
         if markdown is not None:
             write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
         if csv is not None:
-            write_atomically(csv, comparison.frame.to_csv(index=False))
+            write_atomically(csv, text.csv(comparison.frame))
     except OSError as error:
         raise PudleError(f"cannot write to {error.filename} ({error.strerror}): choose another file") from None
     click.echo(summary.plain(comparison))
