@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -27,6 +28,7 @@ def front(cost: pd.Series, error: pd.Series) -> pd.Series:
     return (points["error"] == points["cost"].map(least)) & (points["error"] < points["cost"].map(cheaper))
 
 
+@functools.lru_cache(maxsize=256)
 def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
     """Return the errors of a case with their costs, at the depths between the first and the last with a measured cost.
 

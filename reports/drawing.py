@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -119,6 +120,8 @@ def files(pictures: Sequence[Picture], endings: Sequence[str]) -> Iterator[tuple
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a new figure and its axes; pyplot does not know it, so that nothing global is left behind."""
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
+    # This canvas keeps the renderer that measures text; without it every measurement makes one, in the time of ten texts.
+    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, **options)
 
 

@@ -269,9 +269,9 @@ def _key(value: Any) -> Markup:
 
 
 def _code(value: str) -> Markup:
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(value)))
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(value))))
 
 
 def _breakable(name: str) -> Markup:
     """Allow a line break in a long name after a bracket, an underscore or a comma."""
-    return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", escape(name)))
+    return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", str(escape(name))))

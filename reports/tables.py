@@ -30,12 +30,13 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
     """
     rows = []
+    by_case = dict(iter(results.records.groupby("case", sort=False)))
+    fitted = dict(iter(rates.groupby(["case", "estimator"], sort=False))) if results.cases else {}
     for name, case in results.cases.items():
         errors = results.scores(name, "relative_error")
-        for record in results.records[results.records["case"] == name].to_dict("records"):
+        for record in by_case[name].to_dict("records"):
             estimator = record["estimator"]
-            curves = errors[errors["estimator"] == estimator]
-            fits = rates[(rates["case"] == name) & (rates["estimator"] == estimator)]
+            curves, fits = errors[errors["estimator"] == estimator], fitted[name, estimator]
             rows.append({
                 "case": name, "estimator": estimator, "status": record["status"], "reason": record["reason"],
                 "seeds": len(case["seeds"]), **_deepest(curves), **_rate(fits), **_costs(results, name, estimator, curves),
@@ -45,7 +46,9 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
 
 def _spread(name: str, values: Any) -> dict[str, float]:
     """Return the median, least and greatest of values, without those that are NaN."""
-    spread = pd.Series(np.asarray(values, dtype=float)).agg(["median", "min", "max"])
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    spread = (np.median(known), known.min(), known.max()) if len(known) else (math.nan,) * 3
     return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, spread), strict=True))
 
 
