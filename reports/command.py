@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-
 FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
 DEFAULT = ("html", "markdown", "csv")
 

@@ -29,18 +29,22 @@ from pudle.reports.looks import looks_of, symbol
 from pudle.reports.rates import fit
 
 READING = (
-    "Error: relative error of the gradient, as the median over seeds, with the least and the greatest seed in brackets. "
+    "Error: relative error of the gradient, as the median over seeds, with the range over the seeds in brackets. "
     f"Depth to {text.number(tables.GOAL, 1)}: from this depth on the error stays below. Between measured depths, log error "
     "is taken as linear.",
     "Time to it: between timed depths, time is taken as linear; * marks an extrapolation, which goes up to "
-    f"{tables.REACH:g} times the deepest timed depth. Time and memory are measured for one seed. Memory is the peak of the "
+    f"{tables.REACH:g} times the deepest timed depth. Brackets reach from the least lower to the greatest upper quartile "
+    "of the repeats, each seed at its own depth; two times are distinguishable where the quartiles are apart on every seed. "
+    "Torch path: the same without compiled kernels. Time and memory are measured for one seed. Memory is the peak of the "
     "process, at the deepest timed depth, minus the peak of a process that only holds the problem, and at least 0.",
 )
 READING_RATES = (
-    "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the interval "
-    "over the seeds in brackets. It is fitted from the depth where 99% of the samples have the right signs to the last "
-    "depth where the error of `backprop` is above rounding and above the bound. Acceleration: ratio of the slope to that of "
-    "`alternating` on the same depths."
+    "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the range over "
+    "the seeds in brackets. It is fitted from the depth where all samples have the right signs to the last depth where the "
+    "error of `backprop` is above rounding and above the bound. Acceleration: ratio of the slope to that of `alternating` "
+    f"on the same depths; of at least {tables.FEWEST_SEEDS} seeds the mean with the {tables.CONFIDENCE:.0%} confidence "
+    "interval of Student's t, of fewer the median with the range. The interval is about the seeds: theory's 2 is a "
+    "limit, from which a window of finite depth is off by some percent."
 )
 #: Anchors and names of the page's sections about gradients, which exist if cases were measured.
 SECTIONS = (

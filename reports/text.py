@@ -101,12 +101,13 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
     return Cell(f"{number(value / size, 3)} {unit}", key=value)
 
 
-def between(middle: float, low: float, high: float, show: Callable[[float], str] = number) -> Cell:
-    """Return a median with its interval, which is left out where both ends look like the median."""
+def between(middle: float, low: float, high: float, show: Callable[[float], str] = number, shown: str | None = None) -> Cell:
+    """Return a middle value, as it is `shown`, with its interval, which is left out where both ends look like it."""
     if math.isnan(middle):
         return Cell(DASH)
-    shown, least, greatest = show(middle), show(low), show(high)
-    return Cell(shown, key=middle, details=() if least == greatest == shown else (f"({least} to {greatest})",))
+    value, least, greatest = show(middle), show(low), show(high)
+    details = () if least == greatest == value else (f"({least} to {greatest})",)
+    return Cell(value if shown is None else shown, key=middle, details=details)
 
 
 def listing(words: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
-Deterministic numbers get a tight threshold (a loose one on another machine), noisy ones a loose one. A number that turned into NaN, a cell that vanished and
-a cell that was ok and no longer is are regressions at any threshold; cells that only head has are ``new``.
+Deterministic numbers get a tight threshold (a loose one on another machine), noisy ones a loose one. A number that turned
+into NaN, a cell that vanished and a cell that was ok and no longer is are regressions at any threshold; cells that only head
+has are ``new``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from pudle.measuring.commits.turns import TimeLimit, compare_rounds
-from pudle.reports.compare.limits import ErrorLimit, Limits, MemoryLimit
+from pudle.reports.compare.limits import Limits, MemoryLimit
 from pudle.reports.load import BROKEN, Results
 
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.

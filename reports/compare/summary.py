@@ -104,11 +104,12 @@ def _folded(title: str, content: str) -> str:
 
 
 def _thresholds(limits: Limits) -> str:
-    errors = ", ".join(f"{METRICS[name]} {limits.of_error(name).ratio:g} ({limits.of_error(name).elsewhere:g})" for name in ERRORS)
+    known = ((METRICS[name], limits.of_error(name)) for name in ERRORS)
+    errors = ", ".join(f"{name} {limit.ratio:g} ({limit.elsewhere:g})" for name, limit in known)
     time, memory = limits.seconds, limits.memory_bytes
     return (
-        f"- Accuracy, as a factor for each seed (on unequal machines or libraries): {errors}; errors below {limits.floor_multiple:g} times the certified bound "
-        "of the reference count as equal.\n"
+        f"- Accuracy, as a factor for each seed (on unequal machines or libraries): {errors}; errors below "
+        f"{limits.floor_multiple:g} times the certified bound of the reference count as equal.\n"
         f"- Time: median ratio {time.ratio:g}, at a false discovery rate of {time.significance:g} over all cells.\n"
         f"- Memory above a process that estimates nothing: ratio {memory.ratio:g} and {memory.mebibytes:g} MiB.\n"
         "- NaN, a cell that vanished and a cell that is no longer ok are always regressions."
