@@ -40,11 +40,11 @@ READING = (
 )
 READING_RATES = (
     "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the range over "
-    "the seeds in brackets. It is fitted from the depth where all samples have the right signs to the last depth where the "
-    "error of `backprop` is above rounding and above the bound. Acceleration: ratio of the slope to that of `alternating` "
-    f"on the same depths; of at least {tables.FEWEST_SEEDS} seeds the mean with the {tables.CONFIDENCE:.0%} confidence "
-    "interval of Student's t, of fewer the median with the range. The interval is about the seeds: theory's 2 is a "
-    "limit, from which a window of finite depth is off by some percent."
+    "the seeds in brackets. A window begins where all samples have the right signs and ends where the error of `backprop` "
+    "is at rounding or at the bound; the fit takes the later half. Acceleration: the ratio of the slope to `alternating`'s "
+    f"on the same depths, as the mean with the {tables.CONFIDENCE:.0%} confidence interval of Student's t; of fewer than "
+    f"{tables.FEWEST_SEEDS} seeds, as the median with the range. The interval is about the seeds: theory's 2 is a limit, "
+    "from which a window of finite depth is off by some percent."
 )
 #: Anchors and names of the page's sections about gradients, which exist if cases were measured.
 SECTIONS = (

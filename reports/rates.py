@@ -66,7 +66,8 @@ def fit(results: Results) -> pd.DataFrame:
     in every sample, and ends at the last depth where the error of backpropagation is above rounding and above the
     reference's bound. (A single sample with a wrong sign holds up an error of second order, which then falls at once by
     orders of magnitude: a line through both parts shows a rate that is none.) An estimator that itself reaches the bound
-    earlier is fitted on the depths before that, and its acceleration compares both slopes on those.
+    earlier ends there. Each is fitted on the later half of its depths in the window, because rates are limits that faster
+    samples hide at first; its acceleration compares both slopes on these depths.
 
     The columns: ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor
     T), ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
@@ -135,6 +136,7 @@ def _fit_one(
     depths = [depth for depth in window if depth in usable]
     if len(depths) < FEWEST_DEPTHS:
         return {"reason": f"above rounding at only {len(depths)} depths of the window"}
+    depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
     slope, crooked = _slope(curve, depths, theory.linear)
     row: dict[str, Any] = {"slope": slope, "rate": math.exp(slope), "first_depth": depths[0], "last_depth": depths[-1],
                            "depths": len(depths), "reason": ""}  # fmt: skip

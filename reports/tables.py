@@ -19,7 +19,7 @@ GOAL = 1e-3
 #: Time is extrapolated linearly beyond the deepest timed depth, up to this many times that depth.
 REACH = 4.0
 #: With fewer seeds than this a mean has no confidence interval worth the name, and the range over the seeds is shown.
-FEWEST_SEEDS = 5
+FEWEST_SEEDS = 3
 CONFIDENCE = 0.95
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 
@@ -60,7 +60,7 @@ def _spread(name: str, values: Any) -> dict[str, float]:
 
 
 def confidence(name: str, values: Any) -> dict[str, float]:
-    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 5 seeds, see `_spread`."""
+    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3 seeds, see `_spread`."""
     known = np.asarray(values, dtype=float)
     if len(known) < FEWEST_SEEDS:
         return _spread(name, known)

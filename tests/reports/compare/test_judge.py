@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
+import types
 
 import pytest
-from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, only, scores, turns
+from paths import ROOT
+from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, blank, only, scores, turns, write
 
+import pudle
 from pudle.measuring.statuses import STATUSES
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.sides import load_folder
 
 
 def test_unchanged_results_pass(judge):
@@ -61,6 +66,29 @@ def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
     comparison = judge(plant)
     assert comparison.cells().empty and set(comparison.frame["verdict"]) == {"same", "changed"}
     assert "1 changed" in summary.plain(comparison) and "<summary>Changed" in summary.markdown(comparison, "a", "b", "quick")
+
+
+def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
+    """Without its weights the tutorial's estimator is an average shorter: too little for a gate of tenths of decades."""
+    source = (ROOT / "examples" / "pudle-example" / "random_window.py").read_text()
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=50)").problem(loss="lasso")
+    reference = pudle.reference(problem)
+
+    def side(name, source):
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        exec(compile(source, name, "exec"), vars(module))
+        content = blank()
+        for row in scores(content):
+            estimator = module.RandomWindow(seed=row["seed"])
+            estimate = estimator.estimate(problem, pudle.Ista(step=0.2), row["depth"])
+            row["relative_error"] = pudle.score(estimate, reference).relative_error
+        return load_folder(write(tmp_path / name / "quick", content))
+
+    weighted, unweighted = side("weighted", source), side("unweighted", source.replace(" / (1 - self.stop) ** layer", ""))
+    assert set(compare(weighted, weighted).frame["verdict"]) == {"same"}
+    found = compare(weighted, unweighted)
+    assert set(found.cells()["metric"]) == {"relative_error"}, found.frame[found.frame["verdict"] != "same"]
 
 
 def test_another_machine_has_a_looser_rule_that_is_stated(judge):
