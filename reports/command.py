@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def report_command(
     from pudle.reports.compare.sides import load_side, repository_root
     from pudle.reports.learning.sections import broken_experiments
     from pudle.reports.load import load
-    from pudle.reports.page import ENDINGS, FIGURE_FORMATS, FIGURES, ILLUSTRATED, Report
+    from pudle.reports.page import ENDINGS, FIGURE_FORMATS, FIGURES, Report
     from pudle.reports.tables import broken
 
     if len(results) > 2:
@@ -61,16 +62,15 @@ def report_command(
     root = repository_root()
     home = home or root / ".asv"
     sides = [load_side(name, root, home, profile) for name in results] or [load(home, profile)]
-    reports = [Report.of(side) for side in sides]
-    made: Any = reports[0] if len(sides) == 1 else SideBySide((reports[0], reports[1]), (results[0], results[1]))
+    linked = [name for name in FIGURE_FORMATS if name in formats]
+    reports = [Report.of(side, linked, os.cpu_count() or 1) for side in sides]
+    made: Any = reports[0] if len(sides) == 1 else SideBySide((reports[0], reports[1]), (results[0], results[1]), linked)
     if missing := [name for name in formats if name in ENDINGS and not hasattr(made, name)]:
         raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for two side by side")
     folder = out or home / profile / ("report" if len(sides) == 1 else "report-pair")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
-    linked = [name for name in FIGURE_FORMATS if name in formats]
-    contents = {name: getattr(made, name)(*([linked] if name in ILLUSTRATED else ())) for name in ENDINGS if name in formats}
-    files = {folder / f"report.{ENDINGS[name]}": content for name, content in contents.items()}
-    drawn = {folder / FIGURES / name: content for name, content in made.figure_files(linked)}
+    files = {folder / f"report.{ending}": getattr(made, name)() for name, ending in ENDINGS.items() if name in formats}
+    drawn = {folder / FIGURES / name: content for name, content in made.figure_files()}
     for path, content in (drawn | files).items():
         write_atomically(path, content)
     failed = dict.fromkeys(name for find in (broken, broken_experiments) for side in sides for name in find(side))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.load import Results
-from pudle.reports.tables import beats, depth_to, over_seeds, seconds_at, seconds_by_seed
+from pudle.reports.tables import beats, depths_to, over_seeds, seconds_at, seconds_by_seed
 
 #: Relative errors for which the cheapest estimator is named.
 GOALS = (1e-1, 1e-3, 1e-6)
@@ -70,7 +70,7 @@ def _cheapest(results: Results, case: str, goal: float) -> dict[str, str]:
     errors = results.scores(case, "relative_error")
     found = []
     for name, curves in errors.groupby("estimator", sort=False):
-        depths = {seed: depth_to(curve.set_index("depth")["value"], goal) for seed, curve in curves.groupby("seed")}
+        depths = depths_to(curves, goal)
         depth, timed = float(np.median(list(depths.values()))), results.times(case, name)
         seconds, outside = seconds_at(timed, depth)
         if math.isfinite(depth):

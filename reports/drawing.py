@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import io
-import itertools
-import multiprocessing
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
@@ -53,8 +49,6 @@ drawing = partial(mpl.rc_context, STYLE)
 ESTIMATOR = "estimator="
 #: Id of an artist about all estimators together, which is wrong as soon as one of them is hidden.
 TOGETHER = "together"
-#: Fewer figures than this are drawn in less time than it takes to start a process.
-FIGURES_PER_PROCESS = 20
 #: Metadata that would make the same figure differ from one run to the next.
 METADATA: dict[str, dict[str, None]] = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -74,10 +68,12 @@ class Picture:
     name: str
     kind: str
     case: str
-    figure: Figure
+    figure: Figure | None
     alt: str
     csv: str
     title: str = ""
+    #: What is drawn already, by the ending of the file.
+    saved: Mapping[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def svg(self) -> str:
@@ -91,30 +87,27 @@ class Picture:
     def _drawn(self) -> bytes:
         # Ids are hashes of this salt: no two figures of a page share one.
         with mpl.rc_context({"svg.hashsalt": self.name}):
-            return _save(self.figure, "svg")
+            return self._saved("svg")
 
-    def files(self, endings: Sequence[str]) -> list[tuple[str, bytes]]:
-        """Return (name, content) of the figure's files, on a white background so that they can be read anywhere."""
-        return [(f"{self.name}.{ending}", self._file(ending)) for ending in endings]
+    def _saved(self, ending: str) -> bytes:
+        options = {} if ending == "svg" else {"facecolor": "white"}
+        return self.saved[ending] if self.figure is None else _save(self.figure, ending, **options)
 
-    def _file(self, ending: str) -> bytes:
-        if ending == "csv":
-            return self.csv.encode()
-        if ending == "svg":
-            return _standing_alone(_parse(self._drawn), self.alt).encode()
-        return _save(self.figure, ending, facecolor="white")
+    def drawn(self, endings: Sequence[str]) -> Picture:
+        """Return the picture with its SVG and the files with other endings in place of the figure."""
+        others = {ending: self._saved(ending) for ending in endings if ending not in ("csv", "svg")}
+        return replace(self, figure=None, saved={"svg": self._drawn, **others})
 
-
-def files(pictures: Sequence[Picture], endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of the files of all figures; many are drawn in several processes."""
-    workers = min(os.cpu_count() or 1, len(pictures) // FIGURES_PER_PROCESS)
-    if workers < 2 or not set(endings) - {"csv"}:
-        drawn: Iterable[list[tuple[str, bytes]]] = (picture.files(endings) for picture in pictures)
-        yield from itertools.chain.from_iterable(drawn)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        drawn = pool.map(Picture.files, pictures, itertools.repeat(endings), chunksize=4)
-        yield from itertools.chain.from_iterable(drawn)
+    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of the figure's files, on a white background so that they can be read anywhere."""
+        for ending in endings:
+            if ending == "csv":
+                content = self.csv.encode()
+            elif ending == "svg":
+                content = _standing_alone(_parse(self._drawn), self.alt).encode()
+            else:
+                content = self._saved(ending)
+            yield f"{self.name}.{ending}", content
 
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -146,12 +139,8 @@ def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | Non
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(partial(_label, show or (text.power_of_ten if len(steps) == 1 else text.number))))
-
-
-def _label(show: Callable[[float], str], value: float, position: int | None) -> str:
-    # A function of a module, because figures are sent to other processes.
-    return show(value)
+    label = show or (text.power_of_ten if len(steps) == 1 else text.number)
+    axis.set_major_formatter(FuncFormatter(lambda value, position: label(value)))
 
 
 def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] | None = None) -> None:

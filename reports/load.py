@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import itertools
 import math
@@ -119,6 +120,13 @@ class Results:
     @cached_property
     def _times(self) -> dict[tuple[str, str], pd.DataFrame]:
         return dict(iter(self.timings.groupby(["case", "estimator"], sort=False)))
+
+    def only(self, case: str) -> Results:
+        """Return the results of one case, without experiments."""
+        tables = {name: getattr(self, name) for name in ("frame", "references", "records", "timings")}
+        tables = {name: table[table["case"] == case] for name, table in tables.items()}
+        artifacts = tuple(item for item in self.artifacts if item["case"] == case)
+        return dataclasses.replace(self, cases={case: self.cases[case]}, artifacts=artifacts, experiments=(), **tables)
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""

@@ -22,7 +22,7 @@ from pudle.errors import MissingDependency
 from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.costs import budgets
-from pudle.reports.drawing import Picture, files
+from pudle.reports.drawing import Picture
 from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.looks import looks_of, symbol
@@ -63,7 +63,6 @@ PREAMBLE = (
 ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
 #: Formats of every figure, in files of their own; the page and the Markdown link to those that are written.
 FIGURE_FORMATS = ("csv", "svg", "pdf", "png")
-ILLUSTRATED = ("html", "markdown")
 #: Folder of the figures' files, beside the page and the Markdown.
 FIGURES = "report_figures"
 #: Most characters of a page that includes the data of its figures; a larger page links to files instead.
@@ -91,21 +90,25 @@ class Document(ABC):
     def content(self) -> dict[str, Any]:
         """What the templates show."""
 
-    def html(self, linked: Sequence[str] = ()) -> str:
-        """Return one HTML page that loads nothing from anywhere; `linked` are the formats in which figures are written."""
-        template = environment(True, *self.sides).get_template(f"{self.template}.html.j2")
-        page = template.render(self.content, embedded=True, linked=linked)
-        return page if len(page) <= LARGEST else template.render(self.content, embedded=False, linked=linked)
+    #: Formats, of `FIGURE_FORMATS`, in which every figure is written into a file of its own.
+    linked: Sequence[str]
 
-    def markdown(self, linked: Sequence[str] = ()) -> str:
+    def html(self) -> str:
+        """Return one HTML page that loads nothing from anywhere, with links to the figures' files."""
+        template = environment(True, *self.sides).get_template(f"{self.template}.html.j2")
+        page = template.render(self.content, embedded=True, linked=self.linked)
+        return page if len(page) <= LARGEST else template.render(self.content, embedded=False, linked=self.linked)
+
+    def markdown(self) -> str:
         """Return the same as Markdown, whose images are the figures' files, where they are written in a format for it."""
         template = environment(False, *self.sides).get_template(f"{self.template}.md.j2")
-        image = next((ending for ending in ("svg", "png") if ending in linked), "")
+        image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
         return template.render(self.content, image=image).strip() + "\n"
 
-    def figure_files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every figure in the formats `endings`, of `FIGURE_FORMATS`."""
-        return files(self.pictures, endings)
+    def figure_files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of every figure in the formats `linked`."""
+        for picture in self.pictures if self.linked else ():
+            yield from picture.files(self.linked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +118,18 @@ class Report(Document):
     results: Results
     rates: pd.DataFrame
     summary: pd.DataFrame
+    linked: Sequence[str] = ()
+    #: Most processes to draw in, see `figures.draw`.
+    processes: int = 1
 
     template = "page"
 
     @classmethod
-    def of(cls, results: Results) -> Report:
+    def of(cls, results: Results, linked: Sequence[str] = (), processes: int = 1) -> Report:
         """Compute rates and summary of some results."""
         # Results of experiments alone have no cases to fit.
         rates = fit(results) if results.cases else pd.DataFrame()
-        return cls(results, rates, tables.summarize(results, rates))
+        return cls(results, rates, tables.summarize(results, rates), linked, processes)
 
     @property
     def sides(self) -> tuple[Results, ...]:
@@ -133,7 +139,9 @@ class Report(Document):
     @cached_property
     def pictures(self) -> list[Picture]:
         """The figures about cases."""
-        return figures.draw(self.results, self.rates, self.summary) if self.results.cases else []
+        if not self.results.cases:
+            return []
+        return figures.draw(self.results, self.rates, self.summary, self.linked, self.processes)
 
     @cached_property
     def experiments(self) -> list[Section]:
@@ -174,11 +182,15 @@ class Report(Document):
             part, caption = part.drop(columns=["case", "remark"]), f"Fitted and predicted rates on {name}"
             yield text.latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
 
-    def figure_files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    def figure_files(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every figure, those about experiments and the README's overview included."""
+        yield from super().figure_files()
+        if not self.linked:
+            return
         of_experiments = (picture for section in self.experiments for block in section.blocks for picture in block.pictures)
         overview = figures.overview(self.results, self.rates) if self.results.cases else None
-        return files([*self.pictures, *of_experiments, *([overview] if overview else [])], endings)
+        for picture in (*of_experiments, *filter(None, [overview])):
+            yield from picture.files(self.linked)
 
     @cached_property
     def content(self) -> dict[str, Any]:

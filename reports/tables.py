@@ -97,19 +97,27 @@ def _rate(fits: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def depth_to(curve: pd.Series, goal: float = GOAL) -> float:
-    """Return the depth from which a curve (errors by depth) stays at or below a goal; infinite if it does not.
+def depths_to(curves: pd.DataFrame, goal: float = GOAL) -> dict[int, float]:
+    """Return the depth that each seed's errors, the rows of `curves`, reach a goal at, see `depth_to`."""
+    seeds, depths, errors = (curves[name].to_numpy(dtype=float) for name in ("seed", "depth", "value"))
+    order = np.argsort(depths, kind="stable")
+    seeds, depths, errors = seeds[order], depths[order], errors[order]
+    return {int(seed): depth_to(depths[seeds == seed], errors[seeds == seed], goal) for seed in np.unique(seeds)}
+
+
+def depth_to(depths: np.ndarray, errors: np.ndarray, goal: float = GOAL) -> float:
+    """Return the depth from which errors, at ascending depths, stay at or below a goal; infinite if they do not.
 
     Between the measured depths log error is taken as linear in depth, and the answer is rounded up to a whole layer.
     """
-    curve = curve.sort_index()
-    above = np.flatnonzero(curve.to_numpy() > goal)
-    if not len(curve) or (len(above) and above[-1] == len(curve) - 1):
+    above = np.flatnonzero(errors > goal)
+    if not len(errors) or (len(above) and above[-1] == len(errors) - 1):
         return math.inf
     if not len(above):
-        return float(curve.index[0])
-    low, high = int(curve.index[above[-1]]), int(curve.index[above[-1] + 1])
-    before, after = math.log(curve.iloc[above[-1]]), math.log(max(curve.iloc[above[-1] + 1], 1e-300))
+        return float(depths[0])
+    last = above[-1]
+    low, high = depths[last], depths[last + 1]
+    before, after = math.log(errors[last]), math.log(max(errors[last + 1], 1e-300))
     reached = low + (high - low) * (before - math.log(goal)) / (before - after)
     # Rounding errors must not add a layer.
     return float(min(high, math.ceil(reached - 1e-9)))
@@ -121,8 +129,9 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
     Time is linear in depth between timed depths, and beyond them along the nearest two, up to `REACH` times the deepest. It
     is NaN farther out, and where fewer than two depths are timed.
     """
-    timed = timed.sort_values("depth")
     depths, values = timed["depth"].to_numpy(dtype=float), timed[column].to_numpy(dtype=float)
+    order = np.argsort(depths)
+    depths, values = depths[order], values[order]
     if not len(depths) or not math.isfinite(depth):
         return math.nan, False
     if depths[0] <= depth <= depths[-1]:
@@ -140,7 +149,7 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
 
 def _costs(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:
     """Summarize depth, time and memory at the goal and at the deepest depth, and the time relative to `BASE`."""
-    depths = {int(seed): depth_to(curve.set_index("depth")["value"]) for seed, curve in curves.groupby("seed")}
+    depths = depths_to(curves)
     spread = _spread("depth_to_goal", list(depths.values()))
     goal, deepest = spread["depth_to_goal"], curves["depth"].max() if len(curves) else math.inf
     timed, memory = results.times(case, estimator), results.measured(case, "memory_bytes")

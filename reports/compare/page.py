@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -40,6 +40,7 @@ class SideBySide(Document):
 
     reports: tuple[Report, Report]
     names: tuple[str, str]
+    linked: Sequence[str] = ()
 
     template = "pair"
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from synthetic import (
     CLAIMS,
+    CURVES,
     DEPTHS,
     case,
     record,
@@ -18,7 +19,7 @@ from synthetic import (
     write_artifact,
 )
 
-from pudle.reports import drawing, figures
+from pudle.reports import figures
 from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.looks import looks
@@ -107,10 +108,15 @@ def test_every_figure_comes_as_svg_pdf_png_and_csv(timed_home, tmp_path):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_figures_drawn_in_several_processes_are_the_same(four, monkeypatch):
-    pictures = figures.draw(load(four, "quick"), Report.of(load(four, "quick")).rates)
-    alone = list(drawing.files(pictures, ("svg", "csv")))
-    monkeypatch.setattr(drawing, "FIGURES_PER_PROCESS", 1)
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
-    again = figures.draw(load(four, "quick"), Report.of(load(four, "quick")).rates)
-    assert list(drawing.files(again, ("svg", "csv"))) == alone
+@pytest.mark.slow
+def test_figures_drawn_in_several_processes_are_the_same(tmp_path, monkeypatch):
+    cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
+    home = write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+
+    def drawn(processes):
+        report = Report.of(load(home, "quick"), ("svg", "png", "csv"), processes)
+        return [picture.svg for picture in report.pictures], list(report.figure_files())
+
+    alone = drawn(1)
+    monkeypatch.setattr(figures, "CASES_PER_PROCESS", 1)
+    assert drawn(2) == alone

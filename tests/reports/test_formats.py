@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import shutil
@@ -78,7 +79,7 @@ def test_data_of_a_figure_is_in_the_page(html):
 
 def test_too_large_a_page_links_to_the_data_instead(timed, monkeypatch):
     monkeypatch.setattr("pudle.reports.page.LARGEST", 1000)
-    page = timed.html(["csv"])
+    page = dataclasses.replace(timed, linked=["csv"]).html()
     assert "data:text/csv" not in page and 'href="report_figures/error-synthetic-ista-lasso.csv"' in page
     assert "report_figures" not in timed.html()
 

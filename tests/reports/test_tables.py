@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import (
@@ -29,7 +30,7 @@ from pudle.reports.page import Report
     ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
 ])  # fmt: skip
 def test_depth_to_goal(errors, expected):
-    assert tables.depth_to(pd.Series(errors, dtype=float)) == expected
+    assert tables.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values()))) == expected
 
 
 @pytest.mark.parametrize(("depth", "expected", "outside"), [
