@@ -15,7 +15,8 @@ class Backprop(WindowEstimator):
     Its error falls as :math:`O(T \rho^{2T})` on the lasso loss, twice as fast as that of `alternating`, and as
     :math:`O(T \rho^T)` on the reconstruction loss.
 
-    Cost: T layers forward, T backward; memory grows linearly with T.
+    Cost: T layers forward, T backward. Memory grows linearly with T where layers are recorded by autograd; the kernels of
+    sparse coding keep the layers of one sample at a time.
     """
 
     name = "backprop"

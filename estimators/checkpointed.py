@@ -20,7 +20,7 @@ class Checkpointed(GradientEstimator):
 
     The layers are cut into segments. A first pass keeps only the state before each segment. Then, from the last segment to
     the first, its layers are run again with a graph, and the adjoints of codes and theta are carried back over it. The
-    result is that of `backprop`, with the sums in the same order.
+    result is that of `backprop`, up to rounding.
 
     Cost: 2 T layers forward, T backward, no solves; stored are S states and the tensors of T / S layers, which is least
     near :math:`S = \sqrt{T}`.

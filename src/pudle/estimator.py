@@ -153,7 +153,7 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
 
 
 class WindowEstimator(SweepEstimator):
-    """Backpropagation through the last `window` layers, or all if it is None; the codes that enter them are held constant."""
+    """Backpropagation through the last `window` layers, or all if None; the codes that enter them are held constant."""
 
     window: int | None
 

@@ -17,6 +17,7 @@ import torch
 
 import pudle
 
+from ..algorithms import kernels
 from ..errors import PudleError
 
 #: Folders of this project's repository and the packages that they are installed as.
@@ -93,6 +94,7 @@ def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, 
         **machine(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "kernels": kernels.description(),
         "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
         "commit": commit,
         "dirty": dirty,

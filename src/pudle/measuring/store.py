@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
+from ..algorithms import kernels
 from ..errors import UnreadableResult
 from ..files import converted, read_arrays, read_json, write_atomically
 from ..references.certified import Certificate, Reference
@@ -76,6 +77,7 @@ class Store:
         """Return the hash of all that the scores depend on: case, estimator, source files, files of data, device."""
         made = make_estimator(estimator)
         parts = {"estimator": estimator, "fingerprint": made.fingerprint(), "profile": self.profile, "device": self.device}
+        parts |= {"kernels": kernels.choice()}
         return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
@@ -98,7 +100,7 @@ class Store:
         experiment: Any = list_experiments()[name]
         # The profile is left out: an experiment is the same in all of them.
         content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
-        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), **content)
+        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), kernels=kernels.choice(), **content)
         # Whatever a package calls its experiment, the file stays in its folder; plain names stand as they are.
         return self.folder / "experiments" / f"{quote(name, safe='')}-{key}.json"
 
@@ -129,7 +131,8 @@ class Store:
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
     def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
-        key = _key_on_data(SURFACES, case, case.make_algorithm(), case=dataclasses.asdict(case), windows=windows)
+        parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": kernels.choice()}
+        key = _key_on_data(SURFACES, case, case.make_algorithm(), **parts)
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:

@@ -1,0 +1,333 @@
+"""Compiled kernels against automatic differentiation, and when they take the place of the torch path."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import pudle
+from pudle import kernel_choice
+from pudle.algorithms import Fista, Ista, gram_layers, kernels, unrolling
+from pudle.algorithms.thresholding import Decaying, Hard, Soft
+from pudle.estimators.truncated import Truncated
+from pudle.problems.l1 import LOSSES
+
+pytest.importorskip("numba")
+
+#: Required of float64 and float32, relative to the gradient's or the codes' norm.
+DOUBLE, SINGLE = 1e-11, 1e-5
+
+
+@pytest.fixture(autouse=True)
+def numba_chosen(monkeypatch):
+    monkeypatch.setenv(kernel_choice.VARIABLE, "numba")
+
+
+def relative(actual, expected):
+    """Return the relative error; an expected zero must be met exactly."""
+    norm = torch.linalg.norm(expected)
+    return float(torch.linalg.norm(actual - expected) / norm) if norm else float(actual.abs().max())
+
+
+def by_autograd(compute):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernel_choice.VARIABLE, "torch")
+        return compute()
+
+
+def draw_problem(seed, n, m, p, *, scale=1.0, coherence=0.0, penalty=0.1, dtype=torch.float64, zero_row=False, **options):
+    """Return a problem with unit atoms whose common part is `coherence`; the penalty is relative to the largest product."""
+    random = torch.Generator().manual_seed(seed)
+    dictionary = torch.randn(m, p, generator=random, dtype=torch.float64)
+    dictionary = (1 - coherence) * dictionary + coherence * dictionary[:, :1]
+    dictionary /= dictionary.norm(dim=0)
+    observations = scale * torch.randn(n, m, generator=random, dtype=torch.float64)
+    if zero_row:
+        observations[0] = 0
+    largest = float((observations @ dictionary).abs().max()) or 1.0
+    tensors = {"observations": observations.to(dtype), "dictionary": dictionary.to(dtype)}
+    return pudle.SparseCoding(**tensors, penalty=penalty * largest, **options)
+
+
+RULES = [Soft(), Decaying(decay=0.9), Hard()]
+SIZES = {"n": st.integers(1, 7), "m": st.integers(1, 8), "p": st.integers(1, 24)}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    sizes=st.fixed_dictionaries(SIZES),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+    coherence=st.sampled_from([0.0, 0.0, 0.5, 0.9]),
+    penalty=st.sampled_from([1e-3, 0.1, 0.5, 2.0]),
+    options=st.fixed_dictionaries(
+        {
+            "loss": st.sampled_from(["lasso", "reconstruction"]),
+            "nonnegative": st.booleans(),
+            "l2_penalty": st.sampled_from([0.0, 0.1]),
+            "zero_row": st.booleans(),
+        }
+    ),
+    make=st.sampled_from([Ista, Fista]),
+    rule=st.sampled_from(RULES),
+    depths=st.lists(st.integers(0, 60), min_size=1, max_size=4),
+    window=st.sampled_from([None, 1, 3, 100]),
+    warm=st.booleans(),
+    dense=st.sampled_from([0.0, 0.35, 1.1]),
+)
+def test_gradients_of_any_problem(seed, sizes, scale, coherence, penalty, options, make, rule, depths, window, warm, dense):
+    """The share of active entries at which dense products end is drawn too: all, most or no layers are dense."""
+    problem = draw_problem(seed, **sizes, scale=scale, coherence=coherence, penalty=penalty, **options)
+    initial = scale * torch.randn(problem.code_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    algorithm = make(thresholding=rule, initial=initial * (initial > 0) if warm else None)
+    expected = by_autograd(lambda: list(unrolling.unrolled_gradients(problem, algorithm, depths, window)))
+    # A decision at the threshold itself is rounding's: autograd at a neighboring penalty must keep the supports.
+    nearby = dataclasses.replace(problem, penalty=problem.penalty * (1 + 1e-12))
+    moved = by_autograd(lambda: list(unrolling.unrolled_gradients(nearby, algorithm, depths, window)))
+    assume(all(relative(a, b) < DOUBLE for (a, _), (b, _) in zip(moved, expected, strict=True)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram_layers, "DENSE", dense)
+        actual = list(unrolling.unrolled_gradients(problem, algorithm, depths, window))
+    for (gradient, codes), (true_gradient, true_codes) in zip(actual, expected, strict=True):
+        assert relative(gradient, true_gradient) < DOUBLE
+        assert relative(codes, true_codes) < DOUBLE
+
+
+CASES = [
+    (Ista(), {}),
+    (Ista(), {"nonnegative": True}),
+    (Ista(thresholding=Decaying(decay=0.98)), {"l2_penalty": 0.1}),
+    (Ista(thresholding=Hard(threshold=0.15)), {}),
+    (Fista(), {"l2_penalty": 0.1}),
+    (Fista(restart=True), {}),
+]
+
+
+@pytest.fixture
+def no_fallback(monkeypatch):
+    """Let a gradient that falls back to the torch path fail, so that the kernels themselves are tested."""
+
+    def refuse(*_):
+        raise AssertionError("the torch path was taken")
+
+    monkeypatch.setattr(unrolling, "_recorded_gradients", refuse)
+    monkeypatch.setattr(unrolling, "_recorded_gradient", refuse)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, DOUBLE), (torch.float32, SINGLE)], ids=["double", "single"])
+@pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
+@pytest.mark.parametrize("algorithm, options", CASES, ids=str)
+def test_every_door(algorithm, options, loss, dtype, tolerance, request):
+    """Deep enough for sparse layers; in float64 more samples than a chunk has.
+
+    In float32 there are fewer: of 260 samples' entries in 30 layers, 780,000, one or two lie so near the threshold that
+    rounding decides whether they are zero, here or in autograd.
+    """
+    n = 260 if dtype == torch.float64 else 40
+    problem = pudle.make_dataset(f"sparse_gaussian(n_samples={n})").problem(loss=loss, dtype=dtype)
+    problem = dataclasses.replace(problem, **options)
+    depths, weights = [30, 0, 1, 17], torch.linspace(-1, 1, 100 * n, dtype=dtype).reshape(n, 100)
+
+    def compute():
+        gradients = [g for window in (None, 5) for g, _ in unrolling.unrolled_gradients(problem, algorithm, depths, window)]
+        windows = [estimate.gradient for _, estimate in Truncated.sweep_windows(problem, algorithm, 30, [1, 4, 29, 50])]
+        states = algorithm.run(problem, 30, keep=range(25, 31)).states
+        middle, _ = unrolling.unrolled_gradient(problem, algorithm, states[27], 3)
+        accumulated = list(unrolling.reverse_accumulation(problem, algorithm, [states[t] for t in range(25, 31)], weights))
+        checkpointed = pudle.make_estimator("checkpointed").estimate(problem, algorithm, 30).gradient
+        return [states[30].codes, states[30].point, *gradients, *windows, middle, *accumulated, checkpointed]
+
+    expected = by_autograd(compute)
+    request.getfixturevalue("no_fallback")
+    for actual, true in zip(compute(), expected, strict=True):
+        assert relative(actual, true) < tolerance
+
+
+def test_six_hundred_layers(no_fallback):
+    """Depths at which codes have converged to the last bit, and supports agree for long."""
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=40)").problem(loss="reconstruction")
+    ((actual, _),) = unrolling.unrolled_gradients(problem, Ista(), [600])
+    assert relative(actual, _plain_autograd(problem, 600)) < DOUBLE
+
+
+def _plain_autograd(problem, depth):
+    """Differentiate the layers as they stand in this module, independent of the package's own."""
+    theta = problem.theta.clone().requires_grad_()
+    step, codes = Ista().step_size(problem), problem.initial_codes()
+    for _ in range(depth):
+        values = codes - step * (codes @ theta.T - problem.observations) @ theta
+        codes = torch.sign(values) * torch.relu(values.abs() - step * problem.penalty)
+    loss = 0.5 * (codes @ theta.T - problem.observations).square().sum() / len(codes)
+    return torch.autograd.grad(loss, theta)[0]
+
+
+@pytest.mark.parametrize("name", ["backprop", "truncated(window=5)", "one_step", "alternating", "checkpointed"])
+def test_order_of_samples(name):
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=600)").problem()
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
+    mixed = dataclasses.replace(problem, observations=problem.observations[order], generating_codes=None)
+    first, second = (pudle.make_estimator(name).estimate(one, Ista(step=0.2), 40) for one in (problem, mixed))
+    assert relative(second.gradient, first.gradient) < 1e-12
+    assert relative(second.codes, first.codes[order]) < 1e-12
+
+
+def test_same_bits_for_any_number_of_threads():
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=600)").problem()
+    digests, before = set(), torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            estimate = pudle.make_estimator("backprop").estimate(problem, Fista(step=0.2), 40)
+            assert torch.get_num_threads() == threads
+            digests.add(hashlib.sha256(estimate.gradient.numpy().tobytes() + estimate.codes.numpy().tobytes()).hexdigest())
+    finally:
+        torch.set_num_threads(before)
+    assert len(digests) == 1
+
+
+def test_divergence_stays_divergence():
+    """A parameter that has diverged gives what autograd gives: numbers that are not finite."""
+    problem = draw_problem(0, 4, 5, 8)
+    problem.lipschitz_constant  # noqa: B018  the copies keep it
+    for value in (torch.nan, torch.inf, 1e200):
+        broken = problem.with_theta(problem.theta * value)
+        for name in ("backprop", "truncated(window=2)", "checkpointed"):
+            assert not pudle.make_estimator(name).estimate(broken, Ista(), 6).gradient.isfinite().all()
+
+
+def test_cancellation_takes_the_torch_path(monkeypatch):
+    """Where the terms of the Gram form cancel, the result is autograd's own, to the bit."""
+    problem = draw_problem(0, 5, 6, 12)
+    monkeypatch.setattr(kernels, "LARGEST_CANCELLATION", 0.0)
+    for spec in ("backprop", "truncated(window=3)"):
+        estimator = pudle.make_estimator(spec)
+        expected = by_autograd(lambda estimator=estimator: estimator.estimate(problem, Ista(), 3).gradient)
+        assert relative(estimator.estimate(problem, Ista(), 3).gradient, expected) < 1e-14
+
+
+class Mine(pudle.SparseCoding):
+    pass
+
+
+class MyIsta(Ista):
+    pass
+
+
+class MySoft(Soft):
+    pass
+
+
+def test_what_the_kernels_apply_to(monkeypatch):
+    problem = draw_problem(0, 3, 4, 6)
+    fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
+
+    def applies(problem=problem, algorithm=None):
+        algorithm = algorithm or Ista()
+        return kernels.apply(problem, algorithm, algorithm.start(problem))
+
+    assert applies() and applies(problem.with_theta(problem.theta * 2)) and applies(algorithm=Fista(restart=True))
+    assert all(applies(algorithm=Ista(thresholding=rule)) for rule in RULES)
+    assert not applies(Mine(**fields))
+    assert not applies(algorithm=MyIsta()) and not applies(algorithm=Ista(thresholding=MySoft()))
+    monkeypatch.setitem(LOSSES, "mine", LOSSES["lasso"])
+    assert not applies(dataclasses.replace(problem, loss="mine"))
+    monkeypatch.setitem(LOSSES, "lasso", lambda problem, codes: codes.sum())
+    assert not applies()
+
+
+def test_run_is_recorded_where_a_gradient_is_asked_for():
+    problem = draw_problem(0, 3, 4, 6)
+    theta = problem.theta.clone().requires_grad_()
+    assert Ista().run(problem.with_theta(theta), 3).codes.requires_grad
+    with torch.no_grad():
+        assert not Ista().run(problem.with_theta(theta), 3).codes.requires_grad
+
+
+def test_transformations_take_the_torch_path():
+    problem = draw_problem(0, 3, 4, 6)
+    problem.lipschitz_constant  # noqa: B018  the copies keep it
+
+    def codes(theta):
+        return Ista().run(problem.with_theta(theta), 5).codes
+
+    direction = torch.ones_like(problem.theta)
+    _, tangent = torch.func.jvp(codes, (problem.theta,), (direction,))
+    batched = torch.func.vmap(codes)(torch.stack([problem.theta, 2 * problem.theta]))
+    step = 1e-6
+    quotient = (codes(problem.theta + step * direction) - codes(problem.theta - step * direction)) / (2 * step)
+    assert relative(tangent, quotient) < 1e-7
+    assert relative(batched[0], codes(problem.theta)) < DOUBLE
+
+
+def python(code, **variables):
+    environment = {name: value for name, value in os.environ.items() if name != kernel_choice.VARIABLE} | variables
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_choice(monkeypatch):
+    monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
+    assert kernels.choice() == "torch" == kernels.description()
+    monkeypatch.setenv(kernel_choice.VARIABLE, "")
+    assert kernels.choice() == "numba" and kernels.description().startswith("numba ")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "cuda")
+    with pytest.raises(pudle.InvalidArgument, match="PUDLE_KERNELS='cuda' is unknown: set it to numba or torch"):
+        kernels.choice()
+
+
+def test_unknown_choice_ends_the_program_in_one_line(tmp_path):
+    command = "import sys; from pudle.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "run", "--scores-only", "--home", str(tmp_path), "--case", "sparse*"],
+        env=os.environ | {kernel_choice.VARIABLE: "cuda"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "PUDLE_KERNELS='cuda' is unknown" in done.stderr
+
+
+def test_import_leaves_numba_alone():
+    done = python("import sys, pudle.algorithms.unrolling, pudle.estimator; sys.exit('numba' in sys.modules)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_folder_for_the_cache():
+    """Numba refuses to cache where it can write nowhere; the kernels are then compiled for this process."""
+    code = (
+        "from numba.core import caching; caching.CacheImpl._locator_classes = []; "
+        "from pudle.algorithms import compiled; assert type(compiled.run_layers._cache).__name__ == 'NullCache'"
+    )
+    done = python(code)
+    assert done.returncode == 0 and not done.stderr
+
+
+MEMORY = """
+import os, resource, torch, pudle
+import pudle.algorithms.kernels
+torch.set_num_threads(1)
+os.environ["PUDLE_KERNELS"] = "numba"
+pudle.algorithms.kernels.prepare()
+problem = pudle.make_dataset("sparse_gaussian(n_samples=3000)").problem(dtype=torch.float32)
+estimator, peaks = pudle.make_estimator("backprop"), []
+estimator.estimate(problem, pudle.Ista(step=0.2), 3)
+for choice in ("numba", "torch"):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    os.environ["PUDLE_KERNELS"] = choice
+    estimator.estimate(problem, pudle.Ista(step=0.2), 100)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in KiB as Linux has it")
+def test_backprop_needs_a_tenth_of_the_memory():
+    compiled, recorded = np.array(python(MEMORY).stdout.split(), dtype=int)
+    assert recorded > 2**16, "autograd keeps all layers: the comparison means something"
+    assert compiled <= recorded / 10
