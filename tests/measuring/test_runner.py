@@ -88,7 +88,7 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
             draw.dictionary[:, 1] = draw.dictionary[:, 0]
             return draw
 
-    known = registry.entries("datasets") | {"sparse_gaussian": Duplicated}
+    known = registry.Entries(registry.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
     original = registry.entries
     monkeypatch.setattr(registry, "entries", lambda group: known if group == "datasets" else original(group))
     record = measure(CASE, "alternating", Store(tmp_path, "quick"))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import PudleError
+from ..processes import run_attended
 from ..provenance import git
 
 
@@ -57,7 +58,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def _pip(label: str, *arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_attended(command)
     if done.returncode:
         raise PudleError(f"{label} cannot be built and installed: {last_line(done)}")
 
