@@ -1,7 +1,8 @@
-"""Script that runs a command in this session and ends the session with it, or when nobody holds the other end of a pipe.
+"""Script that runs a command and ends this session with it, or when nobody holds the other end of a pipe.
 
-Usage: ``attendant.py PIPE COMMAND...``, where PIPE is the file descriptor to read from. The parent holds the other end; the
-system closes it however the parent ends. The whole session is ended because asv starts process groups of its own.
+Usage: ``attendant.py PIPE WHEN COMMAND...``, where PIPE is the file descriptor to read from. The parent holds the other end;
+the system closes it however the parent ends. The whole session is ended because asv starts process groups of its own. WHEN
+is ``now``, or ``after`` for a command to run when the pipe is closed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ def main() -> None:
     pipe = int(sys.argv[1])
     os.set_inheritable(pipe, False)
     # Further file descriptors that the parent passes on are the command's.
-    process = subprocess.Popen(sys.argv[2:], close_fds=False)
+    if sys.argv[2] == "after":
+        os.read(pipe, 1)
+    process = subprocess.Popen(sys.argv[3:], close_fds=False)
 
     def watch() -> None:
         os.read(pipe, 1)
         end_session()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if sys.argv[2] == "now":
+        threading.Thread(target=watch, daemon=True).start()
     code = process.wait()
     end_session()
     os._exit(code if code >= 0 else 128 - code)

@@ -93,7 +93,7 @@ class _Worker:
         # A fork would share the state of torch's threads, and cannot use CUDA.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), prepare), name="worker")
+        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), pickle.dumps(prepare)), name="worker")
         self.process.start()
         theirs.close()
         self.job: Job[Any] | None = None
@@ -149,13 +149,14 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, parent: int, prepare: Callable[[], None]) -> None:
+def _serve(connection: Connection, parent: int, prepare: bytes) -> None:
     """Carry out jobs until the other end of the connection is closed: what a worker does."""
     # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    prepare()
+    # Unpickled here, because that imports what it needs, which takes seconds.
+    pickle.loads(prepare)()
 
     def send(kind: str, content: Any) -> None:
         connection.send_bytes(pickle.dumps((kind, content)))
@@ -188,13 +189,14 @@ def _death(code: int | None) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def attended(command: Sequence[Any], *, fds: Sequence[int] = (), **options: Any) -> Iterator[Any]:
-    """Start a command, see ``attendant.py``, and end it with all that it started when the block is left.
+def attended(command: Sequence[Any], when: str = "now", *, fds: Sequence[int] = (), **options: Any) -> Iterator[Any]:
+    """Run a command `now` and end it with all that it started when the block is left; or run it `after` the block.
 
-    `fds` are file descriptors that it inherits; the other options are those of `subprocess.Popen`, which is yielded.
+    The block counts as left when this process ends, however it does, see ``attendant.py``. `fds` are file descriptors that
+    the command inherits; the other options are those of `subprocess.Popen`, which is yielded.
     """
     theirs, ours = os.pipe()
-    script = [sys.executable, "-I", "-S", str(Path(__file__).with_name("attendant.py")), str(theirs)]
+    script = [sys.executable, "-I", "-S", str(Path(__file__).with_name("attendant.py")), str(theirs), when]
     process = subprocess.Popen(
         [*script, *map(str, command)], stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *fds), **options
     )
