@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,4 +70,4 @@ def report_command(
     for path in [folder / FIGURES, *files] if drawn else files:
         click.echo(path)
     if failed:
-        sys.exit(2)
+        raise click.exceptions.Exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,4 +77,4 @@ def compare_command(
         raise PudleError(f"cannot write to {error.filename} ({error.strerror}): choose another file") from None
     click.echo(summary.plain(comparison))
     if len(comparison.cells("regression")):
-        sys.exit(1)
+        raise click.exceptions.Exit(1)

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder, or below it, when its process was killed."""
+    for path in folder.rglob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            # Not one of ours, or still being written by another user.
+            continue
+
+
+def strict(content: Any) -> Any:
+    """Return a content as JSON holds it: numpy's numbers become Python's, NaN and infinities None.
+
+    TypeError, ValueError and AttributeError say that it holds something else.
+    """
+    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from ...errors import PudleError
 from ...files import read_json
+from ..processes import run_attended
 from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth
@@ -51,7 +52,7 @@ class Side:
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run this commit's Python to its end."""
         command = [str(self.python), *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd or self.tree, env=self.environment(), capture_output=True, text=True)
+        return run_attended(command, cwd=cwd or self.tree, env=self.environment())
 
     def measure_scores(
         self,
