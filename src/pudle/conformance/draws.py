@@ -36,9 +36,9 @@ def _size(random: Random, largest: int) -> int:
 def _dense(random: Random) -> Kind:
     """Draw sparse coding: mostly of a few samples, sometimes of thousands, or with thousands of dictionary entries."""
     n, m, p = _size(random, 40), _size(random, 10), _size(random, 14)
-    if (extreme := random.random()) < 0.12:
+    if (extreme := random.random()) < 0.15:
         n, m, p = int(random.integers(300, 3000)), int(random.integers(2, 6)), int(random.integers(2, 7))
-    elif extreme < 0.2:
+    elif extreme < 0.3:
         n, m, p = int(random.integers(1, 4)), int(random.integers(20, 60)), int(random.integers(60, 70))
     nonnegative = bool(random.random() < 0.3)
     atoms = random.standard_normal((m, p))
