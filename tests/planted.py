@@ -633,6 +633,97 @@ class ClampedFarOut(Window):
         return min(self.window, depth)
 
 
+class SweepKeepsOrder(Sound):
+    """Sweeps from the greatest depth down where there are more than three depths."""
+
+    def sweep(self, problem, algorithm, depths):
+        yield from (
+            self.estimate(problem, algorithm, depth) for depth in (sorted(depths)[::-1] if len(depths) > 3 else depths)
+        )
+
+
+class MomentumLost(Sound):
+    """Restarts the accelerated sequence in the middle of a long run."""
+
+    def layers(self, live, problem, algorithm, depth):
+        step, state = algorithm.step_size(problem), algorithm.start(live)
+        for iteration in range(depth):
+            if iteration == 50:
+                state = dataclasses.replace(algorithm.start(live, state.codes), codes=state.codes, point=state.codes)
+                state = dataclasses.replace(state, iteration=iteration)
+            state = algorithm.advance(live, state, step)
+        return state.codes
+
+
+class Threads(Sound):
+    """Leaves the number of threads changed."""
+
+    def spoil(self, gradient, problem, depth):
+        torch.set_num_threads(3)
+        return gradient
+
+
+class WeightsDirect(Sound):
+    """Adds a multiple of the parameter, as weight decay does, once there are many samples."""
+
+    def spoil(self, gradient, problem, depth):
+        return gradient + 1e-4 * problem.theta.detach() * (len(problem.observations) > 20)
+
+
+class ImplicitOneStep(Implicit):
+    """Divides by the largest eigenvalue instead of solving, where the elastic net makes the system easy."""
+
+    def solve(self, problem, codes, right):
+        if getattr(problem, "l2_penalty", 0) and problem.observations.ndim == 4:
+            return right / problem.lipschitz_constant * (codes != 0)
+        return super().solve(problem, codes, right)
+
+
+class ImplicitLargestSample(Implicit):
+    """Drops the correction of a problem with a single sample."""
+
+    def solve(self, problem, codes, right):
+        return super().solve(problem, codes, right) * (len(codes) > 1)
+
+
+class WindowFromStart(Window):
+    """Takes the first layers for the last where the window is long."""
+
+    def used(self, depth):
+        return min(self.window, depth) if self.window < 64 else min(max(self.window - 1, 1), depth)
+
+    def reported(self, depth):
+        return min(self.window, depth)
+
+
+class WritesTheta(Sound):
+    """Renormalizes the parameter in place, and puts it back through a view."""
+
+    def spoil(self, gradient, problem, depth):
+        view = problem.theta.detach().view(-1)
+        view += 0
+        return gradient
+
+
+class LateCodes(Sound):
+    """Returns the codes of the layer before, at great depth."""
+
+    def estimate(self, problem, algorithm, depth):
+        result = super().estimate(problem, algorithm, depth)
+        if depth > 150:
+            return dataclasses.replace(result, codes=algorithm.run(problem, depth - 1).codes.detach())
+        return result
+
+
+class SmoothingOneSided(Smoothing):
+    """Scales the mean by the number of samples where that is below five."""
+
+    def estimate(self, problem, algorithm, depth):
+        result = super().estimate(problem, algorithm, depth)
+        few = len(problem.observations) < 5
+        return dataclasses.replace(result, gradient=result.gradient * len(problem.observations)) if few else result
+
+
 #: For each defect: the estimator, the check that must find it, and words that the reason must contain.
 DEFECTS = {
     "scaled by scale^2": (SquaredScale(), "claim", "near scale^2 = 0.0001"),
@@ -713,10 +804,10 @@ DEFECTS = {
         wrong_where(lambda p, t: p.theta.ndim == 0 and p.theta != 0), "random_problems", "off from the unrolled gradient"
     ),
     "wrong for one penalty": (
-        wrong_where(lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0), "random_problems", "off from the unrolled"
+        wrong_where(lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0), "random_problems", "off from"
     ),
     "wrong for learned penalties": (
-        wrong_where(lambda p, t: p.theta.ndim == 2 and p.observations.ndim == 4), "random_problems", "off from the unrolled"
+        wrong_where(lambda p, t: p.theta.ndim == 2 and p.observations.ndim == 4), "random_problems", "off from"
     ),
     "wrong in single precision": (
         spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 or g.ndim == 2 else 1.1))(),
@@ -736,4 +827,42 @@ DEFECTS = {
     "one buffer": (OneBuffer(), "repeatable", "a later call changes the gradient"),
     "views of memory": (Viewed(), "random_problems", "raised RuntimeError: view size"),
     "zero samples left out": (MixedSamples(), "samples", "off from the mean over samples"),
+    # The twenty that follow were written after the checks had been fixed.
+    "late: long sweep reordered": (SweepKeepsOrder(), "sweep", "differ by"),
+    "late: momentum lost": (MomentumLost(), "random_problems", "codes at depth"),
+    "late: threads left": (Threads(), "global_modes", "number of threads"),
+    "late: weight decay": (WeightsDirect(), "random_problems", "off from the unrolled gradient"),
+    "late: implicit without solve": (ImplicitOneStep(), "random_problems", "off from the implicit gradient"),
+    "late: implicit for one sample": (ImplicitLargestSample(), "random_problems", "off from the implicit gradient"),
+    "late: long window off by one": (WindowFromStart(), "every_depth", "off from the truncated gradient"),
+    "late: view written": (WritesTheta(), "no_mutation", "the old values put back"),
+    "late: codes of the layer before": (LateCodes(), "random_problems", "codes at depth"),
+    "late: mean for few samples": (SmoothingOneSided(), "samples", "off from the mean over samples"),
+    "late: even depths": (wrong_where(lambda p, t: t > 20 and t % 16 == 0), "every_depth", "off from the unrolled gradient"),
+    "late: filters not square": (
+        wrong_where(lambda p, t: p.theta.ndim == 4 and p.theta.shape[2] != p.theta.shape[3]), "random_problems", "off from"
+    ),
+    "late: stride of one": (
+        wrong_where(lambda p, t: getattr(p, "stride", 0) == 1), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: non-negative images": (
+        wrong_where(lambda p, t: p.observations.ndim == 4 and p.nonnegative), "random_problems", "off from"
+    ),
+    "late: non-negative selection": (
+        wrong_where(lambda p, t: hasattr(p, "design") and p.nonnegative), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: generating codes leak": (
+        wrong_where(lambda p, t: getattr(p, "generating_codes", None) is not None), "random_problems", "off from"
+    ),
+    "late: large observations": (
+        wrong_where(lambda p, t: p.observations.abs().max() > 30), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: one feature": (
+        wrong_where(lambda p, t: p.observations.shape[1] == 1 and p.observations.ndim == 2), "random_problems", "off from"
+    ),
+    "late: square dictionary of images": (
+        wrong_where(lambda p, t: p.observations.ndim == 4 and p.observations.shape[2] == p.observations.shape[3]),
+        "random_problems", "off from the unrolled gradient"
+    ),
+    "late: a tiny error": (wrong_where(lambda p, t: t > 30, 1 + 3e-9), "random_problems", "off from the unrolled gradient"),
 }  # fmt: skip
