@@ -197,15 +197,14 @@ def attended(command: Sequence[Any], when: str = "now", *, fds: Sequence[int] = 
     """
     theirs, ours = os.pipe()
     script = [sys.executable, "-I", "-S", str(Path(__file__).with_name("attendant.py")), str(theirs), when]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*script, *map(str, command)], stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *fds), **options
-    )
-    os.close(theirs)
-    try:
-        yield process
-    finally:
-        os.close(ours)
-        process.wait()
+    ) as process:
+        os.close(theirs)
+        try:
+            yield process
+        finally:
+            os.close(ours)
 
 
 def run_attended(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[str]:
