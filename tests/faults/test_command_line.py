@@ -24,10 +24,11 @@ SPECS = [
     "x" * 300, "(((((((" * 50, "a(b=[[[[]]]])", "f(**{})",
 ]  # fmt: skip
 TEXTS = [
-    "", " ", "-", "--", "-1", "0", "1", "2", "7", "1e999", "nan", "-inf", "0x10", "１", "None", "True", "*", "[", "[!",
-    "**/*", "?", "~", ".", "..", "/", "/dev/null", "/proc/self/mem", "nowhere/deep", "file.txt", "file.py", "HEAD", "HEAD~99",
-    "main", "@", "字典", "a b", "é", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m", "\\", "'", '"', "=", "a=b", "%s", "{0}", "$(true)",
-    "<script>", "cpu", "cuda", "quick", "default", "html", "csv", "latex", "float32", "exact", "lasso", "reconstruction",
+    "", " ", "-", "--", "-1", "0", "1", "2", "7", "1e999", "nan", "-inf", "0x10", "１", "None", "True", "*",
+    "[", "[!", "**/*", "?", "~", ".", "..", "/", "/dev/null", "/proc/self/mem", "nowhere/deep", "file.txt",
+    "file.py", "HEAD", "HEAD~99", "main", "@", "字典", "a b", "é", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m",
+    "\\", "'", '"', "=", "a=b", "%s", "{0}", "$(true)", "<script>", "cpu", "cuda", "quick", "default", "html",
+    "csv", "latex", "float32", "exact", "lasso", "reconstruction",
 ]  # fmt: skip
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.measuring.case import Case
+from pudle.measuring.case import Case, dataset_slug
 from pudle.measuring.selection import Selection, select
+from pudle.measuring.store import Store
+from pudle.specs import parse
 
 CASE = Case(
     name="tiny",
@@ -33,7 +40,7 @@ def test_a_selection_comes_back_as_it_was_written(tmp_path):
 def test_a_damaged_selection_is_refused(tmp_path):
     path = tmp_path / "selection.json"
     path.write_text('{"profile": "quick", "cases": [{"name": "x"}]}')
-    with pytest.raises(UnreadableResult, match="is not a selection"):
+    with pytest.raises(UnreadableResult, match=r"field `dataset` - at `\$\.cases\[0\]`"):
         Selection.read(path)
 
 
@@ -74,10 +81,11 @@ FOLDERS = ["a b", "a_b", "a-b", "a.b", "照片", "相片", "é", "e\u0301", "A b
 
 def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
     """Each folder has its own case, whose name shows the folder's, fits a file system and stays when all is moved."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     for root in ("here", "there"):
         for folder in FOLDERS:
             (tmp_path / root / folder).mkdir(parents=True)
-            Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(tmp_path / root / folder / "one.png")
+            Image.fromarray(noise).save(tmp_path / root / folder / "one.png")
     found = {}
     for root in ("here", "there"):
         monkeypatch.chdir(tmp_path / root)
@@ -93,7 +101,13 @@ def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
 
 OPTIONS = st.dictionaries(
     st.sampled_from(["a", "a_b", "n", "n_a"]),
-    st.one_of(st.text(max_size=5), st.integers(-3, 3), st.floats(allow_nan=False), st.none(), st.lists(st.integers(0, 3))),
+    st.one_of(
+        st.text(max_size=5),
+        st.integers(-3, 3),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.none(),
+        st.lists(st.integers(0, 3)),
+    ),
     max_size=3,
 )
 
