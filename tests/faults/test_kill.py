@@ -28,7 +28,7 @@ time.sleep(600)
 
 ATTENDED = """
 import subprocess, sys
-from pudle.measuring.processes import attended
+from pudle.measuring.attended import attended
 with attended([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as process:
     process.wait()
 """
@@ -36,12 +36,12 @@ with attended([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as process:
 POOL = """
 import math, sys, time
 from functools import partial
-from pudle.measuring import processes
+from pudle.measuring import pool
 from busy_job import busy, nothing
 
 if __name__ == "__main__":
-    with processes.Pool(2, nothing) as pool:
-        for _ in pool.run([processes.Job(number, busy, math.inf) for number in range(2)]):
+    with pool.Pool(2, nothing) as workers:
+        for _ in workers.run([pool.Job(number, busy, math.inf) for number in range(2)]):
             pass
 """
 
@@ -97,7 +97,7 @@ def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, 
 
 
 def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(tmp_path, mark, monkeypatch):
-    from pudle.measuring.processes import attended, run_attended
+    from pudle.measuring.attended import attended, run_attended
 
     monkeypatch.setenv("PUDLE_TEST_MARK", mark)
     with attended([sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True) as process:

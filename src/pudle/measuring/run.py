@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from .attended import attended, run_attended
 from .contents import RunList
 from .locking import locked
-from .processes import attended, run_attended
 from .provenance import NoRepository, check_installed, commit_of, repository
 from .runner import fill
 from .selection import SELECTION_VARIABLE, Selection

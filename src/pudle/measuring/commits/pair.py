@@ -18,7 +18,7 @@ from ...errors import PudleError
 from ...files import read_json, write_atomically
 from ..contents import Rounds
 from ..locking import locked
-from ..processes import Job, Pool
+from ..pool import Job, Pool
 from .build import built
 from .side import Side, timed_cells
 from .turns import TimeLimit, rounds_frame, time_in_turns

@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from ...errors import PudleError
 from ...files import read_each, read_json
+from ..attended import run_attended
 from ..contents import ScoreRecord, StoredSelection
-from ..processes import run_attended
 from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth

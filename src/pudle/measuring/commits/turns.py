@@ -16,8 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from ...files import read_json
+from ..attended import attended
 from ..contents import StoredSelection
-from ..processes import attended
 from .side import Cell, Side
 
 #: Columns that identify a timed cell.
