@@ -14,20 +14,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from msgspec import Struct
 
 from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult, first_line
-from pudle.files import read_json
-from pudle.measuring import statuses
+from pudle.files import REMEDY, converted, read_each, read_json
+from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.store import SCHEMA
-from pudle.reports.learning.records import REMEDY, ExperimentRecord, check_version, read_experiments
+from pudle.reports.learning.records import ExperimentRecord, read_experiments
 
-#: Version of asv's result files that this version reads.
-ASV_VERSION = 2
+#: A cell of asv's benchmarks: its parameters, and its value, quartiles and repeats.
+AsvCell = tuple[tuple[str | contents.Count, ...], tuple[float | None, float | None, float | None, list[float] | None]]
+
+
+class AsvResult(Struct):
+    """A result file of asv."""
+
+    version: Literal[2]
+    commit_hash: str
+    params: dict[str, str]
+    result_columns: list[str]
+    results: dict[str, list[Any]]
+    date: float | None = None
+
 
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
 METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
@@ -45,22 +57,6 @@ REFERENCES = [
     "case", "seed", "target", "status", "reason", "bound", "gradient_norm", "kkt_residual", "smallest_eigenvalue",
     "condition_number", "dual_margin", "smallest_amplitude", "zero_codes", "uncertified", "samples", "step", "rho",
 ]  # fmt: skip
-#: Kinds of `Results.artifacts` with the fields of their rows, as `pudle.measuring.surfaces` computes them.
-ARTIFACTS = {
-    "window_surface": ("depth", "window", "relative_error", "status"),
-    "jacobian_error": ("depth", "relative_error"),
-}
-#: Fields that a report needs, by kind of file and by place in it: those of the file itself (empty place), of an object in
-#: it, or of every item of a list.
-FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "a selection": {"cases": ("name", "dataset", "algorithm", "loss", "targets", "seeds", "depths"), "estimators": ()},
-    "a record of scores": {
-        "": ("estimator", "status", "reason"), "case": ("name",), "provenance": ("date",),
-        "scores": ("seed", "depth", "target", "relative_error", "status"),
-        "references": ("seed", "target", "status", "bound"),
-    },
-    "an artifact": {"": ("kind", "case", "seed"), "rows": ()},
-}  # fmt: skip
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
 
@@ -89,10 +85,12 @@ class Results:
     provenances: tuple[Mapping[str, Any], ...] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: tuple[str, ...] = ()
-    #: Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
+    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
     #: The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
     experiments: tuple[ExperimentRecord, ...] = ()
+    #: A line for each file that is damaged and therefore left out: it names the file and the remedy.
+    damaged: tuple[str, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
@@ -116,7 +114,7 @@ class Results:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""
         found = [item for item in self.artifacts if item["kind"] == kind and item["case"] == case]
         rows = [{"seed": item["seed"], **row} for item in found for row in item["rows"]]
-        return pd.DataFrame(rows, columns=["seed", *ARTIFACTS[kind]])
+        return pd.DataFrame(rows, columns=["seed", *contents.ROWS[kind].__struct_fields__])
 
 
 @functools.cache
@@ -142,21 +140,21 @@ def load(home: Path, profile: str) -> Results:
     MissingResults
         If there are no results yet.
     UnreadableResult
-        If a file is damaged or of an unknown version; the text names the file and the remedy.
+        If nothing is left because files are damaged or of an unknown version; the text names the files and the remedy.
     """
     folder = Path(home) / profile
     store, selection, run = folder / "store", folder / "selection.json", f"run `pudle run --profile {profile}`"
-    experiments = read_experiments(store / "experiments")
-    artifacts = [_read(path, "an artifact") for path in sorted((store / "artifacts").glob("*.json"))]
+    damaged: list[str] = []
+    experiments = read_experiments(store / "experiments", damaged)
+    artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
     cases: dict[str, Any] = {}
     estimators: tuple[str, ...] = ()
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    if selection.exists():
-        selected = _read(selection, "a selection")
+    for selected in read_each([selection] if selection.exists() else [], _read_selection, damaged):
         cases, estimators = {case["name"]: case for case in selected["cases"]}, tuple(selected["estimators"])
         paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
         # The newest of each: older records are of other sources or other definitions of the case.
-        read = [_read(path, "a record of scores") for path in paths]
+        read = read_each(paths, lambda path: read_json(path, contents.ScoreRecord), damaged)
         for record in sorted(read, key=lambda record: record["provenance"]["date"]):
             newest[record["case"]["name"], record["estimator"]] = record
     records = {
@@ -164,9 +162,11 @@ def load(home: Path, profile: str) -> Results:
         # A case may have changed under an unchanged name.
         and all(record["case"][key] == cases[case][key] for key in record["case"].keys() & cases[case].keys())
     }  # fmt: skip
-    notes: list[str] = []
+    notes = [f"Damaged and left out: {line}." for line in damaged]
     if not records:
         if not experiments:
+            if damaged:
+                raise UnreadableResult("; ".join(damaged))
             which = " that match its selection" if newest else ""
             raise MissingResults(f"no results for profile {profile!r} under {folder}{which}: {run} first")
         if cases:
@@ -190,7 +190,7 @@ def load(home: Path, profile: str) -> Results:
     claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
               for (case, estimator), record in records.items()]  # fmt: skip
     references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
-    asv = _choose_asv(folder / "results", provenances[0], notes) if records else None
+    asv = _choose_asv(folder / "results", provenances[0], notes, damaged) if records else None
     cells = [_origin(asv) | cell for cell in _asv_cells(asv, records)] if asv else []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
     frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
@@ -214,35 +214,23 @@ def load(home: Path, profile: str) -> Results:
         notes=tuple(notes),
         artifacts=tuple(artifact for artifact in artifacts if artifact["case"] in cases),
         experiments=experiments,
+        damaged=tuple(damaged),
     )
 
 
 # -- the store
 
 
-@contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn a field that is missing or malformed into an error that names the file and the remedy."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
-        raise UnreadableResult(f"{path} is not {kind} ({reason}): {REMEDY}") from None
+def _read_selection(path: Path) -> dict[str, Any]:
+    return read_json(path, contents.StoredSelection)
 
 
-def _read(path: Path, kind: str) -> dict[str, Any]:
-    """Read a file of one of the kinds in `FIELDS`, and check that it has these fields."""
-    content = read_json(path)
-    if kind == "a record of scores":
-        check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
-    with _reading(path, kind):
-        for place, fields in FIELDS[kind].items():
-            part = content[place] if place else content
-            for item, name in itertools.product(part if isinstance(part, list) else [part], fields):
-                item[name]
-        # Artifacts of a kind that only a later version knows are not checked.
-        for row, name in itertools.product(content.get("rows", ()), ARTIFACTS.get(content.get("kind"), ())):
-            row[name]
+def _read_artifact(path: Path) -> dict[str, Any]:
+    content = read_json(path, contents.Artifact)
+    # Artifacts of a kind that only a later version knows are not checked.
+    if rows := contents.ROWS.get(content["kind"]):
+        for row in content["rows"]:
+            converted(path, row, rows)
     return content
 
 
@@ -277,10 +265,10 @@ def _number(value: Any) -> float:
 # -- asv
 
 
-def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
+def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str], damaged: list[str]) -> dict[str, Any] | None:
     """Return the result file that belongs to the scores; add a note where none belongs to them exactly."""
     paths = [path for path in sorted(folder.glob("*/*.json")) if path.name not in ("machine.json", "benchmarks.json")]
-    found = list(map(_read_asv, paths))
+    found = read_each(paths, _read_asv, damaged)
     if not found:
         notes.append("asv has no results for this profile: there is no time and no memory to report.")
         return None
@@ -300,29 +288,40 @@ def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -
     return chosen
 
 
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn a field that is missing or malformed into an error that names the file and the remedy."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
+        raise UnreadableResult(f"{path} is not {kind} ({reason}): {REMEDY}") from None
+
+
 def _read_asv(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    check_version(path, "is of asv's format", content.get("version"), ASV_VERSION, "asv 0.6")
+    content = read_json(path, AsvResult)
     with _reading(path, "a result file of asv"):
         # asv drops the nulls at the end of a row, so a row may be shorter than the list of columns.
         benchmarks = {name: dict(zip(content["result_columns"], row, strict=False))
                       for name, row in content["results"].items()}  # fmt: skip
         started = max((row.get("started_at") or 0 for row in benchmarks.values()), default=0)
-        return {
-            "path": path, "commit": str(content["commit_hash"]), "benchmarks": benchmarks,
-            "machine": str(content["params"].get("machine", path.parent.name)),
-            "when": (started, content.get("date") or 0, path.stat().st_mtime),
+        read = {
+            "path": path, "commit": content["commit_hash"], "benchmarks": benchmarks,
+            "machine": content["params"].get("machine", path.parent.name),
+            "when": (float(started), float(content.get("date") or 0), path.stat().st_mtime),
         }  # fmt: skip
+        for name in (TIME, PEAK, PEAK_OF_PROBLEM):
+            converted(path, list(_benchmark(read, name).items()), list[AsvCell])
+    return read
 
 
 def _benchmark(results: Mapping[str, Any], name: str) -> dict[tuple[Any, ...], tuple[Any, Any, Any, Any]]:
     """Return (value, lower quartile, upper quartile, repeats) of every cell of a benchmark, by its parameters."""
     row = results["benchmarks"].get(name, {})
-    with _reading(results["path"], f"a result file of asv with a readable {name}"):
-        cells = list(itertools.product(*([ast.literal_eval(text) for text in texts] for texts in row.get("params") or [])))
-        # One null stands for a column without any value.
-        columns = [row.get(key) or [None] * len(cells) for key in ("result", "stats_q_25", "stats_q_75", "samples")]
-        return dict(zip(cells, zip(*columns, strict=True), strict=True)) if row else {}
+    cells = list(itertools.product(*([ast.literal_eval(text) for text in texts] for texts in row.get("params") or [])))
+    # One null stands for a column without any value.
+    columns = [row.get(key) or [None] * len(cells) for key in ("result", "stats_q_25", "stats_q_75", "samples")]
+    return dict(zip(cells, zip(*columns, strict=True), strict=True)) if row else {}
 
 
 def _asv_cells(results: Mapping[str, Any], records: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from pudle.measuring.contents import SCHEMA
 from pudle.reports.compare import summary
-from pudle.reports.load import SCHEMA
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
 CASES = ("gaussian-ista-lasso", "patches-ista-lasso")

@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +25,14 @@ USAGE = 2
 
 class Commands(click.Group):
     """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is used."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with explained():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with explained():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.points())
@@ -87,7 +97,8 @@ def run() -> int:
     try:
         code = pudle.main(standalone_mode=False)
         if sys.stdout:
-            sys.stdout.flush()
+            with explained():
+                sys.stdout.flush()
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         # A call without a command gets the help instead of an error of one line.
@@ -101,28 +112,32 @@ def run() -> int:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted: finished results are kept; run again to continue")
-    except (OSError, SystemExit) as error:
-        return fail(_explain(error))
     except Exception:  # noqa: BLE001  # Python's exit code for a crash is 1, which here means a regression
         with contextlib.suppress(OSError):
             traceback.print_exc()
         return USAGE
 
 
-def _explain(error: OSError | SystemExit) -> str:
-    """Return what to tell about a file that cannot be used, or about code that tried to end the program."""
-    # The library that prints tables turns a closed pipe into an attempt to end the program.
-    cause = error if isinstance(error, OSError) else error.__context__
-    if not isinstance(cause, OSError):
-        code = getattr(error, "code", None)
-        return f"a plug-in tried to end the program with sys.exit({code!r}): finished results are kept; repair the plug-in"
-    why = cause.strerror or first_line(cause)
-    if cause.filename:
-        return f"{cause.filename}: {why}: correct the path, its permissions or the space there, or choose another place"
-    # What the interpreter still holds back for the output must not fail once more when it ends.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return f"the output cannot be written ({why}): finished results are kept"
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise PudleError for a file that cannot be used, an output that is closed, and code that tries to end the program."""
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        # The library that prints tables turns a closed pipe into an attempt to end the program.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            code = getattr(error, "code", None)
+            call = f"a plug-in tried to end the program with sys.exit({code!r})"
+            raise PudleError(f"{call}: finished results are kept; repair the plug-in") from error
+        why = cause.strerror or first_line(cause)
+        if cause.filename:
+            remedy = "correct the path, its permissions or the space there, or choose another place"
+            raise PudleError(f"{cause.filename}: {why}: {remedy}") from error
+        # What the interpreter still holds back for the output must not fail once more when it ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise PudleError(f"the output cannot be written ({why}): finished results are kept") from error
 
 
 def fail(message: str) -> int:

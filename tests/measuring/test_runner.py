@@ -8,6 +8,7 @@ import pytest
 from plugin import NAMES, write_plugin
 
 from pudle import registry
+from pudle.algorithms import kernels
 from pudle.files import read_json
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
@@ -64,6 +65,8 @@ def broken(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
     assert set(EXPECTED) == set(NAMES)
+    # Compiled now, because the first worker that needs the kernels would compile them within its time limit.
+    kernels.prepare()
     store = Store(tmp_path / "store", "quick")
     selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=8.0)
     steps = []

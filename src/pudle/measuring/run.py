@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from .attended import attended, run_attended
+from .contents import RunList
 from .locking import locked
-from .processes import attended, run_attended
 from .provenance import NoRepository, check_installed, commit_of, repository
 from .runner import fill
 from .selection import SELECTION_VARIABLE, Selection
@@ -97,7 +98,7 @@ def _remember(folder: Path, store: Store, selection: Selection) -> None:
         write_atomically(folder / "runs" / name, json.dumps(content, indent=1))
     if selection.experiments:
         path = folder / "runs" / "experiments" / name
-        known = read_json(path)["experiments"] if path.exists() else []
+        known = read_json(path, RunList)["experiments"] if path.exists() else []
         held = {*known, *existing(map(store.experiment_path, selection.experiments))}
         write_atomically(path, json.dumps(label | {"experiments": sorted(held)}, indent=1))
 

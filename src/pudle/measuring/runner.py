@@ -11,7 +11,7 @@ import torch
 
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
 from .measurement import fail_scores, measure, store_reference
-from .processes import Job, Pool
+from .pool import Job, Pool
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import PudleError
-from ..processes import attended, run_attended
+from ..attended import attended, run_attended
 from ..provenance import git
 
 

@@ -16,8 +16,9 @@ import pandas as pd
 
 from ...errors import PudleError
 from ...files import read_json, write_atomically
+from ..contents import Rounds
 from ..locking import locked
-from ..processes import Job, Pool
+from ..pool import Job, Pool
 from .build import built
 from .side import Side, timed_cells
 from .turns import TimeLimit, rounds_frame, time_in_turns
@@ -48,7 +49,7 @@ class CommitPair:
 
     def rounds(self) -> pd.DataFrame:
         """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
-        return rounds_frame(read_json(self.rounds_path)["rounds"])
+        return rounds_frame(read_json(self.rounds_path, Rounds)["rounds"])
 
     def measure(self, root: Path, limit: TimeLimit, log: Callable[[str], None], **options: Any) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from filelock import FileLock
 
 from ...errors import PudleError
-from ...files import read_json
-from ..processes import run_attended
+from ...files import read_each, read_json
+from ..attended import run_attended
+from ..contents import ScoreRecord, StoredSelection
 from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth
@@ -73,7 +74,7 @@ class Side:
         if not self.selection.exists() and done.returncode == 0:
             return
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
-        if not self.selection.exists() or not any(records_in(self.folder / "store")):
+        if not self.selection.exists() or not records_in(self.folder / "store", []):
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
 
     def measure_memory(self) -> None:
@@ -86,7 +87,7 @@ class Side:
         with FileLock(self.folder.parent.parent / "machine.lock"):
             self.run("-m", "asv", "machine", "--yes", "--config", configuration, cwd=self.folder)
         # CUDA cannot be used in a forked process.
-        launch = "spawn" if read_json(self.selection).get("device") == "cuda" else "forkserver"
+        launch = "spawn" if read_json(self.selection, StoredSelection).get("device") == "cuda" else "forkserver"
         command = ("-m", "asv", "run", "--config", configuration, "-E", f"existing:{self.python}", "--set-commit-hash",
                    self.commit, "--bench", "peakmem_", "--launch-method", launch, "--show-stderr")  # fmt: skip
         for _ in range(ASV_ATTEMPTS):
@@ -98,20 +99,18 @@ class Side:
         raise PudleError(f"asv measured no memory of {self.label} ({last_line(done)}): see {self.folder / 'asv.log'}")
 
 
-def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (path, record) of every record of scores in a store, whichever version of the suite named the files."""
-    for path in sorted(store.glob("*/*.json")):
-        content = read_json(path)
-        if {"case", "estimator", "status", "provenance"} <= content.keys():
-            yield path, content
+def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return (path, record) of every record of scores in a store; a damaged file adds a line to `damaged`."""
+    paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
+    return read_each(paths, lambda path: (path, read_json(path, ScoreRecord)), damaged)
 
 
 def timed_cells(folder: Path) -> list[Cell]:
     """Return the cells of a profile's folder that can be timed: those whose status is ok at their depth."""
     if not (folder / "selection.json").exists():
         return []
-    selection = read_json(folder / "selection.json")
-    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store")}
+    selection = read_json(folder / "selection.json", StoredSelection)
+    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store", [])}
     names = [case["name"] for case in selection["cases"]]
     cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
     return [cell for cell in cells if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"]

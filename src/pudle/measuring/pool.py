@@ -1,4 +1,4 @@
-"""Processes that do not outlive this one, however it ends: workers that carry out jobs, and commands of other programs."""
+"""Worker processes that carry out jobs, can be killed without harm, and do not outlive this one, however it ends."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .statuses import failure
@@ -60,16 +57,17 @@ class Pool:
         self.size, self.prepare = size, prepare
         self.workers: list[_Worker] = []
 
-    def run(self, jobs: Iterable[Job[Key]]) -> Generator[tuple[Key, Outcome], None, None]:
-        """Yield the key and the outcome of every job, in the order in which they end."""
+    def run(self, jobs: Iterable[Job[Key]], most: int | None = None) -> Generator[tuple[Key, Outcome], None, None]:
+        """Yield the key and the outcome of every job, in the order in which they end; at most `most` run at once."""
+        size = min(self.size, most or self.size)
         waiting = list(jobs)[::-1]
         while waiting or any(worker.job for worker in self.workers):
-            for worker in self.workers:
-                if waiting and worker.job is None:
-                    worker.start(waiting.pop())
-            while waiting and len(self.workers) < self.size:
-                self.workers.append(_Worker(self.prepare))
-                self.workers[-1].start(waiting.pop())
+            while waiting and sum(worker.job is not None for worker in self.workers) < size:
+                idle = next((worker for worker in self.workers if worker.job is None), None)
+                if idle is None:
+                    idle = _Worker(self.prepare)
+                    self.workers.append(idle)
+                idle.start(waiting.pop())
             wait([worker.connection for worker in self.workers if worker.job], TICK)
             for worker in self.workers[:]:
                 job, outcome = worker.job, worker.outcome()
@@ -186,31 +184,3 @@ def _death(code: int | None) -> tuple[str, str]:
     if code is not None and code < 0:
         return "error", f"the process was ended by signal {-code} ({signal.strsignal(-code)})"
     return "error", f"the process ended with exit code {code}"
-
-
-@contextlib.contextmanager
-def attended(command: Sequence[Any], when: str = "now", *, fds: Sequence[int] = (), **options: Any) -> Iterator[Any]:
-    """Run a command `now` and end it with all that it started when the block is left; or run it `after` the block.
-
-    The block counts as left when this process ends, however it does, see ``attendant.py``. `fds` are file descriptors that
-    the command inherits; the other options are those of `subprocess.Popen`, which is yielded.
-    """
-    theirs, ours = os.pipe()
-    script = [sys.executable, "-I", "-S", str(Path(__file__).with_name("attendant.py")), str(theirs), when]
-    process = subprocess.Popen(
-        [*script, *map(str, command)], stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *fds), **options
-    )
-    os.close(theirs)
-    try:
-        yield process
-    finally:
-        os.close(ours)
-        process.wait()
-
-
-def run_attended(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, as `subprocess.run` does, and keep what it prints; it ends early if this process does."""
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with attended(command, **options, **pipes) as process:
-        output = process.communicate()
-    return subprocess.CompletedProcess(list(command), process.returncode, *output)
