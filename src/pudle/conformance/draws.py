@@ -23,7 +23,7 @@ from .specimens import ALGORITHMS, KINDS, Kind, Specimen, convolutional, dense, 
 DRAWS = 96
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the layers of a method that
 #: runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 12_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
 
 Random = np.random.Generator
 

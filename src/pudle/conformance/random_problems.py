@@ -54,7 +54,8 @@ def _compare(
         return
     if claim == "implicit" and type(estimator).consistent_for is not None:
         return
-    codes, size = specimen.codes(depth), _size(mine, specimen)
+    # A quotient's rounding is that of the loss, whatever the size of the gradient.
+    codes, size = specimen.codes(depth), _size(mine, specimen, 1.0 if is_quotient(result) else ROUNDED)
     limit = max(limit, QUOTIENT_DRAWN if is_quotient(result) else SOLVED if claim == "implicit" else EXACT)
     for direction in directions(specimen):
         if claim == "direct":
@@ -86,14 +87,14 @@ def check_every_depth(estimator: GradientEstimator, specimen: Specimen) -> Itera
             yield from _compare(windowed, specimen.estimate(windowed, depths[-1]), specimen, depths[-1])
 
 
-def _size(gradient: Array, specimen: Specimen) -> float:
+def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
     """Return the size that errors of a gradient are relative to: its norm, or more where its parts nearly cancel.
 
-    The loss at zero codes per size of theta bounds the size of the parts.
+    The loss at zero codes per size of theta is the size of the parts; a `share` of it is the least size returned.
     """
     model = specimen.model
     loss = abs(float(model.loss(np.zeros_like(specimen.codes(0)), model.theta)))
-    return max(float(np.linalg.norm(gradient)), ROUNDED * loss / (float(np.linalg.norm(model.theta)) or 1.0)) or 1.0
+    return max(float(np.linalg.norm(gradient)), share * loss / (float(np.linalg.norm(model.theta)) or 1.0)) or 1.0
 
 
 def directions(specimen: Specimen) -> list[Array]:
