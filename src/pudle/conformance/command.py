@@ -19,7 +19,7 @@ from rich.table import Table
 
 from .. import conformance, registry, specs
 from ..errors import InvalidArgument, MissingDependency
-from ..measuring.workers import Job, Pool
+from ..measuring.pool import Job, Pool
 from ..terminal import output, progress_bar
 from ..validation import check_positive
 
