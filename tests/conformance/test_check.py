@@ -120,6 +120,20 @@ def test_a_missing_library_is_neither_passed_nor_failed(check, tmp_path):
     assert done.err.endswith("pudle: error: install this first, please\n")
 
 
+def test_a_heuristic_passes_where_the_direct_part_is_zero():
+    estimator = planted.spoiled(lambda gradient, problem, depth: gradient, computes="heuristic", consistent_for=())()
+    (record,) = [
+        r for r in conformance.check(estimator, names=("claim",)) if (r.problem, r.algorithm) == ("penalty", "ista")
+    ]
+    assert record.status == "passed"
+
+
+def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():
+    estimator = planted.spoiled(lambda gradient, problem, depth: gradient + 0j)()
+    record = conformance.CHECKS["claim"](estimator, conformance.GRID[0])
+    assert record.status == "failed" and "complex" in record.reason
+
+
 def test_progress_is_reported():
     steps = []
     conformance.check(planted.Sound(), lambda *step: steps.append(step), names=("description", "sweep"))

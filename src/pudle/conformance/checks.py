@@ -186,7 +186,9 @@ def options_of(estimator: GradientEstimator) -> set[str]:
 
 
 def gradient_of(result: Estimate) -> Array:
-    """Return an estimate's gradient as a float64 array."""
+    """Return an estimate's gradient as a float64 array, or fail if it is complex."""
+    if result.gradient.is_complex():
+        raise NotMet("the gradient is complex: return a real one, as the loss and theta are real")
     return result.gradient.detach().cpu().double().numpy()
 
 
