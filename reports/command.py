@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,4 +81,4 @@ def report_command(
     for path in [folder / FIGURES, *files] if drawn else files:
         click.echo(path)
     if failed or damaged:
-        sys.exit(2)
+        raise click.exceptions.Exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,4 +78,4 @@ def compare_command(
         write_atomically(csv, text.csv(comparison.frame))
     click.echo(summary.plain(comparison))
     if len(comparison.cells("regression")):
-        sys.exit(1)
+        raise click.exceptions.Exit(1)

@@ -8,6 +8,7 @@ import pytest
 from plugin import NAMES, write_plugin
 
 from pudle import registry
+from pudle.algorithms import kernels
 from pudle.files import read_json
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
@@ -35,7 +36,22 @@ EXPECTED = {
     "transposed": ("error", "gradient has shape (15, 10) where (10, 15) is due"),
     "hungry": ("out-of-memory", "memory"),
     "short": ("error", "sweep ended before depth 2"),
+    "quits": ("error", "at depth 1: it tried to end the program with sys.exit(0)"),
+    "leaves": ("error", "at depth 5: the process ended with exit code 0"),
+    "stalls": ("timeout", "at depth 5: not finished after 8 s: allow more with --timeout"),
+    "falls": ("error", "at depth 5: the process was ended by signal 11"),
+    "nothing": ("error", "gradient is not a dense tensor of floats but NoneType"),
+    "array": ("error", "gradient is not a dense tensor of floats but ndarray"),
+    "sparse": ("error", "gradient is not a dense tensor of floats but one of torch.float64, torch.sparse_coo"),
+    "meta": ("error", "codes is not a dense tensor of floats but one of torch.float64, torch.strided on meta"),
+    "complex": ("error", "gradient is not a dense tensor of floats but one of torch.complex128"),
+    "whole": ("error", "gradient is not a dense tensor of floats but one of torch.int64"),
+    "unwritable": ("error", "diagnostics cannot be stored"),
+    "listed": ("error", "diagnostics cannot be stored"),
 }
+#: The depths that are scored in spite of the failure at another.
+KEPT = dict.fromkeys(("raises", "leaves", "stalls", "falls"), {1, 2}) | {"short": {1}}
+KEPT |= dict.fromkeys(("nothing", "array", "sparse", "meta", "complex", "whole", "unwritable", "listed"), {1, 5})
 
 
 @pytest.fixture
@@ -49,6 +65,8 @@ def broken(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
     assert set(EXPECTED) == set(NAMES)
+    # Compiled now, because the first worker that needs the kernels would compile them within its time limit.
+    kernels.prepare()
     store = Store(tmp_path / "store", "quick")
     selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=8.0)
     steps = []
@@ -61,6 +79,10 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
         assert reason in records[name]["reason"]
         assert "\n" not in records[name]["reason"]
         assert store.read(CASE, name)["status"] == status
+        by_depth = {row["depth"]: row for row in store.read(CASE, name)["scores"]}
+        assert set(by_depth) == set(CASE.depths)
+        assert {depth for depth, row in by_depth.items() if row["status"] == "ok"} == KEPT.get(name, set())
+        assert all(row["reason"] for row in by_depth.values() if row["status"] != "ok")
     assert records["alternating"]["status"] == "ok"
     assert [step[:2] for step in steps] == [(done, len(steps)) for done in range(1, len(steps) + 1)]
     assert steps[0][2] == "reference of tiny, seed 0" and "alternating on tiny" in {step[2] for step in steps}
@@ -88,7 +110,7 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
             draw.dictionary[:, 1] = draw.dictionary[:, 0]
             return draw
 
-    known = registry.entries("datasets") | {"sparse_gaussian": Duplicated}
+    known = registry.Entries(registry.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
     original = registry.entries
     monkeypatch.setattr(registry, "entries", lambda group: known if group == "datasets" else original(group))
     record = measure(CASE, "alternating", Store(tmp_path, "quick"))

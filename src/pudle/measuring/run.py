@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from .attended import attended, run_attended
 from .contents import RunList
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
@@ -120,7 +121,7 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Stag
     configuration = str(write_asv_configuration(folder, root, str(importlib.resources.files("pudle.bench"))))
     environment = os.environ | {SELECTION_VARIABLE: str(folder / "selection.json")}
     asv = [sys.executable, "-m", "asv"]
-    subprocess.run([*asv, "machine", "--yes", "--config", configuration], env=environment, capture_output=True)
+    run_attended([*asv, "machine", "--yes", "--config", configuration], env=environment)
     command = [
         *asv, "run", "--config", configuration, "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
         # CUDA cannot be used in a forked process.
@@ -129,15 +130,12 @@ def _asv(folder: Path, root: Path, commit: str, selection: Selection, show: Stag
     ]  # fmt: skip
     log = folder / "asv.log"
     pipe: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with log.open("w") as output, subprocess.Popen(command, env=environment, cwd=folder, **pipe) as process:
-        try:
-            for line in process.stdout or ():
-                output.write(line)
-                match = re.match(r"\[\s*([\d.]+)%\]\s*\W+\s*(?:Running \()?([\w.]+)", line)
-                if match:
-                    show("time and memory", int(float(match.group(1))), 100, match.group(2))
-        except BaseException:
-            process.terminate()
-            raise
+    with log.open("w") as output, attended(command, env=environment, cwd=folder, **pipe) as process:
+        for line in process.stdout:
+            output.write(line)
+            match = re.match(r"\[\s*([\d.]+)%\]\s*\W+\s*(?:Running \()?([\w.]+)", line)
+            if match:
+                show("time and memory", int(float(match.group(1))), 100, match.group(2))
+        process.wait()
     shutil.rmtree(folder / "env", ignore_errors=True)
     return [f"asv ended with exit code {process.returncode}: see {log}"] if process.returncode else []

@@ -26,14 +26,18 @@ from ..terminal import PROFILES, check_device, progress_bar
     help="Carry out only experiments whose name matches, of any profile, and no cases unless you name some; repeatable.",
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores [default: one per core].")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores, at most and by default one per core.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="Time limit of one estimator on one case, and of experiments where it exceeds theirs [default: the profile's].",
+)  # fmt: skip
 @click.option("--scores-only", is_flag=True, help="Leave out asv: no time, no memory, no git repository needed.")
 @click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository].")
 def run_command(profile: str, workers: int | None, scores_only: bool, home: Path | None, **options: Any) -> None:
     """Measure accuracy, time and memory.
 
     Scores that are stored already are not computed again, so an interrupted run continues where it stopped.
-    Installed plug-ins are measured together with the profile's own estimators.
+    Installed plug-ins are measured together with the profile's own estimators; one that is broken costs only itself.
 
     \b
     Examples:
@@ -46,10 +50,11 @@ def run_command(profile: str, workers: int | None, scores_only: bool, home: Path
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
     from .selection import select
 
-    selection = select(registry.list_profiles()[profile], **options)
+    selection = select(registry.list_profiles()[profile], home=home, **options)
     from .run import execute
 
     check_device(selection.device)
+    cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as progress:
         bars: dict[str, TaskID] = {}
 
@@ -60,7 +65,7 @@ def run_command(profile: str, workers: int | None, scores_only: bool, home: Path
             if progress.disable and done:
                 click.echo(f"{stage} {done}/{total}: {line}", err=True)
 
-        summary = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)
+        summary = execute(selection, home=home, workers=min(workers or cores, cores), scores_only=scores_only, show=show)
     scores, pairs, experiments = summary.records["score"], selection.pairs, selection.experiments
     parts = [f"{len(scores)} of {len(pairs)} scores computed now"] if pairs else []
     parts += [f"{number} {status}" for status, number in sorted(Counter(record["status"] for record in scores).items())]
@@ -69,5 +74,6 @@ def run_command(profile: str, workers: int | None, scores_only: bool, home: Path
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
-    if summary.broken:
-        raise PudleError(f"{len(summary.broken)} broken: {'; '.join(summary.broken)}")
+    broken = [*summary.broken, *registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")]
+    if broken:
+        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")

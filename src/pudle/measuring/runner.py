@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import threading
-import time
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import as_completed
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 
-from ..errors import InvalidArgument, first_line
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
-from .measurement import fail_scores, measure, stored_reference
+from .measurement import fail_scores, measure, store_reference
+from .pool import Job, Pool
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
@@ -25,7 +20,7 @@ from .surfaces import fail_surface, measure_surface
 #: For each kind of task the function that does the work in another process, and the one that writes down its failure here.
 #: A failed reference is not written down, because the scores that need it give the reason.
 WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "reference": (stored_reference, lambda *_: None),
+    "reference": (store_reference, lambda *_: None),
     "score": (measure, fail_scores),
     "surface": (measure_surface, fail_surface),
     "experiment": (carry_out, fail_experiment),
@@ -73,7 +68,8 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
 def fill(selection: Selection, store: Store, workers: int, *, progress: ProgressCallback = silent) -> dict[str, list[Any]]:
     """Measure the results that the store lacks, in worker processes of one thread each, and return them by kind of task.
 
-    A worker that runs out of time or memory, or crashes, costs its own task only: its record says so. The results of kind
+    A worker that runs out of time or memory, or crashes, costs its own task only, and of that the depths that are left: the
+    record says so. The results of kind
     ``score`` and ``experiment`` are the new records.
     """
     stages = plan(selection, store)
@@ -91,40 +87,21 @@ def run_tasks(stages: Iterable[Iterable[Task]], workers: int) -> Generator[tuple
 
     Nothing else knows where tasks run, so that another executor can take the place of this function.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker, initargs=(os.getpid(),)) as pool:
-        try:
-            for stage in stages:
-                tasks: dict[Any, Task] = {
-                    pool.schedule(WORK[task.kind][0], task.arguments, timeout=task.timeout): task for task in stage
-                }
-                for future in as_completed(tasks):
-                    task, error = tasks[future], future.exception()
-                    failed = WORK[task.kind][1]
-                    yield task, failed(*task.arguments, *_why(error, task.timeout)) if error else future.result()
-        except BaseException:
-            pool.stop()
-            raise
+    with Pool(workers, _prepare_worker) as pool:
+        for stage in stages:
+            jobs = [Job(task, partial(_carry_out, task.kind, task.arguments), task.timeout) for task in stage]
+            for task, outcome in pool.run(jobs):
+                result = outcome.result
+                if outcome.status != "ok":
+                    kept = {"parts": outcome.parts} if outcome.parts else {}
+                    result = WORK[task.kind][1](*task.arguments, outcome.status, outcome.reason, **kept)
+                yield task, result
 
 
-def _why(error: BaseException, timeout: float) -> tuple[str, str]:
-    """Return the status and the reason for an error that ended a task."""
-    if isinstance(error, TimeoutError):
-        return "timeout", f"not finished after {timeout:g} s: raise the profile's timeout, or use fewer depths or samples"
-    if isinstance(error, ProcessExpired):
-        if error.exitcode == -9:
-            return "out-of-memory", "the process was killed (signal 9), most likely because memory ran out"
-        return "error", f"the process ended with exit code {error.exitcode}"
-    return "error", ("" if isinstance(error, InvalidArgument) else f"{type(error).__name__}: ") + first_line(error)
+def _carry_out(kind: str, arguments: tuple[Any, ...], keep: Callable[[Any], None]) -> Any:
+    """Do the work of a task in its worker; scores are kept depth by depth."""
+    return WORK[kind][0](*arguments, **({"keep": keep} if kind == "score" else {}))
 
 
-def _prepare_worker(parent: int) -> None:
-    """Use one thread, and end with the parent: a killed run must not leave workers behind."""
+def _prepare_worker() -> None:
     torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -17,7 +17,7 @@ import torch
 
 from ..algorithms import kernels
 from ..errors import UnreadableResult
-from ..files import converted, read_arrays, read_json, write_atomically
+from ..files import converted, read_arrays, read_json, strict, write_atomically
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
 from . import sources
@@ -185,9 +185,7 @@ def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, An
 
 def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Write strict JSON, atomically, and return the content: a number that is not finite is written as null."""
-    # The first pass turns numpy's numbers into Python's, the second one NaN and infinities into None.
-    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
-    write_atomically(path, json.dumps(json.loads(text, parse_constant=lambda _: None), indent=1))
+    write_atomically(path, json.dumps(strict(content), indent=1))
     return content
 
 

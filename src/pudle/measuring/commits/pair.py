@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ...errors import PudleError
 from ...files import read_json, write_atomically
 from ..contents import Rounds
 from ..locking import locked
+from ..pool import Job, Pool
 from .build import built
 from .side import Side, timed_cells
 from .turns import TimeLimit, rounds_frame, time_in_turns
@@ -69,9 +72,20 @@ class CommitPair:
                 log(f"scores of {name}")
                 side.measure_scores(self.profile, **options)
             log("memory of both")
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(Side.measure_memory, sides.values()))
+            with Pool(len(sides), prepare=_nothing) as pool:
+                jobs = [Job(name, partial(_measure_memory, side), math.inf) for name, side in sides.items()]
+                for _, outcome in pool.run(jobs):
+                    if outcome.status != "ok":
+                        raise PudleError(outcome.reason)
             on_head = set(timed_cells(sides["head"].folder))
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
             rounds = time_in_turns(sides, cells, limit, log)
             write_atomically(self.rounds_path, json.dumps({"rounds": rounds}))
+
+
+def _nothing() -> None:
+    """Prepare nothing in a process that only starts others."""
+
+
+def _measure_memory(side: Side, keep: Callable[[Any], None]) -> None:
+    side.measure_memory()

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from ...errors import PudleError
 from ...files import read_each, read_json
+from ..attended import run_attended
 from ..contents import ScoreRecord, StoredSelection
 from ..run import ONE_THREAD, write_asv_configuration
 from ..selection import SELECTION_VARIABLE
@@ -52,7 +53,7 @@ class Side:
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run this commit's Python to its end."""
         command = [str(self.python), *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd or self.tree, env=self.environment(), capture_output=True, text=True)
+        return run_attended(command, cwd=cwd or self.tree, env=self.environment())
 
     def measure_scores(
         self,
