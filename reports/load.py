@@ -1,11 +1,10 @@
-"""Read the store's records and asv's result files into one tidy table, `Results.frame`.
+"""Read the records of a run into one tidy table, `Results.frame`.
 
 `docs/schema.md` describes its columns and metrics.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import itertools
 import math
@@ -16,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pudle import specs
@@ -26,11 +26,9 @@ from pudle.measuring.scoring import ERRORS
 from pudle.measuring.store import SCHEMA
 from pudle.reports.learning.records import REMEDY, ExperimentRecord, check_version, read_experiments
 
-#: Version of asv's result files that this version reads.
-ASV_VERSION = 2
-
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
-METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "seconds": "s", "memory_bytes": "bytes"}
+METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "memory_bytes": "bytes"}
+METRICS |= dict.fromkeys(("seconds", "seconds_torch"), "s")
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
@@ -40,6 +38,7 @@ COLUMNS = {
 }  # fmt: skip
 #: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers from ``bound`` on.
 RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
+CELL = ("metric", "case", "estimator", "depth")
 TIMINGS = ["case", "estimator", "depth", "seconds", "low", "high", "samples"]
 REFERENCES = [
     "case", "seed", "target", "status", "reason", "bound", "gradient_norm", "kkt_residual", "smallest_eigenvalue",
@@ -59,13 +58,12 @@ FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
         "scores": ("seed", "depth", "target", "relative_error", "status"),
         "references": ("seed", "target", "status", "bound"),
     },
+    "a record of a cost": {"": ("metric", "case", "estimator", "depth", "status", "reason", "value")},
+    "a list of a run's records": {"": ("selection", "commit", "records", "costs", "experiments")},
     "an artifact": {"": ("kind", "case", "seed"), "rows": ()},
 }  # fmt: skip
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
-
-TIME, PEAK = "timing.Time.time_estimate", "memory.Memory.peakmem_estimate"
-PEAK_OF_PROBLEM = "memory.ProblemAlone.peakmem_problem"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,7 @@ class Results:
     #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
     records: pd.DataFrame
     #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and a tuple ``samples`` of
-    #: the repeats, which is empty if asv did not keep them.
+    #: the repeats.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Mapping[str, Any]]
@@ -91,7 +89,7 @@ class Results:
     notes: tuple[str, ...] = ()
     #: Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
-    #: The newest record of each experiment, without its arrays. Where there are some, there may be no cases.
+    #: The record of each experiment, without its arrays. Where there are some, there may be no cases.
     experiments: tuple[ExperimentRecord, ...] = ()
 
     def target(self, case: str) -> str:
@@ -128,14 +126,17 @@ def parsed(spec: str) -> tuple[str, Mapping[str, Any]]:
         return spec, {}
 
 
-def load(home: Path, profile: str) -> Results:
-    """Read the results of a profile.
+def load(home: Path, profile: str, commit: str = "") -> Results:
+    """Read the results of the last run of a profile, or of the last run at a commit (full hash).
+
+    A store keeps the records of all runs. What counts is those that the run's list names, not the newest.
 
     Parameters
     ----------
     home : Path
         Folder that holds one folder per profile.
     profile : str
+    commit : str, optional
 
     Raises
     ------
@@ -145,37 +146,32 @@ def load(home: Path, profile: str) -> Results:
         If a file is damaged or of an unknown version; the text names the file and the remedy.
     """
     folder = Path(home) / profile
-    store, selection, run = folder / "store", folder / "selection.json", f"run `pudle run --profile {profile}`"
-    experiments = read_experiments(store / "experiments")
+    store, run = folder / "store", f"run `pudle run --profile {profile}`"
+    # A run with uncommitted changes stands for its commit only if there is no other.
+    names = [f"runs/{commit}.json", f"runs/{commit}-dirty.json"] if commit else ["run.json"]
+    listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}}
+    if path := next((folder / name for name in names if (folder / name).exists()), None):
+        listed |= _read(path, "a list of a run's records")
+    experiments = read_experiments(store / place for place in listed["experiments"].values())
     artifacts = [_read(path, "an artifact") for path in sorted((store / "artifacts").glob("*.json"))]
-    cases: dict[str, Any] = {}
-    estimators: tuple[str, ...] = ()
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
-    if selection.exists():
-        selected = _read(selection, "a selection")
-        cases, estimators = {case["name"]: case for case in selected["cases"]}, tuple(selected["estimators"])
-        paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
-        # The newest of each: older records are of other sources or other definitions of the case.
-        read = [_read(path, "a record of scores") for path in paths]
-        for record in sorted(read, key=lambda record: record["provenance"]["date"]):
-            newest[record["case"]["name"], record["estimator"]] = record
-    records = {
-        (case, spec): record for (case, spec), record in newest.items() if case in cases and spec in estimators
-        # A case may have changed under an unchanged name.
-        and all(record["case"][key] == cases[case][key] for key in record["case"].keys() & cases[case].keys())
-    }  # fmt: skip
+    selected: dict[str, Any] = listed.get("selection", {"cases": [], "estimators": []})
+    cases, estimators = {case["name"]: case for case in selected["cases"]}, tuple(selected["estimators"])
+    records = {(case, spec): _read(store / place, "a record of scores")
+               for case, spec, place in listed["records"] if (store / place).exists()}  # fmt: skip
+    if commit:
+        for record in records.values():
+            # The record holds at this commit, whichever commit first measured it.
+            record["provenance"]["commit"] = commit
     notes: list[str] = []
     if not records:
         if not experiments:
-            which = " that match its selection" if newest else ""
-            raise MissingResults(f"no results for profile {profile!r} under {folder}{which}: {run} first")
+            raise MissingResults(f"no results for profile {profile!r} under {folder}: {run} first")
         if cases:
             notes.append(f"None of the selected cases is measured yet: {run}.")
         cases, estimators = {}, ()
     # Pairs in the order of the selection; a pair without a record has a reason instead.
     for pair in itertools.product(cases, estimators):
-        why = "only measured for an older definition of this case" if pair in newest else "not measured yet"
-        records[pair] = records.pop(pair, {"status": "missing", "reason": f"{why}: {run}"})
+        records[pair] = records.pop(pair, {"status": "missing", "reason": f"not measured yet: {run}"})
     measured = [record["provenance"] for record in records.values() if "provenance" in record]
     provenances = sorted(measured or [dict(item.provenance) for item in experiments], key=itemgetter("date"), reverse=True)
     distinct: dict[str, dict[str, Any]] = {}
@@ -190,8 +186,12 @@ def load(home: Path, profile: str) -> Results:
     claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
               for (case, estimator), record in records.items()]  # fmt: skip
     references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
-    asv = _choose_asv(folder / "results", provenances[0], notes) if records else None
-    cells = [_origin(asv) | cell for cell in _asv_cells(asv, records)] if asv else []
+    cells = [_cost_row(store / place, dict(zip(CELL, cell, strict=True)), records, run)
+             for *cell, place in listed["costs"] if tuple(cell[1:3]) in records]  # fmt: skip
+    cells = [cell | ({"commit": commit} if commit else {}) for cell in cells]
+    if cells and all(cell["status"] == "missing" for cell in cells):
+        notes.append(f"Neither time nor memory is measured: {run} without --scores-only.")
+        cells = []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
     frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
     frame["at_floor"] = frame["at_floor"].eq(True)
@@ -274,83 +274,27 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
 
-# -- asv
+# -- costs
 
 
-def _choose_asv(folder: Path, provenance: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
-    """Return the result file that belongs to the scores; add a note where none belongs to them exactly."""
-    paths = [path for path in sorted(folder.glob("*/*.json")) if path.name not in ("machine.json", "benchmarks.json")]
-    found = list(map(_read_asv, paths))
-    if not found:
-        notes.append("asv has no results for this profile: there is no time and no memory to report.")
-        return None
-    machine, commit = provenance.get("machine"), provenance.get("commit") or ""
-    # Several machines may share a folder, and one commit may have been measured in several environments.
-    ranked = [(content["machine"] == machine, content["commit"] == commit, content["when"]) for content in found]
-    chosen = found[ranked.index(max(ranked))]
-    if commit and chosen["commit"] != commit:
-        notes.append(
-            f"Time and memory were measured at commit {chosen['commit'][:8]}, the scores at {commit[:8]}: "
-            f"run `pudle run` again to have both from one commit."
-        )
-    if chosen["machine"] != machine:
-        notes.append(f"Time and memory were measured on {chosen['machine']}, the scores on {machine or 'another'}.")
-    if chosen["commit"] == commit and (count := sum(max(ranked)[:2] == rank[:2] for rank in ranked)) > 1:
-        notes.append(f"asv holds {count} result files for this commit; time and memory are from the newest.")
-    return chosen
-
-
-def _read_asv(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    check_version(path, "is of asv's format", content.get("version"), ASV_VERSION, "asv 0.6")
-    with _reading(path, "a result file of asv"):
-        # asv drops the nulls at the end of a row, so a row may be shorter than the list of columns.
-        benchmarks = {name: dict(zip(content["result_columns"], row, strict=False))
-                      for name, row in content["results"].items()}  # fmt: skip
-        started = max((row.get("started_at") or 0 for row in benchmarks.values()), default=0)
-        return {
-            "path": path, "commit": str(content["commit_hash"]), "benchmarks": benchmarks,
-            "machine": str(content["params"].get("machine", path.parent.name)),
-            "when": (started, content.get("date") or 0, path.stat().st_mtime),
-        }  # fmt: skip
-
-
-def _benchmark(results: Mapping[str, Any], name: str) -> dict[tuple[Any, ...], tuple[Any, Any, Any, Any]]:
-    """Return (value, lower quartile, upper quartile, repeats) of every cell of a benchmark, by its parameters."""
-    row = results["benchmarks"].get(name, {})
-    with _reading(results["path"], f"a result file of asv with a readable {name}"):
-        cells = list(itertools.product(*([ast.literal_eval(text) for text in texts] for texts in row.get("params") or [])))
-        # One null stands for a column without any value.
-        columns = [row.get(key) or [None] * len(cells) for key in ("result", "stats_q_25", "stats_q_75", "samples")]
-        return dict(zip(cells, zip(*columns, strict=True), strict=True)) if row else {}
-
-
-def _asv_cells(results: Mapping[str, Any], records: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield time and memory of every selected (case, estimator, depth), each with its status."""
-    alone = {case: value for (case, *_), (value, *_) in _benchmark(results, PEAK_OF_PROBLEM).items()}
-    for benchmark, metric in ((TIME, "seconds"), (PEAK, "memory_bytes")):
-        for (case, estimator, depth), (value, low, high, samples) in _benchmark(results, benchmark).items():
-            if (record := records.get((case, estimator))) is None:
-                continue
-            status, reason = _asv_status(value)
-            if status != "ok" and record["status"] != "ok":
-                # asv keeps no reason; the record of the same estimator has one.
-                reason = f"{record['status']}: {record['reason']}"
-            elif status == "ok" and metric == "memory_bytes":
-                if (status := _asv_status(alone.get(case))[0]) == "ok":
-                    # The process's own peak is not the estimator's; noise can make the difference negative.
-                    value = max(value - alone[case], 0.0)
-                else:
-                    reason = "the peak of the problem alone was not measured, so its memory is unknown"
-            cell = {"case": case, "estimator": estimator, "depth": int(depth), "metric": metric, "status": status}
-            if status == "ok":
-                low, high = (value if end is None else end for end in (low, high))
-                cell |= {"value": float(value), "low": float(low), "high": float(high), "samples": tuple(samples or ())}
-            yield cell | {"reason": reason}
-
-
-def _asv_status(value: float | None) -> tuple[str, str]:
-    """Return status and reason of a value of asv: null is a failure, NaN was not run."""
-    if value is None:
-        return "error", "failed or timed out under asv, which keeps no reason"
-    return ("ok", "") if math.isfinite(value) else ("skipped", "skipped, or not selected, under asv")
+def _cost_row(
+    path: Path, cell: dict[str, Any], records: Mapping[tuple[str, str], Mapping[str, Any]], run: str
+) -> dict[str, Any]:
+    """Return the row of one time or memory, with its reason where there is none."""
+    if not path.exists():
+        scored = records[cell["case"], cell["estimator"]]
+        at = statuses.at_depth({"scores": (), **scored}, cell["depth"])
+        if at["status"] == "ok":
+            return cell | {"status": "missing", "reason": f"not measured yet: {run}"}
+        # What has no score is not timed either.
+        status = "error" if at["status"] in BROKEN else "skipped"
+        return cell | {"status": status, "reason": f"{at['status']}: {at['reason']}"}
+    content = _read(path, "a record of a cost")
+    row = cell | _origin(content.get("provenance", {})) | {name: content[name] for name in ("status", "reason")}
+    if row["status"] != "ok":
+        return row
+    with _reading(path, "a record of a cost"):
+        samples = tuple(map(float, content.get("samples") or ()))
+        low, high = np.quantile(samples, (0.25, 0.75)) if samples else (content["value"],) * 2
+        # The process's own peak is not the estimator's; noise can make the difference negative.
+        return row | {"value": max(float(content["value"]), 0.0), "low": low, "high": high, "samples": samples}

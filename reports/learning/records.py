@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,12 @@ class ExperimentRecord:
         return arrays
 
 
-def read_experiments(folder: Path) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in a folder, in the order of their file names; of each name only the newest record counts.
+def read_experiments(paths: Iterable[Path]) -> tuple[ExperimentRecord, ...]:
+    """Read the experiments in those of these files that exist, in the order of the file names.
 
     A file that is damaged or has another schema is refused as `UnreadableResult`, with the file and the remedy.
     """
-    newest: dict[str, ExperimentRecord] = {}
-    for record in map(_read, sorted(folder.glob("*.json"))):
-        if str(record.provenance["date"]) >= str(newest.get(record.name, record).provenance["date"]):
-            newest[record.name] = record
-    return tuple(newest.values())
+    return tuple(_read(path) for path in sorted(paths) if path.exists())
 
 
 def check_version(path: Path, what: str, version: Any, known: int, source: str) -> None:

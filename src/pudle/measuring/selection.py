@@ -16,9 +16,6 @@ from ..errors import InvalidArgument, UnreadableResult
 from ..files import read_json, write_atomically
 from .case import Case, slug
 
-#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
-SELECTION_VARIABLE = "PUDLE_SELECTION"
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -32,7 +29,9 @@ class Selection:
     estimators : tuple of str
         Specs.
     tracked_depths, timed_depths : tuple of int
-        Depths at which asv tracks the accuracy, and measures time and memory.
+        Depths at which asv tracks the accuracy, and those at which costs are measured.
+    costs : tuple of str
+        Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
     timeout, experiment_timeout : float
         Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
@@ -51,6 +50,7 @@ class Selection:
     tracked_depths: tuple[int, ...]
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
+    costs: tuple[str, ...] = ("memory_bytes", "seconds")
     device: str = "cpu"
     windows: tuple[int, ...] = ()
     jacobian_error: bool = False
