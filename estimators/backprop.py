@@ -1,18 +1,12 @@
 """Automatic differentiation through all the layers."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import differentiable, gradients
-from pudle.estimator import Estimate, SweepEstimator
-from pudle.problems import Problem
+from pudle.estimator import WindowEstimator
 
 
 @dataclass(frozen=True)
-class Backprop(SweepEstimator):
+class Backprop(WindowEstimator):
     r"""Exact gradient of the loss after T layers, in reverse mode through all of them.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta), \qquad
@@ -31,15 +25,4 @@ class Backprop(SweepEstimator):
         "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
     )
     computes = "unrolled"
-
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Share one forward pass; each depth needs its own backward pass, which starts from its own loss."""
-        with torch.enable_grad():
-            live, theta = differentiable(problem)
-            trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
-        for depth in depths:
-            codes = trajectory.at(depth)
-            with torch.enable_grad():
-                loss = live.outer_loss(codes)
-            (gradient,) = gradients(loss, (theta,), keep_graph=len(depths) > 1)
-            yield Estimate(gradient, codes.detach(), {"layers": depth, "layers_differentiated": depth})
+    window = None

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import direct_gradients, reverse_accumulation
+from pudle.algorithms.unrolling import window_gradients
 from pudle.estimator import Estimate, WindowEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
@@ -49,13 +47,5 @@ class Truncated(WindowEstimator):
     ) -> Iterator[tuple[int, Estimate]]:
         """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and one backward pass."""
         windows = sorted({check_integer("windows", window, 1) for window in windows})
-        longest = min(max(windows, default=0), depth)
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, depth, keep=range(depth - longest, depth))
-        direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        accumulated = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
-        through_codes = [torch.zeros_like(direct), *accumulated]
-        for window in windows:
-            layers = min(window, depth)
-            diagnostics = {"layers": depth, "layers_differentiated": layers}
-            yield window, Estimate(direct + through_codes[layers], trajectory.codes, diagnostics)
+        for window, (gradient, codes) in zip(windows, window_gradients(problem, algorithm, depth, windows), strict=True):
+            yield window, Estimate(gradient, codes, {"layers": depth, "layers_differentiated": min(window, depth)})

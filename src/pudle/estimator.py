@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradient
+from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradients
 from .problems import Problem
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
@@ -153,15 +153,12 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
 
 
 class WindowEstimator(SweepEstimator):
-    """Backpropagation through the last `window` layers; the codes that enter them are held constant."""
+    """Backpropagation through the last `window` layers, or all if it is None; the codes that enter them are held constant."""
 
-    window: int
+    window: int | None
 
     def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        depths = check_depths(depths)
-        starts = [max(depth - self.window, 0) for depth in depths]
-        with torch.no_grad():
-            trajectory = algorithm.run(problem, max(starts, default=0), keep=starts)
-        for depth, start in zip(depths, starts, strict=True):
-            gradient, codes = unrolled_gradient(problem, algorithm, trajectory.states[start], depth - start)
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth - start})
+        results = unrolled_gradients(problem, algorithm, depths, self.window)
+        for depth, (gradient, codes) in zip(depths, results, strict=True):
+            differentiated = depth if self.window is None else min(self.window, depth)
+            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": differentiated})

@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..problems import Problem
 from ..registry import make_thresholding
 from ..validation import check_alike, check_integer, check_positive
+from . import kernels
 from .thresholding import Soft, Thresholding
 
 
@@ -153,6 +155,10 @@ class Algorithm(ABC):
         if missing:
             raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
         step, state, states = self.step_size(problem), self.start(problem, initial), {}
+        recorded = torch.is_grad_enabled() and (problem.theta.requires_grad or state.codes.requires_grad)
+        if not recorded and kernels.apply(problem, self, state):
+            states = kernels.run(problem, self, state, depth, keep)
+            return Trajectory(codes=states[depth].codes, depth=depth, states=states)
         for iteration in range(depth):
             if iteration in keep:
                 states[iteration] = state

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..problems import Problem
+from ..problems import Problem, SparseCoding
 from ..validation import check_integer
+from . import kernels
 from .algorithm import Algorithm, State
 
 
@@ -34,6 +35,8 @@ def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
 
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
+    if isinstance(problem, SparseCoding) and kernels.is_plain(problem):
+        return _direct_gradients(problem, codes)
     with torch.enable_grad():
         live, theta = differentiable(problem)
         leaf = codes.detach().requires_grad_()
@@ -41,11 +44,75 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     return direct, code_gradient
 
 
+@torch.no_grad()
+def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same for sparse coding: with r = D z - x they are the means of ``r z^T`` and of ``D^T r``.
+
+    The lasso loss adds the derivative of the penalties to the second.
+    """
+    residual = problem.residual(codes)
+    direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
+    if problem.loss == "lasso":
+        code_gradient.add_(codes.sign(), alpha=problem.penalty).add_(codes, alpha=problem.l2_penalty)
+    return direct, code_gradient / len(codes)
+
+
+def unrolled_gradients(
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Differentiate the loss through the last `window` layers, or through all, at each depth.
+
+    Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes at that depth. All
+    depths share the forward pass.
+    """
+    depths, start = check_depths(depths), algorithm.start(problem)
+    if not kernels.apply(problem, algorithm, start):
+        yield from _recorded_gradients(problem, algorithm, depths, window)
+        return
+    for depth, (codes, pulled) in zip(depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True):
+        gradient = direct_gradients(problem, codes)[0] + pulled.through_codes
+        if pulled.keeps_digits_of(gradient):
+            yield gradient, codes
+        else:
+            yield from _recorded_gradients(problem, algorithm, [depth], window)
+
+
+def _recorded_gradients(
+    problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the same by automatic differentiation of the layers."""
+    starts = [0 if window is None else max(depth - window, 0) for depth in depths]
+    if window is not None:
+        with torch.no_grad():
+            states = algorithm.run(problem, max(starts, default=0), keep=starts).states
+        for depth, start in zip(depths, starts, strict=True):
+            yield _recorded_gradient(problem, algorithm, states[start], depth - start)
+        return
+    with torch.enable_grad():
+        live, theta = differentiable(problem)
+        trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
+    for depth in depths:
+        codes = trajectory.at(depth)
+        with torch.enable_grad():
+            loss = live.outer_loss(codes)
+        (gradient,) = gradients(loss, (theta,), keep_graph=len(depths) > 1)
+        yield gradient, codes.detach()
+
+
 def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
 
     Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
     """
+    if kernels.apply(problem, algorithm, state):
+        ((codes, pulled),) = kernels.unrolled(problem, algorithm, state, [layers])
+        gradient = direct_gradients(problem, codes)[0] + pulled.through_codes
+        if pulled.keeps_digits_of(gradient):
+            return gradient, codes
+    return _recorded_gradient(problem, algorithm, state, layers)
+
+
+def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
     step = algorithm.step_size(problem)
     with torch.enable_grad():
         live, theta = differentiable(problem)
@@ -54,6 +121,30 @@ def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, laye
             state = algorithm.advance(live, state, step)
         (gradient,) = gradients(live.outer_loss(state.codes), (theta,))
     return gradient, state.codes.detach()
+
+
+def window_gradients(
+    problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `unrolled_gradients` yields at one depth for each window, ascending, from one forward and one backward pass."""
+    lengths, start = [min(window, depth) for window in windows], algorithm.start(problem)
+    if kernels.apply(problem, algorithm, start):
+        codes = algorithm.run(problem, depth).codes
+        direct = direct_gradients(problem, codes)[0]
+        for window, pulled in zip(windows, kernels.windows(problem, algorithm, start, depth, lengths), strict=True):
+            gradient = direct + pulled.through_codes
+            if pulled.keeps_digits_of(gradient):
+                yield gradient, codes
+            else:
+                yield from _recorded_gradients(problem, algorithm, [depth], window)
+        return
+    with torch.no_grad():
+        trajectory = algorithm.run(problem, depth, keep=range(depth - max(lengths, default=0), depth))
+    direct, code_gradient = direct_gradients(problem, trajectory.codes)
+    accumulated = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
+    through_codes = [torch.zeros_like(direct), *accumulated]
+    for length in lengths:
+        yield direct + through_codes[length], trajectory.codes
 
 
 def reverse_accumulation(
@@ -82,8 +173,16 @@ def pull_back(
 
     The adjoints are the derivatives of the loss in theta, summed over all later layers, and in the codes and the point
     after the last of these layers. Return the same three at `state`, these layers included in the first. Where the point of
-    the state is its codes, the second holds the whole derivative and the third is zero.
+    the state is its codes, the second holds the whole derivative and the third is zero. Outside the support of the state the
+    last two may be zero: the layer that made it lets nothing else through.
     """
+    if kernels.apply(problem, algorithm, state):
+        pulled, (codes_bar, point_bar) = kernels.pull_back(problem, algorithm, state, layers, torch.stack(adjoints[1:]))
+        theta_bar = adjoints[0] + pulled.through_codes
+        if pulled.keeps_digits_of(theta_bar):
+            if state.point is state.codes:
+                return theta_bar, codes_bar + point_bar, torch.zeros_like(point_bar)
+            return theta_bar, codes_bar, point_bar
     with torch.enable_grad():
         live, theta = differentiable(problem)
         codes = state.codes.detach().requires_grad_()

@@ -1,0 +1,287 @@
+"""Layers of sparse coding and their adjoints on active sets, compiled by numba. Only `kernels` imports this module.
+
+Samples are independent of each other: each runs through all layers, forward and back, while its data are in the cache.
+With G the Hessian of the smooth part, b = D^T x and eta the step, a layer is ``z' = S(y + eta (b - G y))``, of which only
+the rows of G on the support of y matter. Backward, with u the adjoint of z' restricted to the support of z',
+
+    b_bar += eta u,    G_bar -= eta y u^T,    y_bar = u - eta G u,
+
+where y_bar is needed only on the support of the codes before. Consecutive layers whose supports nearly agree are treated
+together, in a dense copy of G on the union of their supports.
+"""
+
+import numba
+import numpy as np
+
+#: Largest number of layers that one union of supports serves.
+GROUP = 32
+
+#: Multiplication and addition may become one instruction; nothing else may change the order or the handling of NaN.
+_compiled = numba.njit(fastmath={"contract"}, nogil=True)
+
+
+@_compiled
+def _subtract_rows(total, matrix, rows, weights, start, stop):
+    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop; four rows share a pass over the total."""
+    size = len(total)
+    k = start
+    while k + 4 <= stop:
+        a, b, c, d = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+        wa, wb, wc, wd = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for j in range(size):
+            total[j] -= (wa * matrix[a, j] + wb * matrix[b, j]) + (wc * matrix[c, j] + wd * matrix[d, j])
+        k += 4
+    while k < stop:
+        a, wa = rows[k], weights[k]
+        for j in range(size):
+            total[j] -= wa * matrix[a, j]
+        k += 1
+
+
+@_compiled
+def _threshold(values, threshold, hard, nonnegative):
+    """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules' own."""
+    zero = threshold - threshold
+    if hard:
+        for j in range(len(values)):
+            v = values[j]
+            # Infinity and NaN are kept or lost as by a comparison with the absolute value.
+            if not (v > threshold or (v < -threshold and not nonnegative)):
+                values[j] = zero
+    elif nonnegative:
+        for j in range(len(values)):
+            v = values[j] - threshold
+            values[j] = zero if v < zero else v
+    else:
+        for j in range(len(values)):
+            v = values[j]
+            clipped = min(max(v, -threshold), threshold)
+            values[j] = v - clipped
+
+
+@_compiled
+def _record(codes, point, rows, code_values, point_values, start):
+    """Write the entries at which codes or point are not zero from `start` on; return where they end."""
+    k = start
+    for j in range(len(codes)):
+        if codes[j] != 0 or point[j] != 0:
+            rows[k] = j
+            code_values[k] = codes[j]
+            point_values[k] = point[j]
+            k += 1
+    return k
+
+
+@numba.njit(fastmath={"contract"}, nogil=True, cache=True)
+def run_layers(
+    gram, products, first, codes, points, momenta, thresholds, pulls, flags, numbers, depth, keep, tops, bottoms, chains,
+    adjoints, kept_codes, kept_points, kept_momenta,
+):  # fmt: skip
+    """Run `depth` layers for some samples, then pull adjoints back through them for each job.
+
+    Parameters
+    ----------
+    gram, products : array, shapes (p, p) and (r, p)
+        eta G, and eta b of the samples first..first + r.
+    codes, points, momenta : array, shapes (n, p), (n, p) and (n,)
+        The state of all samples from which the layers start.
+    thresholds, pulls : array, shape (depth,)
+        Threshold of each layer, and its extrapolation (a_t - 1) / a_{t+1} unless samples restart.
+    flags : array of bool, shape (5,)
+        Hard rule; non-negative codes; extrapolated point; restart; adjoints are given instead of those of the loss.
+    numbers : array, shape (5,)
+        One; eta; n; weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G contains.
+    keep : array of int
+        Layers after which the state is returned, ascending.
+    tops, bottoms, chains : array of int, shape (jobs,)
+        Job k pulls back from layer tops[k] to bottoms[k]. It starts from the loss at its top or, if an earlier job has the
+        same chain, from where that one ended.
+    adjoints : array, shape (2, n, p)
+        Adjoints of codes and point after the last layer, if they are given. Overwritten by those before the first layer,
+        at least on the support of that state.
+    kept_codes, kept_points, kept_momenta : array, shapes (keep, n, p), (keep, n, p) and (keep, n)
+        Where the kept states are written; not the points if they are the codes.
+
+    Returns
+    -------
+    gram_bar, products_bar : array, shapes (jobs, p, p) and (jobs, r, p)
+        Derivatives of the loss, summed over the samples, in ``eta G``, and in ``eta b``.
+    """
+    hard, nonnegative, accelerated, restart, given = flags[0], flags[1], flags[2], flags[3], flags[4]
+    one, eta, total_samples, l1_weight, l2_weight = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    zero = one - one
+    two, four = one + one, one + one + one + one
+    r, p = products.shape
+    jobs, kept = len(tops), len(keep)
+    gram_bar = np.zeros((jobs, p, p), gram.dtype)
+    products_bar = np.zeros((jobs, r, p), gram.dtype)
+
+    # The tape of one sample: entries of layer t lie in starts[t]..stops[t].
+    capacity = (depth + 1) * p if jobs else p
+    rows = np.empty(capacity, np.uint32)
+    code_values = np.empty(capacity, gram.dtype)
+    point_values = np.empty(capacity, gram.dtype) if accelerated else code_values
+    starts, stops = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
+    pulled = np.zeros(depth + 1, gram.dtype)
+    z, y, values = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
+
+    # Of the backward pass: places of entries within the union, and arrays on the union.
+    place = np.full(p, -1, np.int64)
+    union, last_union = np.empty(p, np.uint32), np.empty(p, np.uint32)
+    last_size = -1
+    order = np.arange(max(p, GROUP + 1)).astype(np.uint32)
+    largest = p if jobs else 0
+    local_buffer = np.empty(largest * largest, gram.dtype)
+    codes_buffer, points_buffer, adjoints_buffer = (
+        np.empty((GROUP + 1) * largest, gram.dtype),
+        np.empty((GROUP + 1) * largest, gram.dtype),
+        np.empty((GROUP + 1) * largest, gram.dtype),
+    )
+    column = np.empty(GROUP + 1, gram.dtype)
+    carried, carried_before = np.zeros((jobs, p), gram.dtype), np.zeros((jobs, p), gram.dtype)
+    current_buffer, before_buffer, moved_buffer = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
+    highest, lowest = 0, depth
+    for k in range(jobs):
+        highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
+
+    for row in range(r):
+        i = first + row
+        z[:], y[:] = codes[i], points[i]
+        momentum = momenta[i]
+        starts[0], stops[0] = 0, _record(z, y, rows, code_values, point_values, 0)
+        still, kept_so_far = False, 0
+        for t in range(depth + 1):
+            if kept_so_far < kept and keep[kept_so_far] == t:
+                kept_codes[kept_so_far, i] = z
+                kept_momenta[kept_so_far, i] = momentum
+                if accelerated:
+                    kept_points[kept_so_far, i] = y
+                kept_so_far += 1
+            if t == depth:
+                break
+            if still and thresholds[t] == thresholds[t - 1]:
+                # The last layer changed nothing, bit for bit: nor does this one, and it shares the entries on the tape.
+                starts[t + 1], stops[t + 1] = starts[t], stops[t]
+                continue
+            for j in range(p):
+                values[j] = y[j] + products[row, j]
+            _subtract_rows(values, gram, rows, point_values, starts[t], stops[t])
+            _threshold(values, thresholds[t], hard, nonnegative)
+            still = not accelerated
+            for j in range(p):
+                still &= values[j] == z[j]
+            if accelerated:
+                pull = pulls[t]
+                if restart:
+                    uphill = zero
+                    for j in range(p):
+                        uphill += (y[j] - values[j]) * (values[j] - z[j])
+                    larger = (one + np.sqrt(one + four * momentum * momentum)) / two
+                    pull = (momentum - one) / larger
+                    momentum = larger
+                    if uphill > zero:
+                        momentum, pull = one, zero
+                pulled[t + 1] = pull
+                for j in range(p):
+                    y[j] = values[j] + pull * (values[j] - z[j])
+                    z[j] = values[j]
+            else:
+                z[:] = values
+                y[:] = values
+            # Without a backward pass a layer takes the place of the one before.
+            starts[t + 1] = stops[t] if jobs else 0
+            stops[t + 1] = _record(z, y, rows, code_values, point_values, starts[t + 1])
+
+        top = highest
+        while top > lowest:
+            # Take layers in as long as the union of their supports stays near that of the topmost.
+            size = 0
+            for e in range(starts[top], stops[top]):
+                place[rows[e]] = size
+                union[size] = rows[e]
+                size += 1
+            bottom, limit = top, size + size // 4 + 8
+            while bottom > lowest and top - bottom < GROUP and size <= limit:
+                bottom -= 1
+                if starts[bottom] != starts[bottom + 1]:
+                    for e in range(starts[bottom], stops[bottom]):
+                        if place[rows[e]] < 0:
+                            place[rows[e]] = size
+                            union[size] = rows[e]
+                            size += 1
+            same = size == last_size
+            for a in range(size):
+                same = same and union[a] == last_union[a]
+            local = local_buffer[: size * size].reshape(size, size)
+            if not same:
+                for a in range(size):
+                    for b in range(size):
+                        local[a, b] = gram[union[a], union[b]]
+                    last_union[a] = union[a]
+                last_size = size
+            width = top - bottom + 1
+            local_codes = codes_buffer[: width * size].reshape(width, size)
+            local_points = points_buffer[: width * size].reshape(width, size)
+            local_adjoints = adjoints_buffer[: width * size].reshape(width, size)
+            local_codes[:], local_points[:] = zero, zero
+            for t in range(bottom, top + 1):
+                for e in range(starts[t], stops[t]):
+                    local_codes[t - bottom, place[rows[e]]] = code_values[e]
+                    local_points[t - bottom, place[rows[e]]] = point_values[e]
+            current, before, moved = current_buffer[:size], before_buffer[:size], moved_buffer[:size]
+
+            for k in range(jobs):
+                high, low = min(tops[k], top), max(bottoms[k], bottom)
+                if high <= low:
+                    continue
+                chain = chains[k]
+                if high == tops[k] and chain == k:
+                    if given:
+                        for a in range(size):
+                            of_point = adjoints[1, i, union[a]]
+                            current[a] = adjoints[0, i, union[a]] + (one + pulled[high]) * of_point
+                            before[a] = -pulled[high] * of_point
+                    else:
+                        for a in range(size):
+                            moved[a] = products[row, union[a]]
+                            before[a] = zero
+                        _subtract_rows(moved, local, order, local_codes[high - bottom], 0, size)
+                        for a in range(size):
+                            value = local_codes[high - bottom, a]
+                            sign = one if value > zero else -one
+                            current[a] = (l1_weight * sign + l2_weight * value - moved[a] / eta) / total_samples
+                else:
+                    for a in range(size):
+                        current[a], before[a] = carried[chain, union[a]], carried_before[chain, union[a]]
+                for t in range(high - 1, low - 1, -1):
+                    adjoint = local_adjoints[t - bottom]
+                    for a in range(size):
+                        adjoint[a] = current[a] if local_codes[t + 1 - bottom, a] != zero else zero
+                        moved[a] = adjoint[a]
+                    _subtract_rows(moved, local, order, adjoint, 0, size)
+                    if given and t == 0:
+                        adjoints[:, i] = zero
+                        for a in range(size):
+                            adjoints[0, i, union[a]], adjoints[1, i, union[a]] = before[a], moved[a]
+                    pull = pulled[t]
+                    for a in range(size):
+                        current[a] = before[a] + (one + pull) * moved[a]
+                        before[a] = -pull * moved[a]
+                for a in range(size):
+                    for b in range(size):
+                        moved[b] = zero
+                    for t in range(low - bottom, high - bottom):
+                        column[t] = local_points[t, a]
+                    _subtract_rows(moved, local_adjoints, order, column, low - bottom, high - bottom)
+                    target = gram_bar[k, union[a]]
+                    for b in range(size):
+                        target[union[b]] += moved[b]
+                for t in range(low - bottom, high - bottom):
+                    for a in range(size):
+                        products_bar[k, row, union[a]] += local_adjoints[t, a]
+                for a in range(size):
+                    carried[chain, union[a]], carried_before[chain, union[a]] = current[a], before[a]
+            for a in range(size):
+                place[union[a]] = -1
+            top = bottom
+    return gram_bar, products_bar
