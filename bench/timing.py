@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from pudle.algorithms import kernels
 from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
@@ -32,3 +35,15 @@ class Time:
     def time_estimate(self, case: str, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)
         self.wait()
+
+
+class TorchTime(Time):
+    """The same on the torch path, where compiled kernels take its place otherwise."""
+
+    version = "1"
+
+    def setup(self, case: str, estimator: str, depth: int) -> None:
+        super().setup(case, estimator, depth)
+        if not kernels.is_plain(self.problem):
+            raise NotImplementedError(f"no kernel applies to {case}: its time is that of the torch path")
+        os.environ[kernels.VARIABLE] = "torch"

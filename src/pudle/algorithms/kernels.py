@@ -67,7 +67,9 @@ def prepare() -> None:
     from .ista import Ista
 
     for dtype in (torch.float32, torch.float64):
-        problem = SparseCoding(observations=torch.ones(1, 1, dtype=dtype), dictionary=torch.ones(1, 1, dtype=dtype), penalty=0.1)
+        problem = SparseCoding(
+            observations=torch.ones(1, 1, dtype=dtype), dictionary=torch.ones(1, 1, dtype=dtype), penalty=0.1
+        )
         Ista().run(problem, 1)
 
 

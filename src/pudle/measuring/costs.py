@@ -17,6 +17,7 @@ import numpy as np
 from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
+from ..algorithms import kernels
 from ..registry import list_datasets, list_estimators
 from . import sources
 from .case import Case
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
     from .store import Store
 
 #: The costs that are measured, with the names that asv gives to their benchmarks; these all have the same parameters.
-BENCHMARKS = {"memory_bytes": "memory.Memory.peakmem_estimate", "seconds": "timing.Time.time_estimate"}
+BENCHMARKS = {
+    "memory_bytes": "memory.Memory.peakmem_estimate",
+    "seconds": "timing.Time.time_estimate",
+    "seconds_torch": "timing.TorchTime.time_estimate",
+}
 #: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
 SELECTION_VARIABLE = "PUDLE_SELECTION"
 #: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
 #: samples have taken so many seconds.
-LEAST_SAMPLES, PRECISION, MOST_SECONDS = 5, 0.02, 1.0
+LEAST_SAMPLES, PRECISION, MOST_SECONDS = 5, 0.02, 0.3
 
 
 class Cell(NamedTuple):
@@ -52,14 +57,16 @@ def cells(selection: Selection) -> list[Cell]:
 
     The estimators of a case at one depth follow each other, so that a machine whose speed drifts treats them alike.
     """
+    # Without kernels, every time is one of the torch path.
+    costs = [metric for metric in selection.costs if metric != "seconds_torch" or kernels.choice() != "torch"]
     found = [
         Cell(metric, case, estimator, depth, number)
         for number, (case, estimator, depth) in enumerate(
             itertools.product(selection.cases, selection.estimators, selection.timed_depths)
         )
-        for metric in selection.costs
+        for metric in costs
     ]
-    return sorted(found, key=lambda cell: (selection.costs.index(cell.metric), cell.case.name, cell.depth))
+    return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
 
 
 def benchmark_folder() -> Path:
@@ -72,7 +79,8 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
 
     Each cell has a fresh process, as under `asv run`: the peak of a process covers its life.
     """
-    # All that the cells have in common is computed here, so that copies of this process have it.
+    # All that the cells have in common is loaded and computed here, so that copies of this process have it.
+    kernels.prepare()
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection)))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from pebble import ProcessExpired, ProcessPool
 
+from ..algorithms import kernels
 from ..errors import InvalidArgument, first_line
 from .costs import cells, fail_cost, measure_cost
 from .experiment import ProgressCallback, carry_out, fail_experiment, silent
@@ -30,6 +31,7 @@ WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "reference": (stored_reference, lambda *_: None),
     "score": (measure, fail_scores),
     "surface": (measure_surface, fail_surface),
+    "kernels": (kernels.prepare, lambda *_: None),
     "memory": (measure_cost, fail_cost),
     "time": (measure_cost, fail_cost),
     "experiment": (carry_out, fail_experiment),
@@ -58,8 +60,13 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     def task(kind: str, label: str, *arguments: Any) -> Task:
         return Task(kind, label, (*arguments, store), selection.timeout)
 
+    # One process compiles the kernels while the others, which need none yet, compute references.
+    compiled = [Task("kernels", "kernels", (), selection.timeout)] if pairs or surfaces else []
     return [
-        [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()],
+        [
+            *compiled,
+            *(task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()),
+        ],
         [task("surface", f"{item[0]} of {item[1].name}", *item) for item in surfaces]
         + [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs],
     ]

@@ -50,7 +50,7 @@ class Selection:
     tracked_depths: tuple[int, ...]
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
-    costs: tuple[str, ...] = ("memory_bytes", "seconds")
+    costs: tuple[str, ...] = ("memory_bytes", "seconds", "seconds_torch")
     device: str = "cpu"
     windows: tuple[int, ...] = ()
     jacobian_error: bool = False

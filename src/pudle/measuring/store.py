@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..algorithms import kernels
 from ..files import read_arrays, read_json, write_atomically
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
@@ -82,13 +83,15 @@ class Store:
     def cost_path(self, cell: Cell) -> Path:
         """Return where the record of a time or memory is kept, whether or not it exists.
 
-        It depends on the machine, and on the case as far as one estimate does: its first seed is what is measured.
+        It depends on the machine, and on the case as far as one estimate does: its first seed is what is measured. The
+        number of threads is always one.
         """
         case, made = cell.case, make_estimator(cell.estimator)
         benchmark = benchmark_folder() / f"{BENCHMARKS[cell.metric].partition('.')[0]}.py"
         parts = {"estimator": cell.estimator, "fingerprint": made.fingerprint(), "metric": cell.metric, "depth": cell.depth}
         parts |= {"dataset": case.dataset, "algorithm": case.algorithm, "loss": case.loss, "dtype": case.dtype}
         parts |= {"seed": case.seeds[0], "device": self.device, "machine": machine(), "benchmark": benchmark.read_text()}
+        parts["kernels"] = "torch" if cell.metric == "seconds_torch" else kernels.description()
         key = _key_on_data(COSTS, case, made, case.make_algorithm(), **parts)
         return self.folder / case.name / "costs" / f"{cell.metric}-{slug(cell.estimator)}-{cell.depth}-{key}.json"
 
