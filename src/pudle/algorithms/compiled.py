@@ -22,20 +22,28 @@ _compiled = numba.njit(fastmath={"contract"}, nogil=True)
 
 @_compiled
 def _subtract_rows(total, matrix, rows, weights, start, stop):
-    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop; four rows share a pass over the total."""
+    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop; eight rows share a pass over the total."""
     size = len(total)
     k = start
-    while k + 4 <= stop:
+    while k + 8 <= stop:
         a, b, c, d = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+        e, f, g, h = rows[k + 4], rows[k + 5], rows[k + 6], rows[k + 7]
         wa, wb, wc, wd = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        we, wf, wg, wh = weights[k + 4], weights[k + 5], weights[k + 6], weights[k + 7]
         for j in range(size):
-            total[j] -= (wa * matrix[a, j] + wb * matrix[b, j]) + (wc * matrix[c, j] + wd * matrix[d, j])
-        k += 4
-    while k < stop:
+            first = (wa * matrix[a, j] + wb * matrix[b, j]) + (wc * matrix[c, j] + wd * matrix[d, j])
+            second = (we * matrix[e, j] + wf * matrix[f, j]) + (wg * matrix[g, j] + wh * matrix[h, j])
+            total[j] -= first + second
+        k += 8
+    while k + 2 <= stop:
+        a, b, wa, wb = rows[k], rows[k + 1], weights[k], weights[k + 1]
+        for j in range(size):
+            total[j] -= wa * matrix[a, j] + wb * matrix[b, j]
+        k += 2
+    if k < stop:
         a, wa = rows[k], weights[k]
         for j in range(size):
             total[j] -= wa * matrix[a, j]
-        k += 1
 
 
 @_compiled
@@ -64,11 +72,11 @@ def _record(codes, point, rows, code_values, point_values, start):
     """Write the entries at which codes or point are not zero from `start` on; return where they end."""
     k = start
     for j in range(len(codes)):
-        if codes[j] != 0 or point[j] != 0:
-            rows[k] = j
-            code_values[k] = codes[j]
-            point_values[k] = point[j]
-            k += 1
+        # Written without a branch, which would be mispredicted, and kept if the count goes on.
+        rows[k] = j
+        code_values[k] = codes[j]
+        point_values[k] = point[j]
+        k += (codes[j] != 0) | (point[j] != 0)
     return k
 
 
@@ -117,13 +125,13 @@ def run_layers(
     products_bar = np.zeros((jobs, r, p), gram.dtype)
 
     # The tape of one sample: entries of layer t lie in starts[t]..stops[t].
-    capacity = (depth + 1) * p if jobs else p
+    capacity = (depth + 1 if jobs else 2) * p + 1
     rows = np.empty(capacity, np.uint32)
     code_values = np.empty(capacity, gram.dtype)
     point_values = np.empty(capacity, gram.dtype) if accelerated else code_values
     starts, stops = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
     pulled = np.zeros(depth + 1, gram.dtype)
-    z, y, values = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
+    z, point_buffer, values = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
 
     # Of the backward pass: places of entries within the union, and arrays on the union.
     place = np.full(p, -1, np.int64)
@@ -146,7 +154,11 @@ def run_layers(
 
     for row in range(r):
         i = first + row
-        z[:], y[:] = codes[i], points[i]
+        z[:] = codes[i]
+        y = z
+        if accelerated:
+            y = point_buffer
+            y[:] = points[i]
         momentum = momenta[i]
         starts[0], stops[0] = 0, _record(z, y, rows, code_values, point_values, 0)
         still, kept_so_far = False, 0
@@ -167,9 +179,6 @@ def run_layers(
                 values[j] = y[j] + products[row, j]
             _subtract_rows(values, gram, rows, point_values, starts[t], stops[t])
             _threshold(values, thresholds[t], hard, nonnegative)
-            still = not accelerated
-            for j in range(p):
-                still &= values[j] == z[j]
             if accelerated:
                 pull = pulls[t]
                 if restart:
@@ -184,13 +193,19 @@ def run_layers(
                 pulled[t + 1] = pull
                 for j in range(p):
                     y[j] = values[j] + pull * (values[j] - z[j])
-                    z[j] = values[j]
+                z, values = values, z
             else:
-                z[:] = values
-                y[:] = values
-            # Without a backward pass a layer takes the place of the one before.
-            starts[t + 1] = stops[t] if jobs else 0
+                z, values = values, z
+                y = z
+            # Without a backward pass two layers take turns.
+            starts[t + 1] = stops[t] if jobs else (0 if starts[t] else p)
             stops[t + 1] = _record(z, y, rows, code_values, point_values, starts[t + 1])
+            still = False
+            if not accelerated and stops[t + 1] - starts[t + 1] == stops[t] - starts[t]:
+                e, f = starts[t], starts[t + 1]
+                while e < stops[t] and rows[e] == rows[f] and code_values[e] == code_values[f]:
+                    e, f = e + 1, f + 1
+                still = e == stops[t]
 
         top = highest
         while top > lowest:

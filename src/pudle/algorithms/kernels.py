@@ -213,22 +213,22 @@ def _layers(
     of_numbers = (torch.tensor(values, dtype=dtype).numpy() for values in (thresholds, pulls, numbers))
     all_thresholds, all_pulls, all_numbers = of_numbers
 
-    def chunk(first: int) -> tuple[Tensor, Tensor]:
-        rows = slice(first, min(first + CHUNK, n))
-        gram_bar, products_bar = _run_layers()(
-            gram.numpy(), (x[rows] @ scaled).numpy(), first, codes.numpy(), point.numpy(), starting.numpy(),
+    products = x @ scaled
+
+    def chunk(first: int) -> tuple[np.ndarray, np.ndarray]:
+        return _run_layers()(
+            gram.numpy(), products[first : first + CHUNK].numpy(), first, codes.numpy(), point.numpy(), starting.numpy(),
             all_thresholds, all_pulls, np.array(flags), all_numbers, depth, np.array(kept), tops, bottoms, chains,
             adjoints.numpy(), kept_codes.numpy(), kept_points.numpy(), kept_momenta.numpy(),
         )  # fmt: skip
-        return torch.from_numpy(gram_bar), x[rows].T @ torch.from_numpy(products_bar)
 
     gram_bar = torch.zeros(len(jobs), p, p, dtype=dtype)
     theta_bar = torch.zeros(len(jobs), *dictionary.shape, dtype=dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         # In the order of the chunks, so that the sums are the same for any number of threads.
-        for of_gram, of_products in pool.map(chunk, range(0, n, CHUNK)):
-            gram_bar += of_gram
-            theta_bar += of_products
+        for first, (of_gram, of_products) in zip(range(0, n, CHUNK), pool.map(chunk, range(0, n, CHUNK)), strict=True):
+            gram_bar += torch.from_numpy(of_gram)
+            theta_bar += x[first : first + CHUNK].T @ torch.from_numpy(of_products)
     # The derivative of eta D^T D is symmetric in its two factors.
     through_gram = scaled @ (gram_bar + gram_bar.mT)
     through_products = step * theta_bar
