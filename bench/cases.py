@@ -118,7 +118,7 @@ PAPER = replace(
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR,
     tracked_depths=(1, 10, 50, 100),
-    timed_depths=(1, 10, 50, 100),
+    timed_depths=(1, 10, 50, 100, 200, 500, 800),
     timeout=7200.0,
     experiments=FULL,
     experiment_timeout=24 * 3600.0,

@@ -12,7 +12,7 @@ import torch
 from pudle.algorithms import Algorithm
 from pudle.errors import SpecError
 from pudle.measuring import sources, store
-from pudle.measuring.costs import SELECTION_VARIABLE
+from pudle.measuring.costs import SELECTION_VARIABLE, drawn
 from pudle.measuring.measurement import measure
 from pudle.measuring.selection import Selection
 from pudle.measuring.statuses import BROKEN
@@ -33,16 +33,12 @@ def selection() -> Selection:
     return Selection.read(Path(path)) if path else PROFILES["quick"]
 
 
-@functools.lru_cache(maxsize=1)
 def draw(case: str) -> tuple[Problem, Algorithm]:
-    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm.
+    """Return the problem of a case's first seed and the algorithm.
 
-    asv sets a cell up again for each repeat, and would draw the problem as often.
+    They are drawn once: asv sets a cell up again for each repeat.
     """
-    chosen = selection().case(case)
-    problem, algorithm = chosen.make_problem(chosen.seeds[0], selection().device), chosen.make_algorithm()
-    algorithm.step_size(problem)
-    return problem, algorithm
+    return drawn(selection().case(case), selection().device)
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,6 +7,8 @@ at its end alone, and keeps no reason for a failure.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.resources
 import itertools
 import os
@@ -17,7 +19,8 @@ import numpy as np
 from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
-from ..algorithms import kernels
+from ..algorithms import Algorithm, kernels
+from ..problems import Problem
 from ..registry import list_datasets, list_estimators
 from . import sources
 from .case import Case
@@ -65,6 +68,8 @@ def cells(selection: Selection) -> list[Cell]:
             itertools.product(selection.cases, selection.estimators, selection.timed_depths)
         )
         for metric in costs
+        # No answer lies at depths that are not scored.
+        if depth in case.depths
     ]
     return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
 
@@ -74,6 +79,17 @@ def benchmark_folder() -> Path:
     return Path(str(importlib.resources.files("pudle.bench")))
 
 
+@functools.lru_cache(maxsize=1)
+def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
+    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
+    problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
+    algorithm.step_size(problem)
+    # What the drawing has freed must go back to the system: an estimate that finds it in the heap seems to need no memory.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+    return problem, algorithm
+
+
 def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     """Measure a cell of the selection in a file, and write its record to the store.
 
@@ -81,6 +97,9 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     """
     # All that the cells have in common is loaded and computed here, so that copies of this process have it.
     kernels.prepare()
+    if store.device == "cpu":
+        # A copy of a process that uses CUDA could not use it.
+        drawn(cell.case, store.device)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection)))

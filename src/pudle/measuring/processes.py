@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,10 @@ def run_in_copy(function: Callable[..., Any], *arguments: Any) -> int:
     The code is 0 if the function returned, 1 if it raised, and the negative signal number if a signal ended the copy.
     """
     parent = os.getpid()
-    copy = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of other threads, whose locks a copy would find locked: those here only wait.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        copy = os.fork()
     if copy == 0:
         code = 1
         try:

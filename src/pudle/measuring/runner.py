@@ -60,16 +60,14 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     def task(kind: str, label: str, *arguments: Any) -> Task:
         return Task(kind, label, (*arguments, store), selection.timeout)
 
-    # One process compiles the kernels while the others, which need none yet, compute references.
-    compiled = [Task("kernels", "kernels", (), selection.timeout)] if pairs or surfaces else []
-    return [
-        [
-            *compiled,
-            *(task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()),
-        ],
-        [task("surface", f"{item[0]} of {item[1].name}", *item) for item in surfaces]
-        + [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs],
-    ]
+    # One process compiles the kernels while the others do what takes none.
+    first = [Task("kernels", "kernels", (), selection.timeout)] if pairs or surfaces else []
+    first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
+    second = [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs]
+    for kind, case, windows in surfaces:
+        stage = first if kind == "jacobian_error" else second
+        stage.append(task("surface", f"{kind} of {case.name}", kind, case, windows))
+    return [first, second]
 
 
 def plan_costs(selection: Selection, store: Store, path: Path, *, again: bool = False) -> list[list[Task]]:

@@ -29,7 +29,7 @@ class Selection:
     estimators : tuple of str
         Specs.
     tracked_depths, timed_depths : tuple of int
-        Depths at which asv tracks the accuracy, and those at which costs are measured.
+        Depths at which asv tracks the accuracy, and those at which costs are measured where they are scored.
     costs : tuple of str
         Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
     timeout, experiment_timeout : float

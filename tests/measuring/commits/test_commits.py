@@ -43,11 +43,18 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
 @pytest.mark.slow
 def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     """The commit's Python is this one: the scripts run, and leave out what does not exist here."""
-    side = Side("head", "c" * 40, tmp_path, Path(sys.executable), tmp_path / "head" / "quick")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    git(tree, "init", "-q")
+    git(tree, "commit", "-q", "--allow-empty", "-m", "first")
+    side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
     case = "sparse_gaussian-ista-lasso"
     side.measure("quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"))
     cells = timed_cells(side.folder)
     assert [cell[:2] for cell in cells] == [(case, "one_step")] * 2
+    # Memory is measured, and times are not: those are taken in turns.
+    (cost,) = {path.name.partition("-")[0] for path in (side.folder / "store" / case / "costs").iterdir()}
+    assert cost == "memory_bytes"
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
     steps = []
