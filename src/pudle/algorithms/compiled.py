@@ -17,7 +17,7 @@ import numpy as np
 GROUP = 32
 
 #: Multiplication and addition may become one instruction; nothing else may change the order or the handling of NaN.
-_compiled = numba.njit(fastmath={"contract"}, nogil=True)
+_compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled
@@ -80,40 +80,39 @@ def _record(codes, point, rows, code_values, point_values, start):
     return k
 
 
-@numba.njit(fastmath={"contract"}, nogil=True, cache=True)
+@numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)
 def run_layers(
-    gram, products, first, codes, points, momenta, thresholds, pulls, flags, numbers, depth, keep, tops, bottoms, chains,
-    adjoints, kept_codes, kept_points, kept_momenta,
+    gram, products, codes, points, momenta, thresholds, pulls, numbers, flags, depth, tops, bottoms, chains, adjoints,
+    gram_bar, products_bar, keep, first, kept_codes, kept_points, kept_momenta,
 ):  # fmt: skip
     """Run `depth` layers for some samples, then pull adjoints back through them for each job.
 
     Parameters
     ----------
     gram, products : array, shapes (p, p) and (r, p)
-        eta G, and eta b of the samples first..first + r.
-    codes, points, momenta : array, shapes (n, p), (n, p) and (n,)
-        The state of all samples from which the layers start.
+        eta G, and eta b of the samples.
+    codes, points, momenta : array, shapes (r, p), (r, p) and (r,)
+        The state from which the layers start.
     thresholds, pulls : array, shape (depth,)
         Threshold of each layer, and its extrapolation (a_t - 1) / a_{t+1} unless samples restart.
     flags : array of bool, shape (5,)
         Hard rule; non-negative codes; extrapolated point; restart; adjoints are given instead of those of the loss.
     numbers : array, shape (5,)
         One; eta; n; weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G contains.
-    keep : array of int
-        Layers after which the state is returned, ascending.
     tops, bottoms, chains : array of int, shape (jobs,)
-        Job k pulls back from layer tops[k] to bottoms[k]. It starts from the loss at its top or, if an earlier job has the
-        same chain, from where that one ended.
-    adjoints : array, shape (2, n, p)
-        Adjoints of codes and point after the last layer, if they are given. Overwritten by those before the first layer,
-        at least on the support of that state.
+        Job k pulls back from layer tops[k] to bottoms[k]. It starts from the loss at its top or, if it does not name itself
+        as its chain, from where the job before ended.
+    adjoints : array, shape (jobs, 2, r, p)
+        Adjoints of codes and point after the last layer, if they are given. At a chain's place, those before the first
+        layer are written, at least on the support of the state.
+    gram_bar, products_bar : array, shapes (jobs, p, p) and (jobs, r, p)
+        To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
+    keep : array of int
+        Layers after which the state is kept, ascending.
+    first : int
+        Index of the first sample in the arrays of kept states.
     kept_codes, kept_points, kept_momenta : array, shapes (keep, n, p), (keep, n, p) and (keep, n)
         Where the kept states are written; not the points if they are the codes.
-
-    Returns
-    -------
-    gram_bar, products_bar : array, shapes (jobs, p, p) and (jobs, r, p)
-        Derivatives of the loss, summed over the samples, in ``eta G``, and in ``eta b``.
     """
     hard, nonnegative, accelerated, restart, given = flags[0], flags[1], flags[2], flags[3], flags[4]
     one, eta, total_samples, l1_weight, l2_weight = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
@@ -121,8 +120,6 @@ def run_layers(
     two, four = one + one, one + one + one + one
     r, p = products.shape
     jobs, kept = len(tops), len(keep)
-    gram_bar = np.zeros((jobs, p, p), gram.dtype)
-    products_bar = np.zeros((jobs, r, p), gram.dtype)
 
     # The tape of one sample: entries of layer t lie in starts[t]..stops[t].
     capacity = (depth + 1 if jobs else 2) * p + 1
@@ -154,12 +151,12 @@ def run_layers(
 
     for row in range(r):
         i = first + row
-        z[:] = codes[i]
+        z[:] = codes[row]
         y = z
         if accelerated:
             y = point_buffer
-            y[:] = points[i]
-        momentum = momenta[i]
+            y[:] = points[row]
+        momentum = momenta[row]
         starts[0], stops[0] = 0, _record(z, y, rows, code_values, point_values, 0)
         still, kept_so_far = False, 0
         for t in range(depth + 1):
@@ -215,7 +212,7 @@ def run_layers(
                 place[rows[e]] = size
                 union[size] = rows[e]
                 size += 1
-            bottom, limit = top, size + size // 4 + 8
+            bottom, limit = top, size + size // 4 + 4
             while bottom > lowest and top - bottom < GROUP and size <= limit:
                 bottom -= 1
                 if starts[bottom] != starts[bottom + 1]:
@@ -253,8 +250,8 @@ def run_layers(
                 if high == tops[k] and chain == k:
                     if given:
                         for a in range(size):
-                            of_point = adjoints[1, i, union[a]]
-                            current[a] = adjoints[0, i, union[a]] + (one + pulled[high]) * of_point
+                            of_point = adjoints[k, 1, row, union[a]]
+                            current[a] = adjoints[k, 0, row, union[a]] + (one + pulled[high]) * of_point
                             before[a] = -pulled[high] * of_point
                     else:
                         for a in range(size):
@@ -274,10 +271,10 @@ def run_layers(
                         adjoint[a] = current[a] if local_codes[t + 1 - bottom, a] != zero else zero
                         moved[a] = adjoint[a]
                     _subtract_rows(moved, local, order, adjoint, 0, size)
-                    if given and t == 0:
-                        adjoints[:, i] = zero
+                    if t == 0:
+                        adjoints[chain, :, row] = zero
                         for a in range(size):
-                            adjoints[0, i, union[a]], adjoints[1, i, union[a]] = before[a], moved[a]
+                            adjoints[chain, 0, row, union[a]], adjoints[chain, 1, row, union[a]] = before[a], moved[a]
                     pull = pulled[t]
                     for a in range(size):
                         current[a] = before[a] + (one + pull) * moved[a]
@@ -299,4 +296,3 @@ def run_layers(
             for a in range(size):
                 place[union[a]] = -1
             top = bottom
-    return gram_bar, products_bar

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..problems import Problem, SparseCoding
+from ..problems import Problem
 from ..validation import check_integer
-from . import kernels
+from . import gram_layers, kernels
 from .algorithm import Algorithm, State
 
 
@@ -35,26 +35,14 @@ def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
 
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
-    if isinstance(problem, SparseCoding) and kernels.is_plain(problem):
-        return _direct_gradients(problem, codes)
+    if kernels.is_plain(problem):
+        with torch.no_grad():
+            return gram_layers.direct_gradients(problem, codes)
     with torch.enable_grad():
         live, theta = differentiable(problem)
         leaf = codes.detach().requires_grad_()
         direct, code_gradient = gradients(live.outer_loss(leaf), (theta, leaf))
     return direct, code_gradient
-
-
-@torch.no_grad()
-def _direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the same for sparse coding: with r = D z - x they are the means of ``r z^T`` and of ``D^T r``.
-
-    The lasso loss adds the derivative of the penalties to the second.
-    """
-    residual = problem.residual(codes)
-    direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
-    if problem.loss == "lasso":
-        code_gradient.add_(codes.sign(), alpha=problem.penalty).add_(codes, alpha=problem.l2_penalty)
-    return direct, code_gradient / len(codes)
 
 
 def unrolled_gradients(

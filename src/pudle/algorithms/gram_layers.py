@@ -1,0 +1,228 @@
+"""Layers of sparse coding and their adjoints, in chunks of samples: dense products where codes are dense, else compiled code.
+
+With G the Hessian of the smooth part, b = D^T x and eta the step, the layer ``z' = S(y + eta (b - G y))`` depends on the
+dictionary D through eta G and eta b alone. Their derivatives are summed over layers and samples, and turned into one in D
+at the end. Codes are dense in the first layers only; there a product with all of G is faster than one with some of its rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..problems import SparseCoding
+from .thresholding import Decaying, Hard
+
+#: Number of samples that are treated together. Sums over samples are in the order of these chunks.
+CHUNK = 250
+#: Share of non-zero code entries above which a chunk's layer is a dense product.
+DENSE = 0.25
+
+
+class Job(NamedTuple):
+    """A pull-back from layer `top` to layer `bottom`.
+
+    It starts from the loss at its top if `chain` is its own index, else from where the job before it in that chain ended.
+    """
+
+    top: int
+    bottom: int
+    chain: int
+
+
+class Result(NamedTuple):
+    """States that were kept, and what the jobs have found."""
+
+    states: dict[int, Any]
+    #: Derivatives in D through the layers of each job, shape (jobs, m, p).
+    gradients: Tensor
+    #: Sums of the norms of the two terms that each of them is made of.
+    magnitudes: list[float]
+    #: Adjoints of codes and point at the start of each chain, shape (jobs, 2, n, p), if they were given at its end.
+    adjoints: Tensor | None
+
+
+def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the partial derivatives of the outer loss in the dictionary and in the codes.
+
+    With r = D z - x they are the means of ``r z^T`` and of ``D^T r``; the lasso loss adds those of its penalties.
+    """
+    residual = problem.residual(codes)
+    direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
+    if problem.loss == "lasso":
+        code_gradient = code_gradient.add_(codes.sign(), alpha=problem.penalty).add_(codes, alpha=problem.l2_penalty)
+    return direct, code_gradient / len(codes)
+
+
+@torch.no_grad()
+def run_and_pull(
+    problem: SparseCoding,
+    algorithm: Any,
+    state: Any,
+    depth: int,
+    keep: Collection[int] = (),
+    jobs: Sequence[Job] = (),
+    adjoints: Tensor | None = None,
+) -> Result:
+    """Run `depth` layers from a state, keeping those in `keep` and the last, and carry out the jobs.
+
+    `adjoints`, shape (jobs, 2, n, p), takes the place of the loss's derivatives in the codes, and in the point, at the tops.
+    """
+    problem, step = problem.with_theta(problem.theta.detach().contiguous()), algorithm.step_size(problem)
+    scaled = step * problem.dictionary
+    gram = problem.dictionary.T @ scaled
+    gram.diagonal().add_(step * problem.l2_penalty)
+    (n, p), kept = problem.code_shape, sorted({*keep, depth})
+    codes = gram.new_empty(len(kept), n, p)
+    points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
+    momenta = gram.new_ones(len(kept), n)
+    gram_bar, theta_bar = gram.new_zeros(len(jobs), p, p), gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    returned = None if adjoints is None else torch.zeros_like(adjoints)
+    for first in range(0, n, CHUNK):
+        rows = slice(first, min(first + CHUNK, n))
+        part = problem.with_theta(problem.dictionary)
+        object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
+        momentum = state.momentum[rows] if isinstance(state.momentum, Tensor) else state.momentum
+        fields = {"codes": state.codes[rows].detach(), "point": state.point[rows].detach(), "momentum": momentum}
+        chunk = _Chunk(part, algorithm, step, gram, part.observations @ scaled, n, jobs, gram_bar)
+        dense = chunk.run_dense(dataclasses.replace(state, **fields), depth)
+        for place, layer in enumerate(kept):
+            if layer < len(dense):
+                codes[place, rows], points[place, rows] = dense[layer].codes, dense[layer].point
+                if isinstance(momentum, Tensor):
+                    momenta[place, rows] = dense[layer].momentum.squeeze(1)
+        given = None if adjoints is None else adjoints[:, :, rows].contiguous()
+        products_bar, carried = chunk.run_compiled(dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given)
+        carried = chunk.pull_dense(dense, products_bar, carried, given)
+        theta_bar += part.observations.T @ products_bar
+        if returned is not None:
+            returned[:, :, rows] = carried
+    # eta D^T D depends on D through both factors.
+    through_gram, through_products = scaled @ (gram_bar + gram_bar.mT), step * theta_bar
+    magnitudes = torch.linalg.norm(through_gram, dim=(1, 2)) + torch.linalg.norm(through_products, dim=(1, 2))
+
+    states, momentum = {}, state.momentum
+    for layer in range(depth + 1):
+        if layer in kept:
+            place = kept.index(layer)
+            of_state = momenta[place][:, None] if isinstance(momentum, Tensor) else momentum
+            point = codes[place] if points is codes else points[place]
+            fields = {"codes": codes[place], "point": point, "momentum": of_state, "iteration": state.iteration + layer}
+            states[layer] = dataclasses.replace(state, **fields) if layer else state
+        if algorithm.name == "fista" and not isinstance(momentum, Tensor):
+            momentum = _larger(momentum)
+    return Result(states, through_gram + through_products, magnitudes.tolist(), returned)
+
+
+def _larger(momentum: float) -> float:
+    return (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+
+
+def _pull(before: Any, after: Any) -> Any:
+    """Return the factor c of the extrapolation ``y = z + c (z - z_before)``; zero where a sample has restarted."""
+    pull = (before.momentum - 1) / after.momentum
+    return torch.where(after.momentum == 1, 0, pull) if isinstance(pull, Tensor) else pull
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Some samples, with what their layers need: eta G, eta b, the number of all samples, and where results are added."""
+
+    problem: Any
+    algorithm: Any
+    step: float
+    gram: Tensor
+    products: Tensor
+    samples: int
+    jobs: Sequence[Job]
+    gram_bar: Tensor
+
+    def run_dense(self, state: Any, depth: int) -> list[Any]:
+        """Return the states up to the first whose codes are sparse, or the last."""
+        states = [state]
+        while len(states) <= depth:
+            density = float(torch.count_nonzero(states[-1].point)) / states[-1].point.numel()
+            # From all-zero codes the first layer leads to dense ones.
+            if density < DENSE and (density or len(states) > 1):
+                break
+            states.append(self.algorithm.advance(self.problem, states[-1], self.step))
+        return states
+
+    def run_compiled(
+        self, state: Any, offset: int, depth: int, keep: list[int], first: int, kept: tuple[Tensor, ...], given: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the layers from `offset` on and the jobs down to there; return the derivatives in eta b and the adjoints."""
+        r, p = self.products.shape
+        layers, rule, lasso = depth - offset, self.algorithm.thresholding, self.problem.loss == "lasso"
+        products_bar = self.gram.new_zeros(len(self.jobs), r, p)
+        carried = self.gram.new_zeros(len(self.jobs), 2, r, p) if given is None else given.clone()
+        if layers == 0:
+            return products_bar, carried
+        thresholds = [self.step * self.problem.penalty] * layers
+        if type(rule) is Decaying:
+            thresholds = [thresholds[0] * rule.decay**t for t in range(state.iteration, state.iteration + layers)]
+        elif type(rule) is Hard and rule.threshold is not None:
+            thresholds = [rule.threshold] * layers
+        accelerated, restart = self.algorithm.name == "fista", isinstance(state.momentum, Tensor)
+        momenta = [1.0 if restart else state.momentum]
+        for _ in range(layers):
+            momenta.append(_larger(momenta[-1]))
+        pulls = [(now - 1) / later for now, later in itertools.pairwise(momenta)]
+        momentum = state.momentum.reshape(r).contiguous() if restart else self.gram.new_ones(r)
+        numbers = [1, self.step, self.samples, self.problem.penalty * lasso, -self.problem.l2_penalty * (not lasso)]
+        flags = [type(rule) is Hard, self.problem.nonnegative, accelerated, restart, given is not None]
+        bounds = [max(job.top - offset, 0) for job in self.jobs], [max(job.bottom - offset, 0) for job in self.jobs]
+        later = [place for place, layer in enumerate(keep) if layer > offset]
+        floats = (torch.tensor(values, dtype=self.gram.dtype).numpy() for values in (thresholds, pulls, numbers))
+        integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
+        _compiled()(
+            self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
+            momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(), self.gram_bar.numpy(),
+            products_bar.numpy(), np.array([keep[place] - offset for place in later], np.int64), first,
+            *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
+        )  # fmt: skip
+        return products_bar, carried
+
+    def pull_dense(self, states: list[Any], products_bar: Tensor, carried: Tensor, given: Tensor | None) -> Tensor:
+        """Carry out the jobs below the last of the states; return the adjoints at the first."""
+        current, before = torch.zeros_like(products_bar), torch.zeros_like(products_bar)
+        last = len(states) - 1
+        for t in range(last - 1, -1, -1):
+            pull = _pull(states[t], states[t + 1])
+            for k, job in enumerate(self.jobs):
+                if job.chain != k or not (job.top == t + 1 or (job.top > last == t + 1)):
+                    continue
+                if given is None and job.top == t + 1:
+                    # The mean over this part of the samples, as a part of that over all.
+                    share = len(states[0].codes) / self.samples
+                    current[k], before[k] = direct_gradients(self.problem, states[t + 1].codes)[1] * share, 0
+                else:
+                    current[k], before[k] = carried[k, 0] + (1 + pull) * carried[k, 1], -pull * carried[k, 1]
+            live = [k for k, job in enumerate(self.jobs) if job.bottom <= t < job.top]
+            if not live:
+                continue
+            chains = [self.jobs[k].chain for k in live]
+            adjoint = current[chains] * (states[t + 1].codes != 0)
+            self.gram_bar[live] -= states[t].point.T @ adjoint
+            products_bar[live] += adjoint
+            moved = (adjoint.flatten(0, 1) @ self.gram).reshape(adjoint.shape).neg_().add_(adjoint)
+            if t == 0:
+                carried[chains] = torch.stack((before[chains], moved), 1)
+                break
+            pull = _pull(states[t - 1], states[t])
+            current[chains], before[chains] = before[chains] + (1 + pull) * moved, -pull * moved
+        return carried
+
+
+@cache
+def _compiled() -> Any:
+    from .compiled import run_layers
+
+    return run_layers
