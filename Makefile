@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report test nightly kernels lint clean
+.PHONY: report test nightly kernels peers lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -26,6 +26,11 @@ nightly: $(VENV)/installed-test
 
 kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/estimators/test_kernels.py --benchmark-only
+
+# Gradients beside other programs for the same ones: processor time, because neighbors on the machine cost a wall clock more.
+peers: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
+	$(BIN)/python -m pytest tests/speed/test_peers.py --benchmark-only --benchmark-quiet --benchmark-timer=time.process_time -q
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ class ConjugateGradient(ImplicitEstimator):
         def product(vectors: Tensor) -> Tensor:
             return gradients(slope, (leaf,), vectors, keep_graph=True)[0]
 
-        stops = {"tolerance": max(self.rtol, eps), "flat": codes[0].numel() * eps * problem.lipschitz_constant}
+        stops = {"tolerance": max(self.rtol, eps), "flat": codes[0].numel() * eps * problem.lipschitz_bound}
         solved = conjugate_gradients(product, code_gradient, problem.active(codes), iterations=self.iterations, **stops)
         return through_minimizer(problem, codes, solved.solution), {
             "solves": len(codes),

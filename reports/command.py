@@ -25,7 +25,8 @@ def report_command(
     """Write the report as a page, Markdown, CSV, Parquet, LaTeX or figures; for A and B, compare them side by side.
 
     A and B are folders with results, or commits whose results are in the home folder. The command prints the path of each
-    file, the page's last. It exits with 2 if a measurement broke; the report is still written and says what broke.
+    file, the page's last. It exits with 2 if a measurement broke or a file is damaged; the report is still
+    written without it and says so.
 
     \b
     Examples:
@@ -35,7 +36,7 @@ def report_command(
       pudle report laptop/.asv/quick server/.asv/quick --out both/
     """
     # These import torch and the plotting libraries, which --help does not need.
-    from pudle.errors import InvalidArgument, PudleError
+    from pudle.errors import InvalidArgument
     from pudle.files import write_atomically
     from pudle.reports.compare.page import SideBySide
     from pudle.reports.compare.sides import load_side, repository_root
@@ -60,15 +61,15 @@ def report_command(
     files = {folder / f"report.{ending}": getattr(made, name)() for name, ending in FORMATS.items() if name in wanted}
     illustrated = wanted & {"figures", *ILLUSTRATED}
     drawn = {folder / FIGURES / name: content for name, content in (made.figure_files() if illustrated else ())}
-    try:
-        for path, content in (drawn | files).items():
-            write_atomically(path, content)
-    except OSError as error:
-        raise PudleError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from None
+    for path, content in (drawn | files).items():
+        write_atomically(path, content)
     failed = dict.fromkeys(name for find in (broken, broken_experiments) for side in sides for name in find(side))
     if failed:
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
+    damaged = [line for side in sides for line in side.damaged]
+    for line in damaged:
+        click.echo(f"left out: {line}", err=True)
     for path in [folder / FIGURES, *files] if drawn else files:
         click.echo(path)
-    if failed:
+    if failed or damaged:
         sys.exit(2)

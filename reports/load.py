@@ -9,7 +9,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -19,12 +18,11 @@ import numpy as np
 import pandas as pd
 
 from pudle import specs
-from pudle.errors import MissingResults, SpecError, UnreadableResult, first_line
-from pudle.files import read_json
-from pudle.measuring import statuses
+from pudle.errors import MissingResults, SpecError, UnreadableResult
+from pudle.files import converted, read_each, read_json
+from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.measuring.store import SCHEMA
-from pudle.reports.learning.records import REMEDY, ExperimentRecord, check_version, read_experiments
+from pudle.reports.learning.records import ExperimentRecord, read_experiments
 
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
 METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "memory_bytes": "bytes"}
@@ -44,24 +42,6 @@ REFERENCES = [
     "case", "seed", "target", "status", "reason", "bound", "gradient_norm", "kkt_residual", "smallest_eigenvalue",
     "condition_number", "dual_margin", "smallest_amplitude", "zero_codes", "uncertified", "samples", "step", "rho",
 ]  # fmt: skip
-#: Kinds of `Results.artifacts` with the fields of their rows, as `pudle.measuring.surfaces` computes them.
-ARTIFACTS = {
-    "window_surface": ("depth", "window", "relative_error", "status"),
-    "jacobian_error": ("depth", "relative_error"),
-}
-#: Fields that a report needs, by kind of file and by place in it: those of the file itself (empty place), of an object in
-#: it, or of every item of a list.
-FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "a selection": {"cases": ("name", "dataset", "algorithm", "loss", "targets", "seeds", "depths"), "estimators": ()},
-    "a record of scores": {
-        "": ("estimator", "status", "reason"), "case": ("name",), "provenance": ("date",),
-        "scores": ("seed", "depth", "target", "relative_error", "status"),
-        "references": ("seed", "target", "status", "bound"),
-    },
-    "a record of a cost": {"": ("metric", "case", "estimator", "depth", "status", "reason", "value")},
-    "a list of a run's records": {"": ("selection", "commit", "records", "costs", "experiments")},
-    "an artifact": {"": ("kind", "case", "seed"), "rows": ()},
-}  # fmt: skip
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
 
@@ -87,10 +67,12 @@ class Results:
     provenances: tuple[Mapping[str, Any], ...] = ()
     #: What a reader has to know about the origin of these numbers.
     notes: tuple[str, ...] = ()
-    #: Surfaces and curves of single problems: ``kind`` (one of `ARTIFACTS`), ``case``, ``seed`` and ``rows``; often none.
+    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
     #: The record of each experiment, without its arrays. Where there are some, there may be no cases.
     experiments: tuple[ExperimentRecord, ...] = ()
+    #: A line for each file that is damaged and therefore left out: it names the file and the remedy.
+    damaged: tuple[str, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
@@ -114,7 +96,7 @@ class Results:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""
         found = [item for item in self.artifacts if item["kind"] == kind and item["case"] == case]
         rows = [{"seed": item["seed"], **row} for item in found for row in item["rows"]]
-        return pd.DataFrame(rows, columns=["seed", *ARTIFACTS[kind]])
+        return pd.DataFrame(rows, columns=["seed", *contents.ROWS[kind].__struct_fields__])
 
 
 @functools.cache
@@ -143,28 +125,36 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     MissingResults
         If there are no results yet.
     UnreadableResult
-        If a file is damaged or of an unknown version; the text names the file and the remedy.
+        If nothing is left because files are damaged or of an unknown version; the text names the files and the remedy.
     """
     folder = Path(home) / profile
     store, run = folder / "store", f"run `pudle run --profile {profile}`"
+    damaged: list[str] = []
     # A run with uncommitted changes stands for its commit only if there is no other.
     names = [f"runs/{commit}.json", f"runs/{commit}-dirty.json"] if commit else ["run.json"]
-    listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}}
-    if path := next((folder / name for name in names if (folder / name).exists()), None):
-        listed |= _read(path, "a list of a run's records")
-    experiments = read_experiments(store / place for place in listed["experiments"].values())
-    artifacts = [_read(path, "an artifact") for path in sorted((store / "artifacts").glob("*.json"))]
-    selected: dict[str, Any] = listed.get("selection", {"cases": [], "estimators": []})
-    cases, estimators = {case["name"]: case for case in selected["cases"]}, tuple(selected["estimators"])
-    records = {(case, spec): _read(store / place, "a record of scores")
-               for case, spec, place in listed["records"] if (store / place).exists()}  # fmt: skip
-    if commit:
-        for record in records.values():
+    lists = [folder / name for name in names if (folder / name).exists()][:1]
+    listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
+    for found in read_each(lists, lambda path: read_json(path, contents.RunList), damaged):
+        listed |= found
+    experiments = read_experiments((store / place for place in listed["experiments"].values()), damaged)
+    artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
+    cases = {case["name"]: case for case in listed["selection"]["cases"]}
+    estimators = tuple(listed["selection"]["estimators"])
+    records: dict[tuple[str, str], dict[str, Any]] = {}
+    for case, estimator, place in listed["records"]:
+        for record in read_each(_existing(store / place), lambda path: read_json(path, contents.ScoreRecord), damaged):
             # The record holds at this commit, whichever commit first measured it.
-            record["provenance"]["commit"] = commit
-    notes: list[str] = []
+            record["provenance"] |= {"commit": commit} if commit else {}
+            records[case, estimator] = record
+    costs = []
+    for *cell, place in listed["costs"]:
+        kept = read_each(_existing(store / place), lambda path: read_json(path, contents.CostRecord), damaged)
+        costs.append((dict(zip(CELL, cell, strict=True)), kept[0] if kept else None))
+    notes = [f"Damaged and left out: {line}." for line in damaged]
     if not records:
         if not experiments:
+            if damaged:
+                raise UnreadableResult("; ".join(damaged))
             raise MissingResults(f"no results for profile {profile!r} under {folder}: {run} first")
         if cases:
             notes.append(f"None of the selected cases is measured yet: {run}.")
@@ -186,10 +176,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
               for (case, estimator), record in records.items()]  # fmt: skip
     references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
-    cells = [_cost_row(store / place, dict(zip(CELL, cell, strict=True)), records, run)
-             for *cell, place in listed["costs"] if tuple(cell[1:3]) in records]  # fmt: skip
-    cells = [cell | ({"commit": commit} if commit else {}) for cell in cells]
-    if cells and all(cell["status"] == "missing" for cell in cells):
+    cells = [_cost_row(cell, kept, records[pair], commit, run) for cell, kept in costs
+             if (pair := (cell["case"], cell["estimator"])) in records]  # fmt: skip
+    if cells and not any(kept for _, kept in costs):
         notes.append(f"Neither time nor memory is measured: {run} without --scores-only.")
         cells = []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
@@ -214,36 +203,24 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes=tuple(notes),
         artifacts=tuple(artifact for artifact in artifacts if artifact["case"] in cases),
         experiments=experiments,
+        damaged=tuple(damaged),
     )
 
 
 # -- the store
 
 
-@contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn a field that is missing or malformed into an error that names the file and the remedy."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
-        raise UnreadableResult(f"{path} is not {kind} ({reason}): {REMEDY}") from None
-
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
-    """Read a file of one of the kinds in `FIELDS`, and check that it has these fields."""
-    content = read_json(path)
-    if kind == "a record of scores":
-        check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
-    with _reading(path, kind):
-        for place, fields in FIELDS[kind].items():
-            part = content[place] if place else content
-            for item, name in itertools.product(part if isinstance(part, list) else [part], fields):
-                item[name]
-        # Artifacts of a kind that only a later version knows are not checked.
-        for row, name in itertools.product(content.get("rows", ()), ARTIFACTS.get(content.get("kind"), ())):
-            row[name]
+def _read_artifact(path: Path) -> dict[str, Any]:
+    content = read_json(path, contents.Artifact)
+    # Artifacts of a kind that only a later version knows are not checked.
+    if rows := contents.ROWS.get(content["kind"]):
+        for row in content["rows"]:
+            converted(path, row, rows)
     return content
+
+
+def _existing(path: Path) -> list[Path]:
+    return [path] if path.exists() else []
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
@@ -278,23 +255,20 @@ def _number(value: Any) -> float:
 
 
 def _cost_row(
-    path: Path, cell: dict[str, Any], records: Mapping[tuple[str, str], Mapping[str, Any]], run: str
+    cell: dict[str, Any], kept: Mapping[str, Any] | None, scored: Mapping[str, Any], commit: str, run: str
 ) -> dict[str, Any]:
-    """Return the row of one time or memory, with its reason where there is none."""
-    if not path.exists():
-        scored = records[cell["case"], cell["estimator"]]
+    """Return the row of one time or memory, with the reason where there is none: that of the scores if they have none."""
+    if kept is None:
         at = statuses.at_depth({"scores": (), **scored}, cell["depth"])
         if at["status"] == "ok":
             return cell | {"status": "missing", "reason": f"not measured yet: {run}"}
-        # What has no score is not timed either.
         status = "error" if at["status"] in BROKEN else "skipped"
         return cell | {"status": status, "reason": f"{at['status']}: {at['reason']}"}
-    content = _read(path, "a record of a cost")
-    row = cell | _origin(content.get("provenance", {})) | {name: content[name] for name in ("status", "reason")}
+    row = cell | _origin(kept["provenance"]) | {name: kept[name] for name in ("status", "reason")}
+    row |= {"commit": commit} if commit else {}
     if row["status"] != "ok":
         return row
-    with _reading(path, "a record of a cost"):
-        samples = tuple(map(float, content.get("samples") or ()))
-        low, high = np.quantile(samples, (0.25, 0.75)) if samples else (content["value"],) * 2
-        # The process's own peak is not the estimator's; noise can make the difference negative.
-        return row | {"value": max(float(content["value"]), 0.0), "low": low, "high": high, "samples": samples}
+    samples = tuple(kept.get("samples") or ())
+    low, high = map(float, np.quantile(samples or kept["value"], (0.25, 0.75)))
+    # The process's own peak is not the estimator's; noise can make the difference negative.
+    return row | {"value": max(_number(kept["value"]), 0.0), "low": low, "high": high, "samples": samples}

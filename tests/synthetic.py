@@ -116,7 +116,7 @@ def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-l
         cells = list(itertools.product(names, estimators, [100, 200])) if values else []
         for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""
-            content = {"metric": metric, **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
+            content = {"schema": SCHEMA, "metric": metric, **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
                        "status": failed or "ok", "reason": "because of this" if failed else "",
                        "value": None if failed else value, "provenance": provenance(commit=commit)}  # fmt: skip
             if metric == "seconds" and not failed:

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from pudle.measuring.contents import SCHEMA
 from pudle.reports.compare import summary
-from pudle.reports.load import SCHEMA
 
 ESTIMATORS = ("alternating", "backprop", "truncated(window=10)")
 CASES = ("gaussian-ista-lasso", "patches-ista-lasso")
@@ -78,7 +78,8 @@ def write(folder, content):
         if pair[0] in names and pair[1] in content["estimators"]:
             keep("records", pair, f"{pair[0]}/{number}.json", record)
     for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
-        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"provenance": {"machine": "here"}}
+        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"schema": SCHEMA}
+        known["provenance"] = {"machine": "here", "date": "2026-01-02"}
         samples, peak = content["samples"].get(cell), content["memory"].get(cell)
         time = {"samples": samples, "value": samples and float(np.median(samples))}
         memory = {"value": None if peak is None else peak - BASELINE}

@@ -37,7 +37,7 @@ def compare_command(
       pudle compare old/.asv/quick .asv/quick
     """
     # These import torch and pandas, which --help can do without.
-    from pudle.errors import InvalidArgument, MissingResults, PudleError
+    from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
     from pudle.reports.compare import sides, summary
@@ -68,14 +68,14 @@ def compare_command(
         for name, side in zip(names, results, strict=True):
             if not side.cases:
                 raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
+    # A verdict on what is left of a damaged result would be none.
+    if damaged := [line for side in results for line in side.damaged]:
+        raise UnreadableResult("; ".join(damaged))
     comparison = compare(*results, limits, rounds)
-    try:
-        if markdown is not None:
-            write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
-        if csv is not None:
-            write_atomically(csv, comparison.frame.to_csv(index=False))
-    except OSError as error:
-        raise PudleError(f"cannot write to {error.filename} ({error.strerror}): choose another file") from None
+    if markdown is not None:
+        write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
+    if csv is not None:
+        write_atomically(csv, comparison.frame.to_csv(index=False))
     click.echo(summary.plain(comparison))
     if len(comparison.cells("regression")):
         sys.exit(1)

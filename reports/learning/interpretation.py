@@ -7,23 +7,17 @@ import math
 import numpy as np
 import pandas as pd
 
-from pudle.errors import UnreadableResult
 from pudle.reports import text
 from pudle.reports.learning.pictures import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.records import REMEDY, ExperimentRecord
+from pudle.reports.learning.records import ARRAYS, ExperimentRecord
 from pudle.reports.load import Results
 
 
 def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
-    """Return title, conclusion and gallery of each experiment that says which samples shaped its atoms.
-
-    Arrays that are missing, are damaged or do not fit each other are refused as `UnreadableResult`.
-    """
+    """Return title, conclusion and gallery of each experiment that says which samples shaped its atoms."""
     found = []
     for record in (item for item in results.experiments if item.kind == "interpretation" and item.status == "ok"):
-        arrays = record.arrays(atoms="pij", samples="pskl", weights="ps")
-        if missing := {"atoms", "samples", "weights"} - arrays.keys():
-            raise UnreadableResult(f"{record.path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}")
+        arrays = record.arrays(**ARRAYS["interpretation"])
         samples, weights = arrays["samples"], arrays["weights"]
         title = ", ".join(filter(None, (record.method, record.summary.get("dataset") or record.options.get("dataset"))))
         rows = [_row(f"atom {place}", *parts, record.estimator)

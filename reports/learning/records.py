@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import read_arrays, read_json
-from pudle.measuring.store import SCHEMA
+from pudle.files import REMEDY, read_arrays, read_each, read_json
+from pudle.measuring import contents
 
-#: Fields of a record and their types.
-FIELDS = {
-    "kind": str, "study": str, "name": str, "options": dict, "status": str, "reason": str, "summary": dict, "rows": list,
-    "arrays": list, "provenance": dict,
-}  # fmt: skip
-REMEDY = "delete it and run `pudle run` again"
+#: Fields of a record that are taken as they are.
+FIELDS = ("kind", "study", "name", "options", "status", "reason", "summary", "provenance")
+#: By kind of experiment: the arrays that a report shows, and their axes; see `ExperimentRecord.arrays`.
+ARRAYS = {
+    "denoising": {"clean": "ij", "noisy": "ij", "denoised": "ij", "denoised_shifted": "ij", "filters": "pkl"},
+    "interpretation": {"atoms": "pij", "samples": "pskl", "weights": "ps"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,31 +88,24 @@ class ExperimentRecord:
         return arrays
 
 
-def read_experiments(paths: Iterable[Path]) -> tuple[ExperimentRecord, ...]:
+def read_experiments(paths: Iterable[Path], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
     """Read the experiments in those of these files that exist, in the order of the file names.
 
-    A file that is damaged or has another schema is refused as `UnreadableResult`, with the file and the remedy.
+    A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the remedy.
     """
-    return tuple(_read(path) for path in sorted(paths) if path.exists())
-
-
-def check_version(path: Path, what: str, version: Any, known: int, source: str) -> None:
-    """Refuse a file of another format: `what` says how the path relates to the version, `source` what to install instead."""
-    if version != known:
-        raise UnreadableResult(f"{path} {what} {version!r} and this version reads {known}: install {source}, or {REMEDY}")
+    return tuple(read_each([path for path in sorted(paths) if path.exists()], _read, damaged))
 
 
 def _read(path: Path) -> ExperimentRecord:
-    content = read_json(path)
-    check_version(path, "has schema", content.get("schema"), SCHEMA, "the version of pudle that wrote it")
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
-    wrong += [] if wrong or all(isinstance(row, dict) for row in content["rows"]) else ["rows"]
-    wrong += [] if wrong or "date" in content["provenance"] else ["the date of its provenance"]
-    if wrong:
-        raise UnreadableResult(f"{path} is not the record of an experiment ({wrong[0]} is missing or wrong): {REMEDY}")
+    content = read_json(path, contents.ExperimentRecord)
     fields = {name: content[name] for name in FIELDS}
     if isinstance(training := fields["options"].get("training"), dict):
         fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
-    rows, arrays = pd.DataFrame(fields.pop("rows")), tuple(map(str, fields.pop("arrays")))
+    rows = pd.DataFrame(content["rows"])
     rows = rows if "step" in rows else rows.assign(step=range(len(rows)))
-    return ExperimentRecord(path=path, rows=rows, array_names=arrays, **fields)
+    record = ExperimentRecord(path=path, rows=rows, array_names=tuple(content["arrays"]), **fields)
+    record.arrays(**ARRAYS.get(record.kind, {}))
+    if record.kind == "interpretation" and record.status == "ok":
+        if missing := ARRAYS["interpretation"].keys() - record.array_names:
+            raise UnreadableResult(f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}")
+    return record

@@ -75,6 +75,9 @@ def main() -> None:
         fail(error.format_message() + hint)
     except PudleError as error:
         fail(str(error))
+    except OSError as error:
+        # The system's refusal, such as a full disk or a folder that is not the user's, is no defect of the program.
+        fail(f"{error.filename or 'the system'}: {error.strerror or error}: choose another folder, or make room and rights")
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted: finished results are kept; run again to continue")
     except Exception:  # noqa: BLE001  # Python's exit code for a crash is 1, which here means a regression

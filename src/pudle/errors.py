@@ -25,6 +25,10 @@ class UnreadableResult(PudleError):
     """A result file is damaged or incomplete; the text names the file."""
 
 
+class UnwritableFile(PudleError):
+    """A file cannot be written; the text names it and the system's reason."""
+
+
 class MissingResults(PudleError):
     """There are no results to report yet."""
 

@@ -4,38 +4,78 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import UnreadableResult, first_line
+import msgspec
+
+from .errors import UnreadableResult, UnwritableFile, first_line
 
 if TYPE_CHECKING:
     import numpy as np
 
+T = TypeVar("T")
+#: What to do about a file that cannot be used.
+REMEDY = "delete it and run `pudle run` again"
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file such that a reader sees either the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file such that a reader sees either the old content or the new, never a part of it.
+
+    Raises
+    ------
+    UnwritableFile
+        If the disk is full, the folder cannot be written to or made, or the name is too long.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a result file, or raise UnreadableResult, which names the file."""
+def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object from a result file and check it against a type, see `pudle.measuring.contents`.
+
+    Raises
+    ------
+    UnreadableResult
+        If the file is damaged or holds something else; the text is one line that names the file, the place and the remedy.
+    """
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): delete it and run `pudle run` again") from None
-    if not isinstance(content, dict):
-        raise UnreadableResult(f"{path} is not a result file of pudle: delete it and run `pudle run` again")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
+    converted(path, content, kind)
     return content
+
+
+def converted(path: Path, content: Any, kind: Any) -> Any:
+    """Return what a file holds, made of plain values, as an instance of a type, or raise UnreadableResult."""
+    try:
+        return msgspec.convert(content, kind)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UnreadableResult(
+            f"{path} is not what this version of pudle reads ({first_line(error)}): install the version that wrote it, or "
+            f"{REMEDY}"
+        ) from None
+
+
+def read_each(paths: Iterable[Path], read: Callable[[Path], T], damaged: list[str]) -> list[T]:
+    """Read files, and add the error text of each that is damaged to a list, so that it does not hide the others."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except UnreadableResult as error:
+            damaged.append(str(error))
+    return found
 
 
 def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, np.ndarray]:
@@ -49,7 +89,7 @@ def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) 
         # The file is opened here, because numpy does not close a damaged one.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # noqa: BLE001  # numpy raises errors of a dozen kinds, depending on the damaged byte
         reason = first_line(error) or "it is empty"
         raise UnreadableResult(
             f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"

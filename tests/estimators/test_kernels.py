@@ -84,3 +84,16 @@ def test_convolutional_step(benchmark, dtype, device, finished, name):
         return estimate.gradient
 
     assert benchmark(work).shape == filters.shape
+
+
+@pytest.mark.benchmark(group="active systems")
+def test_active_systems(benchmark, problem, finished):
+    codes = pudle.Ista(step=0.2).run(problem, 50).codes
+    right = problem.adjoint(problem.residual(codes))
+
+    def work():
+        solution, _ = problem.solve_active(codes, right)
+        finished()
+        return solution
+
+    assert benchmark(work).shape == codes.shape

@@ -33,7 +33,7 @@ def test_a_selection_comes_back_as_it_was_written(tmp_path):
 def test_a_damaged_selection_is_refused(tmp_path):
     path = tmp_path / "selection.json"
     path.write_text('{"profile": "quick", "cases": [{"name": "x"}]}')
-    with pytest.raises(UnreadableResult, match="is not a selection"):
+    with pytest.raises(UnreadableResult, match=r"field `dataset` - at `\$\.cases\[0\]`"):
         Selection.read(path)
 
 

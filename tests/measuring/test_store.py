@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
+import os
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import pudle
-from pudle.errors import UnreadableResult
+import pudle.registry
+from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure, stored_reference
@@ -74,25 +78,44 @@ def test_nan_is_written_as_strict_json(store):
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["scores"] == [{"relative_error": None}]
 
 
-@pytest.mark.parametrize("content", ["", '{"schema": 1, "sco', "[1, 2]", "\x00\xff"])
-def test_a_damaged_record_is_refused_by_name(store, content):
+@pytest.mark.parametrize("content", ["", '{"schema": 1, "sco', "[1, 2]", "\x00\xff", "{}", '{"schema": 2, "status": "ok"}'])
+def test_a_damaged_record_counts_as_missing(store, content):
     path = store.path(CASE, "backprop")
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
-        store.read(CASE, "backprop")
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert store.read(CASE, "backprop") is None
+    measure(CASE, "backprop", store)
+    assert store.read(CASE, "backprop")["status"] == "ok"
 
 
-def test_a_damaged_reference_is_refused_by_name(store):
+def test_a_damaged_reference_counts_as_missing(store):
     measure(CASE, "alternating", store)
     path = store.reference_path(CASE, 0, "exact")
-    whole = path.read_bytes()
+    whole, gradient = path.read_bytes(), store.read_reference(CASE, 0, "exact").gradient
     for content in (b"", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(UnreadableResult, match="delete it and run `pudle run` again") as caught:
-            store.read_reference(CASE, 0, "exact")
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        assert store.read_reference(CASE, 0, "exact") is None
+        assert torch.equal(stored_reference(CASE, 0, "exact", store).gradient, gradient)
+        assert store.read_reference(CASE, 0, "exact") is not None
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", ".", "é\x00"])
+def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, name):
+    known = pudle.registry.list_experiments()
+    monkeypatch.setattr("pudle.measuring.store.list_experiments", lambda: {name: next(iter(known.values()))})
+    path = store.experiment_path(name)
+    assert path.resolve().parent == (store.folder / "experiments").resolve()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_what_the_system_refuses_to_write_is_one_line(store, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    with pytest.raises(UnwritableFile, match=re.escape(os.strerror(number))) as caught:
+        measure(CASE, "alternating", store)
+    assert str(store.folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_damaged_arrays_end_in_one_line(tmp_path):

@@ -159,10 +159,19 @@ def test_command_exits_with_0_when_there_are_findings(tmp_path):
 
 
 def test_command_writes_nothing_on_an_error(four, tmp_path):
-    next((four / "quick" / "store").glob("*/*.json")).write_text("{")
+    for path in (four / "quick" / "store").glob("*/*.json"):
+        path.write_text("{")
     done = run(four)
     assert isinstance(done.exception, UnreadableResult) and not (four / "quick" / "report").exists()
     assert isinstance(run(tmp_path / "nowhere").exception, MissingResults)
+
+
+def test_command_names_a_damaged_file_and_writes_the_rest(four):
+    path = next((four / "quick" / "store").glob("*/*.json"))
+    path.write_text("{")
+    done = run(four, "--format", "csv")
+    assert done.exit_code == 2 and sum(str(path) in line for line in done.stderr.splitlines()) == 1
+    assert len((four / "quick" / "report" / "report.csv").read_text().splitlines()) > 100
 
 
 def test_command_explains_itself():

@@ -34,7 +34,7 @@ def check_claim(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
         return
     for depth in tolerances.SHALLOW:
         result = specimen.estimate(estimator, depth)
-        window = _window_of(result, depth) if claim == "truncated" else 0 if claim == "direct" else depth
+        window = window_of(result, depth) if claim == "truncated" else 0 if claim == "direct" else depth
         yield _compare(result, specimen, depth, window)
 
 
@@ -119,7 +119,7 @@ def check_window(estimator: GradientEstimator, specimen: Specimen) -> Iterator[M
     for window in (1, 7, depth - 1, depth, 10 * depth):
         windowed = dataclasses.replace(estimator, window=window)  # type: ignore[type-var]
         result = specimen.estimate(windowed, depth)
-        reported, expected = _window_of(result, depth), min(window, depth)
+        reported, expected = window_of(result, depth), min(window, depth)
         if reported != expected:
             reason = f"window={window} at depth {depth} differentiates {reported} layers instead of {expected}"
             raise NotMet(reason, reported, expected)
@@ -167,7 +167,8 @@ def _compare(result: Estimate, specimen: Specimen, depth: int, window: int) -> M
     return error, tolerances.QUOTIENT if is_quotient(result) else tolerances.EXACT, explain
 
 
-def _window_of(result: Estimate, depth: int) -> int:
+def window_of(result: Estimate, depth: int) -> int:
+    """Return how many layers an estimate says were differentiated, or fail if it does not say."""
     reported = result.diagnostics.get("layers_differentiated")
     if not isinstance(reported, int) or not 0 <= reported <= depth:
         raise NotMet(f"diagnostics report layers_differentiated={reported!r} at depth {depth}: report the window in use")

@@ -7,14 +7,18 @@ import functools
 import itertools
 import pickle
 import random
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .. import specs
 from ..estimator import Estimate, GradientEstimator
 from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
+from .draws import FEW
 from .explanations import explain_codes
 from .specimens import CLASS_ALONE, GRID, PLAIN, VARIED, Specimen, specimens
 from .tolerances import EXACT, SETTLED, SHALLOW, SINGLE, SINGLE_QUOTIENT
@@ -45,7 +49,7 @@ def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
         raise NotMet(f"the spec {specs.text(estimator)!r} makes another estimator: keep all options in fields")
 
 
-@register(specimens() + specimens("sparse coding", algorithms=("fista",)))
+@register(specimens() + FEW)
 def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
     """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
@@ -91,40 +95,71 @@ def check_single_precision(estimator: GradientEstimator, specimen: Specimen) -> 
     yield error, limit, f"float32 and float64 differ by {error:.1e} at depth {SETTLED}"
 
 
-@register(specimens())
+@register(specimens() + FEW)
 def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
-    """The problem's tensors, their gradients and their flags stay unchanged."""
+    """The tensors of the problem and the algorithm, their gradients and their flags stay unchanged."""
     for flag in (False, True):
-        problem = specimen.make()
+        problem, algorithm = specimen.make(), specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
-        tensors = {name: value for name, value in vars(problem).items() if isinstance(value, torch.Tensor)}
-        before = {name: (tensor, tensor.detach().clone(), tensor._version) for name, tensor in tensors.items()}
-        estimator.estimate(problem, specimen.make_algorithm(), 4)
-        for name, (tensor, copy, version) in before.items():
-            if getattr(problem, name) is not tensor:
+        fields = [(owner, name) for owner in (problem, algorithm) for name in vars(owner)]
+        tensors = {name: (owner, value) for owner, name in fields if isinstance(value := getattr(owner, name), torch.Tensor)}
+        before = {name: (tensor.detach().clone(), tensor._version) for name, (_, tensor) in tensors.items()}
+        with _Writes({name: tensor for name, (_, tensor) in tensors.items()}) as written:
+            estimator.estimate(problem, algorithm, 4)
+        for name, (owner, tensor) in tensors.items():
+            if getattr(owner, name) is not tensor:
                 raise NotMet(f"{name} was replaced by another tensor: problems are immutable, use with_theta")
+            copy, version = before[name]
             if not torch.equal(tensor.detach(), copy):
                 change = float((tensor.detach() - copy).norm() / copy.norm())
                 raise NotMet(f"{name} was changed, by {change:.1e} of its norm: problems are immutable", change, 0.0)
-            if tensor._version != version:
+            if name in written.names or tensor._version != version:
                 raise NotMet(f"{name} was written to, and the old values put back: another thread would see it")
             if tensor.grad is not None:
                 raise NotMet(f"{name}.grad was filled: use torch.autograd.grad on theta.detach().requires_grad_()")
-        if problem.theta.requires_grad is not flag:
-            raise NotMet(f"theta.requires_grad was left {not flag}: use problem.with_theta with a tensor of your own")
+            if tensor.requires_grad is not (flag and name == problem.parameter):
+                raise NotMet(f"{name}.requires_grad was changed: use problem.with_theta with a tensor of your own")
 
 
-@register(specimens("sparse coding"))
+#: Names of torch's operations that write to their first argument; the exceptions change flags, not values.
+IN_PLACE = re.compile(r"\w*[a-z0-9]_|__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__")
+FLAGS = ("requires_grad_", "detach_", "share_memory_")
+
+
+class _Writes(TorchFunctionMode):
+    """Notes which of the given tensors torch writes to, be it through a view or through ``.data``."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.owners = {tensor.untyped_storage().data_ptr(): name for name, tensor in tensors.items()}
+        self.names: set[str] = set()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        targets = [kwargs.get("out"), *(args[:1] if IN_PLACE.fullmatch(name) and name not in FLAGS else ())]
+        for target in targets:
+            # Tensors of another kind, such as those within vmap, have no memory of their own.
+            if type(target) is torch.Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(target):
+                self.names |= {self.owners.get(target.untyped_storage().data_ptr(), "")}
+        return function(*args, **kwargs)
+
+
+@register(specimens() + FEW)
 def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """A second call, and an equal estimator, give the same bits."""
+    """A second call, and an equal estimator, give the same bits, and leave the first result as it was."""
     equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
-    first, *others = (gradient_of(specimen.estimate(one, SHALLOW[-1])) for one in (estimator, estimator, equal))
-    for name, other in zip(("a second call", "an equal estimator"), others, strict=True):
-        difference = distance(other, first)
+    result = specimen.estimate(estimator, SHALLOW[-1])
+    first = gradient_of(result).copy()
+    specimen.estimate(estimator, SHALLOW[0])
+    for name, one in (("a second call", estimator), ("an equal estimator", equal)):
+        difference = distance(gradient_of(specimen.estimate(one, SHALLOW[-1])), first)
         yield difference, 0, f"{name} gives a gradient that differs by {difference:.1e}: keep no state"
+    difference = distance(gradient_of(result), first)
+    yield difference, 0, f"later calls change the gradient returned before by {difference:.1e}: return tensors of its own"
 
 
-@register(specimens("sparse coding"))
+@register(specimens("sparse coding", "convolutional", "penalty", "ridge"))
 def check_random_state(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """Global random state (torch, numpy, random) is neither read nor changed."""
     untouched = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  # it is what is checked
@@ -153,7 +188,7 @@ def _global_states() -> dict[str, bytes]:
     return {library: pickle.dumps(state) for library, state in states.items()}
 
 
-@register(specimens("sparse coding"))
+@register(specimens("sparse coding", "convolutional", "penalty", "ridge"))
 def check_global_modes(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """It works under torch.no_grad, and leaves grad mode, default dtype and threads unchanged."""
     before = torch.get_num_threads(), torch.get_default_dtype()

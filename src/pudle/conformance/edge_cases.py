@@ -18,7 +18,7 @@ from .specimens import GRID, PLAIN, Specimen, specimens
 from .tolerances import GREAT, SAME, SHALLOW
 
 
-@register(specimens("sparse coding") + specimens("ridge", algorithms=("fista",)))
+@register(specimens(algorithms=("fista",)))
 def check_sweep(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """`sweep` yields what `estimate` returns at each depth, in the order given."""
     for depths in ([1, 5, 12], [12, 0, 5, 5, 1], [3], []):

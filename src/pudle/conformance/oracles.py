@@ -22,19 +22,27 @@ def soft(values: Array, threshold: float | complex | Array, nonnegative: bool = 
     return np.where(signs * values.real > np.real(threshold), values - threshold * signs, 0)
 
 
+def hard(values: Array, threshold: float | complex | Array, nonnegative: bool = False) -> Array:
+    """Keep the values above the threshold in full; a complex step passes through."""
+    return np.where((values.real if nonnegative else np.abs(values.real)) > np.real(threshold), values, 0)
+
+
 @dataclass(frozen=True)
 class Layers:
     """Proximal gradient layers, which extrapolate as FISTA does if `accelerated`.
 
     The step is a constant: it does not change when theta is differentiated. With `restart` each sample drops its momentum
-    where it points uphill. The penalty is multiplied by `decay` from layer to layer. The `initial` codes (n, p) are zero
-    if not given.
+    where it points uphill. The penalty is multiplied by `decay` from layer to layer. If `hard`, entries above the threshold
+    are kept in full; the threshold is `cutoff`, or the penalty times the step if that is not given. The `initial` codes
+    (n, p) are zero if not given.
     """
 
     step: float
     accelerated: bool = False
     restart: bool = False
     decay: float = 1.0
+    hard: bool = False
+    cutoff: float | None = None
     initial: Array | None = None
 
 
@@ -54,7 +62,8 @@ def unroll(
     codes, point, momentum = state
     for iteration in iterations:
         gradient = (point @ matrix.T - observations) @ matrix + l2_penalty * point
-        after = soft(point - layers.step * gradient, layers.step * penalty * layers.decay**iteration, nonnegative)
+        threshold = layers.step * penalty * layers.decay**iteration if layers.cutoff is None else layers.cutoff
+        after = (hard if layers.hard else soft)(point - layers.step * gradient, threshold, nonnegative)
         if layers.accelerated:
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = (momentum - 1) / following
@@ -74,8 +83,10 @@ def complex_step(function: Callable[[Array], Any], at: Array, direction: Array) 
     return complex(function(at + 1j * tiny * direction)).imag / tiny
 
 
-def complex_gradient(function: Callable[[Array], Any], at: Array) -> Array:
-    """Return all partial derivatives, exact to rounding, in the shape of `at`."""
+def derivative(function: Callable[[Array], Any], at: Array, direction: Array | None = None) -> Any:
+    """Return the derivative along a direction, or all partial derivatives in the shape of `at`; exact to rounding."""
+    if direction is not None:
+        return complex_step(function, at, direction)
     directions = np.eye(at.size).reshape(-1, *at.shape)
     return np.array([complex_step(function, at, direction) for direction in directions]).reshape(at.shape)
 
@@ -90,14 +101,17 @@ class Model:
     """A problem ``min_z 1/2 |x - A z|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` whose matrix and penalties depend on theta.
 
     Codes (n, p) and observations (n, m) are flat: one row per sample, whatever axes the problem has. The callable `parts`
-    maps theta to the matrix A (m, p), the penalty and the l2_penalty, and `loss` maps codes and theta to the outer loss,
-    both analytically (the loss where no code entry changes sign). If `nonnegative`, all codes are >= 0.
+    maps theta to the matrix A (m, p), the penalty (a number, or one per entry of a code) and the l2_penalty, and `losses`
+    maps codes and theta to the outer loss of each sample, both analytically (the losses where no code entry changes sign).
+    If `nonnegative`, all codes are >= 0.
+
+    Gradients are those of the mean loss in theta; with a `direction`, only their products with it.
     """
 
     observations: Array
     theta: Array
     parts: Callable[[Array], tuple[Array, Any, Any]]
-    loss: Callable[[Array, Array], Any]
+    losses: Callable[[Array, Array], Array]
     nonnegative: bool = False
 
     @property
@@ -112,6 +126,10 @@ class Model:
         matrix, _, l2_penalty = self.parts(self.theta)
         return float((matrix**2).sum() + l2_penalty)
 
+    def loss(self, codes: Array, theta: Array) -> Any:
+        """Return the mean loss over the samples."""
+        return self.losses(codes, theta).mean()
+
     def codes(self, layers: Layers, depth: int, theta: Array | None = None, window: int | None = None) -> Array:
         """Return the codes after `depth` layers; the last `window` run at `theta`, the others at the model's own theta."""
         theta = self.theta if theta is None else theta
@@ -119,19 +137,22 @@ class Model:
         state = unroll(self.observations, self.parts(self.theta), layers, range(first), None, self.nonnegative)
         return unroll(self.observations, self.parts(theta), layers, range(first, depth), state, self.nonnegative)[0]
 
-    def direct(self, codes: Array) -> Array:
+    def direct(self, codes: Array, direction: Array | None = None) -> Any:
         """Return ``partial_theta loss`` at the given codes."""
-        return complex_gradient(lambda theta: self.loss(codes, theta), self.theta)
+        return derivative(lambda theta: self.loss(codes, theta), self.theta, direction)
 
-    def unrolled(self, layers: Layers, depth: int, window: int | None = None) -> Array:
+    def unrolled(self, layers: Layers, depth: int, window: int | None = None, direction: Array | None = None) -> Any:
         """Return the gradient of ``theta -> loss(z_T(theta), theta)`` through the last `window` layers, or through all."""
-        return complex_gradient(lambda theta: self.loss(self.codes(layers, depth, theta, window), theta), self.theta)
+        return derivative(lambda theta: self.loss(self.codes(layers, depth, theta, window), theta), self.theta, direction)
 
-    def implicit(self, codes: Array) -> Array:
+    def implicit(self, codes: Array, direction: Array | None = None) -> Any:
         """Return the implicit gradient at the given codes, from a minimum-norm solve on their active set."""
         matrix, penalty, l2_penalty = self.parts(self.theta)
         hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
-        slope = complex_gradient(lambda z: self.loss(z, self.theta), codes)
+        # A sample's loss depends on no other sample's codes: a step in one column differentiates all rows at once.
+        columns = 1e-30j * np.eye(codes.shape[1])
+        slopes = [np.asarray(self.losses(codes + column, self.theta)).imag for column in columns]
+        slope = np.stack(slopes, 1) / 1e-30 / len(codes)
         # Without a penalty nothing sets entries to zero, and all of them are active.
         active = codes != 0 if np.any(penalty) else np.ones_like(codes, dtype=bool)
         solution = np.zeros_like(codes)
@@ -143,4 +164,4 @@ class Model:
             stationarity = (codes @ matrix.T - self.observations) @ matrix + l2_penalty * codes + penalty * np.sign(codes)
             return (stationarity * solution).sum()
 
-        return self.direct(codes) - complex_gradient(contracted, self.theta)
+        return self.direct(codes, direction) - derivative(contracted, self.theta, direction)

@@ -1,4 +1,4 @@
-"""Specimens: small problems of every kind to check estimators on, each with an independent model of it in numpy."""
+"""Specimens: named small problems of every kind to check estimators on, each with an independent model of it in numpy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ import numpy as np
 import torch
 
 from ..algorithms import Algorithm, Fista, Ista
-from ..algorithms.thresholding import Decaying
+from ..algorithms.thresholding import Decaying, Hard
 from ..data.synthetic import normalize
 from ..estimator import Estimate, GradientEstimator
-from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Ridge, SparseCoding
+from ..problems import (
+    ConvolutionalSparseCoding,
+    PenaltySelection,
+    Problem,
+    Ridge,
+    SparseCoding,
+    ThresholdedConvolutionalSparseCoding,
+)
 from ..streams import generator
 from .oracles import Array, Layers, Model
 
@@ -25,6 +32,7 @@ ALGORITHMS: dict[str, Callable[[float, torch.Tensor], Algorithm]] = {
     "fista(restart)": lambda lipschitz, initial: Fista(restart=True),
     "ista(step=1.5/L)": lambda lipschitz, initial: Ista(step=1.5 / lipschitz),
     "ista(decaying)": lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)),
+    "ista(hard)": lambda lipschitz, initial: Ista(thresholding=Hard()),
     "warm start": lambda lipschitz, initial: Ista(initial=initial),
 }
 
@@ -46,7 +54,11 @@ class Specimen:
     def make(self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any) -> Problem:
         """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
         kind = KINDS[self.problem]
-        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in kind.arrays.items()}
+        # Tensors with reversed strides, if the kind asks for them: an estimator may not rely on how they lie in memory.
+        arrays = {name: array.T if kind.reversed_strides else array for name, array in kind.arrays.items()}
+        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()}
+        if kind.reversed_strides:
+            tensors = {name: tensor.permute(tuple(reversed(range(tensor.ndim)))) for name, tensor in tensors.items()}
         loss = {"loss": self.loss} if len(kind.models) > 1 else {}
         return kind.make(**(kind.options | loss | tensors | changes))
 
@@ -79,6 +91,8 @@ class Specimen:
             accelerated=isinstance(algorithm, Fista),
             restart=getattr(algorithm, "restart", False),
             decay=getattr(algorithm.thresholding, "decay", 1.0),
+            hard=isinstance(algorithm.thresholding, Hard),
+            cutoff=getattr(algorithm.thresholding, "threshold", None),
             initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
         )
 
@@ -109,29 +123,100 @@ class Kind(NamedTuple):
     arrays: dict[str, Array]
     options: dict[str, Any]
     models: dict[str, Model]
+    reversed_strides: bool = False
 
 
-def _both_losses(
-    observations: Array, theta: Array, parts: Callable[[Array], tuple[Array, Any, Any]], nonnegative: bool = False
+# --- from the fields of a problem to its model in numpy
+
+
+def dense(arrays: dict[str, Array], **options: Any) -> Kind:
+    """Model sparse coding in a dense dictionary."""
+    l2_penalty = options.get("l2_penalty", 0.0)
+    models = _models(arrays, lambda theta: (theta, options["penalty"], l2_penalty), options)
+    return Kind(SparseCoding, arrays, options, models)
+
+
+def convolutional(arrays: dict[str, Array], **options: Any) -> Kind:
+    """Model convolutional sparse coding; the penalties, one for each filter, are learned if they are an array."""
+    dictionary, stride, l2_penalty = arrays["dictionary"], options["stride"], options.get("l2_penalty", 0.0)
+    image, kernel = arrays["observations"].shape[2:], dictionary.shape[2:]
+
+    def placed(length: int, side: int) -> Array:
+        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i along one axis."""
+        positions = -(-(length - side) // stride) + 1
+        cropped = -(-((positions - 1) * stride + side - length) // 2)
+        entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
+        return (entries[..., None] == np.arange(side)).astype(float)
+
+    rows, columns = map(placed, image, kernel)
+
+    def matrix(filters: Array) -> Array:
+        """Return all shifted copies of the filters as columns, filter by filter."""
+        copies = np.einsum("yai,xbj,fcij->fabcyx", rows, columns, filters, optimize=True)
+        return copies.reshape(copies.shape[0] * copies.shape[1] * copies.shape[2], -1).T
+
+    if "penalty" not in arrays:
+        models = _models(arrays, lambda theta: (matrix(theta), options["penalty"], l2_penalty), options)
+        return Kind(ConvolutionalSparseCoding, arrays, options, models)
+
+    def parts(theta: Array) -> tuple[Array, Any, Any]:
+        penalty = np.repeat(np.exp(theta[:, -1]), rows.shape[1] * columns.shape[1])
+        return matrix(theta[:, :-1].reshape(dictionary.shape)), penalty, l2_penalty
+
+    theta = np.hstack([dictionary.reshape(len(dictionary), -1), np.log(arrays["penalty"])[:, None]])
+    models = _models(arrays | {"dictionary": theta}, parts, options)
+    return Kind(ThresholdedConvolutionalSparseCoding, arrays, options, models)
+
+
+def _models(
+    arrays: dict[str, Array], parts: Callable[[Array], tuple[Array, Any, Any]], options: dict[str, Any]
 ) -> dict[str, Model]:
-    """Return the models with the mean lasso and reconstruction losses over the samples."""
+    """Return the models with the lasso and reconstruction losses, for the parameter under the name of the dictionary."""
+    observations = arrays["observations"].reshape(len(arrays["observations"]), -1)
+    targets = arrays.get("targets", observations).reshape(observations.shape)
 
-    def reconstruction(codes: Array, theta: Array) -> Any:
-        residual = observations - codes @ parts(theta)[0].T
-        return (residual * residual).sum() / 2 / len(observations)
+    def reconstruction(codes: Array, theta: Array) -> Array:
+        residual = targets - codes @ parts(theta)[0].T
+        return (residual * residual).sum(1) / 2
 
-    def lasso(codes: Array, theta: Array) -> Any:
+    def lasso(codes: Array, theta: Array) -> Array:
         _, penalty, l2_penalty = parts(theta)
-        penalties = penalty * (codes * np.sign(codes.real)).sum() + l2_penalty * (codes * codes).sum() / 2
-        return reconstruction(codes, theta) + penalties / len(observations)
+        penalties = penalty * codes * np.sign(codes.real) + l2_penalty * codes * codes / 2
+        return reconstruction(codes, theta) + penalties.sum(1)
 
-    losses = {"lasso": lasso, "reconstruction": reconstruction}
-    return {name: Model(observations, theta, parts, loss, nonnegative) for name, loss in losses.items()}
+    losses, nonnegative = {"lasso": lasso, "reconstruction": reconstruction}, options.get("nonnegative", False)
+    return {name: Model(observations, arrays["dictionary"], parts, loss, nonnegative) for name, loss in losses.items()}
 
 
-def _dense(
-    random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, nonnegative: bool = False, l2_penalty: float = 0.0
-) -> Kind:
+def penalty_selection(arrays: dict[str, Array], **options: Any) -> Kind:
+    """Model lasso regressions with held-out data."""
+
+    def losses(codes: Array, theta: Array) -> Array:
+        residual = codes @ arrays["held_out_design"].T - arrays["held_out_observations"]
+        return (residual * residual).sum(1) / 2
+
+    def parts(theta: Array) -> tuple[Array, Any, Any]:
+        return arrays["design"], np.exp(theta), 0.0
+
+    model = Model(arrays["observations"], arrays["log_penalty"], parts, losses, options.get("nonnegative", False))
+    return Kind(PenaltySelection, arrays, options, {"held_out": model})
+
+
+def ridge(arrays: dict[str, Array], **options: Any) -> Kind:
+    """Model a ridge regression, whose strength is the outer parameter."""
+
+    def parts(theta: Array) -> tuple[Array, Any, Any]:
+        return arrays["dictionary"], 0.0, options["strength"] + theta
+
+    theta = arrays.get("theta", np.zeros(()))
+    model = Model(arrays["observations"], theta, parts, lambda codes, theta: codes @ arrays["weights"])
+    return Kind(Ridge, arrays, options, {"linear": model})
+
+
+# --- the named problems
+
+
+def _dense(random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, **options: Any) -> Kind:
     """Make sparse codes in a dense dictionary close to the generating one.
 
     The numbers n of samples, m of features and p of atoms differ from each other, so that a wrong factor or axis shows.
@@ -144,36 +229,17 @@ def _dense(
     atoms = normalize(atoms, axis=0)
     codes = np.zeros((n, p))
     for row in codes:
-        signs = 1.0 if nonnegative else random.choice([-1.0, 1.0], 3)
+        signs = 1.0 if options.get("nonnegative") else random.choice([-1.0, 1.0], 3)
         row[random.permutation(p)[:3]] = random.uniform(1, 2, 3) * signs
     dictionary = normalize(atoms + 0.1 * random.standard_normal(atoms.shape), axis=0)
-    observations = codes @ atoms.T
-    options = {"penalty": 0.2, "nonnegative": nonnegative, "l2_penalty": l2_penalty}
-    models = _both_losses(observations, dictionary, lambda theta: (theta, 0.2, l2_penalty), nonnegative)
-    return Kind(SparseCoding, {"observations": observations, "dictionary": dictionary}, options, models)
+    return dense({"observations": codes @ atoms.T, "dictionary": dictionary}, penalty=0.2, **options)
 
 
 def _convolutional(random: np.random.Generator) -> Kind:
     """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters of 3 x 3, stride 2."""
-    height, width, side, stride, penalty = 6, 7, 3, 2, 0.1
-    dictionary = normalize(random.standard_normal((2, 1, side, side)), axis=(1, 2, 3))
-    images = random.standard_normal((3, 1, height, width))
-
-    def placed(length: int) -> Array:
-        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i along one axis."""
-        positions = -(-(length - side) // stride) + 1
-        cropped = -(-((positions - 1) * stride + side - length) // 2)
-        entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
-        return (entries[..., None] == np.arange(side)).astype(float)
-
-    def matrix(theta: Array) -> Array:
-        """Return all shifted copies of the filters as columns, filter by filter."""
-        copies = np.einsum("yai,xbj,fij->fabyx", placed(height), placed(width), theta[:, 0])
-        return copies.reshape(-1, height * width).T
-
-    models = _both_losses(images.reshape(3, -1), dictionary, lambda theta: (matrix(theta), penalty, 0.0))
-    arrays = {"observations": images, "dictionary": dictionary}
-    return Kind(ConvolutionalSparseCoding, arrays, {"penalty": penalty, "stride": stride}, models)
+    dictionary = normalize(random.standard_normal((2, 1, 3, 3)), axis=(1, 2, 3))
+    images = random.standard_normal((3, 1, 6, 7))
+    return convolutional({"observations": images, "dictionary": dictionary}, penalty=0.1, stride=2)
 
 
 def _penalty(random: np.random.Generator) -> Kind:
@@ -183,29 +249,16 @@ def _penalty(random: np.random.Generator) -> Kind:
     codes = random.standard_normal((7, 6)) * (random.random((7, 6)) < 0.5) * 2
     observations = codes @ design.T + 0.1 * random.standard_normal((7, 11))
     held_out = codes @ held_out_design.T + 0.1 * random.standard_normal((7, 5))
-    log_penalty = np.log(0.1) + 0.3 * random.standard_normal(6)
-
-    def loss(codes: Array, theta: Array) -> Any:
-        residual = codes @ held_out_design.T - held_out
-        return (residual * residual).sum() / 2 / len(codes)
-
-    arrays = {"observations": observations, "design": design, "log_penalty": log_penalty}
-    arrays |= {"held_out_observations": held_out, "held_out_design": held_out_design}
-    model = Model(observations, log_penalty, lambda theta: (design, np.exp(theta), 0.0), loss)
-    return Kind(PenaltySelection, arrays, {}, {"held_out": model})
+    arrays = {"observations": observations, "design": design}
+    arrays |= {"log_penalty": np.log(0.1) + 0.3 * random.standard_normal(6)}
+    return penalty_selection(arrays | {"held_out_observations": held_out, "held_out_design": held_out_design})
 
 
 def _ridge(random: np.random.Generator) -> Kind:
     """Make a ridge regression on 9 observations; its strength is the outer parameter."""
     observations, dictionary = random.standard_normal((9, 7)), random.standard_normal((7, 5)) / 2
-    weights, strength = random.standard_normal(5), 0.5
-    arrays = {"observations": observations, "dictionary": dictionary, "weights": weights}
-
-    def parts(theta: Array) -> tuple[Array, Any, Any]:
-        return dictionary, 0.0, strength + theta
-
-    model = Model(observations, np.zeros(()), parts, lambda codes, theta: (codes @ weights).mean())
-    return Kind(Ridge, arrays, {"strength": strength}, {"linear": model})
+    weights = random.standard_normal(5)
+    return ridge({"observations": observations, "dictionary": dictionary, "weights": weights}, strength=0.5)
 
 
 _MAKERS: dict[str, Callable[[np.random.Generator], Kind]] = {
@@ -226,7 +279,7 @@ def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[
     """Return the named problems, or all but the tiny one, with each of their losses and each of the algorithms."""
     return tuple(
         Specimen(problem, loss, algorithm)
-        for problem in problems or [name for name in KINDS if name != "tiny"]
+        for problem in problems or [name for name in _MAKERS if name != "tiny"]
         for loss in KINDS[problem].models
         for algorithm in algorithms
     )

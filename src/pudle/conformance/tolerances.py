@@ -6,10 +6,14 @@ SAME = 1e-12
 EXACT = 1e-9
 #: A difference quotient in float64: rounding divided by the step, and the kinks within the step.
 QUOTIENT = 1e-6
+#: The same on drawn problems, where kinks lie within the step and the gradient may be a difference of larger terms.
+QUOTIENT_DRAWN = 1e-3
 #: An implicit system solved iteratively, to a tolerance that the estimator chooses.
 SOLVED = 1e-6
 #: float32 has 6e-8 relative precision; sixty layers and the sum over the samples cost two digits.
 SINGLE = 2e-5
+#: The same on drawn problems, whose gradients may be differences of larger terms.
+SINGLE_DRAWN = 1e-2
 #: A difference quotient of a loss known to 6e-8, with a step that balances truncation: the cube root of the precision.
 SINGLE_QUOTIENT = 5e-2
 #: Error left after `DEEP` layers on the regular problems, where backpropagation through all layers is below 1e-7. A window
@@ -24,6 +28,8 @@ ROUNDED = 1e-5
 
 #: Two layers, where the first and the last differ in kind, and enough layers for most supports to change.
 SHALLOW = (2, 12)
+#: All depths up to here are checked one by one.
+EVERY = 130
 #: Deep enough for an implicit system on the support to be regular and for the codes to have nearly converged.
 SETTLED = 60
 #: For means over draws, which cost the most.

@@ -31,11 +31,12 @@ def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it prints."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    except FileNotFoundError:
-        raise NoRepository("git is not installed: results are kept per commit; install git") from None
-    except subprocess.CalledProcessError:
+    except OSError as error:
+        raise NoRepository(f"git cannot be run ({error.strerror}): results are kept per commit; install git") from None
+    except subprocess.CalledProcessError as error:
+        why = f" ({error.stderr.strip().splitlines()[0]})" if error.stderr.strip() else ""
         raise NoRepository(
-            f"no git repository with a commit at {folder}: results are kept per commit; "
+            f"no git repository with a commit at {folder}{why}: results are kept per commit; "
             f"run inside a clone, or `git init` and commit first, or measure accuracy alone with --scores-only"
         ) from None
     return done.stdout.strip()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from .contents import RunList
 from .costs import benchmark_folder, cells
 from .experiment import ProgressCallback
 from .locking import locked
@@ -104,7 +105,7 @@ def remember(folder: Path, store: Store, selection: Selection) -> None:
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
     for path in (folder / "run.json", *([folder / "runs" / f"{label}.json"] if store.commit else [])):
-        known = read_json(path) if path.exists() else {}
+        known = read_json(path, RunList) if path.exists() else {}
         both = {"experiments": known.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(known | content | both, indent=1))
 

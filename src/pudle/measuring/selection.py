@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry, specs
-from ..errors import InvalidArgument, UnreadableResult
-from ..files import read_json, write_atomically
+from ..errors import InvalidArgument
+from ..files import converted, read_json, write_atomically
 from .case import Case, slug
 
 
@@ -76,12 +76,7 @@ class Selection:
     @classmethod
     def read(cls, path: Path) -> Selection:
         """Read a selection that `write` wrote; a file that holds anything else raises UnreadableResult."""
-        # JSON has lists where the fields are tuples.
-        content: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in read_json(path).items()}
-        try:
-            return cls(**content | {"cases": tuple(Case(**case) for case in content["cases"])})
-        except (KeyError, TypeError) as error:
-            raise UnreadableResult(f"{path} is not a selection ({error}): delete it and run `pudle run` again") from None
+        return converted(path, read_json(path), cls)
 
 
 def select(

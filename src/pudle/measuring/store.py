@@ -9,34 +9,46 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+from urllib.parse import quote
 
 import numpy as np
 import torch
 
 from ..algorithms import kernels
-from ..files import read_arrays, read_json, write_atomically
+from ..errors import UnreadableResult
+from ..files import converted, read_arrays, read_json, write_atomically
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
 from . import sources
 from .case import Case, slug
+from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, ReferenceStatus, ScoreRecord
 from .costs import BENCHMARKS, Cell, benchmark_folder
 from .experiment import ExperimentResult
 from .provenance import machine, provenance
 
-#: Number of the format of records; part of every record's key, and what readers check.
-SCHEMA = 2
 #: The modules from which the sources of a score, a reference, a surface and an experiment are followed.
 SCORES, REFERENCES = "pudle.measuring.measurement", "pudle.measuring.case"
 SURFACES, EXPERIMENTS = "pudle.measuring.surfaces", "pudle.measuring.experiment"
 COSTS = "pudle.measuring.costs"
 
 
+class _Scalars(TypedDict):
+    """The fields of a reference that are no tensors."""
+
+    target: str
+    bound: float
+    status: ReferenceStatus
+    reason: str
+    certificate: Certificate
+
+
 @dataclass
 class Store:
     """Scores, costs, references, surfaces and experiments of one profile, as files.
 
-    Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store.
+    Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store. A file
+    that is damaged counts as missing, so that a run measures it again and replaces it.
 
     Parameters
     ----------
@@ -70,8 +82,8 @@ class Store:
         return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
-        """Return the record, or None where there is none yet; a damaged file raises UnreadableResult."""
-        return _read_if_there(self.path(case, estimator))
+        """Return the record, or None where there is none yet."""
+        return _read(self.path(case, estimator), ScoreRecord)
 
     def write(self, case: Case, estimator: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record atomically and return it with its identification and provenance."""
@@ -97,7 +109,7 @@ class Store:
 
     def read_cost(self, cell: Cell) -> dict[str, Any] | None:
         """Return the record of a time or memory, or None where there is none yet."""
-        return _read_if_there(self.cost_path(cell))
+        return _read(self.cost_path(cell), CostRecord)
 
     def write_cost(self, cell: Cell, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record of a time or memory atomically."""
@@ -119,11 +131,12 @@ class Store:
         # The profile is left out: an experiment is the same in all of them.
         content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
         key = _hash(sources=sources.digest(EXPERIMENTS, experiment), **content)
-        return self.folder / "experiments" / f"{name}-{key}.json"
+        # Whatever a package calls its experiment, the file stays in its folder; plain names stand as they are.
+        return self.folder / "experiments" / f"{quote(name, safe='')}-{key}.json"
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
         """Return the record of an experiment, or None where there is none yet."""
-        return _read_if_there(self.experiment_path(name))
+        return _read(self.experiment_path(name), ExperimentRecord)
 
     def write_experiment(self, name: str, result: ExperimentResult, seconds: float | None) -> dict[str, Any]:
         """Write the result of an experiment atomically, the arrays first: a record that exists has its arrays."""
@@ -139,7 +152,7 @@ class Store:
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
         """Return whether an artifact of a case, such as a surface, exists and is up to date."""
         path, key = self._artifact(kind, case, windows)
-        return (_read_if_there(path) or {}).get("key") == key
+        return (_read(path, Artifact) or {}).get("key") == key
 
     def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], rows: list[Any], reason: str) -> None:
         """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
@@ -152,22 +165,21 @@ class Store:
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
 
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
-        """Return the reference of one seed, or None where there is none yet; a damaged file raises UnreadableResult."""
+        """Return the reference of one seed, or None where there is none yet."""
         path = self.reference_path(case, seed, target)
         if not path.exists():
             return None
-        arrays = read_arrays(path, ("gradient", "codes", "scalars"))
-        scalars = json.loads(str(arrays["scalars"]))
-        return Reference(
-            gradient=torch.from_numpy(arrays["gradient"]),
-            codes=torch.from_numpy(arrays["codes"]),
-            certificate=Certificate(**scalars.pop("certificate")),
-            **scalars,
-        )
+        try:
+            arrays = read_arrays(path, ("gradient", "codes", "scalars"))
+            scalars = converted(path, json.loads(str(arrays["scalars"])), _Scalars)
+            gradient, codes = (torch.from_numpy(arrays[name]).to(torch.float64) for name in ("gradient", "codes"))
+        except (UnreadableResult, ValueError, TypeError, RecursionError):
+            return None
+        return Reference(gradient=gradient, codes=codes, **scalars)
 
     def write_reference(self, case: Case, seed: int, reference: Reference) -> None:
         """Write the reference of one seed, atomically."""
-        scalars = {name: getattr(reference, name) for name in ("target", "bound", "status", "reason")}
+        scalars = {name: getattr(reference, name) for name in _Scalars.__annotations__}
         scalars["certificate"] = dataclasses.asdict(reference.certificate)
         arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy(), "scalars": json.dumps(scalars)}
         _write_arrays(self.reference_path(case, seed, reference.target), np.savez, arrays)
@@ -208,5 +220,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _read_if_there(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.exists() else None
+def _read(path: Path, kind: Any) -> dict[str, Any] | None:
+    try:
+        return read_json(path, kind) if path.exists() else None
+    except UnreadableResult:
+        return None

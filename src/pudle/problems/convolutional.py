@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..streams import generator
 from ..validation import check_integer
-from .convolution import Geometry, correlate, squared_norm_bound, synthesize
+from .convolution import Geometry, correlate, correlate_residual, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
 
@@ -158,6 +158,10 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
         return correlate(self.geometry, residual, self.dictionary)
 
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        gradient = correlate_residual(self.geometry, codes, self.dictionary, self.observations)
+        return gradient + self.l2_penalty * codes if self.l2_penalty else gradient
+
     @torch.no_grad()
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
@@ -177,7 +181,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         def product(vectors: Tensor) -> Tensor:
             return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
 
-        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_constant}
+        stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_bound}
         result = conjugate_gradients(product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops)
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5

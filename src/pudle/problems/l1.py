@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..validation import check_choice, check_positive
-from .active_set import solve_active_systems
+from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
 
 
@@ -87,11 +87,8 @@ class DenseL1Problem(L1Problem):
         return residual @ self.matrix
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        systems = solve_active_systems(self.hessian, self.active(codes), right_hand_side)
-        return systems.solution, {
-            "condition_number": float(systems.condition_numbers.max()),
-            "singular": int(systems.singular.sum()),
-        }
+        solution, condition, singular = solve_by_cholesky(self.hessian, self.active(codes), right_hand_side)
+        return solution, {"condition_number": condition, "singular": singular}
 
 
 class DictionaryProblem(L1Problem):

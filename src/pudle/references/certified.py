@@ -143,16 +143,18 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
     eigenvalues, vectors = torch.linalg.eigh(hessian)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
 
-    def solve_refined(right: Tensor) -> tuple[Tensor, Tensor]:
+    def solve_refined(right: Tensor, right_sizes: Tensor) -> tuple[Tensor, Tensor]:
         solution = torch.zeros_like(right)
         for _ in range(3):
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
         residual = torch.linalg.norm(right - solution @ hessian, dim=-1)
-        sizes = torch.linalg.norm(right, dim=-1) + largest * torch.linalg.norm(solution, dim=-1)
-        return solution, (residual + ROUNDING * len(c) ** 0.5 * sizes) / smallest
+        sizes = right_sizes + largest * torch.linalg.norm(solution, dim=-1)
+        return solution, (residual + ROUNDING * sum(problem.dictionary.shape) ** 0.5 * sizes) / smallest
 
-    codes, code_errors = solve_refined(right)
-    sensitivity, sensitivity_error = solve_refined(c[None, :])
+    # The right-hand side D^T x and the Hessian are themselves rounded sums.
+    spectral = float(torch.linalg.matrix_norm(problem.dictionary, 2))
+    codes, code_errors = solve_refined(right, spectral * torch.linalg.norm(problem.observations, dim=1))
+    sensitivity, sensitivity_error = solve_refined(c[None, :], torch.linalg.norm(c))
     gradient = -(codes @ sensitivity[0]).mean()
     error = (code_errors * torch.linalg.norm(sensitivity) + torch.linalg.norm(codes, dim=1) * sensitivity_error).mean()
     certificate = Certificate(

@@ -31,7 +31,8 @@ class ConvolutionalModel(LinearModel):
         self.lipschitz_constant = problem.lipschitz_constant
         # The Lanczos estimate is never too large.
         self.spectral_norm = math.sqrt((1 + LIPSCHITZ_TOLERANCE) * (problem.lipschitz_constant - problem.l2_penalty))
-        self.column_norm = float(torch.linalg.norm(problem.dictionary.flatten(1), dim=1).max())
+        filter_norms = torch.linalg.norm(problem.dictionary.flatten(1), dim=1)
+        self.column_norms = filter_norms.repeat_interleave(math.prod(problem.code_shape[2:]))
         # With P the matrix of the image's patches, contract(r, z) = Z P(r), and a pixel is in this many patches, squared.
         self.overlap = math.sqrt(math.prod(math.ceil(kernel / problem.stride) for kernel in problem.dictionary.shape[2:]))
         samples, _, *positions = problem.code_shape

@@ -13,9 +13,9 @@ from torch import Tensor
 from .linear_model import ROUNDING, LinearModel
 from .records import Certificate
 
-#: Largest KKT residual of a certified code, relative to the scale max(1, max |A^T x|).
+#: Largest KKT residual of a certified code, relative to its natural scale ``max_j |a_j| |x|``.
 KKT_TOLERANCE = 1e-12
-#: A support counts as right when its margins exceed this many times the bound on the code's error.
+#: A support counts as right when amplitudes and margins exceed this many times the bounds on their errors.
 SAFETY = 1000.0
 #: Iterations after which the solver gives up a sample whose support still changes.
 MAX_ITERATIONS = 50_000
@@ -43,6 +43,13 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     """Solve every sample's lasso to rounding error and certify it.
 
     `penalty` is one number for all entries of a code, or one for each, shape (p,).
+
+    On the right support S an error e in the optimality conditions moves the code by ``dz_S = H_SS^{-1} e``. With e at most
+    ``sqrt|S| (kkt + rounding)`` this gives ``|dz| <= |e| / lambda_min``. The correlation of an inactive atom moves by
+    ``|a_j^T A dz| <= |a_j| |e| / sqrt(lambda_min)``, because ``|A dz|^2 <= e^T H_SS^{-1} e``. The support is right if all
+    amplitudes and dual margins exceed `SAFETY` times these bounds. Every inequality here, and the bounds of gradients that
+    follow from it, keeps its sense in other units: for ``A -> s A``, ``x -> q x`` and ``penalty -> s q penalty`` codes scale
+    by ``q / s``, correlations by ``s q``, gradients by ``q^2 / s``, and relative bounds stay the same.
     """
     chunks = [
         _solve_chunk(model, model.correlate(rows), penalty, nonnegative) for rows in torch.split(model.observations, CHUNK)
@@ -57,17 +64,20 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     correlation = model.negative_gradient(codes)
     excess = correlation if nonnegative else correlation.abs()
     stationarity = ((correlation - penalty * codes.sign()).abs() * active).amax(1)
-    margins = torch.where(active, torch.inf, penalty - excess).amin(1)
+    slacks = penalty - excess
+    margins = torch.where(active, torch.inf, slacks).amin(1)
     kkt = torch.maximum(stationarity, (-margins).clamp(min=0))
     amplitudes = torch.where(active, codes.abs(), torch.inf).amin(1)
     # The residual itself is known only up to rounding: without this term a zero residual would mean a perfect code.
-    sizes = torch.linalg.norm(model.observations, dim=1) + torch.linalg.norm(codes, dim=1) * model.column_norm
-    rounding = ROUNDING * model.values**0.5 * sizes
+    rounding = model.residual_rounding(codes)[:, None] * model.column_norms + ROUNDING * model.l2_penalty * codes.abs()
     condition = torch.where(step.singular, torch.inf, step.condition_numbers)
-    errors = active.sum(1).sqrt() * (stationarity + rounding) / step.smallest_eigenvalues.clamp(min=0)
-    scale = model.correlate(model.observations).abs().amax(1).clamp(min=1)
+    smallest = step.smallest_eigenvalues.clamp(min=0)
+    violation = active.sum(1).sqrt() * (stationarity + (rounding * active).amax(1))
+    errors = violation / smallest
+    moves = rounding + (violation / smallest.sqrt())[:, None] * model.column_norms
+    scale = model.column_norms.max() * torch.linalg.norm(model.observations, dim=1)
     oversized = active.sum(1) > model.max_active
-    safe = (margins > SAFETY * errors) & (amplitudes > SAFETY * errors)
+    safe = (active | (slacks > SAFETY * moves)).all(1) & (amplitudes > SAFETY * errors)
     failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
     reason = ""
     if failed.any():
@@ -147,12 +157,14 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` at constant codes, and a bound on its error.
 
-    An error dz of a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times the model's overlap.
+    An error dz of a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times the model's overlap; an
+    error dr of the computed residual by ``|dr| |z|``.
     """
     residual = model.synthesize(codes) - model.observations
     gradient = model.contract(residual, codes) / len(codes)
     r, z = torch.linalg.norm(residual, dim=1), torch.linalg.norm(codes, dim=1)
-    error = ((r + model.spectral_norm * z) * code_errors).mean() + _summation_error(r * z, model)
+    error = ((r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z).mean()
+    error = error + _summation_error(r * z, model)
     return gradient, model.overlap * float(error)
 
 
@@ -186,6 +198,7 @@ def implicit_gradient(
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
     terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (norm_r + spectral * norm_z) * dv
+    terms = terms + model.residual_rounding(codes) * (norm_z + norm_v)
     gradient = model.contract(r, codes - v) - model.contract(synthesis, codes) + model.contract(shift, codes)
     sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
     return gradient / len(codes), model.overlap * float(terms.mean() + _summation_error(sizes, model))

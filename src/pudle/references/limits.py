@@ -9,7 +9,8 @@ from ..problems import Problem
 from .lasso import SINGULAR
 from .records import Certificate, Reference, exactly
 
-#: A sample has converged when no entry of its code changes by more than this times max(1, the largest entry of all codes).
+#: A sample has converged when no entry of its code changes by more than this times the largest entry of all codes, or of
+#: the first gradient step from zero where that is larger.
 TOLERANCE = 1e-13
 #: Consecutive layers for which that must hold: an accelerated method pauses where its momentum turns.
 STILL_LAYERS = 10
@@ -93,11 +94,12 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
 def _run_until_converged(problem: Problem, algorithm: Algorithm, step: float) -> tuple[Tensor, Tensor, int]:
     """Return the codes, which samples (n,) have not converged, and the number of layers."""
     state = algorithm.start(problem)
+    first_step = step * problem.smooth_gradient(problem.initial_codes()).abs().max()
     moving = torch.ones(len(state.codes), dtype=torch.bool)
     still = 0
     while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
         before, state = state.codes, algorithm.advance(problem, state, step)
-        scale = state.codes.abs().max().clamp(min=1)
+        scale = torch.maximum(state.codes.abs().max(), first_step)
         # The negation makes a NaN count as a move.
         moving = ~((state.codes - before).flatten(1).abs().amax(1) <= TOLERANCE * scale)
         still = 0 if moving.any() else still + 1

@@ -23,9 +23,9 @@ class LinearModel(ABC):
     l2_penalty: float
     #: Largest eigenvalue of the smooth part's Hessian H, ``A^T A + l2_penalty I``.
     lipschitz_constant: float
-    #: Spectral norm of A and largest Euclidean norm of its columns, or bounds on them.
+    #: Spectral norm of A and the Euclidean norms of its columns, shape (p,), or bounds on them.
     spectral_norm: float
-    column_norm: float
+    column_norms: Tensor
     #: A constant c with ``|contract(r, z)| <= c |r| |z|`` for one sample.
     overlap: float
     #: Number of products that one entry of a gradient sums over: over the samples, and within the residual.
@@ -80,6 +80,15 @@ class LinearModel(ABC):
         correlation = self.correlate(self.observations - self.synthesize(codes))
         return correlation - self.l2_penalty * codes if self.l2_penalty else correlation
 
+    def residual_rounding(self, codes: Tensor) -> Tensor:
+        """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
+
+        Independent roundings add up like a random walk: of terms of the sizes ``|x|`` and ``|a_j| |z_j|``, with u the
+        rounding unit, it is ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``. Times ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
+        """
+        sizes = torch.linalg.norm(self.observations, dim=1) + torch.linalg.norm(codes * self.column_norms, dim=1)
+        return ROUNDING * self.values**0.5 * sizes
+
     def solve_refined(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Solve all active systems with one refinement; return the solution (n, p) and its residual norms (n,).
 
@@ -100,7 +109,7 @@ class DenseModel(LinearModel):
         self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
         self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
-        self.column_norm = float(torch.linalg.norm(self.matrix, dim=0).max())
+        self.column_norms = torch.linalg.norm(self.matrix, dim=0)
         self.overlap = 1.0
         self.summands = len(self.observations) + self.values
 

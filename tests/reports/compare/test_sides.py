@@ -42,5 +42,8 @@ def test_results_of_two_commits_live_side_by_side(tmp_path):
     assert [set(side.frame["commit"]) for side in sides] == [{old}, {new}]
     assert [side.notes for side in sides] == [(), ()]
     assert {line["estimator"] for line in summary.lines(compare(*sides))} == {"backprop"}
+    (store / replaced[-1][-1]).write_text("{")
+    (line,) = load_commit(new, "new", home, "quick").damaged
+    assert replaced[-1][-1] in line and "delete it and run `pudle run` again" in line
     with pytest.raises(MissingResults, match="no results of commit nobody"):
         load_commit("d" * 40, "nobody", home, "quick")

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ...files import read_json, write_atomically
+from ..contents import Rounds
 from ..locking import locked
 from .build import built
 from .side import Side, timed_cells
@@ -44,7 +45,7 @@ class CommitPair:
 
     def rounds(self) -> pd.DataFrame:
         """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
-        return rounds_frame(read_json(self.rounds_path)["rounds"])
+        return rounds_frame(read_json(self.rounds_path, Rounds)["rounds"])
 
     def measure(self, root: Path, limit: TimeLimit, log: Callable[[str], None], **options: Any) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.

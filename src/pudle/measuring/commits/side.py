@@ -6,13 +6,14 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import PudleError
-from ...files import read_json
+from ...files import read_each, read_json
+from ..contents import ScoreRecord, StoredSelection
 from ..costs import SELECTION_VARIABLE
 from ..run import ONE_THREAD
 from ..statuses import at_depth
@@ -66,24 +67,22 @@ class Side:
         if not self.selection.exists() and done.returncode == 0:
             return
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
-        if not self.selection.exists() or not any(records_in(self.folder / "store")):
+        if not self.selection.exists() or not records_in(self.folder / "store", []):
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
 
 
-def records_in(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (path, record) of every record of scores in a store, whichever version of the suite named the files."""
-    for path in sorted(store.glob("*/*.json")):
-        content = read_json(path)
-        if {"case", "estimator", "status", "provenance"} <= content.keys():
-            yield path, content
+def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return (path, record) of every record of scores in a store; a damaged file adds a line to `damaged`."""
+    paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
+    return read_each(paths, lambda path: (path, read_json(path, ScoreRecord)), damaged)
 
 
 def timed_cells(folder: Path) -> list[Cell]:
     """Return the cells of a profile's folder that can be timed: those whose status is ok at their depth."""
     if not (folder / "selection.json").exists():
         return []
-    selection = read_json(folder / "selection.json")
-    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store")}
+    selection = read_json(folder / "selection.json", StoredSelection)
+    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store", [])}
     names = [case["name"] for case in selection["cases"]]
     cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
     return [cell for cell in cells if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"]

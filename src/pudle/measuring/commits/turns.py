@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from ...files import read_json
+from ..contents import StoredSelection
 from .side import Cell, Side
 
 #: Columns that identify a timed cell.
@@ -138,7 +139,7 @@ class _Worker:
     """A process with one side's Python that times cells on request, see ``times_script.py``."""
 
     def __init__(self, side: Side) -> None:
-        self.timeout = float(read_json(side.selection)["timeout"])
+        self.timeout = float(read_json(side.selection, StoredSelection)["timeout"])
         self.connection, theirs = multiprocessing.Pipe()
         script = Path(__file__).with_name("times_script.py")
         self.process = subprocess.Popen(

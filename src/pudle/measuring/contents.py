@@ -1,0 +1,202 @@
+"""What stored files hold, as types that readers check them against; of each, the fields that some reader uses.
+
+A field that is not named here is passed over, so that a later version can add one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, defstruct
+
+from ..references.certified import SCORED
+from .scoring import ERRORS
+from .statuses import STATUSES
+
+#: Number of the format of records; part of every record's key, and what readers check.
+SCHEMA = 2
+
+#: A seed, a depth or a number of items: tables hold them in 64 bits.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: A number, or null where it is not finite or was not measured.
+Number = float | None
+#: One value of a table.
+Value = bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | str | None
+Version: Any = Literal[SCHEMA]
+Status: Any = Literal[STATUSES]
+ReferenceStatus: Any = Literal[(*SCORED, "uncertified", "degenerate")]
+
+
+class Provenance(Struct):
+    """Where and when a record was measured; see `pudle.measuring.provenance`."""
+
+    date: str
+    commit: str | None = None
+    machine: str | None = None
+    dirty: bool = False
+    cpu: str | None = None
+    cores: int | None = None
+    memory_gib: Number = None
+    threads: int | None = None
+    device: str | None = None
+
+
+class SelectedCase(Struct):
+    """A `pudle.measuring.case.Case`, which its readers need not be able to make."""
+
+    name: str
+    dataset: str
+    algorithm: str
+    loss: str
+    seeds: Annotated[list[Count], Meta(min_length=1)]
+    depths: Annotated[list[Count], Meta(min_length=1)]
+    targets: Annotated[list[str], Meta(min_length=1)]
+    dtype: str = "float64"
+
+
+class StoredSelection(Struct):
+    """A `pudle.measuring.selection.Selection`, which its readers need not be able to make."""
+
+    cases: list[SelectedCase]
+    estimators: list[str]
+    timed_depths: list[Count] = []
+    timeout: float = 600.0
+    device: str = "cpu"
+
+
+Score = defstruct(
+    "Score",
+    [("seed", Count), ("depth", Count), ("target", str), ("status", Status), ("relative_error", Number),
+     ("reason", str | None, None), ("at_floor", bool, False),
+     *((name, Number, None) for name in ERRORS if name != "relative_error")],
+)  # fmt: skip
+
+
+class DescribedReference(Struct):
+    """The certificate of a reference as scores keep it."""
+
+    seed: Count
+    target: str
+    status: ReferenceStatus
+    bound: Number
+    reason: str = ""
+    gradient_norm: Number = None
+    kkt_residual: Number = None
+    smallest_eigenvalue: Number = None
+    condition_number: Number = None
+    dual_margin: Number = None
+    smallest_amplitude: Number = None
+    zero_codes: Number = None
+    uncertified: Number = None
+    samples: Number = None
+    step: Number = None
+    rho: Number = None
+
+
+class ScoreRecord(Struct):
+    """The scores of one estimator on one case."""
+
+    schema: Version
+    case: SelectedCase
+    estimator: str
+    status: Status
+    reason: str
+    scores: list[Score]  # type: ignore[valid-type]
+    references: list[DescribedReference]
+    provenance: Provenance
+    computes: str | None = None
+    consistent_for: list[str] | None = None
+    seconds: Number = None
+
+
+class ExperimentRecord(Struct):
+    """The result of one experiment."""
+
+    schema: Version
+    kind: str
+    study: str
+    name: str
+    options: dict[str, Any]
+    status: Status
+    reason: str
+    summary: dict[str, Any]
+    rows: list[dict[str, Value]]
+    arrays: list[str]
+    provenance: Provenance
+
+
+class Artifact(Struct):
+    """A surface or curve of one case; of a kind that only a later version knows, the rows may be anything."""
+
+    kind: str
+    case: str
+    seed: Count
+    rows: list[dict[str, Value]]
+    key: str = ""
+
+
+class WindowSurfaceRow(Struct):
+    """A row of `pudle.measuring.surfaces.window_surface`."""
+
+    depth: Count
+    window: Count
+    relative_error: Number
+    status: Status
+
+
+class JacobianErrorRow(Struct):
+    """A row of `pudle.measuring.surfaces.jacobian_error`."""
+
+    depth: Count
+    relative_error: Number
+
+
+#: The rows of artifacts by their kind.
+ROWS: dict[str, type[Struct]] = {"window_surface": WindowSurfaceRow, "jacobian_error": JacobianErrorRow}
+
+
+class CostRecord(Struct):
+    """A time or memory of one estimator on one case at one depth."""
+
+    schema: Version
+    metric: str
+    case: str
+    estimator: str
+    depth: Count
+    status: Status
+    reason: str
+    value: Number
+    provenance: Provenance
+    samples: list[float] | None = None
+    baseline: Number = None
+
+
+class RunList(Struct):
+    """Which files of the store hold a run's results, by what they hold, the places relative to the store."""
+
+    commit: str
+    #: Case, estimator and place.
+    records: list[tuple[str, str, str]] = []
+    #: Metric, case, estimator, depth and place.
+    costs: list[tuple[str, str, str, Count, str]] = []
+    #: Place by name.
+    experiments: dict[str, str] = {}
+    selection: StoredSelection | None = None
+
+
+class Rounds(Struct):
+    """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
+
+    rounds: list[Round]
+
+
+class Round(Struct):
+    """The times of one round of one cell, or why there are none."""
+
+    case: str
+    estimator: str
+    depth: Count
+    round: int
+    reason: str
+    base: Number
+    head: Number

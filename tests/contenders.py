@@ -1,0 +1,218 @@
+"""Programs that compute the same gradients: this package, its peers as their own documentation would write them, a bound.
+
+Every maker takes a task and a precision and returns a function without arguments, whose result is the task's gradients; all
+that is done once, such as compiling, is done by the maker or by the first call.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu, softshrink
+
+import pudle
+from pudle import peers
+
+STEP = 0.2
+
+
+@dataclass(frozen=True)
+class Task:
+    """Gradients of `backprop` on a dataset, and in a sweep over several depths those of `alternating` as well."""
+
+    dataset: str
+    depths: tuple[int, ...]
+    losses: tuple[str, ...] = ("lasso",)
+
+    @property
+    def sweep(self) -> bool:
+        return len(self.depths) > 1
+
+    def problem(self, dtype: torch.dtype) -> pudle.SparseCoding:
+        return _problem(self.dataset, dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def _problem(dataset: str, dtype: torch.dtype) -> pudle.SparseCoding:
+    return pudle.make_dataset(dataset).problem(dtype=dtype)
+
+
+Work = Callable[[], list[Tensor]]
+
+
+@contextmanager
+def kernels(choice: str) -> Iterator[None]:
+    """Choose what runs and pulls back the layers."""
+    before = os.environ.get("PUDLE_KERNELS")
+    os.environ["PUDLE_KERNELS"] = choice
+    try:
+        yield
+    finally:
+        os.environ.pop("PUDLE_KERNELS") if before is None else os.environ.update(PUDLE_KERNELS=before)
+
+
+def project(choice: str, task: Task, dtype: torch.dtype) -> Work:
+    """Return this package's gradients; each call makes its problem anew, as a training does."""
+    given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
+    estimators = [pudle.make_estimator(name) for name in (("alternating", "backprop") if task.sweep else ("backprop",))]
+
+    def work():
+        with kernels(choice):
+            problems = [replace(given, loss=loss) for loss in task.losses]
+            return [
+                estimate.gradient
+                for problem in problems
+                for estimator in estimators
+                for estimate in estimator.sweep(problem, algorithm, task.depths)
+            ]
+
+    return work
+
+
+def loss_at(problem: pudle.SparseCoding, loss: str, codes: Any, residual: Any) -> Any:
+    """Return the outer loss, of arrays of any library."""
+    total = 0.5 * (residual**2).sum()
+    if loss == "lasso":
+        total = total + problem.penalty * abs(codes).sum()
+    return total / len(problem.observations)
+
+
+def torch_autograd(task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] | None = None) -> Work:
+    """Return plain torch: a loop over the layers and `backward`; a sweep keeps the graph of its one forward pass."""
+    problem = task.problem(dtype)
+    observations, penalty = problem.observations, problem.penalty
+
+    def plain(codes: Tensor, dictionary: Tensor) -> Tensor:
+        return softshrink(codes - STEP * (codes @ dictionary.T - observations) @ dictionary, STEP * penalty)
+
+    layer = layer or plain
+
+    def work():
+        dictionary = problem.dictionary.clone().requires_grad_()
+        codes = [observations.new_zeros(problem.code_shape)]
+        for _ in range(max(task.depths)):
+            codes.append(layer(codes[-1], dictionary))
+        results = []
+        for loss in task.losses:
+            if task.sweep:
+                for depth in task.depths:
+                    fixed = codes[depth].detach()
+                    value = loss_at(problem, loss, fixed, fixed @ dictionary.T - observations)
+                    results += torch.autograd.grad(value, dictionary)
+            for depth in task.depths:
+                value = loss_at(problem, loss, codes[depth], codes[depth] @ dictionary.T - observations)
+                results += torch.autograd.grad(value, dictionary, retain_graph=task.sweep)
+        return results
+
+    return work
+
+
+def torch_compile(task: Task, dtype: torch.dtype) -> Work:
+    """Return the same with one compiled layer, torch's regional compilation: the whole loop takes minutes to compile."""
+    problem = task.problem(dtype)
+    observations, threshold = problem.observations, STEP * problem.penalty
+    # Programs for other shapes count towards a limit, beyond which torch no longer compiles.
+    torch.compiler.reset()
+
+    @torch.compile
+    def layer(codes: Tensor, dictionary: Tensor) -> Tensor:
+        return softshrink(codes - STEP * (codes @ dictionary.T - observations) @ dictionary, threshold)
+
+    return torch_autograd(task, dtype, layer)
+
+
+class Encoder(torch.nn.Module):
+    """The layers of the PUDLE paper as a network: samples are columns, and every layer shares the weight."""
+
+    def __init__(self, problem: pudle.SparseCoding, depth: int):
+        super().__init__()
+        self.weight = torch.nn.Parameter(problem.dictionary.clone())
+        self.depth, self.penalty = depth, problem.penalty
+
+    def forward(self, observations: Tensor) -> Tensor:
+        codes = observations.new_zeros(self.weight.shape[1], observations.shape[1])
+        for _ in range(self.depth):
+            residual = torch.matmul(self.weight, codes) - observations
+            codes = codes - STEP * torch.matmul(self.weight.T, residual)
+            codes = relu(codes.abs() - STEP * self.penalty) * codes.sign()
+        return codes
+
+
+def published_layers(task: Task, dtype: torch.dtype) -> Work:
+    """Return the paper's network and `backward`: a new forward pass for each depth and loss."""
+    problem = task.problem(dtype)
+    observations = problem.observations.T.contiguous()
+
+    def gradient(loss: str, depth: int, through_codes: bool) -> Tensor:
+        network = Encoder(problem, depth)
+        codes = network(observations)
+        codes = codes if through_codes else codes.detach()
+        loss_at(problem, loss, codes, torch.matmul(network.weight, codes) - observations).backward()
+        return network.weight.grad
+
+    def work():
+        ways = (False, True) if task.sweep else (True,)
+        return [gradient(loss, depth, way) for loss in task.losses for way in ways for depth in task.depths]
+
+    return work
+
+
+def jax_scan(task: Task, dtype: torch.dtype) -> Work:
+    """Return JAX: the compiled gradient of a scan over the layers."""
+    jax = peers.require("jax")
+    problem, (depth,), (loss,) = task.problem(dtype), task.depths, task.losses
+    penalty, shape = problem.penalty, problem.code_shape
+
+    def value(dictionary, observations):
+        def layer(codes, _):
+            codes = codes - STEP * (codes @ dictionary.T - observations) @ dictionary
+            return jax.numpy.sign(codes) * jax.numpy.maximum(abs(codes) - STEP * penalty, 0), None
+
+        codes, _ = jax.lax.scan(layer, jax.numpy.zeros(shape, observations.dtype), length=depth)
+        return loss_at(problem, loss, codes, codes @ dictionary.T - observations)
+
+    compiled = jax.jit(jax.grad(value))
+    double = dtype == torch.float64
+    with jax.enable_x64(double):
+        arrays = [jax.numpy.asarray(tensor.numpy()) for tensor in (problem.dictionary, problem.observations)]
+
+    def work():
+        with jax.enable_x64(double):
+            return [torch.from_numpy(jax.device_get(compiled(*arrays)).copy())]
+
+    return work
+
+
+def dense_bound(task: Task, dtype: torch.dtype) -> Work:
+    """Return the matrix products alone that a dense gradient needs, two per layer forward and four backward; no gradient."""
+    problem = task.problem(dtype)
+    (depth,), dictionary = task.depths, problem.dictionary
+    codes, residual = torch.ones(problem.code_shape, dtype=dtype), torch.empty_like(problem.observations)
+    gradient, adjoint = torch.empty_like(dictionary), torch.empty_like(codes)
+
+    def work():
+        for _ in range(2 * depth):
+            torch.mm(codes, dictionary.T, out=residual)
+            torch.mm(residual, dictionary, out=adjoint)
+            torch.mm(residual.T, codes, out=gradient)
+        return []
+
+    return work
+
+
+CONTENDERS: dict[str, Callable[[Task, torch.dtype], Work]] = {
+    "pudle": functools.partial(project, "numba"),
+    "pudle, torch": functools.partial(project, "torch"),
+    "JAX": jax_scan,
+    "torch autograd": torch_autograd,
+    "torch.compile": torch_compile,
+    "published layers": published_layers,
+    "dense bound": dense_bound,
+}

@@ -1,0 +1,123 @@
+"""Time of a gradient beside other programs for the same gradient; `make peers` runs it and prints the table.
+
+The contenders of a row take turns, so that a change of the machine's speed hits all of them; least and greatest time and the
+ratio of the least times are shown. All run on one thread, in float32. Every gradient that is timed is compared with plain
+torch in float64, and so is the contender's own gradient in float64.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from contenders import CONTENDERS, Task
+
+#: Relative error of a gradient after a hundred layers, by precision.
+AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
+
+#: Not a contender: it computes no gradient.
+BOUND = "dense bound"
+
+#: A task, its number of turns, and who takes part. Only two write a sweep in another way than one gradient at a time.
+ROWS = {
+    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 8, tuple(CONTENDERS)),
+    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 5, tuple(CONTENDERS)),
+    "n=50, m=1000, p=1500, T=100": (
+        Task(
+            "sparse_gaussian(n_samples=50, n_features=1000, n_components=1500, n_nonzero_coefs=10, perturbation=0.005)",
+            (100,),
+            ("reconstruction",),
+        ),
+        5,
+        tuple(CONTENDERS),
+    ),
+    "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
+        Task("sparse_gaussian(n_samples=1000)", tuple(range(1, 101)), ("lasso", "reconstruction")),
+        2,
+        ("pudle", "pudle, torch", "torch autograd", "published layers"),
+    ),
+}
+
+TURNS = [
+    pytest.param(row, contender, turn, id=f"row {number}-{contender}-{turn}")
+    for number, (row, (_, turns, contenders)) in enumerate(ROWS.items(), 1)
+    for turn in range(turns)
+    for contender in contenders
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_core():
+    """Run on one core, where the system allows it: JAX has no other setting that keeps it to one thread."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Works of the row that is being measured, by contender, and the row's gradients by plain torch in float64."""
+    works, rows = {}, []
+
+    def prepare(row, contender):
+        task = ROWS[row][0]
+        if rows != [row]:
+            works.clear()
+            rows[:] = [row]
+            works["truth"] = CONTENDERS["torch autograd"](task, torch.float64)()
+        if contender not in works and contender == "torch.compile":
+            try:
+                CONTENDERS[contender](task, torch.float32)()
+            except RuntimeError as error:
+                pytest.skip(f"torch.compile does not work here: {str(error).splitlines()[0]}")
+        if contender not in works:
+            if contender != BOUND:
+                check(CONTENDERS[contender](task, torch.float64)(), works["truth"], torch.float64)
+            works[contender] = CONTENDERS[contender](task, torch.float32)
+            works[contender]()
+        return works[contender], works["truth"]
+
+    return prepare
+
+
+def check(gradients, truth, dtype):
+    for gradient, true in zip(gradients, truth, strict=True):
+        error = float((gradient.double() - true).norm() / true.norm())
+        assert error <= AGREEMENT[dtype], f"{dtype}: differs from autograd by {error:.1e}, more than {AGREEMENT[dtype]}"
+
+
+@pytest.fixture(scope="module")
+def times(request):
+    """Seconds by row and contender, printed as a table at the end."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    yield seconds
+    lines = [
+        "Seconds of processor time on one thread, float32, least to greatest; in parentheses the least by pudle's.\n",
+        f"| work | {' | '.join(CONTENDERS)} |",
+        "|---" * (len(CONTENDERS) + 1) + "|",
+    ]
+    for row, by_contender in seconds.items():
+        own = min(by_contender.get("pudle", [float("nan")]))
+        cells = [
+            f"{min(each):.3f} to {max(each):.3f} ({min(each) / own:.2f})" if (each := by_contender.get(name)) else ""
+            for name in CONTENDERS
+        ]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print("\n", *lines, sep="\n")
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.compile, about itself
+@pytest.mark.benchmark(group="peers")
+@pytest.mark.parametrize(("row", "contender", "turn"), TURNS)
+def test_gradient(benchmark, prepared, times, row, contender, turn):
+    work, truth = prepared(row, contender)
+    gradients = benchmark.pedantic(work, rounds=1)
+    if contender != BOUND:
+        check(gradients, truth, torch.float32)
+    times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
