@@ -112,7 +112,7 @@ def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, stat
     selection = Selection("quick", (CASE,), (estimator,), (1,), (5,), costs=("seconds",))
     selection.write(tmp_path / "selection.json")
     kept = Store(tmp_path / "store", "quick")
-    scores = [{"depth": 5, "target": "exact", "status": "ok", "reason": ""}]
+    scores = [{"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": "", "relative_error": 0.1}]
     kept.write(CASE, estimator, {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0})
     monkeypatch.syspath_prepend(tmp_path)
     (cell,) = cells(selection)
