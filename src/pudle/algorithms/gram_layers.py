@@ -23,7 +23,7 @@ from .thresholding import Decaying, Hard
 #: Number of samples that are treated together. Sums over samples are in the order of these chunks.
 CHUNK = 250
 #: Share of non-zero code entries above which a chunk's layer is a dense product.
-DENSE = 0.25
+DENSE = 0.35
 
 
 class Job(NamedTuple):
@@ -99,10 +99,8 @@ def run_and_pull(
                 if isinstance(momentum, Tensor):
                     momenta[place, rows] = dense[layer].momentum.squeeze(1)
         given = None if adjoints is None else adjoints[:, :, rows].contiguous()
-        products_bar, carried = chunk.run_compiled(
-            dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given
-        )
-        carried = chunk.pull_dense(dense, products_bar, carried, given)
+        products_bar, carried = chunk.run_compiled(dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given)
+        chunk.pull_dense(dense, products_bar, carried, given)
         theta_bar += part.observations.T @ products_bar
         if returned is not None:
             returned[:, :, rows] = carried
@@ -158,14 +156,7 @@ class _Chunk:
         return states
 
     def run_compiled(
-        self,
-        state: Any,
-        offset: int,
-        depth: int,
-        keep: list[int],
-        first: int,
-        kept: tuple[Tensor, ...],
-        given: Tensor | None,
+        self, state: Any, offset: int, depth: int, keep: list[int], first: int, kept: tuple[Tensor, ...], given: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Run the layers from `offset` on and the jobs down to there; return the derivatives in eta b and the adjoints."""
         r, p = self.products.shape
@@ -199,35 +190,31 @@ class _Chunk:
         )  # fmt: skip
         return products_bar, carried
 
-    def pull_dense(self, states: list[Any], products_bar: Tensor, carried: Tensor, given: Tensor | None) -> Tensor:
-        """Carry out the jobs below the last of the states; return the adjoints at the first."""
-        current, before = torch.zeros_like(products_bar), torch.zeros_like(products_bar)
+    def pull_dense(self, states: list[Any], products_bar: Tensor, carried: Tensor, given: Tensor | None) -> None:
+        """Carry out the jobs below the last of the states; leave the adjoints at the first in `carried`."""
         last = len(states) - 1
-        for t in range(last - 1, -1, -1):
-            pull = _pull(states[t], states[t + 1])
-            for k, job in enumerate(self.jobs):
-                if job.chain != k or not (job.top == t + 1 or (job.top > last == t + 1)):
-                    continue
-                if given is None and job.top == t + 1:
+        masks = [(state.codes != 0).to(self.gram.dtype) for state in states]
+        pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
+        # One job after another, so that its adjoints stay in the cache.
+        for k, job in enumerate(self.jobs):
+            top = min(job.top, last)
+            if job.chain == k:
+                current, of_point = carried[k]
+                if given is None and job.top <= last:
                     # The mean over this part of the samples, as a part of that over all.
-                    share = len(states[0].codes) / self.samples
-                    current[k], before[k] = direct_gradients(self.problem, states[t + 1].codes)[1] * share, 0
-                else:
-                    current[k], before[k] = carried[k, 0] + (1 + pull) * carried[k, 1], -pull * carried[k, 1]
-            live = [k for k, job in enumerate(self.jobs) if job.bottom <= t < job.top]
-            if not live:
-                continue
-            chains = [self.jobs[k].chain for k in live]
-            adjoint = current[chains] * (states[t + 1].codes != 0)
-            self.gram_bar[live] -= states[t].point.T @ adjoint
-            products_bar[live] += adjoint
-            moved = (adjoint.flatten(0, 1) @ self.gram).reshape(adjoint.shape).neg_().add_(adjoint)
-            if t == 0:
-                carried[chains] = torch.stack((before[chains], moved), 1)
-                break
-            pull = _pull(states[t - 1], states[t])
-            current[chains], before[chains] = before[chains] + (1 + pull) * moved, -pull * moved
-        return carried
+                    share = len(self.products) / self.samples
+                    current, of_point = direct_gradients(self.problem, states[top].codes)[1] * share, torch.zeros_like(current)
+                current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
+            for t in range(top - 1, job.bottom - 1, -1):
+                adjoint = current * masks[t + 1]
+                self.gram_bar[k].addmm_(states[t].point.T, adjoint, alpha=-1)
+                products_bar[k] += adjoint
+                current = torch.addmm(adjoint, adjoint, self.gram, alpha=-1)
+                if t == 0:
+                    carried[job.chain, 1] = current
+                    carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
+                elif self.algorithm.name == "fista":
+                    current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
 
 
 @cache
