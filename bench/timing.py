@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from pudle import kernel_choice
 from pudle.algorithms import kernels
 from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
@@ -46,4 +47,4 @@ class TorchTime(Time):
         super().setup(case, estimator, depth)
         if not kernels.is_plain(self.problem):
             raise NotImplementedError(f"no kernel applies to {case}: its time is that of the torch path")
-        os.environ[kernels.VARIABLE] = "torch"
+        os.environ[kernel_choice.VARIABLE] = "torch"

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, conv_transpose2d
 
 import pudle
-from pudle.problems.convolution import BilinearPartial
+from pudle.problems.convolution import BilinearPartial, ResidualCorrelation, correlate_residual
 
 #: Images (n, c, H, W), filters (p, c, k, k) and stride, with several channels, rectangles and sizes that leave a surplus.
 SHAPES = [
@@ -35,6 +35,32 @@ def problem_of(shape, dtype=torch.float32, **fields) -> pudle.ConvolutionalSpars
     return pudle.ConvolutionalSparseCoding(
         observations=draw(images, 0, dtype), dictionary=dictionary, penalty=0.1, stride=stride, **fields
     )
+
+
+def gradients_of(function):
+    """Return the gradients of the sum of cubes of a function's values, in all of its arguments."""
+    return torch.func.grad(lambda *arguments: function(*arguments).pow(3).sum(), argnums=(0, 1, 2))
+
+
+def along(function):
+    """Return the derivative of a function along a fixed direction, in forward mode."""
+    return lambda *at: torch.func.jvp(function, at, tuple(draw(each.shape, 5).to(each) for each in at))[1]
+
+
+def batched(function):
+    """Return a function's values at two code tensors, batched by vmap."""
+    return lambda codes, *others: torch.vmap(lambda each: function(each, *others))(torch.stack([codes, -2 * codes]))
+
+
+#: Values and derivatives of a function, in the ways that estimators use.
+TRANSFORMATIONS = (
+    lambda function: function,
+    batched,
+    along,
+    gradients_of,
+    lambda function: along(gradients_of(function)),
+    lambda function: batched(lambda *arguments: gradients_of(function)(*arguments)[0]),
+)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -71,6 +97,40 @@ class TestMaps:
         options = {"atol": 1e-6, "fast_mode": True}
         assert gradcheck(form, arguments, check_forward_ad=True, **options)
         assert gradgradcheck(form, arguments, check_fwd_over_rev=True, **options)
+
+    def test_derivatives_of_the_residual_correlation(self, shape):
+        """Check first and second derivatives of both outputs in all three tensors, in forward and reverse mode."""
+        problem = problem_of(shape, torch.float64)
+        tensors = draw(problem.code_shape, 2), problem.dictionary, problem.observations
+        arguments = [tensor.clone().requires_grad_() for tensor in tensors]
+
+        def form(*tensors):
+            return ResidualCorrelation.apply(problem.geometry, *tensors)
+
+        options = {"atol": 1e-6, "fast_mode": True}
+        assert gradcheck(form, arguments, check_forward_ad=True, **options)
+        assert gradgradcheck(form, arguments, check_fwd_over_rev=True, **options)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+    def test_layers_are_those_of_torch(self, shape, dtype):
+        """Values, first derivatives in all tensors, and products with a Hessian, against autograd over two convolutions."""
+        problem = problem_of(shape, dtype)
+        geometry = problem.geometry
+        tensors = draw(problem.code_shape, 2), problem.dictionary.double(), problem.observations.double()
+
+        def plain(codes, filters, images):
+            options = {"stride": geometry.stride, "padding": geometry.padding}
+            residual = conv_transpose2d(codes, filters, output_padding=geometry.extra, **options) - images
+            return conv2d(residual, filters, **options)
+
+        def mine(codes, filters, images):
+            return correlate_residual(geometry, codes, filters, images)
+
+        for transformed in TRANSFORMATIONS:
+            expected, found = transformed(plain)(*tensors), transformed(mine)(*(tensor.to(dtype) for tensor in tensors))
+            both = zip(expected, found, strict=True) if isinstance(expected, tuple) else [(expected, found)]
+            tolerance = tolerances.SINGLE_PRECISION if dtype == torch.float32 else 1e-12
+            assert all(relative(result, truth) <= tolerance for truth, result in both)
 
     def test_bound_is_above_the_lipschitz_constant(self, shape):
         problem = problem_of(shape, l2_penalty=0.5)

@@ -99,7 +99,9 @@ def run_and_pull(
                 if isinstance(momentum, Tensor):
                     momenta[place, rows] = dense[layer].momentum.squeeze(1)
         given = None if adjoints is None else adjoints[:, :, rows].contiguous()
-        products_bar, carried = chunk.run_compiled(dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given)
+        products_bar, carried = chunk.run_compiled(
+            dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given
+        )
         chunk.pull_dense(dense, products_bar, carried, given)
         theta_bar += part.observations.T @ products_bar
         if returned is not None:
@@ -156,7 +158,14 @@ class _Chunk:
         return states
 
     def run_compiled(
-        self, state: Any, offset: int, depth: int, keep: list[int], first: int, kept: tuple[Tensor, ...], given: Tensor | None
+        self,
+        state: Any,
+        offset: int,
+        depth: int,
+        keep: list[int],
+        first: int,
+        kept: tuple[Tensor, ...],
+        given: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layers from `offset` on and the jobs down to there; return the derivatives in eta b and the adjoints."""
         r, p = self.products.shape
@@ -203,7 +212,10 @@ class _Chunk:
                 if given is None and job.top <= last:
                     # The mean over this part of the samples, as a part of that over all.
                     share = len(self.products) / self.samples
-                    current, of_point = direct_gradients(self.problem, states[top].codes)[1] * share, torch.zeros_like(current)
+                    current, of_point = (
+                        direct_gradients(self.problem, states[top].codes)[1] * share,
+                        torch.zeros_like(current),
+                    )
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             for t in range(top - 1, job.bottom - 1, -1):
                 adjoint = current * masks[t + 1]

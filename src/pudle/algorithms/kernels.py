@@ -9,17 +9,15 @@ Gram matrix would lose digits, and one that is not finite.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import itertools
 import math
-import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
+from ..kernel_choice import choice
 from ..problems import Problem, SparseCoding
 from ..problems.l1 import LOSSES
 from .gram_layers import Job, run_and_pull
@@ -28,27 +26,11 @@ from .thresholding import Decaying, Hard, Soft
 if TYPE_CHECKING:
     from .algorithm import Algorithm, State
 
-#: Name of the environment variable that chooses, and what it may be.
-VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 #: Largest number of entries of the Gram matrices' derivatives that one pass over the samples accumulates.
 LARGEST_PASS = 1 << 23
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
 _BUILT_IN_LOSSES = dict(LOSSES)
-
-
-def choice() -> str:
-    """Return which path sparse coding takes, ``numba`` or ``torch``: the environment variable PUDLE_KERNELS, if it is set.
-
-    Raises
-    ------
-    InvalidArgument
-        If the variable is set to anything else.
-    """
-    chosen = os.environ.get(VARIABLE) or ("numba" if importlib.util.find_spec("numba") else "torch")
-    if chosen not in CHOICES:
-        raise InvalidArgument(f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch")
-    return chosen
 
 
 def description() -> str:
@@ -66,7 +48,8 @@ def prepare() -> None:
         problem = SparseCoding(
             observations=torch.ones(1, 1, dtype=dtype), dictionary=torch.ones(1, 1, dtype=dtype), penalty=0.1
         )
-        Ista().run(problem, 1)
+        codes = Ista().run(problem, 1).codes
+        problem.solve_active(codes, codes)
 
 
 def is_plain(problem: Problem) -> bool:

@@ -20,6 +20,7 @@ from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
 from ..algorithms import Algorithm, kernels
+from ..kernel_choice import choice
 from ..problems import Problem
 from ..registry import list_datasets, list_estimators
 from . import sources
@@ -61,7 +62,7 @@ def cells(selection: Selection) -> list[Cell]:
     The estimators of a case at one depth follow each other, so that a machine whose speed drifts treats them alike.
     """
     # Without kernels, every time is one of the torch path.
-    costs = [metric for metric in selection.costs if metric != "seconds_torch" or kernels.choice() != "torch"]
+    costs = [metric for metric in selection.costs if metric != "seconds_torch" or choice() != "torch"]
     found = [
         Cell(metric, case, estimator, depth, number)
         for number, (case, estimator, depth) in enumerate(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import kernel_choice
+from ..kernel_choice import choice
 
 #: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits in cache.
 WORKSPACE = 2**18
@@ -97,15 +97,12 @@ def solve_by_cholesky(hessian: Tensor, active: Tensor, right_hand_side: Tensor) 
 def _solve_with_bounds(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> tuple[Tensor, Tensor]:
     """Return solutions and bounds on condition numbers, infinite for indefinite systems and zero for empty ones."""
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    if (
-        hessian.dtype in (torch.float32, torch.float64)
-        and hessian.device.type == "cpu"
-        and kernel_choice.choice() == "numba"
-    ):
+    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
+    if standard and choice() == "numba":
         from .compiled import solve_by_cholesky as compiled  # numba is slow to import
 
         tensors = hessian.contiguous(), active.contiguous(), right_hand_side.contiguous(), solution, bounds
-        compiled(*(tensor.numpy() for tensor in tensors))
+        compiled(*(tensor.detach().numpy() for tensor in tensors))
         return solution, bounds
     for rows, indices in groups_by_size(active):
         matrices, right = hessian[indices[:, :, None], indices[:, None, :]], right_hand_side[rows[:, None], indices]
