@@ -25,6 +25,8 @@ from .statuses import BROKEN, at_depth
 from .store import Store
 from .surfaces import fail_surface, measure_surface
 
+#: Seconds that compiling the kernels may take, which is some twenty on a quiet machine.
+MOST_COMPILING = 900.0
 #: For each kind of task the function that does the work in another process, and the one that writes down its failure here.
 #: A failed reference is not written down, because the scores that need it give the reason.
 WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -61,7 +63,7 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
         return Task(kind, label, (*arguments, store), selection.timeout)
 
     # One process compiles the kernels while the others do what takes none.
-    first = [Task("kernels", "kernels", (), selection.timeout)] if pairs or surfaces else []
+    first = [Task("kernels", "kernels", (), MOST_COMPILING)] if pairs or surfaces else []
     first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
     second = [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs]
     for kind, case, windows in surfaces:
