@@ -240,9 +240,10 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     # asv's history has the same times, and asv itself reads it.
     (path,) = (repository / ".asv" / "quick" / "results").glob("*/*-existing*.json")
     history = Results.load(str(path))
-    depths = [["'alternating'"], [repr(depth) for depth in results.timings["depth"]]]
-    times = history.get_result_value("timing.Time.time_estimate", [[repr(case)], *depths])
-    assert times == pytest.approx(results.timings["seconds"].tolist(), rel=1e-5)
+    timed = results.times(case, "alternating")
+    parameters = [[repr(case)], ["'alternating'"], [repr(depth) for depth in timed["depth"]]]
+    times = history.get_result_value("timing.Time.time_estimate", parameters)
+    assert times == pytest.approx(timed["seconds"].tolist(), rel=1e-5)
     # A second run has nothing to do.
     again = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
     assert "times and memories measured now" in done.stdout and "times and memories" not in again.stdout
