@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report test nightly kernels peers lint clean
+.PHONY: report test nightly kernels peers mutation audit lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -31,6 +31,19 @@ kernels: $(VENV)/installed-test
 peers: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
 	$(BIN)/python -m pytest tests/speed/test_peers.py --benchmark-only --benchmark-quiet --benchmark-timer=time.process_time -q
+
+# Changes to the core that no test notices: `mutmut results` lists them, `mutmut show NAME` shows one.
+mutation: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
+	$(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
+
+# Known vulnerabilities of what is installed; where their list cannot be reached, that is said.
+audit: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
+	@rm -f build/audit.json; mkdir -p build; \
+	$(BIN)/python -m pip_audit --skip-editable --progress-spinner off --format json --output build/audit.json 2> build/audit.log; code=$$?; \
+	if [ -s build/audit.json ]; then cat build/audit.log; exit $$code; else echo "skipped: the list of vulnerabilities cannot be reached"; fi
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import REMEDY, read_arrays, read_each, read_json
+from pudle.files import REMEDY, converted, read_arrays, read_each, read_json
 from pudle.measuring import contents
 
 #: Fields of a record that are taken as they are.
@@ -101,8 +101,9 @@ def _read(path: Path) -> ExperimentRecord:
     fields = {name: content[name] for name in FIELDS}
     if isinstance(training := fields["options"].get("training"), dict):
         fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
+    converted(path, content["rows"], list[contents.HistoryRow])
     rows = pd.DataFrame(content["rows"])
-    rows = rows if "step" in rows else rows.assign(step=range(len(rows)))
+    rows = rows if all("step" in row for row in content["rows"]) else rows.assign(step=range(len(rows)))
     record = ExperimentRecord(path=path, rows=rows, array_names=tuple(content["arrays"]), **fields)
     record.arrays(**ARRAYS.get(record.kind, {}))
     if record.kind == "interpretation" and record.status == "ok":

@@ -43,8 +43,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     Raises
     ------
     InvalidArgument
-        If it is not a tensor or has integer or complex entries, the wrong number of axes, no entries, or entries that are
-        NaN or infinite.
+        If it is not a dense tensor or has integer or complex entries, the wrong number of axes, no entries, or entries that
+        are NaN or infinite.
     """
     import torch  # not at the top, because reading specs and help texts does not need it
 
@@ -55,6 +55,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
+        raise InvalidArgument(f"{name} is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()")
     axes = sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
     if tensor.ndim != axes:
         raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}")
@@ -64,6 +66,12 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     if bad:
         raise InvalidArgument(f"{name} has {bad} entries that are NaN or infinite: remove or replace them")
     return tensor
+
+
+def check_nonzero(name: str, tensor: torch.Tensor) -> None:
+    """Raise InvalidArgument if a tensor has only zeros: no step size follows from it."""
+    if not tensor.any():
+        raise InvalidArgument(f"{name} has only zeros: give at least one entry another value")
 
 
 def check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
 import pudle
-from pudle.measuring.provenance import PACKAGE_FOLDERS, check_installed
+from pudle.measuring.provenance import PACKAGE_FOLDERS, NoRepository, check_installed, repository
 
 
 def test_a_checkout_that_differs_anywhere_from_what_is_installed_is_refused(tmp_path):
@@ -40,3 +41,28 @@ def test_another_project_is_not_compared(tmp_path):
     (tmp_path / "estimators").mkdir()
     (tmp_path / "estimators" / "mine.py").write_text("")
     check_installed(tmp_path)
+
+
+def program(folder, text):
+    """Put a stand-in for git on a path of its own."""
+    path = folder / "bin" / "git"
+    path.parent.mkdir()
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path.parent)
+
+
+def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
+    refusal = "fatal: detected dubious ownership in repository at '/work'"
+    monkeypatch.setenv(
+        "PATH", program(tmp_path, f'#!/bin/sh\necho "{refusal}" >&2\necho "To add an exception" >&2\nexit 128\n')
+    )
+    with pytest.raises(NoRepository, match=re.escape(refusal)) as caught:
+        repository(tmp_path)
+    assert "\n" not in str(caught.value) and "--scores-only" in str(caught.value)
+    (tmp_path / "bin" / "git").write_text("no program")
+    with pytest.raises(NoRepository, match="git cannot be run \\(Exec format error\\)"):
+        repository(tmp_path)
+    (tmp_path / "bin" / "git").unlink()
+    with pytest.raises(NoRepository, match="git cannot be run \\(No such file or directory\\)"):
+        repository(tmp_path)

@@ -178,3 +178,25 @@ def test_scoring_leaves_the_estimate_alone(reference):
     gradient, codes = estimate.gradient.clone(), estimate.codes.clone()
     pudle.score(estimate, reference)
     assert torch.equal(estimate.gradient, gradient) and torch.equal(estimate.codes, codes)
+
+
+def test_a_large_float32_estimate_is_scored_in_float64(reference):
+    """The square of its norm exceeds float32."""
+    estimate = pudle.Estimate(reference.gradient.float() * 1e25, reference.codes.float() * 1e25)
+    score = pudle.score(estimate, reference)
+    assert score.status == "ok" and score.relative_error == pytest.approx(1e25, rel=1e-6)
+    assert score.code_error == pytest.approx(1e25 * float(torch.linalg.norm(reference.codes, dim=1).mean()), rel=1e-6)
+
+
+def test_an_error_equal_to_the_bound_is_at_the_floor(reference):
+    estimate = perturbed(reference, 0.5)
+    bound = pudle.score(estimate, reference).relative_error
+    assert pudle.score(estimate, dataclasses.replace(reference, bound=bound)).at_floor
+
+
+@pytest.mark.parametrize("name", ["gradient", "codes"])
+def test_the_reason_for_a_wrong_shape_names_both_shapes(reference, name):
+    tensors = {"gradient": reference.gradient, "codes": reference.codes}
+    score = pudle.score(pudle.Estimate(**(tensors | {name: tensors[name][1:]})), reference)
+    check_unscored(score, "error")
+    assert f"{name} has shape {tuple(tensors[name][1:].shape)} where {tuple(tensors[name].shape)} is due" in score.reason

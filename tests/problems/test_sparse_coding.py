@@ -59,6 +59,18 @@ REFUSED = {
         {"observations": X.half()},
         "observations has dtype float16: convert it to float32 or float64, e.g. observations.double()",
     ),
+    "sparse observations": (
+        {"observations": X.to_sparse()},
+        "observations is a sparse, nested or meta tensor: give a dense one, e.g. observations.to_dense()",
+    ),
+    "meta dictionary": (
+        {"dictionary": D.to("meta")},
+        "dictionary is a sparse, nested or meta tensor: give a dense one, e.g. dictionary.to_dense()",
+    ),
+    "zero dictionary": (
+        {"dictionary": torch.zeros_like(D)},
+        "dictionary has only zeros: give at least one entry another value",
+    ),
     "complex dictionary": (
         {"dictionary": D.to(torch.complex128)},
         "dictionary has dtype complex128: convert it to float32 or float64, e.g. dictionary.double()",

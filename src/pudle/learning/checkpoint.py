@@ -21,7 +21,7 @@ from .run import LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
 #: Version of the checkpoint's content.
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Checkpoint:
@@ -49,10 +49,9 @@ class Checkpoint:
 
     def save(self) -> None:
         """Write the checkpoint, the history and the dictionary, each whole or not at all."""
-        content = {"schema": SCHEMA, "configuration": self.configuration, **self.run.state()}
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        torch.save({"configuration": self.configuration, **self.run.state()}, buffer)
+        write_atomically(self.path, _header(buffer.getvalue()) + b"\n" + buffer.getvalue())
         write_atomically(self.folder / HISTORY_FILE, pd.DataFrame(self.run.rows).to_csv(index=False))
         buffer = io.BytesIO()
         np.save(buffer, self.run.dictionary.cpu().numpy())
@@ -63,13 +62,13 @@ class Checkpoint:
         if not self.path.exists():
             raise InvalidArgument(f"{self.folder} holds no checkpoint to resume: start without resuming first")
         try:
-            content = torch.load(self.path, map_location=self.run.theta.device, weights_only=True)
-            schema, stored = content["schema"], content["configuration"]
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            reason = first_line(error) or type(error).__name__
-            raise UnreadableResult(f"{self.path} cannot be read ({reason}): delete it and start again") from None
-        if schema != SCHEMA:
-            raise UnreadableResult(f"{self.path} was written by another version of the suite: delete it and start again")
+            header, _, payload = self.path.read_bytes().partition(b"\n")
+            if header != _header(payload):
+                raise ValueError("it is damaged or written by another version of the suite")
+            content = torch.load(io.BytesIO(payload), map_location=self.run.theta.device, weights_only=True)
+        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise UnreadableResult(f"{self.path} cannot be read ({first_line(error)}): delete it and start again") from None
+        stored = content["configuration"]
         for name in sorted({*stored, *self.configuration}):
             theirs, ours = stored.get(name), self.configuration.get(name)
             if theirs != ours:
@@ -77,3 +76,8 @@ class Checkpoint:
                 remedy = "resume it with the options and data it was started with, or give another folder"
                 raise InvalidArgument(f"{self.folder} holds a training with {difference}: {remedy}")
         self.run.set_state(content)
+
+
+def _header(payload: bytes) -> bytes:
+    """Return the first line of a checkpoint: its version, and a digest that vouches for every field of its content."""
+    return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}".encode()

@@ -5,6 +5,7 @@ A field that is not named here is passed over, so that a later version can add o
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, defstruct
@@ -19,9 +20,12 @@ SCHEMA = 2
 #: A seed, a depth or a number of items: tables hold them in 64 bits.
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: A number, or null where it is not finite or was not measured.
-Number = float | None
+Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None
+#: An error, and one that is never below a bound and so never zero.
+Error = Annotated[float, Meta(ge=0, le=sys.float_info.max)] | None
+PositiveError = Annotated[float, Meta(gt=0, le=sys.float_info.max)] | None
 #: One value of a table.
-Value = bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | str | None
+Value = bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Number | str
 Version: Any = Literal[SCHEMA]
 Status: Any = Literal[STATUSES]
 ReferenceStatus: Any = Literal[(*SCORED, "uncertified", "degenerate")]
@@ -66,9 +70,9 @@ class StoredSelection(Struct):
 
 Score = defstruct(
     "Score",
-    [("seed", Count), ("depth", Count), ("target", str), ("status", Status), ("relative_error", Number),
+    [("seed", Count), ("depth", Count), ("target", str), ("status", Status), ("relative_error", PositiveError),
      ("reason", str | None, None), ("at_floor", bool, False),
-     *((name, Number, None) for name in ERRORS if name != "relative_error")],
+     *((name, Error, None) for name in ERRORS if name != "relative_error")],
 )  # fmt: skip
 
 
@@ -109,6 +113,21 @@ class ScoreRecord(Struct):
     seconds: Number = None
 
 
+class Options(Struct):
+    """The fields of an experiment that its readers know; those of a training that it contains stand in `training`."""
+
+    estimator: str | None = None
+    depth: Count | None = None
+    seed: int | None = None
+    training: Options | None = None
+
+
+class HistoryRow(Struct):
+    """What every row of a history has, or no row."""
+
+    step: Count = 0
+
+
 class ExperimentRecord(Struct):
     """The result of one experiment."""
 
@@ -116,7 +135,7 @@ class ExperimentRecord(Struct):
     kind: str
     study: str
     name: str
-    options: dict[str, Any]
+    options: Options
     status: Status
     reason: str
     summary: dict[str, Any]
@@ -140,7 +159,7 @@ class WindowSurfaceRow(Struct):
 
     depth: Count
     window: Count
-    relative_error: Number
+    relative_error: Error
     status: Status
 
 
@@ -148,7 +167,7 @@ class JacobianErrorRow(Struct):
     """A row of `pudle.measuring.surfaces.jacobian_error`."""
 
     depth: Count
-    relative_error: Number
+    relative_error: Error
 
 
 #: The rows of artifacts by their kind.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..validation import check_choice, check_positive
+from ..validation import check_choice, check_nonzero, check_positive
 from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
 
@@ -125,6 +125,7 @@ class DictionaryProblem(L1Problem):
         of_observations, of_dictionary, of_codes = self.axes
         x, d = self._convert("observations", of_observations), self._convert("dictionary", of_dictionary)
         self._check_sizes(x, d)
+        check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
         check_choice("loss", self.loss, LOSSES)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
+from ..validation import check_nonzero
 from .l1 import DenseL1Problem
 
 
@@ -57,6 +58,7 @@ class PenaltySelection(DenseL1Problem):
         axes = {"observations": "(n, m)", "design": "(m, p)"}
         axes |= {"held_out_observations": "(n, m2)", "held_out_design": "(m2, p)"}
         (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (self._convert(*item).shape for item in axes.items())
+        check_nonzero("design", self.design)
         if not isinstance(self.log_penalty, Tensor) and torch.as_tensor(self.log_penalty).ndim == 0:
             # A Python number stands for a scalar tensor of the problem's dtype.
             object.__setattr__(self, "log_penalty", torch.as_tensor(self.log_penalty).to(self.observations))

@@ -1,0 +1,226 @@
+"""Every kind of stored file, damaged in every way: one line names it, the rest is shown, and nothing is a traceback."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import (
+    COMMIT,
+    CURVES,
+    case,
+    denoising,
+    interpretation,
+    record,
+    training,
+    write,
+    write_artifact,
+    write_asv,
+    write_experiments,
+)
+
+import pudle
+from pudle.errors import UnreadableResult
+from pudle.learning.checkpoint import CHECKPOINT
+from pudle.learning.learner import Learner
+from pudle.measuring.case import Case
+from pudle.measuring.commits.pair import CommitPair
+from pudle.measuring.measurement import measure, stored_reference
+from pudle.measuring.selection import Selection
+from pudle.measuring.store import Store
+from pudle.reports.compare.sides import load_commit
+from pudle.reports.load import load
+from pudle.reports.page import Report
+
+#: What takes the place of each value in turn: other types, numbers out of range, and nesting.
+WRONG = (None, True, -1, 10**30, 1.5, float("inf"), "", "x", "\x00\n", [], [None], [[]], {}, {"x": {}}, {"x": [1e300]})
+DEPTHS = [1, 50, 300]
+TINY = Case(
+    "tiny", "sparse_gaussian(n_samples=8, n_features=6, n_components=8, n_nonzero_coefs=2)", "ista", "lasso", (0,), (1,)
+)
+
+#: The files of a report: those of one run, by kind.
+FILES = {
+    "scores": "store/synthetic-ista-lasso/0-*.json", "selection": "selection.json", "curve": "store/artifacts/curve.json",
+    "surface": "store/artifacts/surface.json", "training": "store/experiments/one-*.json",
+    "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz", "asv": "results/here/*-*.json",
+}  # fmt: skip
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to every value in a content; of a list, its first item stands for all."""
+    items = content.items() if isinstance(content, dict) else enumerate(content[:1]) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def changed(content: Any, path: tuple[Any, ...], *value: Any) -> Any:
+    """Return a copy of a content with another value at a path, or without the value that is there."""
+    content = copy.deepcopy(content)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    if value:
+        place[path[-1]] = value[0]
+    else:
+        del place[path[-1]]
+    return content
+
+
+def wrong_contents(whole: bytes) -> Iterator[bytes]:
+    """Yield files of the wrong content: a value less, or another value in its place."""
+    content = json.loads(whole)
+    for path in places(content):
+        yield json.dumps(changed(content, path)).encode()
+        for value in WRONG:
+            yield json.dumps(changed(content, path, value)).encode()
+
+
+def broken_bytes(whole: bytes, count: int) -> Iterator[bytes]:
+    """Yield cut and bit-flipped files, and files that are something else."""
+    random = np.random.default_rng(len(whole))
+    for place in random.integers(0, len(whole), count):
+        yield whole[:place]
+        yield whole[:place] + bytes([whole[place] ^ (1 << int(random.integers(8)))]) + whole[place + 1 :]
+    yield from (
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"1",
+        b'"x"',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"schema": ' + b"9" * 5000 + b"}",
+    )
+
+
+def damages(whole: bytes, thorough: bool) -> Iterable[bytes]:
+    """Return damaged versions of a file: all of them, or a sample."""
+    wrong = list(wrong_contents(whole)) if whole[:1] == b"{" else []
+    return [*broken_bytes(whole, 200 if thorough else 4), *(wrong if thorough else wrong[3 :: 1 + len(wrong) // 20])]
+
+
+def named(lines: Iterable[str], path: Path) -> None:
+    """Check that each line is one line about a file."""
+    for line in lines:
+        # Damaged arrays are named with the record that they belong to.
+        assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
+
+
+def check_reader(path: Path, read: Callable[[], Any], thorough: bool, least: int) -> None:
+    """Check that a reader refuses at least so many damaged versions of a file by name, and takes the others."""
+    whole, refused = path.read_bytes(), 0
+    for content in damages(whole, thorough):
+        path.write_bytes(content)
+        try:
+            read()
+        except UnreadableResult as error:
+            named([str(error)], path)
+            refused += 1
+    path.write_bytes(whole)
+    read()
+    assert refused >= least
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.nightly)], ids=["sample", "all"])
+def thorough(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A home with a file of every kind that a report reads."""
+    home = tmp_path_factory.mktemp("results")
+    scored = [record(case(depths=DEPTHS), estimator) for estimator in list(CURVES)[:2]]
+    for item in scored:
+        item["scores"] = [row for row in item["scores"] if row["depth"] in DEPTHS]
+    write(home, scored)
+    write_asv(home, list(CURVES)[:2], [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
+    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS], name="curve")
+    surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in DEPTHS for w in (1, 2)]
+    write_artifact(home, "window_surface", surface, name="surface")
+    write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
+    return home
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_report_names_the_damaged_file_and_shows_the_rest(results, kind, thorough):
+    (path,) = (results / "quick").glob(FILES[kind])
+    whole, refused, accepted = path.read_bytes(), 0, []
+    for content in damages(whole, thorough):
+        path.write_bytes(content)
+        read = load(results, "quick")
+        named(read.damaged, path)
+        refused += bool(read.damaged)
+        # Whatever is damaged, nothing else is missing.
+        assert len(read.experiments) + len(read.artifacts) + len(read.provenances) >= 3
+        accepted += [] if read.damaged else [read]
+    path.write_bytes(whole)
+    assert refused > 8
+    # A content that passes for a good one must not break the page.
+    for read in accepted[:: 10 if thorough else 1 + len(accepted)]:
+        report = Report.of(read)
+        report.latex(), report.csv()
+        if thorough:
+            report.markdown()
+
+
+def test_a_run_measures_what_is_damaged_again(tmp_path, thorough):
+    store = Store(tmp_path, "quick")
+    measure(TINY, "alternating", store)
+    for path in (store.path(TINY, "alternating"), store.reference_path(TINY, 0, "exact")):
+        for content in damages(path.read_bytes(), thorough):
+            path.write_bytes(content)
+            stored = store.read(TINY, "alternating")
+            assert stored is None or stored["status"] in pudle.measuring.statuses.STATUSES
+            reference = stored_reference(TINY, 0, "exact", store)
+            assert reference.gradient.dtype == torch.float64 and isinstance(reference.bound, float)
+        path.unlink()
+        measure(TINY, "alternating", store)
+
+
+def test_selections_and_lists_of_a_run(tmp_path, results, thorough):
+    path = tmp_path / "selection.json"
+    Selection("quick", (TINY,), ("backprop",), (1,), (1,)).write(path)
+    check_reader(path, lambda: Selection.read(path), thorough, 15)
+    selection = json.loads((results / "quick" / "selection.json").read_text())
+    runs = results / "quick" / "runs" / f"{COMMIT}.json"
+    runs.parent.mkdir(exist_ok=True)
+    records = [
+        str(path.relative_to(results / "quick" / "store")) for path in (results / "quick" / "store").glob("syn*/*.json")
+    ]
+    runs.write_text(json.dumps({"commit": COMMIT, "dirty": False, "selection": selection, "records": records}))
+    check_reader(runs, lambda: load_commit(COMMIT, "main", results, "quick"), thorough, 10)
+    pair = CommitPair(tmp_path, "a" * 40, "b" * 40, "quick")
+    pair.rounds_path.parent.mkdir(parents=True)
+    row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": "", "base": 1.0, "head": None}
+    pair.rounds_path.write_text(json.dumps({"rounds": [row]}))
+    check_reader(pair.rounds_path, pair.rounds, thorough, 15)
+
+
+def test_checkpoints(tmp_path, thorough):
+    problem = TINY.make_problem(0)
+    learner = Learner("alternating", "ista", 1, epochs=1)
+    learner.fit(problem, folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    whole = path.read_bytes()
+    check_reader(path, lambda: learner.fit(problem, folder=tmp_path, resume=True), thorough, 13)
+    # Contents that are whole but wrong, as another program would write them.
+    content = torch.load(io.BytesIO(whole.partition(b"\n")[2]), weights_only=True)
+    for key in content:
+        for value in ({}, None, torch.zeros(3)):
+            buffer = io.BytesIO()
+            torch.save(content | {key: value}, buffer)
+            path.write_bytes(buffer.getvalue())
+            with pytest.raises(UnreadableResult, match="delete it and start again") as caught:
+                learner.fit(problem, folder=tmp_path, resume=True)
+            named([str(caught.value)], path)
