@@ -135,13 +135,15 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     lists = [folder / name for name in names if (folder / name).exists()][:1]
     listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
     for found in read_each(lists, lambda path: read_json(path, contents.RunList), damaged):
-        listed |= found
+        listed |= {name: part for name, part in found.items() if part is not None}
     experiments = read_experiments((store / place for place in listed["experiments"].values()), damaged)
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
     cases = {case["name"]: case for case in listed["selection"]["cases"]}
     estimators = tuple(listed["selection"]["estimators"])
     records: dict[tuple[str, str], dict[str, Any]] = {}
     for case, estimator, place in listed["records"]:
+        if case not in cases or estimator not in estimators:
+            continue
         for record in read_each(_existing(store / place), lambda path: read_json(path, contents.ScoreRecord), damaged):
             # The record holds at this commit, whichever commit first measured it.
             record["provenance"] |= {"commit": commit} if commit else {}

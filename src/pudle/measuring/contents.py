@@ -190,16 +190,20 @@ class CostRecord(Struct):
     baseline: Number = None
 
 
+#: The place of a record in the store, which it does not lead out of.
+Place = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\./)[^\0\n]+\.json$")]
+
+
 class RunList(Struct):
-    """Which files of the store hold a run's results, by what they hold, the places relative to the store."""
+    """Which files of the store hold a run's results, by what they hold."""
 
     commit: str
     #: Case, estimator and place.
-    records: list[tuple[str, str, str]] = []
+    records: list[tuple[str, str, Place]] = []
     #: Metric, case, estimator, depth and place.
-    costs: list[tuple[str, str, str, Count, str]] = []
+    costs: list[tuple[str, str, str, Count, Place]] = []
     #: Place by name.
-    experiments: dict[str, str] = {}
+    experiments: dict[str, Place] = {}
     selection: StoredSelection | None = None
 
 
