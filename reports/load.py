@@ -270,6 +270,8 @@ def _cost_row(
     row |= {"commit": commit} if commit else {}
     if row["status"] != "ok":
         return row
+    if kept["value"] is None:
+        return row | {"status": "error", "reason": "recorded as ok, without a value"}
     samples = tuple(kept.get("samples") or ())
     low, high = map(float, np.quantile(samples or kept["value"], (0.25, 0.75)))
     # The process's own peak is not the estimator's; noise can make the difference negative.

@@ -186,7 +186,7 @@ class CostRecord(Struct):
     reason: str
     value: Number
     provenance: Provenance
-    samples: list[float] | None = None
+    samples: list[Annotated[float, Meta(ge=0, le=sys.float_info.max)]] | None = None
     baseline: Number = None
 
 
