@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report test nightly kernels peers mutation audit lint clean
+.PHONY: report test nightly kernels peers growth mutation audit lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -31,6 +31,10 @@ kernels: $(VENV)/installed-test
 peers: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
 	$(BIN)/python -m pytest tests/speed/test_peers.py --benchmark-only --benchmark-quiet --benchmark-timer=time.process_time -q
+
+# Exponents of time and memory, printed, and docs/images/growth.svg.
+growth: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python tests/speed/growth.py
 
 # Changes to the core that no test notices: `mutmut results` lists them, `mutmut show NAME` shows one.
 mutation: $(VENV)/installed-test

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -85,12 +87,28 @@ class Results:
 
     def measured(self, case: str, metric: str) -> pd.DataFrame:
         """Return the rows of a metric that hold a measured value, whatever their target."""
-        rows = self.frame[(self.frame["case"] == case) & (self.frame["metric"] == metric) & (self.frame["status"] == "ok")]
-        return rows[rows["value"].notna()]
+        return self._measured.get((case, metric), self.frame.iloc[:0])
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], pd.DataFrame]:
+        # Divided once: a search through all rows for every table and figure would take time quadratic in their number.
+        found = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna()]
+        return dict(iter(found.groupby(["case", "metric"], sort=False)))
 
     def times(self, case: str, estimator: str) -> pd.DataFrame:
         """Return the timings of an estimator on a case."""
-        return self.timings[(self.timings["case"] == case) & (self.timings["estimator"] == estimator)]
+        return self._times.get((case, estimator), self.timings.iloc[:0])
+
+    @cached_property
+    def _times(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return dict(iter(self.timings.groupby(["case", "estimator"], sort=False)))
+
+    def only(self, case: str) -> Results:
+        """Return the results of one case, without experiments."""
+        tables = {name: getattr(self, name) for name in ("frame", "references", "records", "timings")}
+        tables = {name: table[table["case"] == case] for name, table in tables.items()}
+        artifacts = tuple(item for item in self.artifacts if item["case"] == case)
+        return dataclasses.replace(self, cases={case: self.cases[case]}, artifacts=artifacts, experiments=(), **tables)
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""

@@ -115,7 +115,7 @@ def torch_autograd(task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] 
 
 
 def torch_compile(task: Task, dtype: torch.dtype) -> Work:
-    """Return the same with one compiled layer, torch's regional compilation: the whole loop takes minutes to compile."""
+    """Return the same with one compiled layer: torch's regional compilation, for blocks that repeat."""
     problem = task.problem(dtype)
     observations, threshold = problem.observations, STEP * problem.penalty
     # Programs for other shapes count towards a limit, beyond which torch no longer compiles.

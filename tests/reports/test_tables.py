@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import (
@@ -29,7 +30,7 @@ from pudle.reports.page import Report
     ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
 ])  # fmt: skip
 def test_depth_to_goal(errors, expected):
-    assert tables.depth_to(pd.Series(errors, dtype=float)) == expected
+    assert tables.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values()))) == expected
 
 
 @pytest.mark.parametrize(("depth", "expected", "outside"), [
@@ -152,7 +153,9 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     (row,) = costs.budgets(load(four, "quick"))
     cells = {cell["budget"]: (cell["estimator"], cell["value"]) for cell in row["cells"]}
     # Alternating reaches 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the timed depths.
-    assert cells["error 1e-3"] == ("alternating", "1.35 s") and cells["error 1e-6"] == ("alternating", "2.85 s*")
+    assert cells["error 1e-3"] == ("alternating", "1.35 s")
+    # One of its seeds does not get there.
+    assert cells["error 1e-6"] == ("alternating", "2.85 s*, not distinguishable from 1 other")
     within = {name: cell for name, cell in cells.items() if name.startswith("within")}
     assert len(within) == 4
     assert within.pop("within 2 s") == ("alternating", f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-"))

@@ -16,26 +16,30 @@ from contenders import CONTENDERS, Task
 #: Relative error of a gradient after a hundred layers, by precision.
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 
+#: Share of a sweep's float32 gradients that may differ by more. Of a sweep's ten million codes some lie within rounding of
+#: their threshold. Where one falls on the other side the gradient jumps, and with it those of the next dozen depths.
+KINKS = 0.1
+
 #: Not a contender: it computes no gradient.
 BOUND = "dense bound"
 
-#: A task, its number of turns, and who takes part. Only two write a sweep in another way than one gradient at a time.
+#: A task, its number of turns, and who takes part.
 ROWS = {
-    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 8, tuple(CONTENDERS)),
-    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 5, tuple(CONTENDERS)),
+    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 6, tuple(CONTENDERS)),
+    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 4, tuple(CONTENDERS)),
     "n=50, m=1000, p=1500, T=100": (
         Task(
             "sparse_gaussian(n_samples=50, n_features=1000, n_components=1500, n_nonzero_coefs=10, perturbation=0.005)",
             (100,),
             ("reconstruction",),
         ),
-        5,
+        4,
         tuple(CONTENDERS),
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
         Task("sparse_gaussian(n_samples=1000)", tuple(range(1, 101)), ("lasso", "reconstruction")),
         2,
-        ("pudle", "pudle, torch", "torch autograd", "published layers"),
+        ("pudle", "pudle, torch", "published layers"),
     ),
 }
 
@@ -79,16 +83,22 @@ def prepared():
             if contender != BOUND:
                 check(CONTENDERS[contender](task, torch.float64)(), works["truth"], torch.float64)
             works[contender] = CONTENDERS[contender](task, torch.float32)
-            works[contender]()
+            if not task.sweep:
+                # Whatever compiles does so now. A sweep is measured when the rows before it have made everything compile.
+                works[contender]()
         return works[contender], works["truth"]
 
     return prepare
 
 
 def check(gradients, truth, dtype):
-    for gradient, true in zip(gradients, truth, strict=True):
-        error = float((gradient.double() - true).norm() / true.norm())
-        assert error <= AGREEMENT[dtype], f"{dtype}: differs from autograd by {error:.1e}, more than {AGREEMENT[dtype]}"
+    errors = [float((one.double() - true).norm() / true.norm()) for one, true in zip(gradients, truth, strict=True)]
+    wrong = [error for error in errors if not error <= AGREEMENT[dtype]]
+    allowed = KINKS * len(errors) if dtype == torch.float32 and len(errors) > 1 else 0
+    assert len(wrong) <= allowed, (
+        f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from autograd by more than {AGREEMENT[dtype]}, "
+        f"by up to {max(wrong):.1e}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +131,17 @@ def test_gradient(benchmark, prepared, times, row, contender, turn):
     if contender != BOUND:
         check(gradients, truth, torch.float32)
     times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
+
+
+@pytest.mark.parametrize("contender", [name for name in CONTENDERS if name not in (BOUND, "torch.compile")])
+def test_contenders_agree_on_a_small_problem(dtype, contender):
+    """Keep the programs from rotting between the runs of `make peers`; torch.compile would take half a minute."""
+    small = Task("sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)", (12,))
+    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)
+
+
+@pytest.mark.parametrize("contender", ["pudle", "pudle, torch", "published layers"])
+def test_sweeps_agree_on_a_small_problem(dtype, contender):
+    dataset = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)"
+    small = Task(dataset, (1, 2, 7), ("lasso", "reconstruction"))
+    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)

@@ -191,7 +191,7 @@ class CostRecord(Struct):
 
 
 #: The place of a record in the store, which it does not lead out of.
-Place = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\./)[^\0\n]+\.json$")]
+Place = Annotated[str, Meta(pattern=r"^(?!/)(?!([^\0]*/)?\.\./)[^\0]+\.json$")]
 
 
 class RunList(Struct):

@@ -1,0 +1,168 @@
+"""Growth of the time and the memory of one `backprop` gradient with the problem's sizes; `make growth` runs it.
+
+It prints tables with fitted exponents and where the time of one gradient goes, and draws `docs/images/growth.svg`. Times are
+the least of some rounds of processor time on one thread, in float32; all sizes take turns within a round.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+
+import matplotlib.pyplot
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from contenders import STEP, Task, kernels, project
+from paths import ROOT
+
+import pudle
+from pudle.algorithms.unrolling import direct_gradients
+
+PATHS = {"kernels": "numba", "torch path": "torch"}
+ROUNDS = 3
+
+
+def task(n: int = 1000, p: int = 100, s: int = 5, depth: int = 100) -> Task:
+    return Task(f"sparse_gaussian(n_samples={n}, n_features={p // 2}, n_components={p}, n_nonzero_coefs={s})", (depth,))
+
+
+#: Tasks by what varies. Exponents are fitted to all of them.
+TASKS = {
+    "n": {n: task(n=n, depth=50) for n in (1000, 2000, 4000, 8000, 16000)},
+    "T": {depth: task(depth=depth) for depth in (12, 25, 50, 100, 200, 400)},
+    "p": {p: task(n=250, p=p) for p in (100, 200, 400, 800)},
+    "s": {s: task(s=s) for s in (1, 2, 5, 10, 20)},
+}
+
+
+def products(chosen: Task) -> int:
+    """Return the multiplications that active sets need: p per active entry forward, pairs of supports back (twice)."""
+    problem, (depth,) = chosen.problem(torch.float32), chosen.depths
+    states = pudle.Ista(step=STEP).run(problem, depth, keep=range(depth)).states
+    sizes = [(states[t].codes != 0).sum(1).double() for t in range(depth + 1)]
+    pairs = zip(sizes, sizes[1:], strict=False)
+    return int(sum((before * problem.dictionary.shape[1] + 2 * before * after).sum() for before, after in pairs))
+
+
+def measure_times() -> pd.DataFrame:
+    seconds: dict[tuple[str, int, str], float] = {}
+    for _ in range(ROUNDS + 1):
+        for axis, tasks in TASKS.items():
+            for size, chosen in tasks.items():
+                for name, choice in PATHS.items():
+                    work = project(choice, chosen, torch.float32)
+                    begun = time.process_time()
+                    work()
+                    spent = time.process_time() - begun
+                    seconds[axis, size, name] = min(spent, seconds.get((axis, size, name), np.inf))
+    rows = [(axis, size, name, "seconds", value) for (axis, size, name), value in seconds.items()]
+    return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
+
+
+def measure_memory() -> pd.DataFrame:
+    """Measure each gradient's peak memory in a process of its own, beyond what the process held before."""
+    rows = []
+    for axis in ("n", "T"):
+        for size, chosen in TASKS[axis].items():
+            for name, choice in PATHS.items():
+                work = project(choice, chosen, torch.float32)
+                receiver, sender = multiprocessing.Pipe(duplex=False)
+                first = project(choice, task(n=10), torch.float32)
+                process = multiprocessing.get_context("fork").Process(target=report_peak, args=(first, work, sender))
+                process.start()
+                rows.append((axis, size, name, "MiB", receiver.recv()))
+                process.join()
+    return pd.DataFrame(rows, columns=["axis", "size", "path", "quantity", "value"])
+
+
+def report_peak(first, work, sender) -> None:
+    """Send the growth of this process's peak in MiB, after a first small gradient for which libraries load or compile."""
+    first()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def exponent(values: pd.DataFrame) -> float:
+    """Return the slope of a straight line through the logarithms."""
+    return float(np.polyfit(np.log(values["size"]), np.log(values.value), 1)[0])
+
+
+def profile() -> pd.Series:
+    """Return how the time of one gradient splits, by the times of its parts; what none of them explains is backward."""
+    chosen = task()
+    problem, algorithm, (depth,) = chosen.problem(torch.float32), pudle.Ista(step=STEP), chosen.depths
+    observations, dictionary = problem.observations, problem.dictionary
+    codes = algorithm.run(problem, depth).codes
+    square, correlations = torch.zeros(len(dictionary.T), len(dictionary.T)), torch.ones_like(codes)
+    parts = {
+        "whole": project("numba", chosen, torch.float32),
+        "products": lambda: (dictionary.T @ dictionary, observations @ dictionary),
+        "10 layers": lambda: algorithm.run(problem, 10),
+        "all layers": lambda: algorithm.run(problem, depth),
+        "final": lambda: (dictionary @ (square + square.T), observations.T @ correlations),
+        "direct": lambda: direct_gradients(problem, codes),
+    }
+    seconds = dict.fromkeys(parts, np.inf)
+    with kernels("numba"):
+        for _ in range(5 * ROUNDS):
+            for name, work in parts.items():
+                begun = time.process_time()
+                work()
+                seconds[name] = min(seconds[name], time.process_time() - begun)
+    shares = {
+        "the products D^T D and D^T x": seconds["products"],
+        "layers 1 to 10": seconds["10 layers"] - seconds["products"],
+        f"layers 11 to {depth}": seconds["all layers"] - seconds["10 layers"],
+        "back through the layers": seconds["whole"] - seconds["all layers"] - seconds["final"] - seconds["direct"],
+        "the final products": seconds["final"],
+        "the direct part": seconds["direct"],
+    }
+    return pd.Series(shares) / seconds["whole"]
+
+
+def draw(data: pd.DataFrame) -> None:
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    sns.set_theme(style="whitegrid", font_scale=0.9)
+    panels = [("seconds", axis) for axis in TASKS] + [("MiB", axis) for axis in ("n", "T")]
+    figure, axes = matplotlib.pyplot.subplots(2, 3, figsize=(10, 6), layout="constrained")
+    for panel, (quantity, axis) in zip(axes.flat, panels, strict=True):
+        shown = data[(data.quantity == quantity) & (data.axis == axis)]
+        sns.lineplot(shown, x="size", y="value", hue="path", style="path", markers=True, ax=panel)
+        panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=quantity)
+        panel.set_xticks(list(TASKS[axis]), labels=list(TASKS[axis]))
+        panel.minorticks_off()
+        panel.legend(title=None)
+    figure.savefig(ROOT / "docs" / "images" / "growth.svg", metadata={"Date": None})
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    data = pd.concat([measure_memory(), measure_times()])
+    counts = pd.DataFrame(
+        [
+            (axis, size, "active sets", "products", products(each))
+            for axis in ("n", "T", "p", "s")
+            for size, each in TASKS[axis].items()
+        ],
+        columns=data.columns,
+    )
+    data = pd.concat([data, counts])
+    print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
+    for (axis, quantity, path), group in data.groupby(["axis", "quantity", "path"], sort=False):
+        values = ", ".join(f"{size}: {value:.3g}" for size, value in zip(group["size"], group.value, strict=True))
+        print(f"| {axis} | {quantity} | {path} | {exponent(group):.2f} | {values} |")
+    print("\n| part of a gradient | share of its time |\n|---|---|")
+    for part, share in profile().items():
+        print(f"| {part} | {share:.0%} |")
+    draw(data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
