@@ -9,7 +9,7 @@ import re
 
 import pytest
 from parsed_page import ParsedPage
-from synthetic import case, experiment, failure, provenance, record, training, write, write_asv, write_experiments
+from synthetic import case, experiment, failure, provenance, record, training, write, write_costs, write_experiments
 
 from pudle.reports import text
 from pudle.reports.compare import summary
@@ -47,7 +47,7 @@ def results(tmp_path, hostile):
                failure(named, f"{hostile} failed", "error", hostile)]  # fmt: skip
     home = write(tmp_path, [item | {"provenance": origin} for item in records])
     names = list(dict.fromkeys(item["estimator"] for item in records))
-    write_asv(home, names, [1.0, 2.0] * 3, [2.0**21] * 6, names=[named["name"]])
+    write_costs(home, names, [1.0, 2.0] * 3, [2.0**21] * 6, names=[named["name"]])
     made = [training("one", hostile, options={"dataset": hostile}),
             experiment("two", "other", hostile, summary={"method": hostile, hostile: hostile}),
             experiment("three", status="error", reason=hostile, study=hostile)]  # fmt: skip

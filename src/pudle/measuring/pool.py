@@ -7,16 +7,14 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from .processes import TICK, end_with_parent
 from .statuses import failure
 
-#: Seconds between two looks at processes that say nothing.
-TICK = 0.25
 #: Seconds that a worker may take to start, which includes importing what its first job needs.
 START = 120.0
 
@@ -152,7 +150,7 @@ def _serve(connection: Connection, parent: int, prepare: bytes) -> None:
     # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent(parent, lambda: os.killpg(0, signal.SIGKILL))
     # Unpickled here, because that imports what it needs, which takes seconds.
     pickle.loads(prepare)()
 
@@ -168,13 +166,6 @@ def _serve(connection: Connection, parent: int, prepare: bytes) -> None:
                 send("done", work(lambda part: send("part", part)))
             except BaseException as error:  # noqa: BLE001  # whatever ends a job is its outcome
                 send("failed", failure(error))
-
-
-def _end_with(parent: int) -> None:
-    """End this process and its group when its parent is gone, even in the middle of a job."""
-    while os.getppid() == parent:
-        time.sleep(TICK)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _death(code: int | None) -> tuple[str, str]:

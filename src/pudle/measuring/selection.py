@@ -17,9 +17,6 @@ from ..files import converted, read_json, write_atomically
 from .case import Case, dataset_slug
 from .provenance import results_home
 
-#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
-SELECTION_VARIABLE = "PUDLE_SELECTION"
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -33,7 +30,9 @@ class Selection:
     estimators : tuple of str
         Specs.
     tracked_depths, timed_depths : tuple of int
-        Depths at which asv tracks the accuracy, and measures time and memory.
+        Depths at which asv tracks the accuracy, and those at which costs are measured where they are scored.
+    costs : tuple of str
+        Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
     timeout, experiment_timeout : float
         Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
@@ -52,6 +51,7 @@ class Selection:
     tracked_depths: tuple[int, ...]
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
+    costs: tuple[str, ...] = ("memory_bytes", "seconds", "seconds_torch")
     device: str = "cpu"
     windows: tuple[int, ...] = ()
     jacobian_error: bool = False

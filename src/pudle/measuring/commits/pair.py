@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ...errors import PudleError
 from ...files import read_json, write_atomically
 from ..contents import Rounds
 from ..locking import locked
-from ..pool import Job, Pool
 from .build import built
 from .side import Side, timed_cells
 from .turns import TimeLimit, rounds_frame, time_in_turns
@@ -55,7 +51,7 @@ class CommitPair:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
-        `Side.measure_scores`. A commit that cannot be built or yields no results is an error, and so is another comparison
+        `Side.measure`. A commit that cannot be built or yields no results is an error, and so is another comparison
         of the same commits at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
@@ -69,23 +65,9 @@ class CommitPair:
                 tree, python = stack.enter_context(built(root, commit, self.folder / f"{name}-build", label))
                 sides[name] = Side(label, commit, tree, python, self.side(name))
             for name, side in sides.items():
-                log(f"scores of {name}")
-                side.measure_scores(self.profile, **options)
-            log("memory of both")
-            with Pool(len(sides), prepare=_nothing) as pool:
-                jobs = [Job(name, partial(_measure_memory, side), math.inf) for name, side in sides.items()]
-                for _, outcome in pool.run(jobs):
-                    if outcome.status != "ok":
-                        raise PudleError(outcome.reason)
+                log(f"scores and memory of {name}")
+                side.measure(self.profile, **options)
             on_head = set(timed_cells(sides["head"].folder))
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
             rounds = time_in_turns(sides, cells, limit, log)
             write_atomically(self.rounds_path, json.dumps({"rounds": rounds}))
-
-
-def _nothing() -> None:
-    """Prepare nothing in a process that only starts others."""
-
-
-def _measure_memory(side: Side, keep: Callable[[Any], None]) -> None:
-    side.measure_memory()
