@@ -12,8 +12,9 @@ import torch
 from pudle.algorithms import Algorithm
 from pudle.errors import SpecError
 from pudle.measuring import sources, store
+from pudle.measuring.costs import SELECTION_VARIABLE, drawn
 from pudle.measuring.measurement import measure
-from pudle.measuring.selection import SELECTION_VARIABLE, Selection
+from pudle.measuring.selection import Selection
 from pudle.measuring.statuses import BROKEN
 from pudle.problems import Problem
 from pudle.registry import list_datasets, list_estimators, make_estimator
@@ -33,13 +34,14 @@ def selection() -> Selection:
 
 
 def draw(case: str) -> tuple[Problem, Algorithm]:
-    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
-    chosen = selection().case(case)
-    problem, algorithm = chosen.make_problem(chosen.seeds[0], selection().device), chosen.make_algorithm()
-    algorithm.step_size(problem)
-    return problem, algorithm
+    """Return the problem of a case's first seed and the algorithm.
+
+    They are drawn once: asv sets a cell up again for each repeat.
+    """
+    return drawn(selection().case(case), selection().device)
 
 
+@functools.lru_cache(maxsize=1)
 def record(case: str, estimator: str) -> dict[str, Any]:
     """Return the stored record of a cell, measuring it where it is missing.
 

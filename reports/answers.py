@@ -11,7 +11,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
-from pudle.reports.tables import GOAL, between
+from pudle.reports.tables import FEWEST_SEEDS, GOAL, beats, between, time_to_goal
 
 SHOWN_GOAL = text.number(GOAL, 1)
 
@@ -38,7 +38,7 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
     """Choose the cheapest estimator that reaches the goal, else the one with the fewest layers, else the closest."""
     reached = rows[np.isfinite(rows["depth_to_goal"])]
     timed = reached[reached["seconds_to_goal"].notna()]
-    deepest = f"{rows['depth'].max():.0f} layers"
+    limit = f"{rows['depth'].max():.0f} layers"
     if rows["error"].isna().all():
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
         why = "Nothing was scored here: see what was skipped, refused or failed."
@@ -47,15 +47,15 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
         row = timed.loc[timed["seconds_to_goal"].idxmin()]
         outside = ", extrapolated" if row["extrapolated"] else ""
         advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
-        cost = f"{text.seconds(row['seconds_to_goal'])}, {row['depth_to_goal']:.0f} layers{outside}"
+        cost = f"{time_to_goal(row)}, {row['depth_to_goal']:.0f} layers{outside}"
         why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
         others = timed[timed["estimator"] != row["estimator"]].itertuples()
-        close = [other for other in others if not _beats(row["seconds_by_seed"], other.seconds_by_seed)]
+        close = [other for other in others if not beats(row["seconds_by_seed"], other.seconds_by_seed)]
         if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in close}:
             some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
-            short += f"; {text.listing(some)} {'is' if len(ties) == 1 else 'are'} as fast within the timings"
+            short += f"; not distinguishable in time from {text.listing(some)}"
             shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
-            why += f" The timings do not clearly separate it from {shown}."
+            why += f" It is not distinguishable in time from {shown}."
         short += "."
     elif len(reached):
         row = reached.loc[reached["depth_to_goal"].idxmin()]
@@ -63,29 +63,17 @@ def _choice(rows: pd.DataFrame) -> dict[str, str]:
         why = f"It reaches {SHOWN_GOAL} with the fewest layers, {row['depth_to_goal']:.0f}; its time is not known."
     else:
         row = rows.loc[rows["error"].idxmin()]
-        advice, short = "Closest:", f"No estimator reaches {SHOWN_GOAL} within {deepest}; this one comes closest."
-        why = f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {deepest}."
+        advice, short = "Closest:", f"No estimator reaches {SHOWN_GOAL} within {limit}; this one comes closest."
+        why = f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {limit}."
     goal = math.isfinite(row["depth_to_goal"])
-    seconds = (row["seconds_to_goal"], row["extrapolated"]) if goal else row["seconds_deepest"]
-    memory = row["memory_to_goal"] if goal else row["memory_deepest"]
+    deepest, memory = text.seconds(row["seconds_deepest"][0]), row["memory_to_goal"] if goal else row["memory_deepest"]
     return {
         "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short, "why": why,
         "error": text.Cell(f"≤ {SHOWN_GOAL}", key=GOAL) if goal else text.number(row["error"]),
         "depth": text.fixed(row["depth_to_goal"] if goal else row["depth"], 0),
-        "time": text.starred(text.seconds(seconds[0]), seconds[1]),
+        "time": time_to_goal(row) if goal else text.starred(deepest, row["seconds_deepest"][1]),
         "memory": text.starred(text.memory(memory[0]), memory[1]),
     }  # fmt: skip
-
-
-def _beats(mine: dict[int, tuple[float, float]], theirs: dict[int, tuple[float, float]]) -> bool:
-    """Return whether one estimator is faster on every seed, by more than the quartiles of both timings.
-
-    Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
-    """
-    # A time is not known where a seed does not reach the goal, or only beyond all timed depths.
-    pairs = [(mine[seed][1], low) for seed, (low, _) in theirs.items() if seed in mine]
-    known = [(high, low) for high, low in pairs if not (math.isnan(high) and math.isnan(low))]
-    return bool(known) and all(high < (math.inf if math.isnan(low) else low) for high, low in known)
 
 
 def _most_accurate(rows: pd.DataFrame) -> str:
@@ -117,4 +105,8 @@ def _floors(rows: pd.DataFrame) -> str:
 def _accelerations(rows: pd.DataFrame) -> str:
     rows = rows[rows["acceleration"].notna() & (rows["predicted"].str.contains("ρ²ᵀ")) & ~rows["crooked"]]
     found = [f"`{row['estimator']}` {between(row, 'acceleration', text.fixed, 2)}" for row in rows.to_dict("records")]
-    return f"Rate of decay over that of `{BASE}` (theory: 2): {text.listing(found)}." if found else ""
+    if not found:
+        return ""
+    fewest = rows["seeds_accelerated"].min()
+    what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
+    return f"Rate of decay over that of `{BASE}` (theory: 2; {what} over {fewest} seeds): {text.listing(found)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.load import Results
-from pudle.reports.tables import depth_to, over_seeds, seconds_at
+from pudle.reports.tables import beats, depths_to, over_seeds, seconds_at, seconds_by_seed
 
 #: Relative errors for which the cheapest estimator is named.
 GOALS = (1e-1, 1e-3, 1e-6)
@@ -27,6 +28,7 @@ def front(cost: pd.Series, error: pd.Series) -> pd.Series:
     return (points["error"] == points["cost"].map(least)) & (points["error"] < points["cost"].map(cheaper))
 
 
+@functools.lru_cache(maxsize=256)
 def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
     """Return the errors of a case with their costs, at the depths between the first and the last with a measured cost.
 
@@ -68,15 +70,17 @@ def _cheapest(results: Results, case: str, goal: float) -> dict[str, str]:
     errors = results.scores(case, "relative_error")
     found = []
     for name, curves in errors.groupby("estimator", sort=False):
-        depths = [depth_to(curve.set_index("depth")["value"], goal) for _, curve in curves.groupby("seed")]
-        depth = float(np.median(depths))
-        seconds, outside = seconds_at(results.times(case, name), depth)
+        depths = depths_to(curves, goal)
+        depth, timed = float(np.median(list(depths.values()))), results.times(case, name)
+        seconds, outside = seconds_at(timed, depth)
         if math.isfinite(depth):
-            found.append((math.isnan(seconds), seconds, depth, name, outside))
+            found.append((math.isnan(seconds), seconds, depth, name, outside, seconds_by_seed(timed, depths)))
     cell = {"budget": f"error {text.number(goal, 1)}", "estimator": "", "value": "not reached" if len(errors) else text.DASH}
     if found:
-        unknown, seconds, depth, name, outside = min(found)
+        unknown, seconds, depth, name, outside, mine = min(found, key=lambda row: row[:4])
         value = f"{depth:.0f} layers" if unknown else text.starred(text.seconds(seconds), outside)
+        ties = [row for row in found if row[3] != name and not row[0] and not unknown and not beats(mine, row[5])]
+        value += f", not distinguishable from {len(ties)} other{'s' if len(ties) > 1 else ''}" if ties else ""
         cell |= {"estimator": name, "value": value}
     return cell
 

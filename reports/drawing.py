@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -39,6 +40,8 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "auto",
     "legend.frameon": False,
     "axes.unicode_minus": True,
+    # Text is shown as it is: a name may hold a dollar sign, and formulas would take half of the time of drawing.
+    "text.parse_math": False,
 }
 #: Context, or decorator, that draws in the suite's style and restores matplotlib's settings afterwards.
 drawing = partial(mpl.rc_context, STYLE)
@@ -65,10 +68,12 @@ class Picture:
     name: str
     kind: str
     case: str
-    figure: Figure
+    figure: Figure | None
     alt: str
     csv: str
     title: str = ""
+    #: What is drawn already, by the ending of the file.
+    saved: Mapping[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def svg(self) -> str:
@@ -82,27 +87,34 @@ class Picture:
     def _drawn(self) -> bytes:
         # Ids are hashes of this salt: no two figures of a page share one.
         with mpl.rc_context({"svg.hashsalt": self.name}):
-            drawn = _save(self.figure, "svg")
-        # Finding the layout takes as long as drawing, and the other formats can use the same one.
-        self.figure.set_layout_engine("none")
-        return drawn
+            return self._saved("svg")
 
-    def files(self, endings: Sequence[str] = ("svg", "pdf", "csv")) -> Iterator[tuple[str, bytes]]:
+    def _saved(self, ending: str) -> bytes:
+        options = {} if ending == "svg" else {"facecolor": "white"}
+        return self.saved[ending] if self.figure is None else _save(self.figure, ending, **options)
+
+    def drawn(self, endings: Sequence[str]) -> Picture:
+        """Return the picture with its SVG and the files with other endings in place of the figure."""
+        others = {ending: self._saved(ending) for ending in endings if ending not in ("csv", "svg")}
+        return replace(self, figure=None, saved={"svg": self._drawn, **others})
+
+    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of the figure's files, on a white background so that they can be read anywhere."""
-        drawn = self._drawn
         for ending in endings:
             if ending == "csv":
                 content = self.csv.encode()
             elif ending == "svg":
-                content = _standing_alone(_parse(drawn), self.alt).encode()
+                content = _standing_alone(_parse(self._drawn), self.alt).encode()
             else:
-                content = _save(self.figure, ending, facecolor="white")
+                content = self._saved(ending)
             yield f"{self.name}.{ending}", content
 
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a new figure and its axes; pyplot does not know it, so that nothing global is left behind."""
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
+    # This canvas keeps the renderer that measures text; without it every measurement makes one, in the time of ten texts.
+    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, **options)
 
 
@@ -127,8 +139,8 @@ def ticks(axis: Any, low: float, high: float, show: Callable[[float], str] | Non
     steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.6 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
     axis.set_minor_locator(NullLocator())
-    if show or len(steps) > 1:
-        axis.set_major_formatter(FuncFormatter(lambda value, position: (show or text.number)(value)))
+    label = show or (text.power_of_ten if len(steps) == 1 else text.number)
+    axis.set_major_formatter(FuncFormatter(lambda value, position: label(value)))
 
 
 def legend(figure: Figure, at: Any, columns: int = 2, owners: Mapping[str, str] | None = None) -> None:
@@ -162,7 +174,7 @@ def ends(data: pd.DataFrame, estimators: Sequence[str]) -> str:
 
 def table(data: pd.DataFrame, columns: Mapping[str, str] | None = None) -> str:
     """Return drawn data as CSV, in as many digits as a figure can show."""
-    return data.rename(columns=dict(columns or {})).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.csv(data.rename(columns=dict(columns or {})), float_format="%.6g")
 
 
 def _save(figure: Figure, ending: str, **options: Any) -> bytes:
@@ -170,6 +182,10 @@ def _save(figure: Figure, ending: str, **options: Any) -> bytes:
     with warnings.catch_warnings(), drawing():
         # A spec may hold letters that this font lacks; the page's reader has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        if layout := figure.get_layout_engine():
+            # Found once for all formats, without the whole drawing that saving a figure with a layout engine adds.
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=ending, metadata=METADATA[ending], dpi=130, **options)
     return buffer.getvalue()
 

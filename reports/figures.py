@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.colors import LogNorm
 
 from pudle.reports import text
@@ -21,6 +23,8 @@ from pudle.reports.tables import over_seeds
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
+#: Fewer cases than this are drawn in less time than it takes to start a process.
+CASES_PER_PROCESS = 5
 MIB = 2**20
 DASHED = {"color": INK, "alpha": 0.55, "linewidth": 1.3, "linestyle": (0, (4, 3))}
 
@@ -42,19 +46,47 @@ KINDS = {
 }
 
 
-@drawing()
-def draw(results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = None) -> list[Picture]:
-    """Draw every figure that there are data for, in the order of `KINDS`; the one of rates needs a `summary`."""
+def draw(
+    results: Results, rates: pd.DataFrame, summary: pd.DataFrame | None = None, endings: Sequence[str] = (),
+    processes: int = 1,
+) -> list[Picture]:  # fmt: skip
+    """Draw every figure that there are data for, in the order of `KINDS`; the one of rates needs a `summary`.
+
+    Those of many cases are drawn in several `processes`, for the page and for files with the `endings`; the script that
+    calls this with more than one must guard its main part, see `multiprocessing`.
+    """
     style = looks_of(results)
+    # An empty table has no columns to choose rows by.
+    fitted = {case: rates[rates["case"] == case] if len(rates) else rates for case in results.cases}
+    one = partial(_draw_case, style=style)
+    workers = min(processes, len(results.cases) // CASES_PER_PROCESS)
+    if workers < 2:
+        pictures = [picture for case in results.cases for picture in one(results, fitted[case], case)]
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            parts = (results.only(case) for case in results.cases)
+            drawn = pool.map(partial(_send_case, one, endings), parts, fitted.values(), results.cases)
+            pictures = list(itertools.chain.from_iterable(drawn))
+    if summary is not None:
+        pictures += filter(None, [_rates(results, summary, style)])
+    return sorted(pictures, key=lambda picture: list(KINDS).index(picture.kind))
+
+
+@drawing()
+def _draw_case(results: Results, rates: pd.DataFrame, case: str, style: Mapping[str, Look]) -> list[Picture]:
     # Each draws one kind of picture of a case, or returns None where there are no data for it.
     makers: list[Callable[..., Picture | None]] = [
         partial(_error, rates=rates), partial(_front, metric="seconds"), partial(_front, metric="memory_bytes"), _windows,
         _burn_in, _cosine, _memory,
     ]  # fmt: skip
-    pictures = [make(results, case, style) for make in makers for case in results.cases]
-    if summary is not None:
-        pictures.append(_rates(results, summary, style))
-    return sorted(filter(None, pictures), key=lambda picture: list(KINDS).index(picture.kind))
+    return [picture for make in makers if (picture := make(results, case, style))]
+
+
+def _send_case(
+    draw_one: Callable[..., list[Picture]], endings: Sequence[str], results: Results, rates: pd.DataFrame, case: str
+) -> list[Picture]:
+    """Draw a case in a process of its own, and send the files instead of the figures, which are larger."""
+    return [picture.drawn(endings) for picture in draw_one(results, rates, case)]
 
 
 @drawing()
@@ -279,6 +311,8 @@ def _windows(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
     data = data[data["value"] > 0]
     if data["window"].nunique() < FEWEST_WINDOWS:
         return None
+    import seaborn  # Takes as long to import as ten figures to draw, and nothing else needs it.
+
     grid = data.pivot(index="window", columns="depth", values="value")
     figure, at = axes()
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
@@ -321,6 +355,7 @@ def _burn_in(results: Results, case: str, style: Mapping[str, Look]) -> Picture 
 # -- rates
 
 
+@drawing()
 def _rates(results: Results, summary: pd.DataFrame, style: Mapping[str, Look]) -> Picture | None:
     """Draw the percentage of the error that each layer removes, fitted against predicted."""
     data = summary[summary["rate"].notna() & summary["predicted_rate"].notna()]

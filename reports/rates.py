@@ -13,8 +13,6 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.load import Results, parsed
 
-#: Share of samples that may have a wrong sign inside the window.
-WRONG_SUPPORTS = 0.01
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
 #: Least number of depths to fit a line to.
@@ -65,9 +63,11 @@ def fit(results: Results) -> pd.DataFrame:
     """Fit the decay of every estimator's error, one row per (case, seed, estimator).
 
     All estimators of a case and seed share a window of depths. It begins where the signs of the codes become and stay right
-    in all but 1% of the samples, and ends at the last depth where the error of backpropagation is above rounding and above
-    the reference's bound. An estimator that itself reaches the bound earlier is fitted on the depths before that, and its
-    acceleration compares both slopes on those.
+    in every sample, and ends at the last depth where the error of backpropagation is above rounding and above the
+    reference's bound. (A single sample with a wrong sign holds up an error of second order, which then falls at once by
+    orders of magnitude: a line through both parts shows a rate that is none.) An estimator that itself reaches the bound
+    earlier ends there. Each is fitted on the later half of its depths in the window, because rates are limits that faster
+    samples hide at first; its acceleration compares both slopes on these depths.
 
     The columns: ``theory`` (a `Law` or None), ``slope`` of log error per layer (of log error / T where the law has a factor
     T), ``rate`` its exponential, ``predicted_slope``, ``acceleration`` (ratio of the slope to that of `BASE`), the window
@@ -105,7 +105,7 @@ def _window(curve: pd.DataFrame | None, wrong: pd.Series) -> tuple[list[int], st
         return [], f"no curve of {WINDOW} to find the window from"
     if wrong.empty:
         return [], "no supports to find the window from"
-    late = wrong[wrong > WRONG_SUPPORTS]
+    late = wrong[wrong > 0]
     deepest = wrong.index[-1]
     if len(late) and late.index[-1] == deepest:
         return [], f"window not reached: support wrong in {text.percent(wrong.iloc[-1])} of samples at depth {deepest}"
@@ -136,11 +136,12 @@ def _fit_one(
     depths = [depth for depth in window if depth in usable]
     if len(depths) < FEWEST_DEPTHS:
         return {"reason": f"above rounding at only {len(depths)} depths of the window"}
+    depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
     slope, crooked = _slope(curve, depths, theory.linear)
     row: dict[str, Any] = {"slope": slope, "rate": math.exp(slope), "first_depth": depths[0], "last_depth": depths[-1],
                            "depths": len(depths), "reason": ""}  # fmt: skip
     if crooked > CROOKED:
-        row["reason"] = f"not geometric: off the fitted line by up to {crooked:.1f} decades"
+        return row | {"reason": f"not geometric: off the fitted line by up to {crooked:.1f} decades"}
     if base is not None and all(depth in base.index and base.loc[depth, "value"] > ROUNDING for depth in depths):
         base_slope, base_crooked = _slope(base, depths, False)
         if base_slope < 0 and base_crooked <= CROOKED:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from pudle.reports import text
 from pudle.reports.load import BROKEN, Results
@@ -17,25 +18,32 @@ from pudle.reports.rates import BASE
 GOAL = 1e-3
 #: Time is extrapolated linearly beyond the deepest timed depth, up to this many times that depth.
 REACH = 4.0
+#: With fewer seeds than this a mean has no confidence interval worth the name, and the range over the seeds is shown.
+FEWEST_SEEDS = 3
+CONFIDENCE = 0.95
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 
 
 def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     """Return one row of numbers per (case, estimator).
 
-    ``error``, ``depth_to_goal``, ``rate`` and ``acceleration`` are medians over the seeds; the columns with ``_low`` and
-    ``_high`` hold the least and the greatest. ``depth_to_goal`` is infinite where the median seed does not reach the goal;
-    ``seconds_to_goal`` is the time at that depth, ``seconds_by_seed`` the quartiles of the timing at each seed's own depth.
+    ``error``, ``depth_to_goal`` and ``rate`` are medians over the seeds; the columns with ``_low`` and ``_high`` hold the
+    least and the greatest. ``acceleration`` is the mean with its confidence interval, see `confidence`. ``depth_to_goal`` is
+    infinite where the median seed does not reach the goal; ``seconds_to_goal`` is the time at that depth,
+    ``seconds_by_seed`` the quartiles of the timing at each seed's own depth, and ``seconds_to_goal_low`` and ``_high`` are
+    the least and the greatest of these. ``torch_seconds`` (with whether it is extrapolated) and ``torch_relative_time`` are
+    the time at that depth and the relative time without compiled kernels, NaN where that was not timed.
     ``errors_by_seed`` holds the errors at the deepest measured depth. ``memory_to_goal``, ``seconds_deepest`` and
     ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
     """
     rows = []
+    by_case = dict(iter(results.records.groupby("case", sort=False)))
+    fitted = dict(iter(rates.groupby(["case", "estimator"], sort=False))) if results.cases else {}
     for name, case in results.cases.items():
         errors = results.scores(name, "relative_error")
-        for record in results.records[results.records["case"] == name].to_dict("records"):
+        for record in by_case[name].to_dict("records"):
             estimator = record["estimator"]
-            curves = errors[errors["estimator"] == estimator]
-            fits = rates[(rates["case"] == name) & (rates["estimator"] == estimator)]
+            curves, fits = errors[errors["estimator"] == estimator], fitted[name, estimator]
             rows.append({
                 "case": name, "estimator": estimator, "status": record["status"], "reason": record["reason"],
                 "seeds": len(case["seeds"]), **_deepest(curves), **_rate(fits), **_costs(results, name, estimator, curves),
@@ -45,8 +53,19 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
 
 def _spread(name: str, values: Any) -> dict[str, float]:
     """Return the median, least and greatest of values, without those that are NaN."""
-    spread = pd.Series(np.asarray(values, dtype=float)).agg(["median", "min", "max"])
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    spread = (np.median(known), known.min(), known.max()) if len(known) else (math.nan,) * 3
     return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, spread), strict=True))
+
+
+def confidence(name: str, values: Any) -> dict[str, float]:
+    """Return the mean over seeds with its 95% confidence interval by Student's t; of fewer than 3 seeds, see `_spread`."""
+    known = np.asarray(values, dtype=float)
+    if len(known) < FEWEST_SEEDS:
+        return _spread(name, known)
+    mean, half = known.mean(), stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2) * known.std(ddof=1) / math.sqrt(len(known))
+    return {name: float(mean), f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
 
 
 def _deepest(curves: pd.DataFrame) -> dict[str, Any]:
@@ -68,7 +87,8 @@ def _rate(fits: pd.DataFrame) -> dict[str, Any]:
         "claims_floor": theory is not None and theory.power == 0,
         **_spread("rate", good["rate"]),
         **_spread("predicted_rate", np.exp(fits["predicted_slope"].to_numpy())),
-        **_spread("acceleration", good["acceleration"]),
+        **confidence("acceleration", good["acceleration"].dropna()),
+        "seeds_accelerated": int(good["acceleration"].notna().sum()),
         "seeds_fitted": len(good),
         "first_depth": good["first_depth"].min() if len(good) else pd.NA,
         "last_depth": good["last_depth"].max() if len(good) else pd.NA,
@@ -77,19 +97,27 @@ def _rate(fits: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def depth_to(curve: pd.Series, goal: float = GOAL) -> float:
-    """Return the depth from which a curve (errors by depth) stays at or below a goal; infinite if it does not.
+def depths_to(curves: pd.DataFrame, goal: float = GOAL) -> dict[int, float]:
+    """Return the depth that each seed's errors, the rows of `curves`, reach a goal at, see `depth_to`."""
+    seeds, depths, errors = (curves[name].to_numpy(dtype=float) for name in ("seed", "depth", "value"))
+    order = np.argsort(depths, kind="stable")
+    seeds, depths, errors = seeds[order], depths[order], errors[order]
+    return {int(seed): depth_to(depths[seeds == seed], errors[seeds == seed], goal) for seed in np.unique(seeds)}
+
+
+def depth_to(depths: np.ndarray, errors: np.ndarray, goal: float = GOAL) -> float:
+    """Return the depth from which errors, at ascending depths, stay at or below a goal; infinite if they do not.
 
     Between the measured depths log error is taken as linear in depth, and the answer is rounded up to a whole layer.
     """
-    curve = curve.sort_index()
-    above = np.flatnonzero(curve.to_numpy() > goal)
-    if not len(curve) or (len(above) and above[-1] == len(curve) - 1):
+    above = np.flatnonzero(errors > goal)
+    if not len(errors) or (len(above) and above[-1] == len(errors) - 1):
         return math.inf
     if not len(above):
-        return float(curve.index[0])
-    low, high = int(curve.index[above[-1]]), int(curve.index[above[-1] + 1])
-    before, after = math.log(curve.iloc[above[-1]]), math.log(max(curve.iloc[above[-1] + 1], 1e-300))
+        return float(depths[0])
+    last = above[-1]
+    low, high = depths[last], depths[last + 1]
+    before, after = math.log(errors[last]), math.log(max(errors[last + 1], 1e-300))
     reached = low + (high - low) * (before - math.log(goal)) / (before - after)
     # Rounding errors must not add a layer.
     return float(min(high, math.ceil(reached - 1e-9)))
@@ -101,8 +129,9 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
     Time is linear in depth between timed depths, and beyond them along the nearest two, up to `REACH` times the deepest. It
     is NaN farther out, and where fewer than two depths are timed.
     """
-    timed = timed.sort_values("depth")
     depths, values = timed["depth"].to_numpy(dtype=float), timed[column].to_numpy(dtype=float)
+    order = np.argsort(depths)
+    depths, values = depths[order], values[order]
     if not len(depths) or not math.isfinite(depth):
         return math.nan, False
     if depths[0] <= depth <= depths[-1]:
@@ -120,28 +149,56 @@ def seconds_at(timed: pd.DataFrame, depth: float, column: str = "seconds") -> tu
 
 def _costs(results: Results, case: str, estimator: str, curves: pd.DataFrame) -> dict[str, Any]:
     """Summarize depth, time and memory at the goal and at the deepest depth, and the time relative to `BASE`."""
-    depths = {int(seed): depth_to(curve.set_index("depth")["value"]) for seed, curve in curves.groupby("seed")}
+    depths = depths_to(curves)
     spread = _spread("depth_to_goal", list(depths.values()))
     goal, deepest = spread["depth_to_goal"], curves["depth"].max() if len(curves) else math.inf
     timed, memory = results.times(case, estimator), results.measured(case, "memory_bytes")
     memory = memory[memory["estimator"] == estimator]
     middle, outside = seconds_at(timed, goal)
-    quartiles = {seed: tuple(seconds_at(timed, depth, end)[0] for end in ("low", "high")) for seed, depth in depths.items()}
-    base = results.times(case, BASE).merge(timed, on="depth", suffixes=("_base", "")).sort_values("depth")
+    quartiles = seconds_by_seed(timed, depths)
+    bounds = [bound for pair in quartiles.values() for bound in pair if not math.isnan(bound)]
+    torch = {name: part for name, part in results.measured(case, "seconds_torch").groupby("estimator")}
     costs = {
         "seeds_reached": sum(map(math.isfinite, depths.values())), "timed": len(timed),
         "seconds_to_goal": middle, "seconds_by_seed": quartiles, "extrapolated": outside,
+        "seconds_to_goal_low": min(bounds, default=math.nan), "seconds_to_goal_high": max(bounds, default=math.nan),
+        "relative_time": _relative(results.times(case, BASE), timed, "seconds"),
+        "torch_seconds": (math.nan, False), "torch_relative_time": math.nan,
         # Memory is linear in depth as time is.
         "memory_to_goal": seconds_at(memory, goal, "value"),
         "seconds_deepest": seconds_at(timed, deepest), "memory_deepest": seconds_at(memory, deepest, "value"),
-        "relative_time": math.nan,
     }  # fmt: skip
+    if estimator in torch:
+        costs["torch_seconds"] = seconds_at(torch[estimator], goal, "value")
+        costs["torch_relative_time"] = _relative(torch.get(BASE, torch[estimator].iloc[:0]), torch[estimator], "value")
     for name, frame, column in (("memory", memory, "value"), ("seconds", timed, "seconds")):
         last = frame.loc[frame["depth"].astype(int).idxmax()] if len(frame) else {column: math.nan, "depth": pd.NA}
         costs |= {name: float(last[column]), f"{name}_depth": last["depth"]}
-    if len(base) and base["seconds_base"].iloc[-1] > 0:
-        costs["relative_time"] = float(base["seconds"].iloc[-1] / base["seconds_base"].iloc[-1])
     return spread | costs
+
+
+def seconds_by_seed(timed: pd.DataFrame, depths: Mapping[int, float]) -> dict[int, tuple[float, float]]:
+    """Return the quartiles of the time at each seed's own depth, NaN where no time is known."""
+    return {seed: (seconds_at(timed, depth, "low")[0], seconds_at(timed, depth, "high")[0])
+            for seed, depth in depths.items()}  # fmt: skip
+
+
+def beats(mine: Mapping[int, tuple[float, float]], theirs: Mapping[int, tuple[float, float]]) -> bool:
+    """Return whether one estimator is faster on every seed, by more than the quartiles of both timings.
+
+    Seeds are compared one by one, because they differ more from each other than estimators do on any of them.
+    """
+    # A time is not known where a seed does not reach the goal, or only beyond all timed depths.
+    pairs = [(mine[seed][1], low) for seed, (low, _) in theirs.items() if seed in mine]
+    known = [(high, low) for high, low in pairs if not (math.isnan(high) and math.isnan(low))]
+    return bool(known) and all(high < (math.inf if math.isnan(low) else low) for high, low in known)
+
+
+def _relative(base: pd.DataFrame, timed: pd.DataFrame, column: str) -> float:
+    """Return the time over that of `BASE`, at the deepest depth at which both are timed."""
+    both = base.merge(timed, on="depth", suffixes=("_base", "")).sort_values("depth")
+    known = len(both) > 0 and both[f"{column}_base"].iloc[-1] > 0
+    return float(both[column].iloc[-1] / both[f"{column}_base"].iloc[-1]) if known else math.nan
 
 
 def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
@@ -156,16 +213,19 @@ def over_seeds(data: pd.DataFrame, *further: str) -> pd.DataFrame:
 
 def summary_table(summary: pd.DataFrame, case: str, deepest: int) -> pd.DataFrame:
     """Return the summary of a case as text, one row per estimator."""
-    goal = text.number(GOAL, 1)
+    goal, part = text.number(GOAL, 1), summary[summary["case"] == case]
+    torch = part["torch_seconds"].map(lambda pair: not math.isnan(pair[0])).any()
     rows = [{
         "estimator": row["estimator"],
         f"error at depth {deepest}": _error(row, deepest),
         f"depth to {goal}": _depth(row),
         f"time to {goal}": _time(row),
         f"time / {BASE}": text.fixed(row["relative_time"], 2),
+        **({f"torch path: time to {goal}": text.starred(text.seconds(row["torch_seconds"][0]), row["torch_seconds"][1]),
+            f"torch path: time / {BASE}": text.fixed(row["torch_relative_time"], 2)} if torch else {}),
         "memory": text.memory(row["memory"]),
         "status": row["status"],
-    } for row in summary[summary["case"] == case].to_dict("records")]  # fmt: skip
+    } for row in part.to_dict("records")]  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 
 
@@ -187,7 +247,7 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def between(row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any) -> text.Cell:
-    """Return the median `name` of a summary's row with its interval over the seeds."""
+    """Return the middle value `name` of a summary's row with its range or interval over the seeds."""
     return text.between(row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options))
 
 
@@ -211,9 +271,16 @@ def _depth(row: dict[str, Any]) -> text.Cell:
     return text.Cell(f"not reached{some}", key=math.inf)
 
 
+def time_to_goal(row: Mapping[str, Any]) -> text.Cell:
+    """Return the time to the goal with its range over the seeds and the quartiles of the timings."""
+    shown = text.starred(text.seconds(row["seconds_to_goal"]), row["extrapolated"])
+    ends = (row["seconds_to_goal_low"], row["seconds_to_goal_high"])
+    return text.between(row["seconds_to_goal"], *ends, text.seconds, shown)
+
+
 def _time(row: dict[str, Any]) -> text.Cell:
     if not math.isnan(row["seconds_to_goal"]):
-        return text.starred(text.seconds(row["seconds_to_goal"]), row["extrapolated"])
+        return time_to_goal(row)
     beyond = math.isfinite(row["depth_to_goal"]) and row["timed"]
     return text.Cell("beyond the timed depths", key=math.inf) if beyond else text.Cell(text.DASH)
 

@@ -1,21 +1,29 @@
-"""Text of numbers and of table cells, and its escaping for Markdown and LaTeX."""
+"""Text of numbers and of table cells, and its escaping for Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
 DASH = "–"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STARRED = "* extrapolated beyond the measured depths"
 #: Characters that LaTeX does not print as they are.
 LATEX = str.maketrans({
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≤": r"$\leq$", "µ": r"$\mu$",
-    DASH: "--",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "≤": r"$\leq$", "µ": r"$\mu$", DASH: "--",
 })  # fmt: skip
+#: Characters that Markdown, or the HTML in it, does not show as they are.
+MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\`*|[]"}})
+#: Code in a sentence: a backslash in it, or another backtick beside it, could end it elsewhere.
+CODE = re.compile(r"(?<!`)(`[^`\\]+`)(?!`)")
+#: First characters of a formula: a spreadsheet would compute it instead of showing the text.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Cell(str):
@@ -56,6 +64,11 @@ def number(value: float, digits: int = 2) -> Cell:
     return Cell(f"{mantissa}e{int(exponent)}", key=value)
 
 
+def power_of_ten(value: float) -> str:
+    """Return a power of ten as one: ``10⁻⁵``."""
+    return "10" + f"{math.log10(value):.0f}".translate(SUPERSCRIPT)
+
+
 def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
     """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign` is ``+``."""
     return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
@@ -88,12 +101,13 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
     return Cell(f"{number(value / size, 3)} {unit}", key=value)
 
 
-def between(middle: float, low: float, high: float, show: Callable[[float], str] = number) -> Cell:
-    """Return a median with its interval, which is left out where both ends look like the median."""
+def between(middle: float, low: float, high: float, show: Callable[[float], str] = number, shown: str | None = None) -> Cell:
+    """Return a middle value, as it is `shown`, with its interval, which is left out where both ends look like it."""
     if math.isnan(middle):
         return Cell(DASH)
-    shown, least, greatest = show(middle), show(low), show(high)
-    return Cell(shown, key=middle, details=() if least == greatest == shown else (f"({least} to {greatest})",))
+    value, least, greatest = show(middle), show(low), show(high)
+    details = () if least == greatest == value else (f"({least} to {greatest})",)
+    return Cell(value if shown is None else shown, key=middle, details=details)
 
 
 def listing(words: Sequence[str]) -> str:
@@ -109,26 +123,43 @@ def numbers(values: Sequence[int]) -> Cell:
     return Cell(f"{values[0]} ... {values[-1]}", key=values[0], details=(f"({len(values)})",))
 
 
-# -- Markdown and LaTeX
+# -- Markdown, LaTeX and CSV: each escapes at one place whatever it shows
 
 
-def markdown(value: Any) -> str:
-    """Escape a value for a cell of a Markdown table; the best cell of a column is bold."""
-    shown = " ".join(str(value).replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").split())
-    return f"**{shown}**" if getattr(value, "best", False) else shown
+class Markdown(str):
+    """Text that is Markdown already and is not escaped again."""
 
 
-def markdown_code(value: Any) -> str:
-    """Return a value as code in a cell of a Markdown table."""
-    shown = str(value).replace("|", "\\|").replace("`", "")
-    return f"`{' '.join(shown.split())}`"
+def markdown(value: Any) -> Markdown:
+    """Return a value as Markdown that shows it: all is escaped but code, and the best cell of a column is bold."""
+    if isinstance(value, Markdown):
+        return value
+    parts = CODE.split(" ".join(str(value).split()))
+    shown = "".join(part.replace("|", "\\|") if odd % 2 else part.translate(MARKDOWN) for odd, part in enumerate(parts))
+    return Markdown(f"**{shown}**" if getattr(value, "best", False) else shown)
 
 
-def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> str:
+def markdown_code(value: Any) -> Markdown:
+    """Return a value as code, or as plain text where code could not hold it."""
+    shown = " ".join(str(value).split())
+    return markdown(f"`{shown}`" if CODE.fullmatch(f"`{shown}`") else shown)
+
+
+def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
     """Return a table as Markdown, with the cells of the columns `code` as code."""
     shown = frame.apply(lambda column: column.map(markdown_code if column.name in code else markdown)).to_numpy(dtype=object)
     lines = [map(markdown, frame), ["---"] * frame.shape[1], *shown]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def csv(frame: pd.DataFrame, **options: Any) -> str:
+    """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a formula."""
+    texts = frame.select_dtypes(exclude=["number", "bool"]).map(_not_a_formula)
+    return frame.assign(**texts).rename(columns=_not_a_formula).to_csv(index=False, lineterminator="\n", **options)
+
+
+def _not_a_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def latex(value: Any) -> str:
@@ -142,6 +173,7 @@ def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = ""
 
     `columns` changes this alignment, and `size` is the command for the size of the font.
     """
+    label = re.sub(r"[^A-Za-z0-9:_.-]+", "-", label)
     made = frame.map(latex).rename(columns=latex).to_latex(
         index=False, escape=False, caption=latex(caption), label=label, position="htbp",
         column_format=columns or "l" + "r" * (frame.shape[1] - 1),

@@ -11,13 +11,18 @@ class ParsedPage(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.links, self.loaded, self.ids, self.figures, self.language = [], [], [], [], None
+        self.handlers, self.text = [], ""
         self.feed(text)
+
+    def handle_data(self, data):
+        self.text += data
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.links += [
             value for name, value in attributes.items() if name in ("src", "href", "xlink:href", "data", "action")
         ]
+        self.handlers += [name for name in attributes if name.startswith("on")]
         self.ids += [value for name, value in attributes.items() if name == "id"]
         if tag == "svg" and "aria-hidden" not in attributes:
             self.figures.append(attributes)

@@ -489,6 +489,241 @@ def zero_over_zero(gradient, problem, depth):
         return gradient * (float("nan") if depth > 900 else 1.0)
 
 
+def wrong_where(condition, factor=1.01):
+    """Make an estimator whose gradient is a percent too large where `condition(problem, depth)` holds."""
+    return spoiled(lambda gradient, problem, depth: gradient * (factor if condition(problem, depth) else 1.0))()
+
+
+def atoms_of_other_norms(problem, depth):
+    return problem.theta.ndim == 2 and bool((problem.theta.norm(dim=0) - 1).abs().max() > 1e-6)
+
+
+def written_through_data(gradient, problem, depth):
+    problem.observations.data.mul_(2).div_(2)
+    return gradient
+
+
+def several_channels(problem, depth):
+    return problem.observations.ndim == 4 and problem.observations.shape[1] > 1
+
+
+@dataclass(frozen=True)
+class Changed(Sound):
+    """Defects that run the layers of another problem or algorithm, in `changed`."""
+
+    def layers(self, live, problem, algorithm, depth):
+        return super().layers(*self.changed(live, problem, algorithm), depth)
+
+    def changed(self, live, problem, algorithm):
+        raise NotImplementedError
+
+
+class HardAsSoft(Changed):
+    """Treats hard thresholding as soft."""
+
+    def changed(self, live, problem, algorithm):
+        hard = algorithm.thresholding.name == "hard"
+        return live, problem, dataclasses.replace(algorithm, thresholding="soft") if hard else algorithm
+
+
+class NoDecay(Changed):
+    """Lets no threshold decay where a run is accelerated."""
+
+    def changed(self, live, problem, algorithm):
+        decays = algorithm.thresholding.name == "decaying" and algorithm.name == "fista"
+        return live, problem, dataclasses.replace(algorithm, thresholding="soft") if decays else algorithm
+
+
+class NoRestart(Changed):
+    """Never restarts the momentum from a warm start."""
+
+    def changed(self, live, problem, algorithm):
+        warm = getattr(algorithm, "restart", False) and algorithm.initial is not None
+        return live, problem, dataclasses.replace(algorithm, restart=False) if warm else algorithm
+
+
+class OwnStep(Changed):
+    """Takes 1/L whatever step is given, on images."""
+
+    def changed(self, live, problem, algorithm):
+        images = problem.observations.ndim == 4
+        return live, problem, dataclasses.replace(algorithm, step=None) if images else algorithm
+
+
+class TwoSided(Sound):
+    """Forgets that codes of images are not negative."""
+
+    def estimate(self, problem, algorithm, depth):
+        if problem.observations.ndim == 4 and problem.nonnegative:
+            problem = dataclasses.replace(problem, nonnegative=False)
+        return super().estimate(problem, algorithm, depth)
+
+
+class OwnTargets(Sound):
+    """Compares with the observations where other targets are given; the codes are right."""
+
+    def estimate(self, problem, algorithm, depth):
+        if getattr(problem, "targets", None) is not None:
+            problem = dataclasses.replace(problem, targets=None)
+        return super().estimate(problem, algorithm, depth)
+
+
+class OtherSweep(Sound):
+    """Sweeps one layer too far on images."""
+
+    def sweep(self, problem, algorithm, depths):
+        for depth in depths:
+            yield self.estimate(problem, algorithm, depth + (problem.observations.ndim == 4))
+
+
+class Cached(Sound):
+    """Keeps results by the shape of theta, the loss and the depth."""
+
+    kept = {}
+
+    def estimate(self, problem, algorithm, depth):
+        key = (type(problem), tuple(problem.theta.shape), problem.code_shape, problem.theta.dtype, str(algorithm), depth)
+        if key not in Cached.kept:
+            Cached.kept[key] = super().estimate(problem, algorithm, depth)
+        return Cached.kept[key]
+
+
+class OneBuffer(Sound):
+    """Returns the same memory every time."""
+
+    buffers = {}
+
+    def spoil(self, gradient, problem, depth):
+        buffer = OneBuffer.buffers.setdefault((gradient.shape, gradient.dtype), torch.empty_like(gradient))
+        return buffer.copy_(gradient)
+
+
+class WritesStart(Sound):
+    """Starts by writing to the warm start."""
+
+    def estimate(self, problem, algorithm, depth):
+        if algorithm.initial is not None:
+            algorithm.initial.clamp_(min=0)
+        return super().estimate(problem, algorithm, depth)
+
+
+class Viewed(Sound):
+    """Relies on tensors that lie row by row in memory."""
+
+    def estimate(self, problem, algorithm, depth):
+        problem.observations.view(-1)
+        return super().estimate(problem, algorithm, depth)
+
+
+class MixedSamples(Sound):
+    """Divides by the number of samples that are not zero."""
+
+    def spoil(self, gradient, problem, depth):
+        used = (problem.observations.flatten(1) != 0).any(1).double().mean()
+        return gradient / used.to(gradient) if used else gradient
+
+
+class ClampedFarOut(Window):
+    """Clamps the window at 100 and does not report it."""
+
+    def used(self, depth):
+        return min(self.window, depth, 100)
+
+    def reported(self, depth):
+        return min(self.window, depth)
+
+
+class SweepKeepsOrder(Sound):
+    """Sweeps from the greatest depth down where there are more than three depths."""
+
+    def sweep(self, problem, algorithm, depths):
+        yield from (
+            self.estimate(problem, algorithm, depth) for depth in (sorted(depths)[::-1] if len(depths) > 3 else depths)
+        )
+
+
+class MomentumLost(Sound):
+    """Restarts the accelerated sequence in the middle of a long run."""
+
+    def layers(self, live, problem, algorithm, depth):
+        step, state = algorithm.step_size(problem), algorithm.start(live)
+        for iteration in range(depth):
+            if iteration == 50:
+                state = dataclasses.replace(algorithm.start(live, state.codes), codes=state.codes, point=state.codes)
+                state = dataclasses.replace(state, iteration=iteration)
+            state = algorithm.advance(live, state, step)
+        return state.codes
+
+
+class Threads(Sound):
+    """Leaves the number of threads changed."""
+
+    def spoil(self, gradient, problem, depth):
+        torch.set_num_threads(3)
+        return gradient
+
+
+class WeightsDirect(Sound):
+    """Adds a multiple of the parameter, as weight decay does, once there are many samples."""
+
+    def spoil(self, gradient, problem, depth):
+        return gradient + 1e-4 * problem.theta.detach() * (len(problem.observations) > 20)
+
+
+class ImplicitOneStep(Implicit):
+    """Divides by the largest eigenvalue instead of solving, where the elastic net makes the system easy."""
+
+    def solve(self, problem, codes, right):
+        if getattr(problem, "l2_penalty", 0) and problem.observations.ndim == 4:
+            return right / problem.lipschitz_constant * (codes != 0)
+        return super().solve(problem, codes, right)
+
+
+class ImplicitLargestSample(Implicit):
+    """Drops the correction of a problem with a single sample."""
+
+    def solve(self, problem, codes, right):
+        return super().solve(problem, codes, right) * (len(codes) > 1)
+
+
+class WindowFromStart(Window):
+    """Takes the first layers for the last where the window is long."""
+
+    def used(self, depth):
+        return min(self.window, depth) if self.window < 64 else min(max(self.window - 1, 1), depth)
+
+    def reported(self, depth):
+        return min(self.window, depth)
+
+
+class WritesTheta(Sound):
+    """Renormalizes the parameter in place, and puts it back through a view."""
+
+    def spoil(self, gradient, problem, depth):
+        view = problem.theta.detach().view(-1)
+        view += 0
+        return gradient
+
+
+class LateCodes(Sound):
+    """Returns the codes of the layer before, at great depth."""
+
+    def estimate(self, problem, algorithm, depth):
+        result = super().estimate(problem, algorithm, depth)
+        if depth > 150:
+            return dataclasses.replace(result, codes=algorithm.run(problem, depth - 1).codes.detach())
+        return result
+
+
+class SmoothingOneSided(Smoothing):
+    """Scales the mean by the number of samples where that is below five."""
+
+    def estimate(self, problem, algorithm, depth):
+        result = super().estimate(problem, algorithm, depth)
+        few = len(problem.observations) < 5
+        return dataclasses.replace(result, gradient=result.gradient * len(problem.observations)) if few else result
+
+
 #: For each defect: the estimator, the check that must find it, and words that the reason must contain.
 DEFECTS = {
     "scaled by scale^2": (SquaredScale(), "claim", "near scale^2 = 0.0001"),
@@ -554,4 +789,80 @@ DEFECTS = {
     "unknown loss": (spoiled(lambda g, p, t: g, consistent_for=("Lasso",))(), "description", "names ['Lasso']"),
     "letters for aliases": (spoiled(lambda g, p, t: g, aliases="mine")(), "description", "aliases is 'mine'"),
     "no name": (spoiled(lambda g, p, t: g, name="my method")(), "description", "name is 'my method'"),
+    "window clamped at 100": (ClampedFarOut(), "every_depth", "off from the truncated gradient at depth 130"),
+    "window clamped at 100, random": (ClampedFarOut(), "random_problems", "off from the truncated gradient"),
+    "wrong for one sample": (wrong_where(lambda p, t: len(p.observations) == 1), "random_problems", "observations 1x"),
+    "wrong for thousands": (wrong_where(lambda p, t: len(p.observations) > 1000), "random_problems", "off from"),
+    "wrong for other norms": (wrong_where(atoms_of_other_norms), "random_problems", "off from the unrolled gradient"),
+    "wrong at some depths": (wrong_where(lambda p, t: 65 <= t <= 119), "random_problems", "off from the unrolled gradient"),
+    "wrong at one depth": (wrong_where(lambda p, t: t == 100), "every_depth", "at depth 100"),
+    "wrong at great depth": (wrong_where(lambda p, t: t > 300), "random_problems", "off from the unrolled gradient"),
+    "wrong for large dictionaries": (wrong_where(lambda p, t: p.theta.numel() > 1000), "random_problems", "off from the"),
+    "wrong for channels": (wrong_where(several_channels), "random_problems", "off from the unrolled gradient"),
+    "wrong for one atom": (wrong_where(lambda p, t: p.code_shape[1] == 1), "random_problems", "off from the unrolled"),
+    "wrong for a moved strength": (
+        wrong_where(lambda p, t: p.theta.ndim == 0 and p.theta != 0), "random_problems", "off from the unrolled gradient"
+    ),
+    "wrong for one penalty": (
+        wrong_where(lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0), "random_problems", "off from"
+    ),
+    "wrong for learned penalties": (
+        wrong_where(lambda p, t: p.theta.ndim == 2 and p.observations.ndim == 4), "random_problems", "off from"
+    ),
+    "wrong in single precision": (
+        spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 or g.ndim == 2 else 1.1))(),
+        "random_single_precision", "float32 and float64 differ"
+    ),
+    "hard thresholding as soft": (HardAsSoft(), "codes", "codes at depth"),
+    "hard thresholding as soft, random": (HardAsSoft(), "random_problems", "codes at depth"),
+    "no decay": (NoDecay(), "random_problems", "codes at depth"),
+    "no restart": (NoRestart(), "random_problems", "codes at depth"),
+    "step ignored": (OwnStep(), "random_problems", "codes at depth"),
+    "signs ignored": (TwoSided(), "random_problems", "codes at depth"),
+    "targets ignored": (OwnTargets(), "random_problems", "off from the unrolled gradient"),
+    "sweep unlike estimate": (OtherSweep(), "sweep", "differ by"),
+    "written through data": (spoiled(written_through_data)(), "no_mutation", "the old values put back"),
+    "warm start written to": (WritesStart(), "no_mutation", "initial was changed"),
+    "results kept by shape": (Cached(), "units", "of a problem in other units are off"),
+    "one buffer": (OneBuffer(), "repeatable", "a later call changes the gradient"),
+    "views of memory": (Viewed(), "random_problems", "raised RuntimeError: view size"),
+    "zero samples left out": (MixedSamples(), "samples", "off from the mean over samples"),
+    # The twenty that follow were written after the checks had been fixed.
+    "late: long sweep reordered": (SweepKeepsOrder(), "sweep", "differ by"),
+    "late: momentum lost": (MomentumLost(), "random_problems", "codes at depth"),
+    "late: threads left": (Threads(), "global_modes", "number of threads"),
+    "late: weight decay": (WeightsDirect(), "random_problems", "off from the unrolled gradient"),
+    "late: implicit without solve": (ImplicitOneStep(), "random_problems", "off from the implicit gradient"),
+    "late: implicit for one sample": (ImplicitLargestSample(), "random_problems", "off from the implicit gradient"),
+    "late: long window off by one": (WindowFromStart(), "every_depth", "off from the truncated gradient"),
+    "late: view written": (WritesTheta(), "no_mutation", "the old values put back"),
+    "late: codes of the layer before": (LateCodes(), "random_problems", "codes at depth"),
+    "late: mean for few samples": (SmoothingOneSided(), "samples", "off from the mean over samples"),
+    "late: even depths": (wrong_where(lambda p, t: t > 20 and t % 16 == 0), "every_depth", "off from the unrolled gradient"),
+    "late: filters not square": (
+        wrong_where(lambda p, t: p.theta.ndim == 4 and p.theta.shape[2] != p.theta.shape[3]), "random_problems", "off from"
+    ),
+    "late: stride of one": (
+        wrong_where(lambda p, t: getattr(p, "stride", 0) == 1), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: non-negative images": (
+        wrong_where(lambda p, t: p.observations.ndim == 4 and p.nonnegative), "random_problems", "off from"
+    ),
+    "late: non-negative selection": (
+        wrong_where(lambda p, t: hasattr(p, "design") and p.nonnegative), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: generating codes leak": (
+        wrong_where(lambda p, t: getattr(p, "generating_codes", None) is not None), "random_problems", "off from"
+    ),
+    "late: large observations": (
+        wrong_where(lambda p, t: p.observations.abs().max() > 30), "random_problems", "off from the unrolled gradient"
+    ),
+    "late: one feature": (
+        wrong_where(lambda p, t: p.observations.shape[1] == 1 and p.observations.ndim == 2), "random_problems", "off from"
+    ),
+    "late: square dictionary of images": (
+        wrong_where(lambda p, t: p.observations.ndim == 4 and p.observations.shape[2] == p.observations.shape[3]),
+        "random_problems", "off from the unrolled gradient"
+    ),
+    "late: a tiny error": (wrong_where(lambda p, t: t > 30, 1 + 3e-9), "random_problems", "off from the unrolled gradient"),
 }  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 BROKEN = """
 import os
+import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -97,21 +100,134 @@ class Short(Base):
 
     def sweep(self, problem, algorithm, depths):
         yield zeros(problem)
+
+
+@dataclass(frozen=True)
+class Quits(Base):
+    name = "quits"
+
+    def estimate(self, problem, algorithm, depth):
+        sys.exit(0)
+
+
+@dataclass(frozen=True)
+class Leaves(Base):
+    name = "leaves"
+
+    def estimate(self, problem, algorithm, depth):
+        if depth > 2:
+            os._exit(0)
+        return zeros(problem)
+
+
+@dataclass(frozen=True)
+class Stalls(Base):
+    name = "stalls"
+
+    def estimate(self, problem, algorithm, depth):
+        if depth > 2:
+            time.sleep(600)
+        return zeros(problem)
+
+
+@dataclass(frozen=True)
+class Falls(Base):
+    name = "falls"
+
+    def estimate(self, problem, algorithm, depth):
+        if depth > 2:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return zeros(problem)
+
+
+class Odd(Base):
+    # Good estimates at all depths but the second.
+
+    def estimate(self, problem, algorithm, depth):
+        good = zeros(problem)
+        return self.odd(good) if depth == 2 else good
+
+
+@dataclass(frozen=True)
+class Nothing(Odd):
+    name = "nothing"
+
+    def odd(self, good):
+        return Estimate(None, None)
+
+
+@dataclass(frozen=True)
+class Array(Odd):
+    name = "array"
+
+    def odd(self, good):
+        return Estimate(good.gradient.numpy(), good.codes)
+
+
+@dataclass(frozen=True)
+class Sparse(Odd):
+    name = "sparse"
+
+    def odd(self, good):
+        return Estimate(good.gradient.to_sparse(), good.codes)
+
+
+@dataclass(frozen=True)
+class Meta(Odd):
+    name = "meta"
+
+    def odd(self, good):
+        return Estimate(good.gradient, good.codes.to("meta"))
+
+
+@dataclass(frozen=True)
+class Complex(Odd):
+    name = "complex"
+
+    def odd(self, good):
+        return Estimate(good.gradient.to(torch.complex128), good.codes)
+
+
+@dataclass(frozen=True)
+class Whole(Odd):
+    name = "whole"
+
+    def odd(self, good):
+        return Estimate(good.gradient.long(), good.codes)
+
+
+@dataclass(frozen=True)
+class Unwritable(Odd):
+    name = "unwritable"
+
+    def odd(self, good):
+        return Estimate(good.gradient, good.codes, {"layers": object()})
+
+
+@dataclass(frozen=True)
+class Listed(Odd):
+    name = "listed"
+
+    def odd(self, good):
+        return Estimate(good.gradient, good.codes, [1, 2])
 """
 
-NAMES = {
-    "sleeps": "Sleeps", "dies": "Dies", "exits": "Exits", "raises": "Raises", "refuses": "Refuses",
-    "not_finite": "NotFinite", "transposed": "Transposed", "hungry": "Hungry", "short": "Short",
-}  # fmt: skip
+#: Every class by its name.
+NAMES = {name: cls for cls, name in re.findall(r'^class (\w+)\(.*\):\n    name = "(\w+)"', BROKEN, re.MULTILINE)}
 
 
 def write_plugin(folder: Path, names: list[str], module: str = "broken_plugin") -> Path:
     """Write a package that registers some of the estimators above, and return the folder to put on the path."""
+    points = "\n".join(["[pudle.estimators]", *(f"{name} = {module}:{NAMES[name]}" for name in names)])
+    return write_package(folder, module, BROKEN, points)
+
+
+def write_package(folder: Path, module: str, source: str, points: str) -> Path:
+    """Write a package of one module with some entry points, and return the folder to put on the path."""
     folder.mkdir(exist_ok=True)
-    (folder / f"{module}.py").write_text(BROKEN)
+    (folder / f"{module}.py").write_text(source)
     info = folder / f"{module}-0.1.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1\n")
-    lines = [f"{name} = {module}:{NAMES[name]}" for name in names]
-    (info / "entry_points.txt").write_text("\n".join(["[pudle.estimators]", *lines]) + "\n")
+    (info / "entry_points.txt").write_text(points + "\n")
     return folder

@@ -73,18 +73,32 @@ def failure(the_case, estimator, status, reason):
 
 
 def write(home, records, cases=None, estimators=None, profile="quick"):
-    """Lay out a store and its selection."""
+    """Lay out a store, its selection, and the list of the records that hold, of which a later one replaces an earlier."""
     folder = home / profile
     cases = cases or list({item["case"]["name"]: item["case"] for item in records}.values())
     estimators = estimators or list(dict.fromkeys(item["estimator"] for item in records))
     selection = {"profile": profile, "cases": cases, "estimators": estimators, "tracked_depths": [10], "timed_depths": [10]}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "selection.json").write_text(json.dumps(selection))
+    listed = {}
     for number, item in enumerate(records):
-        path = folder / "store" / item["case"]["name"] / f"{number}-{item['key']}.json"
+        pair = (item["case"]["name"], item["estimator"])
+        listed[pair] = f"{pair[0]}/{number}-{item['key']}.json"
+        path = folder / "store" / listed[pair]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(item, allow_nan=False))
+    chosen = [(*pair, place) for pair, place in listed.items() if pair[1] in estimators]
+    write_run(folder, selection=selection, records=chosen)
     return home
+
+
+def write_run(folder, **content):
+    """Write down which records hold, beside what is listed already."""
+    path = folder / "run.json"
+    blank = {"commit": COMMIT, "dirty": False, "selection": {"cases": [], "estimators": []}}
+    blank |= {"records": [], "costs": [], "experiments": {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content))
 
 
 def write_artifact(home, kind, rows, name="one", **changes):
@@ -95,35 +109,24 @@ def write_artifact(home, kind, rows, name="one", **changes):
     return path
 
 
-def write_asv(home, estimators, seconds, memory=None, alone=2.0**20, names=("synthetic-ista-lasso",), **changes):
-    """Lay out a result file as asv does: rows with their trailing nulls dropped, NaN bare."""
-    depths = [100, 200]
-    columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25",
-               "stats_q_75", "stats_number", "stats_repeat", "samples", "profile"]  # fmt: skip
-    params = [
-        [repr(name) for name in names],
-        [repr(estimator) for estimator in estimators],
-        [repr(depth) for depth in depths],
-    ]
-    known = isinstance(seconds, list)
-    quarter = [None if value is None or math.isnan(value) else 0.9 * value for value in seconds] if known else None
-    upper = [None if value is None else value / 0.9 * 1.1 for value in quarter] if known else None
-    time_row = [seconds, params, "v", 5, 1.0, quarter, upper, quarter, upper, [1] * len(seconds) if known else None]
-    while time_row[-1] is None:
-        time_row.pop()
-    rows = {"timing.Time.time_estimate": time_row}
-    if memory is not None:
-        rows["memory.Memory.peakmem_estimate"] = [memory, params, "v", 5]
-        rows["memory.ProblemAlone.peakmem_problem"] = [[alone] * len(names), [params[0]], "v", 5]
-    content = {"commit_hash": COMMIT, "env_name": "existing", "date": 1, "params": {"machine": "here"}, "python": "3.11",
-               "requirements": {}, "env_vars": {}, "result_columns": columns, "results": rows, "durations": {},
-               "version": 2} | changes  # fmt: skip
-    folder = home / "quick" / "results" / "here"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "machine.json").write_text('{"machine": "here", "version": 1}')
-    path = folder / f"{content['commit_hash'][:8]}-existing.json"
-    path.write_text(json.dumps(content))
-    return path
+def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-lasso",), commit=COMMIT):
+    """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped."""
+    folder, listed = home / "quick", []
+    for metric, values in (("seconds", seconds), ("memory_bytes", memory or [])):
+        cells = list(itertools.product(names, estimators, [100, 200])) if values else []
+        for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
+            failed = "error" if value is None else "skipped" if math.isnan(value) else ""
+            content = {"schema": SCHEMA, "metric": metric, **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
+                       "status": failed or "ok", "reason": "because of this" if failed else "",
+                       "value": None if failed else value, "provenance": provenance(commit=commit)}  # fmt: skip
+            if metric == "seconds" and not failed:
+                content["samples"] = [0.8 * value, 0.9 * value, value, 1.1 * value, 1.2 * value]
+            listed.append((metric, *cell, f"{cell[0]}/costs/{metric}-{number}.json"))
+            path = folder / "store" / listed[-1][-1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, allow_nan=False))
+    write_run(folder, costs=listed)
+    return folder / "store" / listed[0][-1]
 
 
 # -- experiments
@@ -215,4 +218,5 @@ def write_experiments(home, records, profile="quick"):
         paths[-1].write_text(json.dumps(content, allow_nan=False))
         if arrays:
             np.savez_compressed(paths[-1].with_suffix(".npz"), **arrays)
+    write_run(home / profile, experiments={path.name: f"experiments/{path.name}" for path in paths})
     return paths

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from asv.results import Results
 from plugin import write_plugin
 
 from pudle import cli
@@ -217,7 +218,7 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
 
 @pytest.mark.slow
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
-    """Real asv, from an installed copy, in a user's repository: good cells measured, the broken one named, exit 2."""
+    """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named, and the exit code is 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
     case = "sparse_gaussian_n_samples_20-ista-lasso"
     arguments = [*TINY[:2], "--case", case, "--only", "--estimator", "alternating", "--estimator", "raises"]
@@ -235,6 +236,17 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     assert set(good.metric) >= {"relative_error", "cosine_error", "code_error", "seconds", "memory_bytes"}
     assert (good[good.metric == "seconds"].value > 0).all()
     assert not ((frame.estimator == "raises") & (frame.depth > 2) & (frame.status == "ok")).any()
+
+    # asv's history has the same times, and asv itself reads it.
+    (path,) = (repository / ".asv" / "quick" / "results").glob("*/*-existing*.json")
+    history = Results.load(str(path))
+    timed = results.times(case, "alternating")
+    parameters = [[repr(case)], ["'alternating'"], [repr(depth) for depth in timed["depth"]]]
+    times = history.get_result_value("timing.Time.time_estimate", parameters)
+    assert times == pytest.approx(timed["seconds"].tolist(), rel=1e-5)
+    # A second run has nothing to do.
+    again = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
+    assert "times and memories measured now" in done.stdout and "times and memories" not in again.stdout
 
     report = run("report", cwd=repository, path=plugin)
     assert report.returncode == 2 and "raises" in report.stderr

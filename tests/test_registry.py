@@ -1,8 +1,6 @@
-"""The registry: names that two packages or two studies claim are refused with the name and the remedy."""
+"""The registry: every entry by name, whoever else is installed."""
 
 from __future__ import annotations
-
-import functools
 
 import pytest
 from plugin import write_plugin
@@ -24,21 +22,14 @@ def test_a_plugin_is_listed_with_the_built_in_estimators(tmp_path, monkeypatch):
     assert pudle.make_estimator("refuses").name == "refuses"
 
 
-def test_two_packages_that_claim_one_name_are_refused(tmp_path, monkeypatch):
-    for module in ("first_plugin", "second_plugin"):
+def test_two_packages_that_claim_one_name_cost_the_second_alone(tmp_path, monkeypatch):
+    for module in ("second_plugin", "first_plugin"):
         monkeypatch.syspath_prepend(write_plugin(tmp_path / module, ["refuses"], module))
-    with pytest.raises(pudle.PudleError) as caught:
-        pudle.list_estimators()
-    assert str(caught.value) == "two installed packages provide 'refuses' in pudle.estimators: uninstall one of them"
-
-
-def test_two_studies_that_claim_one_experiment_are_refused(monkeypatch):
-    studies = {"denoising": {"small": object()}, "recovery": {"small": object()}}
-    monkeypatch.setattr(registry, "entries", functools.cache(lambda group: studies))
-    with pytest.raises(
-        pudle.PudleError, match="the studies denoising and recovery both have an experiment 'small': rename one"
-    ):
-        registry.list_studies()
+    assert pudle.list_estimators()["refuses"].__module__ == "first_plugin"
+    assert registry.broken("estimators") == [
+        "plug-in 'refuses' of second_plugin claims the name 'refuses', which belongs to 'refuses' of first_plugin: "
+        "repair or uninstall second_plugin"
+    ]
 
 
 def test_what_a_list_returns_can_be_changed_without_harm():

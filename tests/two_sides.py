@@ -64,26 +64,29 @@ def write(folder, content):
     selection = {"profile": "quick", "cases": content["cases"], "estimators": content["estimators"],
                  "tracked_depths": list(DEPTHS), "timed_depths": list(TIMED)}  # fmt: skip
     (folder / "selection.json").write_text(json.dumps(selection))
-    for number, record in enumerate(content["records"].values()):
-        path = folder / "store" / record["case"]["name"] / f"{number}.json"
+    listed = {"commit": content["commit"], "dirty": False, "selection": selection, "experiments": {}}
+    listed |= {"records": [], "costs": []}
+
+    def keep(kind, place, name, record):
+        path = folder / "store" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
+        listed[kind].append((*place, name))
+
     names = [each["name"] for each in content["cases"]]
-    parameters = [[repr(item) for item in items] for items in (names, content["estimators"], TIMED)]
-    cells = list(itertools.product(names, content["estimators"], TIMED))
-    samples = [content["samples"].get(cell) for cell in cells]
-    columns = ["result", "params", "version", "started_at", "stats_q_25", "stats_q_75", "samples"]
-    times = [None if each is None else float(np.median(each)) for each in samples]
-    rows = {
-        "timing.Time.time_estimate": [times, parameters, "1", 5, times, times, samples],
-        "memory.Memory.peakmem_estimate": [[content["memory"].get(cell) for cell in cells], parameters, "1", 5],
-        "memory.ProblemAlone.peakmem_problem": [[float(BASELINE)] * len(names), parameters[:1], "1", 5],
-    }
-    asv = {"version": 2, "commit_hash": content["commit"], "env_name": "existing", "date": 1,
-           "params": {"machine": "here"}, "result_columns": columns, "results": rows}  # fmt: skip
-    path = folder / "results" / "here" / f"{content['commit'][:8]}-existing.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(asv))
+    for number, (pair, record) in enumerate(content["records"].items()):
+        if pair[0] in names and pair[1] in content["estimators"]:
+            keep("records", pair, f"{pair[0]}/{number}.json", record)
+    for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
+        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"schema": SCHEMA}
+        known["provenance"] = {"machine": "here", "date": "2026-01-02"}
+        samples, peak = content["samples"].get(cell), content["memory"].get(cell)
+        time = {"samples": samples, "value": samples and float(np.median(samples))}
+        memory = {"value": None if peak is None else peak - BASELINE}
+        for metric, cost in (("seconds", time), ("memory_bytes", memory)):
+            cost |= {"status": "error" if cost["value"] is None else "ok", "reason": ""}
+            keep("costs", (metric, *cell), f"{cell[0]}/costs/{metric}-{number}.json", known | {"metric": metric} | cost)
+    (folder / "run.json").write_text(json.dumps(listed))
     return folder
 
 

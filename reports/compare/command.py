@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
     from pudle.files import write_atomically
     from pudle.measuring.commits.pair import CommitPair
+    from pudle.reports import text
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
@@ -75,7 +75,7 @@ def compare_command(
     if markdown is not None:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
     if csv is not None:
-        write_atomically(csv, comparison.frame.to_csv(index=False))
+        write_atomically(csv, text.csv(comparison.frame))
     click.echo(summary.plain(comparison))
     if len(comparison.cells("regression")):
-        sys.exit(1)
+        raise click.exceptions.Exit(1)

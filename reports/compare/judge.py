@@ -1,7 +1,8 @@
 """Judge a result by an earlier one: one verdict per cell, by the rules in ``docs/gate.md``.
 
-Deterministic numbers get a tight threshold, noisy ones a loose one. A number that turned into NaN, a cell that vanished and
-a cell that was ok and no longer is are regressions at any threshold; cells that only head has are ``new``.
+Deterministic numbers get a tight threshold (a loose one on another machine), noisy ones a loose one. A number that turned
+into NaN, a cell that vanished and a cell that was ok and no longer is are regressions at any threshold; cells that only head
+has are ``new``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import pandas as pd
 from scipy import stats
 
 from pudle.measuring.commits.turns import TimeLimit, compare_rounds
-from pudle.reports.compare.limits import ErrorLimit, Limits, MemoryLimit
+from pudle.reports.compare.limits import Limits, MemoryLimit
 from pudle.reports.load import BROKEN, Results
 
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.
-VERDICTS = ("same", "unmeasured", "improved", "new", "undecided", "regression")
+VERDICTS = ("same", "unmeasured", "improved", "changed", "new", "undecided", "regression")
 
 #: Columns that identify a cell and a measured number, and columns of `Comparison.frame`.
 CELL = ["case", "estimator", "target", "depth", "metric"]
@@ -30,6 +31,12 @@ COLUMNS = (*CELL, "base", "head", "change", "limit", "p_value", "verdict", "rule
 #: Provenance that must agree for time and memory to be comparable. The name of the machine and the place of the interpreter
 #: are left out: on hosted runners they differ from one job to the next.
 ENVIRONMENT = ("python", "device", "accelerator", "threads", "cpu")
+
+#: Provenance that must agree for errors to be the same bit for bit.
+ARITHMETIC = ("torch", "numpy", "blas", "threads", "device", "accelerator", "cpu")
+
+#: Relative change of an error that rounding can cause: sums in another order, in code that is otherwise the same.
+ROUNDING = 1e-6
 
 #: Provenance that is shown where the two sides differ in it.
 PROVENANCE = ("pudle", "python", "torch", "numpy", "blas", "asv", "asv_runner", "threads", "device", "accelerator", "cpu",
@@ -87,7 +94,7 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     redefined = _redefined(base, head)
     rows = [BLANK | {"case": case, "estimator": estimator, "metric": "relative_error", "verdict": "regression",
                      "rule": "redefined", "reason": reason} for (case, estimator), reason in redefined.items()]  # fmt: skip
-    scales = _scales(base, head)
+    scales, elsewhere = _scales(base, head), any(name in differences for name in ARITHMETIC)
     repeats = [{(row.case, row.estimator, row.depth): row.samples for row in side.timings.itertuples(index=False)}
                for side in (base, head)]  # fmt: skip
     for row, comparable in _cells(_numbers(base, redefined), _numbers(head, redefined)):
@@ -101,8 +108,10 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
         elif comparable and metric == "memory_bytes":
             _judge_memory(row, limits.memory_bytes, unequal)
         elif comparable:
+            limit = limits.of_error(metric)
+            allowed = limit.elsewhere if elsewhere else limit.ratio
             bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
-            _judge_error(row, limits.of_error(metric), bound * limits.floor_multiple, norm)
+            _judge_error(row, allowed, max(limit.floor, _floor(metric, bound * limits.floor_multiple, norm)), elsewhere)
     for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
         if row["reason"]:
             row |= {"verdict": "unmeasured" if math.isnan(row["base"]) else "regression", "rule": "status"}
@@ -112,7 +121,7 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     _judge_times([row for row in rows if not math.isnan(row["p_slower"])], limits.seconds)
     frame = _worst_of_seeds(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"}))
     separate = rounds is None and (frame["metric"] == "seconds").any()
-    notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate)
+    notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate, elsewhere)
     return Comparison(frame, limits, differences, tuple(notes))
 
 
@@ -201,17 +210,22 @@ def _scales(base: Results, head: Results) -> dict[tuple, list[float]]:
     return largest.fillna(0.0).T.to_dict("list")
 
 
-def _judge_error(row: Row, limit: ErrorLimit, bound: float, norm: float) -> None:
-    """Judge an error by its growth in decades; relative errors below `bound` differ by rounding and count as equal."""
-    floors = {"relative_error": bound, "cosine_error": bound**2 / 2, "absolute_error": bound * norm}
-    floor = max(limit.floor, floors.get(row["metric"], 0.0))
-    decades = math.log10(max(row["head"], floor) / max(row["base"], floor))
-    row |= {"change": decades, "limit": limit.decades}
-    if decades > limit.decades:
-        reason = f"seed {row['seed']}: {10**decades:.3g} times the error"
-        row |= {"verdict": "regression", "rule": "accuracy", "reason": reason}
-    elif decades < -limit.decades:
+def _floor(metric: str, bound: float, norm: float) -> float:
+    """Return the error of a metric below which differences are rounding, for relative errors below `bound`."""
+    return {"relative_error": bound, "cosine_error": bound**2 / 2, "absolute_error": bound * norm}.get(metric, 0.0)
+
+
+def _judge_error(row: Row, allowed: float, floor: float, elsewhere: bool) -> None:
+    """Judge an error by the factor that it grew by; errors below `floor` count as equal to it."""
+    ratio = max(row["head"], floor) / max(row["base"], floor)
+    row |= {"change": ratio, "limit": allowed}
+    times = f"seed {row['seed']}: {ratio:.4g} times the error"
+    if ratio > allowed:
+        row |= {"verdict": "regression", "rule": "accuracy", "reason": times}
+    elif ratio < 1 / allowed:
         row |= {"verdict": "improved", "rule": "accuracy"}
+    elif abs(ratio - 1) > ROUNDING and not elsewhere:
+        row |= {"verdict": "changed", "rule": "accuracy", "reason": times}
 
 
 def _worst_of_seeds(frame: pd.DataFrame) -> pd.DataFrame:
@@ -286,11 +300,15 @@ def _equal(name: str, base: str, head: str) -> bool:
     return base.split(".")[:2] == head.split(".")[:2] if name == "python" else base == head
 
 
-def _notes(sides: Mapping[str, Results], unequal: Sequence[str], loaded: bool, separate: bool) -> Iterator[str]:
+def _notes(
+    sides: Mapping[str, Results], unequal: Sequence[str], loaded: bool, separate: bool, elsewhere: bool
+) -> Iterator[str]:
     for name, side in sides.items():
         if any(item.get("dirty") for item in side.provenances):
             yield f"{name} was measured with uncommitted changes: its numbers belong to no commit."
         yield from (f"{name}: {note}" for note in side.notes if loaded)
+    if elsewhere:
+        yield "The two sides differ in processor, libraries or threads: errors are judged by the thresholds for elsewhere."
     if unequal:
         yield f"Time and memory are not judged: the two sides differ in {' and '.join(unequal)}."
     elif separate:

@@ -16,9 +16,14 @@ from pudle.measuring.commits.turns import TimeLimit
 
 @dataclass(frozen=True)
 class ErrorLimit:
-    """How much an error may grow: by `decades` powers of ten, where errors below `floor` count as equal to it."""
+    """How much an error may grow, where errors below `floor` count as equal to it.
 
-    decades: float = 0.1
+    On one machine with one set of libraries errors are deterministic, and may grow by the factor `ratio`. Elsewhere sums are
+    taken in another order, which can change a code's support, and they may grow by the factor `elsewhere`.
+    """
+
+    ratio: float = 1.01
+    elsewhere: float = 1.25
     floor: float = 1e-14
 
 
@@ -36,10 +41,10 @@ class Limits:
 
     relative_error: ErrorLimit = ErrorLimit()
     absolute_error: ErrorLimit = ErrorLimit()
-    # Of second order in the relative error: the same loss of accuracy is twice the decades, and the floor is its square.
-    cosine_error: ErrorLimit = ErrorLimit(decades=0.2, floor=1e-28)
+    # Of second order in the relative error: the same loss of accuracy is its square, and so is the floor.
+    cosine_error: ErrorLimit = ErrorLimit(ratio=1.02, elsewhere=1.6, floor=1e-28)
     code_error: ErrorLimit = ErrorLimit(floor=1e-12)
-    # A share of a few hundred samples: below a hundredth, one sample more or less would change it by decades.
+    # A share of a few hundred samples: below a hundredth, one sample more or less would change it by a factor.
     support_error: ErrorLimit = ErrorLimit(floor=0.01)
     seconds: TimeLimit = TimeLimit()
     memory_bytes: MemoryLimit = MemoryLimit()

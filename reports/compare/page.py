@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -15,7 +15,8 @@ from pudle.reports import figures, tables, text
 from pudle.reports.answers import answers
 from pudle.reports.drawing import Picture
 from pudle.reports.learning.sections import experiments_pair, experiments_problems
-from pudle.reports.page import LARGEST, LAST_SECTIONS, Report, environment
+from pudle.reports.load import Results
+from pudle.reports.page import LAST_SECTIONS, Document, Report
 
 #: Anchors and titles of the sections about cases.
 CASE_SECTIONS = (("answers", "Answers"), ("differences", "Differences"), ("figures", "Figures"))
@@ -34,55 +35,46 @@ EXPERIMENTS = (
 
 
 @dataclass(frozen=True, eq=False)
-class SideBySide:
+class SideBySide(Document):
     """Two results and the names that the user gave them; refused if they have no case and no experiment in common."""
 
-    sides: tuple[Report, Report]
+    reports: tuple[Report, Report]
     names: tuple[str, str]
+    linked: Sequence[str] = ()
+
+    template = "pair"
 
     def __post_init__(self) -> None:
-        first, second = ({item.name for item in side.results.experiments} for side in self.sides)
+        first, second = ({item.name for item in side.experiments} for side in self.sides)
         if not self.cases and not first & second:
-            contents = (f"{name} holds {_contents(side)}" for name, side in zip(self.names, self.sides, strict=True))
+            contents = (f"{name} holds {_contents(side)}" for name, side in zip(self.names, self.reports, strict=True))
             raise InvalidArgument(f"the two results have no case and no experiment in common: {' and '.join(contents)}")
+
+    @property
+    def sides(self) -> tuple[Results, ...]:
+        """The results of both."""
+        return tuple(report.results for report in self.reports)
 
     @property
     def labeled(self) -> Mapping[str, Report]:
         """The sides by their labels on the page."""
-        return dict(zip("AB", self.sides, strict=True))
+        return dict(zip("AB", self.reports, strict=True))
 
     @cached_property
     def cases(self) -> list[str]:
         """Cases that both have, in the order of the first."""
-        first, second = (side.results.cases for side in self.sides)
+        first, second = (side.cases for side in self.sides)
         return [name for name in first if name in second]
 
     @cached_property
     def pictures(self) -> list[Picture]:
-        """The figures, drawn once for all formats."""
-        first, second = (side.results for side in self.sides)
-        return list(figures.draw_pair(first, second, ("A", "B"))) if self.cases else []
-
-    def html(self) -> str:
-        """Return one HTML page that loads nothing from anywhere."""
-        template = environment(True, *(side.results for side in self.sides)).get_template("pair.html.j2")
-        page = template.render(self._content(), embedded=True)
-        return page if len(page) <= LARGEST else template.render(self._content(), embedded=False)
-
-    def markdown(self) -> str:
-        """Return the same as Markdown, whose images are the figures beside it."""
-        template = environment(False, *(side.results for side in self.sides)).get_template("pair.md.j2")
-        return template.render(self._content()).strip() + "\n"
+        """The figures about cases that both have."""
+        return figures.draw_pair(*self.sides, ("A", "B")) if self.cases else []
 
     def csv(self) -> str:
         """Return both tidy tables as one, with the column ``side``."""
         frames = [side.results.frame.assign(side=label) for label, side in self.labeled.items()]
-        return pd.concat(frames).to_csv(index=False, lineterminator="\n")
-
-    def figure_files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every figure as SVG, PDF and CSV."""
-        for picture in self.pictures:
-            yield from picture.files()
+        return text.csv(pd.concat(frames, ignore_index=True))
 
     def differences(self) -> pd.DataFrame:
         """Return error, time and memory of both sides and their differences, one row per (case, estimator) of either.
@@ -91,7 +83,7 @@ class SideBySide:
         """
         if not self.cases:
             return pd.DataFrame()
-        one, two = (side.summary.set_index(["case", "estimator"]) for side in self.sides)
+        one, two = (side.summary.set_index(["case", "estimator"]) for side in self.reports)
         keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in self.cases]
         one, two = one.reindex(keys), two.reindex(keys)
         # An estimator that one side lacks or did not time has no depth there, which equals no other.
@@ -113,8 +105,10 @@ class SideBySide:
         }  # fmt: skip
         return pd.DataFrame({name: list(cells) for name, cells in columns.items()}, dtype=object)
 
-    def _content(self) -> dict[str, Any]:
-        first, second = (side.results for side in self.sides)
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What the templates show: sentences, tables and figures by section."""
+        first, second = self.sides
         chosen = {label: {row["case"]: row for row in answers(side.results, side.summary)}
                   for label, side in self.labeled.items()}  # fmt: skip
         problems = [

@@ -41,7 +41,9 @@ def _line(group: pd.DataFrame) -> dict[str, str]:
     rule = group["rule"].iloc[0]
     metrics = [name for name in METRICS if name in set(group["metric"])]
     worst = group[group["metric"] == metrics[0]] if metrics[0] in ERRORS else group
-    row = worst.loc[worst["change"].abs().fillna(math.inf).sort_values(kind="stable").index[-1]]
+    # A change is a factor: half and double are equally large.
+    sizes = worst["change"].map(lambda factor: abs(math.log(factor)) if factor > 0 else math.inf)
+    row = worst.loc[sizes.sort_values(kind="stable").index[-1]]
     words, depth, reason = METRICS[row["metric"]], "" if pd.isna(row["depth"]) else f"at depth {row['depth']}", row["reason"]
     if rule in ("accuracy", "nan"):
         what, depth = "accuracy", f"{words} {depth}".strip()
@@ -62,7 +64,7 @@ def verdict(comparison: Comparison) -> str:
     """Return the result of the comparison in one sentence."""
     counts, cells = comparison.frame["verdict"].value_counts(), len(comparison.frame)
     failed = counts.get("regression", 0)
-    others = ", ".join(f"{counts[name]} {name}" for name in ("improved", "new", "undecided") if name in counts)
+    others = ", ".join(f"{counts[name]} {name}" for name in ("improved", "changed", "new", "undecided") if name in counts)
     start = f"{failed} of {cells} cells regressed" if failed else f"no regression in {cells} cells"
     return f"{start} ({others})" if others else start
 
@@ -88,7 +90,7 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
     parts += [f"- {text.markdown(note)}" for note in comparison.notes]
     differences = [{"differs": name, "base": old, "head": new} for name, (old, new) in comparison.differences.items()]
     parts += [_table(differences)] if differences else []
-    titles = {"new": "New", "improved": "Improved",
+    titles = {"new": "New", "improved": "Improved", "changed": "Changed: beyond rounding, within the threshold",
               "undecided": "Undecided: beyond a threshold, but within the noise or not comparable"}  # fmt: skip
     for name, title in titles.items():
         if count := len(comparison.cells(name)):
@@ -102,11 +104,12 @@ def _folded(title: str, content: str) -> str:
 
 
 def _thresholds(limits: Limits) -> str:
-    errors = ", ".join(f"{METRICS[name]} {limits.of_error(name).decades:g}" for name in ERRORS)
+    known = ((METRICS[name], limits.of_error(name)) for name in ERRORS)
+    errors = ", ".join(f"{name} {limit.ratio:g} ({limit.elsewhere:g})" for name, limit in known)
     time, memory = limits.seconds, limits.memory_bytes
     return (
-        f"- Accuracy, in decades, for each seed: {errors}; errors below {limits.floor_multiple:g} times the certified bound "
-        "of the reference count as equal.\n"
+        f"- Accuracy, as a factor for each seed (on unequal machines or libraries): {errors}; errors below "
+        f"{limits.floor_multiple:g} times the certified bound of the reference count as equal.\n"
         f"- Time: median ratio {time.ratio:g}, at a false discovery rate of {time.significance:g} over all cells.\n"
         f"- Memory above a process that estimates nothing: ratio {memory.ratio:g} and {memory.mebibytes:g} MiB.\n"
         "- NaN, a cell that vanished and a cell that is no longer ok are always regressions."

@@ -171,4 +171,4 @@ def gallery(name: str, kind: str, title: str, rows: Sequence[Sequence[Tile]], da
                     caption = (textwrap.fill(line, max(int(13 * width), 8)) for line in tile.caption)
                     at.set_title("\n".join(caption), fontsize=8)
     alt = f"{title}: {kind.lower()}. " + " ".join(tile.alt for row in rows for tile in row)
-    return Gallery(file_name(name, title), kind, "", figure, alt, table(data), kind, rows)
+    return Gallery(file_name(name, title), kind, "", figure, alt, table(data), kind, rows=rows)

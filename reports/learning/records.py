@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,12 @@ class ExperimentRecord:
         return arrays
 
 
-def read_experiments(folder: Path, damaged: list[str]) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in a folder, in the order of their file names; of each name only the newest record counts.
+def read_experiments(paths: Iterable[Path], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
+    """Read the experiments in those of these files that exist, in the order of the file names.
 
     A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the remedy.
     """
-    newest: dict[str, ExperimentRecord] = {}
-    for record in read_each(sorted(folder.glob("*.json")), _read, damaged):
-        if str(record.provenance["date"]) >= str(newest.get(record.name, record).provenance["date"]):
-            newest[record.name] = record
-    return tuple(newest.values())
+    return tuple(read_each([path for path in sorted(paths) if path.exists()], _read, damaged))
 
 
 def _read(path: Path) -> ExperimentRecord:

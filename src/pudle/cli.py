@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import os
+import signal
 import sys
 import traceback
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import click
 
-from . import __version__
-from .errors import PudleError
+from . import __version__, registry
+from .errors import PudleError, first_line
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
 USAGE = 2
@@ -22,27 +26,47 @@ USAGE = 2
 class Commands(click.Group):
     """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is used."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with explained():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with explained():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(entry_points(group="pudle.commands").names)
+        return sorted(self.points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for point in entry_points(group="pudle.commands", name=cmd_name):
-            try:
-                return point.load()
-            except ImportError as error:
-                owner = point.dist.name if point.dist else "pudle"
-                text = f"command {cmd_name!r} of {owner} cannot be loaded ({error}): install {owner} again"
-                raise PudleError(text) from error
-        return None
+        point = self.points().get(cmd_name)
+        if point is None:
+            return None
+        try:
+            command = point.load()
+            if not isinstance(command, click.Command):
+                raise TypeError(f"{point.value} is not a command")
+        except (Exception, SystemExit) as error:
+            owner = registry.owner(point)
+            text = (
+                f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair {owner} or install it again"
+            )
+            raise PudleError(text) from error
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(point.name, summary(point)) for point in sorted(entry_points(group="pudle.commands"))])
+            formatter.write_dl([(name, summary(point)) for name, point in sorted(self.points().items())])
+
+    @staticmethod
+    def points() -> dict[str, EntryPoint]:
+        """Return the entry points of the commands by name; a plug-in's never takes the place of one that is built in."""
+        return {point.name: point for point in reversed(registry.points("commands"))}
 
 
 def summary(point: EntryPoint) -> str:
     """Return the first paragraph of a command's docstring, read from its source, because importing it may take seconds."""
-    with contextlib.suppress(ImportError, OSError, SyntaxError, ValueError):
+    # To find a module in a package, the package is imported, and a plug-in may raise anything.
+    with contextlib.suppress(Exception, SystemExit):
         spec = importlib.util.find_spec(point.module)
         for node in ast.parse(Path(spec.origin).read_text()).body if spec and spec.origin else ():
             if isinstance(node, ast.FunctionDef) and node.name == point.attr:
@@ -63,29 +87,61 @@ def pudle() -> None:
 
 def main() -> None:
     """Run the command line; an error is one line on stderr and exit code 2."""
+    # SIGTERM, by which schedulers and containers end a program, lets it clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line and return the exit code."""
     try:
-        sys.exit(pudle.main(standalone_mode=False))
+        code = pudle.main(standalone_mode=False)
+        if sys.stdout:
+            with explained():
+                sys.stdout.flush()
+        return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         # A call without a command gets the help instead of an error of one line.
         click.echo(error.format_message(), err=True)
-        sys.exit(USAGE)
+        return USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        fail(error.format_message() + hint)
+        return fail(error.format_message() + hint)
     except PudleError as error:
-        fail(str(error))
-    except OSError as error:
-        # The system's refusal, such as a full disk or a folder that is not the user's, is no defect of the program.
-        fail(f"{error.filename or 'the system'}: {error.strerror or error}: choose another folder, or make room and rights")
+        return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted: finished results are kept; run again to continue")
+        return fail("interrupted: finished results are kept; run again to continue")
     except Exception:  # noqa: BLE001  # Python's exit code for a crash is 1, which here means a regression
-        traceback.print_exc()
-        sys.exit(USAGE)
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return USAGE
 
 
-def fail(message: str) -> None:
-    """Print one line on stderr and exit with the code for wrong usage or a broken run."""
-    click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
-    sys.exit(USAGE)
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise PudleError for a file that cannot be used, an output that is closed, and code that tries to end the program."""
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        # The library that prints tables turns a closed pipe into an attempt to end the program.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            code = getattr(error, "code", None)
+            call = f"a plug-in tried to end the program with sys.exit({code!r})"
+            raise PudleError(f"{call}: finished results are kept; repair the plug-in") from error
+        why = cause.strerror or first_line(cause)
+        if cause.filename:
+            remedy = "correct the path, its permissions or the space there, or choose another place"
+            raise PudleError(f"{cause.filename}: {why}: {remedy}") from error
+        # What the interpreter still holds back for the output must not fail once more when it ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise PudleError(f"the output cannot be written ({why}): finished results are kept") from error
+
+
+def fail(message: str) -> int:
+    """Print one line on stderr, if that is possible, and return the exit code for wrong usage or a broken run."""
+    with contextlib.suppress(OSError):
+        click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
+    return USAGE

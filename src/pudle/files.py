@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +38,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder, or below it, when its process was killed."""
+    for path in folder.rglob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            # Not one of ours, or still being written by another user.
+            continue
+
+
+def strict(content: Any) -> Any:
+    """Return a content as JSON holds it: numpy's numbers become Python's, NaN and infinities None.
+
+    TypeError, ValueError and AttributeError say that it holds something else.
+    """
+    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:

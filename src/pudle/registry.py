@@ -1,37 +1,158 @@
 """Find estimators, datasets, algorithms and so on by name: all are entry points, whether built in or from a plug-in.
 
-The registry knows none of the classes that it returns, so that every room can ask it; `pudle` itself has the types.
+The registry knows none of the classes that it returns, so that every room can ask it; `pudle` itself has the types. A
+plug-in that cannot be used costs itself alone: it is left out, and `broken` says why.
 """
 
 from __future__ import annotations
 
 import functools
-from importlib.metadata import entry_points
+import inspect
+import re
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from . import specs
-from .errors import PudleError, first_line
+from .errors import InvalidArgument, MissingDependency, PudleError, first_line
+
+#: The installed package whose entries no other may take the names of.
+PACKAGE = "pudle"
+
+#: What a class of each group has besides its name; other groups hold something else, or classes that need no more.
+REQUIRED = {
+    "estimators": ("computes", "aliases", "estimate", "sweep", "fingerprint"),
+    "datasets": ("losses", "problem", "fingerprint"),
+    "algorithms": ("run", "step_size"),
+    "thresholding": (),
+    "optimizers": (),
+    "schedules": (),
+}
+
+
+class Entries(dict[str, Any]):
+    """The usable entries of a group by name; `broken` has one line for each of the others, by name as well."""
+
+    def __init__(self, usable: Mapping[str, Any], broken: Mapping[str, str]) -> None:
+        super().__init__(sorted(usable.items()))
+        self.broken = dict(broken)
+
+    def __missing__(self, name: str) -> Any:
+        raise PudleError(self.broken.get(name) or f"{name!r} is unknown: known are {', '.join(self)}")
+
+
+class _Broken(Exception):
+    """A plug-in cannot be used; the text says what it does wrong, as the rest of a sentence."""
+
+
+def points(group: str) -> list[EntryPoint]:
+    """Return the entry points in the group ``pudle.<group>``: first this package's own, each part sorted by name."""
+    return sorted(
+        entry_points(group=f"pudle.{group}"), key=lambda point: (owner(point) != PACKAGE, point.name, owner(point))
+    )
+
+
+def owner(point: EntryPoint) -> str:
+    """Return the name of the installed package that an entry point belongs to."""
+    return point.dist.name if point.dist else "an installed package"
 
 
 @functools.cache
-def entries(group: str) -> dict[str, Any]:
-    """Return ``{name: object}`` for the entry points in the group ``pudle.<group>``, sorted by name.
+def entries(group: str) -> Entries:
+    """Return the entries of the group ``pudle.<group>``, sorted by name.
 
-    Two installed packages that claim one name, and a plug-in that cannot be imported, raise PudleError, which names them.
+    A plug-in is broken if it cannot be loaded, is not what the group holds, cannot be made with its default options, or
+    claims a name or an alias that is taken: this package's own entries come first, then packages by name.
     """
     found: dict[str, Any] = {}
-    for point in sorted(entry_points(group=f"pudle.{group}"), key=lambda point: point.name):
-        owner = point.dist.name if point.dist else "an installed package"
+    broken: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for point in points(group):
+        package = owner(point)
         try:
-            entry = point.load()
-        except Exception as error:
-            raise PudleError(
-                f"plug-in {point.name!r} of {owner} cannot be loaded from {point.value} "
-                f"({type(error).__name__}: {first_line(error)}): repair or uninstall {owner}"
-            ) from error
-        if found.setdefault(point.name, entry) is not entry:
-            raise PudleError(f"two installed packages provide {point.name!r} in pudle.{group}: uninstall one of them")
-    return found
+            entry = _load(point)
+            if found.get(point.name) is entry:
+                continue
+            claimed = _check(group, point.name, entry, made=package != PACKAGE)
+            for name in claimed:
+                if name in taken:
+                    raise _Broken(f"claims the name {name!r}, which belongs to {taken[name]}")
+        except _Broken as defect:
+            line = f"plug-in {point.name!r} of {package} {defect}: repair or uninstall {package}"
+            broken[point.name] = "; ".join(filter(None, (broken.get(point.name), line)))
+        else:
+            found[point.name] = entry
+            taken |= dict.fromkeys(claimed, f"{point.name!r} of {package}")
+    return Entries(found, broken)
+
+
+def broken(*groups: str) -> list[str]:
+    """Return one line for each plug-in in some groups that cannot be used."""
+    return [line for group in groups for line in entries(group).broken.values()]
+
+
+def _load(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything, or try to end the program
+        raise _Broken(f"cannot be loaded from {point.value} ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
+    """Return the names that an entry claims, or raise _Broken if it is not what the group holds.
+
+    If `made`, the default object of a class is made as well.
+    """
+    if group == "experiments":
+        if not isinstance(entry, Mapping) or not all(_is_experiment(*item) for item in entry.items()):
+            raise _Broken("is not a mapping from plain file names to experiments")
+        return list(entry)
+    if group not in REQUIRED:
+        return [name]
+    if not isinstance(entry, type) or inspect.isabstract(entry):
+        raise _Broken(f"is not a class that implements all of its methods, but {entry!r:.80}")
+    cls: Any = entry
+    missing = [attribute for attribute in ("name", *REQUIRED[group]) if not hasattr(entry, attribute)]
+    if missing:
+        raise _Broken(f"lacks {', '.join(missing)}")
+    if not name.isidentifier() or cls.name != name:
+        raise _Broken(f"has name={cls.name!r}, which must be that of its entry point and an identifier")
+    aliases = getattr(entry, "aliases", ())
+    if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
+        raise _Broken(f"has aliases={aliases!r:.80}, which is not a tuple of texts")
+    if not isinstance(getattr(entry, "computes", ""), str):
+        raise _Broken(f"has computes={cls.computes!r:.80}, which is not a text")
+    if made:
+        try:
+            _make_default(entry)
+        except (Exception, SystemExit) as error:
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise _Broken(f"cannot be made with its default options ({why})") from error
+    return [name, *aliases]
+
+
+def _is_experiment(name: Any, experiment: Any) -> bool:
+    """Return whether a name can be that of a file, and an experiment has what is asked of every one."""
+    plain = isinstance(name, str) and re.fullmatch(r"\w[\w.()=,+-]*", name)
+    return bool(plain) and all(hasattr(experiment, attribute) for attribute in ("kind", "run", "fingerprint"))
+
+
+def _make_default(cls: type) -> None:
+    """Make the default object of a class and ask for its spec and its fingerprint, as every use of it does.
+
+    A class that needs an argument, refuses its defaults, or lacks a package has no default object to check.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    if any(each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
+        return
+    try:
+        made: Any = cls()
+    except (InvalidArgument, MissingDependency):
+        return
+    specs.text(made)
+    first, second = (made.fingerprint() for _ in range(2)) if hasattr(made, "fingerprint") else ("", "")
+    if not isinstance(first, str) or first != second:
+        raise TypeError(f"its fingerprint is not a text that stays the same, but {first!r:.80}")
 
 
 def list_estimators() -> dict[str, Any]:
@@ -45,20 +166,13 @@ def list_datasets() -> dict[str, Any]:
 
 
 def list_profiles() -> dict[str, Any]:
-    """Return every profile as ``{name: selection}``; `pudle run --profile NAME` measures the selection."""
-    return dict(entries("profiles"))
+    """Return every profile as ``{name: selection}``; the name of a broken one raises PudleError."""
+    profiles = entries("profiles")
+    return Entries(profiles, profiles.broken)
 
 
 def list_studies() -> dict[str, dict[str, Any]]:
-    """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study.
-
-    Two studies with experiments of one name raise PudleError.
-    """
-    owners: dict[str, str] = {}
-    for study, experiments in entries("experiments").items():
-        for name in experiments:
-            if owners.setdefault(name, study) != study:
-                raise PudleError(f"the studies {owners[name]} and {study} both have an experiment {name!r}: rename one")
+    """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study."""
     return dict(entries("experiments"))
 
 
@@ -73,33 +187,37 @@ def make_estimator(spec: str) -> Any:
     Raises
     ------
     SpecError
-        If the spec is malformed or its name is unknown (the text suggests the nearest name).
+        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or that of a broken plug-in.
     """
-    classes = entries("estimators")
-    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
-    return specs.build(spec, classes, "estimator", aliases)
+    return _make("estimators", spec, "estimator")
 
 
 def make_dataset(spec: str) -> Any:
     """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
-    return specs.build(spec, entries("datasets"), "dataset")
+    return _make("datasets", spec, "dataset")
 
 
 def make_algorithm(spec: str) -> Any:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
-    return specs.build(spec, entries("algorithms"), "algorithm")
+    return _make("algorithms", spec, "algorithm")
 
 
 def make_thresholding(spec: str) -> Any:
     """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
-    return specs.build(spec, entries("thresholding"), "thresholding rule")
+    return _make("thresholding", spec, "thresholding rule")
 
 
 def make_optimizer(spec: str) -> Any:
     """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    return specs.build(spec, entries("optimizers"), "optimizer")
+    return _make("optimizers", spec, "optimizer")
 
 
 def make_schedule(spec: str) -> Any:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    return specs.build(spec, entries("schedules"), "schedule")
+    return _make("schedules", spec, "schedule")
+
+
+def _make(group: str, spec: str, kind: str) -> Any:
+    classes = entries(group)
+    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
+    return specs.build(spec, classes, kind, aliases, classes.broken)

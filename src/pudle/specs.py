@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from .errors import InvalidArgument, SpecError, first_line
+from .errors import InvalidArgument, MissingDependency, SpecError, first_line
 
 EXAMPLE = "write name or name(key=value, ...), e.g. truncated(window=10)"
 
@@ -42,14 +43,23 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return node.func.id, arguments
 
 
-def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[str, type] | None = None) -> Any:
+def build(
+    spec: str,
+    classes: Mapping[str, type],
+    kind: str,
+    aliases: Mapping[str, type] = MappingProxyType({}),
+    broken: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Make the object that a spec names, from mappings of names and of aliases to classes.
 
-    A malformed spec, a name that is not among them, and arguments that do not fit the class raise SpecError.
+    A malformed spec, a name that is not among them, and arguments that the class refuses raise SpecError. `broken` has the
+    text of the error for names that cannot be used.
     """
     name, arguments = parse(spec)
-    known = {**(aliases or {}), **classes}
+    known = {**aliases, **classes}
     if name not in known:
+        if name in broken:
+            raise SpecError(broken[name])
         raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {', '.join(sorted(classes)) or 'none'}")
     cls = known[name]
     if dataclasses.is_dataclass(cls):
@@ -63,10 +73,11 @@ def build(spec: str, classes: Mapping[str, type], kind: str, aliases: Mapping[st
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
     try:
         return cls(**arguments)
-    except SpecError:
+    except (SpecError, MissingDependency):
         raise
-    except (InvalidArgument, TypeError) as error:
-        raise SpecError(f"spec {spec!r}: {first_line(error)}") from None
+    except Exception as error:
+        plain = isinstance(error, InvalidArgument | TypeError)
+        raise SpecError(f"spec {spec!r}: {'' if plain else f'{type(error).__name__}: '}{first_line(error)}") from error
 
 
 def text(instance: Any) -> str:

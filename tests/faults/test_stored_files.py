@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -22,12 +23,12 @@ from synthetic import (
     training,
     write,
     write_artifact,
-    write_asv,
+    write_costs,
     write_experiments,
 )
 
 import pudle
-from pudle.errors import UnreadableResult
+from pudle.errors import MissingResults, UnreadableResult
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
 from pudle.measuring.case import Case
@@ -48,9 +49,11 @@ TINY = Case(
 
 #: The files of a report: those of one run, by kind.
 FILES = {
-    "scores": "store/synthetic-ista-lasso/0-*.json", "selection": "selection.json", "curve": "store/artifacts/curve.json",
+    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/curve.json",
     "surface": "store/artifacts/surface.json", "training": "store/experiments/one-*.json",
-    "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz", "asv": "results/here/*-*.json",
+    "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz",
+    "time": "store/synthetic-ista-lasso/costs/seconds-1.json",
+    "memory": "store/synthetic-ista-lasso/costs/memory_bytes-1.json",
 }  # fmt: skip
 
 
@@ -131,6 +134,16 @@ def check_reader(path: Path, read: Callable[[], Any], thorough: bool, least: int
     assert refused >= least
 
 
+def check_list(path: Path, read: Callable[[], Any], thorough: bool) -> None:
+    """Check the reader of a run's list, which may also say, of a list that is whole but empty, that there are no results."""
+
+    def read_or_missing() -> None:
+        with contextlib.suppress(MissingResults):
+            read()
+
+    check_reader(path, read_or_missing, thorough, 10)
+
+
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.nightly)], ids=["sample", "all"])
 def thorough(request):
     return request.param
@@ -144,7 +157,7 @@ def results(tmp_path_factory):
     for item in scored:
         item["scores"] = [row for row in item["scores"] if row["depth"] in DEPTHS]
     write(home, scored)
-    write_asv(home, list(CURVES)[:2], [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
+    write_costs(home, list(CURVES)[:2], [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
     write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS], name="curve")
     surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in DEPTHS for w in (1, 2)]
     write_artifact(home, "window_surface", surface, name="surface")
@@ -192,14 +205,11 @@ def test_selections_and_lists_of_a_run(tmp_path, results, thorough):
     path = tmp_path / "selection.json"
     Selection("quick", (TINY,), ("backprop",), (1,), (1,)).write(path)
     check_reader(path, lambda: Selection.read(path), thorough, 15)
-    selection = json.loads((results / "quick" / "selection.json").read_text())
-    runs = results / "quick" / "runs" / f"{COMMIT}.json"
+    last, runs = results / "quick" / "run.json", results / "quick" / "runs" / f"{COMMIT}.json"
     runs.parent.mkdir(exist_ok=True)
-    records = [
-        str(path.relative_to(results / "quick" / "store")) for path in (results / "quick" / "store").glob("syn*/*.json")
-    ]
-    runs.write_text(json.dumps({"commit": COMMIT, "dirty": False, "selection": selection, "records": records}))
-    check_reader(runs, lambda: load_commit(COMMIT, "main", results, "quick"), thorough, 10)
+    runs.write_bytes(last.read_bytes())
+    check_list(last, lambda: load(results, "quick"), thorough)
+    check_list(runs, lambda: load_commit(COMMIT, "main", results, "quick"), thorough)
     pair = CommitPair(tmp_path, "a" * 40, "b" * 40, "quick")
     pair.rounds_path.parent.mkdir(parents=True)
     row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": "", "base": 1.0, "head": None}

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.measuring.case import Case
+from pudle.measuring.case import Case, dataset_slug
 from pudle.measuring.selection import Selection, select
+from pudle.measuring.store import Store
+from pudle.specs import parse
 
 CASE = Case(
     name="tiny",
@@ -67,6 +74,68 @@ def test_options_widen_a_profile():
     added = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
     assert names(added)[2:] == [f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")]
     assert added.cases[-1].seeds == CASE.seeds and added.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+
+
+FOLDERS = ["a b", "a_b", "a-b", "a.b", "照片", "相片", "é", "e\u0301", "A b", "x" * 200, "x" * 199 + "y"]
+
+
+def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
+    """Each folder has its own case, whose name shows the folder's, fits a file system and stays when all is moved."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    for root in ("here", "there"):
+        for folder in FOLDERS:
+            (tmp_path / root / folder).mkdir(parents=True)
+            Image.fromarray(noise).save(tmp_path / root / folder / "one.png")
+    found = {}
+    for root in ("here", "there"):
+        monkeypatch.chdir(tmp_path / root)
+        specs = [f"image_patches(folder={folder!r}, n_samples=20, n_components=20)" for folder in FOLDERS]
+        found[root] = select(PROFILE, datasets=specs, home=Path("results")).cases[2:]
+    cases = found["here"]
+    assert len({case.name for case in cases}) == len(cases) == 2 * len(FOLDERS)
+    assert [case.name for case in cases] == [case.name for case in found["there"]]
+    assert {case.dataset for case in cases}.isdisjoint(case.dataset for case in found["there"])
+    assert all(len(Store(tmp_path, "quick").path(case, "backprop").parent.name.encode()) < 200 for case in cases)
+    assert "照片" in cases[8].name and cases[0].name.startswith("image_patches_folder_a_b_n_samples_20")
+
+
+OPTIONS = st.dictionaries(
+    st.sampled_from(["a", "a_b", "n", "n_a"]),
+    st.one_of(
+        st.text(max_size=5),
+        st.integers(-3, 3),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.none(),
+        st.lists(st.integers(0, 3)),
+    ),
+    max_size=3,
+)
+
+
+@given(OPTIONS, OPTIONS)
+def test_no_two_specs_have_one_name(first, second):
+    made = [f"x({', '.join(f'{key}={value!r}' for key, value in each.items())})" for each in (first, second)]
+    named = [dataset_slug(spec, Path("/results")) for spec in made]
+    assert named[0] != named[1] or parse(made[0]) == parse(made[1])
+
+
+def test_an_added_dataset_takes_no_case_of_the_profile_away():
+    profile = dataclasses.replace(PROFILE, cases=(dataclasses.replace(CASE, name="sparse_gaussian-ista-lasso"),))
+    added = select(profile, datasets=["sparse_gaussian"])
+    expected = ["sparse_gaussian-ista-lasso", "sparse_gaussian-ista-lasso-added", "sparse_gaussian-ista-reconstruction"]
+    assert names(added) == expected and added.cases[0] == profile.cases[0]
+
+
+def test_the_time_limit_is_an_option():
+    chosen = select(dataclasses.replace(PROFILE, experiment_timeout=100.0), timeout=30.0)
+    assert (chosen.timeout, chosen.experiment_timeout) == (30.0, 100.0)
+    assert select(PROFILE, timeout=1e6).experiment_timeout == 1e6
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "", ".x", "a/b", "a\0b", "x" * 300, "-x"])
+def test_a_case_has_a_name_that_can_be_a_folder(name):
+    with pytest.raises(InvalidArgument, match="the name is none for a folder"):
+        dataclasses.replace(CASE, name=name)
 
 
 def test_options_narrow_a_profile():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
-from synthetic import CURVES, case, record, write, write_asv
+from synthetic import CURVES, case, record, write, write_costs
 
 from pudle.reports.command import report_command
 from pudle.reports.load import load
@@ -21,7 +21,7 @@ def four(tmp_path):
 def timed_home(tmp_path_factory):
     """The same with times and memory, to be read only."""
     home = write(tmp_path_factory.mktemp("timed"), [record(case(), estimator) for estimator in CURVES])
-    write_asv(home, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
+    write_costs(home, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
     return home
 
 

@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from synthetic import (
     CLAIMS,
+    CURVES,
     DEPTHS,
     case,
     record,
@@ -18,6 +20,7 @@ from synthetic import (
 )
 
 from pudle.reports import figures
+from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.looks import looks
 from pudle.reports.page import Report
@@ -90,8 +93,11 @@ def test_burn_in_is_drawn_where_it_is_stored(four):
     assert "peak 4.2 at depth 5, below one from depth 50 on" in picture.alt
 
 
-def test_every_figure_comes_as_svg_pdf_and_csv(written, timed_home):
-    folder = timed_home / "quick" / "report" / "report_figures"
+def test_every_figure_comes_as_svg_pdf_png_and_csv(timed_home, tmp_path):
+    arguments = ["--home", str(timed_home), "--out", str(tmp_path), "--format", "svg,pdf,png,csv"]
+    done = CliRunner().invoke(report_command, arguments)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "report_figures"
     names = {path.stem for path in folder.iterdir()}
     assert {"overview", "error-synthetic-ista-lasso", "rates"} <= names
     for name in names:
@@ -99,4 +105,18 @@ def test_every_figure_comes_as_svg_pdf_and_csv(written, timed_home):
         root = ElementTree.fromstring((folder / f"{name}.svg").read_text())
         assert root.tag.endswith("svg") and root[0].text and root[1].attrib["fill"] == "white"
         assert len(pd.read_csv(folder / f"{name}.csv"))
-    assert (folder / "overview.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_figures_drawn_in_several_processes_are_the_same(tmp_path, monkeypatch):
+    cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
+    home = write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+
+    def drawn(processes):
+        report = Report.of(load(home, "quick"), ("svg", "png", "csv"), processes)
+        return [picture.svg for picture in report.pictures], list(report.figure_files())
+
+    alone = drawn(1)
+    monkeypatch.setattr(figures, "CASES_PER_PROCESS", 1)
+    assert drawn(2) == alone

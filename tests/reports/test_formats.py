@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import shutil
@@ -64,7 +65,7 @@ def test_text_from_outside_is_escaped(tmp_path):
     report = Report.of(load(home, "quick"))
     assert "<script>alert" not in report.html()
     line = next(line for line in report.markdown().splitlines() if "alert" in line)
-    assert line.replace("\\|", "").count("|") == 8
+    assert line.replace("\\|", "").count("|") == 8 and "<script" not in line
 
 
 def test_data_of_a_figure_is_in_the_page(html):
@@ -78,8 +79,9 @@ def test_data_of_a_figure_is_in_the_page(html):
 
 def test_too_large_a_page_links_to_the_data_instead(timed, monkeypatch):
     monkeypatch.setattr("pudle.reports.page.LARGEST", 1000)
-    page = timed.html()
+    page = dataclasses.replace(timed, linked=["csv"]).html()
     assert "data:text/csv" not in page and 'href="report_figures/error-synthetic-ista-lasso.csv"' in page
+    assert "report_figures" not in timed.html()
 
 
 def test_latex_is_plain_text_with_whole_tables(timed):
@@ -125,22 +127,40 @@ def test_command_writes_three_files_and_prints_the_page_last(timed_home, written
     paths = [Path(line) for line in written.stdout.splitlines()]
     assert [path.name for path in paths] == ["report_figures", "report.md", "report.csv", "report.html"]
     assert all(path.parent == timed_home / "quick" / "report" and path.stat().st_size for path in paths)
+    # No figure was drawn but for the page: their data alone are files.
+    assert {path.suffix for path in paths[0].iterdir()} == {".csv"}
     assert not list(paths[0].parent.glob("*.tmp"))
 
 
-def test_links_of_page_and_markdown_lead_to_files(timed_home, written):
-    folder = timed_home / "quick" / "report"
-    links = re.findall(r'href="(report_figures/[^"]+)"', (folder / "report.html").read_text())
-    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (folder / "report.md").read_text())
-    assert len(links) == 2 * len(images) > 0
-    assert all((folder / link).is_file() for link in [*links, *images])
+@pytest.mark.parametrize(("formats", "of_page", "of_markdown"), [
+    ([], set(), set()),
+    (["html,markdown"], set(), set()),
+    (["html,svg", "markdown"], {"svg"}, {"svg"}),
+    (["markdown", "html", "png", "pdf", "csv"], {"png", "pdf"}, {"png"}),
+    (["markdown,pdf"], set(), set()),
+])  # fmt: skip
+def test_links_of_page_and_markdown_lead_to_files(tmp_path, formats, of_page, of_markdown):
+    home = write(tmp_path, [record(case(), "backprop")])
+    done = run(home, "--out", str(tmp_path / "out"), *(part for name in formats for part in ("--format", name)))
+    assert done.exit_code == 0, done.output
+    page, markdown = (tmp_path / "out" / name for name in ("report.html", "report.md"))
+    links = re.findall(r'href="(report_figures/[^"]+)"', page.read_text()) if page.exists() else []
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown.read_text())
+    assert {Path(link).suffix[1:] for link in links} == of_page
+    assert {Path(image).suffix[1:] for image in images} == of_markdown
+    assert all((tmp_path / "out" / link).is_file() for link in [*links, *images])
+
+
+def test_an_unknown_format_is_refused_by_name(four):
+    done = run(four, "--format", "html,docx")
+    assert done.exit_code == 2 and "docx" in done.stderr
 
 
 def test_command_writes_only_the_selected_formats(four, tmp_path):
     done = run(four, "--out", str(tmp_path / "out"), "--format", "latex")
     assert done.stdout.split() == [str(tmp_path / "out" / "report.tex")]
     home = write(tmp_path / "one", [record(case(), "backprop")])
-    done = run(home, "--format", "figures", "--out", str(tmp_path / "drawn"))
+    done = run(home, "--format", "pdf", "--out", str(tmp_path / "drawn"))
     assert done.stdout.split() == [str(tmp_path / "drawn" / "report_figures")]
 
 

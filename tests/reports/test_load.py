@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 
@@ -21,7 +20,7 @@ from synthetic import (
     scores,
     write,
     write_artifact,
-    write_asv,
+    write_costs,
 )
 
 from pudle.errors import MissingResults, UnreadableResult
@@ -56,20 +55,16 @@ def test_a_selected_pair_without_a_record_is_missing(tmp_path):
     assert tables.broken(results) == ["alternating"]
 
 
-def test_records_not_selected_and_older_ones_are_left_out(tmp_path):
-    old = record(case(), "backprop", scores=scores(CURVES["alternating"]), provenance=provenance(date="2025-01-01T00:00:00"))
-    home = write(tmp_path, [record(case(), "backprop"), old, record(case(), "other")], estimators=["backprop"])
+def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
+    """A plug-in whose first version is back, or a clock that was set back: the newest record is not the one that holds."""
+    newer = record(
+        case(), "backprop", scores=scores(CURVES["alternating"]), provenance=provenance(date="2027-01-01T00:00:00")
+    )
+    home = write(tmp_path, [newer, record(case(), "backprop"), record(case(), "other")], estimators=["backprop"])
     frame = load(home, "quick").frame
     assert set(frame.estimator) == {"backprop"}
     errors = frame[(frame.metric == "relative_error") & (frame.depth == 50) & (frame.seed == 0)]
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
-
-
-def test_record_of_an_older_definition_of_its_case_does_not_count(tmp_path):
-    home = write(tmp_path, [record(case(), "backprop"), record(case(dataset="synthetic(n=9)"), "alternating")],
-                 cases=[case()], estimators=["backprop", "alternating"])  # fmt: skip
-    row = load(home, "quick").frame.query("estimator == 'alternating'")
-    assert row["status"].tolist() == ["missing"] and "older definition" in row["reason"].item()
 
 
 @pytest.mark.parametrize("status", ["unsupported", "timeout", "out-of-memory", "error"])
@@ -139,60 +134,59 @@ def test_schema_is_documented():
         assert re.search(rf"^\| `{name}` \| {unit}\s*\|", documented, re.MULTILINE), name
 
 
-# -- asv
+# -- costs
 
 
-def test_asv_null_is_a_failure_and_nan_a_skip(four):
-    write_asv(four, list(CURVES), [1.0, 2.0, None, math.nan, 3.0, 4.0, 5.0, 6.0])
+def test_a_cost_that_failed_or_was_skipped_has_its_reason_and_no_value(four):
+    write_costs(four, list(CURVES), [1.0, 2.0, None, math.nan, 3.0, 4.0, 5.0, 6.0])
     times = load(four, "quick").frame.query("metric == 'seconds'")
     assert times["seed"].isna().all() and times["target"].isna().all()
     assert times["status"].tolist() == ["ok", "ok", "error", "skipped", "ok", "ok", "ok", "ok"]
+    assert times["reason"].tolist()[2:4] == ["because of this"] * 2
     np.testing.assert_array_equal(times["value"], [1.0, 2.0, math.nan, math.nan, 3.0, 4.0, 5.0, 6.0])
 
 
-def test_asv_benchmark_that_failed_everywhere_is_one_null(four):
-    path = write_asv(four, list(CURVES), None)
-    # The row is as asv leaves it: the nulls at its end are gone.
-    assert len(json.loads(path.read_text())["results"]["timing.Time.time_estimate"]) == 5
-    times = load(four, "quick").frame.query("metric == 'seconds'")
-    assert len(times) == 8 and set(times["status"]) == {"error"} and times["value"].isna().all()
+def test_a_time_has_its_samples_and_their_quartiles(four):
+    write_costs(four, ["backprop"], [1.0, 2.0])
+    (first, _) = load(four, "quick").timings.to_dict("records")
+    assert (first["seconds"], first["low"], first["high"]) == (1.0, 0.9, 1.1)
+    assert first["samples"] == (0.8, 0.9, 1.0, 1.1, 1.2)
 
 
-def test_memory_is_the_peak_above_that_of_the_problem_and_never_below_zero(four):
-    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3 * 2.0**20, 0.5 * 2.0**20])
-    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [2 * 2.0**20, 0.0]
+def test_memory_is_never_below_zero(four):
+    write_costs(four, ["backprop"], [1.0, 2.0], memory=[2.0**20, -4096.0])
+    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [2.0**20, 0.0]
 
 
-def test_memory_without_the_peak_of_the_problem_is_an_error(four):
-    write_asv(four, ["backprop"], [1.0, 2.0], memory=[3e6, 4e6], alone=None)
-    memory = load(four, "quick").frame.query("metric == 'memory_bytes'")
-    assert set(memory["status"]) == {"error"} and memory["value"].isna().all()
+def test_a_cost_not_measured_yet_is_missing_and_one_without_a_score_says_why(tmp_path):
+    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "singular")])
+    write_costs(home, ["backprop", "analytic"], [1.0, 2.0, 3.0, 4.0])
+    for number in (1, 2, 3):
+        (home / "quick" / "store" / "synthetic-ista-lasso" / "costs" / f"seconds-{number}.json").unlink()
+    times = load(home, "quick").frame.query("metric == 'seconds'")
+    assert times["status"].tolist() == ["ok", "missing", "skipped", "skipped"]
+    assert "not measured yet: run `pudle run" in times["reason"].tolist()[1]
+    assert times["reason"].tolist()[2] == "unsupported: singular"
 
 
-def test_asv_file_of_the_scores_commit_wins_over_a_newer_one(four):
-    write_asv(four, ["backprop"], [1.0, 2.0])
-    write_asv(four, ["backprop"], [7.0, 8.0], commit_hash="d" * 40, date=99)
+def test_scores_alone_are_noted(four):
+    path = write_costs(four, ["backprop"], [1.0, 2.0])
+    for cost in path.parent.iterdir():
+        cost.unlink()
     results = load(four, "quick")
-    assert results.frame.query("metric == 'seconds'")["value"].tolist() == [1.0, 2.0] and results.notes == ()
+    assert not results.frame["metric"].isin(["seconds", "memory_bytes"]).any()
+    assert any("Neither time nor memory is measured" in note for note in results.notes)
 
 
-def test_asv_file_of_another_commit_is_used_with_a_note(four):
-    write_asv(four, ["backprop"], [7.0, 8.0], commit_hash="d" * 40)
+@pytest.mark.parametrize("content", ['{"metric": "seco', "[1]", '{"metric": "seconds"}'])
+def test_damaged_cost_is_named(four, content):
+    path = write_costs(four, ["backprop"], [7.0, 8.0])
+    path.write_text(content)
     results = load(four, "quick")
-    assert set(results.frame.query("metric == 'seconds'")["commit"]) == {"d" * 40}
-    assert "dddddddd" in results.notes[0] and "cccccccc" in results.notes[0]
+    assert str(path) in results.damaged[0] and results.timings["seconds"].tolist() == [8.0] and not results.frame.empty
 
 
-DAMAGES = {
-    "half written": lambda text: text[: len(text) // 2],
-    "other version": lambda text: text.replace('"version": 2', '"version": 9'),
-    "a value short": lambda text: text.replace("[7.0, 8.0]", "[7.0]", 1),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_asv_file_is_named(four, damage):
-    path = write_asv(four, ["backprop"], [7.0, 8.0])
-    path.write_text(damage(path.read_text()))
-    results = load(four, "quick")
-    assert str(path) in results.damaged[0] and results.timings.empty and not results.frame.empty
+def test_a_list_that_is_damaged_is_named(four):
+    (four / "quick" / "run.json").write_text('{"commit": "c", "records": [["a"]]}')
+    with pytest.raises(UnreadableResult, match="run.json"):
+        load(four, "quick")

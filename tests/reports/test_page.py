@@ -25,7 +25,7 @@ from synthetic import (
     scores,
     training,
     write,
-    write_asv,
+    write_costs,
     write_experiments,
 )
 
@@ -72,7 +72,9 @@ def report(tmp_path_factory):
     records[-2] = failure(cases[-1], "analytic", "error", "ValueError: planted")
     write(home, records)
     cells = len(cases) * len(CURVES)
-    write_asv(home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21, 2.0**22] * cells, names=[i["name"] for i in cases])
+    write_costs(
+        home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21, 2.0**22] * cells, names=[i["name"] for i in cases]
+    )
     write_experiments(home, EXPERIMENTS)
     return Report.of(load(home, "quick"))
 
@@ -459,6 +461,6 @@ def test_a_page_of_the_default_profile_stays_small(tmp_path):
         for name, column in zip(names, errors, strict=True)
     ]  # fmt: skip
     write(tmp_path, varied)
-    write_asv(tmp_path, names, [1e-3, 2e-3] * 10, memory=[2.0**21, 2.0**22] * 10, names=[one["name"]])
+    write_costs(tmp_path, names, [1e-3, 2e-3] * 10, memory=[2.0**21, 2.0**22] * 10, names=[one["name"]])
     assert len(depths) == 23 and len(names) == 10
     assert 10 * len(Report.of(load(tmp_path, "quick")).html()) < 5_000_000

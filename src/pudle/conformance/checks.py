@@ -91,7 +91,7 @@ class Check:
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
-        except Exception as error:  # noqa: BLE001  # an exception of the estimator is a failed check, not a crash of ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
         return Record(*where, "passed", *worst)
@@ -138,11 +138,16 @@ def check(
         progress(f"{one.name} {specimen}" if specimen.problem else one.name, done, len(steps))
         records.append(one(estimator, specimen))
     progress("done", len(steps), len(steps))
+    return records + everything_refused(records)
+
+
+def everything_refused(records: list[Record]) -> list[Record]:
+    """Return a failure if every problem on which the claim was to be checked was refused, else nothing."""
     claims = [record for record in records if record.check == "claim"]
-    if claims and all(record.status == "refused" for record in claims):
-        reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
-        records.append(Record("claim", "", "", "", "failed", reason=reason))
-    return records
+    if not claims or any(record.status != "refused" for record in claims):
+        return []
+    reason = f"refuses every problem, so that nothing was checked: {claims[0].reason}"
+    return [Record("claim", "", "", "", "failed", reason=reason)]
 
 
 # --- shared by the checks
@@ -181,7 +186,9 @@ def options_of(estimator: GradientEstimator) -> set[str]:
 
 
 def gradient_of(result: Estimate) -> Array:
-    """Return an estimate's gradient as a float64 array."""
+    """Return an estimate's gradient as a float64 array, or fail if it is complex."""
+    if result.gradient.is_complex():
+        raise NotMet("the gradient is complex: return a real one, as the loss and theta are real")
     return result.gradient.detach().cpu().double().numpy()
 
 

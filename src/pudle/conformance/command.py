@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from .. import conformance, registry, specs
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, MissingDependency
+from ..measuring.pool import Job, Pool
 from ..terminal import output, progress_bar
+from ..validation import check_positive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,13 +44,15 @@ UNBROKEN = NUMBERS | {"check", "status"}
 @click.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="SPEC|FILE.py...")
 @click.option("--arguments", default="", metavar="TEXT", help="Arguments for the estimator in a file, e.g. 'window=3'.")
+@click.option("--timeout", default=300.0, show_default=True, metavar="SECONDS", help="Time that one check may take.")
 @click.option("--all", "everything", is_flag=True, help="Print every check on every problem, including those that passed.")
-def check_command(targets: tuple[str, ...], arguments: str, everything: bool) -> None:
+def check_command(targets: tuple[str, ...], arguments: str, timeout: float, everything: bool) -> None:
     """Check that an estimator does what it claims.
 
     Its gradients are compared with gradients that are computed without any estimator. A file holds one subclass of
-    pudle.GradientEstimator. Its code runs with your permissions: check only files you trust. The exit code is 0 if every
-    check passed or was refused with a reason, and 1 if one failed.
+    pudle.GradientEstimator. Its code runs in a process of its own, with your permissions: check only files you trust. A
+    check that ends the process or takes too long has failed. The exit code is 0 if every check passed or was refused with a
+    reason, 1 if one failed, and 2 if the estimator cannot be made.
 
     \b
     Examples:
@@ -55,22 +61,26 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
     """
     if arguments and not any(target.endswith(".py") for target in targets):
         raise InvalidArgument("--arguments is for a FILE.py: write a spec's arguments in the spec, as truncated(window=10)")
-    estimators = [
-        estimator_in(Path(target), arguments) if target.endswith(".py") else registry.make_estimator(target)
-        for target in targets
-    ]
-    results = {}
-    with progress_bar(transient=True) as progress:
-        for estimator in estimators:
-            title = specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
-            task = progress.add_task(title)
+    from .checks import everything_refused
 
-            def show(step: str, done: int, total: int, task=task, title=title) -> None:
-                progress.update(task, completed=done, total=total, description=escape(f"{title}: {step}"[:60]))
-
+    check_positive("timeout", timeout)
+    results: dict[str, list[Record]] = {}
+    with progress_bar(transient=True) as progress, Pool(1, _prepare_worker) as pool:
+        # Every target is made before the first is checked, so that wrong usage is told at once.
+        titles = [_done(pool, functools.partial(_describe, target, arguments), timeout, target) for target in targets]
+        for target, title in zip(targets, titles, strict=True):
+            task = progress.add_task(title, total=len(conformance.CHECKS))
             if progress.disable:
                 click.echo(f"checking {title}", err=True)
-            results[title] = conformance.check(estimator, show)
+            results[title] = []
+            for name in conformance.CHECKS:
+                progress.update(task, advance=1, description=escape(f"{title}: {name}"[:60]))
+                records, finished = _carry_out(pool, name, target, arguments, timeout)
+                results[title] += records
+                if not finished:
+                    # What hangs or ends the process once would most likely do so in every check that is left.
+                    break
+            results[title] += everything_refused(results[title])
     console = output(PIPE_WIDTH)
     for title, records in results.items():
         _print_result(console, title, records, everything)
@@ -78,6 +88,57 @@ def check_command(targets: tuple[str, ...], arguments: str, everything: bool) ->
         console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
         click.get_current_context().exit(FAILED)
+
+
+def _prepare_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@functools.cache
+def _make(target: str, arguments: str) -> GradientEstimator:
+    return estimator_in(Path(target), arguments) if target.endswith(".py") else registry.make_estimator(target)
+
+
+def _describe(target: str, arguments: str, keep: Callable[[Any], None]) -> str:
+    """Return the spec of the estimator, made in a worker: its module may do anything when it is imported."""
+    estimator = _make(target, arguments)
+    return specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
+
+
+def _check(name: str, target: str, arguments: str, keep: Callable[[Any], None]) -> None:
+    """Run one check in a worker, and keep the specimen before each step and the record after it."""
+    check, estimator = conformance.CHECKS[name], _make(target, arguments)
+    for specimen in check.specimens(estimator):
+        keep(specimen)
+        keep(check(estimator, specimen))
+
+
+def _done(pool: Pool, work: Callable[..., Any], timeout: float, target: str) -> Any:
+    """Return what a worker returns, or raise the error that ended it as one about the target."""
+    ((_, outcome),) = pool.run([Job(target, work, timeout)])
+    if outcome.status == "skipped":
+        raise MissingDependency(outcome.reason)
+    if outcome.status != "ok":
+        raise InvalidArgument(outcome.reason if target in outcome.reason else f"{target} cannot be made: {outcome.reason}")
+    return outcome.result
+
+
+def _carry_out(pool: Pool, name: str, target: str, arguments: str, timeout: float) -> tuple[list[Record], bool]:
+    """Return the records of one check, the last a failure if the check did not come to its end, and whether it did."""
+    ((_, outcome),) = pool.run([Job(name, functools.partial(_check, name, target, arguments), timeout)])
+    records = [part for part in outcome.parts if isinstance(part, conformance.Record)]
+    if outcome.status == "ok":
+        return records, True
+    if outcome.status == "skipped":
+        raise MissingDependency(outcome.reason)
+    last = outcome.parts[-1] if outcome.parts else None
+    where = ("", "", "") if last is None or last in records else (last.problem, last.loss, last.algorithm)
+    return [
+        *records,
+        conformance.Record(name, *where, "failed", reason=f"{outcome.reason}; the checks after this one were not run"),
+    ], False
 
 
 def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:

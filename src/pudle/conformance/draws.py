@@ -23,7 +23,7 @@ from .specimens import ALGORITHMS, KINDS, Kind, Specimen, convolutional, dense, 
 DRAWS = 96
 #: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the layers of a method that
 #: runs one pass for every entry of theta.
-DEEPEST, WORK, LAYERS = 500, 2_000_000, 12_000
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
 
 Random = np.random.Generator
 
@@ -36,9 +36,9 @@ def _size(random: Random, largest: int) -> int:
 def _dense(random: Random) -> Kind:
     """Draw sparse coding: mostly of a few samples, sometimes of thousands, or with thousands of dictionary entries."""
     n, m, p = _size(random, 40), _size(random, 10), _size(random, 14)
-    if (extreme := random.random()) < 0.12:
+    if (extreme := random.random()) < 0.15:
         n, m, p = int(random.integers(300, 3000)), int(random.integers(2, 6)), int(random.integers(2, 7))
-    elif extreme < 0.2:
+    elif extreme < 0.3:
         n, m, p = int(random.integers(1, 4)), int(random.integers(20, 60)), int(random.integers(60, 70))
     nonnegative = bool(random.random() < 0.3)
     atoms = random.standard_normal((m, p))

@@ -31,6 +31,7 @@ ALGORITHMS: dict[str, Callable[[float, torch.Tensor], Algorithm]] = {
     "fista": lambda lipschitz, initial: Fista(),
     "fista(restart)": lambda lipschitz, initial: Fista(restart=True),
     "ista(step=1.5/L)": lambda lipschitz, initial: Ista(step=1.5 / lipschitz),
+    "ista(step=0.02/L)": lambda lipschitz, initial: Ista(step=0.02 / lipschitz),
     "ista(decaying)": lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)),
     "ista(hard)": lambda lipschitz, initial: Ista(thresholding=Hard()),
     "warm start": lambda lipschitz, initial: Ista(initial=initial),
@@ -55,7 +56,9 @@ class Specimen:
         """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
         kind = KINDS[self.problem]
         # Tensors with reversed strides, if the kind asks for them: an estimator may not rely on how they lie in memory.
-        arrays = {name: array.T if kind.reversed_strides else array for name, array in kind.arrays.items()}
+        arrays = {
+            name: np.array(array.T, order="C") if kind.reversed_strides else array for name, array in kind.arrays.items()
+        }
         tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()}
         if kind.reversed_strides:
             tensors = {name: tensor.permute(tuple(reversed(range(tensor.ndim)))) for name, tensor in tensors.items()}

@@ -132,9 +132,17 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     @property
     def method(self) -> str:
         """Name of the method in tables."""
-        dataset: Any = make_dataset(self.dataset)
+        dataset = self.crops
         traits = {"supervised": dataset.supervised, "learned penalties": dataset.learned_penalties}
         return ", ".join([self.estimator, self.training.loss, *(name for name, present in traits.items() if present)])
+
+    @property
+    def crops(self) -> Any:
+        """The dataset to learn from; others than noisy crops are refused."""
+        dataset: Any = make_dataset(self.dataset)
+        if dataset.name != "noisy_crops":
+            raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
+        return dataset
 
     @property
     def folders(self) -> tuple[str, str]:
@@ -152,9 +160,7 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         """
         check_positive("sigma", self.sigma)
         check_integer("validation", self.validation, 0)
-        dataset: Any = make_dataset(self.dataset)
-        if dataset.name != "noisy_crops":
-            raise InvalidArgument(f"dataset {self.dataset!r} holds no noisy images: give noisy_crops(...)")
+        dataset = self.crops
         if start := self.training.start:
             raise InvalidArgument(f"start={start!r} is not for denoising: filters start as the dataset's option says")
         images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import re
+import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +18,11 @@ from ..errors import InvalidArgument
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, TARGETS
 from ..registry import make_algorithm, make_dataset
+from ..specs import parse
 from ..validation import check_choice, check_integer
 
+#: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255 that file systems take.
+SLUG_BYTES = 100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -58,6 +65,8 @@ class Case:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\W_][^/\\\0]*", self.name) or len(self.name.encode()) > 2 * SLUG_BYTES:
+            raise InvalidArgument(f"case {self.name!r:.80}: the name is none for a folder: use letters, digits, '-' and '_'")
         for name in ("seeds", "depths", "targets"):
             values = tuple(getattr(self, name))
             if not values:
@@ -89,5 +98,25 @@ class Case:
 
 
 def slug(spec: str) -> str:
-    """Return a spec as it stands in the name of a case or a file: letters, digits, points and underscores."""
-    return re.sub(r"[^A-Za-z0-9.]+", "_", spec).strip("_")
+    """Return a spec as it stands in the name of a file: letters, digits, points and underscores, at most `SLUG_BYTES`."""
+    plain = re.sub(r"(?:[^\w.]|_)+", "_", unicodedata.normalize("NFC", spec)).strip("_")
+    return plain.encode()[:SLUG_BYTES].decode(errors="ignore").rstrip("_")
+
+
+def dataset_slug(spec: str, home: Path) -> str:
+    """Return a dataset's spec as it stands in the names of cases: readable, and no two specs alike.
+
+    A digest follows where the readable part alone cannot tell two specs apart, because options other than plain numbers lose
+    characters. Of a folder the readable part has the last name, and the digest the path as seen from `home`, the folder
+    of the results.
+    """
+    if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
+        return slug(spec)
+    name, options = parse(spec)
+    shown = dict(options)
+    if isinstance(options.get("folder"), str):
+        path = Path(options["folder"]).expanduser().absolute()
+        shown["folder"] = path.name
+        options["folder"] = os.path.relpath(path, home.absolute())
+    readable = slug(f"{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})")
+    return f"{readable}-{hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()[:8]}"

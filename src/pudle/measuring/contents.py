@@ -174,12 +174,36 @@ class JacobianErrorRow(Struct):
 ROWS: dict[str, type[Struct]] = {"window_surface": WindowSurfaceRow, "jacobian_error": JacobianErrorRow}
 
 
+class CostRecord(Struct):
+    """A time or memory of one estimator on one case at one depth."""
+
+    schema: Version
+    metric: str
+    case: str
+    estimator: str
+    depth: Count
+    status: Status
+    reason: str
+    value: Number
+    provenance: Provenance
+    samples: list[Annotated[float, Meta(ge=0, le=sys.float_info.max)]] | None = None
+    baseline: Number = None
+
+
+#: The place of a record in the store, which it does not lead out of.
+Place = Annotated[str, Meta(pattern=r"^(?!/)(?!([^\0]*/)?\.\./)[^\0]+\.json$")]
+
+
 class RunList(Struct):
-    """Which records held at a commit."""
+    """Which files of the store hold a run's results, by what they hold."""
 
     commit: str
-    records: list[str] = []
-    experiments: list[str] = []
+    #: Case, estimator and place.
+    records: list[tuple[str, str, Place]] = []
+    #: Metric, case, estimator, depth and place.
+    costs: list[tuple[str, str, str, Count, Place]] = []
+    #: Place by name.
+    experiments: dict[str, Place] = {}
     selection: StoredSelection | None = None
 
 

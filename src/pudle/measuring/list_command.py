@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from .. import registry
+from ..errors import PudleError
 from ..terminal import PROFILES, output
 
 KINDS = click.Choice(["estimators", "datasets", "cases", "experiments"])
@@ -18,7 +19,7 @@ KINDS = click.Choice(["estimators", "datasets", "cases", "experiments"])
 @click.argument("kind", type=KINDS, required=False)
 @click.option("--profile", type=PROFILES, default="quick", show_default=True, help="Profile whose cases to list.")
 def list_command(kind: str | None, profile: str) -> None:
-    """List the known estimators, datasets, cases and experiments.
+    """List the known estimators, datasets, cases and experiments, and the plug-ins that cannot be used.
 
     \b
     Example:
@@ -45,6 +46,9 @@ def list_command(kind: str | None, profile: str) -> None:
             for name, experiment in experiments.items()
         ]
         _print_table("Experiments", ("experiment", "study", "kind", f"in profile {profile}"), rows)
+    broken = registry.broken("estimators", "datasets", "algorithms", "thresholding", "profiles", "experiments")
+    if broken:
+        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

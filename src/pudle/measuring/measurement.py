@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..estimator import Estimate
+from ..files import strict
 from ..references import certified
 from ..references.certified import Reference
 from ..registry import make_estimator
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from .store import Store
 
 
+#: Some rows of a record by field: ``scores`` and ``references``.
+Part = dict[str, list[dict[str, Any]]]
+
+
 def stored_reference(case: Case, seed: int, target: str, store: Store) -> Reference:
     """Return a reference from the store, where it is computed and stored first if it is missing."""
     stored = store.read_reference(case, seed, target)
@@ -31,32 +37,67 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     return stored
 
 
-def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
+def store_reference(case: Case, seed: int, target: str, store: Store) -> None:
+    """Make sure that a reference is in the store."""
+    stored_reference(case, seed, target, store)
+
+
+def measure(case: Case, estimator: str, store: Store, keep: Callable[[Part], None] = lambda part: None) -> dict[str, Any]:
     """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to the store.
 
-    Whatever the estimator raises becomes a status with a reason; it never becomes a number.
+    Whatever the estimator raises becomes a status with a reason; it never becomes a number. `keep` is called with the scores
+    of each depth as they come, for `fail_scores` if this process does not live to write the record.
     """
     start = time.perf_counter()
-    scores: list[dict[str, Any]] = []
-    described: list[dict[str, Any]] = []
+    parts = []
+    for part in _parts(case, estimator, store):
+        keep(part)
+        parts.append(part)
+    return _write(case, estimator, store, parts, time.perf_counter() - start)
+
+
+def fail_scores(
+    case: Case, estimator: str, store: Store, status: str, reason: str, parts: Iterable[Part] = ()
+) -> dict[str, Any]:
+    """Write the record of an attempt that ended early: the parts that it kept, and the status for every score that lacks."""
+    parts = list(parts)
+    have = {(row["seed"], row["depth"], row["target"]) for part in parts for row in part["scores"]}
+    wanted = itertools.product(case.seeds, case.depths, case.targets)
+    missing = [dict(zip(("seed", "depth", "target"), each, strict=True)) for each in wanted if each not in have]
+    if have and missing:
+        reason = f"at depth {missing[0]['depth']}: {reason}"
+    failed = dataclasses.asdict(Score(status=status, reason=reason)) | {"diagnostics": {}}
+    return _write(case, estimator, store, [*parts, {"scores": [row | failed for row in missing], "references": []}], None)
+
+
+def _write(case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None) -> dict[str, Any]:
+    whole = {name: [row for part in parts for row in part[name]] for name in ("scores", "references")}
+    return store.write(case, estimator, {**worst(whole["scores"]), **whole, "seconds": seconds})
+
+
+def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
+    """Yield the references of each seed, described, and then the scores of each depth against them."""
     for seed in case.seeds:
         problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
         step = algorithm.step_size(problem)
         references = [stored_reference(case, seed, target, store) for target in case.targets]
-        described += [_describe(reference, seed, step) for reference in references]
+        yield {"scores": [], "references": [_describe(reference, seed, step) for reference in references]}
         for depth, result in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
-            for reference in references:
-                row = {"seed": seed, "depth": depth, "target": reference.target}
-                row |= dataclasses.asdict(score(result, reference) if isinstance(result, Estimate) else result)
-                scores.append(row | {"diagnostics": dict(getattr(result, "diagnostics", {}))})
-    seconds = time.perf_counter() - start
-    return store.write(case, estimator, {**worst(scores), "scores": scores, "references": described, "seconds": seconds})
+            place = {"seed": seed, "depth": depth}
+            rows = [place | {"target": reference.target} | _judge(result, reference) for reference in references]
+            yield {"scores": rows, "references": []}
 
 
-def fail_scores(case: Case, estimator: str, store: Store, status: str, reason: str) -> dict[str, Any]:
-    """Write a record without scores, which says what became of the attempt."""
-    content: dict[str, Any] = {"status": status, "reason": reason, "scores": [], "references": [], "seconds": None}
-    return store.write(case, estimator, content)
+def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
+    """Return the score of an estimate with its diagnostics; what cannot be scored or stored becomes an error."""
+    if isinstance(result, Score):
+        return dataclasses.asdict(result) | {"diagnostics": {}}
+    try:
+        diagnostics = strict(dict(result.diagnostics))
+    except Exception as error:  # noqa: BLE001  # a plug-in may return anything
+        reason = f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to numbers or texts"
+        return dataclasses.asdict(Score(status="error", reason=reason)) | {"diagnostics": {}}
+    return dataclasses.asdict(score(result, reference)) | {"diagnostics": diagnostics}
 
 
 def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -> Iterator[Estimate | Score]:
@@ -75,7 +116,7 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
                 yield estimate
                 left = left[1:]
-        except Exception as error:  # noqa: BLE001  # anything a plug-in raises is a result to report, with its reason
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # anything a plug-in raises is a result, with its reason
             status, reason = failure(error)
             if isinstance(error, StopIteration):
                 reason = f"sweep ended before depth {left[0]}"
@@ -88,8 +129,10 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
 
 def _describe(reference: Reference, seed: int, step: float) -> dict[str, Any]:
     """Return a reference's certificate as plain values, with the contraction factor rho that it implies for the step."""
-    rho = 1 - step * reference.certificate.smallest_eigenvalue
+    certificate = reference.certificate
+    # With a large step the fastest direction overshoots, and its error can fall more slowly than that of the slowest one.
+    rho = max(abs(1 - step * value) for value in (certificate.smallest_eigenvalue, certificate.largest_eigenvalue))
     described = {"seed": seed} | {name: getattr(reference, name) for name in ("target", "status", "reason", "bound")}
     norm = float(torch.linalg.norm(reference.gradient))
-    described |= {"gradient_norm": norm, "step": step, "rho": rho if 0 <= rho <= 1 else None}
-    return described | dataclasses.asdict(reference.certificate)
+    described |= {"gradient_norm": norm, "step": step, "rho": rho if rho <= 1 else None}
+    return described | dataclasses.asdict(certificate)

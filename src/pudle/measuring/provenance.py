@@ -49,6 +49,14 @@ def repository(folder: Path) -> Path:
     return Path(git(folder, "rev-parse", "--show-toplevel"))
 
 
+def results_home() -> Path:
+    """Return where results go unless a command is told otherwise: ``.asv`` in the repository around the working folder."""
+    try:
+        return repository(Path.cwd()) / ".asv"
+    except NoRepository:
+        return Path.cwd() / ".asv"
+
+
 def commit_of(root: Path) -> tuple[str, bool]:
     """Return the commit checked out at `root` and whether tracked files differ from it."""
     return git(root, "rev-parse", "HEAD"), bool(git(root, "status", "--porcelain", "--untracked-files=no"))

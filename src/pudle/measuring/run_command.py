@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import TaskID, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from .. import registry
 from ..errors import PudleError
@@ -26,14 +26,21 @@ from ..terminal import PROFILES, check_device, progress_bar
     help="Carry out only experiments whose name matches, of any profile, and no cases unless you name some; repeatable.",
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores [default: one per core].")
-@click.option("--scores-only", is_flag=True, help="Leave out asv: no time, no memory, no git repository needed.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores, at most and by default one per core.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="Time limit of one estimator on one case, and of experiments where it exceeds theirs [default: the profile's].",
+)  # fmt: skip
+@click.option("--scores-only", is_flag=True, help="Measure no time and no memory, and need no git repository.")
+@click.option("--again", is_flag=True, help="Measure time and memory anew, also where they are stored.")
 @click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository].")
-def run_command(profile: str, workers: int | None, scores_only: bool, home: Path | None, **options: Any) -> None:
+def run_command(
+    profile: str, workers: int | None, scores_only: bool, again: bool, home: Path | None, **options: Any
+) -> None:
     """Measure accuracy, time and memory.
 
-    Scores that are stored already are not computed again, so an interrupted run continues where it stopped.
-    Installed plug-ins are measured together with the profile's own estimators.
+    What is stored already is not measured again, so an interrupted run continues where it stopped.
+    Installed plug-ins are measured together with the profile's own estimators; one that is broken costs only itself.
 
     \b
     Examples:
@@ -46,28 +53,34 @@ def run_command(profile: str, workers: int | None, scores_only: bool, home: Path
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
     from .selection import select
 
-    selection = select(registry.list_profiles()[profile], **options)
+    selection = select(registry.list_profiles()[profile], home=home, **options)
     from .run import execute
 
     check_device(selection.device)
-    with progress_bar(TimeRemainingColumn()) as progress:
-        bars: dict[str, TaskID] = {}
+    cores = os.cpu_count() or 1
+    with progress_bar(TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=None)
 
-        def show(stage: str, done: int, total: int, line: str) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
-            progress.update(bars[stage], completed=done, total=total, description=f"{stage}: {line}"[:60])
-            if progress.disable and done:
-                click.echo(f"{stage} {done}/{total}: {line}", err=True)
+        def show(done: int, total: int, line: str) -> None:
+            bar.update(task, completed=done, total=total, description=line[:60])
+            if bar.disable:
+                click.echo(f"{done}/{total}: {line}", err=True)
 
-        summary = execute(selection, home=home, workers=workers or os.cpu_count() or 1, scores_only=scores_only, show=show)
-    scores, pairs, experiments = summary.records["score"], selection.pairs, selection.experiments
-    parts = [f"{len(scores)} of {len(pairs)} scores computed now"] if pairs else []
-    parts += [f"{number} {status}" for status, number in sorted(Counter(record["status"] for record in scores).items())]
+        summary = execute(
+            selection, home=home, workers=min(workers or cores, cores), scores_only=scores_only, again=again, progress=show
+        )
+    records, pairs, experiments = summary.records, selection.pairs, selection.experiments
+    parts = [f"{len(records['score'])} of {len(pairs)} scores computed now"] if pairs else []
+    parts += [
+        f"{number} {status}" for status, number in sorted(Counter(item["status"] for item in records["score"]).items())
+    ]
+    if measured := len(records["memory"]) + len(records["time"]):
+        parts.append(f"{measured} times and memories measured now")
     if experiments:
-        parts.append(f"{len(summary.records['experiment'])} of {len(experiments)} experiments carried out now")
+        parts.append(f"{len(records['experiment'])} of {len(experiments)} experiments carried out now")
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
-    if summary.broken:
-        raise PudleError(f"{len(summary.broken)} broken: {'; '.join(summary.broken)}")
+    broken = [*summary.broken, *registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")]
+    if broken:
+        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")

@@ -55,10 +55,18 @@ def score(estimate: Estimate, reference: Reference) -> Score:
     """Score an estimate against a reference that is certified, or the limit of an algorithm.
 
     Three cases get a status and no number: a reference that is uncertified or has a zero gradient gives its own status, an
-    estimate that is not finite is ``diverged``, and one of the wrong shape is an ``error``.
+    estimate that is not finite is ``diverged``, and one of the wrong type or shape is an ``error``.
     """
     if reference.status not in SCORED:
         return Score(status=reference.status, reason=reference.reason)
+    for name in ("gradient", "codes"):
+        tensor = getattr(estimate, name)
+        kind = type(tensor).__name__
+        if isinstance(tensor, torch.Tensor):
+            usable = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+            kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
+        if kind:
+            return Score(status="error", reason=f"{name} is not a dense tensor of floats but {kind}: repair the estimator")
     gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)
     codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
     for name, tensor, expected in (("gradient", gradient, reference.gradient), ("codes", codes, reference.codes)):

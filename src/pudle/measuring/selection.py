@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry, specs
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, PudleError, first_line
 from ..files import converted, read_json, write_atomically
-from .case import Case, slug
-
-#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
-SELECTION_VARIABLE = "PUDLE_SELECTION"
+from .case import Case, dataset_slug
+from .provenance import results_home
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class Selection:
     estimators : tuple of str
         Specs.
     tracked_depths, timed_depths : tuple of int
-        Depths at which asv tracks the accuracy, and measures time and memory.
+        Depths at which asv tracks the accuracy, and those at which costs are measured where they are scored.
+    costs : tuple of str
+        Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
     timeout, experiment_timeout : float
         Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
@@ -51,6 +51,7 @@ class Selection:
     tracked_depths: tuple[int, ...]
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
+    costs: tuple[str, ...] = ("memory_bytes", "seconds", "seconds_torch")
     device: str = "cpu"
     windows: tuple[int, ...] = ()
     jacobian_error: bool = False
@@ -88,18 +89,26 @@ def select(
     datasets: Iterable[str] = (),
     experiments: Collection[str] = (),
     device: str = "cpu",
+    timeout: float | None = None,
+    home: Path | None = None,
 ) -> Selection:
     """Return the selection of a profile, narrowed and widened by the options of `pudle run`.
 
     Installed plug-ins are added to the profile's estimators. Without named experiments, those of the profile stay, unless
     `only`, cases or datasets narrow the selection. With named experiments, cases stay only if it is narrowed as well.
-    Patterns that match nothing, specs that name nothing, and `only` without estimators raise InvalidArgument.
+    `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the
+    results, from which paths in names are seen. Patterns that match nothing, specs that name nothing, and `only` without
+    estimators raise InvalidArgument.
     """
-    named = tuple(specs.text(registry.make_estimator(spec)) for spec in estimators)
+    named = tuple(map(_named, estimators))
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
-    kept = {case.name: case for case in (*profile.cases, *(case for spec in datasets for case in _cases_on(spec, profile)))}
+    kept = {case.name: case for case in profile.cases}
+    for case in (case for spec in datasets for case in _cases_on(spec, profile, home)):
+        # The profile may have a case of that name, on the same dataset with other options.
+        name = case.name if kept.get(case.name, case) == case else f"{case.name}-added"
+        kept[name] = dataclasses.replace(case, name=name)
     if cases:
         kept = _matching(cases, kept, "--case", f"case of profile {profile.profile}: known are {', '.join(kept)}")
     narrowed = bool(only or cases or datasets)
@@ -111,7 +120,11 @@ def select(
         kept = kept if narrowed else {}
     chosen = tuple(dict.fromkeys(chosen))
     measured = tuple(kept.values())
-    return dataclasses.replace(profile, cases=measured, estimators=chosen, experiments=carried_out, device=device)
+    limit = timeout or profile.timeout
+    return dataclasses.replace(
+        profile, cases=measured, estimators=chosen, experiments=carried_out, device=device, timeout=limit,
+        experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
+    )  # fmt: skip
 
 
 def _matching(patterns: Collection[str], known: dict[str, Any], option: str, hint: str) -> dict[str, Any]:
@@ -122,14 +135,34 @@ def _matching(patterns: Collection[str], known: dict[str, Any], option: str, hin
     return {name: item for name, item in known.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
 
 
-def _cases_on(spec: str, profile: Selection) -> list[Case]:
+def _named(spec: str) -> str:
+    """Return the canonical spec of an estimator that the user names, or refuse one that cannot be stored under it."""
+    made = registry.make_estimator(spec)
+    try:
+        made.fingerprint()
+        return specs.text(made)
+    except Exception as error:
+        raise InvalidArgument(f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package") from error
+
+
+def _cases_on(spec: str, profile: Selection, home: Path | None) -> list[Case]:
     """Return the cases on a dataset that the user adds: ISTA, every loss, and the profile's seeds and depths."""
     made = registry.make_dataset(spec)
     # Drawn once, so that an empty folder or an unreadable file is refused before anything is measured.
-    made.problem()
+    try:
+        made.problem()
+    except PudleError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InvalidArgument(f"dataset {spec!r} cannot be drawn ({reason}): repair it, or leave it out") from error
+    if isinstance(getattr(made, "folder", None), str):
+        # The processes that measure work in folders of their own.
+        made = dataclasses.replace(made, folder=str(Path(made.folder).expanduser().absolute()))
     dataset = specs.text(made)
     like = dataclasses.replace(profile.cases[0], dataset=dataset, algorithm="ista", loss=made.losses[0], targets=("exact",))
-    return [dataclasses.replace(like, name=f"{slug(dataset)}-ista-{loss}", loss=loss) for loss in made.losses]
+    name = dataset_slug(dataset, home or results_home())
+    return [dataclasses.replace(like, name=f"{name}-ista-{loss}", loss=loss) for loss in made.losses]
 
 
 def plugins() -> tuple[str, ...]:
@@ -140,6 +173,6 @@ def plugins() -> tuple[str, ...]:
             continue
         try:
             found.append(specs.text(cls()))
-        except TypeError:
+        except (TypeError, PudleError):
             print(f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'", file=sys.stderr)
     return tuple(found)

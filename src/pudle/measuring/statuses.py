@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import MissingDependency, UnsupportedProblem, first_line
+from ..errors import MissingDependency, PudleError, UnsupportedProblem, first_line
 
 #: From good to bad; the index of a status is the code that asv's `track_status` records.
 STATUSES = (
@@ -29,8 +29,10 @@ def at_depth(record: Mapping[str, Any], depth: int) -> dict[str, str]:
     return worst([row for row in record["scores"] if row["depth"] == depth] or [record])
 
 
-def failure(error: Exception) -> tuple[str, str]:
+def failure(error: BaseException) -> tuple[str, str]:
     """Return the status and the reason of whatever could not be computed because of an error."""
+    if isinstance(error, SystemExit):
+        return "error", f"it tried to end the program with sys.exit({error.code!r}): raise an error instead"
     if isinstance(error, MissingDependency):
         return "skipped", first_line(error)
     if isinstance(error, UnsupportedProblem):
@@ -38,4 +40,6 @@ def failure(error: Exception) -> tuple[str, str]:
     # torch has an error of its own for a full GPU, and a plain RuntimeError for a full memory.
     kinds = [kind.__name__ for kind in type(error).__mro__]
     full = {"MemoryError", "OutOfMemoryError"}.intersection(kinds) or "can't allocate memory" in str(error)
-    return "out-of-memory" if full else "error", f"{type(error).__name__}: {first_line(error)}"
+    # The texts of this package's own errors stand alone.
+    kind = "" if isinstance(error, PudleError) else f"{type(error).__name__}: "
+    return "out-of-memory" if full else "error", f"{kind}{first_line(error)}"

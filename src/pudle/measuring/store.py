@@ -17,18 +17,20 @@ import torch
 
 from ..algorithms import kernels
 from ..errors import UnreadableResult
-from ..files import converted, read_arrays, read_json, write_atomically
+from ..files import converted, read_arrays, read_json, strict, write_atomically
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
 from . import sources
 from .case import Case, slug
-from .contents import SCHEMA, Artifact, ExperimentRecord, ReferenceStatus, ScoreRecord
+from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, ReferenceStatus, ScoreRecord
+from .costs import BENCHMARKS, Cell, benchmark_folder
 from .experiment import ExperimentResult
-from .provenance import provenance
+from .provenance import machine, provenance
 
 #: The modules from which the sources of a score, a reference, a surface and an experiment are followed.
 SCORES, REFERENCES = "pudle.measuring.measurement", "pudle.measuring.case"
 SURFACES, EXPERIMENTS = "pudle.measuring.surfaces", "pudle.measuring.experiment"
+COSTS = "pudle.measuring.costs"
 
 
 class _Scalars(TypedDict):
@@ -43,7 +45,7 @@ class _Scalars(TypedDict):
 
 @dataclass
 class Store:
-    """Scores, references, surfaces and experiments of one profile, as files.
+    """Scores, costs, references, surfaces and experiments of one profile, as files.
 
     Writing is atomic, so that a process can be killed at any moment and any number of processes can share a store. A file
     that is damaged counts as missing, so that a run measures it again and replaces it.
@@ -90,6 +92,35 @@ class Store:
         record: dict[str, Any] = {"key": self.key(case, estimator), "case": dataclasses.asdict(case), **content}
         record |= {"estimator": estimator, "computes": made.computes, "consistent_for": made.consistent_for}
         return self._write_record(self.path(case, estimator), record)
+
+    def cost_path(self, cell: Cell) -> Path:
+        """Return where the record of a time or memory is kept, whether or not it exists.
+
+        It depends on the machine, and on the case as far as one estimate does: its first seed is what is measured. The
+        number of threads is always one.
+        """
+        case, made = cell.case, make_estimator(cell.estimator)
+        benchmark = benchmark_folder() / f"{BENCHMARKS[cell.metric].partition('.')[0]}.py"
+        parts = {"estimator": cell.estimator, "fingerprint": made.fingerprint(), "metric": cell.metric, "depth": cell.depth}
+        parts |= {"dataset": case.dataset, "algorithm": case.algorithm, "loss": case.loss, "dtype": case.dtype}
+        parts |= {"seed": case.seeds[0], "device": self.device, "machine": machine(), "benchmark": benchmark.read_text()}
+        parts["kernels"] = "torch" if cell.metric == "seconds_torch" else kernels.description()
+        key = _key_on_data(COSTS, case, made, case.make_algorithm(), **parts)
+        return self.folder / case.name / "costs" / f"{cell.metric}-{slug(cell.estimator)}-{cell.depth}-{key}.json"
+
+    def read_cost(self, cell: Cell) -> dict[str, Any] | None:
+        """Return the record of a time or memory, or None where there is none yet."""
+        return _read(self.cost_path(cell), CostRecord)
+
+    def write_cost(self, cell: Cell, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the record of a time or memory atomically."""
+        identity: dict[str, Any] = {
+            "metric": cell.metric,
+            "case": cell.case.name,
+            "estimator": cell.estimator,
+            "depth": cell.depth,
+        }
+        return self._write_record(self.cost_path(cell), {**identity, **content})
 
     def _write_record(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
         label = {"provenance": provenance(self.device, self.commit, self.dirty)}
@@ -185,9 +216,7 @@ def _write_arrays(path: Path, save: Callable[..., None], arrays: Mapping[str, An
 
 def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Write strict JSON, atomically, and return the content: a number that is not finite is written as null."""
-    # The first pass turns numpy's numbers into Python's, the second one NaN and infinities into None.
-    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
-    write_atomically(path, json.dumps(json.loads(text, parse_constant=lambda _: None), indent=1))
+    write_atomically(path, json.dumps(strict(content), indent=1))
     return content
 
 

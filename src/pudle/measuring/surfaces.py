@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import jvp, vmap
 
 from .. import streams
 from ..algorithms import Algorithm
@@ -60,7 +60,7 @@ def jacobian_error(
 ) -> list[dict[str, Any]]:
     r"""Return the error of ``J_T E``, for random directions E of theta and ``J_T = d z_T / d theta`` through all T layers.
 
-    The products of the unrolled Jacobian come from one forward-mode run per direction, in the problem's precision. The
+    The products of the unrolled Jacobian come from one forward-mode run, in the problem's precision. The
     exact ones come from the minimizer z and the implicit function theorem on its certified active set S, in float64: with F
     the gradient of the inner objective on S,
 
@@ -99,12 +99,14 @@ def jacobian_error(
     if not depths:
         return []
     theta = problem.theta.detach()
-    squares, total = torch.zeros(len(depths), dtype=torch.float64), 0.0
-    for direction in directions(theta):
-        exact = exact_product(problem, reference.codes, direction)
-        total += float(exact.square().sum())
-        products = jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
-        squares += torch.tensor([float((p.to(exact) - exact).square().sum()) for p in products], dtype=torch.float64)
+    along = directions(theta)
+    exact = torch.stack([exact_product(problem, reference.codes, direction) for direction in along])
+    total = float(exact.square().sum())
+    # All directions share the codes, which do not depend on them.
+    products = vmap(
+        lambda direction: jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
+    )
+    squares = torch.stack([(product.to(exact) - exact).square().sum() for product in products(along)])
     if total == 0:
         raise InvalidArgument("jacobian_error: the exact product is zero in all directions: relative errors have no meaning")
     errors = (squares / total).sqrt().tolist()

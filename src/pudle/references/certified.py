@@ -161,6 +161,7 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
         samples=len(codes),
         kkt_residual=float((right - codes @ hessian).abs().max()),
         smallest_eigenvalue=smallest,
+        largest_eigenvalue=largest,
         condition_number=largest / smallest,
         code_error=float(code_errors.max()),
     )

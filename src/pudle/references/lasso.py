@@ -92,11 +92,14 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
                 f", {large} have more active entries (up to {int(active.sum(1).max())}) than are solved exactly: raise the "
                 f"penalty or take smaller images"
             )
+    regular = active.any(1) & ~step.singular
+    largest = torch.where(regular, step.smallest_eigenvalues * step.condition_numbers, 0)
     certificate = Certificate(
         samples=len(codes),
         uncertified=int(failed.sum()),
         kkt_residual=float(kkt.max()),
         smallest_eigenvalue=float(step.smallest_eigenvalues.min()),
+        largest_eigenvalue=float(largest.max()),
         condition_number=float(condition.max()),
         dual_margin=float(margins.min()),
         smallest_amplitude=float(amplitudes.min()),

@@ -37,6 +37,8 @@ class Certificate:
         Largest violation of the optimality conditions.
     smallest_eigenvalue : float
         Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an active entry.
+    largest_eigenvalue : float
+        Largest eigenvalue of the regular ones among these matrices; zero if there is none.
     condition_number : float
         Largest condition number of the active Gram matrices.
     dual_margin : float
@@ -55,6 +57,7 @@ class Certificate:
     uncertified: int = 0
     kkt_residual: float = 0.0
     smallest_eigenvalue: float = float("inf")
+    largest_eigenvalue: float = 0.0
     condition_number: float = 1.0
     dual_margin: float = float("inf")
     smallest_amplitude: float = float("inf")

@@ -43,11 +43,18 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
 @pytest.mark.slow
 def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     """The commit's Python is this one: the scripts run, and leave out what does not exist here."""
-    side = Side("head", "c" * 40, tmp_path, Path(sys.executable), tmp_path / "head" / "quick")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    git(tree, "init", "-q")
+    git(tree, "commit", "-q", "--allow-empty", "-m", "first")
+    side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
     case = "sparse_gaussian-ista-lasso"
-    side.measure_scores("quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"))
+    side.measure("quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"))
     cells = timed_cells(side.folder)
-    assert [cell[:2] for cell in cells] == [(case, "one_step")] * 2
+    assert [cell[:2] for cell in cells] == [(case, "one_step")] * 5
+    # Memory is measured, and times are not: those are taken in turns.
+    (cost,) = {path.name.partition("-")[0] for path in (side.folder / "store" / case / "costs").iterdir()}
+    assert cost == "memory_bytes"
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
     steps = []
@@ -63,10 +70,10 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
 @pytest.mark.slow
 def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
     side = Side("base", "b" * 40, tmp_path, Path(sys.executable), tmp_path / "base" / "quick")
-    side.measure_scores("quick", estimators=("no_such_estimator",), only=True)
+    side.measure("quick", estimators=("no_such_estimator",), only=True)
     assert timed_cells(side.folder) == []
     with pytest.raises(PudleError, match="base yields no scores: .*no_such_profile"):
-        side.measure_scores("no_such_profile")
+        side.measure("no_such_profile")
 
 
 def pudle(*arguments, cwd):

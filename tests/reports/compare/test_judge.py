@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
+import types
 
 import pytest
-from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, only, scores, turns
+from paths import ROOT
+from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, blank, only, scores, turns, write
 
+import pudle
 from pudle.measuring.statuses import STATUSES
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import COLUMNS, compare
 from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.sides import load_folder
 
 
 def test_unchanged_results_pass(judge):
@@ -32,14 +37,14 @@ def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
 def test_a_planted_loss_of_accuracy_is_named(judge):
     def plant(head):
         for row in scores(head, depth=100, seed=1):
-            row["relative_error"] *= 1.5
+            row["relative_error"] *= 1.011
 
     comparison = judge(plant)
     line = only(comparison)
     assert (line["what"], line["estimator"], line["case"]) == ("accuracy", "backprop", CASES[0])
     row = comparison.cells().iloc[0]
-    assert row["change"] == pytest.approx(math.log10(1.5))
-    assert row["limit"] == 0.1
+    assert row["change"] == pytest.approx(1.011)
+    assert row["limit"] == 1.01
     assert "seed 1" in row["reason"]
 
 
@@ -47,9 +52,56 @@ def test_accuracy_within_the_threshold_or_near_the_floor_passes(judge):
     def plant(head):
         for row in scores(head):
             # 400 layers reach the bound, where ten times as much is rounding.
-            row["relative_error"] *= 9.0 if row["depth"] == 400 else 1.2
+            row["relative_error"] *= 9.0 if row["depth"] == 400 else 1 + 1e-7
 
     assert set(judge(plant).frame["verdict"]) == {"same"}
+
+
+@pytest.mark.parametrize("factor", [1.009, 1 / 1.009, 1 + 1e-5])
+def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
+    def plant(head):
+        for row in scores(head, depth=100):
+            row["relative_error"] *= factor
+
+    comparison = judge(plant)
+    assert comparison.cells().empty and set(comparison.frame["verdict"]) == {"same", "changed"}
+    assert "1 changed" in summary.plain(comparison) and "<summary>Changed" in summary.markdown(comparison, "a", "b", "quick")
+
+
+def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
+    """Without its weights the tutorial's estimator is an average shorter: too little for a gate of tenths of decades."""
+    source = (ROOT / "examples" / "pudle-example" / "random_window.py").read_text()
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=50)").problem(loss="lasso")
+    reference = pudle.reference(problem)
+
+    def side(name, source):
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        exec(compile(source, name, "exec"), vars(module))
+        content = blank()
+        for row in scores(content):
+            estimator = module.RandomWindow(seed=row["seed"])
+            estimate = estimator.estimate(problem, pudle.Ista(step=0.2), row["depth"])
+            row["relative_error"] = pudle.score(estimate, reference).relative_error
+        return load_folder(write(tmp_path / name / "quick", content))
+
+    weighted, unweighted = side("weighted", source), side("unweighted", source.replace(" / (1 - self.stop) ** layer", ""))
+    assert set(compare(weighted, weighted).frame["verdict"]) == {"same"}
+    found = compare(weighted, unweighted)
+    assert set(found.cells()["metric"]) == {"relative_error"}, found.frame[found.frame["verdict"] != "same"]
+
+
+def test_another_machine_has_a_looser_rule_that_is_stated(judge):
+    def plant(head, factor):
+        for record in head["records"].values():
+            record["provenance"]["numpy"] = "9.9"
+        for row in scores(head, depth=100):
+            row["relative_error"] *= factor
+
+    comparison = judge(lambda head: plant(head, 1.2))
+    assert comparison.cells().empty and comparison.cells("changed").empty
+    assert "thresholds for elsewhere" in summary.plain(comparison)
+    assert only(judge(lambda head: plant(head, 1.3)))["what"] == "accuracy"
 
 
 def test_the_floor_is_of_second_order_for_the_cosine(judge):
@@ -77,7 +129,7 @@ def test_thresholds_are_per_metric(judge):
             row["code_error"] *= 3
 
     assert only(judge(plant))["what"] == "accuracy"
-    assert judge(plant, limits=Limits.of({"code_error": {"decades": 0.5}})).cells().empty
+    assert judge(plant, limits=Limits.of({"code_error": {"ratio": 3.2}})).cells().empty
 
 
 def test_nan_is_a_regression(judge):

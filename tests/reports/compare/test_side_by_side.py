@@ -22,7 +22,7 @@ from synthetic import (
     scores,
     training,
     write,
-    write_asv,
+    write_costs,
     write_experiments,
 )
 
@@ -64,7 +64,7 @@ def two(tmp_path):
     records = [record(case(), "alternating"), worse, record(case("own-ista-lasso"), "backprop")]
     second = write(tmp_path / "b", records, estimators=["alternating", "backprop"])
     for home, seconds in ((first, [1.0, 2.0, 3.0, 6.0]), (second, [1.0, 2.0, 3.0, 3.0])):
-        write_asv(home, ["alternating", "backprop"], seconds, memory=[2.0**21, 2.0**22] * 2)
+        write_costs(home, ["alternating", "backprop"], seconds, memory=[2.0**21, 2.0**22] * 2)
     return first / "quick", second / "quick"
 
 
@@ -83,8 +83,8 @@ def test_an_estimator_that_one_side_did_not_time_has_no_differences_in_time(tmp_
     homes = [
         write(tmp_path / name, [record(case(), estimator) for estimator in ("alternating", "backprop")]) for name in "ab"
     ]
-    write_asv(homes[0], ["alternating", "backprop"], [1.0, 2.0] * 2, memory=[2.0**21, 2.0**22] * 2)
-    write_asv(homes[1], ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**22])
+    write_costs(homes[0], ["alternating", "backprop"], [1.0, 2.0] * 2, memory=[2.0**21, 2.0**22] * 2)
+    write_costs(homes[1], ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**22])
     made = SideBySide(tuple(Report.of(load(home, "quick")) for home in homes), ("one", "other"))
     rows = made.differences().set_index("estimator")
     compared = ["decades B - A", "time B / A", "memory B - A"]

@@ -8,20 +8,20 @@ import math
 import numpy as np
 import pytest
 from stored_experiments import experiments
-from synthetic import denoising, experiment, interpretation, provenance, training, write_experiments
+from synthetic import denoising, experiment, interpretation, provenance, training, write_experiments, write_run
 
 from pudle.errors import UnreadableResult
 from pudle.reports.learning.sections import sections
 from pudle.reports.load import load
 
 
-def test_newest_record_of_a_name_counts(tmp_path):
+def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
     dates = {"2026-01-02T00:00:00+00:00": 0.2, "2026-03-01T00:00:00+00:00": 0.3, "2026-02-01T00:00:00+00:00": 0.4}
-    results = experiments(tmp_path, *(training("one", rate=rate, provenance=provenance(date=date))
-                                      for date, rate in dates.items()), training("other"))  # fmt: skip
-    assert [item.name for item in results.experiments] == ["one", "other"]
-    assert results.experiments[0].rows["relative_error"].tolist()[1] == 0.5 * math.exp(-0.3)
-    assert results.provenances[0]["date"].startswith("2026-03")
+    paths = write_experiments(tmp_path, [training("one", rate=rate, provenance=provenance(date=date))
+                                         for date, rate in dates.items()])  # fmt: skip
+    write_run(tmp_path / "quick", experiments={"one": f"experiments/{paths[0].name}", "gone": "experiments/gone.json"})
+    (item,) = load(tmp_path, "quick").experiments
+    assert item.rows["relative_error"].tolist()[1] == 0.5 * math.exp(-0.2)
 
 
 def test_null_and_missing_values_are_nan(tmp_path):

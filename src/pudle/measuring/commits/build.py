@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import PudleError
+from ..attended import attended, run_attended
 from ..provenance import git
 
 
@@ -23,14 +23,11 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
     Yields the checkout and the interpreter of the environment that the commit is installed in. The error that refuses a
     commit which cannot be built calls it `label`.
     """
-
-    def remove() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        git(root, "worktree", "prune")
-
     tree, environment, wheels = folder / "tree", folder / "env", folder / "wheel"
-    remove()
-    try:
+    # pip may still be writing when this process was killed.
+    remove = ["sh", "-c", 'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune', "sh", folder, root]
+    run_attended(remove)
+    with attended(remove, "after"):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", wheels)
         try:
@@ -46,8 +43,6 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
         packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
         Path(packages, "zz_shared.pth").write_text("\n".join(_shared_packages(wheel.name.partition("-")[0])) + "\n")
         yield tree, python
-    finally:
-        remove()
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -57,7 +52,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def _pip(label: str, *arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_attended(command)
     if done.returncode:
         raise PudleError(f"{label} cannot be built and installed: {last_line(done)}")
 

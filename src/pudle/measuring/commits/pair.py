@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class CommitPair:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
-        `Side.measure_scores`. A commit that cannot be built or yields no results is an error, and so is another comparison
+        `Side.measure`. A commit that cannot be built or yields no results is an error, and so is another comparison
         of the same commits at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
@@ -66,11 +65,8 @@ class CommitPair:
                 tree, python = stack.enter_context(built(root, commit, self.folder / f"{name}-build", label))
                 sides[name] = Side(label, commit, tree, python, self.side(name))
             for name, side in sides.items():
-                log(f"scores of {name}")
-                side.measure_scores(self.profile, **options)
-            log("memory of both")
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(Side.measure_memory, sides.values()))
+                log(f"scores and memory of {name}")
+                side.measure(self.profile, **options)
             on_head = set(timed_cells(sides["head"].folder))
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
             rounds = time_in_turns(sides, cells, limit, log)

@@ -1,6 +1,6 @@
-"""Script that scores the estimators of one commit: run by path with that commit's Python, so `pudle` is that commit's.
+"""Script that measures scores and memory at one commit: run by path with that commit's Python, so `pudle` is that commit's.
 
-Usage: ``scores_script.py REQUEST HOME``, where REQUEST holds the arguments of `Side.measure_scores` as JSON. The script ends
+Usage: ``scores_script.py REQUEST HOME``, where REQUEST holds the arguments of `Side.measure` as JSON. The script ends
 without a result and with exit code 0 where the commit has none of the requested estimators or cases: on head they have
 vanished, or on base they do not exist yet.
 """
@@ -13,8 +13,8 @@ import json
 import sys
 from typing import Any
 
-#: Parts of a profile that no verdict depends on, however long they take, and how to leave them out.
-LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": ()}
+#: Parts of a profile that no verdict depends on, and how to leave them out: times are taken in turns.
+LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": (), "costs": ("memory_bytes",)}
 
 
 def main() -> None:
@@ -39,9 +39,11 @@ def main() -> None:
     patterns = [pattern for pattern in request["cases"] if fnmatch.filter(names, pattern)]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):
         return
-    sys.argv[1:] = ["run", "--scores-only", "--profile", request["profile"], "--home", home, "--device", request["device"]]
+    sys.argv[1:] = ["run", "--profile", request["profile"], "--home", home, "--device", request["device"]]
     sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns]
     sys.argv += ["--only"] if request["only"] else []
+    # A commit from before costs could be chosen would measure all times as well.
+    sys.argv += [] if hasattr(profile, "costs") else ["--scores-only"]
     pudle_command()
 
 

@@ -1,29 +1,24 @@
-"""Measure scores and memory of one built commit, with that commit's own Python and package."""
+"""Measure one built commit, with that commit's own Python and package."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ...errors import PudleError
 from ...files import read_each, read_json
+from ..attended import run_attended
 from ..contents import ScoreRecord, StoredSelection
-from ..run import ONE_THREAD, write_asv_configuration
-from ..selection import SELECTION_VARIABLE
+from ..costs import SELECTION_VARIABLE
+from ..run import ONE_THREAD
 from ..statuses import at_depth
 from .build import last_line
-
-#: asv can fail because another asv runs at the same moment, but not so many times in a row.
-ASV_ATTEMPTS = 3
 
 Cell = tuple[str, str, int]
 
@@ -52,9 +47,9 @@ class Side:
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run this commit's Python to its end."""
         command = [str(self.python), *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd or self.tree, env=self.environment(), capture_output=True, text=True)
+        return run_attended(command, cwd=cwd or self.tree, env=self.environment())
 
-    def measure_scores(
+    def measure(
         self,
         profile: str,
         *,
@@ -63,7 +58,7 @@ class Side:
         cases: Sequence[str] = (),
         device: str = "cpu",
     ) -> None:
-        """Fill the store with this commit's own `pudle run`; what does not exist on this side is left out.
+        """Fill the store with scores and memory by this commit's own `pudle run`; what this side lacks is left out.
 
         `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
         It is an error if the commit has some of them but yields no scores.
@@ -75,27 +70,6 @@ class Side:
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
         if not self.selection.exists() or not records_in(self.folder / "store", []):
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
-
-    def measure_memory(self) -> None:
-        """Measure peak memory with asv on this side's selection, if there is one; it is an error if asv keeps no results."""
-        if not self.selection.exists():
-            return
-        benchmarks = self.run("-c", "import pudle.bench; print(list(pudle.bench.__path__)[0])").stdout.strip()
-        configuration = write_asv_configuration(self.folder, self.tree, benchmarks)
-        # asv rewrites its list of machines in place, so another asv at that moment would find it empty and give up.
-        with FileLock(self.folder.parent.parent / "machine.lock"):
-            self.run("-m", "asv", "machine", "--yes", "--config", configuration, cwd=self.folder)
-        # CUDA cannot be used in a forked process.
-        launch = "spawn" if read_json(self.selection, StoredSelection).get("device") == "cuda" else "forkserver"
-        command = ("-m", "asv", "run", "--config", configuration, "-E", f"existing:{self.python}", "--set-commit-hash",
-                   self.commit, "--bench", "peakmem_", "--launch-method", launch, "--show-stderr")  # fmt: skip
-        for _ in range(ASV_ATTEMPTS):
-            done = self.run(*command, cwd=self.folder)
-            (self.folder / "asv.log").write_text(done.stdout + done.stderr)
-            shutil.rmtree(self.folder / "env", ignore_errors=True)
-            if any((self.folder / "results").glob(f"*/{self.commit[:8]}*.json")):
-                return
-        raise PudleError(f"asv measured no memory of {self.label} ({last_line(done)}): see {self.folder / 'asv.log'}")
 
 
 def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:

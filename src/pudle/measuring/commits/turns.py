@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import subprocess
@@ -15,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from ...files import read_json
+from ..attended import attended
 from ..contents import StoredSelection
 from .side import Cell, Side
 
@@ -142,10 +144,12 @@ class _Worker:
         self.timeout = float(read_json(side.selection, StoredSelection)["timeout"])
         self.connection, theirs = multiprocessing.Pipe()
         script = Path(__file__).with_name("times_script.py")
-        self.process = subprocess.Popen(
-            [side.python, script, str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=side.folder,
-            env=side.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        self.stack = contextlib.ExitStack()
+        command = attended(
+            [side.python, script, theirs.fileno()], fds=[theirs.fileno()], cwd=side.folder, env=side.environment(),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        self.process = self.stack.enter_context(command)
         theirs.close()
 
     def ask(self, request: Cell | int) -> float:
@@ -162,6 +166,5 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.stack.close()
         self.connection.close()

@@ -1,0 +1,150 @@
+"""Time and memory of single estimates: cells of asv's benchmarks, each in a process of its own, kept in the store.
+
+asv's own runner measures each cell, as it does under `asv run`. Only the choice of cells and the keeping of results differ:
+`asv run` skips by commit, so that uncommitted code counts as measured, repeats a whole benchmark for one missing cell, saves
+at its end alone, and keeps no reason for a failure.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.resources
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from asv_runner.benchmarks._maxrss import get_maxrss
+from asv_runner.discovery import get_benchmark_from_name
+
+from ..algorithms import Algorithm, kernels
+from ..kernel_choice import choice
+from ..problems import Problem
+from ..registry import list_datasets, list_estimators
+from . import sources
+from .case import Case
+from .processes import run_in_copy
+from .statuses import failure
+
+if TYPE_CHECKING:
+    # Only for annotations: how records are stored and cells are selected does not outdate them.
+    from .selection import Selection
+    from .store import Store
+
+#: The costs that are measured, with the names that asv gives to their benchmarks; these all have the same parameters.
+BENCHMARKS = {
+    "memory_bytes": "memory.Memory.peakmem_estimate",
+    "seconds": "timing.Time.time_estimate",
+    "seconds_torch": "timing.TorchTime.time_estimate",
+}
+#: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
+SELECTION_VARIABLE = "PUDLE_SELECTION"
+#: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
+#: samples have taken so many seconds.
+LEAST_SAMPLES, PRECISION, MOST_SECONDS = 5, 0.02, 0.3
+
+
+class Cell(NamedTuple):
+    """A cost of one estimate, and the number of its parameters among those of the benchmark."""
+
+    metric: str
+    case: Case
+    estimator: str
+    depth: int
+    number: int
+
+
+def cells(selection: Selection) -> list[Cell]:
+    """Return the cells of a selection, in the order in which to measure them.
+
+    The estimators of a case at one depth follow each other, so that a machine whose speed drifts treats them alike.
+    """
+    # Without kernels, every time is one of the torch path.
+    costs = [metric for metric in selection.costs if metric != "seconds_torch" or choice() != "torch"]
+    found = [
+        Cell(metric, case, estimator, depth, number)
+        for number, (case, estimator, depth) in enumerate(
+            itertools.product(selection.cases, selection.estimators, selection.timed_depths)
+        )
+        for metric in costs
+        # No answer lies at depths that are not scored.
+        if depth in case.depths
+    ]
+    return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
+
+
+def benchmark_folder() -> Path:
+    """Return the folder of asv's benchmarks, which asv and its runner find by its path."""
+    return Path(str(importlib.resources.files("pudle.bench")))
+
+
+@functools.lru_cache(maxsize=1)
+def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
+    """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
+    problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
+    algorithm.step_size(problem)
+    # What the drawing has freed must go back to the system: an estimate that finds it in the heap seems to need no memory.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+    return problem, algorithm
+
+
+def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
+    """Measure a cell of the selection in a file, and write its record to the store.
+
+    Each cell has a fresh process, as under `asv run`: the peak of a process covers its life.
+    """
+    # All that the cells have in common is loaded and computed here, so that copies of this process have it.
+    kernels.prepare()
+    if store.device == "cpu":
+        # A copy of a process that uses CUDA could not use it.
+        drawn(cell.case, store.device)
+    sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
+    store.path(cell.case, cell.estimator), store.cost_path(cell)
+    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection)))
+    if code == 0:
+        return store.read_cost(cell) or {}
+    if code == -9:
+        return fail_cost(cell, selection, store, "out-of-memory", "its process was killed (signal 9)")
+    return fail_cost(cell, selection, store, "error", f"its process ended with exit code {code}")
+
+
+def fail_cost(cell: Cell, selection: Path, store: Store, status: str, reason: str) -> dict[str, Any]:
+    """Write a record that says only why there is no number."""
+    return store.write_cost(cell, {"status": status, "reason": reason, "value": None})
+
+
+def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
+    """Return status, reason, value, and what else is known: the samples of a time, or the memory without the estimate."""
+    os.environ[SELECTION_VARIABLE] = str(selection)
+    try:
+        benchmark = get_benchmark_from_name(str(benchmark_folder()), f"{BENCHMARKS[cell.metric]}-{cell.number}")
+        if benchmark.do_setup():
+            return {"status": "skipped", "reason": "the benchmark's setup skips this cell", "value": None}
+        if cell.metric == "memory_bytes":
+            # The peak so far is that of the same process with the same imports and the same problem.
+            baseline = get_maxrss()
+            return {"status": "ok", "reason": "", "value": benchmark.do_run() - baseline, "baseline": baseline}
+        samples = _repeat(benchmark)
+        return {"status": "ok", "reason": "", "value": float(np.median(samples)), "samples": samples}
+    except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report, with its reason
+        status, reason = failure(error)
+        return {"status": status, "reason": reason, "value": None}
+
+
+def _repeat(benchmark: Any) -> list[float]:
+    """Return the seconds of repeated calls, as many as their spread needs.
+
+    The standard error of a median is about 0.93 interquartile ranges over the root of the number of samples, which is exact
+    for a normal distribution.
+    """
+    samples: list[float] = benchmark.do_run()["samples"]
+    benchmark.warmup_time = 0.0
+    while sum(samples) < MOST_SECONDS:
+        low, median, high = np.quantile(samples, (0.25, 0.5, 0.75))
+        if len(samples) >= LEAST_SAMPLES and 0.93 * (high - low) <= PRECISION * median * len(samples) ** 0.5:
+            break
+        samples += benchmark.do_run()["samples"]
+    return samples

@@ -1,0 +1,46 @@
+"""Processes that end with their parent, and copies of a process that a task may spoil or break."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds between two looks at processes that say nothing.
+TICK = 0.25
+
+
+def end_with_parent(parent: int, end: Callable[[], Any] = lambda: os._exit(1)) -> None:
+    """End this process soon after its parent, whose number is `parent`, even in the middle of a job."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(TICK)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_in_copy(function: Callable[..., Any], *arguments: Any) -> int:
+    """Call a function in a copy of this process, which ends with this one, and return the copy's exit code.
+
+    The code is 0 if the function returned, 1 if it raised, and the negative signal number if a signal ended the copy.
+    """
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of other threads, whose locks a copy would find locked: those here only wait.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        copy = os.fork()
+    if copy == 0:
+        code = 1
+        try:
+            end_with_parent(parent)
+            function(*arguments)
+            code = 0
+        finally:
+            # Neither the caller's handlers nor its buffers are this copy's to run and to flush.
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])

@@ -1,0 +1,121 @@
+"""The command line, fuzzed: whatever is typed, the exit code is 0, 1 or 2, and an error is one line without a traceback."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+import click
+import pytest
+from repositories import git
+
+from pudle import cli
+from pudle.errors import PudleError
+
+#: Calls of one test; the nightly one makes ten times as many.
+CALLS = 2_500
+NAMES = ["backprop", "truncated", "implicit", "sparse_gaussian", "digits", "image_patches", "ista", "adam", "lasso", "ridge"]
+SPECS = [
+    "truncated(window=3)", "truncated(window=-1)", "truncated(windw=3)", "backprop", "finite_difference(step=0)",
+    "ista(step=2.5)", "ista(thresholding='decaying(decay=0.9)')", "sparse_gaussian(n_samples=10)", "ridge(kappa=1e-3)",
+    "sparse_gaussian(n_samples=10, seed=True)", "digits(n_samples=20)", "image_patches(folder='.')",
+    "image_patches(folder='nowhere', n_samples=3)", "sgd(learning_rate='x')", "step(every=0)", "spsa(samples=(1, 2))",
+    "x" * 300, "(((((((" * 50, "a(b=[[[[]]]])", "f(**{})",
+]  # fmt: skip
+TEXTS = [
+    "", " ", "-", "--", "-1", "0", "1", "2", "7", "1e999", "nan", "-inf", "0x10", "１", "None", "True", "*",
+    "[", "[!", "**/*", "?", "~", ".", "..", "/", "/dev/null", "/proc/self/mem", "nowhere/deep", "file.txt",
+    "file.py", "HEAD", "HEAD~99", "main", "@", "字典", "a b", "é", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m",
+    "\\", "'", '"', "=", "a=b", "%s", "{0}", "$(true)", "<script>", "cpu", "cuda", "quick", "default", "html",
+    "csv", "latex", "float32", "exact", "lasso", "reconstruction",
+]  # fmt: skip
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capfd):
+    """Call the program in this process, without the hours of work that a well-formed call would start."""
+    from pudle import conformance
+    from pudle.learning.denoising import DenoisingExperiment
+    from pudle.learning.denoising_baselines import DenoisingBaseline
+    from pudle.learning.learner import Learner
+    from pudle.measuring import run
+    from pudle.measuring.commits.pair import CommitPair
+
+    def work(*_, **__):
+        raise PudleError("this call would have worked")
+
+    monkeypatch.setattr(run, "execute", work)
+    monkeypatch.setattr(conformance, "check", work)
+    monkeypatch.setattr(CommitPair, "measure", work)
+    for kind, method in ((DenoisingExperiment, "run"), (DenoisingBaseline, "run"), (Learner, "fit")):
+        monkeypatch.setattr(kind, method, work)
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    (tmp_path / "file.txt").write_text("neither code nor an image\n")
+    (tmp_path / "file.py").write_text("this is no Python\n")
+
+    def call(arguments):
+        monkeypatch.setattr(sys, "argv", ["pudle", *arguments])
+        code = cli.run()
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def value(draw: random.Random) -> str:
+    """Return a text that might be an option's value: well-formed, nearly so, or anything."""
+    text = draw.choice(draw.choice([NAMES, SPECS, TEXTS]))
+    for _ in range(draw.choice([0, 0, 0, 1, 3])):
+        # No digits, which would turn small data sets into huge ones.
+        place = draw.randrange(len(text) + 1)
+        text = text[:place] + draw.choice(["(", ")", "=", ",", "'", '"', "\\", "é", " ", "[", "-", "_", "x"]) + text[place:]
+    return text
+
+
+def arguments(draw: random.Random, commands: dict[str, click.Command]) -> list[str]:
+    """Return a random command with random options and values, now and then cut short or mixed up."""
+    name = draw.choice([*commands, *commands, value(draw)])
+    known = commands.get(name) or draw.choice(list(commands.values()))
+    parts: list[str] = []
+    for parameter in draw.choices(known.params, k=draw.randrange(5)):
+        if isinstance(parameter, click.Option):
+            option = draw.choice(parameter.opts)
+            if isinstance(parameter.type, click.Choice) and draw.random() < 0.7:
+                chosen = str(draw.choice(list(parameter.type.choices)))
+            else:
+                chosen = value(draw)
+            parts += [option] if parameter.is_flag else draw.choice([[option, chosen], [f"{option}={chosen}"]])
+        else:
+            parts.append(value(draw))
+    if draw.random() < 0.1:
+        parts.insert(draw.randrange(len(parts) + 1), draw.choice(["--help", "--", "-", "--unknown", value(draw)]))
+    return [name, *parts]
+
+
+def fuzz(typed, calls: int, seed: int) -> None:
+    draw = random.Random(seed)
+    context = click.Context(cli.pudle)
+    commands = {name: cli.pudle.get_command(context, name) for name in cli.pudle.list_commands(context)}
+    codes = []
+    for _ in range(calls):
+        line = arguments(draw, commands)
+        code, output, errors = typed(line)
+        told = [text for text in errors.splitlines() if text.startswith("pudle: error: ")]
+        assert code in (0, 1, 2), line
+        assert "Traceback" not in errors + output, (line, errors)
+        assert code != 2 or len(told) == 1 or (errors.startswith("Usage:") and not told), (line, errors)
+        codes.append(code)
+    # The fuzzer reaches both sides of every check: wrong usage, help, and calls that would have worked.
+    assert codes.count(2) > calls / 2 and codes.count(0) > calls / 100
+
+
+@pytest.mark.slow
+def test_whatever_is_typed_gets_one_line(typed):
+    fuzz(typed, CALLS, seed=0)
+
+
+@pytest.mark.nightly
+def test_whatever_is_typed_gets_one_line_all_night(typed):
+    fuzz(typed, 10 * CALLS, seed=int.from_bytes(os.urandom(4)))

@@ -1,0 +1,180 @@
+"""Killed processes: nothing that they started outlives them for two seconds, and nothing that they half wrote stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from live import gone, marked, wait_for
+from repositories import git
+
+from pudle.files import sweep, write_atomically
+from pudle.measuring.locking import locked
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+
+#: A command that starts another one in a process group of its own, as asv does.
+TREE = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0, stdout=subprocess.DEVNULL)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+ATTENDED = """
+import subprocess, sys
+from pudle.measuring.attended import attended
+with attended([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as process:
+    process.wait()
+"""
+
+POOL = """
+import math, sys, time
+from functools import partial
+from pudle.measuring import pool
+from busy_job import busy, nothing
+
+if __name__ == "__main__":
+    with pool.Pool(2, nothing) as workers:
+        for _ in workers.run([pool.Job(number, busy, math.inf) for number in range(2)]):
+            pass
+"""
+
+BUSY = """
+import pathlib, subprocess, sys, time
+
+def nothing():
+    pass
+
+def busy(keep):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path(f"busy-{time.time_ns()}").touch()
+    while True:
+        pass
+"""
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from pudle.measuring.commits import build
+build._pip = lambda label, *arguments: (print("pip", flush=True), time.sleep(600))
+with build.built(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
+    pass
+"""
+
+
+@pytest.fixture
+def mark():
+    """A mark that every descendant of a process inherits."""
+    return f"mark-{uuid.uuid4().hex}"
+
+
+def start(script, *arguments, mark, cwd):
+    environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(cwd)}
+    command = [sys.executable, str(script), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, tmp_path, mark):
+    process = start(write(tmp_path / "attended.py", ATTENDED), TREE, "child", mark=mark, cwd=tmp_path)
+    assert process.stdout.readline() == "started\n"
+    # This process's child, its attendant, the command, and what the command started.
+    assert len(marked(mark)) == 4
+    process.send_signal(number)
+    process.communicate()
+    assert gone(mark)
+
+
+def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(tmp_path, mark, monkeypatch):
+    from pudle.measuring.attended import attended, run_attended
+
+    monkeypatch.setenv("PUDLE_TEST_MARK", mark)
+    with attended([sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "started\n"
+        assert len(marked(mark)) == 3
+    assert not marked(mark)
+    ends = TREE.removesuffix("time.sleep(600)\n") + 'print("said", file=sys.stderr)\nsys.exit(7)'
+    done = run_attended([sys.executable, "-c", ends, "child"])
+    assert (done.returncode, done.stdout, done.stderr) == (7, "started\n", "said\n")
+    assert not marked(mark)
+
+
+def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, mark):
+    write(tmp_path / "busy_job.py", BUSY)
+    process = start(write(tmp_path / "pool.py", POOL), mark=mark, cwd=tmp_path)
+    wait_for(lambda: len(list(tmp_path.glob("busy-*"))) == 2)
+    assert len(marked(mark)) >= 5
+    process.kill()
+    process.communicate()
+    assert gone(mark)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark):
+    root = tmp_path / "repository"
+    root.mkdir()
+    git(root, "init", "-q")
+    git(root, "commit", "-q", "--allow-empty", "-m", "first")
+    folder = tmp_path / "build"
+    process = start(write(tmp_path / "build_script.py", BUILD), root, folder, mark=mark, cwd=tmp_path)
+    assert process.stdout.readline() == "pip\n" and (folder / "tree").exists()
+    process.send_signal(number)
+    process.communicate()
+    assert gone(mark) and not folder.exists()
+    assert len(git(root, "worktree", "list").splitlines()) == 1
+
+
+def test_unfinished_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    kept = [
+        tmp_path / f".record.json.{os.getpid()}.tmp",
+        tmp_path / ".notes.tmp",
+        tmp_path / ".x.1e5.tmp",
+        tmp_path / "a.json",
+    ]
+    (tmp_path / "deep").mkdir()
+    strays = [folder / f".record.json.{process.pid}.tmp" for folder in (tmp_path, tmp_path / "deep")]
+    for path in (*kept, *strays):
+        path.touch()
+    with locked(tmp_path, "run"):
+        assert not any(path.exists() for path in strays)
+    assert all(path.exists() for path in kept)
+    sweep(tmp_path / "absent")
+
+
+def test_a_file_that_is_being_written_is_never_seen_half_done(tmp_path, mark):
+    """Writers are killed at any moment: the file holds one of the contents in full, and the next run sweeps the rest."""
+    script = write(tmp_path / "writes.py", """
+import sys, itertools
+from pathlib import Path
+from pudle.files import write_atomically
+print("ready", flush=True)
+for number in itertools.count():
+    write_atomically(Path("content"), f"{number % 10}" * 1_000_000)
+""")  # fmt: skip
+    for delay in (0.01, 0.02, 0.05, 0.1):
+        process = start(script, mark=mark, cwd=tmp_path)
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        process.communicate()
+        if (tmp_path / "content").exists():
+            content = (tmp_path / "content").read_text()
+            assert content == content[0] * 1_000_000
+    sweep(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
+    write_atomically(tmp_path / "content", "new")
+    assert (tmp_path / "content").read_text() == "new"

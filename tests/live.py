@@ -1,0 +1,42 @@
+"""Processes that tests look for: each carries a mark in its command line or environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+
+def marked(mark: str) -> list[int]:
+    """Return the living processes with a mark in their command line or environment, besides this one; needs ``/proc``."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if not folder.name.isdigit() or int(folder.name) == os.getpid():
+                continue
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            texts = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if state != "Z" and mark.encode() in texts:
+            found.append(int(folder.name))
+    return found
+
+
+def gone(mark: str, seconds: float = 2.0) -> bool:
+    """Return whether no process with the mark is left after some seconds at most."""
+    deadline = time.monotonic() + seconds
+    while marked(mark):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def wait_for(condition, seconds: float = 120.0):
+    """Wait until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.02)
+    return result

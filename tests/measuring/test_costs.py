@@ -1,0 +1,209 @@
+"""Times and memory: a cell is measured once, in a process of its own, and again when something it depends on changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+
+import numpy as np
+import pytest
+from plugin import write_plugin
+
+from pudle import registry
+from pudle.measuring import costs, sources, store
+from pudle.measuring.case import Case
+from pudle.measuring.costs import Cell, cells, measure_cost
+from pudle.measuring.measurement import measure
+from pudle.measuring.processes import run_in_copy
+from pudle.measuring.run import remember
+from pudle.measuring.runner import fill, plan_costs
+from pudle.measuring.selection import Selection
+from pudle.measuring.store import Store
+from pudle.reports.load import load
+
+CASE = Case(
+    name="tiny",
+    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0, 1),
+    depths=(1, 5),
+)
+METRICS = ("memory_bytes", "seconds", "seconds_torch")
+
+
+def selected(folder, *estimators, **changes):
+    """Return a selection, which is written as a run does, and its store with the scores."""
+    selection = Selection("quick", (CASE,), estimators, (1,), (1, 5), **changes)
+    selection.write(folder / "selection.json")
+    kept = Store(folder / "store", "quick")
+    for case, estimator in selection.pairs:
+        measure(case, estimator, kept)
+    return selection, kept
+
+
+def labels(selection, kept, folder, **options):
+    return [task.label for stage in plan_costs(selection, kept, folder / "selection.json", **options) for task in stage]
+
+
+@pytest.mark.slow
+def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
+    selection, kept = selected(tmp_path, "alternating", "backprop")
+    path = tmp_path / "selection.json"
+    assert len(labels(selection, kept, tmp_path)) == 2 * 2 * len(METRICS)
+    # An interrupted run has measured some of them.
+    first = cells(selection)[0]
+    measure_cost(first, path, kept)
+    stages = plan_costs(selection, kept, path)
+    assert sum(map(len, stages)) == 2 * 2 * len(METRICS) - 1
+    fill(stages, workers=1)
+    assert labels(selection, kept, tmp_path) == []
+    assert len(labels(selection, kept, tmp_path, again=True)) == 2 * 2 * len(METRICS)
+    records = [kept.read_cost(cell) for cell in cells(selection)]
+    assert {record["status"] for record in records} == {"ok"}
+    for cell, record in zip(cells(selection), records, strict=True):
+        assert [record[name] for name in ("metric", "case", "estimator", "depth")] == [cell.metric, "tiny", *cell[2:4]]
+        if cell.metric == "memory_bytes":
+            # The process alone, with torch in it, is some 200 MB; an estimate of twenty samples needs next to nothing.
+            assert record["value"] < 50e6 < record["baseline"]
+        else:
+            assert record["value"] == pytest.approx(float(np.median(record["samples"]))) and min(record["samples"]) > 0
+
+
+def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):
+    kept, cell = Store(tmp_path, "quick"), Cell("seconds", CASE, "backprop", 5, 0)
+    path = kept.cost_path(cell)
+    assert kept.cost_path(cell._replace(case=dataclasses.replace(CASE, seeds=(0, 7), depths=(5, 9)), number=3)) == path
+    changed = [cell._replace(metric="seconds_torch"), cell._replace(depth=1), cell._replace(estimator="truncated(window=2)")]
+    changed += [cell._replace(case=dataclasses.replace(CASE, **change)) for change in (
+        {"seeds": (1, 0)}, {"loss": "reconstruction"}, {"algorithm": "fista"}, {"dtype": "float32"})]  # fmt: skip
+    assert path not in map(kept.cost_path, changed) and len(set(map(kept.cost_path, changed))) == len(changed)
+    with monkeypatch.context() as patch:
+        patch.setenv("PUDLE_KERNELS", "torch")
+        assert kept.cost_path(cell) != path
+        assert "seconds_torch" not in {each.metric for each in cells(Selection("quick", (CASE,), ("backprop",), (1,), (1,)))}
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "machine", lambda: {"cpu": "another"})
+        assert kept.cost_path(cell) != path
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "digest", lambda *_: "changed")
+        assert kept.cost_path(cell) != path
+    assert kept.cost_path(cell) == path
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", ["dies", "exits", "raises"]))
+    registry.entries.cache_clear()
+    yield
+    registry.entries.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "status", "reason"),
+    [
+        ("dies", "out-of-memory", "signal 9"),
+        ("exits", "error", "exit code 3"),
+        ("raises", "error", "ZeroDivisionError: planted"),
+    ],
+)
+def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, status, reason, monkeypatch):
+    selection = Selection("quick", (CASE,), (estimator,), (1,), (5,), costs=("seconds",))
+    selection.write(tmp_path / "selection.json")
+    kept = Store(tmp_path / "store", "quick")
+    scores = [{"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": "", "relative_error": 0.1}]
+    kept.write(CASE, estimator, {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0})
+    monkeypatch.syspath_prepend(tmp_path)
+    (cell,) = cells(selection)
+    record = measure_cost(cell, tmp_path / "selection.json", kept)
+    assert record["status"] == status and reason in record["reason"] and record["value"] is None
+    # It is tried again.
+    assert len(labels(selection, kept, tmp_path)) == 1
+
+
+def test_what_has_no_score_is_not_timed(tmp_path):
+    selection, kept = selected(tmp_path, "backprop", "finite_difference")
+    found = labels(selection, kept, tmp_path)
+    assert (
+        found
+        and not any("finite_difference" in label for label in found)
+        or "ok" in {kept.read(CASE, "finite_difference")["status"]}
+    )
+
+
+class Fake:
+    """A benchmark whose calls take given times."""
+
+    def __init__(self, *seconds, at_once=5):
+        self.seconds, self.at_once, self.taken = seconds, at_once, 0
+
+    def do_run(self):
+        samples = [self.seconds[(self.taken + turn) % len(self.seconds)] for turn in range(self.at_once)]
+        self.taken += self.at_once
+        return {"samples": samples}
+
+
+@pytest.mark.parametrize(
+    ("fake", "samples"),
+    [
+        (Fake(0.01), 5),  # no spread: the least number of samples
+        (Fake(0.01, at_once=1), 5),
+        (Fake(2.0, at_once=1), 1),  # one sample takes longer than all may take
+        (Fake(0.2, 0.1, at_once=1), 2),  # a wide spread: until the time is up
+        (Fake(0.0010, 0.0011, at_once=4), 20),  # until the median is known to 2 %
+    ],
+)
+def test_a_time_is_repeated_as_often_as_its_spread_needs(fake, samples):
+    assert len(costs._repeat(fake)) == samples
+
+
+def test_a_copy_ends_with_its_parent(tmp_path):
+    """A parent that is killed leaves no copy behind."""
+
+    def slow():
+        (tmp_path / "copy").write_text(str(os.getpid()))
+        time.sleep(60)
+
+    parent = os.fork()
+    if parent == 0:
+        run_in_copy(slow)
+        os._exit(0)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "copy").exists() or not (tmp_path / "copy").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    copy = int((tmp_path / "copy").read_text())
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    while time.monotonic() < deadline:
+        try:
+            os.kill(copy, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the copy is still there")
+
+
+def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch):
+    """A first version, a second, and the first again: its record is the older one, and the clock may be wrong as well."""
+    folder = tmp_path / "quick"
+    selection = Selection("quick", (CASE,), ("backprop",), (1,), (5,))
+    kept = Store(folder / "store", "quick")
+
+    def run(version, error):
+        """Carry a run out, whose version of the estimator has this error at depth 5."""
+        monkeypatch.setattr(sources, "digest", lambda *_: version)
+        remember(folder, kept, selection)
+        record = kept.read(CASE, "backprop") or measure(CASE, "backprop", kept)
+        for row in record["scores"]:
+            row["relative_error"] = error
+        kept.write(CASE, "backprop", record)
+        frame = load(tmp_path, "quick").frame
+        return set(frame[(frame.metric == "relative_error")]["value"])
+
+    assert run("first", 0.1) == {0.1}
+    assert run("second", 0.2) == {0.2}
+    monkeypatch.setattr(Store, "write", lambda *_: None)
+    assert run("first", 0.3) == {0.1}
+    assert run("second", 0.3) == {0.2}

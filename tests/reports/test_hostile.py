@@ -1,0 +1,116 @@
+"""Text that would be code in a format: whatever field it comes from, each format shows it as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from parsed_page import ParsedPage
+from synthetic import case, experiment, failure, provenance, record, training, write, write_costs, write_experiments
+
+from pudle.reports import text
+from pudle.reports.compare import summary
+from pudle.reports.compare.judge import compare
+from pudle.reports.compare.page import SideBySide
+from pudle.reports.load import load
+from pudle.reports.page import Report
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "`` ` `` <script>alert(1)</script> `",
+    "\\`<script>alert(1)</script>\\`",
+    "[a](javascript:alert(1)) ![b](javascript:alert(1))",
+    "a | b\nc | <b>d</b>",
+    '=HYPERLINK("http://127.0.0.1")',
+    "@SUM(1+1)",
+    "\\input{/etc/hostname} ^ ~ $x^2$ #1 & 5% _ {",
+    "&lt;script&gt; $\\frac$",
+]
+
+
+@pytest.fixture(params=HOSTILE)
+def hostile(request):
+    return request.param
+
+
+@pytest.fixture
+def results(tmp_path, hostile):
+    """Results in which every field of text that a user, a plug-in or a machine chooses is hostile."""
+    # A case's name is the name of a folder.
+    named = case(hostile.replace("/", ":"), dataset=hostile, algorithm=hostile)
+    origin = provenance(machine=hostile, cpu=hostile, device=hostile, torch=hostile)
+    records = [record(named, "backprop", provenance=origin), record(named, hostile, provenance=origin),
+               failure(named, f"{hostile} failed", "error", hostile)]  # fmt: skip
+    home = write(tmp_path, [item | {"provenance": origin} for item in records])
+    names = list(dict.fromkeys(item["estimator"] for item in records))
+    write_costs(home, names, [1.0, 2.0] * 3, [2.0**21] * 6, names=[named["name"]])
+    made = [training("one", hostile, options={"dataset": hostile}),
+            experiment("two", "other", hostile, summary={"method": hostile, hostile: hostile}),
+            experiment("three", status="error", reason=hostile, study=hostile)]  # fmt: skip
+    write_experiments(home, [item | {"name": item["name"] if "/" in hostile else hostile + item["name"]} for item in made])
+    return load(home, "quick")
+
+
+def markdown_is_text(written, hostile):
+    """Read Markdown with another package: it holds no HTML and no foreign link, and the hostile text as text."""
+    MarkdownIt = pytest.importorskip("markdown_it").MarkdownIt
+    # Images of the report itself, and what a comment on a pull request may fold.
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
+    parser.validateLink = lambda url: True
+    tokens = [token for block in parser.parse(written) for token in (block, *(block.children or ()))]
+    html = [token.content.strip() for token in tokens if token.type.startswith("html")]
+    own = r"(</?(details|summary)>|<!-- pudle-compare -->|[\w :,(-]+\)?|\s)*"
+    assert all(re.fullmatch(own, item) for item in html), html
+    links = [token.attrs.get("href") or token.attrs.get("src") for token in tokens if token.type in ("link_open", "image")]
+    assert all(link.startswith(("#", "report_figures/")) for link in links), links
+    shown = " ".join(hostile.split())
+    inline = ["".join(child.content for child in token.children or ()) for token in tokens if token.type == "inline"]
+    assert any(shown in item for item in inline)
+
+
+def csv_is_text(written):
+    cells = [cell for row in csv.reader(io.StringIO(written)) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))]
+    assert all(float(cell) or True for cell in cells if cell.startswith("-"))
+
+
+def html_is_text(written, hostile):
+    # The page's own script and its facts, whose content is JSON.
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", written, re.DOTALL)
+    assert len(scripts) == 2 and json.loads(scripts[0]) is not None
+    parsed = ParsedPage(written)
+    assert parsed.handlers == [] and not any("javascript:" in link for link in parsed.links)
+    assert " ".join(hostile.split()) in " ".join(parsed.text.split())
+
+
+def test_hostile_text_is_text_in_every_format_of_a_report(results, hostile):
+    report = Report.of(results, ["csv", "svg"])
+    html_is_text(report.html(), hostile)
+    markdown_is_text(report.markdown(), hostile)
+    csv_is_text(report.csv())
+    latex = report.latex()
+    assert r"\input" not in latex
+    assert text.latex(hostile).splitlines()[0] in latex
+    for name, content in report.figure_files():
+        assert re.fullmatch(r"[\w.-]+", name)
+        if name.endswith("csv"):
+            csv_is_text(content.decode())
+        else:
+            assert b"<script" not in content and b"<img" not in content
+
+
+def test_hostile_text_is_text_in_every_format_of_a_comparison(results, hostile):
+    pair = SideBySide((Report.of(results), Report.of(results)), (hostile, hostile))
+    html_is_text(pair.html(), hostile)
+    markdown_is_text(pair.markdown(), hostile)
+    csv_is_text(pair.csv())
+    frame = results.frame.assign(value=results.frame["value"] * 2)
+    worse = type(results)(**{name: getattr(results, name) for name in results.__dataclass_fields__} | {"frame": frame})
+    comparison = compare(results, worse)
+    assert len(comparison.cells())
+    markdown_is_text(summary.markdown(comparison, hostile, hostile, "quick"), hostile)
+    csv_is_text(text.csv(comparison.frame))
