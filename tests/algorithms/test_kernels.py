@@ -298,6 +298,25 @@ def test_import_leaves_numba_alone():
     assert done.returncode == 0, done.stderr
 
 
+PREPARED = """
+import torch, pudle
+from pudle.algorithms import kernels
+kernels.prepare()
+from pudle.algorithms.compiled import run_layers
+assert len(run_layers.signatures) == 2
+for dtype in (torch.float32, torch.float64):
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=9)").problem(dtype=dtype)
+    for name in ("backprop", "checkpointed", "truncated(window=3)"):
+        pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 30)
+assert len(run_layers.signatures) == 2
+"""
+
+
+def test_prepare_leaves_nothing_to_compile():
+    done = python(PREPARED)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_a_folder_for_the_cache():
     """Numba refuses to cache where it can write nowhere; the kernels are then compiled for this process."""
     code = (

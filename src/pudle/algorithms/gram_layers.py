@@ -177,7 +177,7 @@ class _Chunk:
         states = [state]
         while len(states) <= depth:
             # Counting takes as long as a product: once in four layers is enough.
-            if len(states) % 4 < 2:
+            if len(states) % 4 == 1:
                 density = np.count_nonzero(state.point.numpy()) / state.point.numel()
                 # From all-zero codes the first layer leads to dense ones.
                 if density < DENSE and (density or len(states) > 1):

@@ -46,9 +46,9 @@ def prepare() -> None:
 
     for dtype in (torch.float32, torch.float64):
         one = torch.ones(1, 1, dtype=dtype)
-        # A penalty that leaves the codes empty, and hence not to the dense products.
+        # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
-        Ista().run(problem, 2)
+        Ista().run(problem, 8)
         problem.solve_active(one, one)
 
 
