@@ -7,7 +7,7 @@ the rows of G on the support of y matter. Backward, with u the adjoint of z' res
     b_bar += eta u,    G_bar -= eta y u^T,    y_bar = u - eta G u,
 
 where y_bar is needed only on the support of the codes before. Consecutive layers whose supports nearly agree are treated
-together, in a dense copy of G on the union of their supports.
+together, in a dense copy of G on the union of their supports, and so are jobs: they are the last, contiguous axis.
 """
 
 import numba
@@ -104,7 +104,7 @@ def run_layers(
     adjoints : array, shape (jobs, 2, r, p)
         Adjoints of codes and point after the last layer, if they are given. At a chain's place, those before the first
         layer are written, at least on the support of the state.
-    gram_bar, products_bar : array, shapes (jobs, p, p) and (jobs, r, p)
+    gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
         To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
     keep : array of int
         Layers after which the state is kept, ascending.
@@ -136,14 +136,12 @@ def run_layers(
     order = np.arange(max(p, GROUP + 1)).astype(np.uint32)
     largest = p if jobs else 0
     local_buffer = np.empty(largest * largest, gram.dtype)
-    codes_buffer, points_buffer, adjoints_buffer = (
-        np.empty((GROUP + 1) * largest, gram.dtype),
-        np.empty((GROUP + 1) * largest, gram.dtype),
-        np.empty((GROUP + 1) * largest, gram.dtype),
-    )
+    codes_buffer, points_buffer = np.empty((GROUP + 1) * largest, gram.dtype), np.empty((GROUP + 1) * largest, gram.dtype)
+    adjoints_buffer = np.empty(GROUP * largest * jobs, gram.dtype)
     column = np.empty(GROUP + 1, gram.dtype)
-    carried, carried_before = np.zeros((jobs, p), gram.dtype), np.zeros((jobs, p), gram.dtype)
-    current_buffer, before_buffer, moved_buffer = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
+    carried, carried_before = np.zeros((p, jobs), gram.dtype), np.zeros((p, jobs), gram.dtype)
+    current_buffer, before_buffer = np.empty(p * jobs, gram.dtype), np.empty(p * jobs, gram.dtype)
+    moved_buffer, residual = np.empty(p * jobs, gram.dtype), np.empty(p, gram.dtype)
     highest, lowest = 0, depth
     for k in range(jobs):
         highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
@@ -233,65 +231,92 @@ def run_layers(
             width = top - bottom + 1
             local_codes = codes_buffer[: width * size].reshape(width, size)
             local_points = points_buffer[: width * size].reshape(width, size)
-            local_adjoints = adjoints_buffer[: width * size].reshape(width, size)
             local_codes[:], local_points[:] = zero, zero
             for t in range(bottom, top + 1):
                 for e in range(starts[t], stops[t]):
                     local_codes[t - bottom, place[rows[e]]] = code_values[e]
                     local_points[t - bottom, place[rows[e]]] = point_values[e]
-            current, before, moved = current_buffer[:size], before_buffer[:size], moved_buffer[:size]
 
-            for k in range(jobs):
-                high, low = min(tops[k], top), max(bottoms[k], bottom)
+            k = 0
+            while k < jobs:
+                low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
                 if high <= low:
+                    k += 1
                     continue
-                chain = chains[k]
-                if high == tops[k] and chain == k:
-                    if given:
-                        for a in range(size):
-                            of_point = adjoints[k, 1, row, union[a]]
-                            current[a] = adjoints[k, 0, row, union[a]] + (one + pulled[high]) * of_point
-                            before[a] = -pulled[high] * of_point
-                    else:
-                        for a in range(size):
-                            moved[a] = products[row, union[a]]
-                            before[a] = zero
-                        _subtract_rows(moved, local, order, local_codes[high - bottom], 0, size)
-                        for a in range(size):
-                            value = local_codes[high - bottom, a]
-                            sign = one if value > zero else -one
-                            current[a] = (l1_weight * sign + l2_weight * value - moved[a] / eta) / total_samples
-                else:
-                    for a in range(size):
-                        current[a], before[a] = carried[chain, union[a]], carried_before[chain, union[a]]
+                # Take jobs in that end at the same layer, and do not wait for the one before.
+                while stop < jobs and chains[stop] == stop and low == max(bottoms[stop], bottom) < tops[stop]:
+                    high = max(high, min(tops[stop], top))
+                    stop += 1
+                count, chain = stop - k, chains[k]
+                flat = size * count
+                current, before = current_buffer[:flat].reshape(size, count), before_buffer[:flat].reshape(size, count)
+                moved_flat, adjoints_flat = moved_buffer[:flat], adjoints_buffer[: GROUP * flat].reshape(GROUP, flat)
+                moved, local_adjoints = moved_flat.reshape(size, count), adjoints_flat.reshape(GROUP, size, count)
+                for a in range(size):
+                    for q in range(count):
+                        current[a, q], before[a, q] = carried[union[a], chain + q], carried_before[union[a], chain + q]
+                        if chain == k and tops[k + q] <= top:
+                            current[a, q], before[a, q] = zero, zero
                 for t in range(high - 1, low - 1, -1):
+                    for q in range(count):
+                        if tops[k + q] != t + 1 or chain != k:
+                            continue
+                        if given:
+                            for a in range(size):
+                                of_point = adjoints[k + q, 1, row, union[a]]
+                                current[a, q] = adjoints[k + q, 0, row, union[a]] + (one + pulled[t + 1]) * of_point
+                                before[a, q] = -pulled[t + 1] * of_point
+                            continue
+                        for a in range(size):
+                            residual[a] = products[row, union[a]]
+                        _subtract_rows(residual[:size], local, order, local_codes[t + 1 - bottom], 0, size)
+                        for a in range(size):
+                            value = local_codes[t + 1 - bottom, a]
+                            sign = one if value > zero else -one
+                            current[a, q] = (l1_weight * sign + l2_weight * value - residual[a] / eta) / total_samples
+                            before[a, q] = zero
                     adjoint = local_adjoints[t - bottom]
                     for a in range(size):
-                        adjoint[a] = current[a] if local_codes[t + 1 - bottom, a] != zero else zero
-                        moved[a] = adjoint[a]
-                    _subtract_rows(moved, local, order, adjoint, 0, size)
-                    if t == 0:
-                        adjoints[chain, :, row] = zero
+                        active = local_codes[t + 1 - bottom, a] != zero
+                        for q in range(count):
+                            adjoint[a, q] = current[a, q] if active else zero
+                            moved[a, q] = adjoint[a, q]
+                    if count == 1:
+                        _subtract_rows(moved_flat, local, order, adjoints_flat[t - bottom], 0, size)
+                    else:
                         for a in range(size):
-                            adjoints[chain, 0, row, union[a]], adjoints[chain, 1, row, union[a]] = before[a], moved[a]
+                            _subtract_rows(moved[a], adjoint, order, local[a], 0, size)
+                    if t == 0:
+                        for q in range(count):
+                            adjoints[chain + q, :, row] = zero
+                            for a in range(size):
+                                adjoints[chain + q, 0, row, union[a]] = before[a, q]
+                                adjoints[chain + q, 1, row, union[a]] = moved[a, q]
                     pull = pulled[t]
                     for a in range(size):
-                        current[a] = before[a] + (one + pull) * moved[a]
-                        before[a] = -pull * moved[a]
+                        for q in range(count):
+                            current[a, q] = before[a, q] + (one + pull) * moved[a, q]
+                            before[a, q] = -pull * moved[a, q]
                 for a in range(size):
-                    for b in range(size):
-                        moved[b] = zero
+                    moved_flat[:] = zero
                     for t in range(low - bottom, high - bottom):
                         column[t] = local_points[t, a]
-                    _subtract_rows(moved, local_adjoints, order, column, low - bottom, high - bottom)
-                    target = gram_bar[k, union[a]]
+                    _subtract_rows(moved_flat, adjoints_flat, order, column, low - bottom, high - bottom)
+                    target = gram_bar[union[a]]
                     for b in range(size):
-                        target[union[b]] += moved[b]
+                        for q in range(count):
+                            target[union[b], k + q] += moved[b, q]
+                moved_flat[:] = zero
                 for t in range(low - bottom, high - bottom):
+                    for j in range(flat):
+                        moved_flat[j] += adjoints_flat[t, j]
+                for q in range(count):
                     for a in range(size):
-                        products_bar[k, row, union[a]] += local_adjoints[t, a]
+                        products_bar[k + q, row, union[a]] += moved[a, q]
                 for a in range(size):
-                    carried[chain, union[a]], carried_before[chain, union[a]] = current[a], before[a]
+                    for q in range(count):
+                        carried[union[a], chain + q], carried_before[union[a], chain + q] = current[a, q], before[a, q]
+                k = stop
             for a in range(size):
                 place[union[a]] = -1
             top = bottom

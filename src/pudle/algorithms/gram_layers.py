@@ -108,7 +108,8 @@ def run_and_pull(
     codes = gram.new_empty(len(kept), n, p)
     points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
     momenta = gram.new_ones(len(kept), n)
-    gram_bar, theta_bar = gram.new_zeros(len(jobs), p, p), gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    # Jobs are the last axis in memory, as the compiled code wants it.
+    gram_bar, theta_bar = gram.new_zeros(p, p, len(jobs)).movedim(2, 0), gram.new_zeros(len(jobs), *problem.dictionary.shape)
     returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
     for first in range(0, n, CHUNK):
         rows = slice(first, min(first + CHUNK, n))
@@ -224,7 +225,7 @@ class _Chunk:
         integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
         _compiled()(
             self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
-            momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(), self.gram_bar.numpy(),
+            momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(), self.gram_bar.movedim(0, 2).numpy(),
             products_bar.numpy(), np.array([keep[place] - offset for place in later], np.int64), first,
             *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
         )  # fmt: skip
@@ -237,6 +238,10 @@ class _Chunk:
         last = len(states) - 1
         masks = [(state.codes != 0).to(self.gram.dtype) for state in states]
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
+        points = torch.cat([state.point for state in states])
+        adjoints = torch.empty_like(points).reshape(len(states), *self.products.shape)
+        # The derivative in G through a layer that starts from zero codes is zero.
+        filled = int(not states[0].point.any())
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
@@ -251,15 +256,21 @@ class _Chunk:
                     )
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             for t in range(top - 1, job.bottom - 1, -1):
-                adjoint = current * masks[t + 1]
-                self.gram_bar[k].addmm_(states[t].point.T, adjoint, alpha=-1)
-                products_bar[k] += adjoint
+                adjoint = torch.mul(current, masks[t + 1], out=adjoints[t])
+                if t == 0 and given is None:
+                    break
                 current = torch.addmm(adjoint, adjoint, self.gram, alpha=-1)
                 if t == 0:
                     carried[job.chain, 1] = current
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
                 elif self.algorithm.name == "fista":
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
+            if top > job.bottom:
+                products_bar[k] += adjoints[job.bottom : top].sum(0)
+            low = max(job.bottom, filled)
+            if top > low:
+                r = len(self.products)
+                self.gram_bar[k] -= points[low * r : top * r].T @ adjoints[low:top].flatten(0, 1)
 
 
 @cache
