@@ -168,6 +168,18 @@ class TestRunRefusals:
             f"give a smaller step, or step=None for 1/L={1 / problem.lipschitz_constant:.6g}"
         )
 
+    @pytest.mark.parametrize("shape", [(3, 5), (5, 3)], ids=str)
+    def test_given_step_where_the_constant_is_not_known(self, shape):
+        """The largest singular value is 2 by construction: with the l2 penalty L = 5. Eigenvalues are for refusals alone."""
+        dictionary = torch.eye(*shape, dtype=torch.float64) / 2
+        dictionary[0, 0] = 2
+        data = {"observations": torch.ones(2, shape[0], dtype=torch.float64), "dictionary": dictionary}
+        problem = pudle.SparseCoding(**data, penalty=0.1, l2_penalty=1.0)
+        assert pudle.Ista(step=0.399).step_size(problem) == 0.399
+        assert "lipschitz_constant" not in vars(problem)
+        with pytest.raises(pudle.InvalidArgument, match="step=0.401 is above 2/L=0.4,"):
+            pudle.Ista(step=0.401).step_size(problem)
+
     def test_step_of_two_over_lipschitz_constant_is_accepted(self, problem):
         pudle.Ista(step=2 / problem.lipschitz_constant).run(problem, 3)
 

@@ -114,8 +114,7 @@ class Algorithm(ABC):
         InvalidArgument
             If the given step exceeds 2/L, beyond which the iteration diverges.
         """
-        # The bound may be much cheaper than L.
-        if self.step is not None and self.step * problem.lipschitz_bound <= 2:
+        if self.step is not None and problem.is_lipschitz(2 / self.step):
             return self.step
         largest = problem.lipschitz_constant
         if self.step is None:

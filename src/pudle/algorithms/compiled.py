@@ -249,11 +249,12 @@ def run_layers(
                     stop += 1
                 count, chain = stop - k, chains[k]
                 flat = size * count
-                current, before = current_buffer[:flat].reshape(size, count), before_buffer[:flat].reshape(size, count)
+                current_flat, before_flat = current_buffer[:flat], before_buffer[:flat]
+                current, before = current_flat.reshape(size, count), before_flat.reshape(size, count)
                 moved_flat, adjoints_flat = moved_buffer[:flat], adjoints_buffer[: GROUP * flat].reshape(GROUP, flat)
                 moved, local_adjoints = moved_flat.reshape(size, count), adjoints_flat.reshape(GROUP, size, count)
-                for a in range(size):
-                    for q in range(count):
+                for q in range(count):
+                    for a in range(size):
                         current[a, q], before[a, q] = carried[union[a], chain + q], carried_before[union[a], chain + q]
                         if chain == k and tops[k + q] <= top:
                             current[a, q], before[a, q] = zero, zero
@@ -275,15 +276,19 @@ def run_layers(
                             sign = one if value > zero else -one
                             current[a, q] = (l1_weight * sign + l2_weight * value - residual[a] / eta) / total_samples
                             before[a, q] = zero
-                    adjoint = local_adjoints[t - bottom]
-                    for a in range(size):
-                        active = local_codes[t + 1 - bottom, a] != zero
-                        for q in range(count):
-                            adjoint[a, q] = current[a, q] if active else zero
-                            moved[a, q] = adjoint[a, q]
+                    adjoint, adjoint_flat = local_adjoints[t - bottom], adjoints_flat[t - bottom]
+                    # A single job's vectors lie along the union, those of several along the jobs.
                     if count == 1:
-                        _subtract_rows(moved_flat, local, order, adjoints_flat[t - bottom], 0, size)
+                        for a in range(size):
+                            adjoint_flat[a] = current_flat[a] if local_codes[t + 1 - bottom, a] != zero else zero
+                            moved_flat[a] = adjoint_flat[a]
+                        _subtract_rows(moved_flat, local, order, adjoint_flat, 0, size)
                     else:
+                        for a in range(size):
+                            active = local_codes[t + 1 - bottom, a] != zero
+                            for q in range(count):
+                                adjoint[a, q] = current[a, q] if active else zero
+                                moved[a, q] = adjoint[a, q]
                         for a in range(size):
                             _subtract_rows(moved[a], adjoint, order, local[a], 0, size)
                     if t == 0:
@@ -293,16 +298,19 @@ def run_layers(
                                 adjoints[chain + q, 0, row, union[a]] = before[a, q]
                                 adjoints[chain + q, 1, row, union[a]] = moved[a, q]
                     pull = pulled[t]
-                    for a in range(size):
-                        for q in range(count):
-                            current[a, q] = before[a, q] + (one + pull) * moved[a, q]
-                            before[a, q] = -pull * moved[a, q]
+                    for j in range(flat):
+                        current_flat[j] = before_flat[j] + (one + pull) * moved_flat[j]
+                        before_flat[j] = -pull * moved_flat[j]
                 for a in range(size):
                     moved_flat[:] = zero
                     for t in range(low - bottom, high - bottom):
                         column[t] = local_points[t, a]
                     _subtract_rows(moved_flat, adjoints_flat, order, column, low - bottom, high - bottom)
                     target = gram_bar[union[a]]
+                    if count == 1:
+                        for b in range(size):
+                            target[union[b], k] += moved_flat[b]
+                        continue
                     for b in range(size):
                         for q in range(count):
                             target[union[b], k + q] += moved[b, q]
@@ -313,8 +321,8 @@ def run_layers(
                 for q in range(count):
                     for a in range(size):
                         products_bar[k + q, row, union[a]] += moved[a, q]
-                for a in range(size):
-                    for q in range(count):
+                for q in range(count):
+                    for a in range(size):
                         carried[union[a], chain + q], carried_before[union[a], chain + q] = current[a, q], before[a, q]
                 k = stop
             for a in range(size):

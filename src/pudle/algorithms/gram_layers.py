@@ -177,12 +177,10 @@ class _Chunk:
         """Return the states up to the first whose codes are sparse, or the last; None for those that nothing needs."""
         states = [state]
         while len(states) <= depth:
-            # Counting takes as long as a product: once in four layers is enough.
-            if len(states) % 4 == 1:
-                density = np.count_nonzero(state.point.numpy()) / state.point.numel()
-                # From all-zero codes the first layer leads to dense ones.
-                if density < DENSE and (density or len(states) > 1):
-                    break
+            density = np.count_nonzero(state.point.numpy() != 0) / state.point.numel()
+            # From all-zero codes the first layer leads to dense ones.
+            if density < DENSE and (density or len(states) > 1):
+                break
             if not self.jobs and len(states) - 1 not in keep:
                 states[-1] = None
             state = self.algorithm.advance(self.problem, state, self.step)
@@ -225,9 +223,9 @@ class _Chunk:
         integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
         _compiled()(
             self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
-            momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(), self.gram_bar.movedim(0, 2).numpy(),
-            products_bar.numpy(), np.array([keep[place] - offset for place in later], np.int64), first,
-            *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
+            momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(),
+            self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(), np.array([keep[place] - offset for place in later], np.int64),
+            first, *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
         )  # fmt: skip
         return products_bar, carried
 
@@ -238,8 +236,6 @@ class _Chunk:
         last = len(states) - 1
         masks = [(state.codes != 0).to(self.gram.dtype) for state in states]
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
-        points = torch.cat([state.point for state in states])
-        adjoints = torch.empty_like(points).reshape(len(states), *self.products.shape)
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
         # One job after another, so that its adjoints stay in the cache.
@@ -255,8 +251,13 @@ class _Chunk:
                         torch.zeros_like(current),
                     )
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
+            # Strided if there are several jobs, which is slow to add to layer by layer.
+            gram_bar = self.gram_bar[k].contiguous()
             for t in range(top - 1, job.bottom - 1, -1):
-                adjoint = torch.mul(current, masks[t + 1], out=adjoints[t])
+                adjoint = current * masks[t + 1]
+                products_bar[k] += adjoint
+                if t >= filled:
+                    gram_bar.addmm_(states[t].point.T, adjoint, alpha=-1)
                 if t == 0 and given is None:
                     break
                 current = torch.addmm(adjoint, adjoint, self.gram, alpha=-1)
@@ -265,12 +266,8 @@ class _Chunk:
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
                 elif self.algorithm.name == "fista":
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
-            if top > job.bottom:
-                products_bar[k] += adjoints[job.bottom : top].sum(0)
-            low = max(job.bottom, filled)
-            if top > low:
-                r = len(self.products)
-                self.gram_bar[k] -= points[low * r : top * r].T @ adjoints[low:top].flatten(0, 1)
+            if top > max(job.bottom, filled):
+                self.gram_bar[k] = gram_bar
 
 
 @cache

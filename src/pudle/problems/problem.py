@@ -61,6 +61,13 @@ class Problem(ABC):
         """Upper bound on `lipschitz_constant`; equal to it unless a problem knows a bound that is much cheaper."""
         return self.lipschitz_constant
 
+    def is_lipschitz(self, constant: float) -> bool:
+        """Return whether `constant` is known to be at least L up to rounding; False may also mean that nobody knows.
+
+        The answer may be much cheaper than `lipschitz_constant`, and copies at another parameter keep it likewise.
+        """
+        return self.lipschitz_bound <= constant
+
     @abstractmethod
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         """Return the gradient of f in the codes, per sample; same shape as the codes."""
