@@ -148,12 +148,12 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     folder = Path(home) / profile
     store, run = folder / "store", f"run `pudle run --profile {profile}`"
     damaged: list[str] = []
-    # A run with uncommitted changes stands for its commit only if there is no other.
-    names = [f"runs/{commit}.json", f"runs/{commit}-dirty.json"] if commit else ["run.json"]
-    lists = [folder / name for name in names if (folder / name).exists()][:1]
+    # A run with uncommitted changes stands for its commit only in what no other run measured, cases or experiments.
+    names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
+    lists = [folder / name for name in names if (folder / name).exists()]
     listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
     for found in read_each(lists, lambda path: read_json(path, contents.RunList), damaged):
-        listed |= {name: part for name, part in found.items() if part is not None}
+        listed |= {name: part for name, part in found.items() if part}
     experiments = read_experiments((store / place for place in listed["experiments"].values()), damaged)
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
     cases = {case["name"]: case for case in listed["selection"]["cases"]}

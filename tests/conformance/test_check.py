@@ -48,7 +48,9 @@ def grad_mode():
 # --- the checks
 
 
-@pytest.mark.parametrize("claim", ["unrolled", "truncated", "implicit", pytest.param("stochastic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "claim", ["unrolled", "truncated", "implicit", pytest.param("stochastic", marks=pytest.mark.nightly)]
+)
 def test_sound_estimators_pass(claim):
     estimator = SOUND[claim]
     assert estimator.computes == claim
@@ -303,7 +305,7 @@ def test_a_defect_is_printed_with_number_and_reason_on_one_line(check, tmp_path)
 
 def test_several_targets_end_in_a_table_by_problem(check, tmp_path):
     (tmp_path / "mine.py").write_text(ESTIMATOR.replace("window: int = 4", "window: int = 1"))
-    done = check("mine.py", "analytic")
+    done = check("mine.py", "alternating")
     assert done.code == 0, done.out
     table = done.out[done.out.index("All checks by problem") :]
     for specimen in conformance.GRID:

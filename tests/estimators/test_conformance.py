@@ -21,12 +21,31 @@ VARIANTS = ("finite_difference(directions=15)", "checkpointed(segments=5)", "tru
 #: Estimators whose accuracy is that of a difference quotient.
 DIFFERENCE_QUOTIENTS = {"finite_difference", "spsa"}
 
+#: Checks on drawn problems, and estimators that need many forward passes for each: together they take minutes.
+DRAWN = {"random_problems", "every_depth", "samples", "units", "random_single_precision"}
+COSTLY = (*DIFFERENCE_QUOTIENTS, "forward")
+
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
 BUILT_IN = [
     spec
     for name, spec in zip(NAMES, SPECS, strict=True)
     if pudle.list_estimators()[name].__module__.startswith("pudle.estimators.")
 ]
+
+
+def checked() -> list:
+    """Return every estimator with every check; the nightly run alone has those that take minutes."""
+    return [
+        pytest.param(
+            spec,
+            check,
+            marks=[pytest.mark.nightly] if check in DRAWN and (spec.startswith(COSTLY) or spec in VARIANTS) else [],
+        )
+        for spec in [*SPECS, *VARIANTS]
+        for check in conformance.CHECKS
+    ]
+
+
 IMPLICIT = [name for name in NAMES if pudle.list_estimators()[name].computes == "implicit"]
 
 
@@ -67,8 +86,7 @@ def test_aliases_name_one_estimator_each():
 class TestConformance:
     """What an estimator must do on every problem it accepts."""
 
-    @pytest.mark.parametrize("check", conformance.CHECKS)
-    @pytest.mark.parametrize("spec", [*SPECS, *VARIANTS])
+    @pytest.mark.parametrize(("spec", "check"), checked())
     def test_check(self, spec, check):
         records = conformance.check(pudle.make_estimator(spec), names=(check,))
         failed = [record for record in records if record.status == "failed"]

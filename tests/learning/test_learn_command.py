@@ -157,7 +157,7 @@ class TestCommand:
             (np.ones((12, 17)), "has shape (12, 17), and the dataset's dictionary (12, 18)"),
             (np.full((12, 18), np.nan), "holds entries that are not finite"),
             (np.ones((12, 18), dtype=complex), "holds complex128, not real numbers"),
-            (np.zeros((12, 18)), "dictionary has an atom that is zero"),
+            (np.ones((12, 18)) * (np.arange(18) > 0), "dictionary has an atom that is zero"),
         ],
     )
     def test_a_start_that_is_no_dictionary_is_refused(self, content, text, learn, tmp_path):
