@@ -224,8 +224,9 @@ class _Chunk:
         _compiled()(
             self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
             momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(),
-            self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(), np.array([keep[place] - offset for place in later], np.int64),
-            first, *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
+            self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(),
+            np.array([keep[place] - offset for place in later], np.int64), first,
+            *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
         )  # fmt: skip
         return products_bar, carried
 
