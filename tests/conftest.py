@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from examples import ridge_problem, sparse_problem
+from hypothesis import HealthCheck, settings
 
 from pudle.errors import MissingDependency
+
+# How long drawing takes depends on what else the machine does.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 

@@ -21,9 +21,9 @@ VARIANTS = ("finite_difference(directions=15)", "checkpointed(segments=5)", "tru
 #: Estimators whose accuracy is that of a difference quotient.
 DIFFERENCE_QUOTIENTS = {"finite_difference", "spsa"}
 
-#: Checks on drawn problems, and estimators that need many forward passes for each: together they take minutes.
-DRAWN = {"random_problems", "every_depth", "samples", "units", "random_single_precision"}
-COSTLY = (*DIFFERENCE_QUOTIENTS, "forward")
+#: Checks that take seconds for each estimator, and the estimators for which every run of the tests carries them out.
+LONG = {"random_problems", "every_depth", "samples", "units", "random_single_precision", "sweep", "consistency"}
+ALWAYS = {"alternating", "analytic", "backprop", "truncated(window=5)"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
 BUILT_IN = [
@@ -39,7 +39,7 @@ def checked() -> list:
         pytest.param(
             spec,
             check,
-            marks=[pytest.mark.nightly] if check in DRAWN and (spec.startswith(COSTLY) or spec in VARIANTS) else [],
+            marks=[pytest.mark.nightly] if check in LONG and spec not in ALWAYS else [],
         )
         for spec in [*SPECS, *VARIANTS]
         for check in conformance.CHECKS

@@ -14,7 +14,7 @@ from pudle import cli
 from pudle.errors import PudleError
 
 #: Calls of one test; the nightly one makes ten times as many.
-CALLS = 2_500
+CALLS = 2_000
 NAMES = ["backprop", "truncated", "implicit", "sparse_gaussian", "digits", "image_patches", "ista", "adam", "lasso", "ridge"]
 SPECS = [
     "truncated(window=3)", "truncated(window=-1)", "truncated(windw=3)", "backprop", "finite_difference(step=0)",

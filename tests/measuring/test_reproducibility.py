@@ -57,7 +57,7 @@ def measured(folder, threads: int) -> dict[tuple, float | None]:
     return numbers
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_accuracy_is_the_same_in_every_run_and_for_any_number_of_threads(tmp_path):
     first, second, parallel = (measured(tmp_path / str(number), threads) for number, threads in enumerate((1, 1, 2)))
     assert len(first) > 400 and first == second
