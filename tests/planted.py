@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from pudle import Estimate, GradientEstimator, UnsupportedProblem, streams
-from pudle.algorithms.unrolling import direct_gradients, gradients, losses_at
+from pudle.algorithms.unrolling import direct_gradients, gradients, losses_at, unrolled_gradients
 from pudle.validation import check_integer
 
 
@@ -588,6 +589,31 @@ class Cached(Sound):
         return Cached.kept[key]
 
 
+class KeptByStart(Sound):
+    """Keeps results by problem, algorithm and depth; algorithms that differ in their start alone are equal."""
+
+    kept = weakref.WeakKeyDictionary()
+
+    def estimate(self, problem, algorithm, depth):
+        kept = KeptByStart.kept.setdefault(problem, {})
+        if (algorithm, depth) not in kept:
+            kept[algorithm, depth] = super().estimate(problem, algorithm, depth)
+        return kept[algorithm, depth]
+
+
+class FourHundredLayers(Sound):
+    """Differentiates at most 400 layers and reports all."""
+
+    def estimate(self, problem, algorithm, depth):
+        if depth <= 400:
+            return super().estimate(problem, algorithm, depth)
+        ((gradient, codes),) = unrolled_gradients(problem, algorithm, [depth], 400)
+        return Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
+
+    def sweep(self, problem, algorithm, depths):
+        yield from (self.estimate(problem, algorithm, depth) for depth in depths)
+
+
 class OneBuffer(Sound):
     """Returns the same memory every time."""
 
@@ -824,6 +850,9 @@ DEFECTS = {
     "written through data": (spoiled(written_through_data)(), "no_mutation", "the old values put back"),
     "warm start written to": (WritesStart(), "no_mutation", "initial was changed"),
     "results kept by shape": (Cached(), "units", "of a problem in other units are off"),
+    # The two of a fresh reader's twenty that the checks let through at first.
+    "results kept without their start": (KeptByStart(), "repeatable", "after a call from another start"),
+    "at most 400 layers": (FourHundredLayers(), "every_depth", "off from the unrolled gradient at depth 401"),
     "one buffer": (OneBuffer(), "repeatable", "a later call changes the gradient"),
     "views of memory": (Viewed(), "random_problems", "raised RuntimeError: view size"),
     "zero samples left out": (MixedSamples(), "samples", "off from the mean over samples"),

@@ -18,7 +18,7 @@ from .claims import window_of
 from .draws import DRAWN, depths_of, is_regular
 from .oracles import Array
 from .specimens import KINDS, Specimen, specimens
-from .tolerances import EVERY, EXACT, QUOTIENT_DRAWN, ROUNDED, SAME, SINGLE_DRAWN, SOLVED
+from .tolerances import EVERY, EXACT, FAR, QUOTIENT_DRAWN, ROUNDED, SAME, SINGLE_DRAWN, SOLVED
 
 #: Claims whose gradient at a depth is one vector, which a derivative in numpy gives.
 EXACT_CLAIMS = ("direct", "unrolled", "truncated", "implicit")
@@ -77,8 +77,8 @@ def _compare(
 # Small steps, so that layers far back still count.
 @register(specimens("tiny", algorithms=("ista(step=0.02/L)",)))
 def check_every_depth(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """Every depth from 0 to 130, and every window at that depth, gives what is claimed."""
-    depths = range(EVERY + 1)
+    """Every depth from 0 to 130, some up to 500, and windows of as many layers give what is claimed."""
+    depths = (*range(EVERY + 1), *FAR)
     for depth, result in zip(depths, specimen.sweep(estimator, list(depths)), strict=True):
         yield from _compare(estimator, result, specimen, depth)
     if claim_of(estimator) == "truncated" and "window" in options_of(estimator):

@@ -30,6 +30,8 @@ ROUNDED = 1e-5
 SHALLOW = (2, 12)
 #: All depths up to here are checked one by one.
 EVERY = 130
+#: And these, where an estimator may have a limit of its own.
+FAR = (257, 401, 500)
 #: Deep enough for an implicit system on the support to be regular and for the codes to have nearly converged.
 SETTLED = 60
 #: For means over draws, which cost the most.
