@@ -62,7 +62,10 @@ def test_sound_estimators_pass(claim):
     assert ("window" in checked) == (claim == "truncated")
 
 
-@pytest.mark.parametrize("defect", planted.DEFECTS)
+@pytest.mark.parametrize(
+    "defect",
+    [pytest.param(name, marks=[pytest.mark.nightly] if name.startswith("late: ") else []) for name in planted.DEFECTS],
+)
 def test_every_planted_defect_is_caught(defect):
     estimator, name, words = planted.DEFECTS[defect]
     check = conformance.CHECKS[name]
@@ -304,6 +307,7 @@ def test_a_defect_is_printed_with_number_and_reason_on_one_line(check, tmp_path)
     assert "Traceback" not in done.err
 
 
+@pytest.mark.nightly
 def test_several_targets_end_in_a_table_by_problem(check, tmp_path):
     (tmp_path / "mine.py").write_text(ESTIMATOR.replace("window: int = 4", "window: int = 1"))
     done = check("mine.py", "alternating")
