@@ -39,7 +39,7 @@ def checked() -> list:
         pytest.param(
             spec,
             check,
-            marks=[pytest.mark.nightly] if check in LONG and spec not in ALWAYS else [],
+            marks=[pytest.mark.nightly] if spec in VARIANTS or (check in LONG and spec not in ALWAYS) else [],
         )
         for spec in [*SPECS, *VARIANTS]
         for check in conformance.CHECKS
