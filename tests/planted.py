@@ -815,7 +815,7 @@ DEFECTS = {
     "unknown loss": (spoiled(lambda g, p, t: g, consistent_for=("Lasso",))(), "description", "names ['Lasso']"),
     "letters for aliases": (spoiled(lambda g, p, t: g, aliases="mine")(), "description", "aliases is 'mine'"),
     "no name": (spoiled(lambda g, p, t: g, name="my method")(), "description", "name is 'my method'"),
-    "window clamped at 100": (ClampedFarOut(), "every_depth", "off from the truncated gradient at depth 130"),
+    "window clamped at 100": (ClampedFarOut(), "every_depth", "off from the truncated gradient at depth 500"),
     "window clamped at 100, random": (ClampedFarOut(), "random_problems", "off from the truncated gradient"),
     "wrong for one sample": (wrong_where(lambda p, t: len(p.observations) == 1), "random_problems", "observations 1x"),
     "wrong for thousands": (wrong_where(lambda p, t: len(p.observations) > 1000), "random_problems", "off from"),
