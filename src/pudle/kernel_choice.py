@@ -1,7 +1,10 @@
-"""The choice between compiled kernels and the plain torch path."""
+"""The choice between compiled kernels and the plain torch path, and how kernels are compiled."""
 
+import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Callable
+from typing import Any
 
 from .errors import InvalidArgument
 
@@ -21,3 +24,27 @@ def choice() -> str:
     if chosen not in CHOICES:
         raise InvalidArgument(f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch")
     return chosen
+
+
+def description() -> str:
+    """Return the choice with its version, such as ``numba 0.61.0``."""
+    return f"numba {importlib.metadata.version('numba')}" if choice() == "numba" else "torch"
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator by which numba compiles a function and keeps the result in its cache.
+
+    Multiplication and addition may become one instruction; nothing else may change the order or the handling of NaN. Where
+    no folder for the cache can be written to, each process compiles anew.
+    """
+    import numba  # slow to import, and only needed where kernels are used
+
+    options = {"fastmath": {"contract"}, **options}
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:
+            return numba.njit(**options)(function)
+
+    return decorate

@@ -274,12 +274,12 @@ def python(code, **variables):
 
 def test_choice(monkeypatch):
     monkeypatch.setenv(kernel_choice.VARIABLE, "torch")
-    assert kernels.choice() == "torch" == kernels.description()
+    assert kernel_choice.choice() == "torch" == kernel_choice.description()
     monkeypatch.setenv(kernel_choice.VARIABLE, "")
-    assert kernels.choice() == "numba" and kernels.description().startswith("numba ")
+    assert kernel_choice.choice() == "numba" and kernel_choice.description().startswith("numba ")
     monkeypatch.setenv(kernel_choice.VARIABLE, "cuda")
     with pytest.raises(pudle.InvalidArgument, match="PUDLE_KERNELS='cuda' is unknown: set it to numba or torch"):
-        kernels.choice()
+        kernel_choice.choice()
 
 
 def test_unknown_choice_ends_the_program_in_one_line(tmp_path):
@@ -320,7 +320,8 @@ def test_without_a_folder_for_the_cache():
     """Numba refuses to cache where it can write nowhere; the kernels are then compiled for this process."""
     code = (
         "from numba.core import caching; caching.CacheImpl._locator_classes = []; "
-        "from pudle.algorithms import compiled; assert type(compiled.run_layers._cache).__name__ == 'NullCache'"
+        "from pudle.algorithms.compiled import run_layers; from pudle.problems.compiled import solve_by_cholesky; "
+        "assert {type(kernel._cache).__name__ for kernel in (run_layers, solve_by_cholesky)} == {'NullCache'}"
     )
     done = python(code)
     assert done.returncode == 0 and not done.stderr

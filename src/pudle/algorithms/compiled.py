@@ -13,10 +13,12 @@ together, in a dense copy of G on the union of their supports, and so are jobs: 
 import numba
 import numpy as np
 
+from ..kernel_choice import compiled
+
 #: Largest number of layers that one union of supports serves.
 GROUP = 32
 
-#: Multiplication and addition may become one instruction; nothing else may change the order or the handling of NaN.
+#: For the parts of `run_layers`, in whose cache they are kept.
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 
@@ -80,6 +82,7 @@ def _record(codes, point, rows, code_values, point_values, start):
     return k
 
 
+@compiled(error_model="numpy")
 def run_layers(
     gram, products, codes, points, momenta, thresholds, pulls, numbers, flags, depth, tops, bottoms, chains, adjoints,
     gram_bar, products_bar, keep, first, kept_codes, kept_points, kept_momenta,
@@ -328,10 +331,3 @@ def run_layers(
             for a in range(size):
                 place[union[a]] = -1
             top = bottom
-
-
-try:
-    run_layers = numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)(run_layers)
-except RuntimeError:
-    # No folder for numba's cache can be written to: compile once per process.
-    run_layers = _compiled(run_layers)

@@ -8,7 +8,6 @@ Gram matrix would lose digits, and one that is not finite.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -31,11 +30,6 @@ LARGEST_PASS = 1 << 19
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
 _BUILT_IN_LOSSES = dict(LOSSES)
-
-
-def description() -> str:
-    """Return the choice with its version, such as ``numba 0.61.0``."""
-    return f"numba {importlib.metadata.version('numba')}" if choice() == "numba" else "torch"
 
 
 def prepare() -> None:

@@ -17,8 +17,8 @@ import torch
 
 import pudle
 
-from ..algorithms import kernels
 from ..errors import PudleError
+from ..kernel_choice import description
 
 #: Folders of this project's repository and the packages that they are installed as.
 PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
@@ -102,7 +102,7 @@ def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, 
         **machine(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "kernels": kernels.description(),
+        "kernels": description(),
         "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
         "commit": commit,
         "dirty": dirty,

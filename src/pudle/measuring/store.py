@@ -15,9 +15,9 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
-from ..algorithms import kernels
 from ..errors import UnreadableResult
 from ..files import converted, read_arrays, read_json, strict, write_atomically
+from ..kernel_choice import choice, description
 from ..references.certified import Certificate, Reference
 from ..registry import list_experiments, list_studies, make_dataset, make_estimator
 from . import sources
@@ -79,7 +79,7 @@ class Store:
         """Return the hash of all that the scores depend on: case, estimator, source files, files of data, device."""
         made = make_estimator(estimator)
         parts = {"estimator": estimator, "fingerprint": made.fingerprint(), "profile": self.profile, "device": self.device}
-        parts |= {"kernels": kernels.choice()}
+        parts |= {"kernels": choice()}
         return _key_on_data(SCORES, case, made, case.make_algorithm(), case=dataclasses.asdict(case), **parts)
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ class Store:
         parts = {"estimator": cell.estimator, "fingerprint": made.fingerprint(), "metric": cell.metric, "depth": cell.depth}
         parts |= {"dataset": case.dataset, "algorithm": case.algorithm, "loss": case.loss, "dtype": case.dtype}
         parts |= {"seed": case.seeds[0], "device": self.device, "machine": machine(), "benchmark": benchmark.read_text()}
-        parts["kernels"] = "torch" if cell.metric == "seconds_torch" else kernels.description()
+        parts["kernels"] = "torch" if cell.metric == "seconds_torch" else description()
         key = _key_on_data(COSTS, case, made, case.make_algorithm(), **parts)
         return self.folder / case.name / "costs" / f"{cell.metric}-{slug(cell.estimator)}-{cell.depth}-{key}.json"
 
@@ -131,7 +131,7 @@ class Store:
         experiment: Any = list_experiments()[name]
         # The profile is left out: an experiment is the same in all of them.
         content = {"experiment": dataclasses.asdict(experiment), "data": experiment.fingerprint(), "device": self.device}
-        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), kernels=kernels.choice(), **content)
+        key = _hash(sources=sources.digest(EXPERIMENTS, experiment), kernels=choice(), **content)
         # Whatever a package calls its experiment, the file stays in its folder; plain names stand as they are.
         return self.folder / "experiments" / f"{quote(name, safe='')}-{key}.json"
 
@@ -162,7 +162,7 @@ class Store:
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
     def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
-        parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": kernels.choice()}
+        parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": choice()}
         key = _key_on_data(SURFACES, case, case.make_algorithm(), **parts)
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
 

@@ -1,12 +1,11 @@
 """Cholesky solutions of small systems that differ from sample to sample, compiled by numba."""
 
-import numba
 import numpy as np
 
-_compiled = numba.njit(fastmath={"contract"}, nogil=True, cache=True)
+from ..kernel_choice import compiled
 
 
-@_compiled
+@compiled(nogil=True)
 def _largest_eigenvalue_bound(matrix, k):
     """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper half is given."""
     trace, squares = 0.0, 0.0
@@ -18,7 +17,7 @@ def _largest_eigenvalue_bound(matrix, k):
     return trace / k + np.sqrt(max(squares - trace * trace / k, 0.0) * (k - 1) / k)
 
 
-@_compiled
+@compiled(nogil=True)
 def solve_by_cholesky(hessian, active, right, solution, bounds):
     """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the condition number of H_SS.
 
