@@ -6,8 +6,18 @@ import numpy as np
 import torch
 
 import pudle
+from pudle.measuring.case import Case
 
 PENALTY = 0.2
+#: A case that is measured within a second.
+TINY = Case(
+    name="tiny",
+    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
+    algorithm="ista",
+    loss="lasso",
+    seeds=(0, 1),
+    depths=(5, 1),
+)
 
 
 def sparse_arrays(seed: int = 0, n: int = 40, m: int = 12, p: int = 18, s: int = 3) -> dict[str, np.ndarray]:

@@ -13,13 +13,12 @@ import pytest
 import tolerances
 import torch
 from estimator_specs import at_minimizer, relative
-from examples import ridge_problem, sparse_problem
+from examples import TINY, ridge_problem, sparse_problem
 
 import pudle
 from pudle import peers
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.bench.cases import PEERS, PROFILES
-from pudle.measuring.case import Case
 from pudle.measuring.runner import measure
 from pudle.measuring.store import Store
 
@@ -44,14 +43,6 @@ OTHER_SOLVES = {
     "optimistix_implicit(solver='lu')": tolerances.PEER_SOLVE,
     "torchdeq_implicit(solver='broyden')": tolerances.PEER_SOLVE,
 }
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0, 1),
-    depths=(1, 5),
-)
 #: Depth at which the supports of the small problem are right while its codes have not converged.
 SUPPORTED = 60
 
@@ -82,11 +73,11 @@ def test_missing_library_says_what_to_install(name, monkeypatch):
 def test_missing_library_is_scored_as_skipped(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchdeq", None)
     store = Store(tmp_path, "quick")
-    measure(CASE, "torchdeq_implicit", store)
-    record = store.read(CASE, "torchdeq_implicit")
+    measure(TINY, "torchdeq_implicit", store)
+    record = store.read(TINY, "torchdeq_implicit")
     assert record["status"] == "skipped"
     assert record["reason"].startswith("install pudle[peers]")
-    assert len(record["scores"]) == len(CASE.seeds) * len(CASE.depths)
+    assert len(record["scores"]) == len(TINY.seeds) * len(TINY.depths)
     for row in record["scores"]:
         assert row["status"] == "skipped" and row["reason"] == record["reason"] and row["relative_error"] is None
 
@@ -95,11 +86,11 @@ def test_installing_or_updating_a_library_outdates_what_is_stored(tmp_path, monk
     store, keys = Store(tmp_path, "quick"), set()
     for version in ("", "0.1.0", "0.2.0"):
         monkeypatch.setattr(peers, "versions", lambda *names, version=version: dict.fromkeys(names, version))
-        keys.add(store.key(CASE, "torchdeq_implicit"))
-        other = store.key(CASE, "backprop")
+        keys.add(store.key(TINY, "torchdeq_implicit"))
+        other = store.key(TINY, "backprop")
     assert len(keys) == 3
     monkeypatch.undo()
-    assert store.key(CASE, "backprop") == other
+    assert store.key(TINY, "backprop") == other
 
 
 # --- refusals

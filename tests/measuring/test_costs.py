@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from examples import TINY
 from plugin import write_plugin
 
 from pudle import registry
 from pudle.measuring import costs, sources, store
-from pudle.measuring.case import Case
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.measurement import measure
 from pudle.measuring.processes import run_in_copy
@@ -22,20 +22,12 @@ from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.load import load
 
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0, 1),
-    depths=(1, 5),
-)
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
 
 def selected(folder, *estimators, **changes):
     """Return a selection, which is written as a run does, and its store with the scores."""
-    selection = Selection("quick", (CASE,), estimators, (1,), (1, 5), **changes)
+    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), **changes)
     selection.write(folder / "selection.json")
     kept = Store(folder / "store", "quick")
     for case, estimator in selection.pairs:
@@ -72,17 +64,17 @@ def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
 
 
 def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):
-    kept, cell = Store(tmp_path, "quick"), Cell("seconds", CASE, "backprop", 5, 0)
+    kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5, 0)
     path = kept.cost_path(cell)
-    assert kept.cost_path(cell._replace(case=dataclasses.replace(CASE, seeds=(0, 7), depths=(5, 9)), number=3)) == path
+    assert kept.cost_path(cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)), number=3)) == path
     changed = [cell._replace(metric="seconds_torch"), cell._replace(depth=1), cell._replace(estimator="truncated(window=2)")]
-    changed += [cell._replace(case=dataclasses.replace(CASE, **change)) for change in (
+    changed += [cell._replace(case=dataclasses.replace(TINY, **change)) for change in (
         {"seeds": (1, 0)}, {"loss": "reconstruction"}, {"algorithm": "fista"}, {"dtype": "float32"})]  # fmt: skip
     assert path not in map(kept.cost_path, changed) and len(set(map(kept.cost_path, changed))) == len(changed)
     with monkeypatch.context() as patch:
         patch.setenv("PUDLE_KERNELS", "torch")
         assert kept.cost_path(cell) != path
-        assert "seconds_torch" not in {each.metric for each in cells(Selection("quick", (CASE,), ("backprop",), (1,), (1,)))}
+        assert "seconds_torch" not in {each.metric for each in cells(Selection("quick", (TINY,), ("backprop",), (1,), (1,)))}
     with monkeypatch.context() as patch:
         patch.setattr(store, "machine", lambda: {"cpu": "another"})
         assert kept.cost_path(cell) != path
@@ -109,11 +101,11 @@ def plugin(tmp_path, monkeypatch):
     ],
 )
 def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, status, reason, monkeypatch):
-    selection = Selection("quick", (CASE,), (estimator,), (1,), (5,), costs=("seconds",))
+    selection = Selection("quick", (TINY,), (estimator,), (1,), (5,), costs=("seconds",))
     selection.write(tmp_path / "selection.json")
     kept = Store(tmp_path / "store", "quick")
     scores = [{"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": "", "relative_error": 0.1}]
-    kept.write(CASE, estimator, {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0})
+    kept.write(TINY, estimator, {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0})
     monkeypatch.syspath_prepend(tmp_path)
     (cell,) = cells(selection)
     record = measure_cost(cell, tmp_path / "selection.json", kept)
@@ -128,7 +120,7 @@ def test_what_has_no_score_is_not_timed(tmp_path):
     assert (
         found
         and not any("finite_difference" in label for label in found)
-        or "ok" in {kept.read(CASE, "finite_difference")["status"]}
+        or "ok" in {kept.read(TINY, "finite_difference")["status"]}
     )
 
 
@@ -188,17 +180,17 @@ def test_a_copy_ends_with_its_parent(tmp_path):
 def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch):
     """A first version, a second, and the first again: its record is the older one, and the clock may be wrong as well."""
     folder = tmp_path / "quick"
-    selection = Selection("quick", (CASE,), ("backprop",), (1,), (5,))
+    selection = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     kept = Store(folder / "store", "quick")
 
     def run(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
         remember(folder, kept, selection)
-        record = kept.read(CASE, "backprop") or measure(CASE, "backprop", kept)
+        record = kept.read(TINY, "backprop") or measure(TINY, "backprop", kept)
         for row in record["scores"]:
             row["relative_error"] = error
-        kept.write(CASE, "backprop", record)
+        kept.write(TINY, "backprop", record)
         frame = load(tmp_path, "quick").frame
         return set(frame[(frame.metric == "relative_error")]["value"])
 

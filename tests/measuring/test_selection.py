@@ -7,32 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.measuring.case import Case, dataset_slug
+from pudle.measuring.case import dataset_slug
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.specs import parse
 
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0, 1),
-    depths=(5, 1),
-)
-OTHER = dataclasses.replace(CASE, name="other", loss="reconstruction")
-PROFILE = Selection("quick", (CASE, OTHER), ("backprop",), (1,), (5,), 60.0, windows=(1, 2), jacobian_error=True)
+OTHER = dataclasses.replace(TINY, name="other", loss="reconstruction")
+PROFILE = Selection("quick", (TINY, OTHER), ("backprop",), (1,), (5,), 60.0, windows=(1, 2), jacobian_error=True)
 
 
 def test_a_selection_comes_back_as_it_was_written(tmp_path):
     PROFILE.write(tmp_path / "selection.json")
     assert Selection.read(tmp_path / "selection.json") == PROFILE
-    assert PROFILE.pairs == [(CASE, "backprop"), (OTHER, "backprop")] and PROFILE.case("other") is OTHER
+    assert PROFILE.pairs == [(TINY, "backprop"), (OTHER, "backprop")] and PROFILE.case("other") is OTHER
     with pytest.raises(InvalidArgument, match="unknown case 'third': the selection holds tiny, other"):
         PROFILE.case("third")
 
@@ -55,11 +48,11 @@ def test_a_damaged_selection_is_refused(tmp_path):
 )
 def test_a_case_that_cannot_be_measured_is_refused(change, text):
     with pytest.raises(InvalidArgument, match=text):
-        dataclasses.replace(CASE, **change)
+        dataclasses.replace(TINY, **change)
 
 
 def test_depths_are_sorted():
-    assert CASE.depths == (1, 5)
+    assert TINY.depths == (1, 5)
 
 
 def names(selection: Selection) -> list[str]:
@@ -73,7 +66,7 @@ def test_options_widen_a_profile():
     assert chosen.cases == PROFILE.cases
     added = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
     assert names(added)[2:] == [f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")]
-    assert added.cases[-1].seeds == CASE.seeds and added.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+    assert added.cases[-1].seeds == TINY.seeds and added.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
 
 
 FOLDERS = ["a b", "a_b", "a-b", "a.b", "照片", "相片", "é", "e\u0301", "A b", "x" * 200, "x" * 199 + "y"]
@@ -120,7 +113,7 @@ def test_no_two_specs_have_one_name(first, second):
 
 
 def test_an_added_dataset_takes_no_case_of_the_profile_away():
-    profile = dataclasses.replace(PROFILE, cases=(dataclasses.replace(CASE, name="sparse_gaussian-ista-lasso"),))
+    profile = dataclasses.replace(PROFILE, cases=(dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso"),))
     added = select(profile, datasets=["sparse_gaussian"])
     expected = ["sparse_gaussian-ista-lasso", "sparse_gaussian-ista-lasso-added", "sparse_gaussian-ista-reconstruction"]
     assert names(added) == expected and added.cases[0] == profile.cases[0]
@@ -135,7 +128,7 @@ def test_the_time_limit_is_an_option():
 @pytest.mark.parametrize("name", ["../x", "/x", "", ".x", "a/b", "a\0b", "x" * 300, "-x"])
 def test_a_case_has_a_name_that_can_be_a_folder(name):
     with pytest.raises(InvalidArgument, match="the name is none for a folder"):
-        dataclasses.replace(CASE, name=name)
+        dataclasses.replace(TINY, name=name)
 
 
 def test_options_narrow_a_profile():

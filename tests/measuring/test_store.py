@@ -12,23 +12,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from examples import TINY
 
 import pudle
 import pudle.registry
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
-from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.store import Store
-
-CASE = Case(
-    name="tiny",
-    dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2)",
-    algorithm="ista",
-    loss="lasso",
-    seeds=(0, 1),
-    depths=(5, 1),
-)
 
 
 @pytest.fixture
@@ -37,15 +28,15 @@ def store(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was_written(store):
-    written = measure(CASE, "backprop", store)
-    read = store.read(CASE, "backprop")
+    written = measure(TINY, "backprop", store)
+    read = store.read(TINY, "backprop")
     assert read["key"] == written["key"] and read["status"] == "ok"
     assert [row["relative_error"] for row in read["scores"]] == [row["relative_error"] for row in written["scores"]]
     assert {(row["seed"], row["depth"]) for row in read["scores"]} == {(0, 1), (0, 5), (1, 1), (1, 5)}
 
 
 def test_scores_are_those_of_the_public_interface(store):
-    record = measure(CASE, "alternating", store)
+    record = measure(TINY, "alternating", store)
     problem = pudle.make_dataset(
         "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2, seed=1)"
     ).problem("lasso")
@@ -59,44 +50,44 @@ def test_scores_are_those_of_the_public_interface(store):
     "change", [{"depths": (1, 6)}, {"seeds": (0, 2)}, {"loss": "reconstruction"}, {"algorithm": "ista(step=0.1)"}]
 )
 def test_a_changed_case_is_another_record(store, change):
-    measure(CASE, "alternating", store)
-    assert store.read(dataclasses.replace(CASE, **change), "alternating") is None
+    measure(TINY, "alternating", store)
+    assert store.read(dataclasses.replace(TINY, **change), "alternating") is None
 
 
 def test_references_are_shared_by_cases_that_differ_in_algorithm_only(store, monkeypatch):
-    first = stored_reference(CASE, 0, "exact", store)
+    first = stored_reference(TINY, 0, "exact", store)
     monkeypatch.setattr("pudle.references.certified.reference", lambda *_: pytest.fail("computed again"))
-    again = stored_reference(dataclasses.replace(CASE, algorithm="fista", depths=(3,)), 0, "exact", store)
+    again = stored_reference(dataclasses.replace(TINY, algorithm="fista", depths=(3,)), 0, "exact", store)
     assert torch.equal(first.gradient, again.gradient) and torch.equal(first.codes, again.codes)
     assert first.certificate == again.certificate and first.bound == again.bound
 
 
 def test_nan_is_written_as_strict_json(store):
-    store.write(CASE, "backprop", {"scores": [{"relative_error": float("nan")}], "status": "diverged"})
-    text = store.path(CASE, "backprop").read_text()
+    store.write(TINY, "backprop", {"scores": [{"relative_error": float("nan")}], "status": "diverged"})
+    text = store.path(TINY, "backprop").read_text()
     assert "NaN" not in text
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["scores"] == [{"relative_error": None}]
 
 
 @pytest.mark.parametrize("content", ["", '{"schema": 1, "sco', "[1, 2]", "\x00\xff", "{}", '{"schema": 2, "status": "ok"}'])
 def test_a_damaged_record_counts_as_missing(store, content):
-    path = store.path(CASE, "backprop")
+    path = store.path(TINY, "backprop")
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    assert store.read(CASE, "backprop") is None
-    measure(CASE, "backprop", store)
-    assert store.read(CASE, "backprop")["status"] == "ok"
+    assert store.read(TINY, "backprop") is None
+    measure(TINY, "backprop", store)
+    assert store.read(TINY, "backprop")["status"] == "ok"
 
 
 def test_a_damaged_reference_counts_as_missing(store):
-    measure(CASE, "alternating", store)
-    path = store.reference_path(CASE, 0, "exact")
-    whole, gradient = path.read_bytes(), store.read_reference(CASE, 0, "exact").gradient
+    measure(TINY, "alternating", store)
+    path = store.reference_path(TINY, 0, "exact")
+    whole, gradient = path.read_bytes(), store.read_reference(TINY, 0, "exact").gradient
     for content in (b"", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        assert store.read_reference(CASE, 0, "exact") is None
-        assert torch.equal(stored_reference(CASE, 0, "exact", store).gradient, gradient)
-        assert store.read_reference(CASE, 0, "exact") is not None
+        assert store.read_reference(TINY, 0, "exact") is None
+        assert torch.equal(stored_reference(TINY, 0, "exact", store).gradient, gradient)
+        assert store.read_reference(TINY, 0, "exact") is not None
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", ".", "é\x00"])
@@ -114,7 +105,7 @@ def test_what_the_system_refuses_to_write_is_one_line(store, monkeypatch, number
 
     monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
     with pytest.raises(UnwritableFile, match=re.escape(os.strerror(number))) as caught:
-        measure(CASE, "alternating", store)
+        measure(TINY, "alternating", store)
     assert str(store.folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -134,10 +125,10 @@ def test_damaged_arrays_end_in_one_line(tmp_path):
 
 
 def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
-    measure(CASE, "alternating", store)
-    before = store.path(CASE, "alternating").read_text()
+    measure(TINY, "alternating", store)
+    before = store.path(TINY, "alternating").read_text()
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        measure(CASE, "alternating", store)
-    assert store.path(CASE, "alternating").read_text() == before
-    assert [path.suffix for path in store.path(CASE, "alternating").parent.iterdir()] == [".json"]
+        measure(TINY, "alternating", store)
+    assert store.path(TINY, "alternating").read_text() == before
+    assert [path.suffix for path in store.path(TINY, "alternating").parent.iterdir()] == [".json"]
