@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
+    "advising.advice": "Advice advise",
     "algorithms": "Algorithm Fista Ista Trajectory",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
@@ -32,6 +33,7 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
+    from .advising.advice import Advice, advise
     from .algorithms import Algorithm, Fista, Ista, Trajectory
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
