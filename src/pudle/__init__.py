@@ -24,6 +24,7 @@ _NAMES = {
     "measuring.experiment": "Experiment ExperimentResult",
     "measuring.scoring": "Score score",
     "problems": "ConvolutionalSparseCoding PenaltySelection Problem Ridge SparseCoding ThresholdedConvolutionalSparseCoding",
+    "reports.benchmark": "BenchmarkResults benchmark",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
+    from .reports.benchmark import BenchmarkResults, benchmark
 
     # The registry returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import specs
 from .errors import InvalidArgument, MissingDependency, PudleError, first_line
+from .held import held
 
 #: The installed package whose entries no other may take the names of.
 PACKAGE = "pudle"
@@ -218,6 +219,8 @@ def make_schedule(spec: str) -> Any:
 
 
 def _make(group: str, spec: str, kind: str) -> Any:
+    if (held_object := held(group, spec)) is not None:
+        return held_object
     classes = entries(group)
     aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
     return specs.build(spec, classes, kind, aliases, classes.broken)
