@@ -121,9 +121,9 @@ class BenchmarkResults:
 
     def _what(self) -> str:
         kept = "in memory only" if self.folder is None else f"kept in {self.folder}"
-        counts = {"estimators": len(self.results.estimators), "cases": len(self.results.cases)}
-        counts |= {f"{name}s": self.table[name].nunique() for name in ("depth", "seed")}
-        return f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {kept}"
+        counts = {"estimator": len(self.results.estimators), "case": len(self.results.cases)}
+        counts |= {name: self.table[name].nunique() for name in ("depth", "seed")}
+        return f"{', '.join(f'{count} {name}' + 's' * (count != 1) for name, count in counts.items())}; {kept}"
 
     def __repr__(self) -> str:
         return "\n".join([f"BenchmarkResults: {self._what()}", self._shown().to_string(), *self.notes])
@@ -154,9 +154,9 @@ def benchmark(
     """Measure estimators on problems, and return the results.
 
     What can be named by its content is kept in the store of the command line: a later call, or `pudle run` with the same
-    selection, computes nothing that is there, and `pudle report` shows the last one. What cannot, such as a class of a
-    notebook, is measured in memory only, and the results say so. Everything runs in this process and in copies of it, in one
-    thread; an estimator that takes too long is ended at its next depth.
+    selection, computes nothing that is there, and `pudle report` shows the last one. Where something cannot, such as a class
+    of a notebook, the whole call is measured in memory only, and the results say why. Everything runs in this process and in
+    copies of it, in one thread; an estimator that takes too long is ended at its next depth.
 
     Parameters
     ----------
