@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
-    "algorithms": "Algorithm Fista Ista Trajectory",
+    "algorithms": "Algorithm Fista Ista Iteration Trajectory",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "data.tables": "sparse_coding",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
@@ -23,7 +23,8 @@ _NAMES = {
     "learning.training": "LearningExperiment",
     "measuring.experiment": "Experiment ExperimentResult",
     "measuring.scoring": "Score score",
-    "problems": "ConvolutionalSparseCoding PenaltySelection Problem Ridge SparseCoding ThresholdedConvolutionalSparseCoding",
+    "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
+    "ThresholdedConvolutionalSparseCoding",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -33,7 +34,7 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
-    from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .algorithms import Algorithm, Fista, Ista, Iteration, Trajectory
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .data.tables import sparse_coding
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .measuring.scoring import Score, score
     from .problems import (
         ConvolutionalSparseCoding,
+        FixedPoint,
         PenaltySelection,
         Problem,
         Ridge,
