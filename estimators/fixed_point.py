@@ -43,7 +43,7 @@ class FixedPointAdjoint(ImplicitEstimator):
         "Lorraine, Vicol and Duvenaud, Optimizing millions of hyperparameters by implicit differentiation, AISTATS 2020",
         "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient computation, ICML 2020",
     )
-    computes = "implicit"
+    computes = "approximate"
     consistent_for = ("lasso",)
 
     def __post_init__(self) -> None:
