@@ -51,7 +51,13 @@ def grad_mode():
 
 @pytest.mark.parametrize(
     "claim",
-    ["unrolled", *(pytest.param(claim, marks=pytest.mark.nightly) for claim in ("truncated", "implicit", "stochastic", "approximate"))],
+    [
+        "unrolled",
+        *(
+            pytest.param(claim, marks=pytest.mark.nightly)
+            for claim in ("truncated", "implicit", "stochastic", "approximate")
+        ),
+    ],
 )
 def test_sound_estimators_pass(claim):
     estimator = SOUND[claim]
