@@ -19,9 +19,10 @@ import torch
 import pudle
 from pudle import cli, conformance
 from pudle.algorithms import thresholding
-from pudle.conformance import tolerances
+from pudle.conformance import command, tolerances
 from pudle.conformance.draws import DRAWN, FEW, depths_of
 from pudle.conformance.specimens import ALGORITHMS, KINDS, Specimen, specimens
+from pudle.terminal import output
 
 #: Two programs for one expression in float64.
 ROUNDING = 1e-12
@@ -156,6 +157,16 @@ def test_an_approximation_passes_and_its_distances_are_reported():
             expected = getattr(specimen, target)(depth) if exact is None else exact
             distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
             assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
+
+
+def test_distances_are_printed_by_target_and_depth(capsys):
+    found = (conformance.Distance("exact", 2, 0.123), conformance.Distance("exact", 60, 4e-5))
+    record = conformance.Record("claim", "penalty", "held_out", "ista", "passed", 0.25, 1.0, distances=found)
+    command.print_result(output(400), "planted", [record], everything=False)
+    printed = capsys.readouterr().out
+    (row,) = (line for line in printed.splitlines() if "held_out" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["penalty", "held_out", "ista", "exact", "0.12", "4e-05"]
+    assert "at depth 60" in printed and printed.endswith("planted: 1 passed\n")
 
 
 def test_other_claims_report_no_distances():

@@ -87,7 +87,7 @@ class Check:
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
-        worst: tuple[float, float] | tuple[()] = ()
+        worst: tuple[float | None, float | None] = (None, None)
         distances: list[Distance] = []
         try:
             for measured in self.measure(estimator, specimen) or ():
@@ -98,7 +98,7 @@ class Check:
                 # Not the opposite comparison: NaN must fail.
                 if not (number < limit or number == limit == 0):
                     raise NotMet(reason if isinstance(reason, str) else reason(), number, limit)
-                worst = max(worst, (number, limit))
+                worst = max(worst, (number, limit), key=lambda found: (found[0] is not None, found))
         except NotMet as failure:
             return Record(*where, "failed", failure.number, failure.limit, failure.reason, tuple(distances))
         except UnsupportedProblem as refusal:
@@ -113,7 +113,7 @@ class Check:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
-        return Record(*where, "passed", *worst, distances=tuple(distances))
+        return Record(*where, "passed", *worst, "", tuple(distances))
 
 
 CHECKS: dict[str, Check] = {}

@@ -83,7 +83,7 @@ def check_command(targets: tuple[str, ...], arguments: str, timeout: float, ever
             results[title] += everything_refused(results[title])
     console = output(PIPE_WIDTH)
     for title, records in results.items():
-        _print_result(console, title, records, everything)
+        print_result(console, title, records, everything)
     if len(results) > 1:
         console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
@@ -188,7 +188,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
+def print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
     table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
     for name, check in conformance.CHECKS.items():
