@@ -26,6 +26,7 @@ FAMILIES: dict[str, tuple[str, Any]] = {
     "implicit": ("#008a63", (0, (6, 1.5, 1, 1.5))),
     "truncated": ("#b8578f", (0, (2.5, 1.5))),
     "stochastic": ("#8f6d00", (0, (1, 1.2))),
+    "approximate": ("#6a51a3", (0, (8, 2, 2.5, 2))),
     "heuristic": ("#1a1a1a", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
 }
 UNKNOWN = ("#6f6f6f", (0, (1, 2)))

@@ -30,6 +30,13 @@ def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     return float(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise InvalidArgument unless it is a number in (0, 1]."""
+    if check_positive(name, value) > 1:
+        raise InvalidArgument(f"{name}={value} is above 1: give a number in (0, 1]")
+    return float(value)
+
+
 def check_choice(name: str, value: Any, choices: Any) -> Any:
     """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
