@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
+    "advising.advice": "Advice advise",
     "algorithms": "Algorithm Fista Ista Iteration Trajectory",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "data.tables": "sparse_coding",
@@ -25,6 +26,7 @@ _NAMES = {
     "measuring.scoring": "Score score",
     "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
     "ThresholdedConvolutionalSparseCoding",
+    "reports.benchmark": "BenchmarkResults benchmark",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -34,6 +36,7 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
+    from .advising.advice import Advice, advise
     from .algorithms import Algorithm, Fista, Ista, Iteration, Trajectory
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .data.tables import sparse_coding
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
+    from .reports.benchmark import BenchmarkResults, benchmark
 
     # The registry returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...

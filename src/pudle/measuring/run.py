@@ -41,6 +41,11 @@ class RunSummary(NamedTuple):
     findings: list[str]
     broken: list[str]
 
+    def __repr__(self) -> str:
+        counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
+        counts += [f"{len(lines)} {name}" for name, lines in (("findings", self.findings), ("broken", self.broken)) if lines]
+        return f"RunSummary({', '.join(counts) or 'nothing new'}; {self.folder})"
+
 
 def execute(
     selection: Selection, *, home: Path | None, workers: int, scores_only: bool, again: bool, progress: ProgressCallback
