@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
+from ..files import content_digest, located
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset
 
@@ -28,8 +29,11 @@ class ImageDataset(Dataset):
 
     folder: str | None
 
+    def files(self) -> list[Path]:
+        return [] if self.folder is None else image_files(self.folder)
+
     def fingerprint(self) -> str:
-        """Return the state of the folder's images; an empty text for the sample images."""
+        """Return the names and digests of the folder's images; an empty text for the sample images."""
         return "" if self.folder is None else folder_state(self.folder)
 
     def images(self) -> dict[str, np.ndarray]:
@@ -68,7 +72,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
 
 def image_files(folder: str) -> list[Path]:
     """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a folder without any."""
-    path = Path(folder).expanduser()
+    path = located(folder)
     if not path.is_dir():
         raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
@@ -78,8 +82,8 @@ def image_files(folder: str) -> list[Path]:
 
 
 def folder_state(folder: str) -> str:
-    """Return the names, sizes and times of a folder's images."""
-    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(folder)])
+    """Return the names of a folder's images and digests of their contents."""
+    return repr([(file.name, content_digest(file)) for file in image_files(folder)])
 
 
 def read_folder(folder: str) -> dict[str, np.ndarray]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from ..peers import require
 from .attended import run_attended
 from .contents import RunList
 from .costs import benchmark_folder, cells
+from .executors import Executor
 from .experiment import ProgressCallback
 from .locking import locked
+from .processes import ONE_THREAD
 from .provenance import NoRepository, check_installed, commit_of, repository
 from .runner import fill, plan, plan_costs, plan_experiments
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
-
-#: One thread per process, whichever library does the arithmetic; jax reads NPROC.
-ONE_THREAD = dict.fromkeys("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1")
 
 
 class RunSummary(NamedTuple):
@@ -38,12 +40,22 @@ class RunSummary(NamedTuple):
 
 
 def execute(
-    selection: Selection, *, home: Path | None, workers: int, scores_only: bool, again: bool, progress: ProgressCallback
+    selection: Selection,
+    *,
+    home: Path | None,
+    workers: int,
+    scores_only: bool,
+    again: bool,
+    progress: ProgressCallback,
+    scheduler: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> RunSummary:
-    """Carry out a run.
+    """Carry out a run, in `workers` processes of this machine; with a Dask `scheduler`, scores and experiments run there.
 
-    It is refused, before anything is written, if there is no repository to label results with, the installed package is not
-    the checkout's, or another run holds the profile's folder.
+    `say` is called with lines for the user about the scheduler, see `pudle.measuring.dask_executor.dask_cluster`.
+
+    A run is refused, before anything is written, if there is no repository to label results with, the installed package is
+    not the checkout's, or another run holds the profile's folder.
     """
     try:
         root = repository(Path.cwd())
@@ -61,11 +73,14 @@ def execute(
             selection.write(frozen)
         remember(folder, store, selection)
         os.environ.update(ONE_THREAD)
-        records = fill(plan(selection, store), workers, progress=progress)
-        if not scores_only:
-            costs = fill(plan_costs(selection, store, frozen, again=again), workers, progress=progress)
-            records |= {kind: costs[kind] for kind in ("memory", "time")}
-        records |= {"experiment": fill(plan_experiments(selection, store), workers, progress=progress)["experiment"]}
+        with _executor(scheduler, selection.device, say) as executor:
+            records = fill(plan(selection, store), workers, executor=executor, progress=progress)
+            if not scores_only:
+                # On other machines they could not be compared with those that are stored.
+                costs = fill(plan_costs(selection, store, frozen, again=again), workers, progress=progress)
+                records |= {kind: costs[kind] for kind in ("memory", "time")}
+            experiments = fill(plan_experiments(selection, store), workers, executor=executor, progress=progress)
+        records |= {"experiment": experiments["experiment"]}
         measured = [(f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs]
         measured += [(name, store.read_experiment(name)) for name in selection.experiments]
         for kind in ("memory", "time"):
@@ -82,6 +97,18 @@ def execute(
             changed = any(records.values()) or not any(folder.glob(f"results/*/{commit[:8]}-*.json"))
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
+
+
+def _executor(
+    scheduler: str | None, device: str, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[Executor | None]:
+    """Return where scores and experiments run: None stands for this machine."""
+    if scheduler is None:
+        return contextlib.nullcontext()
+    require("distributed", "scale")
+    from .dask_executor import dask_cluster
+
+    return dask_cluster(scheduler, device, say)
 
 
 def remember(folder: Path, store: Store, selection: Selection) -> None:

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from ..algorithms import kernels
-from .costs import cells, fail_cost, measure_cost
-from .experiment import ProgressCallback, carry_out, fail_experiment, silent
-from .measurement import fail_scores, measure, store_reference
-from .pool import Job, Pool
+from .costs import cells
+from .executors import Executor, LocalProcesses
+from .experiment import ProgressCallback, silent
 from .selection import Selection
 from .statuses import BROKEN, at_depth
 from .store import Store
-from .surfaces import fail_surface, measure_surface
+from .tasks import WORK, Task
 
 #: Seconds that compiling the kernels may take, which is some twenty on a quiet machine.
 MOST_COMPILING = 900.0
-#: For each kind of task the function that does the work in another process, and the one that writes down its failure here.
-#: A failed reference is not written down, because the scores that need it give the reason.
-WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "reference": (store_reference, lambda *_: None),
-    "score": (measure, fail_scores),
-    "surface": (measure_surface, fail_surface),
-    "kernels": (kernels.prepare, lambda *_: None),
-    "memory": (measure_cost, fail_cost),
-    "time": (measure_cost, fail_cost),
-    "experiment": (carry_out, fail_experiment),
-}
-
-
-class Task(NamedTuple):
-    """A piece of work for another process: its kind, the text to show when it ends, arguments, and seconds it may take."""
-
-    kind: str
-    label: str
-    arguments: tuple[Any, ...]
-    timeout: float
 
 
 def plan(selection: Selection, store: Store) -> list[list[Task]]:
@@ -94,42 +68,23 @@ def _missing(record: dict[str, Any] | None) -> bool:
     return record is None or record["status"] in BROKEN
 
 
-def fill(stages: list[list[Task]], workers: int, *, progress: ProgressCallback = silent) -> dict[str, list[Any]]:
-    """Carry out tasks in worker processes of one thread each, and return their results by kind of task.
+def fill(
+    stages: list[list[Task]], workers: int = 1, *, executor: Executor | None = None, progress: ProgressCallback = silent
+) -> dict[str, list[Any]]:
+    """Carry out tasks, one stage after the other, and return their results by kind of task.
 
-    A worker that runs out of time or memory, or crashes, costs its own task only, and of that the depths that are left: its
-    record says so. The results are records, but for those of kind ``reference`` and ``surface``.
+    They run in `workers` processes of this machine, or where another `executor` runs them. A process that runs out of time
+    or memory, or crashes, costs its own task only, and of that the depths that are left: its record says so. The results
+    are records, but for those of kind ``reference`` and ``surface``.
     """
     total = sum(map(len, stages))
     results: dict[str, list[Any]] = {kind: [] for kind in WORK}
-    with contextlib.closing(run_tasks(stages, min(workers, max(total, 1)))) as finished:
-        for done, (task, result) in enumerate(finished, start=1):
-            results[task.kind].append(result)
-            progress(done, total, task.label)
+    done = 0
+    with contextlib.ExitStack() as stack:
+        executor = executor or stack.enter_context(LocalProcesses(min(workers, max(total, 1))))
+        for stage in stages:
+            for task, result in stack.enter_context(contextlib.closing(executor.run(stage))):
+                done += 1
+                results[task.kind].append(result)
+                progress(done, total, task.label)
     return results
-
-
-def run_tasks(stages: Iterable[Iterable[Task]], workers: int) -> Generator[tuple[Task, Any], None, None]:
-    """Run stages of tasks in worker processes, one stage after the other, and yield every task that ends with its result.
-
-    Nothing else knows where tasks run, so that another executor can take the place of this function.
-    """
-    with Pool(workers, _prepare_worker) as pool:
-        for stage in map(list, stages):
-            jobs = [Job(task, partial(_carry_out, task.kind, task.arguments), task.timeout) for task in stage]
-            # Two times measured at once would disturb each other.
-            for task, outcome in pool.run(jobs, most=1 if stage and stage[0].kind == "time" else None):
-                result = outcome.result
-                if outcome.status != "ok":
-                    kept = {"parts": outcome.parts} if outcome.parts else {}
-                    result = WORK[task.kind][1](*task.arguments, outcome.status, outcome.reason, **kept)
-                yield task, result
-
-
-def _carry_out(kind: str, arguments: tuple[Any, ...], keep: Callable[[Any], None]) -> Any:
-    """Do the work of a task in its worker; scores are kept depth by depth."""
-    return WORK[kind][0](*arguments, **({"keep": keep} if kind == "score" else {}))
-
-
-def _prepare_worker() -> None:
-    torch.set_num_threads(1)

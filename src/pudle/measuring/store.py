@@ -152,16 +152,17 @@ class Store:
 
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
         """Return whether an artifact of a case, such as a surface, exists and is up to date."""
-        path, key = self._artifact(kind, case, windows)
+        path, key = self.artifact_place(kind, case, windows)
         return (_read(path, Artifact) or {}).get("key") == key
 
     def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], rows: list[Any], reason: str) -> None:
         """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
-        path, key = self._artifact(kind, case, windows)
+        path, key = self.artifact_place(kind, case, windows)
         identity = {"kind": kind, "case": case.name, "key": key, "seed": case.seeds[0]}
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
-    def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
+    def artifact_place(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
+        """Return where an artifact is kept, whether or not it exists, and the key that it has if it is up to date."""
         parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": choice()}
         key = _key_on_data(SURFACES, case, case.make_algorithm(), **parts)
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
