@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import dask
 import yaml
@@ -194,8 +193,10 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     """
     kind, _, rest = scheduler.partition(":")
     address, _, query = scheduler.partition("?")
-    options = dict(parse_qsl(query))
-    memory = parse_bytes(options.pop("memory")) if "memory" in options else None
+    try:
+        memory = parse_bytes(query.removeprefix("memory=")) if query else None
+    except ValueError as error:
+        raise InvalidArgument(f"--scheduler {scheduler!r}: {error}: give the memory of a task as ?memory=4GiB") from None
     # The files of references are no mistake, of which Dask would warn.
     settings: dict[str, Any] = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
     with contextlib.ExitStack() as stack:
@@ -204,7 +205,7 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
             cluster: Any = stack.enter_context(_local(rest, device))
         elif kind == "slurm":
             cluster = stack.enter_context(_slurm(Path(rest), say))
-        elif "://" in scheduler and not options and urlsplit(address).port:
+        elif "://" in address:
             cluster = address
         else:
             raise InvalidArgument(f"--scheduler {scheduler!r} is none: {FORMS}")

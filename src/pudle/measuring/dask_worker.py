@@ -118,12 +118,8 @@ def fulfill(order: Order, *files: File) -> Delivery:
     with processes.process() as pool:
         ((_, located),) = pool.run([Job(None, partial(_locate, order.kind, arguments, environment), order.timeout)])
         if located.result != order.place:
-            return Delivery(
-                located._replace(result=None),
-                [],
-                worker.address,
-                located.reason or "its key differs, by the sources, a library or a file",
-            )
+            reason = located.reason or "its key differs, by the sources, a library or a file"
+            return Delivery(located._replace(result=None), [], worker.address, reason)
         ((_, outcome),) = pool.run([Job(None, partial(carry_out, order.kind, arguments), order.timeout)])
     written = _written(run / "store", order) if outcome.status == "ok" else []
     return Delivery(outcome._replace(result=None), written, worker.address)
