@@ -15,7 +15,7 @@ from ..files import read_json, write_atomically
 from ..peers import require
 from .attended import run_attended
 from .contents import RunList
-from .costs import benchmark_folder, cells
+from .costs import benchmark_folder
 from .executors import Executor
 from .experiment import ProgressCallback
 from .locking import locked
@@ -25,6 +25,7 @@ from .runner import fill, plan, plan_costs, plan_experiments
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
+from .survey import Survey, survey
 
 
 class RunSummary(NamedTuple):
@@ -71,27 +72,30 @@ def execute(
         # A run of experiments alone must not make a report forget the cases that were measured before.
         if selection.cases or not frozen.exists():
             selection.write(frozen)
-        remember(folder, store, selection)
+        known = survey(selection, store)
+        remember(folder, store, selection, known)
         os.environ.update(ONE_THREAD)
         with _executor(scheduler, selection.device, say) as executor:
-            records = fill(plan(selection, store), workers, executor=executor, progress=progress)
+            records = fill(plan(selection, store, known), workers, executor=executor, progress=progress)
+            known.update(records)
             if not scores_only:
                 # On other machines they could not be compared with those that are stored.
-                costs = fill(plan_costs(selection, store, frozen, again=again), workers, progress=progress)
+                costs = fill(plan_costs(selection, store, frozen, known, again=again), workers, progress=progress)
                 records |= {kind: costs[kind] for kind in ("memory", "time")}
-            experiments = fill(plan_experiments(selection, store), workers, executor=executor, progress=progress)
+            experiments = fill(plan_experiments(selection, store, known), workers, executor=executor, progress=progress)
+        known.update(experiments)
         records |= {"experiment": experiments["experiment"]}
-        measured = [(f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs]
-        measured += [(name, store.read_experiment(name)) for name in selection.experiments]
+        measured = [(f"{spec} on {case}", found.status, found.reason) for (case, spec), found in known.scores.items()]
+        measured += [(name, found.status, found.reason) for name, found in known.experiments.items()]
         for kind in ("memory", "time"):
             for record in records[kind]:
                 where = "{estimator} on {case} at depth {depth}".format(**record)
-                measured.append((f"{kind} of {where}", record))
+                measured.append((f"{kind} of {where}", record["status"], record["reason"]))
         summary = RunSummary(folder, records, [], [])
-        for name, record in measured:
-            if record and (record["status"] != "ok" or record["reason"]):
-                lines = summary.broken if record["status"] in BROKEN else summary.findings
-                lines.append(f"{name}: {record['status']}: {record['reason']}")
+        for name, status, reason in measured:
+            if status and (status != "ok" or reason):
+                lines = summary.broken if status in BROKEN else summary.findings
+                lines.append(f"{name}: {status}: {reason}")
         # Numbers of uncommitted code have no place in a history of commits.
         if selection.cases and not scores_only and not dirty:
             changed = any(records.values()) or not any(folder.glob(f"results/*/{commit[:8]}-*.json"))
@@ -111,8 +115,8 @@ def _executor(
     return dask_cluster(scheduler, device, say)
 
 
-def remember(folder: Path, store: Store, selection: Selection) -> None:
-    """Write down which files hold the results of this run, for the folder and for the commit.
+def remember(folder: Path, store: Store, selection: Selection, known: Survey) -> None:
+    """Write down which files hold the results of this run, as far as they are `known`, for the folder and for the commit.
 
     A record is kept as long as nothing that it depends on changes, and carries the commit that first measured it. Without
     this list nobody could tell which of the records in a store belong together. It is written first, so that it holds for
@@ -124,17 +128,16 @@ def remember(folder: Path, store: Store, selection: Selection) -> None:
 
     content: dict[str, Any] = {"commit": store.commit, "dirty": store.dirty}
     if selection.cases:
-        costs = [(cell.metric, cell.case.name, cell.estimator, cell.depth, place(store.cost_path(cell)))
-                 for cell in cells(selection)]  # fmt: skip
+        costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
         content |= {"selection": dataclasses.asdict(selection), "costs": costs}
-        content["records"] = [(case.name, spec, place(store.path(case, spec))) for case, spec in selection.pairs]
-    experiments = {name: place(store.experiment_path(name)) for name in selection.experiments}
+        content["records"] = [(*pair, place(found.path)) for pair, found in known.scores.items()]
+    experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
     for path in (folder / "run.json", *([folder / "runs" / f"{label}.json"] if store.commit else [])):
-        known = read_json(path, RunList) if path.exists() else {}
-        both = {"experiments": known.get("experiments", {}) | experiments}
-        write_atomically(path, json.dumps(known | content | both, indent=1))
+        listed = read_json(path, RunList) if path.exists() else {}
+        both = {"experiments": listed.get("experiments", {}) | experiments}
+        write_atomically(path, json.dumps(listed | content | both, indent=1))
 
 
 def _write_history(folder: Path, root: Path, commit: str) -> list[str]:

@@ -6,21 +6,24 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from .costs import cells
 from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback, silent
 from .selection import Selection
-from .statuses import BROKEN, at_depth
 from .store import Store
+from .survey import Survey, survey
 from .tasks import WORK, Task
 
 #: Seconds that compiling the kernels may take, which is some twenty on a quiet machine.
 MOST_COMPILING = 900.0
 
 
-def plan(selection: Selection, store: Store) -> list[list[Task]]:
-    """Return the tasks for the scores and surfaces that the store lacks, in stages: the second needs the first."""
-    pairs = [pair for pair in selection.pairs if _missing(store.read(*pair))]
+def plan(selection: Selection, store: Store, known: Survey | None = None) -> list[list[Task]]:
+    """Return the tasks for the scores and surfaces that the store lacks, in stages: the second needs the first.
+
+    What is `known` of the store is not read again.
+    """
+    scores = (known or survey(selection, store)).scores
+    pairs = [(case, estimator) for case, estimator in selection.pairs if scores[case.name, estimator].missing]
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
@@ -41,31 +44,27 @@ def plan(selection: Selection, store: Store) -> list[list[Task]]:
     return [first, second]
 
 
-def plan_costs(selection: Selection, store: Store, path: Path, *, again: bool = False) -> list[list[Task]]:
+def plan_costs(
+    selection: Selection, store: Store, path: Path, known: Survey | None = None, *, again: bool = False
+) -> list[list[Task]]:
     """Return the tasks for the costs that the store lacks, or for all if `again`, of estimates whose scores are ok.
 
     The file at `path` holds the selection. Memory is measured before time, which one process measures at a time.
     """
-    records = {(case.name, estimator): store.read(case, estimator) for case, estimator in selection.pairs}
+    known = known or survey(selection, store)
     stages: dict[str, list[Task]] = {"memory": [], "time": []}
-    for cell in cells(selection):
-        record = records[cell.case.name, cell.estimator]
-        if record and at_depth(record, cell.depth)["status"] == "ok" and (again or _missing(store.read_cost(cell))):
+    for cell, found in known.costs.items():
+        if known.scores[cell.case.name, cell.estimator].at(cell.depth) == "ok" and (again or found.missing):
             kind = "memory" if cell.metric == "memory_bytes" else "time"
             label = f"{kind} of {cell.estimator} on {cell.case.name} at depth {cell.depth}"
             stages[kind].append(Task(kind, label, (cell, path, store), selection.timeout))
     return list(stages.values())
 
 
-def plan_experiments(selection: Selection, store: Store) -> list[list[Task]]:
+def plan_experiments(selection: Selection, store: Store, known: Survey | None = None) -> list[list[Task]]:
     """Return the tasks for the experiments that the store lacks."""
-    names = [name for name in selection.experiments if _missing(store.read_experiment(name))]
-    return [[Task("experiment", name, (name, store), selection.experiment_timeout) for name in names]]
-
-
-def _missing(record: dict[str, Any] | None) -> bool:
-    """Return whether there is no record, or one that says that something broke, which is tried again."""
-    return record is None or record["status"] in BROKEN
+    missing = [name for name, found in (known or survey(selection, store)).experiments.items() if found.missing]
+    return [[Task("experiment", name, (name, store), selection.experiment_timeout) for name in missing]]
 
 
 def fill(
