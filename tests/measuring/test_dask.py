@@ -81,7 +81,8 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     statuses = {name: record["status"] for name, record in failed.items()}
     assert statuses == {"sleeps": "timeout", "exits": "error", "dies": "out-of-memory", "leaves": "error"}
     assert "exit code 3 (Dask worker tcp://" in failed["exits"]["reason"]
-    assert {row["depth"]: row["status"] for row in failed["leaves"]["scores"]} == {1: "ok", 5: "error"}
+    by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
+    assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
     registry.entries.cache_clear()
 
 

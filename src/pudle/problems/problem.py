@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Problem(ABC):
     """
 
     parameter: str
+    #: Fields with one row per sample, on which nothing but the rows of the codes depends; see `pudle.batches.split`.
+    per_sample: ClassVar[tuple[str, ...]] = ()
 
     @property
     def theta(self) -> Tensor:
@@ -40,6 +42,16 @@ class Problem(ABC):
         other = copy.copy(self)
         for name, value in self.fields_at(theta).items():
             object.__setattr__(other, name, value)
+        return other
+
+    def with_samples(self, **fields: Tensor) -> Self:
+        """Return a copy with other samples: values of the fields in `per_sample`, of which those not given become None.
+
+        What was computed of the problem stays, such as its `lipschitz_constant`, because it does not depend on the samples.
+        """
+        other = copy.copy(self)
+        for name in self.per_sample:
+            object.__setattr__(other, name, fields.get(name))
         return other
 
     def fields_at(self, theta: Tensor) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Ridge(Problem):
     theta: Tensor = None  # type: ignore[assignment]  # zero by default; replaces the property of the base class
 
     parameter = "theta"
+    per_sample = ("observations",)
 
     def __post_init__(self) -> None:
         x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
