@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 #: The public names of each module.
 _NAMES = {
     "algorithms": "Algorithm Fista Ista Trajectory",
+    "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
     "estimator": "Estimate GradientEstimator",
@@ -33,6 +34,7 @@ __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator

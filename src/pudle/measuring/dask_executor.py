@@ -85,7 +85,7 @@ class DaskCluster(Executor):
                         task, _ = running.pop(future.key)
                         yield task, self._settled(task, future)
         finally:
-            with contextlib.suppress(OSError):
+            if self.client.status == "running":
                 self.client.cancel([future for _, future in running.values()])
 
     def _connected(self) -> Any:
