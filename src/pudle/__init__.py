@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "advising.advice": "Advice advise",
     "algorithms": "Algorithm Fista Ista Iteration Trajectory",
+    "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "data.tables": "sparse_coding",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
@@ -38,6 +39,7 @@ __all__ = [*_HOME_OF, "__version__"]
 if TYPE_CHECKING:
     from .advising.advice import Advice, advise
     from .algorithms import Algorithm, Fista, Ista, Iteration, Trajectory
+    from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .data.tables import sparse_coding
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
