@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
-    "algorithms": "Algorithm Fista Ista Trajectory",
+    "algorithms": "Algorithm Fista Ista Noodl Trajectory",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
     "estimator": "Estimate GradientEstimator",
@@ -32,7 +32,7 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
-    from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .algorithms import Algorithm, Fista, Ista, Noodl, Trajectory
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator

@@ -3,5 +3,6 @@
 from .algorithm import Algorithm, State, Trajectory
 from .fista import Fista
 from .ista import Ista
+from .noodl import Noodl
 
-__all__ = ["Algorithm", "Fista", "Ista", "State", "Trajectory"]
+__all__ = ["Algorithm", "Fista", "Ista", "Noodl", "State", "Trajectory"]

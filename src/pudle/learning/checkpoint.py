@@ -37,6 +37,10 @@ class Checkpoint:
         configuration = self.run.learner.describe()
         if not self.run.learner.schedule.needs_epochs:
             del configuration["epochs"]
+        if not configuration["fresh"]:
+            del configuration["fresh"]
+        else:
+            configuration["fresh"] = str(self.run.batches.source)
         digest = hashlib.sha256()
         for field in dataclasses.fields(self.run.problem):
             value = getattr(self.run.problem, field.name)
