@@ -70,8 +70,6 @@ class SparseGaussian(SparseCodingDataset):
     def samples(
         self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        codes = sparse_codes(
-            random, (n_samples, self.n_components), self.n_nonzero_coefs, AMPLITUDES[self.amplitudes]
-        )
+        codes = sparse_codes(random, (n_samples, self.n_components), self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
         noise = self.noise * random.standard_normal((n_samples, self.n_features))
         return codes @ generating_dictionary.T + noise, codes

@@ -62,7 +62,10 @@ class Noodl(Ista):
             raise InvalidArgument(f"thresholding={self.thresholding!r} is not hard, as NOODL's is: use ista with this rule")
         check_positive("lower_bound", self.lower_bound)
         for name in ("steps", "thresholds"):
-            object.__setattr__(self, name, tuple(check_positive(name, value) for value in getattr(self, name)))
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list):
+                raise InvalidArgument(f"{name}={values!r} is not a tuple of numbers: write ({values},)")
+            object.__setattr__(self, name, tuple(check_positive(name, value) for value in values))
         self._refuse_warm_start(self.initial)
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:

@@ -20,9 +20,9 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..validation import check_integer
+from .batches import DictionaryProblem, Source
 from .checkpoint import Checkpoint
 from .optimizers import Optimizer, Schedule
-from .batches import DictionaryProblem, Source
 from .processes import Processes
 from .run import HISTORY, LearningRun, Monitor
 

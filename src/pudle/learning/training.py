@@ -22,8 +22,8 @@ from ..validation import check_choice, check_integer
 if TYPE_CHECKING:
     import numpy as np
 
-    from .learner import Learner, Training
     from .batches import DictionaryProblem, Source
+    from .learner import Learner, Training
 
 
 @dataclass(frozen=True)
