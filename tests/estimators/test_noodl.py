@@ -89,13 +89,13 @@ def test_an_atoms_column_is_its_error_times_its_use():
 )
 def test_it_recovers_a_dictionary(algorithm, fresh):
     experiment = pudle.LearningExperiment(
-        dataset="sparse_gaussian(n_samples=1000, n_features=150, n_components=200, n_nonzero_coefs=2, perturbation=0.005)",
+        dataset="sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2, perturbation=0.005)",
         estimator="noodl",
         loss="reconstruction",
         algorithm=algorithm,
         depth=60,
-        optimizer="sgd(learning_rate=40)",
-        epochs=4,
+        optimizer="sgd(learning_rate=13)",
+        epochs=6,
         batch=100,
         fresh=fresh,
     )
