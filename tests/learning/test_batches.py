@@ -17,6 +17,8 @@ from pudle.learning.processes import Processes
 DATASET = "sparse_gaussian(n_samples=60, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)"
 
 
+# The loss of other samples may be a little larger.
+@pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
 class TestFresh:
     def test_every_step_has_new_samples_of_the_same_dictionary(self):
         dataset, watched = pudle.make_dataset(DATASET), Watched()
