@@ -38,7 +38,7 @@ class TestFresh:
         torch.testing.assert_close(batch["observations"], made, rtol=0, atol=1e-14)
 
     def test_support_recovery_is_that_of_the_fresh_codes(self):
-        dataset = pudle.make_dataset(DATASET)
+        dataset = pudle.make_dataset("sparse_gaussian(n_samples=60, n_features=60, n_components=80, n_nonzero_coefs=2)")
         problem = dataset.problem("reconstruction")
         problem = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
         options = {"algorithm": "noodl(step=0.2)", "depth": 60, "optimizer": "sgd(learning_rate=1e-9)", "epochs": 2}
