@@ -191,7 +191,7 @@ class Learner:
             If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
         """
         processes = processes or Processes()
-        _check_problem(problem)
+        _check_problem(problem, self.fresh)
         if self.fresh is not (source is not None):
             raise InvalidArgument("fresh=True and source=... belong together: give the dataset to draw fresh samples from")
         run = LearningRun(self, problem, monitor, clock, source, processes)
@@ -243,8 +243,8 @@ class Learner:
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
 
 
-def _check_problem(problem: Any) -> None:
-    """Refuse a problem that no dictionary can be learned from, and warn of too few samples."""
+def _check_problem(problem: Any, fresh: bool) -> None:
+    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no fresh ones come."""
     if not isinstance(problem, DictionaryProblem):
         kind = type(problem).__name__
         raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
@@ -261,6 +261,6 @@ def _check_problem(problem: Any) -> None:
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
-    if samples < atoms:
+    if samples < atoms and not fresh:
         text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
         warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)
