@@ -52,7 +52,9 @@ class TestFresh:
         short.fit(problem, folder=tmp_path, source=dataset)
         assert_same(long.fit(problem, folder=tmp_path, source=dataset, resume=True), long.fit(problem, source=dataset))
         other = dataclasses.replace(dataset, noise=0.1)
-        assert "with fresh='SparseGaussian" in refusal(lambda: long.fit(problem, folder=tmp_path, source=other, resume=True))
+        assert "with source='sparse_gaussian(" in refusal(
+            lambda: long.fit(problem, folder=tmp_path, source=other, resume=True)
+        )
 
     def test_what_cannot_be_drawn_from_is_refused(self):
         learner, problem = Learner("alternating", "ista", 2, epochs=1, fresh=True), planted()
