@@ -104,6 +104,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
 
+    def _begin(self, X: np.ndarray) -> np.ndarray:
+        """Draw the seed of the learner, and return the first dictionary, shape (n_features, n_components)."""
+        random = check_random_state(self.random_state)
+        self._seed = int(random.randint(2**31 - 1))
+        self._optimizer_state: dict[str, Any] = {}
+        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
+        return _first_atoms(X, atoms, random)
+
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
@@ -164,14 +172,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         with torch.no_grad():
             codes = algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
-
-    def _begin(self, X: np.ndarray) -> np.ndarray:
-        """Draw the seed of the learner, and return the first dictionary, shape (n_features, n_components)."""
-        random = check_random_state(self.random_state)
-        self._seed = int(random.randint(2**31 - 1))
-        self._optimizer_state: dict[str, Any] = {}
-        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
-        return _first_atoms(X, atoms, random)
 
     def _learner(self, **changes: Any) -> Learner:
         names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
