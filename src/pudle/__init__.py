@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 #: The public names of each module.
 _NAMES = {
     "advising.advice": "Advice advise",
-    "algorithms": "Algorithm Fista Ista Iteration Trajectory",
+    "algorithms": "Algorithm Fista Ista Iteration Noodl Trajectory",
     "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
     "data.tables": "sparse_coding",
@@ -38,7 +38,7 @@ __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
     from .advising.advice import Advice, advise
-    from .algorithms import Algorithm, Fista, Ista, Iteration, Trajectory
+    from .algorithms import Algorithm, Fista, Ista, Iteration, Noodl, Trajectory
     from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .data.tables import sparse_coding
