@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ html_theme_options = {
 PAGES = {profile: ROOT / ".asv" / profile / "report" / "report.html" for profile in ("quick", "default", "paper")}
 GALLERY = ROOT / "docs" / "_build" / "gallery"
 html_extra_path = [str(GALLERY)]
+#: Where `make leaderboard` leaves its tables and badges.
+BOARD = ROOT / "build" / "leaderboard"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -64,7 +67,7 @@ linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.va
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
     """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
-    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery}
+    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard}
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
     # Addresses of this site become links that the build checks.
@@ -105,6 +108,13 @@ def _gallery() -> str:
     return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
 
 
+def _leaderboard() -> str:
+    """Return the ranks that `pudle leaderboard` wrote, or what to do where it was not run."""
+    if not (BOARD / "leaderboard.md").is_file():
+        return "This copy of the site was built without the leaderboard: `make leaderboard site` scores it first."
+    return re.sub(r"\]\(badges/", "](_build/badges/", (BOARD / "leaderboard.md").read_text())
+
+
 def _copied(profile: str) -> bool:
     return (GALLERY / "pages" / f"{profile}.html").is_file()
 
@@ -115,6 +125,8 @@ def collect(app: Any) -> None:
     for profile, path in PAGES.items():
         if path.is_file():
             (GALLERY / "pages" / f"{profile}.html").write_bytes(path.read_bytes())
+    if (BOARD / "badges").is_dir():
+        shutil.copytree(BOARD / "badges", ROOT / "docs" / "_build" / "badges", dirs_exist_ok=True)
 
 
 def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:

@@ -38,7 +38,7 @@ def in_copy(work) -> tuple[int, str, str]:
         try:
             for number, file in enumerate(outputs, start=1):
                 os.dup2(file.fileno(), number)
-            sys.stdout, sys.stderr = (io.open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+            sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
             code = work()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -133,8 +133,8 @@ def main() -> None:
         page = json.loads(line)
         os.chdir(page["folder"])
 
-        def work(blocks=page["blocks"]):
-            said = run_page(blocks)
+        def work(page=page):
+            said = run_page(page["blocks"])
             Path(page["folder"], ".said").write_text(said)
             return 0
 

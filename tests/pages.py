@@ -27,7 +27,7 @@ EXIT_CODE = re.compile(r"\s+# exit code (\d)$")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, the lines that it should print (`...` stands for any), its exit code, and what it writes its output to."""
+    """A command line, lines that it should print (`...` stands for anything), its exit code, and the file of its output."""
 
     words: tuple[str, ...]
     expected: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, the file it is to be saved as, its text, its line, and why no test runs it, or only at night."""
+    """A fenced block: its language, the file to save it as, its text, its line, and when and why no test runs it."""
 
     language: str
     title: str
@@ -93,5 +93,3 @@ def indented(page: str) -> list[Command]:
 def target_exists(name: str) -> bool:
     """Return whether the Makefile has a target of that name."""
     return re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
-
-

@@ -1,4 +1,4 @@
-"""Every block and command of the README and the site is run; those that take minutes at night, and days never, but parsed."""
+"""Every block and command of README and site is run; those that take minutes at night, and those that take hours parsed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def environment(tmp_path_factory) -> Path:
 def runner(environment):
     """The process that runs pages, one after the other."""
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
-    variables |= {f"GIT_{who}_{what}": "someone@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    variables |= {
+        f"GIT_{who}_{what}": "someone@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
     command = [environment, Path(__file__).with_name("page_runner.py"), sys.executable]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
         yield process
