@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "algorithms": "Algorithm Fista Ista Trajectory",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
+    "data.tables": "sparse_coding",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
     "estimator": "Estimate GradientEstimator",
     "learning.learner": "Learner LearningWarning Training",
@@ -34,6 +35,7 @@ __all__ = [*_HOME_OF, "__version__"]
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Fista, Ista, Trajectory
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
+    from .data.tables import sparse_coding
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .learning.learner import Learner, LearningWarning, Training

@@ -38,7 +38,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
-    """Return `value`, a tensor or an array, as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
+    """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        tensor = torch.as_tensor(value)
+        # A data frame has arrays to offer, which torch does not ask for.
+        tensor = torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from error
     if tensor.dtype not in (torch.float32, torch.float64):
