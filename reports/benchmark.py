@@ -22,7 +22,7 @@ from pudle.errors import InvalidArgument
 from pudle.estimator import GradientEstimator
 from pudle.files import write_atomically
 from pudle.held import holding
-from pudle.measuring.case import Case, dataset_slug, slug
+from pudle.measuring.case import Case, slug, spec_slug
 from pudle.measuring.experiment import ProgressCallback
 from pudle.measuring.given import Given, NotAddressable, address, why_unstorable
 from pudle.measuring.locking import locked
@@ -196,7 +196,7 @@ def benchmark(
     place = Path(home) if home else results_home()
     drawn = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     with holding(held), contextlib.ExitStack() as stack:
-        cases = [_case(name or dataset_slug(spec, place), spec, algorithm, loss, drawn, tuple(depths))
+        cases = [_case(name or spec_slug(spec, place, specs.path_options(registry.make_dataset(spec))), spec, algorithm, loss, drawn, tuple(depths))
                  for (name, spec), algorithm in itertools.product(datasets, taken)
                  for loss in _losses(spec, losses)]  # fmt: skip
         if len({case.name for case in cases}) < len(cases):

@@ -27,7 +27,6 @@ from .statuses import BROKEN
 from .store import Store
 from .survey import Survey, survey
 
-
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
 
