@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -34,7 +35,7 @@ from pudle.measuring.store import Store
 from pudle.problems import Problem
 from pudle.references.certified import solve
 from pudle.reports import text
-from pudle.reports.costs import with_costs
+from pudle.reports.costs import points
 from pudle.reports.load import Results, load
 from pudle.terminal import progress_bar
 
@@ -75,16 +76,19 @@ class BenchmarkResults:
         return pd.DataFrame([self._answer(case, error, seconds, memory) for case in self.results.cases])
 
     def _answer(self, case: str, error: float | None, seconds: float | None, memory: float | None) -> dict[str, Any]:
-        points = with_costs(self.results, case, "seconds").rename(columns={"median": "error", "cost": "seconds"})
-        weights = with_costs(self.results, case, "memory_bytes").rename(columns={"cost": "memory_bytes"})
-        keys = ["estimator", "depth"]
-        points = points[[*keys, "error", "seconds"]].merge(weights[[*keys, "memory_bytes"]], on=keys, how="left")
-        for column, limit in (("error", error), ("seconds", seconds), ("memory_bytes", memory)):
-            points = points if limit is None else points[points[column] <= limit]
-        if points.empty:
+        # An unknown cost is NaN, which is within no limit.
+        limits = {"error": error, "seconds": seconds, "memory": memory}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        found = [point for point in points(self.results, case) if all(getattr(point, name) <= given[name] for name in given)]
+        if not found:
             return {"case": case, "estimator": ""}
-        best = points.loc[points["error" if error is None else "seconds"].astype(float).idxmin()]
-        return {"case": case, **best.to_dict()}
+        # Without known times, fewer layers count.
+        best = min(
+            found,
+            key=lambda point: (point.error if error is None else np.nan_to_num(point.seconds, nan=np.inf), point.depth),
+        )
+        costs = {"seconds": best.seconds, "memory_bytes": best.memory}
+        return {"case": case, "estimator": best.estimator, "depth": best.depth, "error": best.error, **costs}
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
         """Draw a metric against depth, with a panel per case, and return the axes.
@@ -196,7 +200,7 @@ def benchmark(
     place = Path(home) if home else results_home()
     drawn = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     with holding(held), contextlib.ExitStack() as stack:
-        cases = [_case(name or spec_slug(spec, place, specs.path_options(registry.make_dataset(spec))), spec, algorithm, loss, drawn, tuple(depths))
+        cases = [_case(name or _name(spec, place), spec, algorithm, loss, drawn, tuple(depths))
                  for (name, spec), algorithm in itertools.product(datasets, taken)
                  for loss in _losses(spec, losses)]  # fmt: skip
         if len({case.name for case in cases}) < len(cases):
@@ -251,6 +255,11 @@ def _losses(spec: str, losses: Sequence[str]) -> Iterable[str]:
     if losses and not wanted:
         raise InvalidArgument(f"losses={list(losses)}: {spec} has {', '.join(known)}")
     return wanted or known
+
+
+def _name(spec: str, place: Path) -> str:
+    """Return what cases on a dataset are called."""
+    return spec_slug(spec, place, specs.path_options(registry.make_dataset(spec)))
 
 
 def _case(name: str, dataset: str, algorithm: str, loss: str, seeds: tuple[int, ...], depths: tuple[int, ...]) -> Case:
