@@ -13,11 +13,12 @@ import torch
 from examples import TINY, sparse_problem
 
 import pudle
+from pudle import cli
 from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
 from pudle.held import held, holding
 from pudle.measuring.given import NotAddressable, address
-from pudle.reports.load import COLUMNS
+from pudle.reports.load import COLUMNS, load
 
 DEPTHS = (5, 10)
 
@@ -117,6 +118,29 @@ def test_a_class_that_nobody_can_import_is_measured_in_memory_only(tmp_path, mon
     assert ((errors > 0.4) & (errors < 0.7)).all()
 
 
+def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch, capsys):
+    results = measured(tmp_path, estimators=["backprop"], seeds=2)
+    monkeypatch.setattr(pudle.make_estimator("backprop").__class__, "sweep", None)
+    options = [
+        "--dataset",
+        TINY.dataset,
+        "--algorithm",
+        "ista",
+        "--loss",
+        "lasso",
+        "--seeds",
+        "2",
+        "--estimator",
+        "backprop",
+    ]
+    options += ["--only", "--scores-only", "--home", str(tmp_path), *(f"--depth={depth}" for depth in DEPTHS)]
+    monkeypatch.setattr(sys, "argv", ["pudle", "run", *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code and "0 of 1 scores computed now" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(load(tmp_path, "quick").frame, results.table)
+
+
 def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     results = measured(tmp_path, timeout=1e-9)
     assert set(results.table["status"]) == {"timeout"} and "give a larger timeout" in results.table["reason"].iloc[0]
@@ -127,9 +151,9 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     [
         ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
         ({"estimators": [3]}, "estimators: 3 is neither a spec nor a GradientEstimator"),
-        ({"losses": ("linear",)}, "has lasso, reconstruction"),
+        ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
         ({"problems": {"a": TINY.dataset, "b": "nothing"}}, "unknown dataset 'nothing'"),
-        ({"problems": [TINY.dataset, TINY.dataset]}, "two problems have one name"),
+        ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_path):
@@ -170,12 +194,19 @@ class TestAddress:
         values = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(6), "1", 1, 1.0, True, None, (1,), [1], {"1": 1}]
         assert len({address(value) for value in values}) == len(values)
 
-    def test_what_remembers_variables_has_no_address(self):
-        remembered = 3
-        with pytest.raises(NotAddressable, match="a function that remembers variables"):
-            address(lambda: remembered)
+    def test_a_function_is_its_source_and_what_it_uses(self):
+        def counting(number):
+            return lambda codes: codes * number
+
+        assert address(counting(3)) == address(counting(3)) != address(counting(4))
+        assert address(torch.tanh) != address(torch.sin) and address(sparse_problem) == address(sparse_problem)
+
+    def test_what_cannot_be_read_has_no_address(self):
         with pytest.raises(NotAddressable, match="is a object"):
             address({"thing": object()})
+        thing = object()
+        with pytest.raises(NotAddressable, match="thing in function is a object"):
+            address(lambda: thing)
 
 
 def test_held_objects_are_known_within_their_context_alone():

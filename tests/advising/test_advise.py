@@ -44,9 +44,10 @@ def test_the_depth_is_that_of_the_closed_form(error):
 
 def test_a_window_that_nobody_asked_for_is_found():
     """On the reconstruction loss a short window has a floor and a long one costs time: one between is chosen."""
-    advice = pudle.advise(SMALL, error=0.05, loss="reconstruction", estimators=["truncated"], seeds=5)
+    dataset = "sparse_gaussian(n_samples=100, n_features=20, n_components=30, n_nonzero_coefs=3)"
+    advice = pudle.advise(dataset, error=0.05, loss="reconstruction", estimators=["truncated"])
     window = pudle.make_estimator(advice.chosen.contender.name).window
-    trials = Trials.of(SMALL, "ista", "reconstruction")
+    trials = Trials.of(dataset, "ista", "reconstruction")
     fresh = trials.errors(f"truncated(window={window})", range(100, 110), [advice.chosen.contender.depth])
     assert 2 < window < advice.chosen.contender.depth and (fresh <= 0.05).sum() >= 9
     assert "seeds that had no part" not in str(advice) and "had no part in the choice" in str(advice)

@@ -14,6 +14,7 @@ from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
+from ..measuring.tasks import one_thread
 from ..problems import Problem
 from ..validation import check_integer, check_positive
 from . import timing
@@ -123,7 +124,7 @@ class Advice:
 
 def advise(
     problem: Problem | Dataset | str,
-    algorithm: Algorithm | str = "ista",
+    algorithm: Algorithm | str | None = None,
     *,
     error: float | None = None,
     seconds: float | None = None,
@@ -145,8 +146,8 @@ def advise(
     ----------
     problem : Dataset, str or Problem
         A dataset, or its spec, of which every seed gives a problem; or one problem, for which alone the answer then holds.
-    algorithm : Algorithm or str
-        The unrolled algorithm.
+    algorithm : Algorithm or str, optional
+        The unrolled algorithm; by default ISTA, or the own iteration of a `FixedPoint`.
     error : float, optional
         Largest relative error of the gradient. Without it the most accurate estimator within the time and the memory is
         advised; 0.01 where these are missing as well.
@@ -183,7 +184,7 @@ def advise(
         error = ERROR
     wish = Wish(error, seconds, memory)
     trials = Trials.of(problem, algorithm, loss, device)
-    with timing.one_thread():
+    with one_thread():
         return _advise(trials, wish, candidates(estimators), seeds, most_depth, progress)
 
 
