@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import timing
 from .candidates import Family
+from .records import Contender, Wish
 from .statistics import tolerance_limit
-from .trials import Trials, label
+from .trials import Trials
 
 #: Depths that are tried at first, in levels: deeper ones are tried only for what can still win there.
 LEVELS = ((1, 2, 3, 5, 7, 10, 15, 20, 30, 50), (70, 100, 140, 200), (280, 400, 560, 800), (1100, 1600))
@@ -32,38 +33,6 @@ MARGIN = 0.9
 ROUNDS = 3
 #: An error that is promised is at most so many times the largest one seen.
 WIDEST = 3.0
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an estimate may err, take (seconds) and need (bytes); None where anything is allowed."""
-
-    error: float | None = None
-    seconds: float | None = None
-    memory: float | None = None
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An estimator at a depth, with what is known of it: `error` is the largest one, or a limit for nearly all seeds."""
-
-    estimator: Any
-    depth: int
-    family: Family | None = None
-    number: int = 0
-    error: float = math.inf
-    seconds: float = math.nan
-    memory: float = math.nan
-
-    @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return label(self.estimator)
-
-    @property
-    def kind(self) -> str:
-        """The name of the family, or of the estimator that has none."""
-        return self.family.name if self.family else self.name
 
 
 class Race:
@@ -127,7 +96,7 @@ class Race:
             missed = []
             for each in waiting:
                 # A window of the depth or more is full backpropagation.
-                best = self._best_on(each, level) if each.number < level[-1] else each
+                best = self.best_on(each, level, wanted)
                 if best.error <= wanted:
                     met.append(best)
                     continue
@@ -140,12 +109,20 @@ class Race:
                 break
         return self._affordable(met), sorted(nearest.values(), key=lambda one: one.error)
 
-    def _best_on(self, contender: Contender, depths: tuple[int, ...]) -> Contender:
-        """Return the contender at the smallest depth that meets the error on the first seeds, else at its best depth."""
+    def best_on(self, contender: Contender, depths: tuple[int, ...], error: float) -> Contender:
+        """Return the contender at the smallest depth that meets an error on the first seeds, else at its best depth."""
+        depths = self.different(contender, depths)
+        if not depths:
+            return contender
         worst = self.trials.errors(contender.estimator, self.seeds[0], depths).max(0)
-        within = np.flatnonzero(worst <= (self.wish.error or 0.0))
+        within = np.flatnonzero(worst <= error)
         place = int(within[0]) if len(within) else int(worst.argmin())
         return replace(contender, depth=depths[place], error=float(worst[place]))
+
+    def different(self, contender: Contender, depths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the depths at which a contender is not full backpropagation: a window of the depth or more is."""
+        windows = contender.family is not None and contender.family.windows
+        return tuple(depth for depth in depths if depth > contender.number) if windows else depths
 
     def _worth_going_on(self, missed: list[Contender], depth: int, met: list[Contender]) -> list[Contender]:
         """Return those that could still be the fastest: more layers never take less time."""
@@ -157,7 +134,7 @@ class Race:
 
     def _falls(self, contender: Contender, depth: int) -> bool:
         """Return whether more layers still help."""
-        if contender.number >= depth:
+        if not self.different(contender, (depth,)):
             return True
         half, whole = self.trials.errors(contender.estimator, self.seeds[0], [max(depth // 2, 1), depth]).T
         return bool((~np.isfinite(half) | (whole < FLOOR * half)).any())
@@ -181,13 +158,16 @@ class Race:
     def _affordable(self, contenders: list[Contender]) -> list[Contender]:
         """Return those within the time and the memory of the wish; memory is measured of the fastest until a few fit."""
         found = [each for each in contenders if each.seconds <= MARGIN * (self.wish.seconds or math.inf)]
-        if self.wish.memory is None:
-            return found
-        light: list[Contender] = []
-        for each in found:
-            if len(light) < HALVING * LEFT and (weighed := self.weighed(each)).memory <= self.wish.memory:
-                light.append(weighed)
-        return light
+        weighed = []
+        if self.wish.memory is not None:
+            for each in found:
+                weighed.append(self.weighed(each))
+                if sum(one.memory <= self.wish.memory for one in weighed) == HALVING * LEFT:
+                    break
+            found = [each for each in weighed if each.memory <= self.wish.memory]
+        if contenders and not found:
+            self.missed = min(weighed, key=lambda each: each.memory) if weighed else contenders[0]
+        return found
 
     # -- without an error in the wish: the most accurate within the time and the memory
 
@@ -197,10 +177,10 @@ class Race:
         waiting, shallow = self.timed([replace(each, depth=1) for each in contenders]), dict[str, tuple[int, float]]()
         dear = [each for each in waiting if not self._allows(each)]
         for level in self.levels:
-            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
-            going_on = [each for each in waiting if each.number >= level[-1]]
+            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if self.different(each, level)])
+            going_on = [each for each in waiting if not self.different(each, level)]
             for each in deep:
-                depths = self._within(each, level, shallow.get(each.name, (0, 0.0)))
+                depths = self._within(each, self.different(each, level), shallow.get(each.name, (0, 0.0)))
                 shallow[each.name] = level[-1], each.seconds
                 if depths:
                     worst = self.trials.errors(each.estimator, self.seeds[0], depths).max(0)

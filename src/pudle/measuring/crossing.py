@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError, first_line
-from ..references.certified import MINIMIZER_TARGETS, solve
+from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..source_files import shown_path
 from .case import Case, short, spec_slug
 
@@ -148,8 +148,7 @@ def _drawn(spec: str, made: Any) -> Any:
 
 def _targets(problem: Any, algorithm: str) -> tuple[str, ...]:
     """Return the target of a problem whose user names none."""
-    solved = solve.dispatch(type(problem)) is not solve.dispatch(object)
-    return ("exact",) if solved and registry.make_algorithm(algorithm).thresholding.proximal else ("limit",)
+    return (default_target(problem, registry.make_algorithm(algorithm)),)
 
 
 def _identity(case: Case) -> tuple[Any, ...]:
