@@ -33,7 +33,7 @@ class Array(SparseCodingDataset):
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a tenth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.

@@ -25,15 +25,14 @@ def load(path: Path) -> ModuleType:
     SpecError
         If there is no such file, or it raises an error; the text says where.
     """
-    shown = shown_path(path)
+    shown, path = shown_path(path), Path(os.path.abspath(path))
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SpecError(f"{shown} cannot be read ({error.strerror}): give the path of a .py file") from None
-    # What is stored depends on the name of the module, which must therefore stay when all files move together.
-    name = PREFIX + hashlib.sha256(f"{shown}\0".encode() + content).hexdigest()[:16]
+    name = PREFIX + hashlib.sha256(f"{path}\0".encode() + content).hexdigest()[:16]
     if name not in sys.modules:
-        place = importlib.util.spec_from_file_location(name, path.absolute())
+        place = importlib.util.spec_from_file_location(name, path)
         assert place is not None, "a file that ends in .py has a loader"
         module = importlib.util.module_from_spec(place)
         # Dataclasses look their module up by its name.
@@ -62,6 +61,11 @@ def origin(cls: type) -> Path | None:
     if not cls.__module__.startswith(PREFIX):
         return None
     return Path(str(sys.modules[cls.__module__].__file__))
+
+
+def lasting_name(module: str) -> str:
+    """Return the name of a module as keys of results have it: it stays when a file and the working folder move together."""
+    return shown_path(Path(str(sys.modules[module].__file__))) if module.startswith(PREFIX) else module
 
 
 def shown_path(path: Path) -> str:

@@ -49,8 +49,8 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        # A data frame has arrays to offer, which torch does not ask for.
-        tensor = torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        # A data frame has an array to offer, which torch does not ask for, and which may not be writable.
+        tensor = torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from error
     if tensor.dtype not in (torch.float32, torch.float64):

@@ -23,7 +23,7 @@ from .synthetic import normalize
 #: Endings of the files that can be read.
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 #: The default penalty as a share of the penalty above which the codes of half of the samples are zero.
-FRACTION = 0.1
+FRACTION = 0.2
 #: Rows to learn a dictionary from and to code, and atoms to learn, at most and unless other numbers are given.
 MOST_ROWS, MOST_SAMPLES, MOST_ATOMS = 1000, 500, 100
 
@@ -61,9 +61,11 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
 
 def as_table(data: Any, name: str) -> np.ndarray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name in one line."""
-    if hasattr(data, "columns") and hasattr(data, "dtypes"):
+    if hasattr(data, "columns") and hasattr(data, "dtypes") and len(data):
+        from pandas.api.types import is_numeric_dtype  # who has a data frame has imported pandas already
+
         for column, kind in zip(data.columns, data.dtypes, strict=True):
-            if not np.issubdtype(getattr(kind, "numpy_dtype", kind), np.number):
+            if not is_numeric_dtype(kind):
                 raise InvalidArgument(f"{name}: column {column!r} holds {kind}, not numbers: remove or encode it")
     values = np.asarray(data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data)
     if values.dtype.kind not in "fiub":
@@ -181,7 +183,7 @@ def sparse_coding(
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a tenth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
