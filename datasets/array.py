@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import path_option
-from pudle.data.tables import content_digest, draw_from, problem_of, read_table
+from pudle.data.tables import draw_from, problem_of, read_table, table_file
+from pudle.files import content_digest
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer, check_positive
 
@@ -57,9 +59,13 @@ class Array(SparseCodingDataset):
         if self.penalty is not None:
             check_positive("penalty", self.penalty)
 
+    def files(self) -> list[Path]:
+        named = (("path", self.path), ("dictionary", self.dictionary))
+        return [table_file(path, name) for name, path in named if path is not None]
+
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
-        return " ".join(content_digest(path) for path in (self.path, self.dictionary) if path is not None)
+        return " ".join(map(content_digest, self.files()))
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgument, MissingDependency, first_line
+from ..files import located
 from ..problems import SparseCoding
 from ..streams import generator
 from ..validation import check_integer, check_positive
@@ -41,11 +41,7 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
     MissingDependency
         If the file is Parquet and pyarrow is not installed.
     """
-    file, shown = Path(path).expanduser(), f"{name}={path!r}"
-    if file.suffix.lower() not in SUFFIXES:
-        raise InvalidArgument(f"{shown} has none of the endings {', '.join(SUFFIXES)}: convert the file to one of these")
-    if not file.is_file():
-        raise InvalidArgument(f"{shown} is not an existing file: give the path of a {', '.join(SUFFIXES)} file")
+    file, shown = table_file(path, name), f"{name}={path!r}"
     try:
         found = _READERS[file.suffix.lower()](file)
     except ImportError as error:
@@ -57,6 +53,16 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
     except Exception as error:
         raise InvalidArgument(f"{shown} cannot be read ({type(error).__name__}: {first_line(error)})") from error
     return as_table(found, shown)
+
+
+def table_file(path: str, name: str = "path") -> Path:
+    """Return where a file of a table lies, or refuse one that is not there or has another ending."""
+    file, shown = located(path), f"{name}={path!r}"
+    if file.suffix.lower() not in SUFFIXES:
+        raise InvalidArgument(f"{shown} has none of the endings {', '.join(SUFFIXES)}: convert the file to one of these")
+    if not file.is_file():
+        raise InvalidArgument(f"{shown} is not an existing file: give the path of a {', '.join(SUFFIXES)} file")
+    return file
 
 
 def as_table(data: Any, name: str) -> np.ndarray:
@@ -205,24 +211,6 @@ def problem_of(draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype,
     """Return the problem of a draw with a penalty, the default one if None."""
     given = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
     return SparseCoding(penalty=given, loss=loss, **to_tensors(vars(draw), dtype, device))
-
-
-def content_digest(path: str) -> str:
-    """Return a digest of a file's bytes."""
-    file = Path(path).expanduser()
-    try:
-        state = file.stat()
-    except OSError:
-        raise InvalidArgument(
-            f"path={path!r} is not an existing file: give the path of a {', '.join(SUFFIXES)} file"
-        ) from None
-    return _digest(file.absolute(), state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path: Path, size: int, time: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_npz(path: Path) -> np.ndarray:
