@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from . import source_files, specs
+from . import source_files, specs, trial
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
 from .held import held
 
@@ -108,6 +108,8 @@ def broken(*groups: str) -> list[str]:
 
 
 def _load(point: EntryPoint) -> Any:
+    if owner(point) != PACKAGE and (end := trial.verdict(point.value, point.load)):
+        raise _Broken(f"({point.value}) {end}")
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything, or try to end the program
