@@ -65,8 +65,11 @@ WRONG = {
     "missing argument": (["run", "--estimator", "truncated"], "truncated needs window"),
     "window": (["run", "--estimator", "truncated(window=0)"], "window=0 is too small: give a whole number >= 1"),
     "unknown case": (["run", "--case", "nothing*"], "--case 'nothing*' matches no case of profile quick: known are"),
-    "unknown loss": (["run", "--loss", "laso"], "--loss 'laso' is unknown (did you mean 'lasso'?): the datasets here have"),
-    "unknown algorithm": (["run", "--algorithm", "ist"], "unknown algorithm 'ist' (did you mean 'ista'?)"),
+    "unknown loss": (
+        ["run", "--loss", "lassso"],
+        "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have",
+    ),
+    "unknown algorithm": (["run", "--algorithm", "istaa"], "unknown algorithm 'istaa' (did you mean 'ista'?)"),
     "unknown target": (["run", "--target", "truth"], "target='truth' is unknown: choose from exact"),
     "no samples": (["run", "--dataset", "ridge", "--samples", "0"], "0 is not in the range x>=1"),
     "no file": (["run", "--dataset", "mine.py"], "mine.py cannot be read (No such file or directory)"),

@@ -397,7 +397,7 @@ WRONG = {
     "no file": (None, ["mine.py"], "mine.py cannot be read (No such file or directory): give the path of a .py file"),
     "empty": ("", ["mine.py"], "mine.py holds 0 estimators (none): derive a class from pudle's GradientEstimator"),
     "two": (TWO, ["mine.py"], "mine.py holds 2 estimators (Mine, Second): name one of them, as mine.py:Mine"),
-    "no such class": (TWO, ["mine.py:Thrid"], "mine.py holds no estimator 'Thrid': it has Mine, Second"),
+    "no such class": (TWO, ["mine.py:Thyrd"], "mine.py holds no estimator 'Thyrd': it has Mine, Second"),
     "no name": (ESTIMATOR.replace('name = "mine"', ""), ["mine.py"], "mine.py: Mine lacks name: correct the file"),
     "import error": ("\n\nimport nothing_of_this_name", ["mine.py"], "mine.py cannot be imported (line 3): ModuleNotFound"),
     "syntax error": ("def f(:\n", ["mine.py"], "mine.py cannot be imported (line 1): SyntaxError"),

@@ -107,12 +107,12 @@ def test_the_target_follows_from_the_thresholding_unless_one_is_given():
     ("options", "text"),
     [
         (
-            {"losses": ["laso"]},
-            "--loss 'laso' is unknown (did you mean 'lasso'?): the datasets here have lasso, reconstruction",
+            {"losses": ["lassso"]},
+            "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have lasso, reconstruction",
         ),
         ({"datasets": ["ridge"], "losses": ["lasso"]}, "--loss 'lasso' is unknown: the datasets here have linear"),
         ({"datasets": ["array(path='x.csv')"]}, "path='x.csv' is not an existing file"),
-        ({"algorithms": ["ist"]}, "unknown algorithm 'ist' (did you mean 'ista'?)"),
+        ({"algorithms": ["istaa"]}, "unknown algorithm 'istaa' (did you mean 'ista'?)"),
         ({"targets": ["truth"]}, "target='truth' is unknown"),
     ],
 )
