@@ -20,6 +20,7 @@ CLAIMS = {
     "truncated": "the same with the derivative cut before the last few layers",
     "implicit": "the implicit function theorem at z_T",
     "stochastic": "a random vector whose mean is one of the above",
+    "approximate": "an approximation of one of the above, whose distance from them is measured",
     "heuristic": "a descent direction from the literature that is the gradient of no loss",
 }
 

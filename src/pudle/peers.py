@@ -1,6 +1,7 @@
 """Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
 
 import contextlib
+import functools
 import importlib
 import warnings
 from abc import abstractmethod
@@ -31,6 +32,7 @@ def require(module: str, extra: str = "peers") -> Any:
         raise MissingDependency(f"install pudle[{extra}]: {error.name or module} is not installed") from None
 
 
+@functools.cache
 def versions(*distributions: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
     return {name: next((each.version for each in installed_distributions(name=name)), "") for name in distributions}

@@ -30,6 +30,13 @@ def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     return float(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise InvalidArgument unless it is a number in (0, 1]."""
+    if check_positive(name, value) > 1:
+        raise InvalidArgument(f"{name}={value} is above 1: give a number in (0, 1]")
+    return float(value)
+
+
 def check_choice(name: str, value: Any, choices: Any) -> Any:
     """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
@@ -38,7 +45,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
 
 def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
-    """Return `value`, a tensor or an array, as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
+    """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
 
     Any number of axes will do if `shape` is None.
 
@@ -51,7 +58,8 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        tensor = torch.as_tensor(value)
+        # A data frame has arrays to offer, which torch does not ask for.
+        tensor = torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgument(
             f"{name} is a {type(value).__name__}: give a tensor of shape {shape or 'your choice'}"

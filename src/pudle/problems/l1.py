@@ -127,6 +127,7 @@ class DictionaryProblem(L1Problem):
     generating_codes: Tensor | None
 
     parameter = "dictionary"
+    per_sample = ("observations", "targets", "generating_codes")
     #: Axes of the observations, of the dictionary and of the codes, for error texts.
     axes: ClassVar[tuple[str, str, str]]
 

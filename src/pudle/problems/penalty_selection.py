@@ -52,6 +52,7 @@ class PenaltySelection(DenseL1Problem):
     nonnegative: bool = False
 
     parameter = "log_penalty"
+    per_sample = ("observations", "held_out_observations")
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:

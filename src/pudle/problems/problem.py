@@ -46,6 +46,8 @@ class Problem(ABC):
 
     parameter: str
     symmetric: ClassVar[bool] = False
+    #: Fields with one row per sample, on which nothing but the rows of the codes depends; see `pudle.batches.split`.
+    per_sample: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
         return described(self)
@@ -72,6 +74,16 @@ class Problem(ABC):
         other = copy.copy(self)
         for name, value in self.fields_at(theta).items():
             object.__setattr__(other, name, value)
+        return other
+
+    def with_samples(self, **fields: Tensor) -> Self:
+        """Return a copy with other samples: values of the fields in `per_sample`, of which those not given become None.
+
+        What was computed of the problem stays, such as its `lipschitz_constant`, because it does not depend on the samples.
+        """
+        other = copy.copy(self)
+        for name in self.per_sample:
+            object.__setattr__(other, name, fields.get(name))
         return other
 
     def fields_at(self, theta: Tensor) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Ridge(Problem):
 
     parameter = "theta"
     symmetric = True
+    per_sample = ("observations",)
 
     def __post_init__(self) -> None:
         x, d = self._convert("observations", "(n, m)"), self._convert("dictionary", "(m, p)")
