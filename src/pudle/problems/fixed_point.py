@@ -74,6 +74,7 @@ class FixedPoint(Problem):
     solution: Callable[[Tensor], UserState] | None = None
 
     parameter = "theta"
+    default_algorithm = "iteration"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
@@ -167,7 +168,10 @@ class FixedPoint(Problem):
         raise self._lacking("a proximal map")
 
     def _lacking(self, what: str) -> UnsupportedProblem:
-        return UnsupportedProblem(f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration()")
+        return UnsupportedProblem(
+            f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration(), and differentiate it "
+            f"with backprop, analytic or another estimator that needs no more than the step"
+        )
 
     @staticmethod
     def _parts(state: UserState) -> Iterator[tuple[str, Tensor]]:
