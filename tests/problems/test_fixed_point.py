@@ -9,8 +9,11 @@ import pytest
 import tolerances
 import torch
 from comparisons import refusal, relative
+from estimator_limits import BUILT_IN, LIMIT_SPECS
+from estimator_specs import NAMES
 
 import pudle
+from pudle.measuring.surfaces import jacobian_error
 from pudle.problems.linearized import Linearized
 from pudle.references.certified import default_target
 
@@ -111,6 +114,20 @@ class TestEstimators:
         assert relative(estimate.gradient, expected) < tolerances.SAME_ARITHMETIC
         assert torch.equal(estimate.codes, problem.pack(state).detach())
 
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_registered_estimator_is_right_or_refuses(self, problem, name):
+        """Those that claim the gradient of the limit reach it; the others give a finite vector, or say why not."""
+        estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
+        try:
+            estimate = estimator.estimate(problem, ITERATION, DEPTH)
+        except pudle.UnsupportedProblem as refused:
+            assert "\n" not in str(refused) and len(str(refused).split()) >= 5
+            assert name == "nystrom" or name not in BUILT_IN
+            pytest.skip(str(refused))
+        assert estimate.gradient.shape == problem.theta.shape and estimate.gradient.isfinite().all()
+        if estimator.computes in ("unrolled", "implicit") and estimator.consistent_for is None:
+            assert relative(estimate.gradient, central_differences(problem)) < tolerances.EXACT_CENTRAL_DIFFERENCES
+
     def test_random_directions(self, problem):
         estimate = pudle.make_estimator("spsa(samples=60)").estimate(problem, ITERATION, 60)
         error = float((estimate.gradient - central_differences(problem)).norm())
@@ -198,6 +215,13 @@ class TestReference:
         assert reference.bound < tolerances.USEFUL_BOUND
         assert relative(limit.gradient, reference.gradient) < limit.bound + reference.bound
 
+    def test_the_error_of_the_jacobian_is_measured_against_a_solution(self):
+        """Where the Jacobian is not symmetric, its products must not come from the adjoint system."""
+        problem = heavy_ball(solved=True)
+        rows = jacobian_error(problem, ITERATION, [1, 40, 300], pudle.reference(problem))
+        errors = [row["relative_error"] for row in rows]
+        assert errors[0] > 0.1 > errors[1] > errors[2] and errors[2] < tolerances.CONVERGED
+
     def test_a_wrong_solution_is_found(self):
         problem = heavy_ball(solved=True)
 
@@ -272,6 +296,7 @@ class TestRefusals:
             (lambda z, theta: {"z": z}, "a mapping with z"),
             (lambda z, theta: z.numpy(), "a ndarray"),
             (lambda z, theta: z @ torch.ones(5, 5), "convert the data that it holds with .to(theta)"),
+            (lambda z, theta: z.mul_(0.5), "in place"),
         ],
     )
     def test_steps(self, step, words):

@@ -129,7 +129,13 @@ class FixedPoint(Problem):
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
-        return self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+        version = codes._version
+        after = self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+        if codes._version != version:
+            raise InvalidArgument(
+                "step changes the state that it is given in place: return a new one, e.g. z + d, not z += d"
+            )
+        return after
 
     def outer_loss(self, codes: Tensor) -> Tensor:
         return check_scalar("loss", _called("loss", self.loss, self.unpack(codes), self.theta))
