@@ -2,12 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from pudle.algorithms import Algorithm, State
-from pudle.algorithms.unrolling import check_depths, differentiable, direct_gradients
+from pudle.algorithms import Algorithm
+from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, recorded_pull_back
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
 
@@ -45,24 +45,11 @@ class DrMad(GradientEstimator):
                 momenta.append(last.momentum)
                 last = algorithm.advance(problem, last, step)
         direct, code_gradient = direct_gradients(problem, last.codes)
-        adjoints = direct, code_gradient, torch.zeros_like(code_gradient)
+        adjoints = Adjoints(direct, {"codes": code_gradient})
+        begin, end = first.tensors(), last.tensors()
         for iteration in reversed(range(depth)):
             share = iteration / depth
-            codes, point = (torch.lerp(getattr(first, name), getattr(last, name), share) for name in ("codes", "point"))
-            state = State(codes, point, momenta[iteration], iteration)
-            adjoints = layer_adjoints(problem, algorithm, state, step, adjoints)
-        return Estimate(adjoints[0], last.codes, {"layers": 2 * depth, "layers_differentiated": depth})
-
-
-def layer_adjoints(
-    problem: Problem, algorithm: Algorithm, state: State, step: float, adjoints: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry the adjoints of theta, codes and point back over the layer that follows any state, made by a layer or not."""
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        codes, point = state.codes.detach().requires_grad_(), state.point.detach().requires_grad_()
-        after = algorithm.advance(live, dataclasses.replace(state, codes=codes, point=point), step)
-        # With theta among the outputs, the sum over layers is made by the same call.
-        return torch.autograd.grad(
-            (theta, after.codes, after.point), (theta, codes, point), adjoints, allow_unused=True, materialize_grads=True
-        )
+            between: dict[str, Any] = {name: torch.lerp(begin.get(name, end[name]), end[name], share) for name in end}
+            state = dataclasses.replace(last, **between, momentum=momenta[iteration], iteration=iteration)
+            adjoints = recorded_pull_back(problem, algorithm, state, 1, step, adjoints)
+        return Estimate(adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth})

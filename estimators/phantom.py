@@ -62,7 +62,7 @@ class Phantom(ImplicitEstimator):
             live, theta = differentiable(problem)
             codes = state.codes.detach()
             for _ in range(self.steps):
-                image = algorithm.proximal_step(live, codes, step, state.iteration - 1)
+                image = algorithm.plain_layer(live, codes, step, state.iteration - 1)
                 codes = self.damping * image + (1 - self.damping) * codes
             (through_codes,) = gradients(codes, (theta,), code_gradient)
         return through_codes, {"layers": state.iteration + self.steps, "layers_differentiated": self.steps}
