@@ -25,8 +25,9 @@ class DrMad(GradientEstimator):
     its momentum, which is not differentiated, is that of the run.
 
     It equals `backprop` where the codes do move on a straight line at constant speed. They do not here: they approach the
-    minimizer exponentially, so that :math:`\tilde z_t` lags behind. The error vanishes with depth on the lasso loss, as that
-    of `alternating`; elsewhere only as 1/T, since just the last layers count and there the line is off by a share of 1/T.
+    minimizer exponentially, so that :math:`\tilde z_t` lags behind. The error falls as 1/T alone: only the last layers
+    count, and there the line is off by a share of 1/T. So it is on the lasso loss too, where a derivative that other
+    estimators drop with the last layer's threshold passes wherever the line is on the other side of it.
 
     Cost: 2 T layers forward, T backward, no solves; stored are the tensors of one layer, whatever T.
     """
@@ -34,7 +35,7 @@ class DrMad(GradientEstimator):
     name = "drmad"
     references = ("Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation, IJCAI 2016",)
     computes = "approximate"
-    consistent_for = ("lasso",)
+    consistent_for = ()
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
         (depth,) = check_depths([depth])
