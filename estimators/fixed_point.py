@@ -21,8 +21,9 @@ class FixedPointAdjoint(ImplicitEstimator):
                 \approx (I - \partial_z \Phi^\top)^{-1} \partial_z \ell
 
     with all derivatives at :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the algorithm's step, also for
-    an accelerated algorithm, which has the same fixed point. A thresholding rule that changes from layer to layer is taken
-    as it is in the last one. At depth zero, where no layer made the codes, the estimate is the direct part alone.
+    an accelerated algorithm, which has the same fixed point; for `pudle.FixedPoint` it is the problem's own step. A
+    thresholding rule that changes from layer to layer is taken as it is in the last one. At depth zero, where no layer made
+    the codes, the estimate is the direct part alone.
 
     The series converges as :math:`(1 - \lambda (1 - \rho))^K`. With a damping :math:`\lambda < 1` it is the Neumann form of
     the phantom gradient, whose other form is `phantom`. Without one, at a converged code, it equals `truncated` with a
@@ -63,7 +64,7 @@ class FixedPointAdjoint(ImplicitEstimator):
         with torch.enable_grad():
             live, theta = differentiable(problem)
             leaf = state.codes.detach().requires_grad_()
-            image = algorithm.proximal_step(live, leaf, step, state.iteration - 1)
+            image = algorithm.plain_layer(live, leaf, step, state.iteration - 1)
         total = term = code_gradient
         for _ in range(self.terms - 1):
             (pulled,) = gradients(image, (leaf,), term, keep_graph=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .algorithms import Algorithm, State
 from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradients
+from .described import described
 from .problems import Problem
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
@@ -27,7 +28,7 @@ CLAIMS = {
 Contribution = tuple[Tensor, dict[str, Any]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """The result of an estimator.
 
@@ -45,6 +46,8 @@ class Estimate:
     gradient: Tensor
     codes: Tensor
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = described
 
 
 class GradientEstimator(ABC):

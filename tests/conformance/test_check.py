@@ -323,7 +323,7 @@ def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
     (tmp_path / "mine.py").write_text(ESTIMATOR)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, "-m", "pudle", "check", "mine.py", "--arguments", "window=3"],
+        [sys.executable, "-m", "pudle", "check", "mine.py:Mine(window=3)"],
         cwd=tmp_path,
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -331,8 +331,8 @@ def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"mine\(window=3\): \d{3} passed\n", done.stdout)
-    assert done.stderr == "checking mine(window=3)\n"
+    assert re.search(r"mine\.py:Mine\(window=3\): \d{3} passed\n", done.stdout)
+    assert done.stderr == "checking mine.py:Mine(window=3)\n"
     assert {entry.name for entry in tmp_path.iterdir()} == {"mine.py"}
 
 
@@ -393,18 +393,19 @@ def test_a_file_that_ends_or_hangs_at_import_is_one_line(code, check, tmp_path):
 
 TWO = ESTIMATOR + "\n\n@dataclass(frozen=True)\nclass Second(Mine):\n    name = 'second'\n"
 WRONG = {
-    "no file": (None, ["mine.py"], "mine.py: there is no such file"),
-    "empty": ("", ["mine.py"], "mine.py holds 0 GradientEstimator subclasses (none): leave exactly one"),
-    "two": (TWO, ["mine.py"], "mine.py holds 2 GradientEstimator subclasses (Mine, Second): leave exactly one"),
+    "no file": (None, ["mine.py"], "mine.py cannot be read (No such file or directory): give the path of a .py file"),
+    "empty": ("", ["mine.py"], "mine.py holds 0 estimators (none): derive a class from pudle's GradientEstimator"),
+    "two": (TWO, ["mine.py"], "mine.py holds 2 estimators (Mine, Second): name one of them, as mine.py:Mine"),
+    "no such class": (TWO, ["mine.py:Thrid"], "mine.py holds no estimator 'Thrid': it has Mine, Second"),
+    "no name": (ESTIMATOR.replace('name = "mine"', ""), ["mine.py"], "mine.py: Mine lacks name: correct the file"),
     "import error": ("\n\nimport nothing_of_this_name", ["mine.py"], "mine.py cannot be imported (line 3): ModuleNotFound"),
     "syntax error": ("def f(:\n", ["mine.py"], "mine.py cannot be imported (line 1): SyntaxError"),
     "exits": ("import sys\nsys.exit(0)\n", ["mine.py"], "mine.py cannot be imported (line 2): SystemExit: 0"),
-    "unknown argument": (ESTIMATOR, ["mine.py", "--arguments", "windw=3"], "Mine has no argument 'windw'"),
-    "argument that calls": (ESTIMATOR, ["mine.py", "--arguments", "window=exit()"], "a spec never calls or computes"),
-    "malformed arguments": (ESTIMATOR, ["mine.py", "--arguments", "window"], "by its name"),
-    "arguments for a spec": (None, ["backprop", "--arguments", "window=3"], "--arguments is for a FILE.py"),
+    "unknown argument": (ESTIMATOR, ["mine.py(windw=3)"], "mine.py has no argument 'windw' (did you mean 'window'?)"),
+    "argument that calls": (ESTIMATOR, ["mine.py:Mine(window=exit())"], "a spec never calls or computes"),
+    "positional argument": (ESTIMATOR, ["mine.py(3)"], "by its name"),
     "unknown estimator": (None, ["backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
-    "nothing": (None, [], "Missing argument 'SPEC|FILE.py...'"),
+    "nothing": (None, [], "Missing argument 'SPEC...'"),
 }
 
 
