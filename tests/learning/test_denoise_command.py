@@ -56,6 +56,13 @@ def test_table_and_files(denoise, options, tmp_path, monkeypatch):
     assert code == 2 and "holds results already" in err
 
 
+def test_torchrun_is_refused(denoise, options, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = denoise(*options)
+    assert code == 2 and "denoise learns in one process: start it without torchrun" in err
+
+
 def test_resume(denoise, options, tmp_path):
     """The flag continues an interrupted training; without one it is refused, and so is a training without the flag."""
     options, out = [*options, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"

@@ -66,7 +66,10 @@ def denoise_command(
     from .checkpoint import CHECKPOINT
     from .denoising import DenoisingExperiment
     from .denoising_baselines import DenoisingBaseline
+    from .processes import number_launched
 
+    if number_launched() > 1:
+        raise InvalidArgument("denoise learns in one process: start it without torchrun, or learn with `pudle learn`")
     given = {key: value for key, value in options.items() if value is not None}
     name = experiment or "denoising-backprop"
     chosen = named("denoising", name)
