@@ -12,7 +12,7 @@ import torch
 
 import pudle
 from pudle.learning.recovery_baselines import RecoveryBaseline, Sklearn, Spams, Sporco
-from pudle.measuring import runner
+from pudle.measuring import experiment
 from pudle.measuring.store import Store
 
 DATASET = "sparse_gaussian(n_samples=600, n_features=30, n_components=40, n_nonzero_coefs=2, perturbation=0.05)"
@@ -74,7 +74,7 @@ def test_without_its_package_it_is_skipped_with_what_to_install(name, module, tm
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
-    record = runner.carry_out(name, Store(tmp_path, "quick"))
+    record = experiment.carry_out(name, Store(tmp_path, "quick"))
     assert (record["status"], record["rows"]) == ("skipped", [])
     assert re.fullmatch(rf"install pudle\[baselines\]: {module}\S* is not installed", record["reason"])
 
