@@ -124,3 +124,8 @@ def test_a_refusal_is_one_line(tmp_path):
         "pudle: error: depth=-1 is too small: give a whole number >= 0"
     ]
     assert not (tmp_path / "none").exists()
+    alone(tmp_path / "taken", 1)
+    refused = run(tmp_path / "taken", epochs=1)
+    assert [line for line in refused.stderr.splitlines() if line.startswith("pudle: error")] == [
+        f"pudle: error: {tmp_path / 'taken'} holds a training already: resume it, or give another folder"
+    ]

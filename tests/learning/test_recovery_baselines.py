@@ -95,6 +95,6 @@ def test_every_named_baseline_uses_the_data_of_the_trainings_with_its_name():
     experiments = pudle.list_experiments()
     baselines = {name: experiment for name, experiment in experiments.items() if isinstance(experiment, RecoveryBaseline)}
     assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(baselines)
-    for name, experiment in baselines.items():
+    for name, baseline in baselines.items():
         training = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]
-        assert (experiment.dataset, experiment.seed) == (training.dataset, training.seed)
+        assert (baseline.dataset, baseline.seed) == (training.dataset, training.seed)

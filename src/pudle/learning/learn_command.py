@@ -50,7 +50,7 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
       pudle learn --experiment 2a-small-T25-backprop-lasso --epochs 20 --out three
       torchrun --nproc-per-node 4 -m pudle learn --experiment 2b-s10-hard --out four
     """
-    from .processes import launched
+    from .processes import ProcessLost, launched
 
     given = {name: value for name, value in options.items() if value is not None}
     if experiment is not None:
@@ -63,9 +63,9 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
     with launched(device) as (processes, own_device):
         try:
             _learn(chosen, own_device, out, resume, processes)
-        except InvalidArgument:
-            # All processes refuse alike, and the first one says why.
-            if processes.rank == 0:
+        except PudleError as error:
+            # All processes refuse alike, and the first one says why; a lost process is seen by those that are left.
+            if processes.rank == 0 or isinstance(error, ProcessLost):
                 raise
             click.get_current_context().exit(2)
 
