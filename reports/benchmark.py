@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,16 @@ from pudle.estimator import GradientEstimator
 from pudle.files import write_atomically
 from pudle.held import holding
 from pudle.measuring.case import Case, slug, spec_slug
+from pudle.measuring.executors import ThisProcess
 from pudle.measuring.experiment import ProgressCallback
 from pudle.measuring.given import Given, NotAddressable, address, why_unstorable
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
 from pudle.measuring.run import remember
-from pudle.measuring.runner import WORK, Task, plan, plan_costs
+from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
 from pudle.problems import Problem
 from pudle.references.certified import solve
 from pudle.reports import text
@@ -111,9 +112,10 @@ class BenchmarkResults:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the page that `pudle report` writes, and return its path."""
+        from pudle.reports.living import Page
         from pudle.reports.page import Report
 
-        write_atomically(Path(path), Report.of(self.results).html())
+        write_atomically(Path(path), Page([Report.of(self.results)], [self.results.profile]).html())
         return Path(path)
 
     def _shown(self) -> pd.DataFrame:
@@ -291,35 +293,13 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
     store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
     with locked(folder, "benchmark"), _shown(progress) as show:
         selection.write(frozen)
-        remember(folder, store, selection)
-        _fill(plan(selection, store), show)
+        known = survey(selection, store)
+        remember(folder, store, selection, known)
+        # Objects that no other process could make take part.
+        here = ThisProcess()
+        known.update(fill(plan(selection, store, known), executor=here, progress=show))
         if costs:
-            _fill(plan_costs(selection, store, frozen), show)
-
-
-class _OutOfTime(Exception):
-    """An estimator has used up its time."""
-
-
-def _fill(stages: list[list[Task]], show: ProgressCallback) -> None:
-    tasks = [task for stage in stages for task in stage]
-    for done, task in enumerate(tasks):
-        show(done, len(tasks), task.label)
-        work, fail = WORK[task.kind]
-        parts: list[Any] = []
-        end = time.monotonic() + task.timeout
-
-        def keep(part: Any, parts: list[Any] = parts, end: float = end) -> None:
-            parts.append(part)
-            if time.monotonic() > end:
-                raise _OutOfTime
-
-        try:
-            work(*task.arguments, **({"keep": keep} if task.kind == "score" else {}))
-        except _OutOfTime:
-            reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
-            fail(*task.arguments, "timeout", reason, parts=parts)
-    show(len(tasks), len(tasks), "")
+            fill(plan_costs(selection, store, frozen, known), executor=here, progress=show)
 
 
 @contextlib.contextmanager
