@@ -16,6 +16,7 @@ from typing import Any
 
 from . import source_files, specs
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
+from .held import held
 
 #: The installed package whose entries no other may take the names of.
 PACKAGE = "pudle"
@@ -238,6 +239,8 @@ def make_schedule(spec: str) -> Any:
 
 def _make(group: str, spec: str) -> Any:
     kind, _ = KINDS[group]
+    if (held_object := held(group, spec)) is not None:
+        return held_object
     name, _ = specs.parse(spec)
     if file := specs.file_of(name):
         return specs.build(spec, {name: class_in(group, *file)}, kind)

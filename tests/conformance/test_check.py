@@ -19,9 +19,10 @@ import torch
 import pudle
 from pudle import cli, conformance
 from pudle.algorithms import thresholding
-from pudle.conformance import tolerances
+from pudle.conformance import command, tolerances
 from pudle.conformance.draws import DRAWN, FEW, depths_of
-from pudle.conformance.specimens import ALGORITHMS, KINDS, specimens
+from pudle.conformance.specimens import ALGORITHMS, KINDS, Specimen, specimens
+from pudle.terminal import output
 
 #: Two programs for one expression in float64.
 ROUNDING = 1e-12
@@ -33,6 +34,7 @@ SOUND = {
     "truncated": planted.Window(),
     "stochastic": planted.Smoothing(),
     "implicit": planted.Implicit(),
+    "approximate": planted.Damped(),
 }
 NAMED = tuple(name for name in KINDS if "#" not in name)
 EVERY_SPECIMEN = specimens(*NAMED, algorithms=tuple(name for name in ALGORITHMS if "#" not in name)) + DRAWN
@@ -50,7 +52,13 @@ def grad_mode():
 
 @pytest.mark.parametrize(
     "claim",
-    ["unrolled", *(pytest.param(claim, marks=pytest.mark.nightly) for claim in ("truncated", "implicit", "stochastic"))],
+    [
+        "unrolled",
+        *(
+            pytest.param(claim, marks=pytest.mark.nightly)
+            for claim in ("truncated", "implicit", "stochastic", "approximate")
+        ),
+    ],
 )
 def test_sound_estimators_pass(claim):
     estimator = SOUND[claim]
@@ -132,6 +140,38 @@ def test_a_heuristic_passes_where_the_direct_part_is_zero():
         r for r in conformance.check(estimator, names=("claim",)) if (r.problem, r.algorithm) == ("penalty", "ista")
     ]
     assert record.status == "passed"
+
+
+def test_an_approximation_passes_and_its_distances_are_reported():
+    """The damping leaves a fifth of the way from the window's derivative to the direct part, which is known."""
+    records = conformance.check(planted.Damped(), names=("claim",))
+    assert {record.status for record in records} == {"passed"}
+    for record in records:
+        specimen = Specimen(record.problem, record.loss, record.algorithm)
+        errors = {(target, depth): error for target, depth, error in record.distances}
+        assert {target for target, _ in errors} == {"exact", "unrolled", "implicit"}
+        assert {depth for _, depth in errors} == {2, 12, 60, 250}
+        for (target, depth), error in errors.items():
+            mine = 0.8 * specimen.unrolled(depth, 5) + 0.2 * specimen.direct(depth)
+            exact = pudle.reference(specimen.make()).gradient.numpy() if target == "exact" else None
+            expected = getattr(specimen, target)(depth) if exact is None else exact
+            distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
+            assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
+
+
+def test_distances_are_printed_by_target_and_depth(capsys):
+    found = (conformance.Distance("exact", 2, 0.123), conformance.Distance("exact", 60, 4e-5))
+    record = conformance.Record("claim", "penalty", "held_out", "ista", "passed", 0.25, 1.0, distances=found)
+    command.print_result(output(400), "planted", [record], everything=False)
+    printed = capsys.readouterr().out
+    (row,) = (line for line in printed.splitlines() if "held_out" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["penalty", "held_out", "ista", "exact", "0.12", "4e-05"]
+    assert "at depth 60" in printed and printed.endswith("planted: 1 passed\n")
+
+
+def test_other_claims_report_no_distances():
+    records = conformance.check(SOUND["truncated"], names=("claim", "form"))
+    assert not [record for record in records if record.distances]
 
 
 def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():

@@ -74,7 +74,7 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
             results[title] += everything_refused(results[title])
     console = output(PIPE_WIDTH)
     for title, records in results.items():
-        _print_result(console, title, records, everything)
+        print_result(console, title, records, everything)
     if len(results) > 1:
         console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
@@ -143,7 +143,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
+def print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
     table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
     for name, check in conformance.CHECKS.items():
@@ -155,8 +155,11 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
         cells = [*(str(counts[status] or "") for status in STATUSES), *_numbers(worst), escape(check.description)]
         table.add_row(name, *cells, style="red" if counts["failed"] else None)
     console.print(table)
+    if any(record.distances for record in records):
+        console.print(_distances(records))
     printed = records if everything else _shortened(records)
-    table = _table("Details", *(field.name for field in dataclasses.fields(conformance.Record)))
+    columns = [field.name for field in dataclasses.fields(conformance.Record) if field.name != "distances"]
+    table = _table("Details", *columns)
     for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
         where = (record.check, record.problem, record.loss, record.algorithm, record.status)
         table.add_row(*where, *_numbers(record), escape(record.reason))
@@ -168,6 +171,20 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
         console.print(f"{left_out} more like these are printed with --all", highlight=False)
     verdict = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     console.print(f"{escape(title)}: {verdict}", highlight=False)
+
+
+def _distances(records: list[Record]) -> Table:
+    """Return how far an approximation is from what it may stand for, by problem and depth."""
+    rows: dict[tuple[str, ...], dict[int, float]] = {}
+    for record in records:
+        for target, depth, error in record.distances:
+            rows.setdefault((record.problem, record.loss, record.algorithm, target), {})[depth] = error
+    depths = sorted({depth for row in rows.values() for depth in row})
+    columns = ("problem", "loss", "algorithm", "from the gradient", *(f"at depth {depth}" for depth in depths))
+    table = _table("Relative distance, which the claim leaves open", *columns)
+    for where, row in rows.items():
+        table.add_row(*where, *(f"{row[depth]:.2g}" if depth in row else "" for depth in depths))
+    return table
 
 
 def _shortened(records: list[Record]) -> list[Record]:

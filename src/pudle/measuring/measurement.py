@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UnsupportedProblem
-from ..estimator import Estimate
+from ..estimator import Estimate, GradientEstimator
 from ..files import strict
 from ..references.certified import Reference
 from ..registry import make_estimator
@@ -121,7 +121,9 @@ def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
     return dataclasses.asdict(score(result, reference)) | {"diagnostics": diagnostics}
 
 
-def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -> Iterator[Estimate | Score]:
+def attempt(
+    estimator: str | GradientEstimator, problem: Any, algorithm: Any, depths: tuple[int, ...]
+) -> Iterator[Estimate | Score]:
     """Yield one estimate per depth; after a failure, the same failed score for every depth that is left.
 
     After a refusal the depths that are left get a sweep of their own, because an active system can be singular at small
@@ -130,7 +132,8 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
     left = depths
     while left:
         try:
-            estimates = iter(make_estimator(spec).sweep(problem, algorithm, left))
+            made = make_estimator(estimator) if isinstance(estimator, str) else estimator
+            estimates = iter(made.sweep(problem, algorithm, left))
             while left:
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):

@@ -39,9 +39,19 @@ from ..terminal import PROFILES, check_device, progress_bar
 )  # fmt: skip
 @click.option("--scores-only", is_flag=True, help="Measure no time and no memory.")
 @click.option("--again", is_flag=True, help="Measure time and memory anew, also where they are stored.")
+@click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Dask cluster for scores and experiments: tcp://HOST:PORT, local:N workers, or slurm:FILE.yaml; see docs/scale.md.",
+)  # fmt: skip
 @click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository, or here].")
 def run_command(
-    profile: str, workers: int | None, scores_only: bool, again: bool, home: Path | None, **options: Any
+    profile: str,
+    workers: int | None,
+    scores_only: bool,
+    again: bool,
+    scheduler: str | None,
+    home: Path | None,
+    **options: Any,
 ) -> None:
     """Measure accuracy, time and memory.
 
@@ -58,6 +68,7 @@ def run_command(
       pudle run --profile default --experiment 'denoising-*'
       pudle run --dataset 'image_patches(folder="photographs")' --algorithm ista --algorithm fista --depth 10 --depth 100
       pudle run --dataset 'array(path="data.csv")' --estimator mine.py --algorithm 'own.py:HeavyBall(beta=0.9)'
+      pudle run --profile paper --scheduler tcp://head:8786 --scores-only
     """
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
     from .selection import select
@@ -65,7 +76,8 @@ def run_command(
     selection = select(registry.list_profiles()[profile], home=home, **options)
     from .run import execute
 
-    check_device(selection.device)
+    if scheduler is None:
+        check_device(selection.device)
     cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=None)
@@ -76,15 +88,17 @@ def run_command(
                 click.echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
-            selection, home=home, workers=min(workers or cores, cores), scores_only=scores_only, again=again, progress=show
-        )
+            selection, home=home, workers=min(workers or cores, cores), scores_only=scores_only, again=again, progress=show,
+            scheduler=scheduler, say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
+        )  # fmt: skip
     records, pairs, experiments = summary.records, selection.pairs, selection.experiments
     parts = [f"{len(records['score'])} of {len(pairs)} scores computed now"] if pairs else []
     parts += [
         f"{number} {status}" for status, number in sorted(Counter(item["status"] for item in records["score"]).items())
     ]
     if measured := len(records["memory"]) + len(records["time"]):
-        parts.append(f"{measured} times and memories measured now")
+        here = " on this machine, not on the cluster" if scheduler else ""
+        parts.append(f"{measured} times and memories measured now{here}")
     if experiments:
         parts.append(f"{len(records['experiment'])} of {len(experiments)} experiments carried out now")
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")

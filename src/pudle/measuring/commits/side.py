@@ -16,7 +16,7 @@ from ...files import read_each, read_json
 from ..attended import TIMED_OUT, run_attended
 from ..contents import ScoreRecord, StoredSelection
 from ..costs import SELECTION_VARIABLE
-from ..run import ONE_THREAD
+from ..processes import ONE_THREAD
 from ..statuses import at_depth
 from .build import last_line
 
