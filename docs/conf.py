@@ -53,10 +53,10 @@ myst_heading_anchors = 4
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-#: All checks but those that ask for sections or types that not every object needs, for a layout of quotes that the linter
-#: does not keep, or for the order of inherited fields.
+#: All checks but those that ask for sections or types that not every object needs, for another layout than the linter's, or
+#: for the order of inherited fields.
 numpydoc_validation_checks = {
-    "all", "ES01", "EX01", "SA01", "PR01", "RT01", "YD01", "GL01", "GL02", "GL08", "PR03", "PR04", "PR07", "RT03"
+    "all", "ES01", "EX01", "SA01", "SS06", "PR01", "RT01", "YD01", "GL01", "GL02", "GL07", "GL08", "PR03", "PR04", "PR07", "RT03"
 }  # fmt: skip
 
 linkcheck_anchors = False
@@ -130,10 +130,12 @@ def collect(app: Any) -> None:
 
 
 def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Keep norms, products and lone asterisks of a docstring from being read as markup."""
+    """Keep norms, products and final underscores of a docstring from being read as markup."""
     for number, line in enumerate(lines):
+        # Names of parameters are numpydoc's to escape.
+        special = r"\||(?<=\w)_(?=[,)])" if re.match(r"\s*[\w*, ]+ : ", line) else r"\||(?<!\*)\*(?!\*)|(?<=\w)_(?!\w)"
         parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [re.sub(r"(\||(?<!\*)\*(?!\*))", r"\\\1", part) for part in parts[::2]]
+        parts[::2] = [re.sub(special, r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "".join(parts)
 
 
