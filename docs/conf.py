@@ -67,7 +67,7 @@ linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.va
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
     """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
-    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard}
+    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard, "more": _more}
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
     # Addresses of this site become links that the build checks.
@@ -106,6 +106,13 @@ def _gallery() -> str:
     line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>"
     there = [line.format(profile) for profile in PAGES if _copied(profile)]
     return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
+
+
+def _more() -> str:
+    """Return the pages that no table of contents names: each part of the project adds its own."""
+    pages = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+    named = {line for text in pages.values() for line in text.splitlines()}
+    return "\n".join(page for page in pages if page not in named and page != "index")
 
 
 def _leaderboard() -> str:

@@ -22,7 +22,7 @@ from pudle.cli import pudle as program
 
 EXAMPLE = ROOT / "examples" / "pudle-example"
 #: Blocks that are read by a parser, or by nobody.
-PARSERS = {"toml": tomllib.loads, "yaml": yaml.safe_load, "json": json.loads, "text": str, "bibtex": str, "{toctree}": str}
+PARSERS = {"toml": tomllib.loads, "yaml": yaml.safe_load, "json": json.loads, "text": str, "{toctree}": str}
 #: From an empty file to a row in the report.
 LINES = 30
 
