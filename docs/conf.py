@@ -67,7 +67,13 @@ linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.va
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
     """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
-    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard, "more": _more}
+    filled = {
+        "python": _public_names,
+        "commands": _commands,
+        "gallery": _gallery,
+        "leaderboard": _leaderboard,
+        "more": _more,
+    }
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
     # Addresses of this site become links that the build checks.
