@@ -56,7 +56,8 @@ numpydoc_show_class_members = False
 #: All checks but those that ask for sections or types that not every object needs, for another layout than the linter's, or
 #: for the order of inherited fields.
 numpydoc_validation_checks = {
-    "all", "ES01", "EX01", "SA01", "SS06", "PR01", "RT01", "YD01", "GL01", "GL02", "GL07", "GL08", "PR03", "PR04", "PR07", "RT03"
+    "all", "ES01", "EX01", "SA01", "SS06", "PR01", "RT01", "YD01", "GL01", "GL02", "GL07", "GL08", "PR03",
+    "PR04", "PR07", "RT03"
 }  # fmt: skip
 
 linkcheck_anchors = False
@@ -73,6 +74,7 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         "gallery": _gallery,
         "leaderboard": _leaderboard,
         "more": _more,
+        "estimators": _estimators,
     }
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
@@ -112,6 +114,12 @@ def _gallery() -> str:
     line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>"
     there = [line.format(profile) for profile in PAGES if _copied(profile)]
     return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
+
+
+def _estimators() -> str:
+    """Return the docstring of every built-in estimator."""
+    built_in = [cls for cls in pudle.list_estimators().values() if cls.__module__.startswith("pudle.")]
+    return "\n".join(f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n" for cls in built_in)
 
 
 def _more() -> str:
