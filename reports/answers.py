@@ -99,9 +99,16 @@ def _closest(results: Results, case: str, wanted: Wanted, elsewhere: bool) -> di
         found = [point for point in found if point.last]
     if not found:
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {"use": "", "advice": "No answer", "short": "No measured gradient is within these limits.", "ties": []} | blank
+        return {
+            "use": "",
+            "advice": "No answer",
+            "short": "No measured gradient is within these limits.",
+            "ties": [],
+        } | blank
     best = min(found, key=lambda point: point.error)
-    within = "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
+    within = (
+        "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
+    )
     short = f"No estimator reaches {goal} within {within}; this one comes closest."
     seconds, memory = (results.line(case, best.estimator, cost).at(best.depth) for cost in ("seconds", "memory_bytes"))
     return {

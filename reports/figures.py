@@ -164,7 +164,9 @@ def _windows(results: Results, case: str, style: Mapping[str, Look], rates: pd.D
     last = "; ".join(f"window {row.window:.0f} {text.number(row.value)}" for row in deepest.itertuples())
     about = f"{case}: relative error of truncated backpropagation over depth and window. At the deepest depth: {last}."
     table = data.rename(columns={"value": "relative_error"})
-    return Picture(file_name("windows", case), "Error over depth and window", case, about, table, partial(_draw_windows, data))
+    return Picture(
+        file_name("windows", case), "Error over depth and window", case, about, table, partial(_draw_windows, data)
+    )
 
 
 def _burn_in(results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame) -> Picture | None:
@@ -251,7 +253,9 @@ def _error_axes(
     if bound > 0:
         place = {"y": bound, "transform": at.get_yaxis_transform()} if near else {"y": 0.02, "transform": at.transAxes}
         what = "estimated error of the limit" if results.badge(case) else "certified bound"
-        at.text(x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place)
+        at.text(
+            x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place
+        )
     for law in theory(results, rates, case):
         at.plot(law["depths"], law["errors"], **DASHED)
         middle = len(law["depths"]) // 2
@@ -259,9 +263,7 @@ def _error_axes(
 
 
 @drawing
-def _draw_error(
-    results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Figure:
+def _draw_error(results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame) -> Figure:
     figure, at = axes()
     _error_axes(at, results, case, rows, style, rates)
     legend(figure, at)

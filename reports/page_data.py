@@ -144,7 +144,9 @@ def _values(curve: Curve, depths: Sequence[int], seeds: Sequence[int], exact: bo
         return None
     grid = np.full((len(depths), columns), math.nan)
     grid[np.searchsorted(depths, rows)] = values
-    return [None if value != value else value if exact and not condensed else _short(value) for value in grid.ravel().tolist()]
+    return [
+        None if value != value else value if exact and not condensed else _short(value) for value in grid.ravel().tolist()
+    ]
 
 
 def _floors(curve: Curve, depths: Sequence[int], seeds: Sequence[int]) -> list[int]:

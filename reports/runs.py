@@ -144,7 +144,9 @@ def _differences(first: Report, second: Report) -> pd.DataFrame:
         "memory before": map(text.memory, one["memory"]), "memory": map(text.memory, two["memory"]),
         "more memory": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
     }  # fmt: skip
-    return pd.DataFrame({name: cells if isinstance(cells, str) else list(cells) for name, cells in columns.items()}, dtype=object)
+    return pd.DataFrame(
+        {name: cells if isinstance(cells, str) else list(cells) for name, cells in columns.items()}, dtype=object
+    )
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:
