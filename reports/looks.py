@@ -21,6 +21,7 @@ FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "implicit": ("#008a63", (9, 3, 2, 3)),
     "truncated": ("#b8578f", (4, 3)),
     "stochastic": ("#8f6d00", (2, 2)),
+    "approximate": ("#6a51a3", (12, 3, 4, 3)),
     "heuristic": ("#1a1a1a", (9, 3, 2, 3, 2, 3)),
 }
 UNKNOWN: tuple[str, tuple[float, ...]] = ("#6f6f6f", (2, 4))

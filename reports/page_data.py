@@ -159,7 +159,7 @@ def _cost(line: Line, *quartiles: Line) -> list[Any] | None:
     """Return a cost against depth: depths, values, first and last measured depth, and the quartiles of the values."""
     if not len(line.depths):
         return None
-    values = [[float(f"{value:.9g}") for value in item.values] for item in (line, *quartiles)]
+    values = [item.values.tolist() for item in (line, *quartiles)]
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 

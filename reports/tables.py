@@ -146,6 +146,7 @@ def provenance_table(results: Results) -> list[tuple[str, str]]:
     facts = [{
         "Profile": results.profile,
         "Commit": (item.get("commit") or "none")[:12] + (" with uncommitted changes" if item.get("dirty") else ""),
+        "Sources": " ".join(["pudle", str(item.get("pudle")), str(item["sources"])]) if item.get("sources") else "",
         "Newest record": max(str(other["date"]) for other in results.provenances),
         "Machine": item.get("machine"),
         "System": item.get("system"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: What to do about a file that cannot be used.
 REMEDY = "delete it and run `pudle run` again"
+#: Environment variable that names a folder with copies of files, each below it under its absolute path; see `located`.
+FILES_VARIABLE = "PUDLE_FILES"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -38,6 +42,26 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
+
+
+def located(path: str | Path) -> Path:
+    """Return where a file or folder that the user named lies: in a process on another machine, the copy that came along."""
+    path = Path(path).expanduser().absolute()
+    copies = os.environ.get(FILES_VARIABLE)
+    copy = Path(copies, *path.parts[1:]) if copies else path
+    return copy if copy.exists() else path
+
+
+def content_digest(path: Path) -> str:
+    """Return a digest of a file's bytes; it is read again only if its size or its time of change differ."""
+    state = path.stat()
+    return _content_digest(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _content_digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sweep(folder: Path) -> None:
@@ -76,6 +100,14 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
     converted(path, content, kind)
     return content
+
+
+def read_struct(path: Path, kind: type[T]) -> T:
+    """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise UnreadableResult."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
 
 
 def converted(path: Path, content: Any, kind: Any) -> Any:

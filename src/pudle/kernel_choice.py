@@ -1,5 +1,6 @@
 """The choice between compiled kernels and the plain torch path, and how kernels are compiled."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -28,7 +29,12 @@ def choice() -> str:
 
 def description() -> str:
     """Return the choice with its version, such as ``numba 0.61.0``."""
-    return f"numba {importlib.metadata.version('numba')}" if choice() == "numba" else "torch"
+    return f"numba {_numba_version()}" if choice() == "numba" else "torch"
+
+
+@functools.cache
+def _numba_version() -> str:
+    return importlib.metadata.version("numba")
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -1,6 +1,7 @@
 """Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
 
 import contextlib
+import functools
 import importlib
 import warnings
 from abc import abstractmethod
@@ -31,6 +32,7 @@ def require(module: str, extra: str = "peers") -> Any:
         raise MissingDependency(f"install pudle[{extra}]: {error.name or module} is not installed") from None
 
 
+@functools.cache
 def versions(*distributions: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
     return {name: next((each.version for each in installed_distributions(name=name)), "") for name in distributions}
@@ -62,6 +64,8 @@ class Peer(GradientEstimator):
         """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where it is absent."""
         if not isinstance(problem, SparseCoding):
             refused = f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
+        elif not isinstance(problem.penalty, float):
+            refused = "treats one penalty for all atoms, not one for each: use"
         elif not algorithm.thresholding.proximal:
             refused = f"treats soft thresholding, not {algorithm.thresholding.name}: use"
         elif self.cpu_only and (device := problem.theta.device).type != "cpu":

@@ -20,6 +20,7 @@ from pudle.measuring.run import remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
 from pudle.reports.load import load
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
@@ -186,7 +187,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     def run(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
-        remember(folder, kept, selection)
+        remember(folder, kept, selection, survey(selection, kept))
         record = kept.read(TINY, "backprop") or measure(TINY, "backprop", kept)
         for row in record["scores"]:
             row["relative_error"] = error

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
+from ..files import content_digest, located
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 #: Patches that are normalized at a time.
 BLOCK = 2048
+#: Bytes of a folder's images that are kept in memory.
+CACHE = 1 << 26
 
 
 class ImageDataset(Dataset):
@@ -28,13 +32,16 @@ class ImageDataset(Dataset):
 
     folder: str | None
 
+    def files(self) -> list[Path]:
+        return [] if self.folder is None else image_files(self.folder)
+
     def fingerprint(self) -> str:
-        """Return the state of the folder's images; an empty text for the sample images."""
+        """Return the names and digests of the folder's images; an empty text for the sample images."""
         return "" if self.folder is None else folder_state(self.folder)
 
-    def images(self) -> dict[str, np.ndarray]:
-        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits."""
-        return sample_images() if self.folder is None else read_folder(self.folder)
+    def images(self) -> Mapping[str, np.ndarray]:
+        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits; those of a folder are read late."""
+        return sample_images() if self.folder is None else Folder(self.folder)
 
     def split_patches(
         self, size: int, n_components: int, n_samples: int, random: np.random.Generator, images: Mapping[str, np.ndarray]
@@ -43,7 +50,7 @@ class ImageDataset(Dataset):
         total = count_patches(images, size)
         # A permutation of every position in a folder of large photographs would not fit into memory.
         limit = 1_000_000 + 20 * (n_samples + n_components)
-        positions = random.choice(total, min(total, limit), replace=False)
+        positions = random.choice(total, total, replace=False) if total <= limit else distinct(random, total, limit)
         blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
         patches = (normalize_rows(patches_at(images, size, block)) for block in blocks)
         source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
@@ -68,7 +75,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
 
 def image_files(folder: str) -> list[Path]:
     """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a folder without any."""
-    path = Path(folder).expanduser()
+    path = located(folder)
     if not path.is_dir():
         raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
@@ -78,28 +85,67 @@ def image_files(folder: str) -> list[Path]:
 
 
 def folder_state(folder: str) -> str:
-    """Return the names, sizes and times of a folder's images."""
-    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in image_files(folder)])
+    """Return the names of a folder's images and digests of their contents."""
+    return repr([(file.name, content_digest(file)) for file in image_files(folder)])
 
 
-def read_folder(folder: str) -> dict[str, np.ndarray]:
-    """Return the images of a folder in gray, by file name and sorted by it, or refuse an image that cannot be read."""
-    images = {}
-    for file in image_files(folder):
+class Folder(Mapping[str, np.ndarray]):
+    """The images of a folder in gray, by file name and sorted by it; of those that were read, as many as `CACHE` are kept.
+
+    Making it looks at the size of every image, and refuses one that cannot be read.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.files = {file.name: file for file in image_files(folder)}
+        self.shapes = {name: self._open(name, lambda picture: picture.size[::-1]) for name in self.files}
+        self._kept: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        image = self._kept.pop(name, None)
+        if image is None:
+            image = self._open(name, to_gray)
+        self._kept[name] = image
+        while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > CACHE:
+            del self._kept[next(iter(self._kept))]
+        return image
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _open(self, name: str, read: Callable[[Image.Image], Any]) -> Any:
         try:
-            with Image.open(file) as picture:
-                images[file.name] = to_gray(picture)
+            with Image.open(self.files[name]) as picture:
+                return read(picture)
         except Exception as error:
-            image = f"{file.name} ({type(error).__name__}: {first_line(error)})"
-            raise InvalidArgument(f"folder={folder!r} holds an unreadable image, {image}: repair or remove it") from error
-    return images
+            image = f"{name} ({type(error).__name__}: {first_line(error)})"
+            raise InvalidArgument(
+                f"folder={self.folder!r} holds an unreadable image, {image}: repair or remove it"
+            ) from error
+
+
+def shapes_of(images: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """Return the height and width of images; those of a folder are not read for it."""
+    return images.shapes if isinstance(images, Folder) else {name: image.shape for name, image in images.items()}
+
+
+def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
+    """Draw `count` different numbers below `total`, in random order, in memory of the order of `count`."""
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < count:
+        more = np.concatenate([drawn, random.integers(total, size=count)])
+        # The first of equal numbers stays, in its place.
+        drawn = more[np.sort(np.unique(more, return_index=True)[1])]
+    return drawn[:count]
 
 
 def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
     """Return the number of positions of a patch with side `size`, overlapping ones included; refuse a smaller image."""
     total = 0
-    for name, image in images.items():
-        height, width = image.shape
+    for name, (height, width) in shapes_of(images).items():
         if min(height, width) < size:
             pixels = f"{name} ({width} x {height} pixels)"
             advice = f"give size <= {min(height, width)} or remove that image"
@@ -111,16 +157,20 @@ def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
 def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
     """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
-    Positions are numbers below `count_patches`, counted row by row through one image after another.
+    Positions are numbers below `count_patches`, counted row by row through one image after another. Images without a
+    position are not read.
     """
     patches = np.empty((len(positions), size * size))
     start = 0
-    for image in images.values():
-        windows = sliding_window_view(image, (size, size))
-        stop = start + math.prod(windows.shape[:2])
+    for name, (height, width) in shapes_of(images).items():
+        shape = height - size + 1, width - size + 1
+        stop = start + math.prod(shape)
         here = (start <= positions) & (positions < stop)
-        places = np.unravel_index(positions[here] - start, windows.shape[:2])
-        patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
+        if here.any():
+            image = images[name]
+            windows = sliding_window_view(image, (size, size))
+            places = np.unravel_index(positions[here] - start, shape)
+            patches[here] = windows[places].reshape(-1, size * size) / np.iinfo(image.dtype).max
         start = stop
     return patches
 

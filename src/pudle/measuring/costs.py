@@ -55,6 +55,11 @@ class Cell(NamedTuple):
     depth: int
     number: int
 
+    @property
+    def label(self) -> tuple[str, str, str, int]:
+        """Metric, case by name, estimator and depth."""
+        return self.metric, self.case.name, self.estimator, self.depth
+
 
 def cells(selection: Selection) -> list[Cell]:
     """Return the cells of a selection, in the order in which to measure them.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from .processes import TICK, end_with_parent
+from .processes import ONE_THREAD, TICK, end_with_parent
 from .statuses import failure
 
 #: Seconds that a worker may take to start, which includes importing what its first job needs.
@@ -86,12 +88,18 @@ class _Worker:
     """One process of a pool and, while it carries out a job, the job and the parts kept so far."""
 
     def __init__(self, prepare: Callable[[], None]) -> None:
-        # A fork would share the state of torch's threads, and cannot use CUDA.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), pickle.dumps(prepare)), name="worker")
-        self.process.start()
+        # A fork would share the state of torch's threads, and cannot use CUDA; `multiprocessing` refuses to start a process
+        # from the processes of other libraries' pools.
+        self.connection, theirs = Pipe()
+        program = f"import sys; sys.path[:] = {sys.path!r}; from pudle.measuring.pool import serve; serve(sys.argv[1:])"
+        # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())],
+            stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), process_group=0, env=os.environ | ONE_THREAD,
+        )  # fmt: skip
         theirs.close()
+        with contextlib.suppress(OSError):  # where the process has just died, the first outcome says so
+            self.connection.send_bytes(pickle.dumps(prepare))
         self.job: Job[Any] | None = None
         self.parts: list[Any] = []
         self.deadline = 0.0
@@ -105,7 +113,7 @@ class _Worker:
 
     def outcome(self) -> Outcome | None:
         """Return how the current job ended, or None if it has not."""
-        job, alive = self.job, self.process.is_alive()
+        job, alive = self.job, self.process.poll() is None
         if job is None:
             return None
         while self.connection.poll():
@@ -130,34 +138,37 @@ class _Worker:
             reason = f"not finished after {job.timeout:g} s: {hint}"
         else:
             self.end(grace=1.0)
-            status, reason = _death(self.process.exitcode)
+            status, reason = _death(self.process.returncode)
         self.job = None
         return Outcome(None, status, reason, self.parts)
 
     def end(self, grace: float = 0.0) -> None:
         """End the process, after some seconds in which it may end by itself, and the processes that it started."""
         self.ended = True
-        self.process.join(grace)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.process.join()
+        self.process.wait()
         self.connection.close()
 
 
-def _serve(connection: Connection, parent: int, prepare: bytes) -> None:
-    """Carry out jobs until the other end of the connection is closed: what a worker does."""
-    # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
-    os.setpgid(0, 0)
+def serve(arguments: list[str]) -> None:
+    """Carry out jobs until the other end of the connection is closed: what a worker does.
+
+    The arguments are the file descriptor of the connection and the number of the parent.
+    """
+    connection, parent = Connection(int(arguments[0])), int(arguments[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent, lambda: os.killpg(0, signal.SIGKILL))
-    # Unpickled here, because that imports what it needs, which takes seconds.
-    pickle.loads(prepare)()
 
     def send(kind: str, content: Any) -> None:
         connection.send_bytes(pickle.dumps((kind, content)))
 
     with contextlib.suppress(EOFError, OSError):
+        # Unpickling imports what is needed, which takes seconds.
+        pickle.loads(connection.recv_bytes())()
         while True:
             task = connection.recv_bytes()
             try:

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+#: One thread per process, whichever library does the arithmetic; jax reads NPROC.
+ONE_THREAD = dict.fromkeys("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1")
 #: Seconds between two looks at processes that say nothing.
 TICK = 0.25
 

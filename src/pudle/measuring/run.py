@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
+from ..peers import require
 from .attended import run_attended
 from .contents import RunList
-from .costs import benchmark_folder, cells
+from .costs import benchmark_folder
+from .executors import Executor
 from .experiment import ProgressCallback
 from .locking import locked
+from .processes import ONE_THREAD
 from .provenance import NoRepository, check_installed, commit_of, repository
 from .runner import fill, plan, plan_costs, plan_experiments
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
+from .survey import Survey, survey
 
-#: One thread per process, whichever library does the arithmetic; jax reads NPROC.
-ONE_THREAD = dict.fromkeys("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1")
+#: Said once where results cannot be told apart by commits.
+NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
 
 
 class RunSummary(NamedTuple):
@@ -36,56 +42,90 @@ class RunSummary(NamedTuple):
     findings: list[str]
     broken: list[str]
 
+    def __repr__(self) -> str:
+        counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
+        counts += [f"{len(lines)} {name}" for name, lines in (("findings", self.findings), ("broken", self.broken)) if lines]
+        return f"RunSummary({', '.join(counts) or 'nothing new'}; {self.folder})"
+
 
 def execute(
-    selection: Selection, *, home: Path | None, workers: int, scores_only: bool, again: bool, progress: ProgressCallback
+    selection: Selection,
+    *,
+    home: Path | None,
+    workers: int,
+    scores_only: bool,
+    again: bool,
+    progress: ProgressCallback,
+    scheduler: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> RunSummary:
-    """Carry out a run.
+    """Carry out a run, in `workers` processes of this machine; with a Dask `scheduler`, scores and experiments run there.
 
-    It is refused, before anything is written, if there is no repository to label results with, the installed package is not
-    the checkout's, or another run holds the profile's folder.
+    `say` is called with lines for the user about the scheduler, see `pudle.measuring.dask_executor.dask_cluster`.
+
+    Outside any repository results have no commit, and no history is written; the version and the digest of the sources label
+    them everywhere. A run is refused, before anything is written, if the installed package is not the checkout's, or another
+    run holds the profile's folder.
     """
-    try:
+    root, commit, dirty = None, "", False
+    with contextlib.suppress(NoRepository):
         root = repository(Path.cwd())
+    if root:
         check_installed(root)
         commit, dirty = commit_of(root)
-    except NoRepository:
-        if not scores_only:
-            raise
-        root, commit, dirty = Path.cwd(), "", False
-    folder = (home or root / ".asv").resolve() / selection.profile
+    folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
     store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
     with locked(folder, "run"):
         # A run of experiments alone must not make a report forget the cases that were measured before.
         if selection.cases or not frozen.exists():
             selection.write(frozen)
-        remember(folder, store, selection)
+        known = survey(selection, store)
+        remember(folder, store, selection, known)
         os.environ.update(ONE_THREAD)
-        records = fill(plan(selection, store), workers, progress=progress)
-        if not scores_only:
-            costs = fill(plan_costs(selection, store, frozen, again=again), workers, progress=progress)
-            records |= {kind: costs[kind] for kind in ("memory", "time")}
-        records |= {"experiment": fill(plan_experiments(selection, store), workers, progress=progress)["experiment"]}
-        measured = [(f"{spec} on {case.name}", store.read(case, spec)) for case, spec in selection.pairs]
-        measured += [(name, store.read_experiment(name)) for name in selection.experiments]
+        with _executor(scheduler, selection.device, say) as executor:
+            records = fill(plan(selection, store, known), workers, executor=executor, progress=progress)
+            known.update(records)
+            if not scores_only:
+                # On other machines they could not be compared with those that are stored.
+                costs = fill(plan_costs(selection, store, frozen, known, again=again), workers, progress=progress)
+                records |= {kind: costs[kind] for kind in ("memory", "time")}
+            experiments = fill(plan_experiments(selection, store, known), workers, executor=executor, progress=progress)
+        known.update(experiments)
+        records |= {"experiment": experiments["experiment"]}
+        measured = [(f"{spec} on {case}", found.status, found.reason) for (case, spec), found in known.scores.items()]
+        measured += [(name, found.status, found.reason) for name, found in known.experiments.items()]
         for kind in ("memory", "time"):
             for record in records[kind]:
                 where = "{estimator} on {case} at depth {depth}".format(**record)
-                measured.append((f"{kind} of {where}", record))
+                measured.append((f"{kind} of {where}", record["status"], record["reason"]))
         summary = RunSummary(folder, records, [], [])
-        for name, record in measured:
-            if record and (record["status"] != "ok" or record["reason"]):
-                lines = summary.broken if record["status"] in BROKEN else summary.findings
-                lines.append(f"{name}: {record['status']}: {record['reason']}")
+        for name, status, reason in measured:
+            if status and (status != "ok" or reason):
+                lines = summary.broken if status in BROKEN else summary.findings
+                lines.append(f"{name}: {status}: {reason}")
+        if not root and not scores_only:
+            summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
-        if selection.cases and not scores_only and not dirty:
+        if root and selection.cases and not scores_only and not dirty:
             changed = any(records.values()) or not any(folder.glob(f"results/*/{commit[:8]}-*.json"))
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
 
 
-def remember(folder: Path, store: Store, selection: Selection) -> None:
-    """Write down which files hold the results of this run, for the folder and for the commit.
+def _executor(
+    scheduler: str | None, device: str, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[Executor | None]:
+    """Return where scores and experiments run: None stands for this machine."""
+    if scheduler is None:
+        return contextlib.nullcontext()
+    require("distributed", "scale")
+    from .dask_executor import dask_cluster
+
+    return dask_cluster(scheduler, device, say)
+
+
+def remember(folder: Path, store: Store, selection: Selection, known: Survey) -> None:
+    """Write down which files hold the results of this run, as far as they are `known`, for the folder and for the commit.
 
     A record is kept as long as nothing that it depends on changes, and carries the commit that first measured it. Without
     this list nobody could tell which of the records in a store belong together. It is written first, so that it holds for
@@ -97,24 +137,24 @@ def remember(folder: Path, store: Store, selection: Selection) -> None:
 
     content: dict[str, Any] = {"commit": store.commit, "dirty": store.dirty}
     if selection.cases:
-        costs = [(cell.metric, cell.case.name, cell.estimator, cell.depth, place(store.cost_path(cell)))
-                 for cell in cells(selection)]  # fmt: skip
+        costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
         content |= {"selection": dataclasses.asdict(selection), "costs": costs}
-        content["records"] = [(case.name, spec, place(store.path(case, spec))) for case, spec in selection.pairs]
-    experiments = {name: place(store.experiment_path(name)) for name in selection.experiments}
+        content["records"] = [(*pair, place(found.path)) for pair, found in known.scores.items()]
+    experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
     for path in (folder / "run.json", *([folder / "runs" / f"{label}.json"] if store.commit else [])):
-        known = read_json(path, RunList) if path.exists() else {}
-        both = {"experiments": known.get("experiments", {}) | experiments}
-        write_atomically(path, json.dumps(known | content | both, indent=1))
+        listed = read_json(path, RunList) if path.exists() else {}
+        both = {"experiments": listed.get("experiments", {}) | experiments}
+        write_atomically(path, json.dumps(listed | content | both, indent=1))
 
 
 def _write_history(folder: Path, root: Path, commit: str) -> list[str]:
     """Write asv's results of a commit from the store; return one line if that fails, and none otherwise."""
     configuration = write_asv_configuration(folder, root)
     command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
-    done = run_attended(command, cwd=folder)
+    # Paths in the selection are seen from the folder that this process works in.
+    done = run_attended(command)
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return [f"asv's history of commits was not written: {why}"] if done.returncode else []
 
@@ -125,8 +165,9 @@ def write_asv_configuration(folder: Path, repository: Path) -> Path:
     The commits of `repository` label the results.
     """
     path = folder / "asv.conf.json"
-    content = {"version": 1, "project": "pudle", "repo": str(repository), "branches": ["HEAD"]}
-    content |= {"environment_type": "existing", "benchmark_dir": str(benchmark_folder())}
-    content |= {f"{name}_dir": str(folder / name) for name in ("results", "html", "env")}
+    content = {"version": 1, "project": "pudle", "repo": os.path.relpath(repository, folder), "branches": ["HEAD"]}
+    content |= {"environment_type": "existing", "benchmark_dir": os.path.relpath(benchmark_folder(), folder)}
+    # asv works in the folder of its configuration, which can therefore be copied elsewhere with all that it names.
+    content |= {f"{name}_dir": name for name in ("results", "html", "env")}
     write_atomically(path, json.dumps(content, indent=1))
     return path

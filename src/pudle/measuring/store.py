@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -99,14 +99,26 @@ class Store:
         It depends on the machine, and on the case as far as one estimate does: its first seed is what is measured. The
         number of threads is always one.
         """
-        case, made = cell.case, make_estimator(cell.estimator)
-        benchmark = benchmark_folder() / f"{BENCHMARKS[cell.metric].partition('.')[0]}.py"
-        parts = {"estimator": cell.estimator, "fingerprint": made.fingerprint(), "metric": cell.metric, "depth": cell.depth}
-        parts |= {"dataset": case.dataset, "algorithm": case.algorithm, "loss": case.loss, "dtype": case.dtype}
-        parts |= {"seed": case.seeds[0], "device": self.device, "machine": machine(), "benchmark": benchmark.read_text()}
-        parts["kernels"] = "torch" if cell.metric == "seconds_torch" else description()
-        key = _key_on_data(COSTS, case, made, case.make_algorithm(), **parts)
-        return self.folder / case.name / "costs" / f"{cell.metric}-{slug(cell.estimator)}-{cell.depth}-{key}.json"
+        return self.cost_paths([cell])[cell]
+
+    def cost_paths(self, cells: Iterable[Cell]) -> dict[Cell, Path]:
+        """Return where the records of some cells are kept; what those of one estimator on one case share is found once."""
+        shared: dict[tuple[Case, str], dict[str, Any]] = {}
+        texts = {metric: _benchmark(metric) for metric in BENCHMARKS}
+        paths = {}
+        for cell in cells:
+            case, estimator = pair = cell.case, cell.estimator
+            if pair not in shared:
+                made = make_estimator(estimator)
+                parts = {name: getattr(case, name) for name in ("dataset", "algorithm", "loss", "dtype")}
+                parts |= {"estimator": estimator, "fingerprint": made.fingerprint(), "seed": case.seeds[0]}
+                parts |= {"device": self.device, "machine": machine()}
+                shared[pair] = _on_data(COSTS, case, made, case.make_algorithm()) | parts
+            kernels = "torch" if cell.metric == "seconds_torch" else description()
+            parts = {"metric": cell.metric, "depth": cell.depth, "kernels": kernels, "benchmark": texts[cell.metric]}
+            key = _hash(**shared[pair], **parts)
+            paths[cell] = self.folder / case.name / "costs" / f"{cell.metric}-{slug(estimator)}-{cell.depth}-{key}.json"
+        return paths
 
     def read_cost(self, cell: Cell) -> dict[str, Any] | None:
         """Return the record of a time or memory, or None where there is none yet."""
@@ -152,16 +164,17 @@ class Store:
 
     def has_artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> bool:
         """Return whether an artifact of a case, such as a surface, exists and is up to date."""
-        path, key = self._artifact(kind, case, windows)
+        path, key = self.artifact_place(kind, case, windows)
         return (_read(path, Artifact) or {}).get("key") == key
 
     def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], rows: list[Any], reason: str) -> None:
         """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
-        path, key = self._artifact(kind, case, windows)
+        path, key = self.artifact_place(kind, case, windows)
         identity = {"kind": kind, "case": case.name, "key": key, "seed": case.seeds[0]}
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
-    def _artifact(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
+    def artifact_place(self, kind: str, case: Case, windows: tuple[int, ...]) -> tuple[Path, str]:
+        """Return where an artifact is kept, whether or not it exists, and the key that it has if it is up to date."""
         parts = {"case": dataclasses.asdict(case), "windows": windows, "kernels": choice()}
         key = _key_on_data(SURFACES, case, case.make_algorithm(), **parts)
         return self.folder / "artifacts" / f"{case.name}-{kind}.json", key
@@ -200,8 +213,17 @@ class Store:
 
 def _key_on_data(module: str, case: Case, /, *made: Any, **parts: Any) -> str:
     """Return the key of a result on a case's dataset: its sources, the files that it reads, and `parts`."""
+    return _hash(**_on_data(module, case, *made), **parts)
+
+
+def _on_data(module: str, case: Case, *made: Any) -> dict[str, str]:
     dataset = make_dataset(case.dataset)
-    return _hash(sources=sources.digest(module, dataset, *made), data=dataset.fingerprint(), **parts)
+    return {"sources": sources.digest(module, dataset, *made), "data": dataset.fingerprint()}
+
+
+def _benchmark(metric: str) -> str:
+    """Return the source of the benchmark that measures a cost."""
+    return (benchmark_folder() / f"{BENCHMARKS[metric].partition('.')[0]}.py").read_text()
 
 
 def _hash(**parts: Any) -> str:

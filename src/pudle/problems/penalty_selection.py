@@ -11,7 +11,7 @@ from ..validation import check_nonzero
 from .l1 import DenseL1Problem
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PenaltySelection(DenseL1Problem):
     """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the held-out error.
 
@@ -52,6 +52,7 @@ class PenaltySelection(DenseL1Problem):
     nonnegative: bool = False
 
     parameter = "log_penalty"
+    per_sample = ("observations", "held_out_observations")
     loss: ClassVar[str] = "held_out"
 
     def __post_init__(self) -> None:

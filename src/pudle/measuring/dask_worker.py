@@ -1,0 +1,147 @@
+"""What runs on the workers of a Dask cluster: tasks, each in a process of its own that may break without harm to the worker.
+
+A worker shares no disk with the machine that asks. The files that a task reads travel to it, and those that it writes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from .. import kernel_choice
+from ..algorithms import kernels
+from ..files import FILES_VARIABLE, write_atomically
+from .pool import Job, Outcome, Pool
+from .store import Store
+from .tasks import carry_out, place, prepare_worker
+
+#: Seconds that compiling the kernels on a worker may take.
+MOST_COMPILING = 900.0
+
+
+class File(NamedTuple):
+    """A file that travels: its path, in the store if it is relative, and its bytes."""
+
+    path: str
+    content: bytes
+
+
+class Order(NamedTuple):
+    """A task for a worker: kind, arguments, seconds; the place and key that its result must have; the run that asks."""
+
+    kind: str
+    arguments: tuple[Any, ...]
+    timeout: float
+    place: tuple[str, str]
+    run: str
+    kernels: str
+
+
+class Delivery(NamedTuple):
+    """How a task ended on a worker: the outcome without its result, the files that it wrote, and why it was refused."""
+
+    outcome: Outcome
+    files: list[File]
+    worker: str
+    refusal: str = ""
+
+
+class Processes(WorkerPlugin):
+    """The processes of one Dask worker, one per thread, and the folder that they write to."""
+
+    name = "pudle"
+    # Another run on the same cluster finds the processes of the first, which may be busy.
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pudle-", dir=worker.local_directory))
+        self.idle: deque[Pool] = deque()
+        self.lock = threading.Lock()
+        self.compiled = False
+
+    def teardown(self, worker: Worker) -> None:
+        while self.idle:
+            self.idle.pop().__exit__()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def process(self) -> Iterator[Pool]:
+        """Lend a pool of one process."""
+        try:
+            pool = self.idle.pop()
+        except IndexError:
+            pool = Pool(1, prepare_worker)
+        try:
+            yield pool
+        finally:
+            self.idle.append(pool)
+
+    def receive(self, files: tuple[File, ...], run: Path) -> None:
+        """Write the files that a task reads: those of the store into it, others below a folder that stands for the root."""
+        # Two threads of this process would share the name of a temporary file.
+        with self.lock:
+            for path, content in files:
+                here = run / "files" / path.lstrip("/") if path.startswith("/") else run / "store" / path
+                if not here.exists():
+                    write_atomically(here, content)
+
+    def compile(self) -> None:
+        """Compile the kernels once, before any task needs them within its time limit."""
+        with self.lock, self.process() as pool:
+            if not self.compiled:
+                list(pool.run([Job(None, _compile, MOST_COMPILING)]))
+                self.compiled = True
+
+
+def fulfill(order: Order, *files: File) -> Delivery:
+    """Carry out a task on the Dask worker that this is called on."""
+    worker = get_worker()
+    processes: Any = worker.plugins[Processes.name]
+    run = processes.folder / order.run
+    processes.receive(files, run)
+    if order.kind != "reference":
+        processes.compile()
+    *what, store = order.arguments
+    arguments = (*what, dataclasses.replace(store, folder=run / "store"))
+    environment = {kernel_choice.VARIABLE: order.kernels, FILES_VARIABLE: str(run / "files")}
+    with processes.process() as pool:
+        ((_, located),) = pool.run([Job(None, partial(_locate, order.kind, arguments, environment), order.timeout)])
+        if located.result != order.place:
+            reason = located.reason or "its key differs, by the sources, a library or a file"
+            return Delivery(located._replace(result=None), [], worker.address, reason)
+        ((_, outcome),) = pool.run([Job(None, partial(carry_out, order.kind, arguments), order.timeout)])
+    written = _written(run / "store", order) if outcome.status == "ok" else []
+    return Delivery(outcome._replace(result=None), written, worker.address)
+
+
+def _locate(
+    kind: str, arguments: tuple[Any, ...], environment: dict[str, str], keep: Callable[[Any], None]
+) -> tuple[str, str]:
+    """Return where this process would keep the result of a task, and under which key, after setting the environment."""
+    os.environ.update(environment)
+    store: Store = arguments[-1]
+    path, key = place(kind, arguments)
+    return path.relative_to(store.folder).as_posix(), key
+
+
+def _compile(keep: Callable[[Any], None]) -> None:
+    kernels.prepare()
+
+
+def _written(store: Path, order: Order) -> list[File]:
+    """Return the files of a result, the record last: one that exists has all that it speaks of."""
+    path = store / order.place[0]
+    beside = path.with_suffix(".npz")
+    paths = [beside, path] if order.kind == "experiment" and beside.exists() else [path]
+    return [File(each.relative_to(store).as_posix(), each.read_bytes()) for each in paths]

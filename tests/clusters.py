@@ -1,0 +1,60 @@
+"""Dask schedulers and workers in processes of their own, which tests start, kill and start again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from paths import ROOT
+
+#: Where the folders of the repository lie in the package.
+FOLDERS = {"src/pudle": "."} | {name: name for name in ("estimators", "datasets", "bench", "reports")}
+
+
+class Cluster:
+    """A scheduler at a fixed port, and workers of one thread each; all end when the context is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.processes = folder, []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        self.start_scheduler()
+
+    def start_scheduler(self) -> None:
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", port)
+
+    def start_worker(self, *options: str, **environment: str) -> subprocess.Popen:
+        place = ("--local-directory", str(self.folder))
+        return self._start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", *place, *options, **environment)
+
+    def _start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen:
+        with (self.folder / f"{program}-{len(self.processes)}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"],
+                cwd=self.folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def other_version(folder: Path) -> str:
+    """Return the PYTHONPATH of a worker whose copy of the package has another line in one estimator."""
+    for source, place in FOLDERS.items():
+        shutil.copytree(ROOT / source, folder / "pudle" / place, dirs_exist_ok=True)
+    path = folder / "pudle" / "estimators" / "backprop.py"
+    path.write_text(f"{path.read_text()}\n# Another version.\n")
+    return str(folder)

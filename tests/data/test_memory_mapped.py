@@ -1,0 +1,189 @@
+"""Arrays on disk: the same numbers as in memory, from memory that does not grow with the file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pudle
+from pudle.files import FILES_VARIABLE
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table and a dictionary as .npy files, and the table."""
+    random = np.random.default_rng(0)
+    values, dictionary = random.standard_normal((50, 6)), random.standard_normal((6, 9))
+    np.save(tmp_path / "dictionary.npy", dictionary / np.linalg.norm(dictionary, axis=0))
+    np.save(tmp_path / "rows.npy", values)
+    return values
+
+
+def made(folder, name="rows.npy", **options):
+    shown = "".join(f", {key}={value!r}" for key, value in options.items())
+    return pudle.make_dataset(
+        f"memory_mapped(path={str(folder / name)!r}, dictionary={str(folder / 'dictionary.npy')!r}{shown})"
+    )
+
+
+def as_zarr(folder, values):
+    zarr = pytest.importorskip("zarr", reason="install pudle[scale]")
+    zarr.save(str(folder / "rows.zarr"), values)
+    return "rows.zarr", {}
+
+
+def as_hugging_face(folder, values):
+    datasets = pytest.importorskip("datasets", reason="install Hugging Face's datasets")
+    if not hasattr(datasets, "Dataset"):
+        pytest.skip("install Hugging Face's datasets")
+    datasets.Dataset.from_dict({"x": values.tolist(), "y": [0] * len(values)}).save_to_disk(str(folder / "rows.hf"))
+    return "rows.hf", {"column": "x"}
+
+
+@pytest.mark.parametrize("write", [lambda folder, values: ("rows.npy", {}), as_zarr, as_hugging_face])
+def test_every_format_gives_the_rows_that_were_written(tmp_path, table, write):
+    name, options = write(tmp_path, table)
+    dataset = made(tmp_path, name, n_samples=20, **options)
+    drawn = dataset.draw().observations
+    places = [int(np.flatnonzero((table == row).all(axis=1))[0]) for row in drawn]
+    assert places == sorted(set(places)) and len(places) == 20
+    other = made(tmp_path, name, n_samples=20, seed=1, **options).draw().observations
+    assert not np.array_equal(drawn, other)
+    batches = list(dataset.batches(16, "reconstruction"))
+    assert [len(batch.observations) for batch in batches] == [16, 16, 16, 2]
+    assert torch.equal(torch.cat([batch.observations for batch in batches]), torch.from_numpy(table))
+    assert {batch.loss for batch in batches} == {"reconstruction"}
+
+
+def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, table):
+    dataset = made(tmp_path, n_samples=50)
+    whole = pudle.make_estimator("backprop").estimate(dataset.problem(), pudle.Ista(), 10)
+    mean = pudle.mean_estimate(pudle.make_estimator("backprop"), dataset.batches(7), pudle.Ista(), 10)
+    assert mean.samples == 50
+    assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(whole.gradient)
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "reason"),
+    [
+        (lambda folder: None, {"name": "absent.npy"}, "is no .npy file, Zarr array or Hugging Face dataset on disk"),
+        (lambda folder: (folder / "rows.npy").write_text("text"), {}, "cannot be read"),
+        (lambda folder: np.save(folder / "rows.npy", np.zeros(5)), {}, "has shape (5,)"),
+        (lambda folder: np.save(folder / "rows.npy", np.zeros((0, 6))), {}, "has shape (0, 6)"),
+        (lambda folder: np.save(folder / "rows.npy", np.array([["a"]])), {}, "numbers of kind 'U'"),
+        (lambda folder: np.save(folder / "rows.npy", np.array([[{}]], object)), {}, "cannot be read"),
+        (lambda folder: np.save(folder / "rows.npy", np.zeros((5, 7))), {}, "the dictionary needs as many rows"),
+        (lambda folder: np.save(folder / "rows.npy", np.full((5, 6), np.nan)), {"n_samples": 2}, "NaN or infinite"),
+        (lambda folder: None, {"n_samples": 51}, "n_samples=51 is above the 50 rows"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(tmp_path, table, write, options, reason):
+    write(tmp_path)
+    with pytest.raises(pudle.InvalidArgument) as refused:
+        made(tmp_path, **options).draw()
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_bad_row_of_a_batch_is_named(tmp_path, table):
+    table[33, 2] = np.inf
+    np.save(tmp_path / "rows.npy", table)
+    with pytest.raises(pudle.InvalidArgument, match="first in row 33"):
+        list(made(tmp_path, n_samples=1).batches(10))
+
+
+def test_results_depend_on_the_bytes_and_not_on_the_time_of_change(tmp_path, table):
+    before = made(tmp_path).fingerprint()
+    os.utime(tmp_path / "rows.npy", (1, 1))
+    assert made(tmp_path).fingerprint() == before
+    table[0, 0] += 1
+    np.save(tmp_path / "rows.npy", table)
+    assert made(tmp_path).fingerprint() != before
+
+
+def test_a_copy_that_came_along_takes_the_place_of_a_file_that_is_elsewhere(tmp_path, table, monkeypatch):
+    """As on another machine: the file is gone, the copy gives the same key and the same draw."""
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), dtype=np.uint8)).save(images / "a.png")
+    patches = pudle.make_dataset(f"image_patches(folder={str(images)!r}, n_samples=9, n_components=5, size=4)")
+    for dataset in (made(tmp_path, n_samples=9), patches):
+        monkeypatch.delenv(FILES_VARIABLE, raising=False)
+        before = dataset.fingerprint(), dataset.draw().observations
+        copies = tmp_path / "copies"
+        for file in dataset.files():
+            copy = copies.joinpath(*file.parts[1:])
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(copy)
+        monkeypatch.setenv(FILES_VARIABLE, str(copies))
+        assert dataset.fingerprint() == before[0] and np.array_equal(dataset.draw().observations, before[1])
+
+
+PEAK = """
+import resource, sys
+import numpy as np, pudle
+from pudle.algorithms import kernels
+kernels.prepare()
+estimator, algorithm = pudle.make_estimator("backprop"), pudle.Ista()
+dataset = pudle.make_dataset(sys.argv[1])
+if "memory_mapped" in sys.argv[1]:
+    mean = pudle.mean_estimate(estimator, dataset.batches(2000), algorithm, 10)
+    print(mean.samples)
+else:
+    print(len(estimator.estimate(dataset.problem(), algorithm, 10).codes))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peaks(specs):
+    """Return the peak memory of a process for each dataset, in KiB, and the number of its samples."""
+    found = []
+    for spec in specs:
+        done = subprocess.run([sys.executable, "-c", PEAK, spec], capture_output=True, text=True, check=True)
+        samples, peak = map(int, done.stdout.split())
+        found.append((samples, peak))
+    return found
+
+
+@pytest.mark.slow
+def test_peak_memory_does_not_grow_with_the_file(tmp_path):
+    """A table of 5 MB and one of 51 MB."""
+    random = np.random.default_rng(0)
+    dictionary = random.standard_normal((64, 96))
+    np.save(tmp_path / "dictionary.npy", dictionary / np.linalg.norm(dictionary, axis=0))
+    block = random.standard_normal((10_000, 64))
+    specs = []
+    for copies in (1, 10):
+        path = tmp_path / f"rows{copies}.npy"
+        rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(copies * len(block), 64))
+        for copy in range(copies):
+            rows[copy * len(block) : (copy + 1) * len(block)] = block
+        del rows
+        specs.append(f"memory_mapped(path={str(path)!r}, dictionary={str(tmp_path / 'dictionary.npy')!r}, n_samples=5)")
+    (few, small), (many, large) = peaks(specs)
+    assert (few, many) == (10_000, 100_000)
+    # The process alone is some 300 MB, but the file itself would show as well.
+    assert large <= 1.1 * small and large - small < 15_000
+    print(f"peak {small} and {large} KiB")
+
+
+@pytest.mark.nightly
+def test_peak_memory_does_not_grow_with_a_folder_of_images(tmp_path):
+    """Three photographs of 9 MB in gray, and thirty."""
+    pixels = np.random.default_rng(0).integers(0, 255, (3000, 3000), dtype=np.uint8)
+    specs = []
+    for count in (3, 30):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        Image.fromarray(pixels).save(folder / "0.bmp")
+        for number in range(1, count):
+            os.link(folder / "0.bmp", folder / f"{number}.bmp")
+        specs.append(f"image_patches(folder={str(folder)!r}, n_samples=100, n_components=20)")
+    (_, small), (_, large) = peaks(specs)
+    assert large <= 1.1 * small
+    print(f"peak {small} and {large} KiB")

@@ -1,0 +1,170 @@
+"""Tasks on Dask workers: the store is that of this machine's processes, whatever is killed, late or of another version."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from clusters import Cluster, other_version
+from examples import TINY
+from PIL import Image
+from plugin import write_plugin
+
+from pudle import registry
+from pudle.errors import InvalidArgument, PudleError
+from pudle.measuring.case import Case
+from pudle.measuring.runner import fill, plan
+from pudle.measuring.selection import Selection
+from pudle.measuring.store import Store
+
+pytest.importorskip("distributed", reason="install pudle[scale]")
+
+#: Fields of a record that depend on the moment and the process.
+MOMENT = ("provenance", "seconds")
+
+
+def contents(folder):
+    """Return all that a store holds by file, without what depends on the moment."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".json":
+            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in MOMENT}
+        else:
+            with np.load(path) as arrays:
+                found[name] = {key: arrays[key].tobytes() for key in arrays}
+    return found
+
+
+def selected(*estimators, cases=(TINY,), **changes):
+    return Selection("quick", cases, estimators, (1,), (1,), **changes)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        yield cluster
+
+
+def connected(scheduler):
+    from pudle.measuring.dask_executor import dask_cluster
+
+    return dask_cluster(str(scheduler), "cpu", lambda line: None)
+
+
+@pytest.mark.slow
+def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, monkeypatch):
+    """A folder of images travels, and an estimator that hangs, ends its process or is killed costs itself alone."""
+    broken = ["sleeps", "exits", "dies", "leaves"]
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
+    registry.entries.cache_clear()
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
+    patches = f"image_patches(folder={str(tmp_path / 'images')!r}, n_samples=20, n_components=10, size=4)"
+    cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))
+    good = selected("alternating", "backprop", cases=cases, windows=(1, 5), jacobian_error=True)
+    bad = selected(*broken, timeout=3.0)
+    here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
+    fill(plan(good, here), workers=1)
+    with connected("local:2") as executor:
+        records = fill(plan(good, there), executor=executor)
+        assert contents(here.folder) == contents(there.folder)
+        assert len(records["score"]) == 4 and {record["status"] for record in records["score"]} == {"ok"}
+        failed = {record["estimator"]: record for record in fill(plan(bad, there), executor=executor)["score"]}
+        # The workers are as good as before.
+        (record,) = fill(plan(selected("one_step"), there), executor=executor)["score"]
+    assert record["status"] == "ok" and plan(good, there) == [[], []]
+    statuses = {name: record["status"] for name, record in failed.items()}
+    assert statuses == {"sleeps": "timeout", "exits": "error", "dies": "out-of-memory", "leaves": "error"}
+    assert "exit code 3 (Dask worker tcp://" in failed["exits"]["reason"]
+    by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
+    assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
+    registry.entries.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path, cluster):
+    cluster.start_worker(PYTHONPATH=other_version(tmp_path / "other"))
+    store = Store(tmp_path / "store", "quick")
+    with connected(cluster.address) as executor, pytest.raises(PudleError) as refused:
+        fill(plan(selected("alternating", "backprop"), store), executor=executor)
+    text = str(refused.value)
+    assert "backprop on tiny" in text and "install the same pudle, plug-ins and libraries there" in text
+    # What does not depend on the changed file is kept.
+    assert not list(store.folder.glob("tiny/backprop-*")) and len(list(store.folder.glob("references/*"))) == 2
+
+
+def disturbed(tmp_path, cluster, disturb):
+    """Fill a store and disturb the cluster after the second score; return it and one that this machine filled."""
+    selection = selected("alternating", "backprop", "analytic", "one_step", "forward", "truncated(window=2)")
+    here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
+    scores = []
+
+    def progress(done, total, label):
+        if " on tiny" in label:
+            scores.append(label)
+            if len(scores) == 2:
+                disturb()
+
+    with connected(cluster.address) as executor:
+        fill(plan(selection, there), executor=executor, progress=progress)
+    fill(plan(selection, here), workers=1)
+    return here, there
+
+
+@pytest.mark.nightly
+def test_a_worker_that_is_killed_costs_nothing(tmp_path, cluster):
+    workers = [cluster.start_worker(), cluster.start_worker()]
+    here, there = disturbed(tmp_path, cluster, lambda: workers[0].send_signal(signal.SIGKILL))
+    assert contents(here.folder) == contents(there.folder)
+
+
+@pytest.mark.nightly
+def test_a_scheduler_that_is_killed_and_started_again_costs_nothing(tmp_path, cluster):
+    cluster.start_worker()
+
+    def restart():
+        cluster.scheduler.kill()
+        cluster.scheduler.wait()
+        cluster.start_scheduler()
+        cluster.start_worker()
+
+    here, there = disturbed(tmp_path, cluster, restart)
+    assert contents(here.folder) == contents(there.folder)
+
+
+@pytest.mark.nightly
+def test_a_scheduler_that_stays_away_ends_the_run_with_one_line_and_loses_nothing(tmp_path, cluster, monkeypatch):
+    from pudle.measuring import dask_executor
+
+    monkeypatch.setattr(dask_executor, "ANSWER", 5)
+    cluster.start_worker()
+    with pytest.raises(PudleError, match="is lost: finished results are kept; start it again and run again to continue"):
+        disturbed(tmp_path, cluster, cluster.scheduler.kill)
+    kept = contents(tmp_path / "there")
+    assert sum(name.startswith("tiny/") for name in kept) >= 2
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "reason"),
+    [
+        ("nonsense", "is none: give tcp://HOST:PORT"),
+        ("local:none", "has no number of workers"),
+        ("local:0", "has no number of workers"),
+        ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
+        ("tcp://127.0.0.1:1?memory=much", "give the memory of a task as ?memory=4GiB"),
+        ("tcp://127.0.0.1", "no Dask scheduler answers"),
+        ("slurm:absent.yaml", "cannot be used (No such file or directory): give a YAML file with `jobs: NUMBER`"),
+    ],
+)
+def test_what_is_no_scheduler_is_refused_in_one_line(scheduler, reason, monkeypatch):
+    from pudle.measuring import dask_executor
+
+    monkeypatch.setattr(dask_executor, "ANSWER", 0.5)
+    with pytest.raises(InvalidArgument) as refused, connected(scheduler):
+        pass
+    assert reason in str(refused.value) and "\n" not in str(refused.value)

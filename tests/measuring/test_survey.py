@@ -1,0 +1,71 @@
+"""What a store holds of a selection is found once: a run with nothing to do stays fast, whatever its size."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+from examples import TINY
+
+from pudle.measuring import store
+from pudle.measuring.measurement import measure
+from pudle.measuring.run import execute
+from pudle.measuring.selection import Selection
+from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
+
+#: Records of the synthetic selection, and the processor seconds that a run with nothing to do may take.
+RECORDS, SECONDS = 20_000, 10.0
+
+
+def test_a_damaged_file_and_one_that_broke_count_as_missing(tmp_path):
+    kept = Store(tmp_path / "store", "quick")
+    selection = Selection("quick", (TINY,), ("backprop", "alternating", "one_step"), (1,), (1,), costs=())
+    for _, estimator in selection.pairs[:2]:
+        measure(TINY, estimator, kept)
+    path = kept.path(TINY, "backprop")
+    path.write_text(path.read_text()[:-100])
+    found = survey(selection, kept).scores
+    assert [each.status for each in found.values()] == ["", "ok", ""]
+    assert [each.missing for each in found.values()] == [True, False, True]
+    assert found["tiny", "alternating"].at(5) == "ok"
+    broken = json.loads(kept.path(TINY, "alternating").read_text())
+    broken["status"] = broken["scores"][-1]["status"] = "error"
+    kept.path(TINY, "alternating").write_text(json.dumps(broken))
+    each = survey(selection, kept).scores["tiny", "alternating"]
+    worst = broken["scores"][-1]["depth"]
+    assert each.missing and {depth: each.at(depth) for depth in (1, 5)} == {1: "ok", 5: "ok"} | {worst: "error"}
+    assert each.at(99) == "error"
+
+
+def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_path, monkeypatch):
+    """A store of 20,000 records: 1,250 scores, each with 15 costs."""
+    kept = Store(tmp_path / "quick" / "store", "quick")
+    cases = [dataclasses.replace(TINY, name=f"case{number}") for number in range(125)]
+    estimators = [f"truncated(window={window})" for window in range(1, 11)]
+    depths = (1, 2, 5, 10, 20)
+    cases = [dataclasses.replace(case, depths=depths) for case in cases]
+    selection = Selection("quick", tuple(cases), tuple(estimators), (1,), depths)
+    known = survey(selection, kept)
+    texts = {"scores": json.dumps(measure(cases[0], estimators[0], kept))}
+    texts["costs"] = json.dumps(kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0}))
+    files = [(found.path, texts[name]) for name in texts for found in getattr(known, name).values()]
+    assert len(files) == RECORDS
+    for path, text in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    digests = []
+    original = store._hash
+    monkeypatch.setattr(store, "_hash", lambda **parts: digests.append(parts) or original(**parts))
+    monkeypatch.setattr("pudle.measuring.run.commit_of", lambda root: ("0" * 40, True))
+    monkeypatch.setattr("pudle.measuring.run.repository", lambda folder: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    begun = time.process_time()
+    options = {"workers": 1, "scores_only": False, "again": False, "progress": lambda *step: None}
+    summary = execute(selection, home=tmp_path, **options)
+    taken = time.process_time() - begun
+    assert not any(summary.records.values()) and not summary.broken
+    assert len(digests) == RECORDS
+    assert taken < SECONDS
+    print(f"{taken:.2f} s for {RECORDS} records")
