@@ -55,7 +55,7 @@ def answers(results: Results, summary: pd.DataFrame, wanted: Wanted | None = Non
 
 
 def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
-    """Choose the cheapest estimator that reaches an error within limits, else the one with the fewest layers, else the closest.
+    """Choose the cheapest estimator that reaches an error within limits, else that with the fewest layers, else the closest.
 
     `templates/lookups.js` makes the same choice for what a reader of the page wants.
     """

@@ -28,15 +28,15 @@ DASHED = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder":
 KINDS = {
     "Error against depth": "Dashed gray lines are the slopes that theory predicts; the gray floor is the reference's own "
     "bound, below which no error is reported.",
-    "Error against time": "Down and to the left is better. The gray line is the front: no other point is both faster and more "
-    "accurate. Between the timed depths time is taken as linear.",
+    "Error against time": "Down and to the left is better. The gray line is the front: no other point is both faster and "
+    "more accurate. Between the timed depths time is taken as linear.",
     "Error against memory": "As for time, with the peak of memory above that of a process that only holds the problem.",
     "Error over depth and window": "Truncated backpropagation: darker is more accurate. A window of at least as many layers "
     "as the depth is full backpropagation.",
     "Burn-in": "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all.",
     "Fitted against predicted rates": "On the diagonal a rate is as theory predicts. Bars reach from the least to the "
     "greatest seed; hollow markers belong to curves that are not straight.",
-    "Direction against depth": "1 - cosine of the angle to the reference: the error of the direction alone, whatever the length.",
+    "Direction against depth": "1 - cosine of the angle to the reference: the error of the direction alone.",
     "Memory against depth": "Peak above that of a process that only holds the problem.",
 }
 

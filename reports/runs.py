@@ -72,7 +72,8 @@ class Runs:
             facts, results = report.facts, report.results
             rows.append({
                 "run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10],
-                "machine": facts.get("Machine", "unknown"), "processor": facts["Processor"], "versions": facts.get("Versions", ""),
+                "machine": facts.get("Machine", "unknown"), "processor": facts["Processor"],
+                "versions": facts.get("Versions", ""),
                 "cases": str(len(results.cases)), "estimators": str(len(results.estimators)),
                 "experiments": str(len(results.experiments)),
             })  # fmt: skip

@@ -271,7 +271,7 @@ def test_hover_shows_the_value_of_the_tidy_table(page, report):
     # Vega names every mark by its values for screen readers.
     label = f"depth: {depth};"
     script = """return [...document.querySelectorAll("#panels figure:first-child path[aria-label]")]
-    .find(path => path.getAttribute("aria-label").includes(arguments[0]) && path.getAttribute("aria-label").includes(arguments[1]))"""
+    .find(path => [...arguments].every(words => path.ariaLabel.includes(words)))"""
     mark = page.execute_script(script, f"estimator: {name};", label)
     assert mark is not None
     page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", mark)
@@ -288,8 +288,8 @@ def test_hover_shows_the_value_of_the_tidy_table(page, report):
 
 
 WISHES = [
-    {}, {"error": "1e-1"}, {"error": "1e-6"}, {"error": "3e-9"}, {"error": "1e-14"}, {"seconds": "4 ms"}, {"seconds": "1e-9"},
-    {"memory": "3 MiB"}, {"error": "1e-2", "seconds": "0.002", "memory": "4"}, {"error": "1e-6", "memory": "2 MiB"},
+    {}, {"error": "1e-1"}, {"error": "1e-6"}, {"error": "3e-9"}, {"error": "1e-14"}, {"seconds": "4 ms"},
+    {"seconds": "1e-9"}, {"memory": "3 MiB"}, {"error": "1e-2", "seconds": "0.002", "memory": "4"}, {"error": "1e-6", "memory": "2 MiB"},
 ]  # fmt: skip
 AMOUNTS = {"4 ms": 4e-3, "1e-9": 1e-9, "0.002": 2e-3, "3 MiB": 3 * 2**20, "4": 4 * 2**20, "2 MiB": 2 * 2**20}
 
@@ -365,8 +365,10 @@ def test_an_estimator_goes_from_tables_curves_and_legend(page):
 
 
 def test_the_legend_isolates_an_estimator_by_mouse_and_keyboard(page):
-    opacities = """return [...document.querySelectorAll("#panels figure:first-child .mark-line path[aria-label*='name: ']")].map(path =>
-    Number(path.getAttribute("opacity") ?? 1)).sort()"""
+    lines = "#panels figure:first-child .mark-line path[aria-label*='name: ']"
+    opacities = (
+        f"""return [...document.querySelectorAll("{lines}")].map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
+    )
     before = drawings(page)
     button = find(page, "#legend button[value='analytic']")
     button.send_keys("\ue007")
@@ -379,7 +381,8 @@ def test_the_legend_isolates_an_estimator_by_mouse_and_keyboard(page):
 
 
 @pytest.mark.parametrize(("changes", "title"), [
-    ({"x": "seconds"}, "time of one gradient (ms)"), ({"x": "memory", "xscale": "log"}, "peak memory above the problem's (MiB)"),
+    ({"x": "seconds"}, "time of one gradient (ms)"),
+    ({"x": "memory", "xscale": "log"}, "peak memory above the problem's (MiB)"),
     ({"y": "cosine_error", "yscale": "linear"}, "1 - cosine to the reference"), ({"spread": "seeds"}, "depth (layers)"),
 ])  # fmt: skip
 def test_axes_change_and_an_address_restores_them(chromium, page, changes, title):
@@ -478,7 +481,10 @@ def test_runs_stand_side_by_side_and_trends_are_per_machine(chromium, runs_addre
     before = shown_answers(page)
     choose(page, "run", "2")
     # The third run takes three times as long.
-    assert [cells[3].split(" (")[0] for cells in (*before.values(), *shown_answers(page).values())] == ["580 µs*", "1.74 ms*"]
+    assert [cells[3].split(" (")[0] for cells in (*before.values(), *shown_answers(page).values())] == [
+        "580 µs*",
+        "1.74 ms*",
+    ]
     fresh(chromium, page.current_url)
     assert find(page, "[data-key='run']").get_attribute("value") == "2"
 

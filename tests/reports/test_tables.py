@@ -67,7 +67,7 @@ def test_advice_is_the_cheapest(four):
     assert (
         answer["advice"] == "Use `analytic`" and answer["ties"] == [] and answer["short"] == "Cheapest to an error of 1e-3."
     )
-    assert answer["depth"] == "60" and answer["time"].startswith("60 ms*")
+    assert answer["depth"] == "58" and answer["time"].startswith("58 ms*")
     assert "`backprop` 2.00" in answer["why"]
 
 
