@@ -16,7 +16,7 @@ from .statistics import tolerance_limit
 from .trials import Trials
 
 #: Depths that are tried at first, in levels: deeper ones are tried only for what can still win there.
-LEVELS = ((1, 2, 3, 5, 7, 10, 15, 20, 30, 50), (70, 100, 140, 200), (280, 400, 560, 800), (1100, 1600))
+LEVELS = ((2, 5, 10, 20, 50), (100, 200), (400, 800), (1600,))
 #: Windows and terms that are tried at first, from the level that is deeper; between the best ones more are tried later.
 NUMBERS = (2, 5, 10, 20, 50, 100, 200, 500)
 #: Seeds of the rounds. Of the contenders one of `HALVING` goes on to the next, and not fewer than `LEFT`.
@@ -28,6 +28,8 @@ SLOWEST, FIRST_DEPTH = 30.0, 5
 FLOOR = 0.9
 #: Depths that are tried around one that met the wish.
 FINER = 6
+#: The first of them, as a share of it: the depth below it that was tried may have missed the wish by little.
+NEAR = 0.5
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 ROUNDS = 3
@@ -111,7 +113,7 @@ class Race:
 
     def best_on(self, contender: Contender, depths: tuple[int, ...], error: float) -> Contender:
         """Return the contender at the smallest depth that meets an error on the first seeds, else at its best depth."""
-        depths = self.different(contender, depths)
+        depths = self.different(contender, depths) if contender.number < depths[-1] else ()
         if not depths:
             return contender
         worst = self.trials.errors(contender.estimator, self.seeds[0], depths).max(0)
@@ -134,7 +136,7 @@ class Race:
 
     def _falls(self, contender: Contender, depth: int) -> bool:
         """Return whether more layers still help."""
-        if not self.different(contender, (depth,)):
+        if contender.number >= depth:
             return True
         half, whole = self.trials.errors(contender.estimator, self.seeds[0], [max(depth // 2, 1), depth]).T
         return bool((~np.isfinite(half) | (whole < FLOOR * half)).any())
@@ -177,8 +179,8 @@ class Race:
         waiting, shallow = self.timed([replace(each, depth=1) for each in contenders]), dict[str, tuple[int, float]]()
         dear = [each for each in waiting if not self._allows(each)]
         for level in self.levels:
-            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if self.different(each, level)])
-            going_on = [each for each in waiting if not self.different(each, level)]
+            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
+            going_on = [each for each in waiting if each.number >= level[-1]]
             for each in deep:
                 depths = self._within(each, self.different(each, level), shallow.get(each.name, (0, 0.0)))
                 shallow[each.name] = level[-1], each.seconds
@@ -247,7 +249,7 @@ class Race:
         that seeds need vary less, and more evenly, than their errors at one depth.
         """
         depths: list[int] = []
-        low = 0.7 * contender.depth
+        low = NEAR * contender.depth
         while low < self.most_depth:
             high = min(2 * max(low, 1.0), self.most_depth)
             depths += [depth for depth in _between(low, high) if depth not in depths]
