@@ -12,6 +12,7 @@ import torch
 from examples import ridge_problem, sparse_problem
 
 import pudle
+from pudle.measuring.run import RunSummary
 from pudle.measuring.scoring import Score
 from pudle.references.certified import Certificate
 
@@ -200,3 +201,14 @@ def test_the_reason_for_a_wrong_shape_names_both_shapes(reference, name):
     score = pudle.score(pudle.Estimate(**(tensors | {name: tensors[name][1:]})), reference)
     check_unscored(score, "error")
     assert f"{name} has shape {tuple(tensors[name][1:].shape)} where {tuple(tensors[name].shape)} is due" in score.reason
+
+
+def test_a_score_shows_its_numbers_or_its_reason():
+    shown = repr(pudle.Score(relative_error=0.0123456, cosine_error=1e-9, at_floor=True))
+    assert shown == "Score(relative_error=0.0123, cosine_error=1e-09, at the bound of the reference)"
+    assert repr(pudle.Score(status="diverged", reason="3 entries are NaN")) == "Score(diverged: 3 entries are NaN)"
+
+
+def test_a_run_shows_its_counts(tmp_path):
+    summary = RunSummary(tmp_path, {"score": [{}, {}], "time": []}, ["a finding"], [])
+    assert repr(summary) == f"RunSummary(2 score, 1 findings; {tmp_path})"

@@ -202,7 +202,7 @@ class Race:
         if self.wish.memory is not None:
             # Deeper never needs less: the first that fits from behind is the last that fits.
             while depths and self.weighed(replace(deepest, depth=depths[-1])).memory > self.wish.memory:
-                depths = depths[: len(depths) // 2]
+                depths = depths[:-1]
         return depths
 
     def _allows(self, contender: Contender) -> bool:
