@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -61,6 +61,14 @@ def file_of(name: str) -> tuple[Path, str] | None:
     """Return the file that the name of a spec stands for and the class in it, or an empty text; None for a plain name."""
     file = None if name.isidentifier() else FILE.fullmatch(name)
     return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
+
+
+def placed(spec: str, place: Callable[[Path], Path]) -> str:
+    """Return a spec with another path of its file; a spec that names no file stays as it is."""
+    written = FILE.fullmatch(spec.strip())
+    if written is None or file_of(parse(spec)[0]) is None:
+        return spec
+    return f"{place(Path(written['path']).expanduser())}{spec.strip()[written.end('path') :]}"
 
 
 def build(
