@@ -112,14 +112,17 @@ def text(instance: Any) -> str:
     """Return the canonical spec of an object: its name and the fields that differ from their defaults.
 
     If a field holds an object with a spec of its own, such as an algorithm's thresholding rule, that spec is written in
-    quotes.
+    quotes. Paths are those seen from the working folder, so that what is stored holds no other.
     """
     parts = []
     for field in options(instance) if dataclasses.is_dataclass(instance) else ():
         value = getattr(instance, field.name)
         if value != field.default:
-            nested = dataclasses.is_dataclass(value) and hasattr(value, "name")
-            parts.append(f"{field.name}={(text(value) if nested else value)!r}")
+            if dataclasses.is_dataclass(value) and hasattr(value, "name"):
+                value = text(value)
+            elif field.metadata.get("path") and isinstance(value, str):
+                value = source_files.shown_path(Path(value))
+            parts.append(f"{field.name}={value!r}")
     name = name_of(type(instance))
     return f"{name}({', '.join(parts)})" if parts else name
 

@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 from examples import TINY
 
+from pudle import registry
 from pudle.measuring.measurement import measure
 from pudle.measuring.runner import fill, plan
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
+from pudle.references.certified import MINIMIZER_TARGETS
 
 RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")
 UNFIT = {
@@ -88,3 +90,10 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
     assert record["status"] == "ok" and max(row["relative_error"] for row in record["scores"]) < 1e-9
     reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
     assert (reference.gradient / (1.5 * problem.theta.sqrt()) - 1).abs().max() < 1e-9
+
+
+def test_every_case_of_the_profiles_fits():
+    for profile in registry.list_profiles().values():
+        for case in profile.cases:
+            assert case.loss in registry.make_dataset(case.dataset).losses, case
+            assert case.make_algorithm().thresholding.proximal or not set(case.targets) & set(MINIMIZER_TARGETS), case
