@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -46,9 +47,11 @@ class DrMad(GradientEstimator):
                 constants.append({each: value for each, value in vars(last).items() if each not in tensors})
                 last = algorithm.advance(problem, last, step)
         direct, code_gradient = direct_gradients(problem, last.codes)
-        adjoints, starts, ends = Adjoints(direct, {"codes": code_gradient}), first.tensors(), last.tensors()
+        adjoints = Adjoints(direct, {"codes": code_gradient})
+        begin, end = first.tensors(), last.tensors()
         for iteration in reversed(range(depth)):
-            on_line = {each: torch.lerp(starts[each], ends[each], iteration / depth) for each in starts}
-            state = dataclasses.replace(first, **on_line, **constants[iteration])
+            share = iteration / depth
+            between: dict[str, Any] = {name: torch.lerp(begin.get(name, end[name]), end[name], share) for name in end}
+            state = dataclasses.replace(last, **between, **constants[iteration])
             adjoints = recorded_pull_back(problem, algorithm, state, 1, step, adjoints)
         return Estimate(adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth})
