@@ -256,6 +256,8 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
     values = values_drawn()
     classes = public(pudle.problems, pudle.Problem) + public(pudle.algorithms, pudle.Algorithm)
     classes += public(thresholding, thresholding.Thresholding)
+    # Given by functions: no draw can vary them, and they have tests of their own.
+    classes = [cls for cls in classes if cls not in (pudle.FixedPoint, pudle.Iteration)]
     assert len(classes) >= 10
     expected = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}
     assert expected - values.keys() == set()

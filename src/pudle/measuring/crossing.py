@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError, first_line
-from ..problems import FixedPoint
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from .case import Case, short, spec_slug
 
@@ -84,11 +83,11 @@ class Axes:
     def _on(self, made: Any, algorithms: tuple[str, ...], cases: Sequence[Case]) -> Iterable[Case]:
         """Yield the cases on a dataset that the user names, with the profile's seeds and depths."""
         problem, dataset = _drawn(made), specs.text(made)
-        algorithms = algorithms or ("iteration" if isinstance(problem, FixedPoint) else "ista",)
-        like = cases[0] if cases else Case("none", dataset, "ista", made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
-        for rule, loss in itertools.product(algorithms, self.losses or made.losses):
-            targets = self.targets or (default_target(problem, registry.make_algorithm(rule)),)
-            yield dataclasses.replace(like, dataset=dataset, algorithm=rule, loss=loss, targets=targets)
+        usual = problem.default_algorithm
+        like = cases[0] if cases else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
+        for rule, loss in itertools.product(algorithms or (usual,), self.losses or made.losses):
+            target = default_target(problem, registry.make_algorithm(rule))
+            yield dataclasses.replace(like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,))
 
     def _moved(self, case: Case, rule: str, loss: str) -> Case:
         """Return a case of the profile with another algorithm, loss and number of samples."""
