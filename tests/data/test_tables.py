@@ -127,10 +127,11 @@ def test_the_default_penalty_is_the_stated_fraction(tmp_path):
 
 
 def test_the_seed_chooses_the_rows_and_the_file_gives_the_fingerprint(tmp_path):
-    path = write(tmp_path / "data.csv")
+    path, state = write(tmp_path / "data.csv"), np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (pudle.make_dataset(f"array(path={path!r}, seed={seed})").problem() for seed in (0, 0, 1))
     assert torch.equal(first.observations, again.observations) and torch.equal(first.dictionary, again.dictionary)
     assert not torch.equal(first.observations, other.observations)
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     dataset = pudle.make_dataset(f"array(path={path!r})")
     before = dataset.fingerprint()
     write(tmp_path / "data.csv", VALUES + 1e-9)
