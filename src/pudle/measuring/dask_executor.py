@@ -23,6 +23,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import read_json, write_atomically
 from ..kernel_choice import choice
+from ..validation import check_integer
 from .dask_worker import Delivery, File, Order, Processes, fulfill
 from .executors import Executor
 from .pool import Outcome
@@ -233,7 +234,7 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
     """Submit jobs to Slurm as a file configures them: dask-jobqueue's own configuration, and the number of `jobs`."""
     try:
         content = yaml.safe_load(path.read_text())
-        jobs = int(content.pop("jobs"))
+        jobs = check_integer("jobs", content.pop("jobs"), 1)
         dict(content["jobqueue"]["slurm"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
@@ -241,9 +242,10 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
             f"--scheduler slurm:{path} cannot be used ({why}): give a YAML file with `jobs: NUMBER` and dask-jobqueue's own "
             f"configuration under `jobqueue: slurm:`"
         ) from None
+    # It brings the defaults of all that the file leaves out.
     from dask_jobqueue import SLURMCluster
 
-    with dask.config.set(content):
+    with dask.config.set(dask.config.merge(dask.config.config, content)):
         try:
             cluster = SLURMCluster()
         except (ValueError, TypeError) as error:
