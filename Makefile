@@ -8,13 +8,26 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report test nightly kernels peers growth mutation audit lint clean
+.PHONY: report site leaderboard links test nightly kernels peers growth mutation audit lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
 	@$(BIN)/pudle run --profile $(PROFILE); run=$$?; \
 	$(BIN)/pudle report --profile $(PROFILE); report=$$?; \
 	[ $$run -eq 0 ] && exit $$report || exit $$run
+
+# The site, in build/site: every warning is an error. Pages that `make report` has left are in its gallery.
+site: $(VENV)/installed-site
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/site
+	@echo "$(CURDIR)/build/site/index.html"
+
+# Scores what others have handed in again, and ranks it; `make site` shows the tables.
+leaderboard: $(VENV)/installed
+	$(BIN)/pudle leaderboard leaderboard --out build/leaderboard
+
+# Links of the site to other places; those of the site to itself are checked by `make site`.
+links: $(VENV)/installed-site
+	$(BIN)/python -m sphinx -q -b linkcheck -d build/doctrees docs build/links
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not nightly' --durations=20
@@ -64,6 +77,11 @@ $(VENV)/installed-test: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-site: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[site]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -70,6 +70,13 @@ SCALAR = (
     *_cases(DEPTHS, 5, 0, (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),), ("linear",)),
 )
 
+#: Problems given by their step alone: two of the bilevel field, and a deep-equilibrium layer. No exact solver is known.
+FIXED_POINTS = (
+    *_cases(DEPTHS, 5, 0, (("logistic", "logistic", "iteration"),), ("held_out",), ("limit",)),
+    *_cases(DEPTHS, 5, 0, (("logistic_features", "logistic(per_feature=True)", "iteration"),), ("held_out",), ("limit",)),
+    *_cases(DEPTHS, 5, 50, (("equilibrium", "equilibrium(n_samples={n})", "iteration"),), ("cross_entropy",), ("limit",)),
+)
+
 
 def _experiments(*patterns: str) -> Texts:
     """Return the suite's own experiments whose name matches a pattern."""
@@ -99,7 +106,10 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + MORE) + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde")) + SCALAR,
+    cases=_cases(DEPTHS, 5, 500, CORE + MORE)
+    + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
+    + SCALAR
+    + FIXED_POINTS,
     estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
@@ -116,7 +126,8 @@ PAPER = replace(
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
     + _cases(DEPTHS, 5, 2000, CORE + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
-    + SCALAR,
+    + SCALAR
+    + FIXED_POINTS,
     tracked_depths=(1, 10, 50, 100),
     timed_depths=(1, 10, 50, 100, 200, 500, 800),
     timeout=7200.0,

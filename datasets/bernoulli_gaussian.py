@@ -57,9 +57,15 @@ class BernoulliGaussian(SparseCodingDataset):
     def draw(self) -> Draw:
         random = self.generator()
         generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
-        present = random.random((self.n_samples, self.n_components)) < self.density
-        codes = np.where(present, random.standard_normal(present.shape), 0.0)
-        observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
+        observations, codes = self.samples(generating, self.n_samples, random)
         spread = self.perturbation * generating.std()
         dictionary = normalize(generating + spread * random.standard_normal(generating.shape), axis=0)
         return Draw(observations, dictionary, generating, codes)
+
+    def samples(
+        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        present = random.random((n_samples, self.n_components)) < self.density
+        codes = np.where(present, random.standard_normal(present.shape), 0.0)
+        noise = self.noise * random.standard_normal((n_samples, self.n_features))
+        return codes @ generating_dictionary.T + noise, codes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pudle.data import ConvolutionalDataset, Draw
 from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, check_options
+from pudle.data.options import check_filters, check_options, path_option
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageCrops(ImageDataset, ConvolutionalDataset):
     seed : int
     """
 
-    folder: str | None = None
+    folder: str | None = path_option()
     n_samples: int = 4
     size: int = 32
     n_components: int = 64

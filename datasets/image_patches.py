@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.images import ImageDataset
-from pudle.data.options import check_options
+from pudle.data.options import check_options, path_option
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
     seed : int
     """
 
-    folder: str | None = None
+    folder: str | None = path_option()
     n_samples: int = 1000
     size: int = 8
     n_components: int = 128

@@ -12,7 +12,7 @@ from scipy.fft import idctn
 from pudle.data import ConvolutionalDataset, Draw
 from pudle.data.dataset import to_tensors
 from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, check_options
+from pudle.data.options import check_filters, check_options, path_option
 from pudle.data.synthetic import normalize
 from pudle.errors import InvalidArgument
 from pudle.problems import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
@@ -59,7 +59,7 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     seed : int
     """
 
-    folder: str | None = None
+    folder: str | None = path_option()
     n_samples: int = 400
     size: int = 129
     sigma: float = 25.0

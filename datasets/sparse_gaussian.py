@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import check_at_most, check_options
 from pudle.data.synthetic import normalize, sparse_codes
@@ -61,8 +63,13 @@ class SparseGaussian(SparseCodingDataset):
     def draw(self) -> Draw:
         random = self.generator()
         generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
-        shape = (self.n_samples, self.n_components)
-        codes = sparse_codes(random, shape, self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
-        observations = codes @ generating.T + self.noise * random.standard_normal((self.n_samples, self.n_features))
+        observations, codes = self.samples(generating, self.n_samples, random)
         dictionary = normalize(generating + self.perturbation * random.standard_normal(generating.shape), axis=0)
         return Draw(observations, dictionary, generating, codes)
+
+    def samples(
+        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        codes = sparse_codes(random, (n_samples, self.n_components), self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
+        noise = self.noise * random.standard_normal((n_samples, self.n_features))
+        return codes @ generating_dictionary.T + noise, codes

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pudle.algorithms import Algorithm, State
-from pudle.algorithms.unrolling import direct_gradients
+from pudle.algorithms.unrolling import direct_gradient
 from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import Problem
 
@@ -32,4 +32,4 @@ class Alternating(CodesEstimator):
 
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         for state in states:
-            yield direct_gradients(problem, state.codes)[0], {}
+            yield direct_gradient(problem, state.codes), {}

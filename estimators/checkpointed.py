@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import direct_gradients, pull_back
+from pudle.algorithms.unrolling import Adjoints, direct_gradients, pull_back
 from pudle.estimator import Estimate, GradientEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
@@ -53,9 +53,9 @@ class Checkpointed(GradientEstimator):
             trajectory = algorithm.run(problem, depth, keep=bounds)
         step = algorithm.step_size(problem)
         direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        adjoints = direct, code_gradient, torch.zeros_like(code_gradient)
+        adjoints = Adjoints(direct, {"codes": code_gradient})
         for start, end in zip(reversed(bounds[:-1]), reversed(bounds[1:]), strict=True):
             adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
         stored = segments + math.ceil(depth / max(segments, 1))
         work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": segments, "stored_states": stored}
-        return Estimate(adjoints[0], trajectory.codes, work)
+        return Estimate(adjoints.theta, trajectory.codes, work)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pudle.algorithms import Algorithm, State
-from pudle.algorithms.unrolling import gradients
 from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
 from pudle.problems import Problem
 from pudle.problems.krylov import conjugate_gradients
@@ -22,7 +21,11 @@ class ConjugateGradient(ImplicitEstimator):
     .. math:: H_{SS} v_S = (\partial_z \ell)_S, \qquad g = \partial_\theta \ell - (\partial_\theta F)_S^\top v_S ,
 
     the estimate of `analytic`. Off S the solution is zero. All samples advance together, each with its own step lengths. H
-    is only applied to vectors, by automatic differentiation of the smooth part's gradient: no Gram matrix is needed.
+    is only applied to vectors, by automatic differentiation of F: no Gram matrix is needed.
+
+    Conjugate gradients need a symmetric matrix. Where symmetry is not known by construction, as for `pudle.FixedPoint`, two
+    products with random vectors test it; a system that fails the test is solved by the normal equations, whose condition
+    number is the square (``normal_equations`` in the diagnostics).
 
     Where H is singular on S there may be no solution: such a sample stops at the first direction without curvature. Every
     sample ends with the iterate of smallest residual. The diagnostics hold ``unconverged``, the count of samples above the
@@ -56,20 +59,29 @@ class ConjugateGradient(ImplicitEstimator):
         check_positive("rtol", self.rtol)
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        codes, eps = state.codes, torch.finfo(state.codes.dtype).eps
-        with torch.enable_grad():
-            leaf = codes.detach().requires_grad_()
-            slope = problem.smooth_gradient(leaf)
+        system, active = problem.linearized(state.codes), problem.active(state.codes)
+        symmetric = problem.symmetric or system.is_symmetric()
+        scale = problem.lipschitz_bound if problem.symmetric else system.norm_estimate ** (1 if symmetric else 2)
+        rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
 
         def product(vectors: Tensor) -> Tensor:
-            return gradients(slope, (leaf,), vectors, keep_graph=True)[0]
+            image = torch.where(active, system.transposed(vectors.reshape(active.shape)), 0)
+            return (image if symmetric else system.product(image)).reshape(rows.shape)
 
-        stops = {"tolerance": max(self.rtol, eps), "flat": codes[0].numel() * eps * problem.lipschitz_bound}
-        solved = conjugate_gradients(product, code_gradient, problem.active(codes), iterations=self.iterations, **stops)
-        return through_minimizer(problem, codes, solved.solution), {
-            "solves": len(codes),
+        eps = torch.finfo(right.dtype).eps
+        stops = {"tolerance": max(self.rtol, eps), "flat": rows.shape[1] * eps * scale}
+        target = (right if symmetric else system.product(right)).reshape(rows.shape)
+        solved = conjugate_gradients(product, target, rows, iterations=self.iterations, **stops)
+        solution = solved.solution.reshape(active.shape)
+        residual = float(solved.residuals.max())
+        if not symmetric:
+            difference = torch.where(active, system.transposed(solution) - right, 0)
+            residual = float(difference.norm() / right.norm()) if right.any() else 0.0
+        return through_minimizer(problem, state.codes, solution), {
+            "solves": system.rows,
             "iterations": solved.iterations,
-            "vector_products": solved.iterations + 1,
-            "largest_relative_residual": float(solved.residuals.max()),
+            "vector_products": system.products,
+            "normal_equations": not symmetric,
+            "largest_relative_residual": residual,
             "unconverged": int((~solved.converged).sum()),
         }

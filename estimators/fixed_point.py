@@ -9,7 +9,7 @@ from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import differentiable, gradients
 from pudle.estimator import Contribution, ImplicitEstimator
 from pudle.problems import Problem
-from pudle.validation import check_integer
+from pudle.validation import check_integer, check_share
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,18 @@ class FixedPointAdjoint(ImplicitEstimator):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, \theta)`, by K terms of a Neumann series.
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
-              v = \sum_{k=0}^{K-1} \big[(\partial_z \Phi)^\top\big]^k \, \partial_z \ell
+              v = \lambda \sum_{k=0}^{K-1} \big[\lambda \, \partial_z \Phi + (1 - \lambda) I\big]^{\top k} \, \partial_z \ell
                 \approx (I - \partial_z \Phi^\top)^{-1} \partial_z \ell
 
     with all derivatives at :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the algorithm's step, also for
-    an accelerated algorithm, which has the same fixed point. A thresholding rule that changes from layer to layer is taken
-    as it is in the last one. At depth zero, where no layer made the codes, the estimate is the direct part alone.
+    an accelerated algorithm, which has the same fixed point; for `pudle.FixedPoint` it is the problem's own step. A
+    thresholding rule that changes from layer to layer is taken as it is in the last one. At depth zero, where no layer made
+    the codes, the estimate is the direct part alone.
 
-    The series converges as :math:`\rho^K`. At a converged code the estimate equals `truncated` with a window of K layers of
-    ISTA: the error falls with depth on the lasso loss, and has a floor of order :math:`\rho^K` on the reconstruction loss.
+    The series converges as :math:`(1 - \lambda (1 - \rho))^K`. With a damping :math:`\lambda < 1` it is the Neumann form of
+    the phantom gradient, whose other form is `phantom`. Without one, at a converged code, it equals `truncated` with a
+    window of K layers of ISTA. The error falls with depth on the lasso loss; on any other there is a floor of the order of
+    what the series leaves.
 
     Cost: T + 1 layers forward, K vector-Jacobian products of one layer, no exact solve; stored are the tensors of one layer.
 
@@ -33,21 +36,26 @@ class FixedPointAdjoint(ImplicitEstimator):
     ----------
     terms : int
         Number K of terms, k = 0 to K - 1; >= 1.
+    damping : float
+        Factor :math:`\lambda` in (0, 1]; 1 damps nothing.
     """
 
     terms: int
+    damping: float = 1.0
 
     name = "fixed_point"
-    aliases = ("neumann", "aid_fp")
+    aliases = ("neumann", "aid_fp", "phantom_neumann", "npg")
     references = (
         "Lorraine, Vicol and Duvenaud, Optimizing millions of hyperparameters by implicit differentiation, AISTATS 2020",
         "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient computation, ICML 2020",
+        "Geng, Zhang, Bai, Wang and Lin, On training implicit models, NeurIPS 2021",
     )
-    computes = "implicit"
+    computes = "approximate"
     consistent_for = ("lasso",)
 
     def __post_init__(self) -> None:
         check_integer("terms", self.terms, 1)
+        check_share("damping", self.damping)
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
         if state.iteration == 0:
@@ -56,11 +64,12 @@ class FixedPointAdjoint(ImplicitEstimator):
         with torch.enable_grad():
             live, theta = differentiable(problem)
             leaf = state.codes.detach().requires_grad_()
-            image = algorithm.proximal_step(live, leaf, step, state.iteration - 1)
+            image = algorithm.plain_layer(live, leaf, step, state.iteration - 1)
         total = term = code_gradient
         for _ in range(self.terms - 1):
-            (term,) = gradients(image, (leaf,), term, keep_graph=True)
+            (pulled,) = gradients(image, (leaf,), term, keep_graph=True)
+            term = self.damping * pulled + (1 - self.damping) * term
             total = total + term
-        (through_codes,) = gradients(image, (theta,), total)
+        (through_codes,) = gradients(image, (theta,), self.damping * total)
         work = {"iterations": self.terms, "vector_products": self.terms, "solves": 0}
         return through_codes, {"layers": state.iteration + 1, "layers_differentiated": 1, **work}

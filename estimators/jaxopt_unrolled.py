@@ -35,6 +35,8 @@ class JaxoptUnrolled(peers.Peer):
             raise UnsupportedProblem(
                 f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use backprop"
             )
+        if callable(getattr(problem, "loss", None)):
+            raise UnsupportedProblem(f"{self.name} knows the named losses, not one that is a function: use backprop")
         super().check_supported(problem, algorithm)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:

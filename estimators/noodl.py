@@ -1,5 +1,6 @@
 """The dictionary update of NOODL: the residual, weighted by the signs of the codes."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,13 +21,10 @@ class Noodl(CodesEstimator):
     Where `alternating` weights a residual by the codes, this weights it by their signs. The problem's loss plays no role,
     and the size of g is not that of a gradient: near the generating dictionary, with s of p entries active, an atom's column
     is about ``s/p E|z|`` times its error, so that a learning rate of about ``p / (s E|z|)`` corrects the atom in one step.
-    At a minimizer of the lasso loss g does not vanish, since soft thresholding leaves a residual.
 
-    An algorithm such as ``ista(step=0.2, thresholding='hard(threshold=0.1)')`` gives the codes of the paper, by iterative
-    hard thresholding. Their first support is that of the paper, since the first layer keeps ``|D^T x| > threshold / step``,
-    where the paper has C/2 with C a lower bound of the codes' magnitudes. Two things differ: the first layer's entries are
-    ``step`` times the paper's, unless the warm start ``initial`` is the thresholded ``D^T x`` itself; and step and threshold
-    are the same in every layer. The learner does the step along g and the renormalization of the atoms.
+    The algorithm `noodl` gives the codes of the paper, and the optimizer `sgd` with fresh samples in every step its descent;
+    the learner renormalizes the atoms. ISTA with the rule ``hard`` differs in the start only. Soft thresholding leaves a
+    residual at the generating dictionary, so that this direction does not vanish there: a warning says so.
 
     Cost: T layers forward and one product of matrices; memory independent of T.
     """
@@ -44,5 +42,8 @@ class Noodl(CodesEstimator):
 
     @torch.no_grad()
     def gradients_at(self, problem: SparseCoding, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        if algorithm.thresholding.proximal:
+            text = "noodl's direction does not vanish at the generating dictionary under soft thresholding"
+            warnings.warn(f"{text}: use the algorithm noodl, or ista with the rule hard", stacklevel=2)
         for state in states:
             yield problem.residual(state.codes).T @ state.codes.sign() / len(state.codes), {}

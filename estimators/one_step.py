@@ -21,11 +21,10 @@ class OneStep(WindowEstimator):
     """
 
     name = "one_step"
-    aliases = ("jfb", "jacobian_free", "phantom")
+    aliases = ("jfb", "jacobian_free")
     references = (
         "Bolte, Pauwels and Vaiter, One-step differentiation of iterative algorithms, NeurIPS 2023",
         "Fung et al., JFB: Jacobian-free backpropagation for implicit networks, AAAI 2022",
-        "Geng et al., On training implicit models, NeurIPS 2021",
     )
     computes = "truncated"
     consistent_for = ("lasso",)

@@ -25,6 +25,10 @@ class Spsa(CodesEstimator):
     is about :math:`\sqrt{(P + 1) / K}`. All calls and depths use the same directions. ``standard_error`` in the diagnostics,
     given for K > 1, is that of the whole vector (Frobenius norm), estimated from the samples.
 
+    Each direction serves a whole trajectory, whatever the number of layers between two evaluations. For a loss at the end
+    of the trajectory and a theta that does not move on the way, that is also what ES-Single computes; `pes` draws new
+    directions on the way.
+
     Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer, whatever T.
 
     Parameters
@@ -42,11 +46,12 @@ class Spsa(CodesEstimator):
     seed: int = 0
 
     name = "spsa"
-    aliases = ("es", "antithetic", "zero_order")
+    aliases = ("es", "antithetic", "zero_order", "es_single")
     references = (
         "Spall, Multivariate stochastic approximation using a simultaneous perturbation gradient approximation, 1992",
         "Nesterov and Spokoiny, Random gradient-free minimization of convex functions, 2017",
         "Salimans et al., Evolution strategies as a scalable alternative to reinforcement learning, arXiv 1703.03864",
+        "Vicol, Kolter and Swersky, Low-variance gradient estimation in unrolled graphs with ES-Single, ICML 2023",
     )
     computes = "stochastic"
 

@@ -3,77 +3,118 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle.reports import text
+from pudle.reports.costs import points
+from pudle.reports.curves import beats
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
-from pudle.reports.tables import FEWEST_SEEDS, GOAL, beats, between, time_to_goal
+from pudle.reports.summary import FEWEST_SEEDS, GOAL, Reach, reach
+from pudle.reports.tables import between
 
-SHOWN_GOAL = text.number(GOAL, 1)
+
+@dataclass(frozen=True)
+class Wanted:
+    """The error that a gradient should have, and the most time (s) and memory (bytes) that it may take."""
+
+    error: float = GOAL
+    seconds: float = math.inf
+    memory: float = math.inf
+
+    @property
+    def limited(self) -> bool:
+        """Whether time or memory is limited."""
+        return math.isfinite(self.seconds) or math.isfinite(self.memory)
+
+    def allows(self, found: Reach) -> bool:
+        """Whether the time and memory of a gradient are within the limits; an unknown one is not."""
+        return all(math.isinf(limit) or cost[0] <= limit for limit, cost in
+                   ((self.seconds, found.seconds), (self.memory, found.memory)))  # fmt: skip
 
 
-def answers(results: Results, summary: pd.DataFrame) -> list[dict[str, Any]]:
+def answers(results: Results, summary: pd.DataFrame, wanted: Wanted | None = None) -> list[dict[str, Any]]:
     """Return, per case, which estimator to use and why.
 
-    ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if nothing was scored), ``advice`` the same in
+    ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if there is none), ``advice`` the same in
     words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory`` are what
     it reaches and costs, with * after an extrapolated value.
     """
+    by_case = dict(iter(summary.groupby("case", sort=False))) if len(summary) else {}
     found = []
     for name, case in results.cases.items():
-        rows = summary[summary["case"] == name]
-        chosen = _choice(rows)
-        chosen["why"] = " ".join(filter(None, [chosen["why"], _most_accurate(rows), _floors(rows), _accelerations(rows)]))
+        chosen = choose(results, name, wanted or Wanted())
+        chosen["why"] = f"{chosen['short']} {findings(by_case[name])}".strip()
         facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
         problem = "{dataset}, {algorithm}, {loss} loss".format(**facts)
-        found.append({"case": name, "problem": problem, **facts, **chosen})
+        found.append({"case": name, "problem": problem, "badge": results.badge(name), **facts, **chosen})
     return found
 
 
-def _choice(rows: pd.DataFrame) -> dict[str, str]:
-    """Choose the cheapest estimator that reaches the goal, else the one with the fewest layers, else the closest."""
-    reached = rows[np.isfinite(rows["depth_to_goal"])]
-    timed = reached[reached["seconds_to_goal"].notna()]
-    limit = f"{rows['depth'].max():.0f} layers"
-    if rows["error"].isna().all():
+def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
+    """Choose the cheapest estimator that reaches an error within limits, else the one with the fewest layers, else the closest.
+
+    `templates/lookups.js` makes the same choice for what a reader of the page wants.
+    """
+    goal = text.number(wanted.error, 1)
+    scored = [name for name in results.estimators if len(results.curve(case, name).by_seed)]
+    if not scored:
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        why = "Nothing was scored here: see what was skipped, refused or failed."
-        return {"use": "", "advice": "No answer", "short": "Nothing was scored here.", "why": why} | blank
-    if len(timed):
-        row = timed.loc[timed["seconds_to_goal"].idxmin()]
-        outside = ", extrapolated" if row["extrapolated"] else ""
-        advice, short = "Use", f"Cheapest to an error of {SHOWN_GOAL}"
-        cost = f"{time_to_goal(row)}, {row['depth_to_goal']:.0f} layers{outside}"
-        why = f"It is the cheapest that reaches {SHOWN_GOAL}: {cost}."
-        others = timed[timed["estimator"] != row["estimator"]].itertuples()
-        close = [other for other in others if not beats(row["seconds_by_seed"], other.seconds_by_seed)]
-        if ties := {f"`{tie.estimator}`": text.seconds(tie.seconds_to_goal) for tie in close}:
-            some = list(ties) if len(ties) <= 2 else [next(iter(ties)), f"{len(ties) - 1} others"]
-            short += f"; not distinguishable in time from {text.listing(some)}"
-            shown = text.listing([f"{name} ({seconds})" for name, seconds in ties.items()])
-            why += f" It is not distinguishable in time from {shown}."
-        short += "."
-    elif len(reached):
-        row = reached.loc[reached["depth_to_goal"].idxmin()]
-        advice, short = "Fewest layers:", f"Fewest layers to an error of {SHOWN_GOAL}; its time there is not known."
-        why = f"It reaches {SHOWN_GOAL} with the fewest layers, {row['depth_to_goal']:.0f}; its time is not known."
+        return {"use": "", "advice": "No answer", "short": "Nothing was scored here.", "ties": []} | blank
+    every = [reach(results, case, name, wanted.error) for name in scored]
+    reached = [found for found in every if math.isfinite(found.depth) and wanted.allows(found)]
+    timed = [found for found in reached if not math.isnan(found.seconds[0])]
+    if not reached:
+        return _closest(results, case, wanted, any(math.isfinite(found.depth) for found in every))
+    if timed:
+        best = min(timed, key=lambda found: found.seconds[0])
+        ties = [found.estimator for found in timed if found is not best and not beats(best.quartiles, found.quartiles)]
+        some = [f"`{name}`" for name in ties] if len(ties) <= 2 else [f"`{ties[0]}`", f"{len(ties) - 1} others"]
+        advice, short = "Use", f"Cheapest to an error of {goal}"
+        short += f"; not distinguishable in time from {text.listing(some)}." if ties else "."
     else:
-        row = rows.loc[rows["error"].idxmin()]
-        advice, short = "Closest:", f"No estimator reaches {SHOWN_GOAL} within {limit}; this one comes closest."
-        why = f"No estimator reaches an error of {SHOWN_GOAL} in the median seed within {limit}."
-    goal = math.isfinite(row["depth_to_goal"])
-    deepest, memory = text.seconds(row["seconds_deepest"][0]), row["memory_to_goal"] if goal else row["memory_deepest"]
+        best, ties, advice = min(reached, key=lambda found: found.depth), [], "Fewest layers:"
+        short = f"Fewest layers to an error of {goal}; its time there is not known."
+    bounds = [bound for pair in best.quartiles.values() for bound in pair if not math.isnan(bound)]
+    shown = text.starred(text.seconds(best.seconds[0]), best.seconds[1])
+    ends = min(bounds, default=math.nan), max(bounds, default=math.nan)
     return {
-        "use": row["estimator"], "advice": f"{advice} `{row['estimator']}`", "short": short, "why": why,
-        "error": text.Cell(f"≤ {SHOWN_GOAL}", key=GOAL) if goal else text.number(row["error"]),
-        "depth": text.fixed(row["depth_to_goal"] if goal else row["depth"], 0),
-        "time": time_to_goal(row) if goal else text.starred(deepest, row["seconds_deepest"][1]),
+        "use": best.estimator, "advice": f"{advice} `{best.estimator}`", "short": short, "ties": ties,
+        "error": text.Cell(f"≤ {goal}", key=wanted.error), "depth": text.fixed(best.depth, 0),
+        "time": text.between(best.seconds[0], *ends, text.seconds, shown),
+        "memory": text.starred(text.memory(best.memory[0]), best.memory[1]),
+    }  # fmt: skip
+
+
+def _closest(results: Results, case: str, wanted: Wanted, elsewhere: bool) -> dict[str, Any]:
+    """Choose the estimator with the least error, at its deepest depth or at any depth within the limits."""
+    goal, found = text.number(wanted.error, 1), points(results, case)
+    if wanted.limited:
+        found = [point for point in found if point.seconds <= wanted.seconds or math.isinf(wanted.seconds)]
+        found = [point for point in found if point.memory <= wanted.memory or math.isinf(wanted.memory)]
+    else:
+        found = [point for point in found if point.last]
+    if not found:
+        blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
+        return {"use": "", "advice": "No answer", "short": "No measured gradient is within these limits.", "ties": []} | blank
+    best = min(found, key=lambda point: point.error)
+    within = "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
+    short = f"No estimator reaches {goal} within {within}; this one comes closest."
+    seconds, memory = (results.line(case, best.estimator, cost).at(best.depth) for cost in ("seconds", "memory_bytes"))
+    return {
+        "use": best.estimator, "advice": f"Closest: `{best.estimator}`", "short": short, "ties": [],
+        "error": text.number(best.error), "depth": text.fixed(best.depth, 0),
+        "time": text.starred(text.seconds(seconds[0]), seconds[1]),
         "memory": text.starred(text.memory(memory[0]), memory[1]),
     }  # fmt: skip
+
+
+def findings(rows: pd.DataFrame) -> str:
+    """Say, for the summary of a case, what holds whatever error is wanted."""
+    return " ".join(filter(None, [_most_accurate(rows), _floors(rows), _accelerations(rows)]))
 
 
 def _most_accurate(rows: pd.DataFrame) -> str:

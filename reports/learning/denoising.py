@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture
 from pudle.reports.learning.methods import Method, cells, group, whole
-from pudle.reports.learning.pictures import Gallery, Tile, draw_curves, gallery, gray, signed
+from pudle.reports.learning.pictures import Chart, Gallery, Tile, charts, gallery, gray, signed
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
@@ -88,12 +87,16 @@ def answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
-    """Draw the PSNR on validation images against steps and seconds, images before and after, and the learned filters."""
-    curves = draw_curves(title, {"": {method: method.curve("psnr") for method in methods}}, ("step", "seconds"), styles,
-                         y="PSNR on validation images (dB)", column="psnr", kind="Denoising while training",
-                         name="denoising-{x}-{title}", log=False)  # fmt: skip
-    return [*curves, *image_galleries(title, methods), *filter_galleries(title, methods)]
+def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Chart]:
+    """Return the PSNR on validation images against steps and seconds."""
+    return charts(title, {"": {method: method.curve("psnr") for method in methods}}, ("step", "seconds"), styles,
+                  y="PSNR on validation images (dB)", column="psnr", kind="Denoising while training",
+                  name="denoising-{x}-{title}", log=False)  # fmt: skip
+
+
+def galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
+    """Return images before and after, and the learned filters."""
+    return [*image_galleries(title, methods), *filter_galleries(title, methods)]
 
 
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture
 from pudle.reports.learning.methods import Method, group, relabeled, whole
-from pudle.reports.learning.pictures import draw_curves
+from pudle.reports.learning.pictures import Chart, charts
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.reports.text import Cell
@@ -180,8 +179,8 @@ def answer(trainings: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Picture]:
-    """Draw the relative error against steps, one picture per optimizer, each gradient at its best learning rate."""
+def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Chart]:
+    """Return the relative error against steps, one chart per optimizer, each gradient at its best learning rate."""
     reported = goals(trainings)
     best = best_trainings(trainings, (reported or GOALS)[-1])
     optimizers, gradients = (trainings[key].unique() for key in KEYS)
@@ -191,5 +190,5 @@ def pictures(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) ->
             row = best.loc[(optimizer, gradient)]
             method = replace(row.method, label=f"{gradient}, {row.rate}") if row.several else row.method
             panels[optimizer][method] = method.curve("relative_error")
-    return draw_curves(title, panels, ["step"], styles, y="relative error of the dictionary", column="relative_error",
-                       kind="Steps of an optimizer", name="optimizer-{panel}-{title}", goals=reported)  # fmt: skip
+    return charts(title, panels, ["step"], styles, y="relative error of the dictionary", column="relative_error",
+                  kind="Steps of an optimizer", name="optimizer-{panel}-{title}", goals=reported)  # fmt: skip

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.learning.pictures import draw_curves
+from pudle.reports.learning.pictures import Chart, charts
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 
@@ -76,11 +75,11 @@ def answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def pictures(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Picture]:
-    """Draw the error of the dictionary against epochs and seconds, one picture per depth."""
-    curves = {method: method.curve(ERROR) for method in methods}
+def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Chart]:
+    """Return the error of the dictionary against epochs and seconds, one chart per depth."""
+    found = {method: method.curve(ERROR) for method in methods}
     depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
-    panels = {f"{depth} layers": {method: curve for method, curve in curves.items() if method.depth in (depth, None)}
+    panels = {f"{depth} layers": {method: curve for method, curve in found.items() if method.depth in (depth, None)}
               for depth in depths}  # fmt: skip
-    return draw_curves(title, panels or {"": curves}, ("epoch", "seconds"), styles, y="error of the dictionary",
-                       column=ERROR, kind="Error of the dictionary", name="recovery-{x}-{title}-{panel}")  # fmt: skip
+    return charts(title, panels or {"": found}, ("epoch", "seconds"), styles, y="error of the dictionary",
+                  column=ERROR, kind="Error of the dictionary", name="recovery-{x}-{title}-{panel}")  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.drawing import Picture
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
+from pudle.reports.learning.pictures import Chart, Gallery
 from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import BROKEN, Results
 from pudle.reports.looks import looks, looks_of
@@ -20,12 +21,18 @@ KINDS = ("learning", "baseline", "denoising", "interpretation")
 
 
 class Block(NamedTuple):
-    """Part of a section: its conclusion, tables with their captions, and pictures on one dataset or noise level."""
+    """Part of a section: its conclusion, tables with their captions, charts and images on one dataset or noise level."""
 
     heading: str
     answer: str = ""
     tables: Sequence[tuple[pd.DataFrame, str]] = ()
-    pictures: Sequence[Picture] = ()
+    charts: Sequence[Chart] = ()
+    galleries: Sequence[Gallery] = ()
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The charts and images as figures for files."""
+        return [*(picture for chart in self.charts for picture in chart.pictures), *self.galleries]
 
 
 class Section(NamedTuple):
@@ -51,7 +58,7 @@ def sections(results: Results) -> list[Section]:
             "computation alone. An estimator has the same color and marker throughout this page; its further methods have "
             "hollow markers or dotted lines. The best of a column is bold.",
             [Block(title, recovery.answer(methods), [(recovery.table(methods), f"Recovery of the dictionary of {title}")],
-                   recovery.pictures(title, methods, styles)) for title, methods in recovered.items()],
+                   recovery.curves(title, methods, styles)) for title, methods in recovered.items()],
         ),
         Section(
             "optimizers", "Optimizers",
@@ -62,7 +69,7 @@ def sections(results: Results) -> list[Section]:
             [Block(title, optimizers.answer(trainings),
                    [(optimizers.table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
                     for goal in optimizers.goals(trainings)],
-                   optimizers.pictures(title, trainings, styles)) for title, trainings in optimized.items()],
+                   optimizers.curves(title, trainings, styles)) for title, trainings in optimized.items()],
         ),
         Section(
             "denoising", "Images denoised",
@@ -71,13 +78,13 @@ def sections(results: Results) -> list[Section]:
             "of that part, and the learned filters from smooth to rough, each scaled to its own greatest magnitude with "
             "zero in gray.",
             [Block(title, denoising.answer(methods), [(denoising.table(methods), f"Denoising of {title}")],
-                   denoising.pictures(title, methods, styles)) for title, methods in denoised.items()],
+                   denoising.curves(title, methods, styles), denoising.galleries(title, methods)) for title, methods in denoised.items()],
         ),
         Section(
             "interpretation", "Which samples shaped an atom",
             "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training samples that "
             "shaped it most, with their weights, in the order in which the experiment stored them.",
-            [Block(title, answer, pictures=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
+            [Block(title, answer, galleries=[gallery]) for title, answer, gallery in interpretation.interpreted(results)],
         ),
         Section("others", "Other experiments", "Experiments of kinds that this version cannot draw.", _others(results)),
     ]  # fmt: skip

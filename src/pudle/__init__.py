@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
-    "algorithms": "Algorithm Fista Ista Trajectory",
+    "advising.advice": "Advice advise",
+    "algorithms": "Algorithm Fista Ista Iteration Noodl Trajectory",
     "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
+    "data.tables": "sparse_coding",
     "errors": "InvalidArgument MissingDependency PudleError SpecError UnsupportedProblem",
     "estimator": "Estimate GradientEstimator",
     "learning.learner": "Learner LearningWarning Training",
@@ -23,7 +25,9 @@ _NAMES = {
     "learning.training": "LearningExperiment",
     "measuring.experiment": "Experiment ExperimentResult",
     "measuring.scoring": "Score score",
-    "problems": "ConvolutionalSparseCoding PenaltySelection Problem Ridge SparseCoding ThresholdedConvolutionalSparseCoding",
+    "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
+    "ThresholdedConvolutionalSparseCoding",
+    "reports.benchmark": "BenchmarkResults benchmark",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -33,9 +37,11 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
-    from .algorithms import Algorithm, Fista, Ista, Trajectory
+    from .advising.advice import Advice, advise
+    from .algorithms import Algorithm, Fista, Ista, Iteration, Noodl, Trajectory
     from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
+    from .data.tables import sparse_coding
     from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
     from .estimator import Estimate, GradientEstimator
     from .learning.learner import Learner, LearningWarning, Training
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     from .measuring.scoring import Score, score
     from .problems import (
         ConvolutionalSparseCoding,
+        FixedPoint,
         PenaltySelection,
         Problem,
         Ridge,
@@ -54,6 +61,7 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
+    from .reports.benchmark import BenchmarkResults, benchmark
 
     # The registry returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...

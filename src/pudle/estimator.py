@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .algorithms import Algorithm, State
 from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradients
+from .described import described
 from .problems import Problem
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
@@ -19,6 +20,7 @@ CLAIMS = {
     "truncated": "the same with the derivative cut before the last few layers",
     "implicit": "the implicit function theorem at z_T",
     "stochastic": "a random vector whose mean is one of the above",
+    "approximate": "an approximation of one of the above, whose distance from them is measured",
     "heuristic": "a descent direction from the literature that is the gradient of no loss",
 }
 
@@ -26,7 +28,7 @@ CLAIMS = {
 Contribution = tuple[Tensor, dict[str, Any]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """The result of an estimator.
 
@@ -44,6 +46,8 @@ class Estimate:
     gradient: Tensor
     codes: Tensor
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = described
 
 
 class GradientEstimator(ABC):

@@ -64,6 +64,8 @@ class Peer(GradientEstimator):
         """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where it is absent."""
         if not isinstance(problem, SparseCoding):
             refused = f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
+        elif not isinstance(problem.penalty, float):
+            refused = "treats one penalty for all atoms, not one for each: use"
         elif not algorithm.thresholding.proximal:
             refused = f"treats soft thresholding, not {algorithm.thresholding.name}: use"
         elif self.cpu_only and (device := problem.theta.device).type != "cpu":

@@ -1,4 +1,4 @@
-"""Find estimators, datasets, algorithms and so on by name: all are entry points, whether built in or from a plug-in.
+"""Find estimators, datasets, algorithms and so on: entry points, built in or of a plug-in, or classes in a user's own file.
 
 The registry knows none of the classes that it returns, so that every room can ask it; `pudle` itself has the types. A
 plug-in that cannot be used costs itself alone: it is left out, and `broken` says why.
@@ -11,14 +11,25 @@ import inspect
 import re
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-from . import specs
-from .errors import InvalidArgument, MissingDependency, PudleError, first_line
+from . import source_files, specs
+from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
+from .held import held
 
 #: The installed package whose entries no other may take the names of.
 PACKAGE = "pudle"
 
+#: Of each group that specs can name: the kind of thing, as texts call it, and the base class of those in a user's file.
+KINDS = {
+    "estimators": ("estimator", "GradientEstimator"),
+    "datasets": ("dataset", "Dataset"),
+    "algorithms": ("algorithm", "Algorithm"),
+    "thresholding": ("thresholding rule", "Thresholding"),
+    "optimizers": ("optimizer", "Optimizer"),
+    "schedules": ("schedule", "Schedule"),
+}
 #: What a class of each group has besides its name; other groups hold something else, or classes that need no more.
 REQUIRED = {
     "estimators": ("computes", "aliases", "estimate", "sweep", "fingerprint"),
@@ -112,16 +123,9 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
     if not isinstance(entry, type) or inspect.isabstract(entry):
         raise _Broken(f"is not a class that implements all of its methods, but {entry!r:.80}")
     cls: Any = entry
-    missing = [attribute for attribute in ("name", *REQUIRED[group]) if not hasattr(entry, attribute)]
-    if missing:
-        raise _Broken(f"lacks {', '.join(missing)}")
+    aliases = _check_class(group, cls)
     if not name.isidentifier() or cls.name != name:
         raise _Broken(f"has name={cls.name!r}, which must be that of its entry point and an identifier")
-    aliases = getattr(entry, "aliases", ())
-    if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
-        raise _Broken(f"has aliases={aliases!r:.80}, which is not a tuple of texts")
-    if not isinstance(getattr(entry, "computes", ""), str):
-        raise _Broken(f"has computes={cls.computes!r:.80}, which is not a text")
     if made:
         try:
             _make_default(entry)
@@ -129,6 +133,19 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
             why = f"{type(error).__name__}: {first_line(error)}"
             raise _Broken(f"cannot be made with its default options ({why})") from error
     return [name, *aliases]
+
+
+def _check_class(group: str, cls: Any) -> tuple[str, ...]:
+    """Return the aliases of a class, or raise _Broken if it lacks what every class of the group has."""
+    missing = [attribute for attribute in ("name", *REQUIRED[group]) if not hasattr(cls, attribute)]
+    if missing:
+        raise _Broken(f"lacks {', '.join(missing)}")
+    aliases = getattr(cls, "aliases", ())
+    if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
+        raise _Broken(f"has aliases={aliases!r:.80}, which is not a tuple of texts")
+    if not isinstance(getattr(cls, "computes", ""), str):
+        raise _Broken(f"has computes={cls.computes!r:.80}, which is not a text")
+    return aliases
 
 
 def _is_experiment(name: Any, experiment: Any) -> bool:
@@ -182,42 +199,84 @@ def list_experiments() -> dict[str, Any]:
 
 
 def make_estimator(spec: str) -> Any:
-    """Make an estimator from a spec such as ``"truncated(window=10)"``, whose name may be an alias from the literature.
+    """Make an estimator from a spec: a name, which may be an alias from the literature, or a file of the user's own.
+
+    Examples are ``"truncated(window=10)"`` and ``"path/file.py:Mine(window=10)"``; a file named without a class holds one.
 
     Raises
     ------
     SpecError
-        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or that of a broken plug-in.
+        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or that of a broken plug-in, or
+        the file cannot be used.
     """
-    return _make("estimators", spec, "estimator")
+    return _make("estimators", spec)
 
 
 def make_dataset(spec: str) -> Any:
     """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
-    return _make("datasets", spec, "dataset")
+    return _make("datasets", spec)
 
 
 def make_algorithm(spec: str) -> Any:
     """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
-    return _make("algorithms", spec, "algorithm")
+    return _make("algorithms", spec)
 
 
 def make_thresholding(spec: str) -> Any:
     """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
-    return _make("thresholding", spec, "thresholding rule")
+    return _make("thresholding", spec)
 
 
 def make_optimizer(spec: str) -> Any:
     """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
-    return _make("optimizers", spec, "optimizer")
+    return _make("optimizers", spec)
 
 
 def make_schedule(spec: str) -> Any:
     """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
-    return _make("schedules", spec, "schedule")
+    return _make("schedules", spec)
 
 
-def _make(group: str, spec: str, kind: str) -> Any:
+def _make(group: str, spec: str) -> Any:
+    kind, _ = KINDS[group]
+    if (held_object := held(group, spec)) is not None:
+        return held_object
+    name, _ = specs.parse(spec)
+    if file := specs.file_of(name):
+        return specs.build(spec, {name: class_in(group, *file)}, kind)
     classes = entries(group)
     aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
     return specs.build(spec, classes, kind, aliases, classes.broken)
+
+
+def class_in(group: str, path: Path, name: str = "") -> type:
+    """Return the class of a group in a file, the only one there unless its name is given, or raise SpecError."""
+    kind, shown = KINDS[group][0], source_files.shown_path(path)
+    classes = {cls.__name__: cls for cls in classes_in(group, path)}
+    if name and name not in classes:
+        raise SpecError(f"{shown} holds no {kind} {name!r}{specs.nearest(name, classes)}: {_bases(group, classes)}")
+    if not name and len(classes) != 1:
+        remedy = f"name one of them, as {shown}:{next(iter(classes))}" if classes else _bases(group, classes)
+        raise SpecError(f"{shown} holds {len(classes)} {kind}s ({', '.join(classes) or 'none'}): {remedy}")
+    cls = classes[name] if name else next(iter(classes.values()))
+    try:
+        _check_class(group, cls)
+    except _Broken as defect:
+        raise SpecError(f"{shown}: {cls.__name__} {defect}: correct the file") from None
+    return cls
+
+
+def classes_in(group: str, path: Path) -> list[type]:
+    """Return the classes of a group in a file: those that derive from the group's base class."""
+    base = KINDS[group][1]
+    return [cls for cls in source_files.classes_in(path) if any(_is_ours(each, base) for each in cls.__mro__)]
+
+
+def _is_ours(cls: type, name: str) -> bool:
+    return cls.__name__ == name and cls.__module__.partition(".")[0] == PACKAGE
+
+
+def _bases(group: str, classes: Mapping[str, type]) -> str:
+    if classes:
+        return f"it has {', '.join(classes)}"
+    return f"derive a class from pudle's {KINDS[group][1]} and implement all of its methods"

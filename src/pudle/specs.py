@@ -1,4 +1,4 @@
-"""Specs: estimators, datasets and algorithms as text, ``name(key=literal, ...)``."""
+"""Specs: estimators, datasets and so on as text, ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import ast
 import contextlib
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from . import source_files
 from .errors import InvalidArgument, MissingDependency, SpecError, first_line
 
-EXAMPLE = "write name or name(key=value, ...), e.g. truncated(window=10)"
+EXAMPLE = "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g. truncated(window=10)"
+#: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may hold paths as well.
+FILE = re.compile(r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL)
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a spec into its name and its keyword arguments.
+    """Split a spec into its name and its keyword arguments; the name may be ``path/file.py`` or ``path/file.py:Class``.
 
     The text is parsed and never evaluated: values must be literals (numbers, text, True, False, None, tuples or lists of
     these). A malformed text, a positional argument and a value that is not a literal raise SpecError.
     """
-    node = None
-    with contextlib.suppress(SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
-        node = ast.parse(spec.strip(), mode="eval").body
+    name, node = "", _expression(spec)
+    named = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(named, ast.Name) and isinstance(spec, str) and (file := FILE.fullmatch(spec.strip())):
+        # The options of a file are read as those of any name are.
+        name, node = file["name"], _expression(f"file{file['options']}")
     if isinstance(node, ast.Name):
-        return node.id, {}
+        return name or node.id, {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}")
     names = [keyword.arg for keyword in node.keywords]
@@ -40,7 +47,20 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
                 f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes anything: "
                 f"write a number, text, True, False or None"
             ) from None
-    return node.func.id, arguments
+    return name or node.func.id, arguments
+
+
+def _expression(text: str) -> ast.expr | None:
+    """Return the expression that a text is, or None if it is none."""
+    with contextlib.suppress(SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
+        return ast.parse(text.strip(), mode="eval").body
+    return None
+
+
+def file_of(name: str) -> tuple[Path, str] | None:
+    """Return the file that the name of a spec stands for and the class in it, or an empty text; None for a plain name."""
+    file = None if name.isidentifier() else FILE.fullmatch(name)
+    return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
 
 
 def build(
@@ -92,7 +112,23 @@ def text(instance: Any) -> str:
         if value != field.default:
             nested = dataclasses.is_dataclass(value) and hasattr(value, "name")
             parts.append(f"{field.name}={(text(value) if nested else value)!r}")
-    return f"{instance.name}({', '.join(parts)})" if parts else instance.name
+    name = name_of(type(instance))
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+def name_of(cls: Any) -> str:
+    """Return the name that specs have for a class: its own, or ``path/file.py:Class`` if a file of the user's holds it."""
+    file = source_files.origin(cls)
+    return f"{source_files.shown_path(file)}:{cls.__name__}" if file else cls.name
+
+
+def path_options(instance: Any) -> list[str]:
+    """Return the names of the options that hold paths: fields whose metadata say ``path=True``."""
+    return [
+        field.name
+        for field in (options(instance) if dataclasses.is_dataclass(instance) else ())
+        if field.metadata.get("path")
+    ]
 
 
 def options(cls: Any) -> list[dataclasses.Field[Any]]:

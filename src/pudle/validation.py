@@ -30,6 +30,13 @@ def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     return float(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise InvalidArgument unless it is a number in (0, 1]."""
+    if check_positive(name, value) > 1:
+        raise InvalidArgument(f"{name}={value} is above 1: give a number in (0, 1]")
+    return float(value)
+
+
 def check_choice(name: str, value: Any, choices: Any) -> Any:
     """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
@@ -37,8 +44,10 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
     return value
 
 
-def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
-    """Return `value`, a tensor or an array, as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
+def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
+    """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
+
+    Any number of axes will do if `shape` is None.
 
     Raises
     ------
@@ -49,15 +58,18 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        tensor = torch.as_tensor(value)
+        # A data frame has arrays to offer, which torch does not ask for.
+        tensor = torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidArgument(f"{name} is a {type(value).__name__}: give a tensor of shape {shape}") from error
+        raise InvalidArgument(
+            f"{name} is a {type(value).__name__}: give a tensor of shape {shape or 'your choice'}"
+        ) from error
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
         raise InvalidArgument(f"{name} is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()")
-    axes = sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
+    axes = tensor.ndim if shape is None else sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
     if tensor.ndim != axes:
         raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}")
     if tensor.numel() == 0:
@@ -66,6 +78,16 @@ def check_tensor(name: str, value: Any, shape: str) -> torch.Tensor:
     if bad:
         raise InvalidArgument(f"{name} has {bad} entries that are NaN or infinite: remove or replace them")
     return tensor
+
+
+def check_scalar(name: str, value: Any) -> torch.Tensor:
+    """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of one real number."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
+        kind = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise InvalidArgument(f"{name} returns {kind}: return one real number as a tensor, such as a mean over samples")
+    return value.reshape(())
 
 
 def check_nonzero(name: str, tensor: torch.Tensor) -> None:

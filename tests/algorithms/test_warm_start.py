@@ -17,7 +17,8 @@ from pudle import specs
 
 ESTIMATORS = sorted(pudle.list_estimators())
 
-OPTIONS = {"truncated": "truncated(window=5)", "fixed_point": "fixed_point(terms=5)", "spsa": "spsa(samples=3)"}
+OPTIONS = {"truncated": "truncated(window=5)", "fixed_point": "fixed_point(terms=5)"}
+OPTIONS |= {"spsa": "spsa(samples=3)", "pes": "pes(samples=3)"}
 
 
 class TestWarmStart:

@@ -19,9 +19,10 @@ import torch
 import pudle
 from pudle import cli, conformance
 from pudle.algorithms import thresholding
-from pudle.conformance import tolerances
+from pudle.conformance import command, tolerances
 from pudle.conformance.draws import DRAWN, FEW, depths_of
-from pudle.conformance.specimens import ALGORITHMS, KINDS, specimens
+from pudle.conformance.specimens import ALGORITHMS, KINDS, Specimen, specimens
+from pudle.terminal import output
 
 #: Two programs for one expression in float64.
 ROUNDING = 1e-12
@@ -33,6 +34,7 @@ SOUND = {
     "truncated": planted.Window(),
     "stochastic": planted.Smoothing(),
     "implicit": planted.Implicit(),
+    "approximate": planted.Damped(),
 }
 NAMED = tuple(name for name in KINDS if "#" not in name)
 EVERY_SPECIMEN = specimens(*NAMED, algorithms=tuple(name for name in ALGORITHMS if "#" not in name)) + DRAWN
@@ -50,7 +52,13 @@ def grad_mode():
 
 @pytest.mark.parametrize(
     "claim",
-    ["unrolled", *(pytest.param(claim, marks=pytest.mark.nightly) for claim in ("truncated", "implicit", "stochastic"))],
+    [
+        "unrolled",
+        *(
+            pytest.param(claim, marks=pytest.mark.nightly)
+            for claim in ("truncated", "implicit", "stochastic", "approximate")
+        ),
+    ],
 )
 def test_sound_estimators_pass(claim):
     estimator = SOUND[claim]
@@ -132,6 +140,38 @@ def test_a_heuristic_passes_where_the_direct_part_is_zero():
         r for r in conformance.check(estimator, names=("claim",)) if (r.problem, r.algorithm) == ("penalty", "ista")
     ]
     assert record.status == "passed"
+
+
+def test_an_approximation_passes_and_its_distances_are_reported():
+    """The damping leaves a fifth of the way from the window's derivative to the direct part, which is known."""
+    records = conformance.check(planted.Damped(), names=("claim",))
+    assert {record.status for record in records} == {"passed"}
+    for record in records:
+        specimen = Specimen(record.problem, record.loss, record.algorithm)
+        errors = {(target, depth): error for target, depth, error in record.distances}
+        assert {target for target, _ in errors} == {"exact", "unrolled", "implicit"}
+        assert {depth for _, depth in errors} == {2, 12, 60, 250}
+        for (target, depth), error in errors.items():
+            mine = 0.8 * specimen.unrolled(depth, 5) + 0.2 * specimen.direct(depth)
+            exact = pudle.reference(specimen.make()).gradient.numpy() if target == "exact" else None
+            expected = getattr(specimen, target)(depth) if exact is None else exact
+            distance = np.linalg.norm(mine - expected) / np.linalg.norm(expected)
+            assert error == pytest.approx(distance, rel=1e-6, abs=1e-11)
+
+
+def test_distances_are_printed_by_target_and_depth(capsys):
+    found = (conformance.Distance("exact", 2, 0.123), conformance.Distance("exact", 60, 4e-5))
+    record = conformance.Record("claim", "penalty", "held_out", "ista", "passed", 0.25, 1.0, distances=found)
+    command.print_result(output(400), "planted", [record], everything=False)
+    printed = capsys.readouterr().out
+    (row,) = (line for line in printed.splitlines() if "held_out" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["penalty", "held_out", "ista", "exact", "0.12", "4e-05"]
+    assert "at depth 60" in printed and printed.endswith("planted: 1 passed\n")
+
+
+def test_other_claims_report_no_distances():
+    records = conformance.check(SOUND["truncated"], names=("claim", "form"))
+    assert not [record for record in records if record.distances]
 
 
 def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():
@@ -283,7 +323,7 @@ def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
     (tmp_path / "mine.py").write_text(ESTIMATOR)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, "-m", "pudle", "check", "mine.py", "--arguments", "window=3"],
+        [sys.executable, "-m", "pudle", "check", "mine.py:Mine(window=3)"],
         cwd=tmp_path,
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -291,8 +331,8 @@ def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"mine\(window=3\): \d{3} passed\n", done.stdout)
-    assert done.stderr == "checking mine(window=3)\n"
+    assert re.search(r"mine\.py:Mine\(window=3\): \d{3} passed\n", done.stdout)
+    assert done.stderr == "checking mine.py:Mine(window=3)\n"
     assert {entry.name for entry in tmp_path.iterdir()} == {"mine.py"}
 
 
@@ -353,18 +393,19 @@ def test_a_file_that_ends_or_hangs_at_import_is_one_line(code, check, tmp_path):
 
 TWO = ESTIMATOR + "\n\n@dataclass(frozen=True)\nclass Second(Mine):\n    name = 'second'\n"
 WRONG = {
-    "no file": (None, ["mine.py"], "mine.py: there is no such file"),
-    "empty": ("", ["mine.py"], "mine.py holds 0 GradientEstimator subclasses (none): leave exactly one"),
-    "two": (TWO, ["mine.py"], "mine.py holds 2 GradientEstimator subclasses (Mine, Second): leave exactly one"),
+    "no file": (None, ["mine.py"], "mine.py cannot be read (No such file or directory): give the path of a .py file"),
+    "empty": ("", ["mine.py"], "mine.py holds 0 estimators (none): derive a class from pudle's GradientEstimator"),
+    "two": (TWO, ["mine.py"], "mine.py holds 2 estimators (Mine, Second): name one of them, as mine.py:Mine"),
+    "no such class": (TWO, ["mine.py:Thrid"], "mine.py holds no estimator 'Thrid': it has Mine, Second"),
+    "no name": (ESTIMATOR.replace('name = "mine"', ""), ["mine.py"], "mine.py: Mine lacks name: correct the file"),
     "import error": ("\n\nimport nothing_of_this_name", ["mine.py"], "mine.py cannot be imported (line 3): ModuleNotFound"),
     "syntax error": ("def f(:\n", ["mine.py"], "mine.py cannot be imported (line 1): SyntaxError"),
     "exits": ("import sys\nsys.exit(0)\n", ["mine.py"], "mine.py cannot be imported (line 2): SystemExit: 0"),
-    "unknown argument": (ESTIMATOR, ["mine.py", "--arguments", "windw=3"], "Mine has no argument 'windw'"),
-    "argument that calls": (ESTIMATOR, ["mine.py", "--arguments", "window=exit()"], "a spec never calls or computes"),
-    "malformed arguments": (ESTIMATOR, ["mine.py", "--arguments", "window"], "by its name"),
-    "arguments for a spec": (None, ["backprop", "--arguments", "window=3"], "--arguments is for a FILE.py"),
+    "unknown argument": (ESTIMATOR, ["mine.py(windw=3)"], "mine.py has no argument 'windw' (did you mean 'window'?)"),
+    "argument that calls": (ESTIMATOR, ["mine.py:Mine(window=exit())"], "a spec never calls or computes"),
+    "positional argument": (ESTIMATOR, ["mine.py(3)"], "by its name"),
     "unknown estimator": (None, ["backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
-    "nothing": (None, [], "Missing argument 'SPEC|FILE.py...'"),
+    "nothing": (None, [], "Missing argument 'SPEC...'"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -76,25 +77,40 @@ def test_an_atoms_column_is_its_error_times_its_use():
         observations=torch.as_tensor(codes @ generating.T), dictionary=torch.as_tensor(moved), penalty=0.2
     )
     # The codes are held at the true ones: no layer is run.
-    given = pudle.Ista(initial=torch.as_tensor(codes))
+    given = pudle.Ista(thresholding="hard", initial=torch.as_tensor(codes))
     result = pudle.make_estimator("noodl").estimate(problem, given, 0).gradient.numpy()
     expected = 0.4 * 1.5 * (moved - generating)
     # Signs average the other atoms out as 1/sqrt(n).
     assert np.linalg.norm(result - expected) < 0.02 * np.linalg.norm(expected)
 
 
-def test_it_recovers_a_dictionary():
+@pytest.mark.parametrize(
+    ("algorithm", "fresh"), [("ista(step=0.2, thresholding='hard(threshold=0.1)')", False), ("noodl(step=0.2)", True)]
+)
+def test_it_recovers_a_dictionary(algorithm, fresh):
     experiment = pudle.LearningExperiment(
-        dataset="sparse_gaussian(n_samples=1000, n_features=60, n_components=80, n_nonzero_coefs=2, perturbation=0.005)",
+        dataset="sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2, perturbation=0.005)",
         estimator="noodl",
-        algorithm="ista(step=0.2, thresholding='hard(threshold=0.1)')",
+        loss="reconstruction",
+        algorithm=algorithm,
         depth=60,
-        optimizer="sgd(learning_rate=5)",
-        epochs=3,
-        batch=50,
+        optimizer="sgd(learning_rate=13)",
+        epochs=6,
+        batch=100,
+        fresh=fresh,
     )
-    errors = experiment.learner().fit(experiment.problem()).history.relative_error
+    errors = experiment.learner().fit(experiment.problem(), source=experiment.source()).history.relative_error
     assert errors.iloc[-1] < 1e-3 * errors.iloc[0]
+
+
+def test_soft_thresholding_warns_and_hard_does_not():
+    problem, estimator = sparse_problem(), pudle.make_estimator("noodl")
+    with pytest.warns(UserWarning, match="does not vanish at the generating dictionary under soft thresholding: use the"):
+        estimator.estimate(problem, pudle.Ista(), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.estimate(problem, algorithm(), 3)
+        estimator.estimate(problem, pudle.Noodl(), 3)
 
 
 def test_claim_holds_on_dense_problems_and_the_others_are_refused():

@@ -12,7 +12,7 @@ import pudle
 
 #: Names in the literature.
 ALIASES = {
-    "one_step": ("jfb", "jacobian_free", "phantom"),
+    "one_step": ("jfb", "jacobian_free"),
     "fixed_point(terms=3)": ("neumann(terms=3)", "aid_fp(terms=3)"),
     "conjugate_gradient": ("aid_cg",),
     "forward": ("piggyback", "iterdiff"),

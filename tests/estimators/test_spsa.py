@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from estimator_specs import estimate
+from estimator_specs import estimate, relative
 from examples import sparse_problem
-from tolerances import SAME_ARITHMETIC
+from tolerances import CLOSED_FORM, SAME_ARITHMETIC
 
 import pudle
 from pudle import streams
+from pudle.conformance.oracles import unroll
+from pudle.conformance.specimens import Specimen
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-3, 1e-2])
@@ -37,3 +39,21 @@ def test_draws_come_from_its_own_stream(problem):
     draw = torch.as_tensor(streams.generator(4, "estimator spsa").standard_normal(tuple(gradient.shape)))
     cosine = float(torch.cosine_similarity(gradient.reshape(-1), draw.reshape(-1), dim=0))
     assert abs(cosine) == pytest.approx(1, abs=SAME_ARITHMETIC)
+
+
+def test_es_single_is_the_same_for_a_loss_at_the_end():
+    """Particles that keep one perturbation and advance three layers at a time, in numpy: the last estimate is this one."""
+    specimen, scale = Specimen("sparse coding", "reconstruction"), 0.05
+    model, layers, total = specimen.model, specimen.layers, 0.0
+    random = streams.generator(2, "estimator spsa")
+    for _ in range(4):
+        direction = random.standard_normal(model.theta.shape)
+        particles = {sign: unroll(model.observations, model.parts(model.theta), layers, range(0)) for sign in (1, -1)}
+        for start in (0, 3, 6):
+            for sign in particles:
+                parts = model.parts(model.theta + sign * scale * direction)
+                particles[sign] = unroll(model.observations, parts, layers, range(start, start + 3), particles[sign])
+        losses = {sign: float(model.loss(particles[sign][0], model.theta + sign * scale * direction)) for sign in particles}
+        total = total + (losses[1] - losses[-1]) / (2 * scale) * direction / 4
+    found = specimen.estimate(pudle.make_estimator(f"es_single(samples=4, scale={scale}, seed=2)"), 9)
+    assert relative(found.gradient, torch.as_tensor(total)) < CLOSED_FORM

@@ -107,10 +107,10 @@ class TestStep:
 
         def loss(t):
             run.theta.data.copy_(scaled + t * direction)
-            return run.evaluate(learner.estimator)[0]
+            return run.evaluate(learner.estimator, run.batches.of_step(0))[0]
 
         run.theta.data.copy_(scaled)
-        gradient = run.evaluate(learner.estimator)[1]
+        gradient = run.evaluate(learner.estimator, run.batches.of_step(0))[1]
         h = 1e-6
         assert float((gradient * direction).sum()) == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-6)
         # Nothing changes along an atom.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+import time
 import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from learning_helpers import planted
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pudle
@@ -36,6 +42,26 @@ class TestWrapper:
         np.testing.assert_allclose(model.inverse_transform(codes), codes @ model.components_)
         assert model.history_.loss.iloc[-1] < model.history_.loss.iloc[1] and model.status_ == "ok"
 
+    def test_errors_and_counts_are_those_of_the_history(self, capsys):
+        x = planted().observations.numpy()
+        model = pudle.UnrolledDictionaryLearning(25, epochs=3, batch=100, random_state=0, verbose=True).fit(x)
+        assert (model.n_iter_, model.n_steps_) == (3, 9)
+        np.testing.assert_array_equal(model.error_, model.history_.loss[1:])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"[pudle] epoch {k}/3: loss {error:.4g}" for k, error in enumerate(model.error_, 1)]
+        pudle.UnrolledDictionaryLearning(25, epochs=1, random_state=0).fit(x)
+        assert not capsys.readouterr().out
+
+    @pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.nightly)])
+    def test_sparse_codes_and_jobs(self, jobs):
+        x = planted().observations.numpy()
+        model = pudle.UnrolledDictionaryLearning(25, epochs=1, random_state=0).fit(x)
+        codes = model.transform(x)
+        sparse = clone(model).set_params(sparse_output=True, n_jobs=jobs).fit(x).transform(x)
+        assert isinstance(sparse, scipy.sparse.csr_array) and sparse.nnz == np.count_nonzero(codes) < codes.size
+        np.testing.assert_allclose(sparse.toarray(), codes, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(model.inverse_transform(sparse), codes @ model.components_, rtol=0, atol=1e-12)
+
     def test_in_a_pipeline_under_a_search(self):
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import GridSearchCV
@@ -50,12 +76,57 @@ class TestWrapper:
         search = GridSearchCV(pipeline, grid, cv=2).fit(x, y)
         assert set(search.cv_results_["rank_test_score"]) <= {1, 2}
 
+    @pytest.mark.parametrize("optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"])
+    def test_partial_fits_are_the_steps_of_a_fit(self, optimizer):
+        """With the same batch in every step, and the same first dictionary."""
+        x = planted().observations.numpy()
+        model = pudle.UnrolledDictionaryLearning(25, epochs=4, batch=None, optimizer=optimizer, random_state=0)
+        whole, parts = clone(model).fit(x), clone(model)
+        for call in range(1, 5):
+            assert parts.partial_fit(x).n_steps_ == call
+        np.testing.assert_allclose(parts.components_, whole.components_, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(parts.error_, whole.error_, rtol=1e-12)
+        assert parts.partial_fit(x[:1]).components_.shape == (25, 20)
+
+    def test_partial_fit_continues_a_fit_and_survives_pickling(self, capsys):
+        x = planted().observations.numpy()
+        model = pudle.UnrolledDictionaryLearning(25, epochs=2, random_state=0).fit(x)
+        before = model.components_
+        again = pickle.loads(pickle.dumps(model.partial_fit(x[:100]))).set_params(verbose=True)
+        assert 0 < np.abs(again.components_ - before).max() < 0.1
+        np.testing.assert_array_equal(again.partial_fit(x[100:]).components_, model.partial_fit(x[100:]).components_)
+        assert capsys.readouterr().out == f"[pudle] batch {again.n_iter_}: loss {again.error_[-1]:.4g}\n"
+
+    def test_a_partial_fit_that_diverges_keeps_the_dictionary(self):
+        x = planted().observations.numpy()
+        model = pudle.UnrolledDictionaryLearning(25, random_state=0).partial_fit(x)
+        before = model.components_
+        with pytest.warns(LearningWarning, match="the loss is not finite.*; the dictionary before this call is kept"):
+            model.partial_fit(x * 1e200)
+        np.testing.assert_array_equal(model.components_, before)
+
+    @pytest.mark.nightly
+    @pytest.mark.parametrize("atoms", [32, 64])
+    def test_time_is_within_three_times_that_of_scikit_learn(self, atoms):
+        """Processor seconds of both with their default numbers of epochs, in turns, the best of several."""
+        x = load_digits().data[:300] / 16
+        models = (pudle.UnrolledDictionaryLearning(atoms, random_state=0),
+                  MiniBatchDictionaryLearning(atoms, alpha=0.1, max_iter=20, random_state=0))  # fmt: skip
+        seconds: list[list[float]] = [[], []]
+        for turn in range(4):
+            for model, times in zip(models, seconds, strict=True):
+                begun = time.process_time()
+                model.fit(x)
+                # The first turn compiles.
+                times += [time.process_time() - begun] if turn else []
+        assert min(seconds[0]) < 3 * min(seconds[1])
+
     @pytest.mark.parametrize(
         ("options", "text"),
         [
             ({"n_components": 0}, "n_components=0 is too small"),
             ({"estimator": "nothing"}, "unknown estimator 'nothing'"),
-            ({"penalty": -1.0}, "penalty=-1.0 is out of range"),
+            ({"alpha": -1.0}, "alpha=-1.0 is out of range"),
         ],
     )
     def test_wrong_options_are_refused_in_fit(self, options, text):
@@ -78,4 +149,4 @@ class TestWrapper:
         with pytest.warns(LearningWarning, match="diverged in step .*: step=0.3 is above 2/L"):
             model = pudle.UnrolledDictionaryLearning(30, **options, random_state=0).fit(planted().observations.numpy())
         assert model.status_ == "diverged" and model.n_iter_ >= 1
-        assert model.history_.step.iloc[-1] == model.n_iter_ and np.isfinite(model.components_).all()
+        assert model.history_.step.iloc[-1] == model.n_steps_ and np.isfinite(model.components_).all()

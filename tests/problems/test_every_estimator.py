@@ -7,7 +7,7 @@ import tolerances
 import torch
 from comparisons import relative
 from convolutions import chain, convolutional, dense_twin
-from estimator_limits import BUILT_IN, FINITE_SPECS, LIMIT_SPECS, QUOTIENTS, RANDOM, VECTORS, estimate
+from estimator_limits import BUILT_IN, FINITE_SPECS, FLOORS, LIMIT_SPECS, QUOTIENTS, RANDOM, VECTORS, estimate
 from estimator_specs import NAMES
 from examples import elastic_net, penalty_selection
 
@@ -39,7 +39,7 @@ class TestEveryEstimator:
         assert reference.status == "certified", reference.reason
         # Other packages' estimators may not know restarts. Quotients are less accurate, and run every layer many times.
         algorithm, depth = (pudle.Fista(restart=True), 200) if name in BUILT_IN else (pudle.Ista(), 500)
-        depth = {"spsa": 50, "finite_difference": 100}.get(name, depth)
+        depth = {"spsa": 50, "pes": 50, "finite_difference": 100}.get(name, depth)
         mine = estimate(name, LIMIT_SPECS, problem, algorithm, depth)
         gradient = mine.gradient
         assert gradient.shape == problem.theta.shape and gradient.dtype == torch.float64
@@ -51,6 +51,8 @@ class TestEveryEstimator:
             # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no loss at all.
             assert pudle.list_estimators()[name].consistent_for == (() if name == "noodl" else ("lasso",))
             assert 0.01 < error < 10
+        elif name in FLOORS and loss != "lasso":
+            assert tolerances.CONVERGED < error < FLOORS[name]
         else:
             assert error < (tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CONVERGED)
 

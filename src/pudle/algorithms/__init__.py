@@ -3,5 +3,7 @@
 from .algorithm import Algorithm, State, Trajectory
 from .fista import Fista
 from .ista import Ista
+from .iteration import Iteration
+from .noodl import Noodl
 
-__all__ = ["Algorithm", "Fista", "Ista", "State", "Trajectory"]
+__all__ = ["Algorithm", "Fista", "Ista", "Iteration", "Noodl", "State", "Trajectory"]

@@ -2,13 +2,14 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from ..described import described
 from ..errors import InvalidArgument
 from ..problems import Problem
 from ..registry import make_thresholding
@@ -17,9 +18,13 @@ from . import kernels
 from .thresholding import Soft, Thresholding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class State:
     """Everything that a layer passes to the next.
+
+    An algorithm with more memory passes a subclass, a dataclass with fields of its own. Every field that holds a tensor of
+    floats is differentiated, and detached where a derivative is cut, unless it is declared with
+    ``field(metadata={"constant": True})``. Fields that hold the same tensor count as one.
 
     Attributes
     ----------
@@ -36,15 +41,50 @@ class State:
 
     codes: Tensor
     point: Tensor
-    momentum: float | Tensor = 1.0
+    momentum: float | Tensor = field(default=1.0, metadata={"constant": True})
     iteration: int = 0
+
+    __repr__ = described
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that derivatives pass through, by the names of their fields.
+
+        Raises
+        ------
+        InvalidArgument
+            If a field holds a collection of tensors, whose derivatives would be lost.
+        """
+        found = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.metadata.get("constant"):
+                continue
+            if isinstance(value, Tensor) and value.is_floating_point():
+                found[each.name] = value
+            elif isinstance(value, (tuple, list, dict)) and any(isinstance(item, Tensor) for item in _items(value)):
+                raise InvalidArgument(
+                    f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors: give each tensor a field of "
+                    f"its own, or stack them into one"
+                )
+        return found
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the state with a function applied to each of its `tensors`; fields that share one still do."""
+        tensors = self.tensors()
+        changed = {key: change(tensor) for key, tensor in {id(each): each for each in tensors.values()}.items()}
+        values: dict[str, Any] = {name: changed[id(tensor)] for name, tensor in tensors.items()}
+        return dataclasses.replace(self, **values)
 
     def detach(self) -> Self:
         """Return the same state, detached from the graph."""
-        return dataclasses.replace(self, codes=self.codes.detach(), point=self.point.detach())
+        return self.mapped(Tensor.detach)
 
 
-@dataclass(frozen=True, eq=False)
+def _items(collection: Any) -> Collection[Any]:
+    return collection.values() if isinstance(collection, dict) else collection
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     """The result of running an algorithm.
 
@@ -61,6 +101,8 @@ class Trajectory:
     codes: Tensor
     depth: int
     states: Mapping[int, State] = field(repr=False)
+
+    __repr__ = described
 
     def at(self, iteration: int) -> Tensor:
         """Return the codes after `iteration` layers, which the run must have kept."""
@@ -164,6 +206,13 @@ class Algorithm(ABC):
             state = self.advance(problem, state, step)
         states[depth] = state
         return Trajectory(codes=state.codes, depth=depth, states=states)
+
+    def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
+        """Return Phi(codes), one layer without memory: the map whose fixed points this algorithm converges to.
+
+        Implicit differentiation by fixed-point iterations is that of this map.
+        """
+        return self.proximal_step(problem, codes, step, iteration)
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
         """Return ``prox(point - step * grad f(point))``, the layer of this iteration without acceleration."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..problems import Problem
 from .algorithm import Algorithm, State
+from .momentum import following
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Fista(Algorithm):
 
     def advance(self, problem: Problem, state: State, step: float) -> State:
         codes = self.proximal_step(problem, state.point, step, state.iteration)
-        momentum = (1 + (1 + 4 * state.momentum**2) ** 0.5) / 2
+        momentum = following(state.momentum)
         pull = (state.momentum - 1) / momentum
         moved = codes - state.codes
         if isinstance(pull, Tensor):

@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from ..problems import SparseCoding
+from .momentum import following
 from .thresholding import Decaying, Hard
 
 #: Number of samples that are treated together. Sums over samples are in the order of these chunks.
@@ -71,15 +72,21 @@ def _libraries() -> ThreadpoolController:
 
 @torch.no_grad()
 @single_thread()
-def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the partial derivatives of the outer loss in the dictionary and in the codes.
+def direct_gradient(problem: SparseCoding, codes: Tensor) -> Tensor:
+    """Return the partial derivative of the outer loss in the dictionary: with r = D z - x the mean of ``r z^T``."""
+    return problem.residual(codes).T @ codes / len(codes)
 
-    With r = D z - x they are the means of ``r z^T`` and of ``D^T r``; the lasso loss adds those of its penalties.
-    """
+
+@torch.no_grad()
+@single_thread()
+def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return that of `direct_gradient`, and the one in the codes: the mean of ``D^T r``; the lasso adds its penalties'."""
     residual = problem.residual(codes)
     direct, code_gradient = residual.T @ codes / len(codes), residual @ problem.dictionary
     if problem.loss == "lasso":
-        code_gradient = code_gradient.add_(codes.sign(), alpha=problem.penalty).add_(codes, alpha=problem.l2_penalty)
+        # One number for all atoms: others take the torch path.
+        penalty: Any = problem.penalty
+        code_gradient = code_gradient.add_(codes.sign(), alpha=penalty).add_(codes, alpha=problem.l2_penalty)
     return direct, code_gradient / len(codes)
 
 
@@ -146,12 +153,8 @@ def run_and_pull(
             fields = {"codes": codes[place], "point": point, "momentum": of_state, "iteration": state.iteration + layer}
             states[layer] = dataclasses.replace(state, **fields) if layer else state
         if algorithm.name == "fista" and not isinstance(momentum, Tensor):
-            momentum = _larger(momentum)
+            momentum = following(momentum)
     return Result(states, through_gram + through_products, magnitudes.tolist(), returned)
-
-
-def _larger(momentum: float) -> float:
-    return (1 + (1 + 4 * momentum**2) ** 0.5) / 2
 
 
 def _pull(before: Any, after: Any) -> Any:
@@ -212,7 +215,7 @@ class _Chunk:
         accelerated, restart = self.algorithm.name == "fista", isinstance(state.momentum, Tensor)
         momenta = [1.0 if restart else state.momentum]
         for _ in range(layers):
-            momenta.append(_larger(momenta[-1]))
+            momenta.append(following(momenta[-1]))
         pulls = [(now - 1) / later for now, later in itertools.pairwise(momenta)]
         momentum = state.momentum.reshape(r).contiguous() if restart else self.gram.new_ones(r)
         numbers = [1, self.step, self.samples, self.problem.penalty * lasso, -self.problem.l2_penalty * (not lasso)]

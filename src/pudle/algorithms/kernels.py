@@ -47,8 +47,13 @@ def prepare() -> None:
 
 
 def is_plain(problem: Problem) -> TypeGuard[SparseCoding]:
-    """Return whether a problem is sparse coding as this package defines it, with one of its own losses."""
-    return type(problem) is SparseCoding and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
+    """Return whether a problem is sparse coding with one penalty for all atoms and one of this package's own losses."""
+    return (
+        type(problem) is SparseCoding
+        and isinstance(problem.penalty, float)
+        and isinstance(problem.loss, str)
+        and LOSSES.get(problem.loss) is _BUILT_IN_LOSSES.get(problem.loss)
+    )
 
 
 def apply(problem: Problem, algorithm: Algorithm, state: State) -> bool:
@@ -101,13 +106,16 @@ def unrolled(
             yield result.states[depth].codes, Pulled(gradient, magnitude)
 
 
-def windows(problem: Any, algorithm: Algorithm, state: State, depth: int, lengths: Sequence[int]) -> Iterator[Pulled]:
-    """Yield the derivative through the last layers for each of the ascending numbers of layers up to `depth`."""
+def windows(
+    problem: Any, algorithm: Algorithm, state: State, depth: int, lengths: Sequence[int]
+) -> Iterator[tuple[Tensor, Pulled]]:
+    """Yield the codes at `depth` and the derivative through the last layers, for each of the ascending numbers of layers."""
     for batch in _batches(problem, lengths):
         bounds = [depth, *(depth - length for length in batch)]
         result = run_and_pull(problem, algorithm, state, depth, (), [Job(*pair, 0) for pair in itertools.pairwise(bounds)])
         magnitudes = itertools.accumulate(result.magnitudes)
-        yield from (Pulled(*parts) for parts in zip(result.gradients.cumsum(0), magnitudes, strict=True))
+        for parts in zip(result.gradients.cumsum(0), magnitudes, strict=True):
+            yield result.states[depth].codes, Pulled(*parts)
 
 
 def pull_back(problem: Any, algorithm: Algorithm, state: State, layers: int, adjoints: Tensor) -> tuple[Pulled, Tensor]:

@@ -1,7 +1,8 @@
 """Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from ..problems import Problem
 from ..validation import check_integer
 from . import gram_layers, kernels
 from .algorithm import Algorithm, State
+
+#: A gradient and the codes at which it was taken.
+Evaluated = tuple[Tensor, Tensor]
 
 
 def check_depths(depths: Sequence[int]) -> list[int]:
@@ -33,6 +37,15 @@ def differentiable(problem: Problem) -> tuple[Problem, Tensor]:
     return problem.with_theta(theta), theta
 
 
+def direct_gradient(problem: Problem, codes: Tensor) -> Tensor:
+    """Return ``partial_theta loss`` at the given codes."""
+    if kernels.is_plain(problem):
+        return gram_layers.direct_gradient(problem, codes)
+    with torch.enable_grad():
+        live, theta = differentiable(problem)
+        return gradients(live.outer_loss(codes.detach()), (theta,))[0]
+
+
 def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``partial_theta loss`` and ``partial_z loss`` at the given codes."""
     if kernels.is_plain(problem):
@@ -46,7 +59,7 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 def unrolled_gradients(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Evaluated]:
     """Differentiate the loss through the last `window` layers, or through all, at each depth.
 
     Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes at that depth. All
@@ -57,16 +70,22 @@ def unrolled_gradients(
         yield from _recorded_gradients(problem, algorithm, depths, window)
         return
     for depth, (codes, pulled) in zip(depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True):
-        gradient = direct_gradients(problem, codes)[0] + pulled.through_codes
-        if pulled.keeps_digits_of(gradient):
-            yield gradient, codes
-        else:
-            yield from _recorded_gradients(problem, algorithm, [depth], window)
+        yield _completed(problem, codes, pulled, partial(_recorded_at, problem, algorithm, depth, window))
+
+
+def _completed(problem: Problem, codes: Tensor, pulled: kernels.Pulled, recorded: Callable[[], Evaluated]) -> Evaluated:
+    """Add the direct part to what the kernels pulled back; where digits are lost, call `recorded` for it all."""
+    gradient = direct_gradient(problem, codes) + pulled.through_codes
+    return (gradient, codes) if pulled.keeps_digits_of(gradient) else recorded()
+
+
+def _recorded_at(problem: Problem, algorithm: Algorithm, depth: int, window: int | None) -> Evaluated:
+    return next(_recorded_gradients(problem, algorithm, [depth], window))
 
 
 def _recorded_gradients(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Evaluated]:
     """Yield the same by automatic differentiation of the layers."""
     starts = [0 if window is None else max(depth - window, 0) for depth in depths]
     if window is not None:
@@ -86,20 +105,19 @@ def _recorded_gradients(
         yield gradient, codes.detach()
 
 
-def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
+def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
 
     Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
     """
-    if kernels.apply(problem, algorithm, state):
-        ((codes, pulled),) = kernels.unrolled(problem, algorithm, state, [layers])
-        gradient = direct_gradients(problem, codes)[0] + pulled.through_codes
-        if pulled.keeps_digits_of(gradient):
-            return gradient, codes
-    return _recorded_gradient(problem, algorithm, state, layers)
+    recorded = partial(_recorded_gradient, problem, algorithm, state, layers)
+    if not kernels.apply(problem, algorithm, state):
+        return recorded()
+    ((codes, pulled),) = kernels.unrolled(problem, algorithm, state, [layers])
+    return _completed(problem, codes, pulled, recorded)
 
 
-def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> tuple[Tensor, Tensor]:
+def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
     step = algorithm.step_size(problem)
     with torch.enable_grad():
         live, theta = differentiable(problem)
@@ -110,20 +128,13 @@ def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, lay
     return gradient, state.codes.detach()
 
 
-def window_gradients(
-    problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def window_gradients(problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]) -> Iterator[Evaluated]:
     """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward and one backward pass."""
     lengths, start = [min(window, depth) for window in windows], algorithm.start(problem)
     if kernels.apply(problem, algorithm, start):
-        codes = algorithm.run(problem, depth).codes
-        direct = direct_gradients(problem, codes)[0]
-        for window, pulled in zip(windows, kernels.windows(problem, algorithm, start, depth, lengths), strict=True):
-            gradient = direct + pulled.through_codes
-            if pulled.keeps_digits_of(gradient):
-                yield gradient, codes
-            else:
-                yield from _recorded_gradients(problem, algorithm, [depth], window)
+        found = kernels.windows(problem, algorithm, start, depth, lengths)
+        for window, (codes, pulled) in zip(windows, found, strict=True):
+            yield _completed(problem, codes, pulled, partial(_recorded_at, problem, algorithm, depth, window))
         return
     with torch.no_grad():
         trajectory = algorithm.run(problem, depth, keep=range(depth - max(lengths, default=0), depth))
@@ -147,45 +158,61 @@ def reverse_accumulation(
         ``partial_z loss`` at the last codes.
     """
     step = algorithm.step_size(problem)
-    adjoints = torch.zeros_like(problem.theta), code_gradient, torch.zeros_like(code_gradient)
+    adjoints = Adjoints(torch.zeros_like(problem.theta), {"codes": code_gradient})
     for state in reversed(states[:-1]):
         adjoints = pull_back(problem, algorithm, state, 1, step, adjoints)
-        yield adjoints[0]
+        yield adjoints.theta
+
+
+class Adjoints(NamedTuple):
+    """Derivatives of the loss at a state."""
+
+    #: In theta, summed over all later layers.
+    theta: Tensor
+    #: In the tensors of the state, by the names of their fields; zero in those that are missing. Of fields that hold the
+    #: same tensor, the first has the whole derivative.
+    state: Mapping[str, Tensor]
 
 
 def pull_back(
-    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: Adjoints
+) -> Adjoints:
     """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again for it.
 
-    The adjoints are the derivatives of the loss in theta, summed over all later layers, and in the codes and the point
-    after the last of these layers. Return the same three at `state`, these layers included in the first. Where the point of
-    the state is its codes, the second holds the whole derivative and the third is zero. Outside the support of the state the
-    last two may be zero: the layer that made it lets nothing else through.
+    The adjoints are those after the last of these layers. Return those at `state`, these layers included in the sum of the
+    first. Outside the support of the state those of codes and point may be zero: the layer that made it lets nothing else
+    through.
     """
     if kernels.apply(problem, algorithm, state):
-        pulled, (codes_bar, point_bar) = kernels.pull_back(problem, algorithm, state, layers, torch.stack(adjoints[1:]))
-        theta_bar = adjoints[0] + pulled.through_codes
+        codes_bar = adjoints.state["codes"]
+        both = torch.stack([codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))])
+        pulled, (codes_bar, point_bar) = kernels.pull_back(problem, algorithm, state, layers, both)
+        theta_bar = adjoints.theta + pulled.through_codes
         if pulled.keeps_digits_of(theta_bar):
-            if state.point is state.codes:
-                return theta_bar, codes_bar + point_bar, torch.zeros_like(point_bar)
-            return theta_bar, codes_bar, point_bar
+            alone = state.point is state.codes
+            return Adjoints(
+                theta_bar, {"codes": codes_bar + point_bar} if alone else {"codes": codes_bar, "point": point_bar}
+            )
     with torch.enable_grad():
         live, theta = differentiable(problem)
-        codes = state.codes.detach().requires_grad_()
-        # An unaccelerated method steps from its codes: one leaf, so that the derivative flows through it once.
-        separate = state.point is not state.codes
-        point = state.point.detach().requires_grad_() if separate else codes
-        state = dataclasses.replace(state, codes=codes, point=point)
+        state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
+        # One leaf for fields that share a tensor, so that the derivative flows through it once.
+        leaves = {id(leaf): (name, leaf) for name, leaf in reversed(state.tensors().items())}
+        names, inputs = zip(*leaves.values(), strict=True)
         for _ in range(layers):
             state = algorithm.advance(live, state, step)
-        leaves = (theta, codes, point) if separate else (theta, codes)
+        found = state.tensors()
+        reached = [name for name in adjoints.state if found[name].requires_grad]
         # With theta among the outputs its sum starts from the later layers' share, in the order of full backpropagation:
         # cut into segments, the result stays the same to the last bit.
-        theta_bar, codes_bar, *rest = torch.autograd.grad(
-            (theta, state.codes, state.point), leaves, adjoints, allow_unused=True, materialize_grads=True
+        theta_bar, *rest = torch.autograd.grad(
+            [theta, *(found[name] for name in reached)],
+            [theta, *inputs],
+            [adjoints.theta, *(adjoints.state[name] for name in reached)],
+            allow_unused=True,
+            materialize_grads=True,
         )
-    return theta_bar, codes_bar, rest[0] if rest else torch.zeros_like(codes_bar)
+    return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))
 
 
 def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:

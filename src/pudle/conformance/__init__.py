@@ -7,7 +7,7 @@
 
 from typing import Any
 
-__all__ = ["CHECKS", "GRID", "Check", "NotMet", "Record", "check"]
+__all__ = ["CHECKS", "GRID", "Check", "Distance", "NotMet", "Record", "check"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,17 @@ from ..errors import MissingDependency, PudleError, UnsupportedProblem
 from ..estimator import CLAIMS, Estimate, GradientEstimator
 from .oracles import Array
 from .specimens import Specimen
+
+
+class Distance(NamedTuple):
+    """How far a gradient is from another, relative to the norm of that: reported, and held to no limit.
+
+    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at the given depth.
+    """
+
+    target: str
+    depth: int
+    error: float
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ class Record:
         The measured number and its limit, for checks that measure.
     reason : str
         Why it failed or was refused, in one line; empty if it passed.
+    distances : tuple of Distance
+        What the claim ``approximate`` reports in place of a limit; empty for others.
     """
 
     check: str
@@ -42,6 +55,7 @@ class Record:
     number: float | None = None
     limit: float | None = None
     reason: str = ""
+    distances: tuple[Distance, ...] = ()
 
 
 class NotMet(Exception):
@@ -54,7 +68,7 @@ class NotMet(Exception):
 
 #: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if it does not.
 Measurement = tuple[float, float, str | Callable[[], str]]
-Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement] | None]
+Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement | Distance] | None]
 Specimens = tuple[Specimen, ...]
 
 
@@ -62,8 +76,8 @@ Specimens = tuple[Specimen, ...]
 class Check:
     """One property that estimators are checked for.
 
-    `measure` takes the estimator and a specimen, and yields measurements or raises `NotMet`; `specimens` returns what the
-    check runs on for a given estimator.
+    `measure` takes the estimator and a specimen, and yields measurements and distances or raises `NotMet`; `specimens`
+    returns what the check runs on for a given estimator.
     """
 
     name: str
@@ -73,15 +87,20 @@ class Check:
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
-        worst: tuple[float, float] | tuple[()] = ()
+        worst: tuple[float | None, float | None] = (None, None)
+        distances: list[Distance] = []
         try:
-            for number, limit, reason in self.measure(estimator, specimen) or ():
+            for measured in self.measure(estimator, specimen) or ():
+                if isinstance(measured, Distance):
+                    distances.append(measured)
+                    continue
+                number, limit, reason = measured
                 # Not the opposite comparison: NaN must fail.
                 if not (number < limit or number == limit == 0):
                     raise NotMet(reason if isinstance(reason, str) else reason(), number, limit)
-                worst = max(worst, (number, limit))
+                worst = max(worst, (number, limit), key=lambda found: (found[0] is not None, found))
         except NotMet as failure:
-            return Record(*where, "failed", failure.number, failure.limit, failure.reason)
+            return Record(*where, "failed", failure.number, failure.limit, failure.reason, tuple(distances))
         except UnsupportedProblem as refusal:
             text = str(refusal)
             if len(text.splitlines()) == 1 and len(text.split()) >= 5:
@@ -94,7 +113,7 @@ class Check:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
-        return Record(*where, "passed", *worst)
+        return Record(*where, "passed", *worst, "", tuple(distances))
 
 
 CHECKS: dict[str, Check] = {}

@@ -1,16 +1,11 @@
-"""`pudle check`: check an estimator, which is named by a spec or written in a file."""
+"""`pudle check`: check estimators that specs name."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
-import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -42,32 +37,28 @@ UNBROKEN = NUMBERS | {"check", "status"}
 
 
 @click.command("check")
-@click.argument("targets", nargs=-1, required=True, metavar="SPEC|FILE.py...")
-@click.option("--arguments", default="", metavar="TEXT", help="Arguments for the estimator in a file, e.g. 'window=3'.")
+@click.argument("targets", nargs=-1, required=True, metavar="SPEC...")
 @click.option("--timeout", default=300.0, show_default=True, metavar="SECONDS", help="Time that one check may take.")
 @click.option("--all", "everything", is_flag=True, help="Print every check on every problem, including those that passed.")
-def check_command(targets: tuple[str, ...], arguments: str, timeout: float, everything: bool) -> None:
+def check_command(targets: tuple[str, ...], timeout: float, everything: bool) -> None:
     """Check that an estimator does what it claims.
 
-    Its gradients are compared with gradients that are computed without any estimator. A file holds one subclass of
-    pudle.GradientEstimator. Its code runs in a process of its own, with your permissions: check only files you trust. A
-    check that ends the process or takes too long has failed. The exit code is 0 if every check passed or was refused with a
-    reason, 1 if one failed, and 2 if the estimator cannot be made.
+    Its gradients are compared with gradients that are computed without any estimator. Its code runs in a process of its own,
+    with your permissions: check only files you trust. A check that ends the process or takes too long has failed. The exit
+    code is 0 if every check passed or was refused with a reason, 1 if one failed, and 2 if the estimator cannot be made.
 
     \b
     Examples:
       pudle check 'truncated(window=10)'
-      pudle check my_estimator.py --arguments 'window=3'
+      pudle check 'my_estimators.py:Mine(window=3)'
     """
-    if arguments and not any(target.endswith(".py") for target in targets):
-        raise InvalidArgument("--arguments is for a FILE.py: write a spec's arguments in the spec, as truncated(window=10)")
     from .checks import everything_refused
 
     check_positive("timeout", timeout)
     results: dict[str, list[Record]] = {}
     with progress_bar(transient=True) as progress, Pool(1, _prepare_worker) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = [_done(pool, functools.partial(_describe, target, arguments), timeout, target) for target in targets]
+        titles = [_done(pool, functools.partial(_describe, target), timeout, target) for target in targets]
         for target, title in zip(targets, titles, strict=True):
             task = progress.add_task(title, total=len(conformance.CHECKS))
             if progress.disable:
@@ -75,7 +66,7 @@ def check_command(targets: tuple[str, ...], arguments: str, timeout: float, ever
             results[title] = []
             for name in conformance.CHECKS:
                 progress.update(task, advance=1, description=escape(f"{title}: {name}"[:60]))
-                records, finished = _carry_out(pool, name, target, arguments, timeout)
+                records, finished = _carry_out(pool, name, target, timeout)
                 results[title] += records
                 if not finished:
                     # What hangs or ends the process once would most likely do so in every check that is left.
@@ -83,7 +74,7 @@ def check_command(targets: tuple[str, ...], arguments: str, timeout: float, ever
             results[title] += everything_refused(results[title])
     console = output(PIPE_WIDTH)
     for title, records in results.items():
-        _print_result(console, title, records, everything)
+        print_result(console, title, records, everything)
     if len(results) > 1:
         console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
@@ -97,19 +88,18 @@ def _prepare_worker() -> None:
 
 
 @functools.cache
-def _make(target: str, arguments: str) -> GradientEstimator:
-    return estimator_in(Path(target), arguments) if target.endswith(".py") else registry.make_estimator(target)
+def _make(target: str) -> GradientEstimator:
+    return registry.make_estimator(target)
 
 
-def _describe(target: str, arguments: str, keep: Callable[[Any], None]) -> str:
+def _describe(target: str, keep: Callable[[Any], None]) -> str:
     """Return the spec of the estimator, made in a worker: its module may do anything when it is imported."""
-    estimator = _make(target, arguments)
-    return specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
+    return specs.text(_make(target))
 
 
-def _check(name: str, target: str, arguments: str, keep: Callable[[Any], None]) -> None:
+def _check(name: str, target: str, keep: Callable[[Any], None]) -> None:
     """Run one check in a worker, and keep the specimen before each step and the record after it."""
-    check, estimator = conformance.CHECKS[name], _make(target, arguments)
+    check, estimator = conformance.CHECKS[name], _make(target)
     for specimen in check.specimens(estimator):
         keep(specimen)
         keep(check(estimator, specimen))
@@ -125,9 +115,9 @@ def _done(pool: Pool, work: Callable[..., Any], timeout: float, target: str) -> 
     return outcome.result
 
 
-def _carry_out(pool: Pool, name: str, target: str, arguments: str, timeout: float) -> tuple[list[Record], bool]:
+def _carry_out(pool: Pool, name: str, target: str, timeout: float) -> tuple[list[Record], bool]:
     """Return the records of one check, the last a failure if the check did not come to its end, and whether it did."""
-    ((_, outcome),) = pool.run([Job(name, functools.partial(_check, name, target, arguments), timeout)])
+    ((_, outcome),) = pool.run([Job(name, functools.partial(_check, name, target), timeout)])
     records = [part for part in outcome.parts if isinstance(part, conformance.Record)]
     if outcome.status == "ok":
         return records, True
@@ -139,41 +129,6 @@ def _carry_out(pool: Pool, name: str, target: str, arguments: str, timeout: floa
         *records,
         conformance.Record(name, *where, "failed", reason=f"{outcome.reason}; the checks after this one were not run"),
     ], False
-
-
-def estimator_in(path: Path, arguments: str = "") -> GradientEstimator:
-    """Make the estimator in a file, which has to hold exactly one concrete `GradientEstimator` subclass."""
-    from ..estimator import GradientEstimator
-
-    if not path.is_file():
-        raise InvalidArgument(f"{path}: there is no such file; give a .py file or a spec such as truncated(window=10)")
-    # Not an import, which would write compiled files next to the file. Dataclasses look their module up by its name.
-    module = ModuleType(f"pudle_checked_{path.stem}_{abs(hash(path.resolve()))}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:  # whatever the file raises is reported as an error in that file
-        from .checks import one_line
-
-        sys.modules.pop(module.__name__, None)
-        raise InvalidArgument(f"{path} cannot be imported{_line(error, path)}: {one_line(error)}") from error
-    own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
-    classes = [cls for cls in own if issubclass(cls, GradientEstimator) and not inspect.isabstract(cls)]
-    if len(classes) != 1:
-        found = ", ".join(cls.__name__ for cls in classes) or "none"
-        raise InvalidArgument(f"{path} holds {len(classes)} GradientEstimator subclasses ({found}): leave exactly one")
-    (cls,) = classes
-    return specs.build(f"{cls.__name__}({arguments})", {cls.__name__: cls}, "estimator")
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """Return the line of the file in which an error arose, as text."""
-    if isinstance(error, SyntaxError):
-        return f" (line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-    return f" (line {lines[-1]})" if lines else ""
 
 
 def _numbers(record: Record) -> list[str]:
@@ -188,7 +143,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
+def print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
     """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
     table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
     for name, check in conformance.CHECKS.items():
@@ -200,8 +155,11 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
         cells = [*(str(counts[status] or "") for status in STATUSES), *_numbers(worst), escape(check.description)]
         table.add_row(name, *cells, style="red" if counts["failed"] else None)
     console.print(table)
+    if any(record.distances for record in records):
+        console.print(_distances(records))
     printed = records if everything else _shortened(records)
-    table = _table("Details", *(field.name for field in dataclasses.fields(conformance.Record)))
+    columns = [field.name for field in dataclasses.fields(conformance.Record) if field.name != "distances"]
+    table = _table("Details", *columns)
     for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
         where = (record.check, record.problem, record.loss, record.algorithm, record.status)
         table.add_row(*where, *_numbers(record), escape(record.reason))
@@ -213,6 +171,20 @@ def _print_result(console: Console, title: str, records: list[Record], everythin
         console.print(f"{left_out} more like these are printed with --all", highlight=False)
     verdict = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     console.print(f"{escape(title)}: {verdict}", highlight=False)
+
+
+def _distances(records: list[Record]) -> Table:
+    """Return how far an approximation is from what it may stand for, by problem and depth."""
+    rows: dict[tuple[str, ...], dict[int, float]] = {}
+    for record in records:
+        for target, depth, error in record.distances:
+            rows.setdefault((record.problem, record.loss, record.algorithm, target), {})[depth] = error
+    depths = sorted({depth for row in rows.values() for depth in row})
+    columns = ("problem", "loss", "algorithm", "from the gradient", *(f"at depth {depth}" for depth in depths))
+    table = _table("Relative distance, which the claim leaves open", *columns)
+    for where, row in rows.items():
+        table.add_row(*where, *(f"{row[depth]:.2g}" if depth in row else "" for depth in depths))
+    return table
 
 
 def _shortened(records: list[Record]) -> list[Record]:

@@ -45,7 +45,7 @@ def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
         raise NotMet(f"consistent_for names {sorted(unknown)}: known losses are {', '.join(sorted(losses))}")
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
         raise NotMet(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
-    if specs.build(specs.text(estimator), {name: cls}, "estimator") != estimator:
+    if specs.build(specs.text(estimator), {specs.name_of(cls): cls}, "estimator") != estimator:
         raise NotMet(f"the spec {specs.text(estimator)!r} makes another estimator: keep all options in fields")
 
 

@@ -52,8 +52,6 @@ def _compare(
         raise NotMet(f"gradient has shape {mine.shape} instead of {model.theta.shape}")
     if claim not in EXACT_CLAIMS or (claim == "implicit" and not is_regular(specimen)):
         return
-    if claim == "implicit" and type(estimator).consistent_for is not None:
-        return
     # A quotient's rounding is that of the loss, whatever the size of the gradient.
     codes, size = specimen.codes(depth), _size(mine, specimen, 1.0 if is_quotient(result) else ROUNDED)
     limit = max(limit, QUOTIENT_DRAWN if is_quotient(result) else SOLVED if claim == "implicit" else EXACT)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ..errors import InvalidArgument
 from ..problems import ConvolutionalSparseCoding, Problem, SparseCoding
 from ..streams import generator
 
@@ -93,6 +94,17 @@ class SparseCodingDataset(Dataset):
     @abstractmethod
     def draw(self) -> Draw:
         """Draw the observations and the dictionary."""
+
+    def samples(
+        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw further samples of a generating dictionary, shape (m, p), for learning from fresh samples.
+
+        Return observations, shape (n_samples, m), and the codes that generated them, shape (n_samples, p). A dataset whose
+        samples are given, not drawn, raises InvalidArgument.
+        """
+        remedy = "learn from its own samples, or use a synthetic dataset such as sparse_gaussian"
+        raise InvalidArgument(f"dataset {self.name} has no fresh samples to draw: {remedy}")
 
     def problem(
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"

@@ -10,6 +10,11 @@ from ..errors import InvalidArgument
 from ..validation import check_integer, check_positive
 
 
+def path_option(default: str | None = None) -> Any:
+    """Return a dataclass field for an option that holds a path, which `pudle run` stores as seen from the working folder."""
+    return dataclasses.field(default=default, metadata={"path": True})
+
+
 def check_options(dataset: Any, *, least: Mapping[str, int] | None = None, may_be_zero: Collection[str] = ()) -> None:
     """Refuse numbers and flags that are out of range.
 

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .. import specs
 from ..errors import InvalidArgument, UnreadableResult, first_line
 from ..files import write_atomically
 from .run import LearningRun
@@ -37,6 +38,9 @@ class Checkpoint:
         configuration = self.run.learner.describe()
         if not self.run.learner.schedule.needs_epochs:
             del configuration["epochs"]
+        del configuration["fresh"]
+        if (source := self.run.batches.source) is not None:
+            configuration["source"] = specs.text(source) if hasattr(source, "name") else str(source)
         digest = hashlib.sha256()
         for field in dataclasses.fields(self.run.problem):
             value = getattr(self.run.problem, field.name)

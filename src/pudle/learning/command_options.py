@@ -12,7 +12,7 @@ from rich.progress import TimeRemainingColumn
 
 from .. import registry, specs
 from ..errors import InvalidArgument
-from ..measuring.experiment import ProgressCallback
+from ..measuring.experiment import ProgressCallback, silent
 from ..terminal import progress_bar
 
 #: Fields of `LearningExperiment` that are options: keyword arguments of `click.option`, and the help text.
@@ -66,8 +66,11 @@ def named(kind: str, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def shown_progress(title: str) -> Iterator[ProgressCallback]:
-    """Show a progress bar, and return the callback that moves it."""
+def shown_progress(title: str, *, hidden: bool = False) -> Iterator[ProgressCallback]:
+    """Show a progress bar unless it is hidden, and return the callback that moves it."""
+    if hidden:
+        yield silent
+        return
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total, line: bar.update(task, completed=done, total=total, description=f"{title}: {line}")

@@ -18,6 +18,7 @@ from .training import LearningExperiment
 
 if TYPE_CHECKING:
     from .learner import Training
+    from .processes import Processes
 
 #: File of the options and the outcome; the others in the folder are the learner's.
 SUMMARY = "learning.json"
@@ -31,6 +32,7 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningEx
 @click.option("--dataset", metavar="SPEC", help="Dataset with the observations and the first dictionary.")
 @training_options(DEFAULTS)
 @click.option("--chunk", type=int, help="Samples in memory at once [default: the whole batch].")
+@click.option("--fresh/--no-fresh", default=None, help="Draw new samples for every step [default: no].")
 @click.option("--start", metavar="FILE", help="File (.npy) of the dictionary to start at [default: the dataset's].")
 def learn_command(experiment: str | None, device: str, out: Path, resume: bool, **options: Any) -> None:
     """Learn a dictionary.
@@ -38,13 +40,17 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
     FOLDER receives the history (history.csv), the dictionary (dictionary.npy), the options (learning.json) and a checkpoint
     that is renewed on the way. Repeat the command with --resume to continue a training that was killed: on the CPU its
     result is the same, bit for bit, as without the interruption. `pudle list experiments` lists the named experiments.
+    Started by torchrun, several processes share every batch; the steps are those of one process, up to rounding.
 
     \b
     Examples:
       pudle learn --dataset 'sparse_gaussian(perturbation=0.1)' --algorithm 'ista(step=0.2)' --loss reconstruction --out one
       pudle learn --dataset digits --batch 100 --optimizer 'adam(learning_rate=0.01)' --estimator alternating --out two
       pudle learn --experiment 2a-small-T25-backprop-lasso --epochs 20 --out three
+      torchrun --nproc-per-node 4 -m pudle learn --experiment 2b-s10-hard --out four
     """
+    from .processes import launched
+
     given = {name: value for name, value in options.items() if value is not None}
     if experiment is not None:
         chosen = dataclasses.replace(named("learning", experiment), **given)
@@ -53,15 +59,30 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
     else:
         raise InvalidArgument("--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment NAME")
     check_device(device)
-    learner, problem = chosen.learner(), chosen.problem(device)
-    with warnings.catch_warnings(record=True) as caught, shown_progress("learning") as show:
+    with launched(device) as (processes, own_device):
+        try:
+            _learn(chosen, own_device, out, resume, processes)
+        except InvalidArgument:
+            # All processes refuse alike, and the first one says why.
+            if processes.rank == 0:
+                raise
+            click.get_current_context().exit(2)
+
+
+def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool, processes: Processes) -> None:
+    """Learn on some processes; the first one prints and writes."""
+    learner, problem, first = chosen.learner(), chosen.problem(device), processes.rank == 0
+    options: dict[str, Any] = {"folder": out, "resume": resume, "source": chosen.source(), "processes": processes}
+    with warnings.catch_warnings(record=True) as caught, shown_progress("learning", hidden=not first) as show:
         warnings.simplefilter("always")
-        training = learner.fit(problem, folder=out, resume=resume, progress=show)
+        training = learner.fit(problem, progress=show, **options)
+    if not first:
+        return
     for warning in caught:
         # The warning about a divergence is left out, because it is the error that the command ends with.
         if training.status != "diverged" or training.reason not in str(warning.message):
             click.echo(f"pudle: warning: {warning.message}", err=True)
-    summary = {"options": dataclasses.asdict(chosen), "device": device}
+    summary = {"options": dataclasses.asdict(chosen), "device": device, "processes": processes.size}
     summary |= {name: getattr(training, name) for name in ("status", "reason", "steps")}
     write_atomically(out / SUMMARY, json.dumps(summary, indent=1))
     click.echo(f"{_describe(chosen, training)}; results in {out}")

@@ -20,9 +20,11 @@ from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..validation import check_integer
+from .batches import DictionaryProblem, Source
 from .checkpoint import Checkpoint
 from .optimizers import Optimizer, Schedule
-from .run import HISTORY, DictionaryProblem, LearningRun, Monitor
+from .processes import Processes
+from .run import HISTORY, LearningRun, Monitor
 
 
 class LearningWarning(UserWarning):
@@ -91,6 +93,9 @@ class Learner:
         Samples that the estimator gets at once (default: the whole batch). The gradients of the chunks are averaged: the
         step is the same up to rounding, and memory is that of one chunk. Chunks that fit into the processor's cache also
         save time. One Lipschitz constant is computed per chunk.
+    fresh : bool
+        Draw new samples for every step, from the problem's generating dictionary, instead of taking the problem's own in
+        turn: online learning. `fit` needs the dataset to draw them from. An epoch has as many steps as without.
 
     Raises
     ------
@@ -108,6 +113,7 @@ class Learner:
     seed: int = 0
     record_every: int | None = None
     chunk: int | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         for name in ("estimator", "algorithm", "optimizer", "schedule"):
@@ -136,6 +142,8 @@ class Learner:
         monitor: Monitor | None = None,
         clock: Callable[[], float] = time.perf_counter,
         budget: float | None = None,
+        source: Source | None = None,
+        processes: Processes | None = None,
     ) -> Training:
         """Learn a dictionary from a problem's observations, starting at its dictionary.
 
@@ -161,6 +169,13 @@ class Learner:
         clock, budget : callable, float, optional
             Clock of the history's ``seconds``, and the seconds after which no further step is taken, including those before
             a resume. The processor seconds of ``time.process_time`` do not change when the machine is busy with other work.
+        source : Source, optional
+            Where `fresh` samples are drawn from: a synthetic dataset such as ``make_dataset("sparse_gaussian")``, or
+            anything with its method `samples`.
+        processes : Processes, optional
+            The processes that share this training, see `pudle.learning.processes`. Each calls `fit` with the same
+            arguments and returns the same training. The steps are those of one process, up to rounding. The first one
+            keeps the folder, reports progress and warns. A folder can be resumed by another number of processes.
 
         Raises
         ------
@@ -175,15 +190,21 @@ class Learner:
         LearningWarning
             If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
         """
-        _check_problem(problem)
-        run = LearningRun(self, problem, monitor, clock)
-        checkpoint = None if folder is None else Checkpoint(Path(folder), run)
-        if resume:
-            if checkpoint is None:
-                raise InvalidArgument("resume=True needs the folder that holds the checkpoint: give folder=...")
-            checkpoint.restore()
-        elif checkpoint is not None and checkpoint.path.exists():
-            raise InvalidArgument(f"{folder} holds a training already: resume it, or give another folder")
+        processes = processes or Processes()
+        _check_problem(problem, self.fresh)
+        if self.fresh is not (source is not None):
+            raise InvalidArgument("fresh=True and source=... belong together: give the dataset to draw fresh samples from")
+        run = LearningRun(self, problem, monitor, clock, source, processes)
+        if resume and folder is None:
+            raise InvalidArgument("resume=True needs the folder that holds the checkpoint: give folder=...")
+        checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
+        if checkpoint is not None:
+            if resume:
+                checkpoint.restore()
+            elif checkpoint.path.exists():
+                raise InvalidArgument(f"{folder} holds a training already: resume it, or give another folder")
+        if resume and processes.size > 1:
+            run.set_state(processes.first_of(run.state()))
         if not run.rows:
             run.record()
         # The first checkpoint follows the first step: if the algorithm refuses that step, the folder stays empty.
@@ -191,7 +212,8 @@ class Learner:
 
         def over() -> bool:
             # A training that is resumed after it diverged would only diverge again.
-            return bool(run.diverged) or run.step >= run.total or (budget is not None and run.seconds >= budget)
+            spent = budget is not None and processes.first_of(run.seconds >= budget)
+            return bool(run.diverged) or run.step >= run.total or spent
 
         while not over():
             run.advance()
@@ -221,8 +243,8 @@ class Learner:
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
 
 
-def _check_problem(problem: Any) -> None:
-    """Refuse a problem that no dictionary can be learned from, and warn of too few samples."""
+def _check_problem(problem: Any, fresh: bool) -> None:
+    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no fresh ones come."""
     if not isinstance(problem, DictionaryProblem):
         kind = type(problem).__name__
         raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
@@ -239,6 +261,6 @@ def _check_problem(problem: Any) -> None:
     # Every position of a filter in an image counts as a sample.
     atoms = problem.code_shape[1]
     samples = math.prod(problem.code_shape) // atoms
-    if samples < atoms:
+    if samples < atoms and not fresh:
         text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
         warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)

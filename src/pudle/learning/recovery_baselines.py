@@ -67,6 +67,10 @@ class RecoveryBaseline(Experiment):
             )
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
+        if not isinstance(problem.penalty, float):
+            raise UnsupportedProblem(
+                f"{type(self).__name__} has one penalty for all atoms, and {self.dataset!r} one for each"
+            )
         passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
         with threadpool_limits(1):
             for epoch in range(self.epochs + 1):

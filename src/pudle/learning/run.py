@@ -12,16 +12,13 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
-from ..problems import SparseCoding
-from ..problems.convolutional import ConvolutionalSparseCoding
 from ..streams import generator
+from .batches import Batch, Batches, DictionaryProblem, Source
 from .matching import match_atoms
+from .processes import Processes
 
 if TYPE_CHECKING:
     from .learner import Learner
-
-#: Problems whose outer parameter is a dictionary.
-DictionaryProblem = SparseCoding | ConvolutionalSparseCoding
 
 #: Function of the outer parameter, detached, that returns further columns of the history, always the same ones. The
 #: problem's `fields_at` reads the dictionary, and the penalties where they are learned, from the parameter.
@@ -45,9 +42,10 @@ class LearningRun:
     """The state of one training, and the operations that change it."""
 
     def __init__(
-        self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float]
-    ) -> None:
-        self.problem, self.monitor, self.clock = problem, monitor, clock
+        self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float],
+        source: Source | None = None, processes: Processes | None = None,
+    ) -> None:  # fmt: skip
+        self.problem, self.monitor, self.clock, self.processes = problem, monitor, clock, processes or Processes()
         self.learner = cast(Any, learner)  # which has made its components from their specs
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
         self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
@@ -58,9 +56,8 @@ class LearningRun:
         self.theta = torch.nn.Parameter(self.start.clone())
         self.optimizer: torch.optim.Optimizer = self.learner.optimizer.make(self.theta)
         self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(self.optimizer, learner.epochs)
-        self.samples = len(problem.observations)
-        self.batch = min(learner.batch or self.samples, self.samples)
-        self.steps_per_epoch = -(-self.samples // self.batch)
+        self.batches = Batches(problem, learner.batch, learner.seed, source, self.processes)
+        self.steps_per_epoch = self.batches.steps_per_epoch
         self.total = learner.epochs * self.steps_per_epoch
         self.step, self.seconds, self.rate = 0, 0.0, math.nan
         # Sums over the samples seen since the last row of the history, and their number.
@@ -68,8 +65,8 @@ class LearningRun:
         self.rows: list[dict[str, float]] = []
         self.diverged = ""
         self._evaluated = False
-        self._order: tuple[int, Tensor] | None = None
-        self._last: tuple[Tensor | slice, Tensor] | None = None
+        #: Generating codes and codes of the last batch, as far as this process has them.
+        self._last: tuple[Tensor, Tensor] | None = None
 
     @property
     def dictionary(self) -> Tensor:
@@ -79,7 +76,7 @@ class LearningRun:
     def advance(self) -> None:
         """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
         begun = self.clock()
-        rows, before = self._batch_rows(), self.theta.detach().clone()
+        batch, before = self.batches.of_step(self.step), self.theta.detach().clone()
         estimator = self.learner.estimator
         if any(field.name == "seed" for field in dataclasses.fields(estimator)):
             # Random directions that are drawn only once would confine the learning to their span.
@@ -88,7 +85,7 @@ class LearningRun:
         evaluations: list[tuple[float, float, Tensor]] = []
 
         def closure() -> float:
-            loss, gradient, codes = self.evaluate(estimator, rows)
+            loss, gradient, codes = self.evaluate(estimator, batch)
             self.theta.grad = gradient
             evaluations.append((loss, float(torch.linalg.vector_norm(gradient)), codes))
             return loss
@@ -107,14 +104,15 @@ class LearningRun:
             self.schedule.step()
         # A line search evaluates at several dictionaries; the first is the one the step starts from.
         loss, norm, codes = evaluations[0]
-        self.loss_sum += len(codes) * loss
-        self.norm_sum += len(codes) * norm
-        self.weight += len(codes)
-        self._last = (rows, codes)
+        self.loss_sum += batch.samples * loss
+        self.norm_sum += batch.samples * norm
+        self.weight += batch.samples
+        generating = batch.tensors.get("generating_codes")
+        self._last = None if generating is None else (generating, codes)
         self.seconds += self.clock() - begun
 
-    def evaluate(self, estimator: GradientEstimator, rows: Tensor | slice = slice(None)) -> tuple[float, Tensor, Tensor]:
-        """Return loss, gradient and codes of some samples at the current parameter.
+    def evaluate(self, estimator: GradientEstimator, batch: Batch) -> tuple[float, Tensor, Tensor]:
+        """Return loss and gradient of a batch at the current parameter, and the codes of the samples of this process.
 
         For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the gradient is that of this
         function, ``(I - u u^T) g / |d|`` for every atom, g being the estimate at u. For a `tangent` optimizer the gradient
@@ -125,28 +123,21 @@ class LearningRun:
         if self.learner.optimizer.searches:
             norms = self._norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
             dictionary /= norms
-        tensors = {"observations": self.problem.observations, "targets": self.problem.targets}
-        batch = {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
-        samples = len(batch["observations"])
-        size = self.learner.chunk or samples
-        loss, gradient, codes = 0.0, torch.zeros_like(theta), []
-        for first in range(0, samples, size):
-            fields = {name: tensor[first : first + size] for name, tensor in batch.items()} | self.problem.fields_at(theta)
-            try:
-                part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
-                estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
-            except InvalidArgument as error:
-                # At the start the user's argument is wrong; later the learning has led to such a dictionary.
-                if not self._evaluated:
-                    raise
-                raise Diverged(str(error)) from error
-            # Losses are means over samples, so that a chunk counts by its size.
-            share = len(estimate.codes) / samples
-            with torch.no_grad():
-                loss += share * float(part.outer_loss(estimate.codes))
-            gradient.add_(estimate.gradient.detach(), alpha=share)
-            codes.append(estimate.codes)
+        try:
+            loss, gradient, codes = self._own_part(estimator, batch, theta)
+            failure = ""
+        except InvalidArgument as error:
+            # At the start the user's argument is wrong; later the learning has led to such a dictionary.
+            if not self._evaluated:
+                raise
+            loss, gradient, codes, failure = 0.0, torch.zeros_like(theta), theta.new_zeros(0), str(error)
         self._evaluated = True
+        # In a step that fails for one process, all must stop.
+        sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=theta.device)
+        self.processes.add(sums, gradient)
+        loss, failures = sums.tolist()
+        if failures:
+            raise Diverged(failure or "it failed for the samples of another process")
         if not math.isfinite(loss):
             raise Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
         if not bool(torch.isfinite(gradient).all()):
@@ -156,6 +147,24 @@ class LearningRun:
             atom_gradients -= dictionary * (dictionary * atom_gradients).sum(self.axes, keepdim=True)
         if norms is not None:
             atom_gradients /= norms
+        return loss, gradient, codes
+
+    def _own_part(self, estimator: GradientEstimator, batch: Batch, theta: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Return what the samples of this process add to loss and gradient of a batch at a parameter, and their codes."""
+        tensors = {name: tensor for name, tensor in batch.tensors.items() if name != "generating_codes"}
+        samples = len(tensors["observations"])
+        loss, gradient, codes = 0.0, torch.zeros_like(theta), [theta.new_zeros(0, *self.problem.code_shape[1:])]
+        size = self.learner.chunk or max(samples, 1)
+        for first in range(0, samples, size):
+            fields = {name: tensor[first : first + size] for name, tensor in tensors.items()} | self.problem.fields_at(theta)
+            part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
+            estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
+            # Losses are means over samples, so that a chunk counts by its size.
+            share = len(estimate.codes) / batch.samples
+            with torch.no_grad():
+                loss += share * float(part.outer_loss(estimate.codes))
+            gradient.add_(estimate.gradient.detach(), alpha=share)
+            codes.append(estimate.codes)
         return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
@@ -173,12 +182,13 @@ class LearningRun:
             pair = (self.dictionary, self.problem.generating_dictionary)
             matching = match_atoms(*(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair))
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
-            if self.problem.generating_codes is not None and self._last is not None:
-                rows, codes = self._last
-                generating = self.problem.generating_codes[rows] != 0
-                learned = codes[:, torch.as_tensor(matching.places, device=codes.device)] != 0
-                sizes = int(generating.sum()) + int(learned.sum())
-                row["support_recovery"] = 2 * int((generating & learned).sum()) / max(sizes, 1)
+            if self._last is not None:
+                generating, codes = (each != 0 for each in self._last)
+                learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
+                counts = torch.stack([(generating & learned).sum(), generating.sum() + learned.sum()])
+                self.processes.add(counts)
+                common, sizes = counts.tolist()
+                row["support_recovery"] = 2 * common / max(sizes, 1)
         if self.monitor is not None:
             row |= self.monitor(self.theta.detach())
         self.rows.append(row)
@@ -197,16 +207,6 @@ class LearningRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self._evaluated = self.step > 0
-
-    def _batch_rows(self) -> Tensor | slice:
-        """Return which samples this step uses: a function of the seed and the step alone, so that a step can be resumed."""
-        if self.batch == self.samples:
-            return slice(None)
-        epoch, index = divmod(self.step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            order = generator(self.learner.seed, f"learner order {epoch}").permutation(self.samples)
-            self._order = (epoch, torch.as_tensor(order, device=self.problem.observations.device))
-        return self._order[1][index * self.batch : (index + 1) * self.batch]
 
     def _norms(self, dictionary: Tensor, otherwise: str) -> Tensor:
         """Return the norms of atoms that can be scaled to unit norm, or raise `Diverged`."""

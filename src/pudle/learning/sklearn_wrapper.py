@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+import time
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import joblib
 import numpy as np
+import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..algorithms import Algorithm
 from ..estimator import GradientEstimator
+from ..measuring.experiment import silent
 from ..problems import SparseCoding
 from ..registry import make_algorithm
-from ..validation import check_integer
-from .learner import Learner
+from ..validation import check_integer, check_positive
+from .learner import Learner, LearningWarning
 from .optimizers import Optimizer, Schedule
+from .run import LearningRun
 
 
 # scikit-learn has its own text form of an estimator, and compares by identity.
@@ -29,25 +35,38 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers, over atoms of unit norm;
     ``transform`` returns those codes. ``fit`` checks the constructor's arguments.
 
+    Names are those of scikit-learn's ``MiniBatchDictionaryLearning`` where both have the same thing.
+
     Parameters
     ----------
     n_components : int, optional
         Number of atoms (default: the number of features).
-    penalty, loss, nonnegative
+    alpha : float
+        Weight of the l1 norm, the penalty elsewhere in this package.
+    loss, nonnegative
         As in `pudle.SparseCoding`.
     estimator, algorithm, depth, optimizer, schedule, epochs, batch
         As in `pudle.Learner`; specs and plain values are easy to search over.
     random_state : int, RandomState or None
         Seed of the first dictionary, whose atoms are samples with a little noise added, and of the sample order.
+    sparse_output : bool
+        Whether ``transform`` returns a ``scipy.sparse.csr_array`` instead of an array.
+    n_jobs : int, optional
+        Number of processes of ``transform`` (None: one, -1: one per core); codes change by rounding at most. ``fit`` runs
+        in one; to learn in several, see `Learner.fit`.
+    verbose : bool
+        Whether to print the loss after every epoch.
 
     Attributes
     ----------
     components_ : array, shape (n_components, n_features)
         Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
+    error_ : array, shape (n_iter_,)
+        Mean outer loss of every epoch, each batch evaluated before its step. After ``partial_fit``: of every call.
+    n_iter_, n_steps_, n_features_in_ : int
+        Number of epochs, or of calls of ``partial_fit``, of steps, and of the features seen in ``fit``.
     history_, status_ : DataFrame, str
-        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``.
-    n_iter_, n_features_in_ : int
-        Number of steps, and of the features seen in ``fit``.
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``. ``partial_fit`` does not set them.
 
     Examples
     --------
@@ -61,7 +80,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     n_components: int | None = None
     _: KW_ONLY
-    penalty: float = 0.1
+    alpha: float = 0.1
     loss: str = "lasso"
     estimator: str | GradientEstimator = "backprop"
     algorithm: str | Algorithm = "fista"
@@ -72,6 +91,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     batch: int | None = 256
     nonnegative: bool = False
     random_state: Any = None
+    sparse_output: bool = False
+    n_jobs: int | None = None
+    verbose: bool = False
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -82,39 +104,91 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
 
+    def _begin(self, X: np.ndarray) -> np.ndarray:
+        """Draw the seed of the learner, and return the first dictionary, shape (n_features, n_components)."""
+        random = check_random_state(self.random_state)
+        self._seed = int(random.randint(2**31 - 1))
+        self._optimizer_state: dict[str, Any] = {}
+        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
+        return _first_atoms(X, atoms, random)
+
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
         Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are those of `Learner.fit`.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
-        random = check_random_state(self.random_state)
-        names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
-        learner = Learner(**{name: getattr(self, name) for name in names}, seed=int(random.randint(2**31 - 1)))
-        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
-        training = learner.fit(self._problem(X, _first_atoms(X, atoms, random)))
+        first = self._begin(X)
+        training = self._learner().fit(self._problem(X, first), progress=self._print if self.verbose else silent)
         self.components_ = training.dictionary.numpy().T.copy()
-        self.history_, self.status_, self.n_iter_ = training.history, training.status, training.steps
+        self.history_, self.status_, self.n_steps_ = training.history, training.status, training.steps
+        self.error_ = training.history.loss.dropna().to_numpy()
+        self.n_iter_ = len(self.error_)
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def partial_fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
+        """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that come in parts.
+
+        The first call makes the first dictionary from its samples. Later ones, also those after ``fit``, continue from the
+        dictionary; between calls of ``partial_fit`` the optimizer keeps its state. `epochs`, `batch` and `schedule` play no
+        role.
+        """
+        begun = not hasattr(self, "components_")
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=begun)
+        if begun:
+            self.components_ = self._begin(X).astype(X.dtype).T
+            self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
+        # The seed of an estimator's directions moves on.
+        learner = self._learner(seed=self._seed + self.n_steps_, epochs=1, batch=None, schedule="constant")
+        run = LearningRun(learner, self._problem(X, self.components_.T), None, time.perf_counter)
+        if self._optimizer_state:
+            run.optimizer.load_state_dict(self._optimizer_state)
+        run.advance()
+        if run.diverged:
+            warnings.warn(f"{run.diverged}; the dictionary before this call is kept", LearningWarning, stacklevel=2)
+            return self
+        self.components_, self._optimizer_state = run.dictionary.numpy().T.copy(), run.optimizer.state_dict()
+        self.error_ = np.append(self.error_, run.loss_sum / run.weight)
+        self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + 1
+        if self.verbose:
+            print(f"[pudle] batch {self.n_iter_}: loss {self.error_[-1]:.4g}")
+        return self
+
+    def transform(self, X: Any) -> Any:
         """Return the codes of observations, shape (n_samples, n_components)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        algorithm: Any = make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
-        with torch.no_grad():
-            return algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
+        jobs = min(joblib.effective_n_jobs(self.n_jobs), len(X))
+        parts = joblib.Parallel(jobs)(joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs))
+        return scipy.sparse.vstack(parts, format="csr") if self.sparse_output else np.concatenate(parts)
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples, n_features)."""
         check_is_fitted(self)
-        return np.asarray(codes) @ self.components_
+        return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
+
+    def _codes(self, X: np.ndarray) -> Any:
+        algorithm: Any = make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
+        with torch.no_grad():
+            codes = algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
+        return scipy.sparse.csr_array(codes) if self.sparse_output else codes
+
+    def _learner(self, **changes: Any) -> Learner:
+        names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
+        return Learner(**{name: getattr(self, name) for name in names} | {"seed": self._seed} | changes)
 
     def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
         # A copy: torch would share memory, and warns of read-only arrays.
         observations, atoms = torch.tensor(X), torch.tensor(dictionary.astype(X.dtype, copy=False))
-        options: Any = {name: getattr(self, name) for name in ("penalty", "loss", "nonnegative")}
-        return SparseCoding(observations=observations, dictionary=atoms, **options)
+        check_positive("alpha", self.alpha)
+        return SparseCoding(
+            observations=observations, dictionary=atoms, penalty=self.alpha, loss=self.loss, nonnegative=self.nonnegative
+        )
+
+    def _print(self, done: int, total: int, line: str) -> None:
+        steps = total // self.epochs
+        if done % steps == 0:
+            print(f"[pudle] epoch {done // steps}/{self.epochs}: {line}")
 
 
 def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np.ndarray:

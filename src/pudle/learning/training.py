@@ -22,8 +22,8 @@ from ..validation import check_choice, check_integer
 if TYPE_CHECKING:
     import numpy as np
 
+    from .batches import DictionaryProblem, Source
     from .learner import Learner, Training
-    from .run import DictionaryProblem
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LearningExperiment(Experiment):
     ----------
     dataset, loss, seed
         Spec of the dataset, its outer loss, and the seed of the dataset and of the sample order.
-    estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk
+    estimator, algorithm, depth, optimizer, schedule, epochs, batch, record_every, chunk, fresh
         As in `pudle.Learner`.
     dtype : {"float64", "float32"}
         Precision.
@@ -59,6 +59,7 @@ class LearningExperiment(Experiment):
     chunk: int | None = None
     dtype: str = "float64"
     start: str | None = None
+    fresh: bool = False
 
     def learner(self) -> Learner:
         """Return the learner."""
@@ -72,7 +73,7 @@ class LearningExperiment(Experiment):
         A dataset without the loss or a dictionary is refused, and so is a `start` without a dictionary of that shape.
         """
         from ..measuring.case import DTYPES
-        from .run import DictionaryProblem
+        from .batches import DictionaryProblem
 
         check_integer("seed", self.seed, 0)
         check_choice("dtype", self.dtype, DTYPES)
@@ -86,6 +87,15 @@ class LearningExperiment(Experiment):
             return problem
         start = _read_start(self.start, tuple(problem.dictionary.shape))
         return dataclasses.replace(problem, dictionary=problem.dictionary.new_tensor(start))
+
+    def source(self) -> Source | None:
+        """Return what fresh samples are drawn from, or None if the training takes the problem's own."""
+        if not self.fresh:
+            return None
+        dataset: Any = make_dataset(self.dataset)
+        if not hasattr(dataset, "samples"):
+            raise InvalidArgument(f"dataset {self.dataset!r} has no fresh samples to draw: use one such as sparse_gaussian")
+        return dataset
 
     def train(
         self, problem: DictionaryProblem, folder: Path, device: str, progress: ProgressCallback, **options: Any
@@ -101,7 +111,8 @@ class LearningExperiment(Experiment):
         resume, clock = (folder / CHECKPOINT).exists(), time.process_time if device == "cpu" else time.perf_counter
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            training = self.learner().fit(problem, folder=folder, resume=resume, progress=progress, clock=clock, **options)
+            options |= {"resume": resume, "progress": progress, "clock": clock, "source": self.source()}
+            training = self.learner().fit(problem, folder=folder, **options)
         texts = [str(warning.message) for warning in caught if isinstance(warning.message, LearningWarning)]
         return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 

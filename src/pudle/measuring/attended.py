@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+#: Exit code of a command that took too long, as the program `timeout` has it.
+TIMED_OUT = 124
+
 
 @contextlib.contextmanager
 def attended(command: Sequence[Any], when: str = "now", *, fds: Sequence[int] = (), **options: Any) -> Iterator[Any]:
@@ -30,9 +33,15 @@ def attended(command: Sequence[Any], when: str = "now", *, fds: Sequence[int] = 
             os.close(ours)
 
 
-def run_attended(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, as `subprocess.run` does, and keep what it prints; it ends early if this process does."""
+def run_attended(command: Sequence[Any], timeout: float | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does, and keep what it prints; it ends early if this process does.
+
+    After `timeout` seconds it is ended with all that it started, and its exit code is `TIMED_OUT`.
+    """
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with attended(command, **options, **pipes) as process:
-        output = process.communicate()
+        try:
+            output = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(list(command), TIMED_OUT, "", f"not finished after {timeout:.0f} s")
     return subprocess.CompletedProcess(list(command), process.returncode, *output)

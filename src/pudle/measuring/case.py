@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 import torch
 
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
-from ..references.certified import MINIMIZER_TARGETS, TARGETS
+from ..references.certified import MINIMIZER_TARGETS, TARGETS, Reference, reference
 from ..registry import make_algorithm, make_dataset
-from ..specs import parse
+from ..specs import file_of, parse
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255 that file systems take.
@@ -52,7 +53,7 @@ class Case:
     Raises
     ------
     InvalidArgument
-        If a field is empty or unknown, or a target rests on a minimizer that the algorithm's thresholding does not lead to.
+        If a field is empty or unknown.
     """
 
     name: str
@@ -79,22 +80,34 @@ class Case:
         for target in self.targets:
             check_choice(f"case {self.name}: target", target, TARGETS)
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
-        thresholding = self.make_algorithm().thresholding
-        wrong = [target for target in self.targets if target in MINIMIZER_TARGETS]
-        if wrong and not thresholding.proximal:
-            raise InvalidArgument(
-                f"case {self.name}: {thresholding.name} thresholding leads to no minimizer of the inner problem, which "
-                f"{' and '.join(wrong)} {'rests' if len(wrong) == 1 else 'rest'} on: use the targets gstar, gtilde or limit"
-            )
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
-        """Draw the problem of one seed."""
+        """Draw the problem of one seed; UnsupportedProblem says that the dataset has no such loss."""
         dataset: Any = make_dataset(self.dataset)
+        if self.loss not in dataset.losses:
+            raise UnsupportedProblem(f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}")
         return dataclasses.replace(dataset, seed=seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""
         return make_algorithm(self.algorithm)
+
+    def make_reference(self, seed: int, target: str) -> Reference:
+        """Compute the reference of one seed.
+
+        UnsupportedProblem says that the dataset has no such loss or target, or that the target rests on a minimizer to which
+        the algorithm's thresholding does not lead.
+        """
+        algorithm, problem = self.make_algorithm(), self.make_problem(seed)
+        if target in MINIMIZER_TARGETS and not algorithm.thresholding.proximal:
+            raise UnsupportedProblem(
+                f"{algorithm.thresholding.name} thresholding leads to no minimizer of the inner problem, which "
+                f"target={target!r} rests on: use the target gstar, gtilde or limit"
+            )
+        try:
+            return reference(problem, target, algorithm)
+        except InvalidArgument as error:
+            raise UnsupportedProblem(str(error)) from error
 
 
 def slug(spec: str) -> str:
@@ -103,20 +116,36 @@ def slug(spec: str) -> str:
     return plain.encode()[:SLUG_BYTES].decode(errors="ignore").rstrip("_")
 
 
-def dataset_slug(spec: str, home: Path) -> str:
-    """Return a dataset's spec as it stands in the names of cases: readable, and no two specs alike.
+def short(name: str) -> str:
+    """Return the name of a case, cut and with a digest of the whole where it is too long."""
+    if len(name.encode()) <= 2 * SLUG_BYTES:
+        return name
+    kept = name.encode()[: 2 * SLUG_BYTES - 9].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
+    """Return a spec as it stands in the names of cases: readable, and no two specs alike.
 
     A digest follows where the readable part alone cannot tell two specs apart, because options other than plain numbers lose
-    characters. Of a folder the readable part has the last name, and the digest the path as seen from `home`, the folder
-    of the results.
+    characters. Of a path (the options named in `paths`, and a file of the user's that a spec names) the readable part has
+    the last name, and the digest the path as seen from `home`, the folder of the results.
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)
     name, options = parse(spec)
     shown = dict(options)
-    if isinstance(options.get("folder"), str):
-        path = Path(options["folder"]).expanduser().absolute()
-        shown["folder"] = path.name
-        options["folder"] = os.path.relpath(path, home.absolute())
-    readable = slug(f"{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})")
+
+    def seen(path: Path) -> str:
+        return os.path.relpath(path.expanduser().absolute(), home.absolute())
+
+    for option in paths:
+        if isinstance(options.get(option), str):
+            path = Path(options[option])
+            shown[option], options[option] = path.name, seen(path)
+    readable = name
+    if file := file_of(name):
+        path, cls = file
+        readable, name = f"{path.stem}.{cls}", f"{seen(path)}:{cls}"
+    readable = slug(f"{readable}({', '.join(f'{key}={value!r}' for key, value in shown.items())})")
     return f"{readable}-{hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()[:8]}"

@@ -211,6 +211,8 @@ class Rounds(Struct):
     """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
 
     rounds: list[Round]
+    #: Whether a time limit has left something out.
+    partial: bool = False
 
 
 class Round(Struct):

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asv import benchmarks, config, environment, machine, results, runner, util
+from asv import benchmarks, config, machine, results, runner, util
 from asv_runner.discovery import disc_benchmarks, list_benchmarks
 
 from ..files import read_json
@@ -30,6 +30,8 @@ ALONE = "memory.ProblemAlone.peakmem_problem"
 def main() -> None:
     configuration = config.Config.load(sys.argv[1])
     commit, folder = sys.argv[2], Path(sys.argv[1]).parent
+    # asv itself would work in that folder; here it is the one that paths in the selection are seen from.
+    configuration.results_dir = str(folder / configuration.results_dir)
     os.environ[costs.SELECTION_VARIABLE] = str(folder / "selection.json")
     text = io.StringIO()
     list_benchmarks(str(costs.benchmark_folder()), text)
@@ -37,9 +39,10 @@ def main() -> None:
     known.save()
     here = machine.Machine.get_defaults()
     util.write_json(str(folder / "results" / here["machine"] / "machine.json"), here, machine.Machine.api_version)
-    (python,) = environment.get_environments(configuration, [f"existing:{sys.executable}"])
-    date = 1000 * int(git(Path(configuration.repo), "show", "--no-patch", "--format=%ct", commit))
-    content = results.Results(here, {}, commit, date, platform.python_version(), python.name, {})
+    date = 1000 * int(git(folder / configuration.repo, "show", "--no-patch", "--format=%ct", commit))
+    # asv's own name for an existing environment holds the path of its interpreter.
+    python = platform.python_version()
+    content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
     stored = _stored(folder)
     for benchmark in disc_benchmarks(str(costs.benchmark_folder())):
         cells = list(itertools.product(*benchmark._params))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..estimator import Estimate
+from ..errors import UnsupportedProblem
+from ..estimator import Estimate, GradientEstimator
 from ..files import strict
-from ..references import certified
 from ..references.certified import Reference
 from ..registry import make_estimator
 from .case import Case
@@ -32,7 +32,7 @@ def stored_reference(case: Case, seed: int, target: str, store: Store) -> Refere
     """Return a reference from the store, where it is computed and stored first if it is missing."""
     stored = store.read_reference(case, seed, target)
     if stored is None:
-        stored = certified.reference(case.make_problem(seed), target, case.make_algorithm())
+        stored = case.make_reference(seed, target)
         store.write_reference(case, seed, stored)
     return stored
 
@@ -62,12 +62,21 @@ def fail_scores(
     """Write the record of an attempt that ended early: the parts that it kept, and the status for every score that lacks."""
     parts = list(parts)
     have = {(row["seed"], row["depth"], row["target"]) for part in parts for row in part["scores"]}
-    wanted = itertools.product(case.seeds, case.depths, case.targets)
-    missing = [dict(zip(("seed", "depth", "target"), each, strict=True)) for each in wanted if each not in have]
+    missing = [row for row in _places(case, case.seeds, case.targets) if tuple(row.values()) not in have]
     if have and missing:
         reason = f"at depth {missing[0]['depth']}: {reason}"
+    return _write(case, estimator, store, [*parts, _without_number(missing, status, reason)], None)
+
+
+def _places(case: Case, seeds: Iterable[int], targets: Iterable[str]) -> list[dict[str, Any]]:
+    """Return seed, depth and target of every score of a case with some seeds and targets."""
+    found = itertools.product(seeds, case.depths, targets)
+    return [dict(zip(("seed", "depth", "target"), place, strict=True)) for place in found]
+
+
+def _without_number(places: Iterable[dict[str, Any]], status: str, reason: str) -> Part:
     failed = dataclasses.asdict(Score(status=status, reason=reason)) | {"diagnostics": {}}
-    return _write(case, estimator, store, [*parts, {"scores": [row | failed for row in missing], "references": []}], None)
+    return {"scores": [place | failed for place in places], "references": []}
 
 
 def _write(case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None) -> dict[str, Any]:
@@ -78,9 +87,21 @@ def _write(case: Case, estimator: str, store: Store, parts: Iterable[Part], seco
 def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
     """Yield the references of each seed, described, and then the scores of each depth against them."""
     for seed in case.seeds:
-        problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
-        step = algorithm.step_size(problem)
-        references = [stored_reference(case, seed, target, store) for target in case.targets]
+        try:
+            problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()
+            step = algorithm.step_size(problem)
+        except UnsupportedProblem as error:
+            # Dataset, loss and algorithm do not fit each other, which is no estimator's fault.
+            yield _without_number(_places(case, [seed], case.targets), *failure(error))
+            continue
+        references = []
+        for target in case.targets:
+            try:
+                references.append(stored_reference(case, seed, target, store))
+            except UnsupportedProblem as error:
+                yield _without_number(_places(case, [seed], [target]), *failure(error))
+        if not references:
+            continue
         yield {"scores": [], "references": [_describe(reference, seed, step) for reference in references]}
         for depth, result in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
             place = {"seed": seed, "depth": depth}
@@ -100,7 +121,9 @@ def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
     return dataclasses.asdict(score(result, reference)) | {"diagnostics": diagnostics}
 
 
-def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) -> Iterator[Estimate | Score]:
+def attempt(
+    estimator: str | GradientEstimator, problem: Any, algorithm: Any, depths: tuple[int, ...]
+) -> Iterator[Estimate | Score]:
     """Yield one estimate per depth; after a failure, the same failed score for every depth that is left.
 
     After a refusal the depths that are left get a sweep of their own, because an active system can be singular at small
@@ -109,7 +132,8 @@ def attempt(spec: str, problem: Any, algorithm: Any, depths: tuple[int, ...]) ->
     left = depths
     while left:
         try:
-            estimates = iter(make_estimator(spec).sweep(problem, algorithm, left))
+            made = make_estimator(estimator) if isinstance(estimator, str) else estimator
+            estimates = iter(made.sweep(problem, algorithm, left))
             while left:
                 estimate = next(estimates)
                 if not isinstance(estimate, Estimate):

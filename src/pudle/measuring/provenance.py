@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib
 import os
 import platform
@@ -33,12 +34,12 @@ def git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     except OSError as error:
-        raise NoRepository(f"git cannot be run ({error.strerror}): results are kept per commit; install git") from None
+        raise NoRepository(f"git cannot be run ({error.strerror}): a history of commits needs it; install git") from None
     except subprocess.CalledProcessError as error:
         why = f" ({error.stderr.strip().splitlines()[0]})" if error.stderr.strip() else ""
         raise NoRepository(
-            f"no git repository with a commit at {folder}{why}: results are kept per commit; "
-            f"run inside a clone, or `git init` and commit first, or measure accuracy alone with --scores-only"
+            f"no git repository with a commit at {folder}{why}: a history of commits needs one; run inside a clone, or "
+            f"`git init` and commit first"
         ) from None
     return done.stdout.strip()
 
@@ -78,6 +79,17 @@ def check_installed(root: Path) -> None:
 
 
 @cache
+def source_digest() -> str:
+    """Return a digest of all source files of the installed package, which labels results that have no commit."""
+    result = hashlib.sha256()
+    for package in PACKAGE_FOLDERS.values():
+        location = Path(importlib.import_module(package).__path__[0])
+        for file in sorted(location.rglob("*.py")):
+            result.update(f"{package}/{file.relative_to(location).as_posix()}\0".encode() + file.read_bytes())
+    return result.hexdigest()[:12]
+
+
+@cache
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
@@ -106,5 +118,7 @@ def provenance(device: str, commit: str = "", dirty: bool = False) -> dict[str, 
         "accelerator": torch.cuda.get_device_name() if device.startswith("cuda") else "",
         "commit": commit,
         "dirty": dirty,
+        # Where no commit says what was measured, this does.
+        "sources": "" if commit and not dirty else source_digest(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

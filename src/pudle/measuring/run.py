@@ -27,6 +27,9 @@ from .statuses import BROKEN
 from .store import Store
 from .survey import Survey, survey
 
+#: Said once where results cannot be told apart by commits.
+NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
+
 
 class RunSummary(NamedTuple):
     """The profile's folder, the new results by kind of task, and a line for each result without a number.
@@ -38,6 +41,11 @@ class RunSummary(NamedTuple):
     records: dict[str, list[dict[str, Any]]]
     findings: list[str]
     broken: list[str]
+
+    def __repr__(self) -> str:
+        counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
+        counts += [f"{len(lines)} {name}" for name, lines in (("findings", self.findings), ("broken", self.broken)) if lines]
+        return f"RunSummary({', '.join(counts) or 'nothing new'}; {self.folder})"
 
 
 def execute(
@@ -55,18 +63,17 @@ def execute(
 
     `say` is called with lines for the user about the scheduler, see `pudle.measuring.dask_executor.dask_cluster`.
 
-    A run is refused, before anything is written, if there is no repository to label results with, the installed package is
-    not the checkout's, or another run holds the profile's folder.
+    Outside any repository results have no commit, and no history is written; the version and the digest of the sources label
+    them everywhere. A run is refused, before anything is written, if the installed package is not the checkout's, or another
+    run holds the profile's folder.
     """
-    try:
+    root, commit, dirty = None, "", False
+    with contextlib.suppress(NoRepository):
         root = repository(Path.cwd())
+    if root:
         check_installed(root)
         commit, dirty = commit_of(root)
-    except NoRepository:
-        if not scores_only:
-            raise
-        root, commit, dirty = Path.cwd(), "", False
-    folder = (home or root / ".asv").resolve() / selection.profile
+    folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
     store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
     with locked(folder, "run"):
         # A run of experiments alone must not make a report forget the cases that were measured before.
@@ -96,8 +103,10 @@ def execute(
             if status and (status != "ok" or reason):
                 lines = summary.broken if status in BROKEN else summary.findings
                 lines.append(f"{name}: {status}: {reason}")
+        if not root and not scores_only:
+            summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
-        if selection.cases and not scores_only and not dirty:
+        if root and selection.cases and not scores_only and not dirty:
             changed = any(records.values()) or not any(folder.glob(f"results/*/{commit[:8]}-*.json"))
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
@@ -144,7 +153,8 @@ def _write_history(folder: Path, root: Path, commit: str) -> list[str]:
     """Write asv's results of a commit from the store; return one line if that fails, and none otherwise."""
     configuration = write_asv_configuration(folder, root)
     command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
-    done = run_attended(command, cwd=folder)
+    # Paths in the selection are seen from the folder that this process works in.
+    done = run_attended(command)
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return [f"asv's history of commits was not written: {why}"] if done.returncode else []
 
@@ -155,8 +165,9 @@ def write_asv_configuration(folder: Path, repository: Path) -> Path:
     The commits of `repository` label the results.
     """
     path = folder / "asv.conf.json"
-    content = {"version": 1, "project": "pudle", "repo": str(repository), "branches": ["HEAD"]}
-    content |= {"environment_type": "existing", "benchmark_dir": str(benchmark_folder())}
-    content |= {f"{name}_dir": str(folder / name) for name in ("results", "html", "env")}
+    content = {"version": 1, "project": "pudle", "repo": os.path.relpath(repository, folder), "branches": ["HEAD"]}
+    content |= {"environment_type": "existing", "benchmark_dir": os.path.relpath(benchmark_folder(), folder)}
+    # asv works in the folder of its configuration, which can therefore be copied elsewhere with all that it names.
+    content |= {f"{name}_dir": name for name in ("results", "html", "env")}
     write_atomically(path, json.dumps(content, indent=1))
     return path

@@ -19,8 +19,14 @@ from ..terminal import PROFILES, check_device, progress_bar
 @click.option("--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure.")
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
+@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Dataset instead of the profile's; repeatable.")
+@click.option("--algorithm", "algorithms", multiple=True, metavar="SPEC", help="Algorithm to unroll instead; repeatable.")
+@click.option("--loss", "losses", multiple=True, metavar="NAME", help="Outer loss instead of the profile's; repeatable.")
+@click.option("--depth", "depths", multiple=True, type=click.IntRange(min=0), help="Depth instead; repeatable.")
+@click.option("--target", "targets", multiple=True, metavar="NAME", help="Target to score against instead; repeatable.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds instead of the profile's.")
+@click.option("--samples", type=click.IntRange(min=1), help="Number of samples (n_samples) of each dataset instead.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
-@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Measure on this dataset as well; repeatable.")
 @click.option(
     "--experiment", "experiments", multiple=True, metavar="GLOB",
     help="Carry out only experiments whose name matches, of any profile, and no cases unless you name some; repeatable.",
@@ -31,13 +37,13 @@ from ..terminal import PROFILES, check_device, progress_bar
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
     help="Time limit of one estimator on one case, and of experiments where it exceeds theirs [default: the profile's].",
 )  # fmt: skip
-@click.option("--scores-only", is_flag=True, help="Measure no time and no memory, and need no git repository.")
+@click.option("--scores-only", is_flag=True, help="Measure no time and no memory.")
 @click.option("--again", is_flag=True, help="Measure time and memory anew, also where they are stored.")
 @click.option(
     "--scheduler", metavar="ADDRESS",
     help="Dask cluster for scores and experiments: tcp://HOST:PORT, local:N workers, or slurm:FILE.yaml; see docs/scale.md.",
 )  # fmt: skip
-@click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository].")
+@click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository, or here].")
 def run_command(
     profile: str,
     workers: int | None,
@@ -51,6 +57,8 @@ def run_command(
 
     What is stored already is not measured again, so an interrupted run continues where it stopped.
     Installed plug-ins are measured together with the profile's own estimators; one that is broken costs only itself.
+    Datasets, algorithms and losses that you name are crossed, and what does not fit is reported as unsupported. A SPEC is a
+    name, name(options), path/file.py or path/file.py:Class(options); `pudle list` shows the names and their options.
 
     \b
     Examples:
@@ -58,8 +66,9 @@ def run_command(
       pudle run --profile default --case 'image_patches-*'
       pudle run --estimator 'truncated(window=20)' --scores-only
       pudle run --profile default --experiment 'denoising-*'
+      pudle run --dataset 'image_patches(folder="photographs")' --algorithm ista --algorithm fista --depth 10 --depth 100
+      pudle run --dataset 'array(path="data.csv")' --estimator mine.py --algorithm 'own.py:HeavyBall(beta=0.9)'
       pudle run --profile paper --scheduler tcp://head:8786 --scores-only
-      pudle run --dataset 'image_patches(folder="photographs")' --case 'image_patches*'
     """
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
     from .selection import select

@@ -46,6 +46,12 @@ class Score:
     status: str = "ok"
     reason: str = ""
 
+    def __repr__(self) -> str:
+        if self.status != "ok":
+            return f"Score({self.status}: {self.reason})"
+        numbers = ", ".join(f"{name}={getattr(self, name):.3g}" for name in ERRORS if not math.isnan(getattr(self, name)))
+        return f"Score({numbers}{', at the bound of the reference' if self.at_floor else ''})"
+
 
 #: Names of the errors of a score, for stores and reports: a new one is a field above and a row in docs/schema.md.
 ERRORS = tuple(field.name for field in fields(Score) if field.name.endswith("_error"))

@@ -14,7 +14,8 @@ from typing import Any
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import converted, read_json, write_atomically
-from .case import Case, dataset_slug
+from .case import Case
+from .crossing import Axes
 from .provenance import results_home
 
 
@@ -85,45 +86,50 @@ def select(
     *,
     estimators: Iterable[str] = (),
     only: bool = False,
-    cases: Collection[str] = (),
     datasets: Iterable[str] = (),
+    algorithms: Iterable[str] = (),
+    losses: Iterable[str] = (),
+    depths: Iterable[int] = (),
+    targets: Iterable[str] = (),
+    seeds: int | None = None,
+    samples: int | None = None,
+    cases: Collection[str] = (),
     experiments: Collection[str] = (),
     device: str = "cpu",
     timeout: float | None = None,
     home: Path | None = None,
 ) -> Selection:
-    """Return the selection of a profile, narrowed and widened by the options of `pudle run`.
+    """Return the selection of a profile, changed by the options of `pudle run`.
 
-    Installed plug-ins are added to the profile's estimators. Without named experiments, those of the profile stay, unless
-    `only`, cases or datasets narrow the selection. With named experiments, cases stay only if it is narrowed as well.
-    `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the
-    results, from which paths in names are seen. Patterns that match nothing, specs that name nothing, and `only` without
-    estimators raise InvalidArgument.
+    `estimators`, and installed plug-ins, are added to the profile's unless `only`. Datasets, algorithms, losses, depths,
+    targets and numbers of seeds and samples take the place of the profile's, see `pudle.measuring.crossing.Axes`; `cases`
+    are patterns of the names of those to keep. Without named experiments, those of the profile stay, unless the options
+    change anything else. With named experiments, cases stay only if the options change them. `timeout` replaces the
+    profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the results, from which paths
+    in names are seen. Patterns that match nothing, specs that name nothing, and `only` without estimators raise
+    InvalidArgument.
     """
     named = tuple(map(_named, estimators))
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
     chosen = named if only else (*profile.estimators, *plugins(), *named)
-    kept = {case.name: case for case in profile.cases}
-    for case in (case for spec in datasets for case in _cases_on(spec, profile, home)):
-        # The profile may have a case of that name, on the same dataset with other options.
-        name = case.name if kept.get(case.name, case) == case else f"{case.name}-added"
-        kept[name] = dataclasses.replace(case, name=name)
+    axes = Axes(
+        tuple(datasets), tuple(algorithms), tuple(losses), tuple(sorted(set(depths))), tuple(targets), seeds, samples
+    )
+    kept = {case.name: case for case in axes.cross(profile.cases, home or results_home())}
     if cases:
         kept = _matching(cases, kept, "--case", f"case of profile {profile.profile}: known are {', '.join(kept)}")
-    narrowed = bool(only or cases or datasets)
+    narrowed = bool(only or cases or axes)
     carried_out = () if narrowed else profile.experiments
     if experiments:
         known = registry.list_experiments()
         hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
         carried_out = tuple(_matching(experiments, known, "--experiment", hint))
         kept = kept if narrowed else {}
-    chosen = tuple(dict.fromkeys(chosen))
-    measured = tuple(kept.values())
-    limit = timeout or profile.timeout
     return dataclasses.replace(
-        profile, cases=measured, estimators=chosen, experiments=carried_out, device=device, timeout=limit,
-        experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
+        profile, cases=tuple(kept.values()), estimators=tuple(dict.fromkeys(chosen)), experiments=carried_out, device=device,
+        tracked_depths=axes.depths or profile.tracked_depths, timed_depths=axes.depths or profile.timed_depths,
+        timeout=timeout or profile.timeout, experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
     )  # fmt: skip
 
 
@@ -143,26 +149,6 @@ def _named(spec: str) -> str:
         return specs.text(made)
     except Exception as error:
         raise InvalidArgument(f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package") from error
-
-
-def _cases_on(spec: str, profile: Selection, home: Path | None) -> list[Case]:
-    """Return the cases on a dataset that the user adds: ISTA, every loss, and the profile's seeds and depths."""
-    made = registry.make_dataset(spec)
-    # Drawn once, so that an empty folder or an unreadable file is refused before anything is measured.
-    try:
-        made.problem()
-    except PudleError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise InvalidArgument(f"dataset {spec!r} cannot be drawn ({reason}): repair it, or leave it out") from error
-    if isinstance(getattr(made, "folder", None), str):
-        # The processes that measure work in folders of their own.
-        made = dataclasses.replace(made, folder=str(Path(made.folder).expanduser().absolute()))
-    dataset = specs.text(made)
-    like = dataclasses.replace(profile.cases[0], dataset=dataset, algorithm="ista", loss=made.losses[0], targets=("exact",))
-    name = dataset_slug(dataset, home or results_home())
-    return [dataclasses.replace(like, name=f"{name}-ista-{loss}", loss=loss) for loss in made.losses]
 
 
 def plugins() -> tuple[str, ...]:

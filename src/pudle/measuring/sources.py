@@ -89,6 +89,12 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
+def is_importable(cls: type) -> bool:
+    """Return whether a class is in a module whose file can be found again, unlike one of a script or a notebook."""
+    spec = _spec(cls.__module__) if cls.__module__ != "__main__" else None
+    return bool(spec and spec.has_location)
+
+
 def _homes(cls: type) -> set[str]:
     """Return the modules of a class and of those bases that build on this package, unlike bases from, say, torch."""
     builds_on = [base for base in cls.__mro__ if any(_top(ancestor.__module__) == PACKAGE for ancestor in base.__mro__)]

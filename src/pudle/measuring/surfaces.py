@@ -135,9 +135,9 @@ def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:
     """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the reason why it has none."""
     seed = case.seeds[0]
-    problem, algorithm = case.make_problem(seed), case.make_algorithm()
-    reference = stored_reference(case, seed, case.targets[0], store)
     try:
+        problem, algorithm = case.make_problem(seed), case.make_algorithm()
+        reference = stored_reference(case, seed, case.targets[0], store)
         if kind == "window_surface":
             rows, reason = window_surface(problem, algorithm, case.depths, windows, reference), ""
         else:

@@ -1,6 +1,7 @@
 """Problems: the inner objective that an algorithm minimizes, and the outer loss whose gradient is estimated."""
 
 from .convolutional import ConvolutionalSparseCoding
+from .fixed_point import FixedPoint
 from .l1 import L1Problem
 from .learned_penalties import ThresholdedConvolutionalSparseCoding
 from .penalty_selection import PenaltySelection
@@ -10,6 +11,7 @@ from .sparse_coding import SparseCoding
 
 __all__ = [
     "ConvolutionalSparseCoding",
+    "FixedPoint",
     "L1Problem",
     "PenaltySelection",
     "Problem",

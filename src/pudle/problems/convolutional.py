@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ MAX_DENSE = 64
 MAX_ITERATIONS = 5000
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ConvolutionalSparseCoding(DictionaryProblem):
     """Sparse coding of images by shifted copies of small filters; the filters are the outer parameter.
 
@@ -75,7 +76,7 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     dictionary: Tensor
     penalty: float
     stride: int = 1
-    loss: str = "lasso"
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
     nonnegative: bool = False
     l2_penalty: float = 0.0
     targets: Tensor | None = None

@@ -3,12 +3,14 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..validation import check_choice, check_nonzero, check_positive
+from ..errors import InvalidArgument
+from ..validation import check_alike, check_choice, check_nonzero, check_positive, check_scalar, check_tensor
 from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
 
@@ -28,6 +30,8 @@ class L1Problem(Problem):
     #: Weight of half the squared l2 norm, a part of f; positive for the elastic net.
     l2_penalty: float = 0.0
 
+    symmetric = True
+
     @abstractmethod
     def residual(self, codes: Tensor) -> Tensor:
         """Return ``A z - x`` per sample; shape of the observations."""
@@ -45,6 +49,9 @@ class L1Problem(Problem):
 
     def active(self, codes: Tensor) -> Tensor:
         return codes != 0
+
+    def piece(self, codes: Tensor) -> Tensor:
+        return codes.sign()
 
     def stationarity(self, codes: Tensor) -> Tensor:
         return self.smooth_gradient(codes) + self.penalty * codes.sign()
@@ -111,8 +118,9 @@ class DictionaryProblem(L1Problem):
 
     observations: Tensor
     dictionary: Tensor
-    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2.
-    loss: str
+    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2, a
+    #: function ``loss(codes, theta)`` whatever it returns.
+    loss: str | Callable[[Tensor, Tensor], Tensor]
     #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
     generating_dictionary: Tensor | None
@@ -132,10 +140,26 @@ class DictionaryProblem(L1Problem):
         return self.residual(codes)
 
     def outer_loss(self, codes: Tensor) -> Tensor:
-        return LOSSES[self.loss](self, codes)
+        if isinstance(self.loss, str):
+            return LOSSES[self.loss](self, codes)
+        return check_scalar("loss", self.loss(codes, self.theta))
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)
+
+    def _penalty_of_each(self, part: str, count: int) -> Tensor:
+        """Return one penalty for each part of the dictionary, shape (count,), from one number or from a tensor."""
+        penalty: Any = self.penalty
+        if isinstance(penalty, Real):
+            penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
+        penalty = check_tensor("penalty", penalty, None).flatten()
+        check_alike("penalty", penalty, "dictionary", self.dictionary)
+        if len(penalty) not in (1, count) or not bool((penalty > 0).all()):
+            raise InvalidArgument(
+                f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give one positive number, or "
+                f"{count}, one for each {part}"
+            )
+        return penalty.expand(count)
 
     def __post_init__(self) -> None:
         of_observations, of_dictionary, of_codes = self.axes
@@ -144,7 +168,8 @@ class DictionaryProblem(L1Problem):
         check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
         object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
-        check_choice("loss", self.loss, LOSSES)
+        if not callable(self.loss):
+            check_choice("loss", self.loss, LOSSES)
         optional = {"targets": (of_observations, x.shape), "generating_dictionary": (of_dictionary, d.shape)}
         for name, (axes, shape) in (optional | {"generating_codes": (of_codes, self.code_shape)}).items():
             if getattr(self, name) is not None:

@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
-from ..validation import check_alike, check_positive, check_tensor
 from .convolutional import ConvolutionalSparseCoding
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     """Convolutional sparse coding whose outer parameter holds the filters and the logarithms of their penalties.
 
@@ -46,20 +44,10 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     parameter = "theta"
 
     def _check_penalty(self) -> Tensor:
-        penalty, filters = self.penalty, len(self.dictionary)
-        if not isinstance(penalty, Tensor):
-            penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
-        penalty = check_tensor("penalty", penalty.flatten(), "(p,)")
-        check_alike("penalty", penalty, "dictionary", self.dictionary)
-        if len(penalty) not in (1, filters) or not bool((penalty > 0).all()):
-            raise InvalidArgument(
-                f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give one positive number, or "
-                f"{filters}, one for each filter"
-            )
-        return penalty.expand(filters).reshape(filters, 1, 1)
+        return self._penalty_of_each("filter", len(self.dictionary)).reshape(-1, 1, 1)
 
     @property
-    def theta(self) -> Tensor:
+    def theta(self) -> Tensor:  # type: ignore[override]  # made of two fields
         """The filters and the logarithms of their penalties, shape (p, c k k + 1)."""
         assert isinstance(self.penalty, Tensor)
         return torch.cat([self.dictionary.flatten(1), self.penalty.log().flatten(1)], 1)

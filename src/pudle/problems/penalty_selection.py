@@ -11,7 +11,7 @@ from ..validation import check_nonzero
 from .l1 import DenseL1Problem
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PenaltySelection(DenseL1Problem):
     """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the held-out error.
 

@@ -8,11 +8,23 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from ..described import described
 from ..errors import InvalidArgument
 from ..validation import check_alike, check_tensor
+from .linearized import Linearized
 
 #: A thresholding rule, called as ``rule(values, threshold, iteration, nonnegative)``: see `pudle.algorithms.thresholding`.
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
+
+
+class _FieldNamedByParameter:
+    """An attribute that a field of the same name takes the place of."""
+
+    def __get__(self, problem: Any, owner: type) -> Tensor:
+        if problem is None:
+            # A dataclass takes an attribute of the class for the default of a field.
+            raise AttributeError("theta belongs to an object")
+        return getattr(problem, problem.parameter)
 
 
 class Problem(ABC):
@@ -22,23 +34,43 @@ class Problem(ABC):
     with a proximal map. The outer loss is the mean over samples of ``loss(z, theta)``. Problems are immutable: `with_theta`
     returns a copy at another parameter. A concrete problem is a frozen dataclass that keeps its parameter in the field
     named by `parameter`.
+
+    Attributes
+    ----------
+    parameter : str
+        Name of the field that holds theta.
+    symmetric : bool
+        Whether the Jacobian of `stationarity` in the codes is symmetric by construction, as that of a gradient is; where it
+        is not known, estimators that need it test it.
     """
 
     parameter: str
+    symmetric: ClassVar[bool] = False
     #: Fields with one row per sample, on which nothing but the rows of the codes depends; see `pudle.batches.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def theta(self) -> Tensor:
-        """Outer parameter: gradients are taken with respect to it."""
-        return getattr(self, self.parameter)
+    def __repr__(self) -> str:
+        return described(self)
+
+    #: Outer parameter: gradients are taken with respect to it.
+    theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
 
     def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.
 
         The copy keeps a `lipschitz_constant` that was already computed, because the step of an unrolled program is a
         constant of that program. To make a new problem at a new parameter, use `dataclasses.replace`.
+
+        Raises
+        ------
+        InvalidArgument
+            If theta is complex or of another shape.
         """
+        known = self.theta
+        if not theta.is_floating_point() or theta.shape != known.shape:
+            raise InvalidArgument(
+                f"theta is {theta.dtype} of shape {tuple(theta.shape)}: give real numbers of shape {tuple(known.shape)}"
+            )
         other = copy.copy(self)
         for name, value in self.fields_at(theta).items():
             object.__setattr__(other, name, value)
@@ -98,11 +130,13 @@ class Problem(ABC):
 
     @abstractmethod
     def stationarity(self, codes: Tensor) -> Tensor:
-        """Return the gradient of f + h on the active entries, zero at a minimizer; other entries are arbitrary."""
+        """Return F, the gradient of f + h on the active entries, zero at a minimizer; other entries are arbitrary."""
 
     @abstractmethod
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve ``H_SS v_S = r_S`` per sample, with H the Hessian of f and S the active set; v is zero outside S.
+
+        A problem that is no minimization solves the adjoint system, with the transposed Jacobian of `stationarity` for H.
 
         Returns
         -------
@@ -112,6 +146,18 @@ class Problem(ABC):
             At least ``condition_number``, the largest over samples, and ``singular``, the number of singular systems, for
             which the solution is the minimum-norm one.
         """
+
+    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Solve the system of `solve_active` with the Jacobian that is not transposed; the same where it is symmetric."""
+        return self.solve_active(codes, right_hand_side)
+
+    def linearized(self, codes: Tensor) -> Linearized:
+        """Return the derivative of `stationarity` in the codes, by products with vectors."""
+        return Linearized(self.stationarity, codes, joint=False)
+
+    def piece(self, codes: Tensor) -> Tensor:
+        """Return what is constant where the penalty is smooth: the active set, and its signs for the l1 norm."""
+        return self.active(codes)
 
     def initial_codes(self) -> Tensor:
         """Return all-zero codes with the parameter's dtype and device."""

@@ -12,7 +12,7 @@ from ..validation import check_positive
 from .problem import Problem, ThresholdingRule
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Ridge(Problem):
     """Ridge regression: a smooth problem with an exact closed form at every depth.
 
@@ -45,9 +45,10 @@ class Ridge(Problem):
     dictionary: Tensor
     strength: float
     weights: Tensor
-    theta: Tensor = None  # type: ignore[assignment]  # zero by default; replaces the property of the base class
+    theta: Tensor = None  # type: ignore[assignment]  # zero by default
 
     parameter = "theta"
+    symmetric = True
     per_sample = ("observations",)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,8 @@
 """Sparse coding in a dense dictionary."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from ..errors import InvalidArgument
 from .l1 import DenseL1Problem, DictionaryProblem
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SparseCoding(DictionaryProblem, DenseL1Problem):
     """Sparse coding of observations; the dictionary is the outer parameter.
 
@@ -22,10 +24,11 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         Samples as rows.
     dictionary : Tensor, shape (m, p)
         Atoms as columns. The gradient has this shape.
-    penalty : float
-        Weight of the l1 norm, > 0.
-    loss : {"lasso", "reconstruction"}
-        Outer loss.
+    penalty : float or Tensor, shape (p,)
+        Weight of the l1 norm, > 0: one for all atoms or one for each. Penalties of their own take the torch path.
+    loss : {"lasso", "reconstruction"} or callable
+        Outer loss: a function ``loss(codes, dictionary)`` returns a scalar tensor, the mean over samples. Exact references
+        are known for the named losses; that of a function is the ``limit``.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
     l2_penalty : float
@@ -48,8 +51,8 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
 
     observations: Tensor
     dictionary: Tensor
-    penalty: float
-    loss: str = "lasso"
+    penalty: float | Tensor
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "lasso"
     nonnegative: bool = False
     l2_penalty: float = 0.0
     generating_dictionary: Tensor | None = None
@@ -64,6 +67,10 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
                 f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as observations has columns "
                 f"({x[1]}); atoms are columns, samples are rows"
             )
+
+    def _check_penalty(self) -> float | Tensor:
+        single = isinstance(self.penalty, Real)
+        return super()._check_penalty() if single else self._penalty_of_each("atom", self.dictionary.shape[1])
 
     @property
     def matrix(self) -> Tensor:

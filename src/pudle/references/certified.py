@@ -10,31 +10,35 @@ import math
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm
+from ..algorithms import Algorithm, Iteration
+from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..problems import ConvolutionalSparseCoding, PenaltySelection, Problem, Ridge, SparseCoding
+from ..problems import ConvolutionalSparseCoding, FixedPoint, PenaltySelection, Problem, Ridge, SparseCoding
 from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
-from .lasso import implicit_gradient, lasso_gradient, solve_lasso
+from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, LinearModel
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
-__all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "reference", "solve"]
+__all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "default_target", "reference", "solve"]
+
+#: Largest distance, relative to the gradient, between the derivative of a user's solution and the implicit one.
+AGREEMENT = 1e-8
 
 
-def reference(problem: Problem, target: str = "exact", algorithm: Algorithm | None = None) -> Reference:
+def reference(problem: Problem, target: str | None = None, algorithm: Algorithm | None = None) -> Reference:
     """Compute the exact gradient of a problem, certified, or the limit of an algorithm, which is not certified.
 
     Parameters
     ----------
     problem : Problem
         Tensors of any dtype and device; the computation is in float64 on the CPU.
-    target : {"exact", "ghat", "gstar", "gtilde", "limit"}
-        Which gradient; see `TARGETS`.
+    target : {"exact", "ghat", "gstar", "gtilde", "limit"}, optional
+        Which gradient; see `TARGETS`. By default that of `default_target`.
     algorithm : Algorithm, optional
-        The algorithm whose limit is wanted; only the target limit uses it.
+        The algorithm whose limit is wanted; only the target limit uses it. A `FixedPoint` brings its own.
 
     Raises
     ------
@@ -43,21 +47,89 @@ def reference(problem: Problem, target: str = "exact", algorithm: Algorithm | No
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
-    check_choice("target", target, TARGETS)
+    target = default_target(problem, algorithm) if target is None else check_choice("target", target, TARGETS)
     if target != "limit":
         return solve(problem, target)
+    if algorithm is None and isinstance(problem, FixedPoint):
+        algorithm = Iteration()
     if algorithm is None:
-        raise InvalidArgument("target='limit' is the limit of an algorithm: pass it, or use target='exact'")
+        raise InvalidArgument(
+            "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(), or use target='exact' "
+            "where an exact solution is known"
+        )
     return limit_reference(problem, algorithm)
+
+
+def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
+    """Return ``exact`` where an exact solution is known and the algorithm leads there, else ``limit``."""
+    known = solve.dispatch(type(problem)) not in (solve.dispatch(object), _solve_thresholded)
+    if isinstance(problem, FixedPoint):
+        known = known and problem.solution is not None
+    elif callable(getattr(problem, "loss", None)):
+        known = False
+    return "exact" if known and (algorithm is None or algorithm.thresholding.proximal) else "limit"
 
 
 @functools.singledispatch
 def solve(problem: Problem, target: str) -> Reference:
-    """Return the reference of one kind of problem; register a solver to make another kind of problem scorable."""
+    """Return the reference of one kind of problem; register a solver to make another kind certifiable.
+
+    A solver is registered by the type of problem that it takes::
+
+        @pudle.references.certified.solve.register
+        def solve_mine(problem: Mine, target: str) -> pudle.Reference:
+            return pudle.Reference(gradient, codes, target, bound, pudle.Certificate(samples=len(codes)))
+
+    Its gradient is that of ``theta -> loss(z(theta), theta)`` in float64, and the bound holds for its relative error.
+    """
     raise UnsupportedProblem(
-        f"reference: no exact solution is known for {type(problem).__name__}: "
-        f"register one with pudle.references.certified.solve.register"
+        f"reference: no exact solution is known for {type(problem).__name__}: use target='limit', or register a solver with "
+        f"pudle.references.certified.solve.register"
     )
+
+
+@solve.register
+def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
+    """Return the gradient of ``theta -> loss(solution(theta), theta)``, if the problem brings an exact solver.
+
+    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the solver and that by the
+    implicit function theorem share nothing but the loss; the bound is their distance, and what the solve may have lost.
+    """
+    _require_exact(problem, target)
+    solution = problem.solution
+    if solution is None:
+        raise UnsupportedProblem(
+            "reference: no exact solution is known for FixedPoint: use target='limit', or give solution=, a function from "
+            "theta to the exact state"
+        )
+    problem = exactly(problem)
+    with torch.enable_grad():
+        live, theta = differentiable(problem)
+        solved = problem.pack(solution(theta))
+        (gradient,) = gradients(live.outer_loss(solved), (theta,))
+    codes = solved.detach()
+    with torch.no_grad():
+        residual = float(problem.stationarity(codes).abs().max())
+    direct, code_gradient = direct_gradients(problem, codes)
+    adjoint, diagnostics = problem.solve_active(codes, code_gradient)
+    with torch.enable_grad():
+        live, theta = differentiable(problem)
+        (through_codes,) = gradients(Iteration().plain_layer(live, codes, 1.0, 0), (theta,), adjoint)
+    condition = float(diagnostics["condition_number"])
+    error = float(torch.linalg.norm(gradient - direct - through_codes))
+    error += condition * ROUNDING * float(torch.linalg.norm(gradient))
+    scale, reason = max(1.0, float(codes.abs().max())), ""
+    if not residual <= KKT_TOLERANCE * scale * len(codes[0]) ** 0.5:
+        reason = f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or use target='limit'"
+    elif error > AGREEMENT * float(torch.linalg.norm(gradient)):
+        reason = (
+            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has another derivative than "
+            f"the solution; use target='limit'"
+        )
+    certificate = Certificate(
+        samples=len(codes), uncertified=len(codes) if reason else 0, kkt_residual=residual, condition_number=condition
+    )
+    return _finish(gradient, error, codes, target, certificate, reason)
 
 
 @solve.register
@@ -70,6 +142,11 @@ def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: st
 
 @solve.register
 def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
+    if target == "exact" and callable(problem.loss):
+        raise UnsupportedProblem(
+            "reference: no bound is known for a loss that is a function: use target='limit', whose error is estimated, or "
+            "target='ghat' for the lasso's gradient"
+        )
     problem = exactly(problem)
 
     def model_at(dictionary: Tensor) -> LinearModel:

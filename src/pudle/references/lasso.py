@@ -172,7 +172,7 @@ def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tu
 
 
 def implicit_gradient(
-    model: LinearModel, penalty: float, solution: LassoSolution, *, targets: Tensor | None, penalized: bool
+    model: LinearModel, penalty: float | Tensor, solution: LassoSolution, *, targets: Tensor | None, penalized: bool
 ) -> tuple[Tensor, float]:
     """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
 

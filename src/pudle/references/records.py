@@ -1,11 +1,14 @@
 """The records of this package: which gradient a reference is, its value, and the evidence for it."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from ..described import described
 
 #: A frozen dataclass.
 T = TypeVar("T", bound=Any)
@@ -23,7 +26,7 @@ MINIMIZER_TARGETS = ("exact", "ghat")
 SCORED = ("certified", "limit")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """Evidence that a reference is what it claims to be; extremes are over the samples.
 
@@ -65,8 +68,10 @@ class Certificate:
     zero_codes: float = 0.0
     iterations: int = 0
 
+    __repr__ = described
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Reference:
     """The gradient that estimates are scored against, in float64 on the CPU.
 
@@ -79,7 +84,8 @@ class Reference:
     target : str
         Which gradient it is: a key of `TARGETS`.
     bound : float
-        Bound on the error of `gradient` relative to the true gradient, in the Euclidean (Frobenius) norm.
+        Bound on the error of `gradient` relative to the true gradient, in the Euclidean (Frobenius) norm; of a ``limit`` an
+        estimate of that error, without proof.
     certificate : Certificate
         The evidence.
     status : str
@@ -97,9 +103,16 @@ class Reference:
     status: str = "certified"
     reason: str = ""
 
+    __repr__ = described
+
 
 def exactly(thing: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-    tensors = {name: value.detach().to("cpu", torch.float64) for name, value in values.items() if isinstance(value, Tensor)}
-    return dataclasses.replace(thing, **tensors)
+    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+    return dataclasses.replace(thing, **{name: _exact(value) for name, value in values.items()})
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _exact(item) for name, item in value.items()}
+    return value.detach().to("cpu", torch.float64) if isinstance(value, Tensor) else value

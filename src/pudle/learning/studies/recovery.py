@@ -83,6 +83,24 @@ _NOODL: dict[str, LearningExperiment] = {
     if name.endswith("-hard")
 }
 
+#: NOODL as its authors have it: its own inner iteration, gradient descent, and fresh samples in every step, of which an
+#: epoch has one. The learning rate corrects half of an atom's error in a step: p / (2 s E|z|), with E|z| = 1.5.
+_NOODL |= {
+    f"2b-s{sparsity}-noodl-fresh": dataclasses.replace(
+        _LEARNED[f"2b-s{sparsity}-hard"],
+        dataset=_near("n_samples=1000, n_features=1000, n_components=1500", sparsity),
+        estimator="noodl",
+        algorithm="noodl(step=0.2)",
+        optimizer=f"sgd(learning_rate={500 / sparsity:g})",
+        epochs=100,
+        batch=1000,
+        record_every=1,
+        dtype="float64",
+        fresh=True,
+    )
+    for sparsity in (10, 20, 40)
+}
+
 #: Other packages on the same data. Batches are so large that the first one uses every atom, see `Sklearn`.
 _BASELINES: dict[str, Experiment] = {
     f"{name}-{package}": baseline

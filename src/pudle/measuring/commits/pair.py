@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,10 @@ from ..contents import Rounds
 from ..locking import locked
 from .build import built
 from .side import Side, timed_cells
-from .turns import TimeLimit, rounds_frame, time_in_turns
+from .turns import TimeLimit, place, rounds_frame, time_in_turns
+
+#: Share of a time limit that the scores and memory of one side may take; times take what is left.
+SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,19 @@ class CommitPair:
         """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
         return rounds_frame(read_json(self.rounds_path, Rounds)["rounds"])
 
-    def measure(self, root: Path, limit: TimeLimit, log: Callable[[str], None], **options: Any) -> None:
+    @property
+    def partial(self) -> bool:
+        """Whether the time limit of the measurement has left something out."""
+        return read_json(self.rounds_path, Rounds).get("partial", False)
+
+    def measure(
+        self, root: Path, limit: TimeLimit, log: Callable[[str], None], *, minutes: float | None = None, **options: Any
+    ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
-        `Side.measure`. A commit that cannot be built or yields no results is an error, and so is another comparison
-        of the same commits at the same time.
+        `Side.measure`. After about so many `minutes`, building aside, what is not measured is left out. A commit that cannot
+        be built or yields no results is an error, and so is another comparison of the same commits at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
@@ -64,10 +76,17 @@ class CommitPair:
                 log(f"building {label}")
                 tree, python = stack.enter_context(built(root, commit, self.folder / f"{name}-build", label))
                 sides[name] = Side(label, commit, tree, python, self.side(name))
+            seconds = math.inf if minutes is None else 60 * minutes
+            until, partial = time.monotonic() + seconds, False
             for name, side in sides.items():
                 log(f"scores and memory of {name}")
-                side.measure(self.profile, **options)
+                done = side.measure(self.profile, timeout=None if minutes is None else SHARE * seconds, **options)
+                partial = partial or not done
+                if name == "base" and (references := side.folder / "store" / "references").is_dir():
+                    # Both sides share all packages but the project, and a key covers the project's own sources.
+                    shutil.copytree(references, self.side("head") / "store" / "references")
             on_head = set(timed_cells(sides["head"].folder))
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
-            rounds = time_in_turns(sides, cells, limit, log)
-            write_atomically(self.rounds_path, json.dumps({"rounds": rounds}))
+            rounds = time_in_turns(sides, cells, limit, log, until)
+            partial = partial or len({place(row) for row in rounds}) < len(cells)
+            write_atomically(self.rounds_path, json.dumps({"rounds": rounds, "partial": partial}))

@@ -34,6 +34,9 @@ def main() -> None:
     profile = dataclasses.replace(profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)})
     # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line below.
     registry.list_profiles = lambda: {profile.profile: profile}
+    if depths := tuple(request["depths"]):
+        cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
+        profile = dataclasses.replace(profile, cases=cases, timed_depths=depths, tracked_depths=depths)
     names = [case.name for case in profile.cases]
     estimators = [spec for spec in request["estimators"] if exists(spec)]
     patterns = [pattern for pattern in request["cases"] if fnmatch.filter(names, pattern)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import PudleError
 from ...files import read_each, read_json
-from ..attended import run_attended
+from ..attended import TIMED_OUT, run_attended
 from ..contents import ScoreRecord, StoredSelection
 from ..costs import SELECTION_VARIABLE
 from ..processes import ONE_THREAD
@@ -44,10 +44,12 @@ class Side:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return inherited | ONE_THREAD | {"PYTHONSAFEPATH": "1", SELECTION_VARIABLE: str(self.selection)}
 
-    def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run this commit's Python to its end."""
+    def run(
+        self, *arguments: str | Path, cwd: Path | None = None, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run this commit's Python to its end, or for so many seconds."""
         command = [str(self.python), *map(str, arguments)]
-        return run_attended(command, cwd=cwd or self.tree, env=self.environment())
+        return run_attended(command, timeout, cwd=cwd or self.tree, env=self.environment())
 
     def measure(
         self,
@@ -56,20 +58,26 @@ class Side:
         estimators: Sequence[str] = (),
         only: bool = False,
         cases: Sequence[str] = (),
+        depths: Sequence[int] = (),
         device: str = "cpu",
-    ) -> None:
+        timeout: float | None = None,
+    ) -> bool:
         """Fill the store with scores and memory by this commit's own `pudle run`; what this side lacks is left out.
 
-        `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names.
-        It is an error if the commit has some of them but yields no scores.
+        `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names;
+        `depths` replace those of the profile. After `timeout` seconds the rest is left out, and the result is False. It is
+        an error if the commit has some of them but yields no scores.
         """
-        request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "device": device}
-        done = self.run(Path(__file__).with_name("scores_script.py"), json.dumps(request), self.folder.parent)
-        if not self.selection.exists() and done.returncode == 0:
-            return
+        request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "depths": depths,
+                   "device": device}  # fmt: skip
+        script = Path(__file__).with_name("scores_script.py")
+        done = self.run(script, json.dumps(request), self.folder.parent, timeout=timeout)
+        if done.returncode == TIMED_OUT or (done.returncode == 0 and not self.selection.exists()):
+            return done.returncode == 0
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
         if not self.selection.exists() or not records_in(self.folder / "store", []):
             raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
+        return True
 
 
 def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:

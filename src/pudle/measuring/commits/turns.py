@@ -6,6 +6,7 @@ import contextlib
 import math
 import multiprocessing
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,24 +38,34 @@ class TimeLimit:
 
 
 def time_in_turns(
-    sides: Mapping[str, Side], cells: Sequence[Cell], limit: TimeLimit, log: Callable[[str], None]
+    sides: Mapping[str, Side],
+    cells: Sequence[Cell],
+    limit: TimeLimit,
+    log: Callable[[str], None],
+    until: float = math.inf,
 ) -> list[dict[str, Any]]:
     """Time cells on both sides, then time those that seem slower again, for twice as many rounds and in new processes.
 
     For the latter only the second measurement counts: a cell chosen for its large ratio is also chosen for bad luck, and
-    some of that belongs to a process, such as where its memory happens to lie. The result is the rows of the table that
-    `compare_rounds` takes.
+    some of that belongs to a process, such as where its memory happens to lie. No cell is begun after `until`, of the
+    monotonic clock. The result is the rows of the table that `compare_rounds` takes.
     """
     rounds = rounds_needed(len(cells), limit.significance)
     log(f"times of {len(cells)} cells, {rounds} rounds")
-    first = _measure(sides, cells, rounds)
+    first = _measure(sides, cells, rounds, until)
     compared = compare_rounds(rounds_frame(first))
     slower = list(compared.loc[compared["ratio"] > limit.ratio, CELL].itertuples(index=False, name=None))
     if not slower:
         return first
     log(f"times of {len(slower)} cells again")
-    kept = [row for row in first if tuple(row[name] for name in CELL) not in slower]
-    return kept + _measure(sides, slower, 2 * rounds)
+    again = _measure(sides, slower, 2 * rounds, until)
+    replaced = {place(row) for row in again}
+    return [row for row in first if place(row) not in replaced] + again
+
+
+def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the cell that a row belongs to."""
+    return tuple(row[name] for name in CELL)
 
 
 def rounds_needed(cells: int, significance: float) -> int:
@@ -104,11 +115,13 @@ def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CELL, "base", "head", "ratio", "p_slower", "p_faster", "reason"])
 
 
-def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
+def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, until: float) -> list[dict[str, Any]]:
     workers: dict[str, _Worker] = {}
     rows: list[dict[str, Any]] = []
     try:
         for cell in cells:
+            if time.monotonic() > until:
+                break
             row = dict(zip(CELL, cell, strict=True))
             single: dict[str, float] = {}
             try:

@@ -1,0 +1,82 @@
+"""A table of the user's own: samples as rows of a file."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pudle.data import Draw, SparseCodingDataset
+from pudle.data.options import path_option
+from pudle.data.tables import content_digest, draw_from, problem_of, read_table
+from pudle.problems import SparseCoding
+from pudle.validation import check_integer, check_positive
+
+
+@dataclass(frozen=True)
+class Array(SparseCodingDataset):
+    """The rows of a file (.npy, .npz, .csv, .tsv, .parquet), coded in a given dictionary or in one learned from other rows.
+
+    The values count as they are: center and scale them before where that makes sense. Without a dictionary, half of the
+    rows, which the seed chooses, at most 1000, are what scikit-learn's MiniBatchDictionaryLearning learns one from, and the
+    other rows are coded. There is no generating dictionary. `pudle.sparse_coding` does the same with a data frame.
+
+    Parameters
+    ----------
+    path : str
+        The file: samples as rows. The first line of a CSV file is a header if it holds a text; of an .npz file with several
+        arrays, ``observations`` is taken. Parquet needs pyarrow.
+    dictionary : str, optional
+        A file of the dictionary, atoms as columns.
+    n_components : int, optional
+        Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
+    penalty : float, optional
+        Weight of the l1 norm; by default a tenth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
+        half of the codes are zero.
+    n_samples : int, optional
+        Number of rows to code; by default all that there are, at most 500.
+    seed : int
+    """
+
+    path: str = field(metadata={"path": True})
+    dictionary: str | None = path_option()
+    n_components: int | None = None
+    penalty: float | None = None  # type: ignore[assignment]
+    n_samples: int | None = None
+    seed: int = 0
+
+    name = "array"
+
+    def __post_init__(self) -> None:
+        for name in ("n_components", "n_samples"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        if self.penalty is not None:
+            check_positive("penalty", self.penalty)
+
+    def fingerprint(self) -> str:
+        """Return digests of the bytes of the files."""
+        return " ".join(content_digest(path) for path in (self.path, self.dictionary) if path is not None)
+
+    def draw(self) -> Draw:
+        drawn = _drawn(self, self.fingerprint())
+        # Who changes a problem's tensors must not change those of the next one.
+        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
+
+    def problem(
+        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> SparseCoding:
+        return problem_of(self.draw(), self.penalty, loss, dtype, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(dataset: Array, state: str) -> Draw:
+    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
+    atoms: np.ndarray | None = None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
+    return draw_from(
+        read_table(dataset.path), dataset.generator(), dictionary=atoms, n_components=dataset.n_components,
+        n_samples=dataset.n_samples,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""A small deep-equilibrium layer on handwritten digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pudle.data import Dataset
+from pudle.data.dataset import to_tensors
+from pudle.data.options import check_options
+from pudle.errors import InvalidArgument
+from pudle.problems import FixedPoint
+from pudle.validation import check_choice
+
+#: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over blocks of 2 x 2.
+IMAGES, CLASSES, PIXELS = 1797, 10, 16
+
+
+@dataclass(frozen=True)
+class Equilibrium(Dataset):
+    r"""`pudle.FixedPoint` of a layer that is applied until its output no longer changes, followed by a classifier.
+
+    .. math:: z_{t+1} = \tanh(W z_t + U x + b), \qquad \ell = \text{cross entropy}(V z, y)
+
+    for images x of scikit-learn's digits, averaged over blocks of 2 x 2 pixels. The outer parameter is the vector of all
+    entries of W, U, b and V; W is `contraction` times a random orthogonal matrix, the others are Gaussian. The Jacobian
+    :math:`\operatorname{diag}(1 - z^2) W` is not symmetric. Its spectral radius :math:`\rho`, largest over the images, is
+    below `contraction`; states and implicit gradients converge as :math:`\rho^T`, unrolled ones as :math:`T \rho^T`, and a
+    gradient through K layers keeps an error of order :math:`\rho^K`.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of images, at most 1797.
+    n_components : int
+        Width of the layer.
+    contraction : float
+        Norm of W, in (0, 1).
+    seed : int
+        Seed of the choice of images and of the weights.
+    """
+
+    n_samples: int = 50
+    n_components: int = 10
+    contraction: float = 0.95
+    seed: int = 0
+
+    name = "equilibrium"
+    references = ("Bai, Kolter and Koltun, Deep Equilibrium Models, NeurIPS 2019",)
+    losses = ("cross_entropy",)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.n_samples > IMAGES:
+            raise InvalidArgument(f"n_samples={self.n_samples} is more than there are: give at most {IMAGES}")
+        if self.contraction >= 1:
+            raise InvalidArgument(f"contraction={self.contraction} does not contract: give a number in (0, 1)")
+
+    def problem(
+        self, loss: str = "cross_entropy", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> FixedPoint:
+        """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
+        from sklearn.datasets import load_digits  # slow to import, and only needed here
+
+        check_choice("loss", loss, self.losses)
+        digits, random, width = load_digits(), self.generator(), self.n_components
+        chosen = random.permutation(IMAGES)[: self.n_samples]
+        blocks = digits.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, PIXELS)
+        weights = {
+            "recurrent": self.contraction * np.linalg.qr(random.standard_normal((width, width)))[0],
+            "inward": random.standard_normal((width, PIXELS)) / PIXELS**0.5,
+            "bias": 0.1 * random.standard_normal(width),
+            "outward": random.standard_normal((CLASSES, width)) / width**0.5,
+        }
+        shapes = [array.shape for array in weights.values()]
+        theta = np.concatenate([array.ravel() for array in weights.values()])
+        arrays = {"images": blocks / 16, "theta": theta, "initial": np.zeros((self.n_samples, width))}
+        tensors, labels = to_tensors(arrays, dtype, device), torch.as_tensor(digits.target[chosen]).to(device)
+        images = tensors["images"]
+
+        def cut(theta: Tensor) -> list[Tensor]:
+            pieces = theta.split([int(np.prod(shape)) for shape in shapes])
+            return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+        def step(codes: Tensor, theta: Tensor) -> Tensor:
+            recurrent, inward, bias, _ = cut(theta)
+            return torch.tanh(codes @ recurrent.T + images.to(theta) @ inward.T + bias)
+
+        def classification(codes: Tensor, theta: Tensor) -> Tensor:
+            return cross_entropy(codes @ cut(theta)[3].T, labels.to(theta.device))
+
+        return FixedPoint(tensors["theta"], step, classification, tensors["initial"])

@@ -1,0 +1,158 @@
+"""Build of the site: `make site`. Pages are Markdown; what stands in the code is read from the code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+from docutils import nodes
+from latex2mathml.converter import convert
+
+import pudle
+from pudle.cli import pudle as program
+
+ROOT = Path(__file__).parents[1]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+
+project = "pudle"
+author = "The pudle developers"
+version = release = pudle.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "pudle"
+html_baseurl = URLS["Documentation"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_math_renderer = "mathml"
+html_theme_options = {
+    "github_url": URLS["Source"],
+    "navbar_align": "left",
+    "show_toc_level": 2,
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+#: Places where `make report` leaves a page, which the gallery shows.
+PAGES = {profile: ROOT / ".asv" / profile / "report" / "report.html" for profile in ("quick", "default", "paper")}
+GALLERY = ROOT / "docs" / "_build" / "gallery"
+html_extra_path = [str(GALLERY)]
+#: Where `make leaderboard` leaves its tables and badges.
+BOARD = ROOT / "build" / "leaderboard"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+#: All checks but those that ask for sections or types that not every object needs, for a layout of quotes that the linter
+#: does not keep, or for the order of inherited fields.
+numpydoc_validation_checks = {
+    "all", "ES01", "EX01", "SA01", "PR01", "RT01", "YD01", "GL01", "GL02", "GL08", "PR03", "PR04", "PR07", "RT03"
+}  # fmt: skip
+
+linkcheck_anchors = False
+linkcheck_timeout = 20
+# The project's own addresses exist once it is published.
+linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.values()]
+
+
+def fill(app: Any, docname: str, source: list[str]) -> None:
+    """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
+    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard}
+    text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
+    text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
+    # Addresses of this site become links that the build checks.
+    site = re.escape(URLS["Documentation"])
+    text = re.sub(rf"{site}_images/([\w.]+)", r"images/\1", text)
+    source[0] = re.sub(rf"{site}([\w/]+)\.html", r"\1.md", text)
+
+
+def _public_names() -> str:
+    """Return a heading per module, and the public names in it."""
+    parts = []
+    for module, names in pudle._NAMES.items():
+        parts.append(f"## `pudle.{module}`\n")
+        for name in names.split():
+            value = getattr(pudle, name)
+            kind = "autoclass" if isinstance(value, type) else "autofunction"
+            members = "   :members:\n" if isinstance(value, type) else ""
+            parts.append(f"```{{eval-rst}}\n.. {kind}:: {value.__module__}.{value.__name__}\n{members}```\n")
+    return "\n".join(parts)
+
+
+def _commands() -> str:
+    """Return every command with its help."""
+    context = click.Context(program, info_name="pudle")
+    parts = []
+    for name in program.list_commands(context):
+        command = program.get_command(context, name)
+        assert command is not None
+        text = command.get_help(click.Context(command, parent=context, info_name=name, max_content_width=100))
+        parts.append(f"## pudle {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def _gallery() -> str:
+    """Return a line per page of a run, or what to do where there is none."""
+    line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>"
+    there = [line.format(profile) for profile in PAGES if _copied(profile)]
+    return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
+
+
+def _leaderboard() -> str:
+    """Return the ranks that `pudle leaderboard` wrote, or what to do where it was not run."""
+    if not (BOARD / "leaderboard.md").is_file():
+        return "This copy of the site was built without the leaderboard: `make leaderboard site` scores it first."
+    return re.sub(r"\]\(badges/", "](_build/badges/", (BOARD / "leaderboard.md").read_text())
+
+
+def _copied(profile: str) -> bool:
+    return (GALLERY / "pages" / f"{profile}.html").is_file()
+
+
+def collect(app: Any) -> None:
+    """Copy the pages of measured runs to where the build takes them from."""
+    (GALLERY / "pages").mkdir(parents=True, exist_ok=True)
+    for profile, path in PAGES.items():
+        if path.is_file():
+            (GALLERY / "pages" / f"{profile}.html").write_bytes(path.read_bytes())
+    if (BOARD / "badges").is_dir():
+        shutil.copytree(BOARD / "badges", ROOT / "docs" / "_build" / "badges", dirs_exist_ok=True)
+
+
+def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Keep norms, products and lone asterisks of a docstring from being read as markup."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`[^`]*`)", line)
+        parts[::2] = [re.sub(r"(\||(?<!\*)\*(?!\*))", r"\\\1", part) for part in parts[::2]]
+        lines[number] = "".join(parts)
+
+
+def skip(app: Any, what: str, name: str, value: Any, skipped: bool, options: Any) -> bool | None:
+    """Leave out the methods that scikit-learn adds to every class."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
+def formula(self: Any, node: Any) -> None:
+    """Write a formula as MathML, which browsers show without a script."""
+    kind = "block" if node.tagname == "math_block" else "inline"
+    self.body.append(convert(node.astext(), display=kind))
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    # Before the extensions look at the folder.
+    collect(app)
+    app.connect("autodoc-process-docstring", plain, priority=400)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("source-read", fill)
+    app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))

@@ -1,0 +1,102 @@
+"""Implicit differentiation with a low-rank Nystrom approximation of the Hessian."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pudle import streams
+from pudle.algorithms import Algorithm, State
+from pudle.algorithms.unrolling import gradients
+from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
+from pudle.problems import Problem
+from pudle.validation import check_integer, check_positive
+
+
+@dataclass(frozen=True)
+class Nystrom(ImplicitEstimator):
+    r"""Implicit differentiation at the codes z_T, with K columns of the Hessian in place of a solve.
+
+    With H the Hessian of the smooth part on the active set S of a sample, F the gradient of the inner objective there, and C
+    the columns of H for a random set of at most K active entries,
+
+    .. math:: H \approx H_K = C \, C_K^{+} \, C^\top, \qquad
+              v = (H_K + \rho L I)^{-1} \, \partial_z \ell, \qquad
+              g = \partial_\theta \ell - (\partial_\theta F)^\top v
+
+    where :math:`C_K` are the rows of C for the chosen entries, and v is zero off S. The inverse is exact, from the singular
+    vectors of :math:`C \, C_K^{+1/2}`. With K at least the size of the active set, :math:`H_K = H`, and only the bias of
+    :math:`\rho` is left. With fewer columns, the part of the right-hand side outside their span is multiplied by
+    :math:`1 / (\rho L)`: a small :math:`\rho` then makes the estimate much too large.
+
+    The authors draw K of all inner variables, and add an absolute number to H. Here each sample has a system of its own,
+    entries off its active set have no effect, and L, the Lipschitz constant of the gradient of the smooth part, gives
+    :math:`\rho` a scale. One random order of the entries serves all samples: each takes the first K that are active.
+
+    Cost: T layers forward, K Hessian-vector products over all samples, and a singular value decomposition of p x K numbers
+    per sample, p the size of its code; stored are K tensors of the codes' shape.
+
+    Parameters
+    ----------
+    rank : int
+        Largest number K of columns, >= 1.
+    regularization : float
+        The number :math:`\rho` > 0, in units of L.
+    seed : int
+        Seed of the order of the entries.
+    """
+
+    rank: int = 10
+    regularization: float = 0.01
+    seed: int = 0
+
+    name = "nystrom"
+    aliases = ("nystrom_hypergradient",)
+    references = ("Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation, AISTATS 2023",)
+    computes = "approximate"
+    consistent_for = ("lasso",)
+
+    def __post_init__(self) -> None:
+        check_integer("rank", self.rank, 1)
+        check_positive("regularization", self.regularization)
+        check_integer("seed", self.seed, 0)
+
+    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+        active = problem.active(state.codes)
+        flat, right = active.flatten(1), torch.where(active, code_gradient, 0).flatten(1)
+        chosen = self.chosen(flat)
+        columns = hessian_columns(problem, state.codes, chosen) * flat[:, :, None]
+        scale = self.regularization * problem.lipschitz_constant
+        solution = regularized_solution(columns, chosen, right, scale).reshape(active.shape)
+        work = {"vector_products": chosen.shape[2], "largest_rank": int(chosen.sum((1, 2)).max())}
+        return through_minimizer(problem, state.codes, solution), work
+
+    def chosen(self, active: Tensor) -> Tensor:
+        """Return unit vectors (n, p, K) of the first active entries of each sample; zero columns where there are fewer."""
+        n, p = active.shape
+        order = torch.as_tensor(streams.generator(self.seed, "estimator nystrom").permutation(p)).to(active.device)
+        # Places of the entries among those of their sample that are active, in the random order.
+        places = torch.empty(n, p, dtype=torch.int64, device=active.device)
+        places[:, order] = active[:, order].cumsum(1) - 1
+        return (places[:, :, None] == torch.arange(min(self.rank, p)).to(places)) & active[:, :, None]
+
+
+def hessian_columns(problem: Problem, codes: Tensor, chosen: Tensor) -> Tensor:
+    """Return the products (n, p, K) of the Hessian of f with the chosen unit vectors of every sample."""
+    with torch.enable_grad():
+        leaf = codes.detach().requires_grad_()
+        slope = problem.smooth_gradient(leaf)
+    vectors = [vector.reshape(codes.shape).to(codes) for vector in chosen.unbind(2)]
+    return torch.stack([gradients(slope, (leaf,), vector, keep_graph=True)[0].flatten(1) for vector in vectors], 2)
+
+
+def regularized_solution(columns: Tensor, chosen: Tensor, right: Tensor, regularization: float) -> Tensor:
+    """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
+    small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
+    values, vectors = torch.linalg.eigh((small + small.mT) / 2)
+    kept = values > values.shape[1] * torch.finfo(values.dtype).eps * values[:, -1:]
+    root = torch.where(kept, 1 / torch.where(kept, values, 1).sqrt(), 0)
+    left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
+    inside = torch.einsum("npk,np->nk", left, right)
+    outside = right - torch.einsum("npk,nk->np", left, inside)
+    return torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization)) + outside / regularization

@@ -1,0 +1,105 @@
+"""Persistent evolution strategies: antithetic smoothing with new perturbations every few layers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pudle import streams
+from pudle.algorithms import Algorithm, State
+from pudle.estimator import CodesEstimator, Contribution
+from pudle.problems import Problem
+from pudle.validation import check_integer, check_positive
+
+
+@dataclass(frozen=True)
+class Pes(CodesEstimator):
+    r"""Random central differences of the loss after T layers, theta perturbed anew in every segment of K layers.
+
+    With :math:`f(\theta_1, \dots, \theta_m)` the loss where segment i of the layers runs at :math:`\theta_i`, and the loss
+    itself is evaluated at :math:`\theta_m`, the parameter of the last segment,
+
+    .. math:: g = \frac{1}{N} \sum_{k=1}^{N} \frac{f(\theta + \sigma E_{k1}, \dots, \theta + \sigma E_{km})
+              - f(\theta - \sigma E_{k1}, \dots, \theta - \sigma E_{km})}{2 \sigma} \, \sum_{i=1}^{m} E_{ki},
+              \qquad E_{ki} \sim N(0, I)
+
+    Its mean is the gradient of f in all its arguments together, smoothed by Gaussians of width :math:`\sigma`: that of
+    `backprop` up to :math:`O(\sigma^2)` where f is smooth. The method is meant for losses along the way, each of which it
+    credits to all perturbations so far. Here the loss stands at the end alone, and theta is held between segments, so that
+    the new perturbations only add variance: the noise of :math:`\sum_i E_{ki}` has m times the variance of one direction.
+    One perturbation for the whole trajectory, m = 1, is ES-Single, which is `spsa` here.
+
+    All calls and depths use the same perturbations. ``standard_error`` in the diagnostics, given for N > 1, is that of the
+    whole vector (Frobenius norm), estimated from the samples.
+
+    Cost: (2 N + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer and the
+    perturbations of one sample, T / K tensors of the shape of theta.
+
+    Parameters
+    ----------
+    samples : int
+        Number N of antithetic pairs, >= 1.
+    window : int
+        Number K of layers in a segment, >= 1.
+    scale : float
+        Width :math:`\sigma` of the smoothing, in units of theta.
+    seed : int
+        Seed of the perturbations.
+    """
+
+    samples: int = 100
+    window: int = 10
+    scale: float = 1e-3
+    seed: int = 0
+
+    name = "pes"
+    aliases = ("persistent_es",)
+    references = (
+        "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution strategies, ICML 2021",
+    )
+    computes = "stochastic"
+
+    def __post_init__(self) -> None:
+        check_integer("samples", self.samples, 1)
+        check_integer("window", self.window, 1)
+        check_positive("scale", self.scale)
+        check_integer("seed", self.seed, 0)
+
+    @torch.no_grad()
+    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+        theta, depths = problem.theta.detach(), [state.iteration for state in states]
+        segments = [self.segment_of(depth) for depth in depths]
+        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
+        for sample in range(self.samples):
+            # A stream for each sample: the first segments of a sample do not depend on how many follow.
+            random = streams.generator(self.seed, f"estimator pes {sample}")
+            drawn = torch.as_tensor(random.standard_normal((max(segments) + 1, *theta.shape))).to(theta)
+            above = self.losses(problem, algorithm, theta + self.scale * drawn, depths)
+            below = self.losses(problem, algorithm, theta - self.scale * drawn, depths)
+            slopes = (above - below) / (2 * self.scale)
+            terms = slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
+            total += terms
+            squares += terms.flatten(1).square().sum(1) if theta.ndim else terms.square()
+        for depth, mean, square in zip(depths, total / self.samples, squares / self.samples, strict=True):
+            diagnostics = {"layers": depth * (2 * self.samples + 1), "evaluations": 2 * self.samples}
+            if self.samples > 1:
+                variance = (square - mean.square().sum()).clamp(min=0)
+                diagnostics["standard_error"] = float((variance / (self.samples - 1)).sqrt())
+            yield mean, diagnostics
+
+    def segment_of(self, depth: int) -> int:
+        """Return the index of the segment that holds the last of `depth` layers."""
+        return max(depth - 1, 0) // self.window
+
+    def losses(self, problem: Problem, algorithm: Algorithm, thetas: Tensor, depths: Sequence[int]) -> Tensor:
+        """Return the loss at every depth, shape (len(depths),), where segment i runs at ``thetas[i]``."""
+        step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
+        state = algorithm.start(problem)
+        found = {0: live[0].outer_loss(state.codes)}
+        for depth in range(1, max(depths) + 1):
+            at = live[self.segment_of(depth)]
+            state = algorithm.advance(at, state, step)
+            if depth in depths:
+                found[depth] = at.outer_loss(state.codes)
+        return torch.stack([found[depth] for depth in depths])

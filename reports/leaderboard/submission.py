@@ -1,0 +1,121 @@
+"""A submission: a folder with an estimator's file, its results, and a manifest that is signed off and holds all digests."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+import pudle
+from pudle import registry
+from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.files import read_json, write_atomically
+from pudle.measuring.provenance import machine
+from pudle.measuring.selection import Selection
+
+#: The profile's folder in a submission, the file of its estimator, and its manifest.
+PROFILE, ESTIMATOR, MANIFEST = "leaderboard", "estimator.py", "submission.json"
+#: What times are measured beside: the ratio to it means the same on every machine of one kind.
+YARDSTICK = "backprop"
+#: Cases by the profile that holds them: dense dictionaries, photographs, and two problems with a scalar parameter.
+CASES = {"quick": ("*",), "default": ("penalty_selection-*", "ridge-*")}
+DEPTHS = (10, 50, 100, 200, 400)
+TIMED_DEPTHS = (10, 100)
+#: What a person who signs off states, as the developer certificate of origin has it for code.
+STATEMENT = "I wrote this file, or may publish it under its license, and these results are as `pudle submit` measured them."
+
+
+class Manifest(Struct):
+    """What the manifest of a submission holds."""
+
+    name: str
+    spec: str
+    computes: str
+    signed_off_by: str
+    statement: str
+    pudle: str
+    date: str
+    machine: dict[str, Any]
+    #: SHA-256 of every other file of the submission, by its place.
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A folder that was handed in, and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The estimator's name, which is the folder's as well."""
+        return self.manifest["name"]
+
+    @property
+    def digest(self) -> str:
+        """The digest of all files, by which a score computed again is kept."""
+        return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def selection(*estimators: str, costs: tuple[str, ...] = ("memory_bytes", "seconds")) -> Selection:
+    """Return what a submission measures: some estimators, on the cases of the leaderboard."""
+    from fnmatch import fnmatch
+
+    cases = []
+    for profile, patterns in CASES.items():
+        for case in registry.list_profiles()[profile].cases:
+            if any(fnmatch(case.name, pattern) for pattern in patterns):
+                cases.append(_at_depths(case))
+    return Selection(PROFILE, tuple(cases), estimators, (100,), TIMED_DEPTHS, timeout=300.0, costs=costs)
+
+
+def _at_depths(case: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(case, seeds=case.seeds[:3], depths=DEPTHS)
+
+
+def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> Submission:
+    """Write the manifest of a folder that holds everything else, and return the submission."""
+    if not re.fullmatch(r"[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>", person):
+        raise InvalidArgument(
+            f"{person!r} signs nothing off: give a name and an address, as 'Ada Lovelace <ada@example.org>'"
+        )
+    manifest = {
+        "name": estimator.name,
+        "spec": spec,
+        "computes": estimator.computes,
+        "signed_off_by": person,
+        "statement": STATEMENT,
+        "pudle": pudle.__version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "files": digests(folder),
+    }
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return Submission(folder, manifest)
+
+
+def read_submission(folder: Path) -> Submission:
+    """Read a submission, and refuse one whose files are not those that were signed off."""
+    manifest = read_json(folder / MANIFEST, Manifest)
+    found, stated = digests(folder), manifest["files"]
+    wrong = sorted(place for place in found.keys() | stated.keys() if found.get(place) != stated.get(place))
+    if wrong:
+        raise UnreadableResult(f"{folder.name}: {wrong[0]} is not what was signed off: run `pudle submit` again")
+    if manifest["name"] != folder.name:
+        raise UnreadableResult(f"{folder.name}: the folder must be called {manifest['name']}, as its estimator")
+    return Submission(folder, manifest)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a submission but its manifest, by its place."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

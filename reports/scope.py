@@ -1,0 +1,70 @@
+"""What a report rests on: how much was measured, what is still to be measured, and what broke."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pudle.measuring import statuses
+from pudle.reports import text
+from pudle.reports.load import Results
+
+#: What is measured, by metric, as one and as several.
+MEASURED = {"relative_error": ("score", "scores"), "seconds": ("time", "times"), "memory_bytes": ("memory", "memories")}
+#: Most names in a sentence.
+MOST_NAMES = 4
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """Return a number with its noun: ``1 case``, ``2 cases``."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
+def some(names: list[str]) -> str:
+    """Return the first names as code, and how many more there are."""
+    shown = [f"`{name}`" for name in names[:MOST_NAMES]]
+    return text.listing([*shown, f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else shown)
+
+
+def broken(results: Results) -> list[str]:
+    """Return the estimators with a measurement that broke (an error, not a finding), in order."""
+    both = pd.concat([frame[["estimator", "status"]] for frame in (results.frame, results.records)])
+    names = set(both.loc[both["status"].isin(statuses.BROKEN), "estimator"])
+    return [name for name in results.estimators if name in names]
+
+
+def pending(results: Results) -> pd.DataFrame:
+    """Return what is selected and not measured yet: case, estimator and metric."""
+    rows = results.frame[results.frame["status"] == "missing"]
+    return rows[["case", "estimator", "metric"]].reset_index(drop=True)
+
+
+def pending_sentence(results: Results) -> str:
+    """Say what is still to be measured, or return an empty text."""
+    rows = pending(results)
+    if rows.empty:
+        return ""
+    counts = rows["metric"].value_counts()
+    parts = [count(int(counts[metric]), *words) for metric, words in MEASURED.items() if metric in counts]
+    scores = rows[rows["metric"] == "relative_error"]
+    whole = scores.groupby("estimator").size()
+    nowhere = [name for name in results.estimators if whole.get(name, 0) == len(results.cases)]
+    none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
+    run = f"`pudle run --profile {results.profile}`"
+    return f"This run is unfinished: still to be measured are {text.listing(parts)}.{none} {run} goes on where it stopped."
+
+
+def scope(results: Results) -> str:
+    """Say how many estimators, cases and seeds a report rests on, and which were not measured."""
+    scored = results.records.loc[results.records["status"] == "ok", ["case", "estimator"]]
+    estimators = [name for name in results.estimators if name in set(scored["estimator"])]
+    cases = [name for name in results.cases if name in set(scored["case"])]
+    if not results.cases:
+        return f"Rests on {count(len(results.experiments), 'experiment')}."
+    seeds = sorted({len(results.cases[name]["seeds"]) for name in cases})
+    each = f" of {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''} seeds" if seeds else ""
+    sentence = f"Rests on {count(len(estimators), 'estimator')} and {count(len(cases), 'case')}{each}"
+    sentence += f", and {count(len(results.experiments), 'experiment')}." if results.experiments else "."
+    without = [name for name in results.estimators if name not in estimators]
+    unscored = [name for name in results.cases if name not in cases]
+    left = [f"{word} {some(names)}" for word, names in (("with", without), ("on", unscored)) if names]
+    return f"{sentence} No score {text.listing(left)}." if left else sentence

@@ -1,0 +1,81 @@
+"""`pudle advise`: which gradient estimator to use on a problem."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from ..terminal import check_device, progress_bar
+
+#: Exit code where no candidate meets the wish; 2 is wrong usage.
+NOTHING = 1
+UNITS = {"": 1.0, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "KB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
+
+
+def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """Read a size such as ``200MiB``."""
+    if value is None:
+        return None
+    read = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", value)
+    if not read or read[2].upper() not in UNITS:
+        raise click.BadParameter(f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB")
+    return float(read[1]) * UNITS[read[2].upper()]
+
+
+@click.command("advise")
+@click.argument("estimators", nargs=-1, metavar="[SPEC]...")
+@click.option("--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems.")
+@click.option("--algorithm", default="ista", show_default=True, metavar="SPEC", help="Unrolled algorithm.")
+@click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
+@click.option(
+    "--error", type=click.FloatRange(min=0, min_open=True), metavar="E",
+    help="Largest relative error of the gradient [default: 0.01, without a time and a memory].",
+)  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Largest time of one gradient.")
+@click.option("--memory", callback=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB.")
+@click.option(
+    "--seeds", type=click.IntRange(min=2), default=20, show_default=True, help="New seeds that the answer is tested on.",
+)  # fmt: skip
+@click.option("--most-depth", type=click.IntRange(min=1), default=1600, show_default=True, help="Largest number of layers.")
+@click.option("--train", is_flag=True, help="Train shortly with the advised estimator and the runner-up, and compare.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
+def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> None:
+    """Say which gradient estimator to use on a problem, within an error, a time and a memory.
+
+    Candidates are the named estimators, or all that are installed; a name such as `truncated` stands for all its windows,
+    which are searched. The answer is tested on seeds that had no part in the choice. The exit code is 0 with an advice, 1 if
+    nothing meets the wish, which then says what comes nearest, and 2 for wrong usage.
+
+    \b
+    Examples:
+      pudle advise --dataset sparse_gaussian --algorithm 'ista(step=0.2)' --error 0.02
+      pudle advise truncated backprop --dataset digits --loss reconstruction --seconds 0.1
+      pudle advise --dataset sparse_gaussian --error 1e-6 --memory 200MiB --train
+    """
+    # Imported late, because they take seconds: help texts need none.
+    from .advice import advise
+
+    check_device(options["device"])
+    problem, algorithm = options.pop("dataset"), options.pop("algorithm")
+    with progress_bar(transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int, line: str) -> None:
+            bar.update(task, completed=done, total=total, description=line[:60])
+            if bar.disable:
+                click.echo(f"{done}/{total}: {line}", err=True)
+
+        advice = advise(problem, algorithm, estimators=estimators, progress=show, **options)
+        if train and advice.chosen:
+            from .practice import practiced
+
+            advice = practiced(advice, problem, algorithm, options["loss"], progress=show)
+    if train and not advice.chosen:
+        click.echo("no training: there is no advice to try", err=True)
+    click.echo(advice)
+    for name, reason in advice.left_out.items():
+        click.echo(f"left out: {name}: {reason}", err=True)
+    if not advice.chosen:
+        click.get_current_context().exit(NOTHING)

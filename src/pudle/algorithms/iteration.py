@@ -1,0 +1,48 @@
+"""The iteration that a problem brings with it."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..errors import UnsupportedProblem
+from ..problems import FixedPoint, Problem
+from .algorithm import Algorithm, State
+from .thresholding import Soft, Thresholding
+
+
+@dataclass(frozen=True)
+class Iteration(Algorithm):
+    """The problem's own step: ``z_{t+1} = step(z_t, theta)`` of a `pudle.FixedPoint`.
+
+    It has no step size and no thresholding rule: whatever it needs is part of the problem's step.
+
+    Parameters
+    ----------
+    initial : Tensor, optional
+        Warm start in the form of the codes; by default the problem's own initial state.
+    """
+
+    step: None = field(default=None, init=False, repr=False, compare=False)
+    thresholding: Thresholding = field(default=Soft(), init=False, repr=False, compare=False)
+
+    name = "iteration"
+
+    def step_size(self, problem: Problem) -> float:
+        """Return one, or refuse a problem that brings no step."""
+        _own_step(problem)
+        return 1.0
+
+    def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
+        return _own_step(problem).advance(codes)
+
+    def advance(self, problem: Problem, state: State, step: float) -> State:
+        codes = _own_step(problem).advance(state.codes)
+        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+
+
+def _own_step(problem: Problem) -> FixedPoint:
+    if not isinstance(problem, FixedPoint):
+        raise UnsupportedProblem(
+            f"iteration runs the step that a FixedPoint brings, and {type(problem).__name__} brings none: use ista or fista"
+        )
+    return problem

@@ -1,0 +1,84 @@
+"""The processes that share a training: each treats a part of every batch, and their gradients are summed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from ..errors import PudleError, first_line
+
+#: Minutes after which a process gives up waiting for the others.
+PATIENCE = 10
+
+
+class ProcessLost(PudleError):
+    """Another process of this training has ended, or no longer answers."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The `size` processes of a training, of which this is number `rank`; a training of its own by default.
+
+    All of them have the whole problem and take the same steps. Messages go through the default group of
+    ``torch.distributed``, which must exist if there are several.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def part(self, samples: int) -> slice:
+        """Return the part of a batch that this process treats; parts differ by one sample at most."""
+        first, last = (samples * rank // self.size for rank in (self.rank, self.rank + 1))
+        return slice(first, last)
+
+    def add(self, *tensors: Tensor) -> None:
+        """Replace tensors by their sums over the processes, the same bits in each."""
+        for tensor in tensors if self.size > 1 else ():
+            with _explained():
+                torch.distributed.all_reduce(tensor)
+
+    def first_of(self, value: Any) -> Any:
+        """Return the value that the first process has."""
+        if self.size == 1:
+            return value
+        values = [value]
+        with _explained():
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
+
+
+@contextlib.contextmanager
+def launched(device: str) -> Iterator[tuple[Processes, str]]:
+    """Join the processes that ``torchrun`` started, if it did; yield them and this process's device."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+        yield Processes(), device
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
+    with _explained():
+        torch.distributed.init_process_group(
+            "gloo" if device == "cpu" else "nccl", timeout=datetime.timedelta(minutes=PATIENCE)
+        )
+    try:
+        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size()), device
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise ProcessLost for a message that did not arrive."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = f"another process of this training has ended or does not answer ({first_line(error)})"
+        raise ProcessLost(f"{reason}: start the training again with --resume, with any number of processes") from error

@@ -1,0 +1,157 @@
+"""Cases made of axes that take the place of a profile's: datasets x algorithms x losses, depths, seeds, samples, targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import registry, specs
+from ..errors import InvalidArgument, PudleError, first_line
+from ..references.certified import MINIMIZER_TARGETS, solve
+from ..source_files import shown_path
+from .case import Case, short, spec_slug
+
+#: The algorithm on a dataset that is named without one.
+ALGORITHM = "ista"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What takes the place of a profile's axes; an axis without values stays the profile's.
+
+    Attributes
+    ----------
+    datasets, algorithms : tuple of str
+        Specs. A dataset that is named without an algorithm is run with ISTA.
+    losses : tuple of str
+        Outer losses; without any, a dataset that is named has all of its own.
+    depths : tuple of int
+    targets : tuple of str
+        Targets of the references; without any, ``exact`` where the minimizer is known and sought, else ``limit``.
+    seeds : int, optional
+        Number of seeds: 0 to seeds - 1.
+    samples : int, optional
+        Number of samples of every dataset that has the option ``n_samples``.
+    """
+
+    datasets: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    depths: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    seeds: int | None = None
+    samples: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Axes()
+
+    def cross(self, cases: Sequence[Case], home: Path) -> tuple[Case, ...]:
+        """Return a profile's cases with these axes in place of theirs; pairs that do not fit are there, to be reported.
+
+        A case that the profile has, at whatever depths, keeps its name there. Any other gets one that says what it is; paths
+        in it are seen from `home`, the folder of the results.
+
+        Raises
+        ------
+        InvalidArgument
+            If a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has the option ``n_samples``.
+        """
+        if not self:
+            return tuple(cases)
+        algorithms = tuple(_canonical(registry.make_algorithm(spec)) for spec in self.algorithms)
+        found = [case for spec in self.datasets for case in self._on(spec, algorithms, cases)]
+        if not self.datasets:
+            found = [
+                self._moved(case, rule, loss)
+                for case in cases
+                for rule, loss in itertools.product(algorithms or (case.algorithm,), self.losses or (case.loss,))
+            ]
+        self._check(found)
+        own, named = {_identity(case): case.name for case in cases}, dict[str, Case]()
+        taken = set(own.values())
+        for case in map(self._sized, found):
+            name = own.get(_identity(case)) or self._name(case, home)
+            # The profile's name for another case keeps its meaning.
+            name = f"{name}-added" if name in taken and _identity(case) not in own else name
+            named.setdefault(name, dataclasses.replace(case, name=name))
+        return tuple(named.values())
+
+    def _on(self, spec: str, algorithms: tuple[str, ...], cases: Sequence[Case]) -> Iterable[Case]:
+        """Yield the cases on a dataset that the user names, with the profile's seeds and depths unless others are given."""
+        made: Any = registry.make_dataset(spec)
+        names = [field.name for field in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
+        if "seed" not in names:
+            raise InvalidArgument(f"dataset {spec!r} has no option seed: make it a frozen dataclass with `seed: int = 0`")
+        if self.samples and "n_samples" in names:
+            made = dataclasses.replace(made, n_samples=self.samples)
+        problem, dataset = _drawn(spec, made), _canonical(made)
+        like = cases[0] if cases else Case("none", dataset, ALGORITHM, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
+        for rule, loss in itertools.product(algorithms or (ALGORITHM,), self.losses or made.losses):
+            yield dataclasses.replace(
+                like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or _targets(problem, rule)
+            )
+
+    def _moved(self, case: Case, rule: str, loss: str) -> Case:
+        """Return a case of the profile with another algorithm and loss."""
+        leads = registry.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(MINIMIZER_TARGETS)
+        targets = self.targets or (case.targets if leads else ("limit",))
+        return dataclasses.replace(case, algorithm=rule, loss=loss, targets=targets)
+
+    def _sized(self, case: Case) -> Case:
+        """Return a case with the depths, seeds and samples that are given."""
+        changes: dict[str, Any] = {"depths": self.depths} if self.depths else {}
+        changes |= {"seeds": tuple(range(self.seeds))} if self.seeds else {}
+        made = registry.make_dataset(case.dataset)
+        if self.samples and hasattr(made, "n_samples"):
+            changes["dataset"] = specs.text(dataclasses.replace(made, n_samples=self.samples))
+        return dataclasses.replace(case, **changes)
+
+    def _check(self, cases: Sequence[Case]) -> None:
+        """Refuse a loss that no dataset here has, and a number of samples that none can have."""
+        made = {case.dataset: registry.make_dataset(case.dataset) for case in cases}
+        losses = dict.fromkeys(loss for dataset in made.values() for loss in dataset.losses)
+        for loss in self.losses:
+            if loss not in losses:
+                hint = f"{specs.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
+                raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
+        if self.samples and not any(hasattr(dataset, "n_samples") for dataset in made.values()):
+            raise InvalidArgument(f"--samples is no option of {', '.join(made)}: none has n_samples")
+
+    def _name(self, case: Case, home: Path) -> str:
+        dataset, algorithm = registry.make_dataset(case.dataset), registry.make_algorithm(case.algorithm)
+        parts = [spec_slug(case.dataset, home, specs.path_options(dataset))]
+        parts += [spec_slug(case.algorithm, home, specs.path_options(algorithm)), case.loss, *self.targets]
+        return short("-".join([*parts, *([f"{self.seeds}_seeds"] if self.seeds else [])]))
+
+
+def _canonical(made: Any) -> str:
+    """Return the spec of an object, with paths as seen from the working folder: stored files hold no absolute ones."""
+    given = {name: getattr(made, name) for name in specs.path_options(made)}
+    paths = {name: shown_path(Path(value)) for name, value in given.items() if isinstance(value, str)}
+    return specs.text(dataclasses.replace(made, **paths) if paths else made)
+
+
+def _drawn(spec: str, made: Any) -> Any:
+    """Draw once, so that an empty folder or an unreadable file is refused before anything is measured."""
+    try:
+        return made.problem(made.losses[0])
+    except PudleError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InvalidArgument(f"dataset {spec!r} cannot be drawn ({reason}): repair it, or leave it out") from error
+
+
+def _targets(problem: Any, algorithm: str) -> tuple[str, ...]:
+    """Return the target of a problem whose user names none."""
+    solved = solve.dispatch(type(problem)) is not solve.dispatch(object)
+    return ("exact",) if solved and registry.make_algorithm(algorithm).thresholding.proximal else ("limit",)
+
+
+def _identity(case: Case) -> tuple[Any, ...]:
+    """Return all that a case is but its name and its depths, which are an axis of every table."""
+    return tuple(value for name, value in dataclasses.asdict(case).items() if name not in ("name", "depths"))

@@ -1,0 +1,198 @@
+"""Any iteration as a problem: a step, a loss of the state that it leads to, and a parameter of both."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, UnsupportedProblem
+from ..validation import check_alike, check_scalar, check_tensor
+from .linearized import Linearized
+from .problem import Problem, ThresholdingRule
+
+#: A state as the user's functions see it.
+UserState = Any
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoint(Problem):
+    r"""The state that an iteration converges to, and a loss of it.
+
+    The inner problem is the fixed point :math:`z = \Phi(z, \theta)` of a step :math:`\Phi`, run by `pudle.Iteration`: an
+    inner gradient descent, a deep-equilibrium layer, an unrolled network, a learned optimizer. Of the step it is assumed
+    only that torch can differentiate it. It may couple the samples, and its Jacobian need not be symmetric. The gradient at
+    a fixed point is
+
+    .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
+              (I - \partial_z \Phi^\top) v = \partial_z \ell .
+
+    If the spectral radius of :math:`\partial_z \Phi` is :math:`\rho < 1`, states and implicit gradients converge as
+    :math:`\rho^T`, unrolled gradients as :math:`T \rho^T`; a gradient through K layers keeps an error of order
+    :math:`\rho^K`.
+
+    Parameters
+    ----------
+    theta : Tensor
+        The outer parameter, of any shape; the gradient has this shape. Make one tensor of several by flattening them:
+        ``torch.nn.utils.parameters_to_vector(network.parameters())`` outside, and ``torch.func.functional_call`` with the
+        vector cut into the parameters' shapes inside `step`.
+    step : callable
+        ``step(state, theta) -> state``, without in-place changes and the same at every call: no dropout, no counter outside
+        the state. It gets and returns what `initial` is. Make it follow the dtype of theta, by ``data.to(theta)``:
+        references are computed in float64.
+    loss : callable
+        ``loss(state, theta) -> scalar tensor``.
+    initial : Tensor or mapping from names to tensors
+        The state before the first step, such as ``{"position": x, "velocity": v}``.
+    solution : callable, optional
+        ``solution(theta) -> state``, an exact solver that torch can differentiate, such as a closed form. With it the target
+        ``exact`` is known; without it the reference is the ``limit``.
+
+    Notes
+    -----
+    The codes that algorithms and estimators exchange are the state as one tensor: itself if it is one tensor with two axes
+    or more, samples first; else a vector or named tensors flattened into one row, shape (1, N). See `pack` and `unpack`.
+
+    Raises
+    ------
+    InvalidArgument
+        If a tensor is no finite floating tensor, dtypes or devices differ, a step changes the shape or dtype of the state,
+        or the loss is no scalar.
+
+    References
+    ----------
+    Grazzi, Franceschi, Pontil and Salzo, "On the iteration complexity of hypergradient computation", ICML 2020.
+    Bai, Kolter and Koltun, "Deep equilibrium models", NeurIPS 2019.
+    """
+
+    theta: Tensor
+    step: Callable[[UserState, Tensor], UserState]
+    loss: Callable[[UserState, Tensor], Tensor]
+    initial: Tensor | Mapping[str, Tensor]
+    solution: Callable[[Tensor], UserState] | None = None
+
+    parameter = "theta"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
+        for name in ("step", "loss", *(["solution"] if self.solution is not None else [])):
+            if not callable(getattr(self, name)):
+                raise InvalidArgument(f"{name} is a {type(getattr(self, name)).__name__}: give a function")
+        if isinstance(self.initial, Mapping):
+            initial: Any = {name: check_tensor(f"initial[{name!r}]", each, None) for name, each in self.initial.items()}
+            if not initial:
+                raise InvalidArgument("initial is empty: give at least one tensor")
+        else:
+            initial = check_tensor("initial", self.initial, None)
+        object.__setattr__(self, "initial", initial)
+        for name, tensor in self._parts(initial):
+            check_alike(name, tensor, "theta", self.theta)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
+            return tuple(self.initial.shape)
+        return 1, sum(tensor.numel() for _, tensor in self._parts(self.initial))
+
+    def initial_codes(self) -> Tensor:
+        return self.pack(self.initial).detach()
+
+    def pack(self, state: UserState) -> Tensor:
+        """Return a state as codes; refuse one that differs from the initial state in names, shapes or dtype."""
+        if isinstance(self.initial, Mapping) != isinstance(state, Mapping) or (
+            isinstance(self.initial, Mapping) and list(self.initial) != list(state)
+        ):
+            raise InvalidArgument(
+                f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return its like"
+            )
+        parts = list(self._parts(state))
+        for (name, tensor), (_, initial) in zip(parts, self._parts(self.initial), strict=True):
+            if not isinstance(tensor, Tensor) or tensor.shape != initial.shape or tensor.dtype != self.theta.dtype:
+                raise InvalidArgument(
+                    f"the step or the solution returns {name.replace('initial', 'a state', 1)} as {_kind(tensor)} where "
+                    f"{tuple(initial.shape)} of {self.theta.dtype} is due: keep the shape, and convert data with .to(theta)"
+                )
+        if len(parts) == 1 and parts[0][1].shape == self.code_shape:
+            return parts[0][1]
+        return torch.cat([tensor.reshape(1, -1) for _, tensor in parts], 1)
+
+    def unpack(self, codes: Tensor) -> UserState:
+        """Return codes as a state: a tensor, or a mapping from names to tensors."""
+        if isinstance(self.initial, Tensor):
+            return codes.reshape(self.initial.shape)
+        sizes = [tensor.numel() for tensor in self.initial.values()]
+        cut = zip(self.initial.items(), codes.split(sizes, 1), strict=True)
+        return {name: part.reshape(tensor.shape) for (name, tensor), part in cut}
+
+    def advance(self, codes: Tensor) -> Tensor:
+        """Return the codes after one step."""
+        return self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+
+    def outer_loss(self, codes: Tensor) -> Tensor:
+        return check_scalar("loss", _called("loss", self.loss, self.unpack(codes), self.theta))
+
+    def active(self, codes: Tensor) -> Tensor:
+        return torch.ones_like(codes, dtype=torch.bool)
+
+    def stationarity(self, codes: Tensor) -> Tensor:
+        """Return ``z - Phi(z)``, zero at a fixed point."""
+        return codes - self.advance(codes)
+
+    def linearized(self, codes: Tensor) -> Linearized:
+        return Linearized(self.stationarity, codes, joint=True)
+
+    def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples in one system.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If the system is singular without a solution, or too ill-conditioned.
+        """
+        return self.linearized(codes).solve(right_hand_side)
+
+    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return self.linearized(codes).solve(right_hand_side, transposed=False)
+
+    @property
+    def lipschitz_constant(self) -> float:
+        raise self._lacking("a Lipschitz constant")
+
+    def smooth_gradient(self, codes: Tensor) -> Tensor:
+        raise self._lacking("the gradient of an inner objective")
+
+    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
+        raise self._lacking("a proximal map")
+
+    def _lacking(self, what: str) -> UnsupportedProblem:
+        return UnsupportedProblem(f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration()")
+
+    @staticmethod
+    def _parts(state: UserState) -> Iterator[tuple[str, Tensor]]:
+        if isinstance(state, Mapping):
+            yield from ((f"initial[{name!r}]", tensor) for name, tensor in state.items())
+        else:
+            yield "initial", state
+
+
+def _called(name: str, function: Callable[..., Any], state: UserState, theta: Tensor) -> Any:
+    """Call a user's function; a clash of dtypes, which references in float64 run into first, is refused with the remedy."""
+    try:
+        return function(state, theta)
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "same type" not in str(error):
+            raise
+        raise InvalidArgument(
+            f"{name} mixes dtypes in {theta.dtype} ({str(error).splitlines()[0]}): convert the data that it holds with "
+            f".to(theta), because references are computed in float64"
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+    if isinstance(value, Mapping):
+        return f"a mapping with {', '.join(map(str, value))}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,89 @@
+"""Write the repository of a plug-in from the templates beside this file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import keyword
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from ..errors import InvalidArgument
+from ..files import write_atomically
+from ..registry import entries
+
+#: What the gate of a plug-in measures: on two quiet cores three minutes.
+GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"
+
+
+def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
+    """Write a repository with an estimator, tests, a gate and a README, and return its files.
+
+    Parameters
+    ----------
+    name : str
+        Name of the estimator, an identifier; its module and, with hyphens, its package are called the same.
+    folder : Path
+        Where the repository goes; it must be empty or not exist.
+    requirement : str
+        How the plug-in depends on pudle, as in ``dependencies`` of a ``pyproject.toml``.
+
+    Raises
+    ------
+    InvalidArgument
+        If the name is none for a module or is taken, or the folder holds something.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+        raise InvalidArgument(
+            f"{name!r} is no name for a module: use lower-case letters, digits and '_', as in my_estimator"
+        )
+    if name in entries("estimators"):
+        raise InvalidArgument(
+            f"{name!r} is the name of another estimator: choose another, `pudle list estimators` shows all"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidArgument(f"{folder} is there already: choose another folder with --out, or empty it")
+    values = {
+        "label": "",
+        "name": name,
+        "title": "".join(part.capitalize() for part in name.split("_")),
+        "package": name.replace("_", "-"),
+        "requirement": requirement,
+        "arguments": GATE.format(name=name),
+        "documentation": address("Documentation"),
+    }
+    written = []
+    for place, text in rendered(files(__package__).joinpath("templates", "plugin"), values):
+        write_atomically(folder / place, text)
+        written.append(folder / place)
+    return written
+
+
+def rendered(template: Traversable, values: dict[str, str], place: str = "") -> list[tuple[str, str]]:
+    """Return (place, text) of every file below a folder of templates, with the values in names and texts.
+
+    In a name, ``dot_`` stands for a dot, so that no tool takes a template for what it will become.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    # Braces are GitHub's: values stand in double brackets.
+    environment = Environment(
+        variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
+        comment_start_string="[#", comment_end_string="#]", undefined=StrictUndefined, keep_trailing_newline=True,
+        autoescape=False,
+    )  # fmt: skip
+    found: list[tuple[str, str]] = []
+    for item in sorted(template.iterdir(), key=lambda item: item.name):
+        name = environment.from_string(item.name).render(values).replace("dot_", ".").removesuffix(".j2")
+        below = f"{place}{name}"
+        if item.is_dir():
+            found += rendered(item, values, f"{below}/")
+        else:
+            found.append((below, environment.from_string(item.read_text(encoding="utf-8")).render(values)))
+    return found
+
+
+def address(kind: str) -> str:
+    """Return an address of the project, as its package states it."""
+    stated = importlib.metadata.metadata("pudle").get_all("Project-URL") or []
+    return next((line.partition(", ")[2] for line in stated if line.startswith(f"{kind}, ")), "")

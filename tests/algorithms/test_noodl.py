@@ -1,0 +1,98 @@
+"""NOODL's inner iteration, against the paper's formulas in numpy and against differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from examples import arrays_of, sparse_problem
+
+import pudle
+from pudle.errors import InvalidArgument
+from pudle.kernel_choice import VARIABLE
+
+STEPS, THRESHOLDS, BOUND = (0.1, 0.12), (0.3, 0.2, 0.15), 0.8
+SPEC = f"noodl(step=0.15, thresholding='hard(threshold=0.08)', lower_bound={BOUND}, steps={STEPS}, thresholds={THRESHOLDS})"
+
+
+def hard(values: np.ndarray, threshold: float) -> np.ndarray:
+    return values * (np.abs(values) > threshold)
+
+
+def codes_of_the_paper(x: np.ndarray, d: np.ndarray, layers: int) -> list[np.ndarray]:
+    """Return zero codes, the thresholded D^T x, and the codes after each update, sample by sample."""
+    all_codes = [np.zeros((len(x), d.shape[1]))]
+    for layer in range(layers):
+        codes = np.zeros_like(all_codes[0])
+        for index, sample in enumerate(x):
+            z = all_codes[-1][index]
+            if layer == 0:
+                codes[index] = hard(d.T @ sample, BOUND / 2)
+                continue
+            step = STEPS[layer - 1] if layer <= len(STEPS) else 0.15
+            threshold = THRESHOLDS[layer - 1] if layer <= len(THRESHOLDS) else 0.08
+            codes[index] = hard(z - step * (d.T @ (d @ z - sample)), threshold)
+        all_codes.append(codes)
+    return all_codes
+
+
+@pytest.mark.parametrize("kernels", ["numba", "torch"])
+@pytest.mark.parametrize("depth", [0, 1, 3, 4, 5, 40])
+def test_codes_are_those_of_the_paper(depth, kernels, monkeypatch):
+    monkeypatch.setenv(VARIABLE, kernels)
+    problem = sparse_problem()
+    expected = codes_of_the_paper(*arrays_of(problem), depth)
+    trajectory = pudle.make_algorithm(SPEC).run(problem, depth, keep=range(depth))
+    assert sorted(trajectory.states) == list(range(depth + 1))
+    for layer, codes in enumerate(expected):
+        np.testing.assert_allclose(trajectory.at(layer).numpy(), codes, rtol=0, atol=1e-12)
+        assert trajectory.states[layer].iteration == layer
+
+
+def test_derivatives_pass_through_the_start():
+    """The start depends on the dictionary: a window as long as the depth includes it, and differences confirm it."""
+    problem = sparse_problem("reconstruction")
+    algorithm = pudle.make_algorithm(SPEC)
+    gradient = pudle.make_estimator("backprop").estimate(problem, algorithm, 6).gradient
+    direction = torch.as_tensor(np.random.default_rng(0).standard_normal(gradient.shape))
+    h = 1e-6
+    losses = []
+    for sign in (1, -1):
+        x, d = arrays_of(problem)
+        d = d + sign * h * direction.numpy()
+        z = codes_of_the_paper(x, d, 6)[-1]
+        losses.append(0.5 * np.square(z @ d.T - x).sum(1).mean())
+    assert float((gradient * direction).sum()) == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
+    windowed = pudle.make_estimator("truncated(window=6)").estimate(problem, algorithm, 6).gradient
+    shorter = pudle.make_estimator("truncated(window=5)").estimate(problem, algorithm, 6).gradient
+    assert float((windowed - gradient).norm()) < tolerances.CLOSED_FORM * float(gradient.norm())
+    assert float((shorter - gradient).norm()) > 1e-3 * float(gradient.norm())
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("noodl(thresholding='soft')", "is not hard, as NOODL's is: use ista with this rule"),
+        ("noodl(lower_bound=0)", "lower_bound=0 is out of range"),
+        ("noodl(steps=(0.1, -1))", "steps=-1 is out of range"),
+        ("noodl(thresholds=0.1)", "thresholds=0.1 is not a tuple of numbers: write (0.1,)"),
+    ],
+)
+def test_wrong_options_are_refused(spec, text):
+    with pytest.raises(InvalidArgument) as caught:
+        pudle.make_algorithm(spec)
+    assert text in str(caught.value)
+
+
+def test_a_warm_start_and_a_state_beyond_the_depth_are_refused():
+    problem = sparse_problem()
+    start = problem.initial_codes()
+    for call in (lambda: pudle.Noodl(initial=start), lambda: pudle.Noodl().run(problem, 3, initial=start)):
+        with pytest.raises(InvalidArgument, match="starts at the thresholded D.T x: for a warm start use ista"):
+            call()
+    for depth in (0, 3, 20):
+        with pytest.raises(InvalidArgument, match="lies outside"):
+            pudle.Noodl().run(problem, depth, keep=(depth + 1,))
+    with pytest.raises(InvalidArgument, match="depth=2.5 is not an integer"):
+        pudle.Noodl().run(problem, 2.5)

@@ -1,0 +1,73 @@
+"""The Nystrom hypergradient: the inverse of a low-rank matrix, and the exact solve that it becomes at full rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from comparisons import relative
+
+import pudle
+from pudle import streams
+from pudle.conformance.oracles import derivative
+from pudle.conformance.specimens import Specimen, specimens
+
+DEPTH = 60
+
+
+def low_rank_gradient(specimen: Specimen, rank: int, regularization: float, seed: int = 0) -> np.ndarray:
+    """Return the estimate with plain inverses and pseudo-inverses, sample by sample."""
+    model, codes = specimen.model, specimen.codes(DEPTH)
+    matrix, penalty, l2_penalty = model.parts(model.theta)
+    hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
+    order = streams.generator(seed, "estimator nystrom").permutation(matrix.shape[1])
+    columns = 1e-30j * np.eye(codes.shape[1])
+    slope = np.stack([np.asarray(model.losses(codes + column, model.theta)).imag for column in columns], 1) / 1e-30
+    solution = np.zeros_like(codes)
+    for row, code, right in zip(solution, codes, slope / len(codes), strict=True):
+        active = np.flatnonzero(code) if np.any(penalty) else np.arange(len(code))
+        chosen = [index for index in order if index in active][:rank]
+        if len(active):
+            tall, small = hessian[np.ix_(active, chosen)], hessian[np.ix_(chosen, chosen)]
+            approximation = tall @ np.linalg.pinv(small, rcond=1e-12) @ tall.T
+            shift = regularization * model.lipschitz_constant * np.eye(len(active))
+            row[active] = np.linalg.solve(approximation + shift, right[active])
+
+    def contracted(theta: np.ndarray) -> complex:
+        matrix, penalty, l2_penalty = model.parts(theta)
+        residual = (codes @ matrix.T - model.observations) @ matrix
+        return ((residual + l2_penalty * codes + penalty * np.sign(codes)) * solution).sum()
+
+    return specimen.direct(DEPTH) - derivative(contracted, model.theta)
+
+
+@pytest.mark.parametrize("specimen", specimens("elastic net", "convolutional", "penalty", "ridge"), ids=str)
+@pytest.mark.parametrize("rank, regularization, seed", [(2, 0.1, 0), (3, 0.01, 5), (50, 0.3, 0)])
+def test_is_the_inverse_of_the_low_rank_matrix(specimen, rank, regularization, seed):
+    estimator = pudle.make_estimator(f"nystrom(rank={rank}, regularization={regularization}, seed={seed})")
+    expected = low_rank_gradient(specimen, rank, regularization, seed)
+    assert relative(specimen.estimate(estimator, DEPTH).gradient, expected) < tolerances.CLOSED_FORM
+
+
+@pytest.mark.parametrize("specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str)
+def test_full_rank_without_regularization_is_the_implicit_gradient(specimen):
+    estimator = pudle.make_estimator("nystrom(rank=1000, regularization=1e-9)")
+    assert relative(specimen.estimate(estimator, DEPTH).gradient, specimen.implicit(DEPTH)) < 1e-6
+
+
+def test_more_active_atoms_than_dimensions_give_a_finite_gradient():
+    specimen = Specimen("sparse coding", "reconstruction")
+    found = specimen.estimate(pudle.make_estimator("nystrom(rank=12)"), 1, penalty=1e-4)
+    assert found.diagnostics["largest_rank"] > specimen.model.observations.shape[1]
+    assert torch.isfinite(found.gradient).all()
+
+
+def test_a_sample_takes_no_more_columns_than_it_has_active_entries():
+    specimen = Specimen("sparse coding", "lasso")
+    estimator = pudle.make_estimator("nystrom(rank=4)")
+    active = specimen.make().active(specimen.estimate(estimator, DEPTH).codes)
+    chosen = estimator.chosen(active)
+    assert torch.equal(chosen.sum((1, 2)), active.sum(1).clamp(max=4))
+    assert not (chosen & ~active[:, :, None]).any()
+    assert (chosen.sum(1) <= 1).all(), "each column is one entry"
