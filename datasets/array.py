@@ -10,7 +10,7 @@ import torch
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import path_option
-from pudle.data.tables import content_digest, draw_from, problem_of, read_table
+from pudle.data.tables import draw_from, file_digest, problem_of, read_table
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer, check_positive
 
@@ -59,7 +59,7 @@ class Array(SparseCodingDataset):
 
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
-        return " ".join(content_digest(path) for path in (self.path, self.dictionary) if path is not None)
+        return " ".join(file_digest(path) for path in (self.path, self.dictionary) if path is not None)
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())

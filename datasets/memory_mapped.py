@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,8 @@ from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import check_options
 from pudle.data.rows import Rows, finite, open_rows
 from pudle.errors import InvalidArgument
-from pudle.files import content_digest, located
+from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding
-
-#: Bytes of an array above which its state on disk stands for its contents.
-MOST_READ = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class MemoryMapped(SparseCodingDataset):
     seed : int
     """
 
-    path: str
-    dictionary: str
+    path: str = field(metadata={"path": True})
+    dictionary: str = field(metadata={"path": True})
     column: str | None = None
     n_samples: int = 1000
     penalty: float = 0.1
@@ -58,17 +55,12 @@ class MemoryMapped(SparseCodingDataset):
     def __post_init__(self) -> None:
         check_options(self)
 
-    def files(self) -> list[Path]:
-        files = [located(self.dictionary), *_below(located(self.path))]
-        return files if sum(file.stat().st_size for file in files) <= MOST_READ else files[:1]
-
     def fingerprint(self) -> str:
         """Return the names of the files with digests of their contents or, of a large array, sizes and times of change."""
-        travelling = self.files()
-        state = [(file.name, content_digest(file)) for file in travelling]
-        for file in [] if len(travelling) > 1 else _below(located(self.path)):
-            state.append((file.name, f"{file.stat().st_size} {file.stat().st_mtime_ns}"))
-        return repr(state)
+        files = files_in(Path(self.path).expanduser())
+        large = sum(file.stat().st_size for file in files) > MOST_TRAVELLING
+        state = [(file.name, _changed(file) if large else content_digest(file)) for file in files]
+        return repr([*state, content_digest(Path(self.dictionary).expanduser())])
 
     def draw(self) -> Draw:
         rows, dictionary = self._opened()
@@ -107,6 +99,6 @@ class MemoryMapped(SparseCodingDataset):
         return rows, dictionary.astype(np.float64)
 
 
-def _below(path: Path) -> list[Path]:
-    """Return a file, or the files of a folder in order."""
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+def _changed(file: Path) -> str:
+    state = file.stat()
+    return f"{state.st_size} {state.st_mtime_ns}"

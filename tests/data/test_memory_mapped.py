@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import pudle
-from pudle.files import FILES_VARIABLE
 
 
 @pytest.fixture
@@ -104,24 +103,6 @@ def test_results_depend_on_the_bytes_and_not_on_the_time_of_change(tmp_path, tab
     table[0, 0] += 1
     np.save(tmp_path / "rows.npy", table)
     assert made(tmp_path).fingerprint() != before
-
-
-def test_a_copy_that_came_along_takes_the_place_of_a_file_that_is_elsewhere(tmp_path, table, monkeypatch):
-    """As on another machine: the file is gone, the copy gives the same key and the same draw."""
-    images = tmp_path / "images"
-    images.mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), dtype=np.uint8)).save(images / "a.png")
-    patches = pudle.make_dataset(f"image_patches(folder={str(images)!r}, n_samples=9, n_components=5, size=4)")
-    for dataset in (made(tmp_path, n_samples=9), patches):
-        monkeypatch.delenv(FILES_VARIABLE, raising=False)
-        before = dataset.fingerprint(), dataset.draw().observations
-        copies = tmp_path / "copies"
-        for file in dataset.files():
-            copy = copies.joinpath(*file.parts[1:])
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(copy)
-        monkeypatch.setenv(FILES_VARIABLE, str(copies))
-        assert dataset.fingerprint() == before[0] and np.array_equal(dataset.draw().observations, before[1])
 
 
 PEAK = """

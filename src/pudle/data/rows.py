@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgument, MissingDependency, first_line
-from ..files import located
 
 #: Names of the files by which the folders of Zarr arrays (of format 3 and 2) and of Hugging Face datasets are known.
 ZARR_FILES, HUGGING_FACE_FILE = ("zarr.json", ".zarray"), "dataset_info.json"
@@ -96,7 +95,7 @@ def open_rows(path: str, column: str | None = None) -> Rows:
     MissingDependency
         If the package that reads it is not installed.
     """
-    file, shown = located(path), f"path={path!r}"
+    file, shown = Path(path).expanduser(), f"path={path!r}"
     try:
         if file.is_file() and file.suffix.lower() == ".npy":
             rows: Any = NumpyRows(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgument, MissingDependency, first_line
+from ..files import content_digest
 from ..problems import SparseCoding
 from ..streams import generator
 from ..validation import check_integer, check_positive
@@ -205,22 +205,14 @@ def problem_of(draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype,
     return SparseCoding(penalty=given, loss=loss, **to_tensors(vars(draw), dtype, device))
 
 
-def content_digest(path: str) -> str:
+def file_digest(path: str) -> str:
     """Return a digest of a file's bytes."""
-    file = Path(path).expanduser()
     try:
-        state = file.stat()
+        return content_digest(Path(path).expanduser().absolute())
     except OSError:
         raise InvalidArgument(
             f"path={path!r} is not an existing file: give the path of a {', '.join(SUFFIXES)} file"
         ) from None
-    return _digest(file.absolute(), state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path: Path, size: int, time: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_npz(path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import time
 import uuid
@@ -116,20 +117,21 @@ class DaskCluster(Executor):
         """Hand a task over, together with the files that it reads, each of which travels once."""
         store: Store = task.arguments[-1]
         path, key = place(task.kind, task.arguments)
-        where = path.relative_to(store.folder).as_posix()
-        order = Order(task.kind, task.arguments, task.timeout, (where, key), self.label, choice())
-        named = [
-            (path.relative_to(store.folder).as_posix(), path) for path in needs(task.kind, task.arguments) if path.exists()
-        ]
-        named += [(str(path), path) for path in input_files(task.kind, task.arguments)]
-        files = [self._file(*each) for each in named]
+
+        def within(path: Path) -> str:
+            return path.relative_to(store.folder).as_posix()
+
+        order = Order(*task._replace(label=self.label), (within(path), key), os.getcwd(), choice())
+        needed = [(within(each), each, True) for each in needs(task.kind, task.arguments) if each.exists()]
+        needed += [(str(each), each, travels) for each, travels in input_files(task.kind, task.arguments)]
+        files = [self._file(*each) for each in needed]
         options = {"resources": self._resources(), "retries": RETRIES, "pure": False}
         return self.client.submit(fulfill, order, *files, key=f"pudle-{task.kind}-{uuid.uuid4().hex}", **options)
 
-    def _file(self, name: str, path: Path) -> Future:
+    def _file(self, name: str, path: Path, travels: bool) -> Future:
         """Return a file as a task's argument: the same content is the same future, and is kept while a task needs it."""
-        content = path.read_bytes()
-        digest = hashlib.sha256(name.encode() + b"\0" + content).hexdigest()
+        content = path.read_bytes() if travels else None
+        digest = hashlib.sha256(repr((name, content and hashlib.sha256(content).hexdigest())).encode()).hexdigest()
         # A task rather than scattered data, which would be lost with the worker that holds it.
         return self.client.submit(File, name, content, key=f"pudle-file-{digest}", retries=RETRIES)
 
