@@ -6,12 +6,12 @@ import contextlib
 import itertools
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -23,18 +23,20 @@ from pudle.estimator import GradientEstimator
 from pudle.files import write_atomically
 from pudle.held import holding
 from pudle.measuring.case import Case, slug, spec_slug
+from pudle.measuring.executors import ThisProcess
 from pudle.measuring.experiment import ProgressCallback
 from pudle.measuring.given import Given, NotAddressable, address, why_unstorable
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
 from pudle.measuring.run import remember
-from pudle.measuring.runner import WORK, Task, plan, plan_costs
+from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
 from pudle.problems import Problem
 from pudle.references.certified import solve
 from pudle.reports import text
-from pudle.reports.costs import with_costs
+from pudle.reports.costs import points
 from pudle.reports.load import Results, load
 from pudle.terminal import progress_bar
 
@@ -75,16 +77,19 @@ class BenchmarkResults:
         return pd.DataFrame([self._answer(case, error, seconds, memory) for case in self.results.cases])
 
     def _answer(self, case: str, error: float | None, seconds: float | None, memory: float | None) -> dict[str, Any]:
-        points = with_costs(self.results, case, "seconds").rename(columns={"median": "error", "cost": "seconds"})
-        weights = with_costs(self.results, case, "memory_bytes").rename(columns={"cost": "memory_bytes"})
-        keys = ["estimator", "depth"]
-        points = points[[*keys, "error", "seconds"]].merge(weights[[*keys, "memory_bytes"]], on=keys, how="left")
-        for column, limit in (("error", error), ("seconds", seconds), ("memory_bytes", memory)):
-            points = points if limit is None else points[points[column] <= limit]
-        if points.empty:
+        # An unknown cost is NaN, which is within no limit.
+        limits = {"error": error, "seconds": seconds, "memory": memory}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        found = [point for point in points(self.results, case) if all(getattr(point, name) <= given[name] for name in given)]
+        if not found:
             return {"case": case, "estimator": ""}
-        best = points.loc[points["error" if error is None else "seconds"].astype(float).idxmin()]
-        return {"case": case, **best.to_dict()}
+        # Without known times, fewer layers count.
+        best = min(
+            found,
+            key=lambda point: (point.error if error is None else np.nan_to_num(point.seconds, nan=np.inf), point.depth),
+        )
+        costs = {"seconds": best.seconds, "memory_bytes": best.memory}
+        return {"case": case, "estimator": best.estimator, "depth": best.depth, "error": best.error, **costs}
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
         """Draw a metric against depth, with a panel per case, and return the axes.
@@ -107,9 +112,10 @@ class BenchmarkResults:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the page that `pudle report` writes, and return its path."""
+        from pudle.reports.living import Page
         from pudle.reports.page import Report
 
-        write_atomically(Path(path), Report.of(self.results).html())
+        write_atomically(Path(path), Page([Report.of(self.results)], [self.results.profile]).html())
         return Path(path)
 
     def _shown(self) -> pd.DataFrame:
@@ -196,7 +202,7 @@ def benchmark(
     place = Path(home) if home else results_home()
     drawn = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     with holding(held), contextlib.ExitStack() as stack:
-        cases = [_case(name or spec_slug(spec, place, specs.path_options(registry.make_dataset(spec))), spec, algorithm, loss, drawn, tuple(depths))
+        cases = [_case(name or _name(spec, place), spec, algorithm, loss, drawn, tuple(depths))
                  for (name, spec), algorithm in itertools.product(datasets, taken)
                  for loss in _losses(spec, losses)]  # fmt: skip
         if len({case.name for case in cases}) < len(cases):
@@ -253,6 +259,11 @@ def _losses(spec: str, losses: Sequence[str]) -> Iterable[str]:
     return wanted or known
 
 
+def _name(spec: str, place: Path) -> str:
+    """Return what cases on a dataset are called."""
+    return spec_slug(spec, place, specs.path_options(registry.make_dataset(spec)))
+
+
 def _case(name: str, dataset: str, algorithm: str, loss: str, seeds: tuple[int, ...], depths: tuple[int, ...]) -> Case:
     made: Any = registry.make_dataset(dataset)
     if isinstance(made, Given):
@@ -282,35 +293,13 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
     store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
     with locked(folder, "benchmark"), _shown(progress) as show:
         selection.write(frozen)
-        remember(folder, store, selection)
-        _fill(plan(selection, store), show)
+        known = survey(selection, store)
+        remember(folder, store, selection, known)
+        # Objects that no other process could make take part.
+        here = ThisProcess()
+        known.update(fill(plan(selection, store, known), executor=here, progress=show))
         if costs:
-            _fill(plan_costs(selection, store, frozen), show)
-
-
-class _OutOfTime(Exception):
-    """An estimator has used up its time."""
-
-
-def _fill(stages: list[list[Task]], show: ProgressCallback) -> None:
-    tasks = [task for stage in stages for task in stage]
-    for done, task in enumerate(tasks):
-        show(done, len(tasks), task.label)
-        work, fail = WORK[task.kind]
-        parts: list[Any] = []
-        end = time.monotonic() + task.timeout
-
-        def keep(part: Any, parts: list[Any] = parts, end: float = end) -> None:
-            parts.append(part)
-            if time.monotonic() > end:
-                raise _OutOfTime
-
-        try:
-            work(*task.arguments, **({"keep": keep} if task.kind == "score" else {}))
-        except _OutOfTime:
-            reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
-            fail(*task.arguments, "timeout", reason, parts=parts)
-    show(len(tasks), len(tasks), "")
+            fill(plan_costs(selection, store, frozen, known), executor=here, progress=show)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
-"""Where tasks are carried out: the interface, and the processes of this machine."""
+"""Where tasks are carried out: the interface, the processes of this machine, and this very process."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
-from .pool import Job, Pool
+from .pool import Job, Outcome, Pool
 from .tasks import Task, carry_out, concluded, prepare_worker
 
 
@@ -39,3 +40,30 @@ class LocalProcesses(Executor):
 
     def __exit__(self, *_: object) -> None:
         self.pool.__exit__()
+
+
+class _OutOfTime(Exception):
+    """A task has used up its time."""
+
+
+class ThisProcess(Executor):
+    """This process, which has objects that no other could make; a task is out of time only between two of its parts."""
+
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
+        for task in tasks:
+            yield task, self._result(task)
+
+    def _result(self, task: Task) -> Any:
+        parts: list[Any] = []
+        end = time.monotonic() + task.timeout
+
+        def keep(part: Any) -> None:
+            parts.append(part)
+            if time.monotonic() > end:
+                raise _OutOfTime
+
+        try:
+            return carry_out(task.kind, task.arguments, keep)
+        except _OutOfTime:
+            reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
+            return concluded(task, Outcome(None, "timeout", reason, parts))
