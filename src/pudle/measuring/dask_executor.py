@@ -83,7 +83,7 @@ class DaskCluster(Executor):
                     future.add_done_callback(ended.put)
                 with contextlib.suppress(queue.Empty):
                     future = ended.get(timeout=TICK)
-                    if future.status != "cancelled" and future.key in running:
+                    if future.status in ("finished", "error") and future.key in running:
                         task, _ = running.pop(future.key)
                         yield task, self._settled(task, future)
         finally:
