@@ -12,10 +12,13 @@ import functools
 import importlib.resources
 import itertools
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
@@ -85,11 +88,19 @@ def benchmark_folder() -> Path:
     return Path(str(importlib.resources.files("pudle.bench")))
 
 
+def _first_gradients() -> None:
+    """Compute a gradient of each kind, at the first of which torch imports parts of itself, so that copies have them."""
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * one, one, torch.ones(1))
+    torch.func.vmap(lambda tangent: torch.func.jvp(torch.sin, (one.detach(),), (tangent,))[1])(torch.ones(1, 1))
+
+
 @functools.lru_cache(maxsize=1)
 def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
     problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
     algorithm.step_size(problem)
+    _first_gradients()
     # What the drawing has freed must go back to the system: an estimate that finds it in the heap seems to need no memory.
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
@@ -103,6 +114,7 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     """
     # All that the cells have in common is loaded and computed here, so that copies of this process have it.
     kernels.prepare()
+    _load_benchmarks(selection, selection.stat().st_mtime_ns)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
         drawn(cell.case, store.device)
@@ -114,6 +126,22 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     if code == -9:
         return fail_cost(cell, selection, store, "out-of-memory", "its process was killed (signal 9)")
     return fail_cost(cell, selection, store, "error", f"its process ended with exit code {code}")
+
+
+@functools.lru_cache(maxsize=1)
+def _load_benchmarks(selection: Path, changed: int) -> None:
+    """Import the benchmarks, whose parameters are those of a selection that was written at some time."""
+    folder = benchmark_folder()
+    for name in [name for name in sys.modules if name.partition(".")[0] == folder.name]:
+        del sys.modules[name]
+    before = os.environ.get(SELECTION_VARIABLE)
+    os.environ[SELECTION_VARIABLE] = str(selection)
+    try:
+        for name in BENCHMARKS.values():
+            get_benchmark_from_name(str(folder), name)
+    finally:
+        del os.environ[SELECTION_VARIABLE]
+        os.environ |= {SELECTION_VARIABLE: before} if before is not None else {}
 
 
 def fail_cost(cell: Cell, selection: Path, store: Store, status: str, reason: str) -> dict[str, Any]:
@@ -131,7 +159,9 @@ def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
         if cell.metric == "memory_bytes":
             # The peak so far is that of the same process with the same imports and the same problem.
             baseline = get_maxrss()
-            return {"status": "ok", "reason": "", "value": benchmark.do_run() - baseline, "baseline": baseline}
+            # Less than a page cannot be told from nothing.
+            value = max(benchmark.do_run() - baseline, resource.getpagesize())
+            return {"status": "ok", "reason": "", "value": value, "baseline": baseline}
         samples = _repeat(benchmark)
         return {"status": "ok", "reason": "", "value": float(np.median(samples)), "samples": samples}
     except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report, with its reason
