@@ -13,7 +13,7 @@ import torch
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import check_options, path_option
 from pudle.data.rows import finite, open_rows
-from pudle.data.tables import MOST_ROWS, draw_from, file_digest, problem_of, read_table
+from pudle.data.tables import MOST_ROWS, draw_from, problem_of, read_table, table_file
 from pudle.errors import InvalidArgument
 from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding
@@ -70,7 +70,8 @@ class MemoryMapped(SparseCodingDataset):
         files = files_in(Path(self.path).expanduser())
         large = sum(file.stat().st_size for file in files) > MOST_TRAVELLING
         state = [(file.name, _changed(file) if large else content_digest(file)) for file in files]
-        return repr([*state, *([] if self.dictionary is None else [file_digest(self.dictionary)])])
+        dictionary = [] if self.dictionary is None else [content_digest(table_file(self.dictionary, "dictionary"))]
+        return repr([*state, *dictionary])
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())

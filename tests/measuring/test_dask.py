@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,24 @@ pytest.importorskip("distributed", reason="install pudle[scale]")
 
 #: Fields of a record that depend on the moment and the process.
 MOMENT = ("provenance", "seconds")
+
+
+#: An estimator and an algorithm in a file.
+OWN = """
+from dataclasses import dataclass
+import pudle
+
+@dataclass(frozen=True)
+class Twice(pudle.GradientEstimator):
+    name, computes = "twice", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        return pudle.Estimate(2 * problem.theta, algorithm.run(problem, depth).codes)
+
+@dataclass(frozen=True)
+class Slow(pudle.Ista):
+    name = "slow"
+"""
 
 
 def contents(folder):
@@ -59,19 +76,30 @@ def connected(scheduler):
 
 @pytest.mark.slow
 def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, monkeypatch):
-    """What hangs, ends its process or is killed costs itself alone."""
+    """Images, a table and classes in files travel; an estimator that hangs, exits or is killed costs itself alone."""
     broken = ["sleeps", "exits", "dies", "leaves"]
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
     registry.entries.cache_clear()
-    good = selected("alternating", "backprop", windows=(1, 5), jacobian_error=True)
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
+    patches = "image_patches(folder='images', n_samples=20, n_components=10, size=4)"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "own.py").write_text(OWN)
+    np.savetxt(tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=",")
+    table = "array(path='data.csv', n_components=5)"
+    cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))
+    cases += (Case("table", table, "lib/own.py:Slow", "lasso", (0,), (2,)),)
+    good = selected("alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True)
     bad = selected(*broken, timeout=3.0)
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
     fill(plan(good, here), workers=1)
     with connected("local:2") as executor:
         records = fill(plan(good, there), executor=executor)
         assert contents(here.folder) == contents(there.folder)
-        assert len(records["score"]) == 2 and {record["status"] for record in records["score"]} == {"ok"}
+        assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {"ok"}
         failed = {record["estimator"]: record for record in fill(plan(bad, there), executor=executor)["score"]}
         # The workers are as good as before.
         (record,) = fill(plan(selected("one_step"), there), executor=executor)["score"]
@@ -82,54 +110,6 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
     assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
     registry.entries.cache_clear()
-
-
-OWN_ESTIMATOR = """
-import os
-import sys
-from pathlib import Path
-
-from pudle import Estimate, GradientEstimator
-
-
-class Own(GradientEstimator):
-    name = "own"
-    computes = "direct"
-
-    def estimate(self, problem, algorithm, depth):
-        gradient = problem.theta.detach().clone()
-        return Estimate(gradient, problem.initial_codes(), {"folder": os.getcwd()})
-"""
-
-
-@pytest.mark.slow
-def test_files_of_the_user_travel_to_workers_that_share_no_folder(tmp_path, monkeypatch):
-    """An estimator in a file, a table and a folder of images, named as seen from the working folder."""
-    (tmp_path / "work" / "images").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "work")
-    random = np.random.default_rng(0)
-    Image.fromarray(random.integers(0, 255, (40, 40), dtype=np.uint8)).save("images/noise.png")
-    np.save("../table.npy", random.standard_normal((60, 8)))
-    Path("own.py").write_text(OWN_ESTIMATOR)
-    specs = ("image_patches(folder='images', n_samples=20, n_components=10, size=4)", "array(path='../table.npy')")
-    cases = tuple(Case(f"case{number}", spec, "ista", "lasso", (0,), (2,)) for number, spec in enumerate(specs))
-    selection = selected("backprop", "own.py:Own", cases=cases)
-    here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
-    with connected("local:1") as executor:
-        records = fill(plan(selection, there), executor=executor)["score"]
-    assert {record["status"] for record in records} == {"ok"}
-    folders = {
-        row["diagnostics"]["folder"] for record in records for row in record["scores"] if "own" in record["estimator"]
-    }
-    # It ran below a folder of the worker's, as if that were the root of all.
-    assert all(folder.endswith(os.getcwd()) and folder != os.getcwd() for folder in folders) and len(folders) == 1
-    fill(plan(selection, here), workers=1)
-    found = [contents(store.folder) for store in (here, there)]
-    for each in found:
-        for record in each.values():
-            for row in record.get("scores", ()):
-                row["diagnostics"].pop("folder", None)
-    assert found[0] == found[1]
 
 
 @pytest.mark.slow

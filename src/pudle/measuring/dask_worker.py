@@ -26,6 +26,8 @@ from .pool import Job, Outcome, Pool
 from .store import Store
 from .tasks import carry_out, place, prepare_worker
 
+#: Seconds that loading what a task needs may take, which is not the task's own work.
+MOST_LOADING = 120.0
 #: Seconds that compiling the kernels on a worker may take.
 MOST_COMPILING = 900.0
 
@@ -129,9 +131,8 @@ def fulfill(order: Order, *files: File) -> Delivery:
     arguments = (*what, dataclasses.replace(store, folder=run / "store"))
     folder = _below(run / "files", order.cwd)
     with processes.process() as pool:
-        ((_, located),) = pool.run(
-            [Job(None, partial(_locate, order.kind, arguments, folder, order.kernels), order.timeout)]
-        )
+        locate = partial(_locate, order.kind, arguments, folder, order.kernels)
+        ((_, located),) = pool.run([Job(None, locate, MOST_LOADING)])
         if located.result != order.place:
             reason = located.reason or "its key differs, by the sources, a library or a file"
             return Delivery(located._replace(result=None), [], worker.address, reason)
