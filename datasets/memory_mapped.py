@@ -44,7 +44,7 @@ class MemoryMapped(SparseCodingDataset):
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100.
     penalty : float, optional
-        Weight of the l1 norm; by default a tenth of the median over the rows drawn of ``max_j |d_j^T x|``.
+        Weight of the l1 norm; by default a fifth of the median over the rows drawn of ``max_j |d_j^T x|``.
     seed : int
     """
 
