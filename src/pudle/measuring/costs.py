@@ -120,12 +120,13 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
         drawn(cell.case, store.device)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
-    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection)))
-    if code == 0:
-        return store.read_cost(cell) or {}
-    if code == -9:
-        return fail_cost(cell, selection, store, "out-of-memory", "its process was killed (signal 9)")
-    return fail_cost(cell, selection, store, "error", f"its process ended with exit code {code}")
+    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))
+    if code:
+        killed = "out-of-memory", "its process was killed (signal 9)"
+        failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
+        # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer be copied.
+        run_in_copy(lambda: fail_cost(cell, selection, store, *failed))
+    return store.read_cost(cell) or {}
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,7 +150,7 @@ def fail_cost(cell: Cell, selection: Path, store: Store, status: str, reason: st
     return store.write_cost(cell, {"status": status, "reason": reason, "value": None})
 
 
-def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
+def _measured(cell: Cell, selection: Path, device: str) -> dict[str, Any]:
     """Return status, reason, value, and what else is known: the samples of a time, or the memory without the estimate."""
     os.environ[SELECTION_VARIABLE] = str(selection)
     try:
@@ -157,16 +158,27 @@ def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
         if benchmark.do_setup():
             return {"status": "skipped", "reason": "the benchmark's setup skips this cell", "value": None}
         if cell.metric == "memory_bytes":
-            # The peak so far is that of the same process with the same imports and the same problem.
-            baseline = get_maxrss()
-            # Less than a page cannot be told from nothing.
-            value = max(benchmark.do_run() - baseline, resource.getpagesize())
-            return {"status": "ok", "reason": "", "value": value, "baseline": baseline}
+            return {"status": "ok", "reason": "", **(_device_memory if device == "cuda" else _memory)(benchmark)}
         samples = _repeat(benchmark)
         return {"status": "ok", "reason": "", "value": float(np.median(samples)), "samples": samples}
     except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report, with its reason
         status, reason = failure(error)
         return {"status": status, "reason": reason, "value": None}
+
+
+def _memory(benchmark: Any) -> dict[str, int]:
+    """Return the peak memory of an estimate, beyond that of the same process with the same imports and the same problem."""
+    baseline = get_maxrss()
+    # Less than a page cannot be told from nothing.
+    return {"value": max(benchmark.do_run() - baseline, resource.getpagesize()), "baseline": baseline}
+
+
+def _device_memory(benchmark: Any) -> dict[str, int]:
+    """Return the peak of what an estimate holds on the GPU, beyond what was there before."""
+    torch.cuda.reset_peak_memory_stats()
+    baseline = torch.cuda.memory_allocated()
+    benchmark.do_run()
+    return {"value": torch.cuda.max_memory_allocated() - baseline, "baseline": baseline}
 
 
 def _repeat(benchmark: Any) -> list[float]:
