@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..algorithms import Algorithm, Fista, Ista
+from ..algorithms import Algorithm, Fista, Ista, Noodl
 from ..algorithms.thresholding import Decaying, Hard
 from ..data.synthetic import normalize
 from ..estimator import Estimate, GradientEstimator
@@ -89,13 +90,22 @@ class Specimen:
     def layers(self) -> Layers:
         """The same algorithm in numpy."""
         algorithm = self.make_algorithm()
+        step, cutoff = (
+            algorithm.step or 1 / self.model.lipschitz_constant,
+            getattr(algorithm.thresholding, "threshold", None),
+        )
+        first: list[tuple[float, float | None]] = []
+        if isinstance(algorithm, Noodl):
+            updates = itertools.zip_longest(algorithm.steps, algorithm.thresholds)
+            first = [(1.0, algorithm.lower_bound / 2), *((own or step, threshold or cutoff) for own, threshold in updates)]
         return Layers(
-            step=algorithm.step or 1 / self.model.lipschitz_constant,
+            step=step,
             accelerated=isinstance(algorithm, Fista),
             restart=getattr(algorithm, "restart", False),
             decay=getattr(algorithm.thresholding, "decay", 1.0),
             hard=isinstance(algorithm.thresholding, Hard),
-            cutoff=getattr(algorithm.thresholding, "threshold", None),
+            cutoff=cutoff,
+            first=tuple(first),
             initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
         )
 
