@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -47,11 +46,10 @@ class DrMad(GradientEstimator):
                 constants.append({each: value for each, value in vars(last).items() if each not in tensors})
                 last = algorithm.advance(problem, last, step)
         direct, code_gradient = direct_gradients(problem, last.codes)
-        adjoints = Adjoints(direct, {"codes": code_gradient})
-        begin, end = first.tensors(), last.tensors()
+        adjoints, starts, ends = Adjoints(direct, {"codes": code_gradient}), first.tensors(), last.tensors()
         for iteration in reversed(range(depth)):
             share = iteration / depth
-            between: dict[str, Any] = {name: torch.lerp(begin.get(name, end[name]), end[name], share) for name in end}
-            state = dataclasses.replace(last, **between, **constants[iteration])
+            on_line = {name: torch.lerp(starts.get(name, end), end, share) for name, end in ends.items()}
+            state = dataclasses.replace(last, **(on_line | constants[iteration]))
             adjoints = recorded_pull_back(problem, algorithm, state, 1, step, adjoints)
         return Estimate(adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth})

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from paths import ROOT
+
+import pudle
 
 #: The top-level folders that must not become top-level packages.
 FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
@@ -148,7 +153,7 @@ class TestInstalled:
             for package, folder in folders.items()
             for file in folder.rglob("__init__.py")
         ]
-        assert "pudle.learning.studies" in packages and "pudle.reports.compare" in packages
+        assert {"pudle.learning.studies", "pudle.reports.compare", "pudle.sharing"} <= set(packages)
         code = f"import importlib.util\nprint([name for name in {packages} if importlib.util.find_spec(name) is None])"
         assert run_with(installed, code) == "[]"
 
@@ -166,14 +171,21 @@ class TestInstalled:
             folder = ROOT / first if first in FOLDERS else ROOT / "src" / "pudle" / first
             assert folder.joinpath(*rest).with_suffix(".py").is_file() or (folder.joinpath(*rest) / "__init__.py").is_file()
 
+    def test_templates_of_plugins_are_shipped(self, installed):
+        code = (
+            "from importlib.resources import files\n"
+            "folder = files('pudle.sharing').joinpath('templates')\n"
+            "print(sum(path.is_file() for path in folder.rglob('*.j2')))"
+        )
+        there = sum(path.is_file() for path in (ROOT / "src" / "pudle" / "sharing" / "templates").rglob("*.j2"))
+        assert int(run_with(installed, code)) == there > 5
+
     def test_templates_and_type_marker_are_shipped(self, installed):
         code = (
             "from importlib.resources import files\n"
             "templates = [path.name for path in files('pudle.reports').joinpath('templates').iterdir()]\n"
             "print(files('pudle').joinpath('py.typed').is_file(), all(not name.startswith('__') for name in templates))"
         )
-        if not any((ROOT / "reports" / "templates").glob("*")):
-            pytest.skip("there are no templates to ship")
         assert run_with(installed, code) == "True True"
 
 
@@ -262,3 +274,37 @@ def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(inst
     assert report.returncode == 0, report.stderr
     page = (elsewhere / report.stdout.strip().splitlines()[-1]).read_text()
     assert "own.py:Frozen" in page and "rules.py:Relaxed(weight=0.8)" in page and "sources" in page.lower()
+
+
+class TestPublishing:
+    """What stands in several files says the same."""
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def test_the_recipe_for_conda_needs_what_the_package_needs(self):
+        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
+        listed = dict(re.findall(r"^    - ([\w-]+) (>=?[\d.,<>=]+)$", recipe.partition("  run:")[2], re.MULTILINE))
+        other = {"torch": "pytorch", "asv-runner": "asv_runner"}
+        needed = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in self.project["dependencies"])
+        assert listed == {other.get(name, name): bounds for name, bounds in needed.items()}
+
+    def test_versions_agree(self):
+        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
+        assert citation["version"] == pudle.__version__ and f'version = "{pudle.__version__}"' in recipe
+        assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+    def test_addresses_are_those_of_the_project_everywhere(self):
+        """The README is read on PyPI too, where relative links lead nowhere."""
+        urls = self.project["urls"]
+        owner = "/".join(urls["Source"].split("/")[:-1])
+        links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+        assert links and all(link.startswith(("https://", "#")) for link in links), links
+        for name in ("README.md", "CITATION.cff", ".ci/conda/meta.yaml", "docs/start.md"):
+            for address in re.findall(r"https://[\w./-]*pudle[\w./-]*", (ROOT / name).read_text()):
+                assert address.startswith((urls["Documentation"], owner, urls["Documentation"].rstrip("/"))), (name, address)
+
+    def test_classifiers_name_the_tested_versions_of_python(self):
+        tested = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"]["test"]
+        versions = {line.rpartition(" ")[2] for line in self.project["classifiers"] if "Python :: 3." in line}
+        assert versions == set(tested["strategy"]["matrix"]["python"])

@@ -198,7 +198,7 @@ def pull_back(
 def recorded_pull_back(
     problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: Adjoints
 ) -> Adjoints:
-    """Do what `pull_back` does by automatic differentiation, from any state, whether a layer made it or not."""
+    """Carry adjoints back as `pull_back` does, by automatic differentiation alone; no layer need have made the state."""
     with torch.enable_grad():
         live, theta = differentiable(problem)
         state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
