@@ -16,8 +16,9 @@ import torch
 from ..algorithms import Algorithm, Fista, Ista, Noodl
 from ..algorithms.thresholding import Decaying, Hard, Soft
 from ..streams import generator
+from .kinds import Kind, convolutional, dense, penalty_selection, ridge
 from .oracles import Array, lipschitz_constant
-from .specimens import ALGORITHMS, KINDS, Kind, Specimen, convolutional, dense, penalty_selection, ridge
+from .specimens import ALGORITHMS, KINDS, Specimen
 
 #: Number of draws.
 DRAWS = 96
