@@ -49,9 +49,12 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
     side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
     case = "sparse_gaussian-ista-lasso"
-    side.measure("quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"))
+    side.measure(
+        "quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"), depths=(2, 10)
+    )
     cells = timed_cells(side.folder)
-    assert [cell[:2] for cell in cells] == [(case, "one_step")] * 5
+    # The given depths take the place of the profile's, for scores and costs alike.
+    assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
     # Memory is measured, and times are not: those are taken in turns.
     (cost,) = {path.name.partition("-")[0] for path in (side.folder / "store" / case / "costs").iterdir()}
     assert cost == "memory_bytes"

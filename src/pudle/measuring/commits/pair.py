@@ -54,7 +54,7 @@ class CommitPair:
 
     @property
     def partial(self) -> bool:
-        """Whether the time limit of the measurement has left something out."""
+        """Tell whether the time limit of the measurement left something out."""
         return read_json(self.rounds_path, Rounds).get("partial", False)
 
     def measure(
