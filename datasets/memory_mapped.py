@@ -96,6 +96,14 @@ class MemoryMapped(SparseCodingDataset):
             values = finite(rows.read(slice(start, start + size)), start, self.path)
             yield first.with_samples(observations=torch.from_numpy(values).to(first.theta))
 
+    def samples(
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read `n_samples` random rows, without replacement; how they were generated is not known."""
+        rows, _ = self._opened()
+        places = random.choice(rows.shape[0], n_samples, replace=False, shuffle=False)
+        return finite(rows.read(np.sort(places)), 0, self.path), None
+
     def _opened(self) -> tuple[Rows, np.ndarray]:
         """Return the rows and the dictionary, which must fit each other."""
         rows, dictionary = open_rows(self.path, self.column), np.asarray(open_rows(self.dictionary).read(slice(None)))
