@@ -119,7 +119,7 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     """
     theta, norm = running.problem.theta, torch.linalg.norm(gradient)
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
-    size = max(1.0, float(torch.linalg.norm(theta)) / theta.numel() ** 0.5)
+    size = float(torch.linalg.norm(theta)) / theta.numel() ** 0.5 or 1.0
     for direction in (gradient / norm, random / torch.linalg.norm(random)):
         for distance in (relative * size for relative in DIFFERENCE_STEPS):
             moved = distance * direction
