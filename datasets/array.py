@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import path_option
-from pudle.data.tables import content_digest, draw_from, problem_of, read_table
+from pudle.data.tables import draw_from, problem_of, read_table, table_file
+from pudle.files import content_digest
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer, check_positive
 
@@ -33,7 +35,7 @@ class Array(SparseCodingDataset):
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a tenth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
@@ -57,9 +59,13 @@ class Array(SparseCodingDataset):
         if self.penalty is not None:
             check_positive("penalty", self.penalty)
 
+    def files(self) -> list[Path]:
+        named = (("path", self.path), ("dictionary", self.dictionary))
+        return [table_file(path, name) for name, path in named if path is not None]
+
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
-        return " ".join(content_digest(path) for path in (self.path, self.dictionary) if path is not None)
+        return " ".join(map(content_digest, self.files()))
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,8 @@ class MemoryMapped(SparseCodingDataset):
     seed : int
     """
 
-    path: str
-    dictionary: str
+    path: str = field(metadata={"path": True})
+    dictionary: str = field(metadata={"path": True})
     column: str | None = None
     n_samples: int = 1000
     penalty: float = 0.1

@@ -55,7 +55,7 @@ def answers(results: Results, summary: pd.DataFrame, wanted: Wanted | None = Non
 
 
 def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
-    """Choose the cheapest estimator that reaches an error within limits, else the one with the fewest layers, else the closest.
+    """Choose the cheapest estimator that reaches an error within limits, else that with the fewest layers, else the closest.
 
     `templates/lookups.js` makes the same choice for what a reader of the page wants.
     """
@@ -99,9 +99,16 @@ def _closest(results: Results, case: str, wanted: Wanted, elsewhere: bool) -> di
         found = [point for point in found if point.last]
     if not found:
         blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {"use": "", "advice": "No answer", "short": "No measured gradient is within these limits.", "ties": []} | blank
+        return {
+            "use": "",
+            "advice": "No answer",
+            "short": "No measured gradient is within these limits.",
+            "ties": [],
+        } | blank
     best = min(found, key=lambda point: point.error)
-    within = "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
+    within = (
+        "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
+    )
     short = f"No estimator reaches {goal} within {within}; this one comes closest."
     seconds, memory = (results.line(case, best.estimator, cost).at(best.depth) for cost in ("seconds", "memory_bytes"))
     return {

@@ -76,7 +76,9 @@ def report_command(
         raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for several side by side")
     folder = out or home / profile / ("report" if len(sides) == 1 else "report-runs")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
-    makers = {name: Page(reports, names).html if name == "html" else getattr(made, name) for name in ENDINGS if name in formats}
+    makers = {
+        name: Page(reports, names).html if name == "html" else getattr(made, name) for name in ENDINGS if name in formats
+    }
     files = {folder / f"report.{ENDINGS[name]}": make() for name, make in makers.items()}
     drawn = {folder / FIGURES / name: content for report in reports[:1] for name, content in report.figure_files()}
     for path, content in (drawn | files).items():

@@ -56,8 +56,8 @@ NO_CURVE = Curve(np.empty(0, int), np.empty(0, int), np.empty((0, 0)), np.empty(
 def split(frame: pd.DataFrame, *keys: str) -> Iterator[tuple[tuple[Any, ...], Curve]]:
     """Yield the curve of each group of rows of a tidy table, in time linear in their number.
 
-    The rows need the columns ``depth``, ``seed``, ``value`` and ``at_floor``; where a pair of depth and seed occurs twice, the
-    later row counts.
+    The rows need the columns ``depth``, ``seed``, ``value`` and ``at_floor``; of two rows with one depth and seed the later
+    counts.
     """
     if frame.empty:
         return

@@ -28,15 +28,15 @@ DASHED = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder":
 KINDS = {
     "Error against depth": "Dashed gray lines are the slopes that theory predicts; the gray floor is the reference's own "
     "bound, below which no error is reported.",
-    "Error against time": "Down and to the left is better. The gray line is the front: no other point is both faster and more "
-    "accurate. Between the timed depths time is taken as linear.",
+    "Error against time": "Down and to the left is better. The gray line is the front: no other point is both faster and "
+    "more accurate. Between the timed depths time is taken as linear.",
     "Error against memory": "As for time, with the peak of memory above that of a process that only holds the problem.",
     "Error over depth and window": "Truncated backpropagation: darker is more accurate. A window of at least as many layers "
     "as the depth is full backpropagation.",
     "Burn-in": "Error of the unrolled Jacobian itself: above one it is worse than no Jacobian at all.",
     "Fitted against predicted rates": "On the diagonal a rate is as theory predicts. Bars reach from the least to the "
     "greatest seed; hollow markers belong to curves that are not straight.",
-    "Direction against depth": "1 - cosine of the angle to the reference: the error of the direction alone, whatever the length.",
+    "Direction against depth": "1 - cosine of the angle to the reference: the error of the direction alone.",
     "Memory against depth": "Peak above that of a process that only holds the problem.",
 }
 
@@ -164,7 +164,9 @@ def _windows(results: Results, case: str, style: Mapping[str, Look], rates: pd.D
     last = "; ".join(f"window {row.window:.0f} {text.number(row.value)}" for row in deepest.itertuples())
     about = f"{case}: relative error of truncated backpropagation over depth and window. At the deepest depth: {last}."
     table = data.rename(columns={"value": "relative_error"})
-    return Picture(file_name("windows", case), "Error over depth and window", case, about, table, partial(_draw_windows, data))
+    return Picture(
+        file_name("windows", case), "Error over depth and window", case, about, table, partial(_draw_windows, data)
+    )
 
 
 def _burn_in(results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame) -> Picture | None:
@@ -251,7 +253,9 @@ def _error_axes(
     if bound > 0:
         place = {"y": bound, "transform": at.get_yaxis_transform()} if near else {"y": 0.02, "transform": at.transAxes}
         what = "estimated error of the limit" if results.badge(case) else "certified bound"
-        at.text(x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place)
+        at.text(
+            x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place
+        )
     for law in theory(results, rates, case):
         at.plot(law["depths"], law["errors"], **DASHED)
         middle = len(law["depths"]) // 2
@@ -259,9 +263,7 @@ def _error_axes(
 
 
 @drawing
-def _draw_error(
-    results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Figure:
+def _draw_error(results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame) -> Figure:
     figure, at = axes()
     _error_axes(at, results, case, rows, style, rates)
     legend(figure, at)

@@ -90,7 +90,9 @@ class Page:
     def looks(self) -> dict[str, Any]:
         """The look of every estimator, and of other packages that were trained beside them."""
         found = looks_data(report.results for report in self.reports)
-        for chart in (chart for section in self.reports[0].experiments for block in section.blocks for chart in block.charts):
+        for chart in (
+            chart for section in self.reports[0].experiments for block in section.blocks for chart in block.charts
+        ):
             styles = ((method.owner, chart.styles[method.owner]) for method in chart.series)
             found |= {name: {"color": look.color, "shape": look.shape, "dashes": look.dashes} for name, look in styles}
         return found
@@ -150,7 +152,9 @@ class Page:
     def data(self) -> dict[str, Any]:
         """What the script computes from."""
         reports = list(zip(self.names, self.reports, strict=True))
-        problems = pd.concat([report.problems.assign(**({"run": name} if len(reports) > 1 else {})) for name, report in reports])
+        problems = pd.concat(
+            [report.problems.assign(**({"run": name} if len(reports) > 1 else {})) for name, report in reports]
+        )
         content: dict[str, Any] = {
             "error": GOAL, "metrics": METRICS, "looks": self.looks, "names": list(self.names_shown), "bought": self.bought,
             "runs": [run_data(report.results, report.summary, report.rates, name) for name, report in reports],
@@ -162,7 +166,9 @@ class Page:
             for block, described in zip(section.blocks, shown["blocks"], strict=True):
                 for (frame, caption), key in zip(block.tables, described["tables"], strict=True):
                     content["tables"][key] = table(frame, caption)
-                content["trainings"] |= dict(zip(described["trainings"], (item.described for item in block.charts), strict=True))
+                content["trainings"] |= dict(
+                    zip(described["trainings"], (item.described for item in block.charts), strict=True)
+                )
         return content
 
 

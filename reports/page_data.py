@@ -144,7 +144,9 @@ def _values(curve: Curve, depths: Sequence[int], seeds: Sequence[int], exact: bo
         return None
     grid = np.full((len(depths), columns), math.nan)
     grid[np.searchsorted(depths, rows)] = values
-    return [None if value != value else value if exact and not condensed else _short(value) for value in grid.ravel().tolist()]
+    return [
+        None if value != value else value if exact and not condensed else _short(value) for value in grid.ravel().tolist()
+    ]
 
 
 def _floors(curve: Curve, depths: Sequence[int], seeds: Sequence[int]) -> list[int]:
@@ -157,7 +159,7 @@ def _cost(line: Line, *quartiles: Line) -> list[Any] | None:
     """Return a cost against depth: depths, values, first and last measured depth, and the quartiles of the values."""
     if not len(line.depths):
         return None
-    values = [[float(f"{value:.9g}") for value in item.values] for item in (line, *quartiles)]
+    values = [item.values.tolist() for item in (line, *quartiles)]
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 

@@ -72,7 +72,8 @@ class Runs:
             facts, results = report.facts, report.results
             rows.append({
                 "run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10],
-                "machine": facts.get("Machine", "unknown"), "processor": facts["Processor"], "versions": facts.get("Versions", ""),
+                "machine": facts.get("Machine", "unknown"), "processor": facts["Processor"],
+                "versions": facts.get("Versions", ""),
                 "cases": str(len(results.cases)), "estimators": str(len(results.estimators)),
                 "experiments": str(len(results.experiments)),
             })  # fmt: skip
@@ -144,7 +145,9 @@ def _differences(first: Report, second: Report) -> pd.DataFrame:
         "memory before": map(text.memory, one["memory"]), "memory": map(text.memory, two["memory"]),
         "more memory": map(_signed_memory, more), "status": old.where(old == new, old + ", then " + new),
     }  # fmt: skip
-    return pd.DataFrame({name: cells if isinstance(cells, str) else list(cells) for name, cells in columns.items()}, dtype=object)
+    return pd.DataFrame(
+        {name: cells if isinstance(cells, str) else list(cells) for name, cells in columns.items()}, dtype=object
+    )
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:

@@ -111,7 +111,9 @@ def _deepest(curve: Curve) -> dict[str, Any]:
 
 
 def _rate(fits: pd.DataFrame) -> dict[str, Any]:
-    columns = {name: fits[name].to_numpy() for name in ("predicted_slope", "rate", "acceleration", "first_depth", "last_depth")}
+    columns = {
+        name: fits[name].to_numpy() for name in ("predicted_slope", "rate", "acceleration", "first_depth", "last_depth")
+    }
     theory, reasons = fits["theory"].iloc[0], fits["reason"].tolist()
     good = ~np.isnan(columns["rate"])
     accelerations = columns["acceleration"][good]
@@ -149,7 +151,10 @@ def _costs(results: Results, case: str, estimator: str) -> dict[str, Any]:
     }  # fmt: skip
     for name, line in (("memory", memory), ("seconds", timed)):
         depth = max(line.measured, default=None)
-        costs |= {name: math.nan if depth is None else line.measured[depth], f"{name}_depth": pd.NA if depth is None else depth}
+        costs |= {
+            name: math.nan if depth is None else line.measured[depth],
+            f"{name}_depth": pd.NA if depth is None else depth,
+        }
     return costs
 
 

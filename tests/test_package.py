@@ -12,6 +12,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from paths import ROOT
@@ -196,6 +197,83 @@ def test_beside_the_real_neighbor():
         pytest.skip("Hugging Face's `datasets` is not installed; a stand-in is used above")
     code = "import datasets, pudle.datasets; print(hasattr(datasets, 'load_dataset'), pudle.datasets is datasets)"
     assert run(code) == "True False"
+
+
+#: What a user writes: an estimator and an algorithm of one's own, and the two commands.
+OWN_ESTIMATOR = """
+from dataclasses import dataclass
+import torch
+from pudle import Estimate, GradientEstimator
+
+@dataclass(frozen=True)
+class Frozen(GradientEstimator):
+    name, computes = "frozen", "direct"
+
+    def estimate(self, problem, algorithm, depth):
+        codes = algorithm.run(problem, depth).codes.detach()
+        theta = problem.theta.detach().requires_grad_()
+        return Estimate(torch.autograd.grad(problem.with_theta(theta).outer_loss(codes), theta)[0], codes)
+"""
+OWN_ALGORITHM = """
+from dataclasses import dataclass
+import pudle
+from pudle.algorithms import State
+
+@dataclass(frozen=True)
+class Relaxed(pudle.Algorithm):
+    weight: float = 0.9
+    name = "relaxed"
+
+    def advance(self, problem, state, step):
+        moved = self.proximal_step(problem, state.point, step, state.iteration)
+        codes = state.codes + self.weight * (moved - state.codes)
+        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+"""
+RUN = ["run", "--estimator", "own.py", "--algorithm", "rules.py:Relaxed(weight=0.8)", "--dataset", "array(path='data.csv')"]
+RUN += ["--home", "results", "--only", "--estimator", "alternating", "--loss", "lasso", "--seeds", "1", "--depth", "3"]
+
+
+@pytest.mark.slow
+def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(installed, tmp_path):
+    """A wheel, outside any repository; the results hold no path to this place, and are read wherever they are copied to."""
+    if any(installed.glob("__editable__*")):
+        pytest.skip("the same for an editable install, which is what all other tests run on")
+    here = tmp_path / "empty"
+    here.mkdir()
+    (here / "own.py").write_text(OWN_ESTIMATOR)
+    (here / "rules.py").write_text(OWN_ALGORITHM)
+    random = np.random.default_rng(0)
+    table = (random.standard_normal((60, 8)) * (random.random((60, 8)) < 0.3)) @ random.standard_normal((8, 6)) + 1e-3
+    np.savetxt(here / "data.csv", table, delimiter=",", header="a,b,c,d,e,f", comments="")
+    # A new installation would compile its kernels first.
+    environment = os.environ | {
+        "PYTHONPATH": str(installed),
+        "GIT_CEILING_DIRECTORIES": str(tmp_path),
+        "PUDLE_KERNELS": "torch",
+    }
+
+    def pudle(*arguments, cwd):
+        command = [sys.executable, "-P", "-m", "pudle", *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+    done = pudle(*RUN, "--workers", "1", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 of 2 scores computed now, 2 ok, ") and "times and memories measured now" in done.stdout
+    assert "no git repository here" in done.stdout
+    for path in (here / "results").rglob("*"):
+        assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
+    # What the two files compute is what they say: the estimator is the built-in of the same formula.
+    records = [json.loads(path.read_text()) for path in (here / "results" / "quick" / "store").glob("array*-lasso*/*.json")]
+    errors = {record["estimator"]: record["scores"][0]["relative_error"] for record in records}
+    assert errors["own.py:Frozen"] == pytest.approx(errors["alternating"], rel=1e-9)
+    assert all(record["provenance"]["sources"] and not record["provenance"]["commit"] for record in records)
+
+    elsewhere = tmp_path / "artifact"
+    shutil.copytree(here / "results", elsewhere / "results")
+    report = pudle("report", "--home", "results", "--format", "html", cwd=elsewhere)
+    assert report.returncode == 0, report.stderr
+    page = (elsewhere / report.stdout.strip().splitlines()[-1]).read_text()
+    assert "own.py:Frozen" in page and "rules.py:Relaxed(weight=0.8)" in page and "sources" in page.lower()
 
 
 class TestPublishing:

@@ -73,7 +73,7 @@ class Chart:
     @property
     def pictures(self) -> list[Picture]:
         """The chart as figures for files, one per column of the history."""
-        return [Picture(file_name(self.name.format(x=x)), self.kind, "", f"{self.about} Against {LABELS[x]}.", self.table,
+        return [Picture(file_name(self.name.replace("{x}", x)), self.kind, "", f"{self.about} Against {LABELS[x]}.", self.table,
                         partial(draw_chart, self, x), f"{self.title}, against {LABELS[x]}") for x in self.horizontal]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def charts(
         series = {method: data for method, data in series.items() if len(data)}
         if any(len(data) > 1 for data in series.values()):
             known = tuple(x for x in horizontal if all(data[x].notna().all() for data in series.values() if len(data) > 1))
-            file = name.format(title=title, panel=panel, x="{x}")
+            file = name.replace("{title}", title).replace("{panel}", panel)
             full = ", ".join(filter(None, (title, panel)))
             made.append(Chart(full, kind, file, y, column, log, known, series, styles, tuple(goals)))
     return made

@@ -78,7 +78,8 @@ def sections(results: Results) -> list[Section]:
             "of that part, and the learned filters from smooth to rough, each scaled to its own greatest magnitude with "
             "zero in gray.",
             [Block(title, denoising.answer(methods), [(denoising.table(methods), f"Denoising of {title}")],
-                   denoising.curves(title, methods, styles), denoising.galleries(title, methods)) for title, methods in denoised.items()],
+                   denoising.curves(title, methods, styles), denoising.galleries(title, methods))
+             for title, methods in denoised.items()],
         ),
         Section(
             "interpretation", "Which samples shaped an atom",
@@ -154,8 +155,8 @@ def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
         elif a > 0 and not math.isnan(b):
             difference = text.Cell(f"{text.number(b / a, 3)} times")
         rows.append({
-            "experiment": name, "measure": measure, "A": show(a), "B": show(b), "difference": difference,
-            "time A": text.seconds(times[0]), "time B": text.seconds(times[1]), "status": status,
+            "experiment": name, "measure": measure, "before": show(a), "after": show(b), "difference": difference,
+            "time before": text.seconds(times[0]), "time": text.seconds(times[1]), "status": status,
         })  # fmt: skip
     return pd.DataFrame(rows, dtype=object)
 

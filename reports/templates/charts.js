@@ -22,7 +22,10 @@ const X = {
 const range = (low, high) => `${number(low)} to ${number(high)}`;
 
 function axis(title, log) {
-  const labels = log ? { format: ".0e", labelExpr: "datum.value == 1 ? '1' : replace(datum.label, 'e+', 'e')" } : {};
+  // Between whole decades a logarithmic axis has hints of lines only.
+  const decade = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6";
+  const labels = log ? { format: ".0e", labelExpr: "datum.value == 1 ? '1' : replace(datum.label, 'e+', 'e')",
+    gridOpacity: { condition: { test: decade, value: 0.1 }, value: 0.02 } } : {};
   return { title, tickCount: 6, ...labels };
 }
 
@@ -83,17 +86,17 @@ function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
   ] };
 }
 
-function matrixSpec({ xTitle, yTitle, xSort, ySort, valueTitle, tooltip, log }) {
-  const x = { field: "x", type: "nominal", sort: xSort, axis: { title: xTitle, labelAngle: xSort && xSort.length > 6 ? -35 : 0, grid: false, domain: false, labelLimit: 220 } };
-  const y = { field: "y", type: "nominal", sort: ySort, axis: { title: yTitle, grid: false, domain: false, labelLimit: 240 } };
+function matrixSpec({ xTitle, yTitle, xSort, ySort, valueTitle, tooltip, domain }) {
+  const x = { field: "x", type: "nominal", sort: xSort, axis: { title: xTitle, labelAngle: xTitle ? 0 : -25, labelOverlap: Boolean(xTitle), grid: false, domain: false, ticks: false, labelLimit: 190 }, scale: { paddingInner: 0.04 } };
+  const y = { field: "y", type: "nominal", sort: ySort, axis: { title: yTitle, grid: false, domain: false, ticks: false, labelLimit: 200 }, scale: { paddingInner: 0.06 } };
   return { data: { name: "rows" }, encoding: { x, y, tooltip: tooltip.map(([field, title]) => ({ field, title })) }, layer: [
-    { mark: { type: "rect", cornerRadius: 2, stroke: "var(--card)", strokeWidth: 1.5 },
+    { mark: { type: "rect", cornerRadius: 2 },
       encoding: { color: { condition: { test: "!isValid(datum.value)", value: "#8884" }, field: "value", type: "quantitative",
-        scale: { scheme: "cividis", reverse: true, ...(log ? { type: "log" } : {}) },
-        legend: { title: valueTitle, orient: "top", direction: "horizontal", gradientLength: 160, gradientThickness: 9, labelColor: "currentColor",
-          titleColor: "currentColor", titleFontWeight: "normal", ...(log ? { format: ".0e" } : {}), tickCount: 4 } } } },
-    { mark: { type: "text", fontSize: 10 }, encoding: { text: { field: "text" }, color: { condition: { test: "datum.light", value: "#fff" }, value: "#000" },
-      opacity: { condition: { test: "isValid(datum.value)", value: 1 }, value: 0.75 } } },
+        scale: { scheme: "cividis", reverse: true, type: "log", ...(domain ? { domain, clamp: true } : {}) },
+        legend: valueTitle && { title: valueTitle, orient: "top", direction: "horizontal", gradientLength: 160, gradientThickness: 9,
+          labelColor: "currentColor", titleColor: "currentColor", titleFontWeight: "normal", format: ".0e", tickCount: 4 } } } },
+    { mark: { type: "text", fontSize: 10 }, encoding: { text: { field: "text" }, color: { condition: [{ test: "datum.light", value: "#fff" }, { test: "isValid(datum.value)", value: "#000" }],
+      value: "currentColor" }, opacity: { condition: { test: "isValid(datum.value)", value: 1 }, value: 0.75 } } },
   ] };
 }
 
@@ -123,7 +126,7 @@ class Figure {
     const key = JSON.stringify([spec, width, height]);
     if (key === this.key && this.view) {
       for (const [name, rows] of Object.entries(data)) this.view.data(name, rows);
-      this.place.firstElementChild?.setAttribute("aria-label", about);
+      this.place.setAttribute("aria-label", about);
       await this.view.runAsync();
       return;
     }
@@ -152,7 +155,7 @@ async function embed(place, { about, spec, data }, width, height) {
   const datasets = Object.fromEntries(Object.entries(data).map(([name, rows]) => [name, rows]));
   const full = { $schema: "", width, height, autosize: { type: "fit", contains: "padding" }, config: CONFIG, description: about, datasets, ...spec };
   delete full.$schema;
-  const made = await vegaEmbed(place, full, { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip: { theme: "page" } });
+  const made = await vegaEmbed(place, full, { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip: { disableDefaultStyle: true } });
   return made.view;
 }
 

@@ -4,7 +4,7 @@ const BLANK = {
   run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "", memory: "", y: "relative_error",
   x: "depth", yscale: "log", xscale: "linear", spread: "band", case: "", page: "0", section: "",
 };
-const PANELS = 6, ROWS = 50, CELLS = 40;
+const PANELS = 6, ROWS = 25, CELLS = 40;
 const $ = (selector, inside = document) => inside.querySelector(selector);
 const $$ = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 let DATA, state = { ...BLANK };
@@ -229,20 +229,23 @@ function errorChart(item, metric, height) {
 
 function overview() {
   const wish = wanted(), names = shownNames(), shown = cases().filter((item) => !item.badge).slice(0, CELLS);
-  const rows = shown.flatMap((item) => {
+  const cells = shown.flatMap((item) => {
     const found = run().estimators.map((name, place) => ({ name, ...reach(run(), item, place, wish.error) })).filter(({ name }) => names.includes(name));
     const fastest = Math.min(...found.map(({ seconds: [time] }) => time).filter((time) => time > 0));
     return found.map(({ name, place, depth, seconds: time, memory: space }) => {
       const ratio = Number.isFinite(depth) && time[0] > 0 ? Math.max(time[0] / fastest, 1) : null, scored = columns(run(), item, place).length > 0;
       const mark = ratio !== null ? number(ratio) : Number.isFinite(depth) ? "time?" : scored ? "not reached" : item.status[place];
-      return { x: item.name, y: name, case: item.name, estimator: name, value: ratio, text: shown.length > 12 && ratio === null ? "" : mark, shown: mark, light: ratio > 30,
+      return { x: item.name, y: name, case: item.name, estimator: name, value: ratio, text: shown.length > 12 && ratio === null ? "" : mark, shown: mark,
         depth: Number.isFinite(depth) ? depth : "not reached", time: starred(seconds(time[0]), time), memory: starred(memory(space[0]), space) };
     });
   });
+  // The darker half of the scale has white text.
+  const slowest = Math.max(...cells.map((row) => row.value ?? 1), 10);
+  const rows = cells.map((row) => ({ ...row, light: (row.value ?? 1) ** 2 > slowest }));
   const tooltip = [["estimator", "estimator"], ["case", "case"], ["shown", "times the fastest"], ["depth", "layers"], ["time", "time"], ["memory", "memory"]];
-  return { title: `Time to an error of ${number(wish.error, 1)}, over that of the fastest`, height: 60 + 24 * names.length,
+  return { title: `Time to an error of ${number(wish.error, 1)}, over that of the fastest`, height: Math.max(110 + 24 * names.length, 250),
     about: `Matrix of estimators and cases: time to an error of ${number(wish.error, 1)} over that of the fastest on each case.`,
-    spec: matrixSpec({ xTitle: null, yTitle: null, xSort: shown.map((item) => item.name), ySort: names, valueTitle: "times the fastest", tooltip, log: true }), data: { rows },
+    spec: matrixSpec({ xTitle: null, yTitle: null, xSort: shown.map((item) => item.name), ySort: names, valueTitle: null, tooltip, domain: [1, slowest] }), data: { rows },
     note: cases().length > CELLS ? `The first ${CELLS} of ${cases().length} cases: narrow the filter to see others.` : cases().some((item) => item.badge) ? "Cases that are scored against a limit are left out." : "" };
 }
 
@@ -265,6 +268,7 @@ async function showFigures() {
   keep(host, panels.map((_, place) => `panel-${place}`));
   $("#panel-pages").replaceChildren(...(chosen.length > PANELS ? [turning(chosen.length, at, PANELS, "cases", (next) => set({ page: String(next) }))] : []));
   const work = panels.map((item, place) => [figure(host, `panel-${place}`), () => errorChart(item, metric, 250), fileName(metric, state.x, item.name)]);
+  if (chosen.length) figure($("#across"), "overview").node.classList.toggle("wide", chosen.length > 3);
   if (chosen.length) work.push([figure($("#across"), "overview"), overview, "time-to-goal"]);
   const rates = chosen.length ? ratesChart() : null;
   if (rates) work.push([figure($("#across"), "rates"), () => rates, "rates"]);
@@ -292,7 +296,7 @@ function caseWork() {
     const rows = item.window_surface.map((row) => ({ ...row, x: row.depth, y: row.window, value: row.error, text: "", shown: number(row.error) }));
     const values = (name) => [...new Set(rows.map((row) => row[name]))].sort((one, two) => one - two);
     add("windows", () => ({ title: "Error over depth and window", about: `${item.name}: error of truncated backpropagation over depth and window.`, height: 300,
-      spec: matrixSpec({ xTitle: "depth (layers)", yTitle: "window (layers differentiated)", xSort: values("x"), ySort: values("y").reverse(), valueTitle: "relative error", tooltip: [["depth", "depth"], ["window", "window"], ["shown", "error"]], log: true }), data: { rows } }));
+      spec: matrixSpec({ xTitle: "depth (layers)", yTitle: "window (layers differentiated)", xSort: values("x"), ySort: values("y").reverse(), valueTitle: "relative error", tooltip: [["depth", "depth"], ["window", "window"], ["shown", "error"]] }), data: { rows } }));
   }
   if (item.jacobian_error) {
     const rows = item.jacobian_error.map((row, order) => ({ name: "", line: "", x: row.depth, y: row.error, low: row.least, high: row.greatest, depth: row.depth, value: number(row.error), order }));

@@ -25,6 +25,24 @@ pytest.importorskip("distributed", reason="install pudle[scale]")
 MOMENT = ("provenance", "seconds")
 
 
+#: An estimator and an algorithm in a file.
+OWN = """
+from dataclasses import dataclass
+import pudle
+
+@dataclass(frozen=True)
+class Twice(pudle.GradientEstimator):
+    name, computes = "twice", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        return pudle.Estimate(2 * problem.theta, algorithm.run(problem, depth).codes)
+
+@dataclass(frozen=True)
+class Slow(pudle.Ista):
+    name = "slow"
+"""
+
+
 def contents(folder):
     """Return all that a store holds by file, without what depends on the moment."""
     found = {}
@@ -56,7 +74,7 @@ def connected(scheduler):
 
 @pytest.mark.slow
 def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, monkeypatch):
-    """A folder of images travels, and an estimator that hangs, ends its process or is killed costs itself alone."""
+    """Images, a table and classes in files travel; an estimator that hangs, exits or is killed costs itself alone."""
     broken = ["sleeps", "exits", "dies", "leaves"]
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
@@ -65,15 +83,21 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
     patches = f"image_patches(folder={str(tmp_path / 'images')!r}, n_samples=20, n_components=10, size=4)"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "own.py").write_text(OWN)
+    np.savetxt(tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=",")
+    table = "array(path='data.csv', n_components=5)"
     cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))
-    good = selected("alternating", "backprop", cases=cases, windows=(1, 5), jacobian_error=True)
+    cases += (Case("table", table, "lib/own.py:Slow", "lasso", (0,), (2,)),)
+    good = selected("alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True)
     bad = selected(*broken, timeout=3.0)
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
     fill(plan(good, here), workers=1)
     with connected("local:2") as executor:
         records = fill(plan(good, there), executor=executor)
         assert contents(here.folder) == contents(there.folder)
-        assert len(records["score"]) == 4 and {record["status"] for record in records["score"]} == {"ok"}
+        assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {"ok"}
         failed = {record["estimator"]: record for record in fill(plan(bad, there), executor=executor)["score"]}
         # The workers are as good as before.
         (record,) = fill(plan(selected("one_step"), there), executor=executor)["score"]

@@ -231,7 +231,9 @@ def test_scoring_outdates_scores_and_training_outdates_experiments(outdated):
 def test_what_computes_no_number_outdates_nothing(outdated):
     folders = ("pudle/reports", "pudle/bench", "pudle/conformance", "pudle/measuring/commits")
     plumbing = [f"pudle/{name}.py" for name in ("__init__", "__main__", "cli", "terminal")]
-    plumbing += [f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "provenance")]
+    plumbing += [
+        f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "crossing", "provenance")
+    ]
     assert by_file(outdated, *folders, *plumbing) == set()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import living_page
 import pytest
 from click.testing import CliRunner
 from synthetic import CURVES, case, record, write, write_costs
@@ -34,7 +35,7 @@ def timed(timed_home):
 @pytest.fixture(scope="session")
 def html(timed):
     """The page of this report."""
-    return timed.html()
+    return living_page.html(timed)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -10,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from synthetic import (
     CLAIMS,
-    CURVES,
     DEPTHS,
     case,
     record,
@@ -19,7 +20,6 @@ from synthetic import (
     write_artifact,
 )
 
-from pudle.reports import figures
 from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.looks import looks
@@ -35,7 +35,7 @@ def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
     # Nor does the order of the report, or what else is in it.
     assert looks({"backprop": "unrolled"})["backprop"] == before["backprop"]
     assert looks(dict(reversed(own.items()))) == before
-    assert len({(look.marker, look.line) for look in before.values()}) == len(before)
+    assert len({(look.marker, look.dashes) for look in before.values()}) == len(before)
     assert len({look.color for look in before.values()}) == len(before)
 
 
@@ -49,7 +49,8 @@ def test_figures_leave_nothing_open(four):
 
     before = plt.get_fignums(), plt.rcParams["svg.fonttype"]
     report = Report.of(load(four, "quick"))
-    assert len(figures.draw(report.results, report.rates)) == 2
+    drawn = [picture.draw() for picture in report.pictures]
+    assert len(drawn) == 3
     assert (plt.get_fignums(), plt.rcParams["svg.fonttype"]) == before
 
 
@@ -65,7 +66,7 @@ def test_heat_map_needs_three_windows_and_describes_them(tmp_path):
     records = [record(case(), name, scores=scores(lambda depth, rho, k=place: 10.0**-k * rho**depth))
                for place, name in enumerate(names)]  # fmt: skip
     picture = kinds(write(tmp_path / "three", records))["Error over depth and window"]
-    data = pd.read_csv(io.StringIO(picture.csv))
+    data = picture.data
     assert len(data) == 3 * len(DEPTHS)
     row = data[(data["depth"] == 100) & (data["window"] == 10)]
     assert row["relative_error"].item() == pytest.approx(1e-2 * 0.955**100, rel=1e-5)
@@ -77,7 +78,7 @@ def test_stored_surface_is_drawn_where_it_has_more_windows(four):
             for depth in (10, 20) for window in (1, 2, 4, 8)]  # fmt: skip
     rows.append({"depth": 30, "window": 1, "relative_error": None, "status": "diverged"})
     write_artifact(four, "window_surface", rows)
-    data = pd.read_csv(io.StringIO(kinds(four)["Error over depth and window"].csv))
+    data = kinds(four)["Error over depth and window"].data
     assert sorted(data["window"].unique()) == [1, 2, 4, 8] and sorted(data["depth"].unique()) == [10, 20]
 
 
@@ -103,20 +104,34 @@ def test_every_figure_comes_as_svg_pdf_png_and_csv(timed_home, tmp_path):
     for name in names:
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         root = ElementTree.fromstring((folder / f"{name}.svg").read_text())
-        assert root.tag.endswith("svg") and root[0].text and root[1].attrib["fill"] == "white"
+        titles = [item.text for item in root.iter() if item.tag.endswith("}title")]
+        assert root.tag.endswith("svg") and any(estimator in titles[0] for estimator in CURVES)
         assert len(pd.read_csv(folder / f"{name}.csv"))
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_figures_drawn_in_several_processes_are_the_same(tmp_path, monkeypatch):
-    cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
-    home = write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+def test_a_figure_shows_its_data(timed):
+    """The median of each curve, and what is near it, as matplotlib holds them."""
+    (picture,) = (picture for picture in timed.pictures if picture.kind == "Error against depth")
+    (at,) = picture.draw().axes
+    curves = {tuple(round(value, 9) for value in line.get_ydata()) for line in at.get_lines()}
+    for _, rows in picture.data.groupby("estimator"):
+        assert tuple(round(value, 9) for value in rows["median"]) in curves
+    assert at.get_yscale() == "log" and "certified bound 1.0e-12" in {label.get_text() for label in at.texts}
 
-    def drawn(processes):
-        report = Report.of(load(home, "quick"), ("svg", "png", "csv"), processes)
-        return [picture.svg for picture in report.pictures], list(report.figure_files())
 
-    alone = drawn(1)
-    monkeypatch.setattr(figures, "CASES_PER_PROCESS", 1)
-    assert drawn(2) == alone
+def test_the_same_figure_is_the_same_file(timed):
+    files = [dict(timed.pictures[0].files(("svg", "pdf", "png", "csv"))) for _ in range(2)]
+    assert files[0] == files[1] and len(files[0]) == 4
+    assert pd.read_csv(io.BytesIO(files[0]["error-synthetic-ista-lasso.csv"])).shape == (4 * len(DEPTHS), 5)
+
+
+def test_a_page_needs_no_plotting_library(timed_home):
+    code = (
+        "import sys; from pathlib import Path; from pudle.reports.load import load; from pudle.reports.page import Report\n"
+        "from pudle.reports.living import Page\n"
+        f"report = Report.of(load(Path({str(timed_home)!r}), 'quick')); page = Page([report], ['quick']).html()\n"
+        "print(len(page) > 1000, sorted({'matplotlib', 'seaborn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"

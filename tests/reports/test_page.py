@@ -1,36 +1,39 @@
-"""The page in a real browser: filters, sorting, what it loads, how it fits, and who can read it."""
+"""The page in a real browser: what it shows, computes, keeps in its address and loads, how it fits, and who can read it."""
 
 from __future__ import annotations
 
 import base64
 import importlib.resources
+import itertools
 import json
 import re
 import shutil
 from itertools import product
 from pathlib import Path
 
+import living_page
 import matplotlib as mpl
 import pytest
 from synthetic import (
     CURVES,
-    DEPTHS,
+    RHO,
     baseline,
     case,
     denoising,
     experiment,
     failure,
     interpretation,
+    provenance,
     record,
-    scores,
     training,
     write,
     write_costs,
     write_experiments,
 )
 
-from pudle.reports import looks
-from pudle.reports.compare.page import SideBySide
+from pudle.reports import looks, text
+from pudle.reports.answers import Wanted, answers
+from pudle.reports.costs import cheapest, most_accurate, points
 from pudle.reports.load import load
 from pudle.reports.page import Report
 
@@ -50,7 +53,6 @@ EXPERIMENTS = [
     experiment("odd", "spectral", "strangers", summary={"gap": 0.25}),
     experiment("late", study="recovery", status="timeout", reason="not finished after 9 s", options={"depth": 25}),
 ]  # fmt: skip
-TABLE = "const table = [...document.querySelectorAll('table')].find(t => t.caption.textContent.startsWith(arguments[0]));"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -71,10 +73,11 @@ def report(tmp_path_factory):
     records = [record(item, estimator) for item in cases for estimator in CURVES]
     records[-2] = failure(cases[-1], "analytic", "error", "ValueError: planted")
     write(home, records)
+    # Costs that no two cells share, so that every budget has an answer of its own.
     cells = len(cases) * len(CURVES)
-    write_costs(
-        home, list(CURVES), [1e-3, 2e-3] * cells, memory=[2.0**21, 2.0**22] * cells, names=[i["name"] for i in cases]
-    )
+    seconds = [(1 + place % 7) * 1e-3 * part for place in range(cells) for part in (1, 2.2)]
+    memory = [(1 + place % 5) * 2.0**20 * part for place in range(cells) for part in (1, 1.7)]
+    write_costs(home, list(CURVES), seconds, memory=memory, names=[item["name"] for item in cases])
     write_experiments(home, EXPERIMENTS)
     return Report.of(load(home, "quick"))
 
@@ -83,15 +86,24 @@ def report(tmp_path_factory):
 def address(report, tmp_path_factory):
     """Address of the page about these results."""
     page = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_text(report.html())
+    page.write_text(living_page.html(report))
     return page.as_uri()
 
 
 @pytest.fixture(scope="session")
-def pair_address(report, tmp_path_factory):
-    """Address of a page about these results beside themselves."""
-    page = tmp_path_factory.mktemp("pair") / "report.html"
-    page.write_text(SideBySide((report, report), ("one", "other")).html())
+def runs_address(tmp_path_factory):
+    """Address of a page about three runs on two machines."""
+    reports = []
+    for place, (machine, day) in enumerate((("here", "01"), ("there", "02"), ("here", "03"))):
+        home = tmp_path_factory.mktemp(f"run{place}")
+        origin = provenance(machine=machine, commit=f"{place}" * 40, date=f"2026-01-{day}T00:00:00+00:00")
+        write(home, [record(case(), name, provenance=origin) for name in CURVES])
+        write_costs(
+            home, list(CURVES), [1e-3 * (1 + place), 2e-3 * (1 + place)] * len(CURVES), memory=[2.0**21, 2.0**22] * 4
+        )
+        reports.append(Report.of(load(home, "quick")))
+    page = tmp_path_factory.mktemp("runs") / "report.html"
+    page.write_text(living_page.html(*reports, names=["first", "second", "third"]))
     return page.as_uri()
 
 
@@ -117,10 +129,26 @@ def chromium():
 def page(chromium, address):
     """The page, freshly loaded at desktop size."""
     resize(chromium, DESKTOP)
-    chromium.get("about:blank")
-    logs(chromium)
-    chromium.get(address)
-    return chromium
+    return fresh(chromium, address)
+
+
+def fresh(browser, address):
+    browser.get("about:blank")
+    logs(browser)
+    browser.get(address)
+    drawn(browser)
+    return browser
+
+
+def drawn(browser, after=0):
+    """Wait until all figures have been drawn more often than before."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60, 0.05).until(lambda _: drawings(browser) > after)
+
+
+def drawings(browser):
+    return int(browser.execute_script("return document.documentElement.dataset.drawn ?? 0"))
 
 
 def resize(browser, size):
@@ -143,36 +171,63 @@ def visible(browser, selector):
 
 
 def choose(browser, key, value):
+    before = drawings(browser)
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
-    browser.execute_script(script, find(browser, f"#filter-{key}"), value)
+    browser.execute_script(script, find(browser, f"[data-key='{key}']"), value)
+    drawn(browser, before)
+
+
+def press(browser, selector):
+    before = drawings(browser)
+    browser.execute_script("arguments[0].click()", find(browser, selector))
+    drawn(browser, before)
 
 
 def find(browser, selector):
     return browser.find_element("css selector", selector)
 
 
-def columns(browser, caption, column):
-    script = f"{TABLE} return [...table.tBodies[0].rows].map(row => row.cells[arguments[1]].textContent)"
-    return browser.execute_script(script, caption, column)
+def column(browser, host, place):
+    script = (
+        "return [...document.querySelectorAll(`${arguments[0]} tbody tr`)].map(row => row.cells[arguments[1]].textContent)"
+    )
+    return browser.execute_script(script, host, place)
+
+
+def shown_answers(browser):
+    """Return what the table of answers says: estimator, error, layers, time and memory by case, and why."""
+    script = """return [...document.querySelectorAll("table.answers tbody tr")].map(row =>
+    [row.dataset.case, ...[...row.cells].slice(1).map(cell => cell.textContent)])"""
+    return {name: cells for name, *cells in browser.execute_script(script)}
+
+
+def expected_answers(report, wanted):
+    rows = answers(report.results, report.summary, wanted)
+    words = ("error", "depth", "time", "memory")
+    return {row["case"]: [row["use"] or "no answer", *(str(row[word]) for word in words), row["short"].replace("`", "")]
+            for row in rows}  # fmt: skip
 
 
 # -- what a reader sees
 
 
-def test_first_screen_answers_for_every_case(page, tmp_path):
+def test_first_screen_answers_for_every_case(page, report, tmp_path):
     script = """return [...document.querySelectorAll("table.answers tbody tr")].map(row =>
     [row.cells[0].textContent, row.cells[1].textContent, row.getBoundingClientRect().bottom])"""
     rows = page.execute_script(script)
     assert [row[0] for row in rows] == [f"{dataset}{algorithm}, {loss} loss" for dataset, algorithm, loss in CASES]
     assert all(row[1] in CURVES for row in rows)
     assert max(row[2] for row in rows) <= DESKTOP[1]
+    assert visible(page, ".subtitle")[0].startswith("Rests on 4 estimators and 6 cases of 3 seeds, and 21 experiments.")
     assert page.execute_script("return scrollY") == 0
     shot = tmp_path / "desktop.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 
-def test_phone_fits_without_scrolling_sideways(page, tmp_path):
-    resize(page, PHONE)
+@pytest.mark.parametrize("address_of", ["address", "runs_address"])
+def test_phone_fits_without_scrolling_sideways(chromium, request, address_of, tmp_path):
+    resize(chromium, PHONE)
+    page = fresh(chromium, request.getfixturevalue(address_of))
     page.execute_script("document.querySelector('.bar details').open = true")
     assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [PHONE[0], PHONE[0]]
     # Only the content of a box that scrolls by itself may stick out.
@@ -183,38 +238,223 @@ def test_phone_fits_without_scrolling_sideways(page, tmp_path):
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_two_results_side_by_side_fit_and_filter(chromium, pair_address, size):
-    resize(chromium, size)
-    logs(chromium)
-    chromium.get(pair_address)
-    assert logs(chromium)[0] == []
-    assert chromium.execute_script("return document.documentElement.scrollWidth") == size[0]
-    assert len(visible(chromium, "table.answers tbody tr")) == 6
-    choose(chromium, "loss", "lasso")
-    assert len(visible(chromium, "table.answers tbody tr")) == 3 == len(visible(chromium, "figure"))
-
-
 def test_print_leaves_out_what_paper_cannot_do(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert visible(page, ".bar, nav, figcaption a") == []
-        assert len(visible(page, "figure svg")) == len(page.find_elements("css selector", "figure svg"))
+        assert visible(page, ".bar, nav, .tools, .chooser, .pager") == []
+        assert (
+            len(visible(page, "figure.chart svg.marks"))
+            == len(page.find_elements("css selector", "figure.chart svg.marks"))
+            > 7
+        )
         pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert pdf.startswith(b"%PDF") and len(pdf) > 50_000
 
 
-def test_without_scripts_everything_is_there(page):
+def test_without_scripts_the_answers_are_there_and_the_rest_is_promised(page):
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.refresh()
-        assert visible(page, ".bar, thead button") == []
+        assert visible(page, ".bar, .chooser, .pager, #figures") == []
         assert len(visible(page, "table.answers tbody tr")) == len(CASES)
-        assert len(visible(page, "figure svg")) > 3 * len(CASES)
+        assert "need JavaScript" in visible(page, "noscript p, .warning")[0]
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_hover_shows_the_value_of_the_tidy_table(page, report):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    name, depth = "analytic", 100
+    # Vega names every mark by its values for screen readers.
+    label = f"depth: {depth};"
+    script = """return [...document.querySelectorAll("#panels figure:first-child path[aria-label]")]
+    .find(path => [...arguments].every(words => path.ariaLabel.includes(words)))"""
+    mark = page.execute_script(script, f"estimator: {name};", label)
+    assert mark is not None
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", mark)
+    ActionChains(page).move_to_element(mark).perform()
+    (tooltip,) = visible(page, "#vg-tooltip-element.visible")
+    frame = report.results.frame
+    values = frame[(frame.case == name_of(*CASES[0])) & (frame.estimator == name) & (frame.depth == depth)
+                   & (frame.metric == "relative_error")]["value"]  # fmt: skip
+    for part in (name, text.number(values.median()), f"{text.number(values.min())} to {text.number(values.max())}", "ok"):
+        assert part in tooltip, tooltip
+
+
+# -- what it computes is what Python computes
+
+
+WISHES = [
+    {}, {"error": "1e-1"}, {"error": "1e-6"}, {"error": "3e-9"}, {"error": "1e-14"}, {"seconds": "4 ms"},
+    {"seconds": "1e-9"}, {"memory": "3 MiB"}, {"error": "1e-2", "seconds": "0.002", "memory": "4"}, {"error": "1e-6", "memory": "2 MiB"},
+]  # fmt: skip
+AMOUNTS = {"4 ms": 4e-3, "1e-9": 1e-9, "0.002": 2e-3, "3 MiB": 3 * 2**20, "4": 4 * 2**20, "2 MiB": 2 * 2**20}
+
+
+@pytest.mark.parametrize(
+    "wish", WISHES, ids=lambda wish: ",".join(f"{key}={value}" for key, value in wish.items()) or "default"
+)
+def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, report, wish):
+    for key, value in wish.items():
+        choose(page, key, value)
+    limits = {key: AMOUNTS[value] for key, value in wish.items() if key != "error"}
+    wanted = Wanted(**({"error": float(wish["error"])} if "error" in wish else {}), **limits)
+    assert shown_answers(page) == expected_answers(report, wanted)
+    headings = [name.strip() for name in visible(page, "#budget-table thead th")]
+    for place, heading in enumerate(headings[1:], 1):
+        for name, cell in zip(report.results.cases, column(page, "#budget-table", place), strict=True):
+            if heading.startswith("error"):
+                found = cheapest(report.results, name, float(heading.removeprefix("error ")))
+            else:
+                cost = "memory" if "iB" in heading else "seconds"
+                number, unit = heading.removeprefix("within ").split()
+                scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "MiB": 2**20, "KiB": 2**10}[unit]
+                found = most_accurate(points(report.results, name), cost, float(number) * scale)
+            assert cell == f"{found['estimator']}{found['value']}", (heading, name)
+    # Each wish is one of the budgets.
+    assert {text.number(wanted.error, 1)} <= {heading.removeprefix("error ") for heading in headings}
+
+
+@pytest.mark.parametrize("wish", ["nonsense", "-1", "0", "3 apples"])
+def test_what_is_no_number_is_marked_and_no_limit(page, report, wish):
+    choose(page, "seconds", wish)
+    assert find(page, "#want-seconds").get_attribute("aria-invalid") == "true"
+    assert shown_answers(page) == expected_answers(report, Wanted())
+
+
+# -- filters, figures and the address
+
+
+@pytest.mark.parametrize(("key", "value", "count"), [
+    ("dataset", "other(n=10)", 2), ("algorithm", "fista", 2), ("loss", "lasso", 3),
+])  # fmt: skip
+def test_filters_of_cases_reach_answers_tables_and_figures(page, key, value, count):
+    choose(page, key, value)
+    wanted = [name_of(*facts) for facts in CASES if value in facts]
+    assert list(shown_answers(page)) == wanted and len(wanted) == count
+    assert visible(page, "#panels figcaption strong") == wanted
+    assert set(column(page, "[data-table='run:rates']", 0)) == set(wanted)
+    assert set(column(page, "#budget-table", 0)) == set(wanted)
+    assert visible(page, ".bar output") == [f"{count} of 6 cases"]
+    press(page, "#all")
+    assert len(visible(page, "#panels figure")) == 6 and "#?" not in page.current_url
+
+
+def test_filters_add_up_and_an_empty_choice_shows_no_figure(page):
+    choose(page, "loss", "lasso")
+    choose(page, "dataset", "other(n=10)")
+    assert len(shown_answers(page)) == 1
+    choose(page, "algorithm", "ista")
+    assert shown_answers(page) == {} and visible(page, "#panels figure, #across figure") == []
+
+
+def test_an_estimator_goes_from_tables_curves_and_legend(page):
+    hidden = "backprop"
+    mark = f"#panels path[aria-label*='estimator: {hidden};']"
+    assert visible(page, mark)
+    press(page, f"input[value='{hidden}']")
+    assert visible(page, mark) == [] and visible(page, "#panels path[aria-label*='estimator: alternating;']")
+    assert hidden not in set(column(page, "[data-table='run:rates']", 1))
+    assert hidden not in visible(page, "#legend button")
+    assert visible(page, ".bar summary") == ["estimators: 3 of 4"] and len(shown_answers(page)) == len(CASES)
+    left = column(page, "[data-table='page:recovery-0-0']", 0)
+    assert "alternating" in left and "scikit-learn" in left and hidden not in left
+
+
+def test_the_legend_isolates_an_estimator_by_mouse_and_keyboard(page):
+    lines = "#panels figure:first-child .mark-line path[aria-label*='name: ']"
+    opacities = (
+        f"""return [...document.querySelectorAll("{lines}")].map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
+    )
+    before = drawings(page)
+    button = find(page, "#legend button[value='analytic']")
+    button.send_keys("\ue007")
+    drawn(page, before)
+    assert button.get_attribute("aria-pressed") == "true" and "focus=analytic" in page.current_url
+    faint = page.execute_script(opacities)
+    assert faint[0] < 0.2 and faint[-1] == 1
+    press(page, "#legend button[value='analytic']")
+    assert min(page.execute_script(opacities)) == 1
+
+
+@pytest.mark.parametrize(("changes", "title"), [
+    ({"x": "seconds"}, "time of one gradient (ms)"),
+    ({"x": "memory", "xscale": "log"}, "peak memory above the problem's (MiB)"),
+    ({"y": "cosine_error", "yscale": "linear"}, "1 - cosine to the reference"), ({"spread": "seeds"}, "depth (layers)"),
+])  # fmt: skip
+def test_axes_change_and_an_address_restores_them(chromium, page, changes, title):
+    for key, value in changes.items():
+        choose(page, key, value)
+    kept = page.current_url
+    labels = visible(page, "#panels figure:first-child svg text")
+    assert title in labels
+    fresh(chromium, kept)
+    assert visible(page, "#panels figure:first-child svg text") == labels
+    assert {key: find(page, f"[data-key='{key}']").get_attribute("value") for key in changes} == changes
+
+
+def test_seeds_are_drawn_one_by_one_and_as_a_band(page):
+    lines = "return document.querySelectorAll('#panels figure:first-child .mark-line path').length"
+    one = page.execute_script(lines)
+    choose(page, "spread", "seeds")
+    # Slopes of theory are lines too.
+    assert page.execute_script(lines) - one == len(CURVES) * (len(RHO) - 1)
+    assert visible(page, "#panels figure:first-child .mark-area path") == []
+
+
+def test_a_shared_address_restores_the_whole_state(chromium, page, report, address):
+    for key, value in {"loss": "reconstruction", "error": "1e-6", "memory": "5 MiB"}.items():
+        choose(page, key, value)
+    press(page, "input[value='truncated(window=10)']")
+    press(page, "nav a[href='#budgets']")
+    kept, before = page.current_url, shown_answers(page)
+    fresh(chromium, kept)
+    assert shown_answers(page) == before and len(before) == 3
+    assert find(page, "input[value='truncated(window=10)']").is_selected() is False
+    assert page.execute_script(
+        "return Math.abs(document.querySelector('#budgets').getBoundingClientRect().top) < innerHeight"
+    )
+    assert find(page, "#want-error").get_attribute("value") == "1e-6"
+    # An address of another report chooses what there is of it.
+    fresh(chromium, f"{address}#?loss=nothing&without=nobody&run=7&case=none&dataset=other(n%3D10)")
+    assert len(shown_answers(page)) == 2
+
+
+def test_a_case_opens_into_its_details(page, report):
+    name = name_of(*CASES[-1])
+    press(page, f"tr[data-case='{name}'] th a")
+    assert f"case={name}" in page.current_url
+    assert column(page, "#case-table", 0) == list(CURVES)
+    assert column(page, "#case-table", 6)[2] == "error" and column(page, "#case-table", 7)[2] == "ValueError: planted"
+    assert visible(page, "#case-figures figcaption strong")[0] == "relative error of the gradient"
+    (answer,) = (row for row in report.answers if row["case"] == name)
+    assert visible(page, "#case-findings") == [answer["why"].replace("`", "")]
+
+
+def test_a_figure_is_enlarged_and_downloaded(chromium, page, tmp_path):
+    chromium.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    for kind in ("SVG", "PNG", "CSV"):
+        page.execute_script("arguments[0].click()", find(page, f"#panels figure button[aria-label^='{kind}: ']"))
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    endings = {".svg", ".png", ".csv"}
+    WebDriverWait(page, 20).until(lambda _: {path.suffix for path in tmp_path.iterdir()} == endings)
+    files = {path.suffix: path for path in tmp_path.iterdir()}
+    assert files[".svg"].read_text().startswith("<svg") and files[".png"].read_bytes().startswith(b"\x89PNG")
+    import pandas as pd
+
+    data = pd.read_csv(files[".csv"])
+    row = data[(data["estimator"] == "alternating") & (data["depth"] == 100)].iloc[0]
+    assert row[["exact", "least", "greatest"]].tolist() == [0.5 * rho**100 for rho in (0.955, 0.95, 0.96)]
+    page.execute_script("arguments[0].focus(); arguments[0].click()", find(page, "#panels figure button"))
+    WebDriverWait(page, 20).until(lambda _: visible(page, "dialog svg.marks"))
+    width = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
+    assert page.execute_script(width, "dialog svg.marks") > 1.5 * page.execute_script(width, "#panels svg.marks")
+    find(page, "dialog").send_keys("\ue00c")
+    assert page.execute_script("return document.activeElement.textContent") == "enlarge"
 
 
 def test_experiments_are_shown_with_their_pictures(page):
@@ -225,36 +465,35 @@ def test_experiments_are_shown_with_their_pictures(page):
     script = "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length, e.clientWidth])"
     sizes = page.execute_script(script)
     assert len(sizes) == 2 + 5 + 4 + 3 * 10 and all(min(size) > 0 and size[2] >= 60 for size in sizes)
-    assert "not finished after 9 s" in " ".join(visible(page, "section:has(#problems) tbody td"))
+    assert len(visible(page, "[data-training] svg.marks")) == 2 + 2 + 1
+    assert "not finished after 9 s" in column(page, "[data-table='page:problems']", 6)
 
 
-def test_experiments_are_of_every_case_and_of_their_estimator(page):
-    everything = visible(page, "section:has(#recovery) tbody tr"), visible(page, ".tile")
-    choose(page, "dataset", "other(n=10)")
-    assert (visible(page, "section:has(#recovery) tbody tr"), visible(page, ".tile")) == everything
-    assert [row for row in visible(page, "section:has(#problems) tbody tr") if "not finished" in row]
-    find(page, ".bar summary").click()
-    find(page, "input[value='backprop']").click()
-    left = visible(page, "section:has(#recovery) tbody th")
-    assert "alternating" in left and "scikit-learn" in left and "backprop" not in left
-    assert len(visible(page, "section:has(#denoising) .tile")) == len(everything[1]) - 3 * 10 - 2
-
-
-def test_regions_that_scroll_are_reached_by_keyboard(page):
-    resize(page, PHONE)
-    script = """return [...document.querySelectorAll("main .scroll")].filter(e => e.scrollWidth > e.clientWidth &&
-    !(e.tabIndex === 0 && e.getAttribute("role") === "region" && e.getAttribute("aria-label"))).length"""
-    assert page.execute_script(script) == 0
-    wide = "return [...document.querySelectorAll('main table')].filter(e => e.getBoundingClientRect().width > innerWidth"
-    assert page.execute_script(f"{wide} && !e.closest('.scroll')).length") == 0
-    assert page.execute_script(f"{wide} && e.closest('.scroll')).length") > 0
+def test_runs_stand_side_by_side_and_trends_are_per_machine(chromium, runs_address):
+    resize(chromium, DESKTOP)
+    page = fresh(chromium, runs_address)
+    assert column(page, "[data-table='page:runs']", 0) == ["first", "second", "third"]
+    titles = visible(page, "#trends figcaption strong")
+    assert [title.split(": ")[1] for title in titles] == [
+        "error", "time on here", "time on there", "memory on here", "memory on there"]  # fmt: skip
+    ratios = column(page, "[data-table='page:differences']", 8)
+    assert ratios == ["2.00"] * len(CURVES) + ["3.00"] * len(CURVES)
+    before = shown_answers(page)
+    choose(page, "run", "2")
+    # The third run takes three times as long.
+    assert [cells[3].split(" (")[0] for cells in (*before.values(), *shown_answers(page).values())] == [
+        "580 µs*",
+        "1.74 ms*",
+    ]
+    fresh(chromium, page.current_url)
+    assert find(page, "[data-key='run']").get_attribute("value") == "2"
 
 
 # -- what it loads
 
 
 def test_nothing_is_loaded_and_nothing_is_logged(page):
-    page.execute_script("for (const e of document.querySelectorAll('.bar select')) e.dispatchEvent(new Event('change'))")
+    choose(page, "x", "seconds")
     console, events = logs(page)
     assert console == []
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -279,105 +518,50 @@ def test_policy_is_enforced(page):
     assert not any("127.0.0.1" in event["params"]["response"]["url"] for event in sent)
 
 
-# -- filters
-
-
-@pytest.mark.parametrize(("key", "value", "count"), [
-    ("dataset", "other(n=10)", 2), ("algorithm", "fista", 2), ("loss", "lasso", 3),
-])  # fmt: skip
-def test_filters_of_cases_reach_answers_tables_and_figures(page, key, value, count):
-    before = len(visible(page, "figure"))
-    choose(page, key, value)
-    wanted = [name_of(*facts) for facts in CASES if value in facts]
-    assert len(visible(page, "table.answers tbody tr")) == count == len(wanted)
-    assert set(visible(page, "figure[data-case] figcaption strong")) == set(wanted)
-    assert visible(page, "section:has(#summary) h3")[:-1] == wanted
-    cells = visible(page, "section:has(#rates) tbody th")
-    assert set(cells) == set(wanted)
-    assert len(visible(page, "figure")) < before
-    assert visible(page, ".bar output") == [f"{count} of 6 cases"]
-    find(page, ".bar button").click()
-    assert len(visible(page, "figure")) == before and "#?" not in page.current_url
-
-
-def test_filters_add_up_and_an_empty_choice_hides_headings(page):
-    choose(page, "loss", "lasso")
-    choose(page, "dataset", "other(n=10)")
-    assert len(visible(page, "table.answers tbody tr")) == 1
-    choose(page, "algorithm", "ista")
-    assert visible(page, "table.answers tbody tr") == []
-    assert "Error against depth" not in visible(page, "section:has(#figures) h3")
-
-
-def test_an_estimator_goes_from_rows_curves_and_legends(page):
-    hidden = "backprop"
-    find(page, ".bar summary").click()
-    find(page, f"input[value='{hidden}']").click()
-    assert visible(page, f"tbody tr[data-estimator='{hidden}']") == []
-    assert visible(page, f"figure svg g[data-estimator='{hidden}']") == []
-    # Its curve, band, legend line and legend text in each figure; the others' are still there.
-    assert page.execute_script(f"return document.querySelectorAll(\"figure svg g[data-estimator='{hidden}']\").length") > 24
-    assert visible(page, "figure svg g[data-estimator='alternating']")
-    assert visible(page, "figure svg [data-together]") == []
-    assert visible(page, ".bar summary") == ["estimators: 3 of 4"]
-    assert len(visible(page, "table.answers tbody tr")) == len(CASES)
-
-
-def test_the_address_keeps_the_choice(page, address):
-    choose(page, "loss", "reconstruction")
-    find(page, ".bar summary").click()
-    find(page, "input[value='truncated(window=10)']").click()
-    kept = page.current_url
-    page.get("about:blank")
-    page.get(kept)
-    assert len(visible(page, "table.answers tbody tr")) == 3
-    assert visible(page, "tbody tr[data-estimator='truncated(window=10)']") == []
-    # An address of another report chooses what there is of it.
-    page.get("about:blank")
-    page.get(f"{address}#?loss=nothing&without=nobody&dataset=other(n%3D10)")
-    assert len(visible(page, "table.answers tbody tr")) == 2
-
-
-# -- sorting
+# -- tables
 
 
 def test_tables_sort_by_number_with_the_unknown_last(page):
-    caption = "patches(n=200), ista, reconstruction loss"
-    before = columns(page, caption, 1)
-    assert before[2] == "–" or "–" in before
-    button = page.execute_script(f"{TABLE} return table.tHead.rows[0].cells[1].querySelector('button')", caption)
-    header = button.find_element("xpath", "..")
+    press(page, f"tr[data-case='{name_of(*CASES[-1])}'] th a")
+    host = "#case-table"
+    before = column(page, host, 1)
+    assert "–" in before
 
     def numbers():
-        return [re.match(r"[\d.e-]+", cell) and float(re.match(r"[\d.e-]+", cell)[0]) for cell in columns(page, caption, 1)]
+        return [re.match(r"[\d.e-]+", cell) and float(re.match(r"[\d.e-]+", cell)[0]) for cell in column(page, host, 1)]
 
-    page.execute_script("arguments[0].click()", button)
-    assert header.get_attribute("aria-sort") == "ascending"
+    header = f"{host} th:nth-child(2)"
+    page.execute_script("arguments[0].click()", find(page, f"{header} button"))
+    assert find(page, header).get_attribute("aria-sort") == "ascending"
     assert numbers()[:-1] == sorted(numbers()[:-1]) and numbers()[-1] is None
-    # By keyboard, the other way round.
-    button.send_keys("\ue007")
-    assert header.get_attribute("aria-sort") == "descending"
+    # By keyboard, the other way round; the focus stays where it was.
+    find(page, f"{header} button").send_keys("\ue007")
+    assert find(page, header).get_attribute("aria-sort") == "descending"
     assert numbers()[:-1] == sorted(numbers()[:-1], reverse=True) and numbers()[-1] is None
-    assert sorted(columns(page, caption, 1)) == sorted(before)
-
-
-def test_a_table_is_sorted_by_one_column(page):
-    for header in find(page, "table.answers").find_elements("css selector", "th button"):
-        header.click()
-    sorted_by = find(page, "table.answers").find_elements("css selector", "th[aria-sort]")
-    assert [header.text.strip() for header in sorted_by] == ["why"]
+    assert sorted(column(page, host, 1)) == sorted(before)
+    assert page.execute_script("return document.activeElement.closest('th').ariaSort") == "descending"
 
 
 # -- for everyone
 
 
+def test_regions_that_scroll_are_reached_by_keyboard(page):
+    resize(page, PHONE)
+    script = """return [...document.querySelectorAll("main .scroll")].filter(e => e.scrollWidth > e.clientWidth &&
+    !(e.tabIndex === 0 && e.getAttribute("role") === "region" && e.getAttribute("aria-label"))).length"""
+    assert page.execute_script(script) == 0
+
+
 @pytest.mark.slow
-def test_axe_finds_nothing(page):
+@pytest.mark.parametrize("address_of", ["address", "runs_address"])
+def test_axe_finds_nothing(chromium, request, address_of):
     source = importlib.resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    page = chromium
     for scheme, size in product(("light", "dark"), (DESKTOP, PHONE)):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         resize(page, size)
+        fresh(page, request.getfixturevalue(address_of))
         page.execute_script("document.querySelector('.bar details').open = true")
         page.execute_script(source)
         # Nothing but colors depends on the scheme.
@@ -397,13 +581,14 @@ def test_axe_finds_nothing(page):
 def test_headings_labels_and_names(page):
     levels = [int(item.tag_name[1]) for item in page.find_elements("css selector", "h1, h2, h3, h4")]
     assert levels.count(1) == 1 and levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     unnamed = page.execute_script(
-        "return [...document.querySelectorAll('select, input')].filter(e => !e.labels.length).map(e => e.outerHTML)"
+        "return [...document.querySelectorAll('select, input')].filter(e => !e.labels.length && !e.ariaLabel).map(e => e.outerHTML)"
     )
     assert unnamed == []
-    nameless = "svg:not([role=img][aria-label]):not([aria-hidden=true])"
-    assert page.find_elements("css selector", nameless) == []
+    # A chart says in words what it shows.
+    about = page.execute_script("return [...document.querySelectorAll('#panels .place')].map(place => place.ariaLabel)")
+    assert len(about) == 6 and all("Last values: alternating" in words for words in about)
     assert page.execute_script("return [...document.querySelectorAll('th')].filter(e => !e.scope).length") == 0
     assert page.execute_script("return document.documentElement.lang") == "en"
 
@@ -443,24 +628,3 @@ def test_curves_stand_out_from_paper():
     claims = {f"{claim}{number}": claim for claim in looks.FAMILIES for number in range(9)}
     for name, look in looks.looks(claims, {}).items():
         assert contrast(look.color, "#ffffff") >= GRAPHICS_CONTRAST, (name, look.color)
-
-
-# -- size
-
-
-@pytest.mark.slow
-def test_a_page_of_the_default_profile_stays_small(tmp_path):
-    """Ten cases of ten estimators at 23 depths and 5 seeds take at most ten times the page of one."""
-    depths = sorted({*DEPTHS, *range(20, 210, 10)})
-    names = [*CURVES, *(f"truncated(window={window})" for window in (1, 2, 5, 20, 50, 100))]
-    rows = [dict(scores(CURVES["alternating"])[0], seed=seed, depth=depth) for seed in range(5) for depth in depths]
-    one = case("case-ista-lasso", depths=depths, seeds=list(range(5)))
-    errors = [[0.9 ** row["depth"] / (place + row["seed"] + 1) for row in rows] for place in range(len(names))]
-    varied = [
-        record(one, name, scores=[row | {"relative_error": error} for row, error in zip(rows, column, strict=True)])
-        for name, column in zip(names, errors, strict=True)
-    ]  # fmt: skip
-    write(tmp_path, varied)
-    write_costs(tmp_path, names, [1e-3, 2e-3] * 10, memory=[2.0**21, 2.0**22] * 10, names=[one["name"]])
-    assert len(depths) == 23 and len(names) == 10
-    assert 10 * len(Report.of(load(tmp_path, "quick")).html()) < 5_000_000

@@ -24,7 +24,7 @@ from pudle import make_dataset
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
-from pudle.reports import tables
+from pudle.reports import summary
 from pudle.reports.answers import answers
 from pudle.reports.load import load
 from pudle.reports.page import Report
@@ -67,13 +67,13 @@ def test_a_crooked_curve_has_no_acceleration(tmp_path):
 
 @pytest.mark.parametrize("values", [[1.9, 2.0, 2.2], [1.98, 2.01, 2.03, 2.05, 1.97, 2.0]])
 def test_the_interval_of_the_acceleration_is_student_s(values):
-    found = tables.confidence("x", values)
+    found = summary.confidence("x", values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert [found[name] for name in ("x", "x_low", "x_high")] == pytest.approx([sum(values) / len(values), low, high])
 
 
 def test_two_seeds_have_a_range():
-    assert tables.confidence("x", [1.9, 2.1]) == {"x": 2.0, "x_low": 1.9, "x_high": 2.1}
+    assert summary.confidence("x", [1.9, 2.1]) == {"x": 2.0, "x_low": 1.9, "x_high": 2.1}
 
 
 def measured(tmp_path, step, dataset, seeds, depths, estimators):
@@ -107,7 +107,7 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
         # The mean is off by a finite depth's some percent; three seeds' intervals hold the truth as often as they should.
         assert found.mean() == pytest.approx(2, abs=0.08)
         covered = [low <= 2 <= high for three in itertools.combinations(found, 3)
-                   for _, low, high in [tables.confidence("x", three).values()]]  # fmt: skip
+                   for _, low, high in [summary.confidence("x", three).values()]]  # fmt: skip
         assert sum(covered) >= 0.9 * len(covered)
 
 
@@ -141,6 +141,9 @@ def test_curve_that_is_no_line_is_marked(tmp_path):
     (("lasso", "fista", "unrolled", None), None),
     (("lasso", "ista", "stochastic", None), None),
     (("ridge", "ista", "unrolled", None), None),
+    (("held_out", "iteration", "unrolled", None), Law(1, linear=True)),
+    (("held_out", "iteration", "implicit", None), Law(1)),
+    (("held_out", "iteration", "truncated", ("lasso",)), Law(0)),
 ])  # fmt: skip
 def test_law(arguments, expected):
     assert law(*arguments) == expected

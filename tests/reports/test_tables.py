@@ -19,8 +19,9 @@ from synthetic import (
     write_costs,
 )
 
-from pudle.reports import costs, figures, tables
+from pudle.reports import costs, curves, scope, tables
 from pudle.reports.answers import answers
+from pudle.reports.curves import Line
 from pudle.reports.load import load
 from pudle.reports.page import Report
 
@@ -30,7 +31,7 @@ from pudle.reports.page import Report
     ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
 ])  # fmt: skip
 def test_depth_to_goal(errors, expected):
-    assert tables.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values()))) == expected
+    assert curves.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3) == expected
 
 
 @pytest.mark.parametrize(("depth", "expected", "outside"), [
@@ -38,15 +39,13 @@ def test_depth_to_goal(errors, expected):
     (math.inf, math.nan, False),
 ])  # fmt: skip
 def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
-    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 2.0]})
-    value, flag = tables.seconds_at(timed, depth)
+    value, flag = Line.of(np.array([200, 100]), np.array([2.0, 1.0])).at(depth)
     assert flag == outside and (value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected)))
-    assert math.isnan(tables.seconds_at(timed[:1], 150)[0])
+    assert math.isnan(Line.of(np.array([100]), np.array([1.0])).at(150)[0])
 
 
 def test_fewer_layers_never_save_more_than_their_share():
-    timed = pd.DataFrame({"depth": [100, 200], "seconds": [1.0, 9.0]})
-    assert tables.seconds_at(timed, 50) == (0.5, True)
+    assert Line.of(np.array([100, 200]), np.array([1.0, 9.0])).at(50) == (0.5, True)
 
 
 def test_summary_counts_time_memory_and_spread(four):
@@ -65,8 +64,10 @@ def test_advice_is_the_cheapest(four):
     write_costs(four, list(CURVES), [1.0, 2.0, 100.0, 200.0, 0.1, 0.2, 1.0, 2.0])
     report = Report.of(load(four, "quick"))
     answer = answers(report.results, report.summary)[0]
-    assert answer["advice"] == "Use `analytic`" and "separate" not in answer["why"]
-    assert "extrapolated" in answer["why"]
+    assert (
+        answer["advice"] == "Use `analytic`" and answer["ties"] == [] and answer["short"] == "Cheapest to an error of 1e-3."
+    )
+    assert answer["depth"] == "58" and answer["time"].startswith("58 ms*")
     assert "`backprop` 2.00" in answer["why"]
 
 
@@ -75,7 +76,7 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
                                                      scores=failed_scores("diverged", "3 of 9 entries are NaN")),
                failure(case(), "analytic", "timeout", "not finished after 1 s")]  # fmt: skip
     report = Report.of(load(write(tmp_path, records), "quick"))
-    table = tables.summary_table(report.summary, "synthetic-ista-lasso", 300).set_index("estimator")
+    table = tables.summary_table(report.summary, 300).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
         assert table.loc[name, "status"] == status
         assert table.loc[name, "error at depth 300"] == "–"
@@ -84,8 +85,8 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     assert problems.loc["backprop", "reason"] == "3 of 9 entries are NaN"
     assert problems.loc["analytic", "depths"] == "all"
     assert "`alternating`" in answers(report.results, report.summary)[0]["advice"]
-    for picture in figures.draw(report.results, report.rates):
-        assert "backprop" not in picture.csv and "analytic" not in picture.csv
+    for picture in report.pictures:
+        assert not picture.data["estimator"].isin(["backprop", "analytic"]).any()
 
 
 def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
@@ -93,10 +94,10 @@ def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(t
     bad = record(case(), "backprop", status="uncertified", reason=reason, scores=failed_scores("uncertified", reason),
                  references=references(status="uncertified", reason=reason, uncertified=4, bound=None))  # fmt: skip
     results = load(write(tmp_path, [bad]), "quick")
-    assert results.scores("synthetic-ista-lasso", "relative_error").empty
+    assert not results.curve("synthetic-ista-lasso", "backprop").by_seed
     row = tables.references_table(results).iloc[0]
     assert row["status"] == "uncertified" and row["uncertified samples"] == "12 of 30" and row["all-zero codes"] == "12%"
-    assert tables.broken(results) == []
+    assert scope.broken(results) == []
     assert "Nothing was scored" in Report.of(results).markdown()
 
 
@@ -137,15 +138,16 @@ def test_front_holds_what_nothing_beats(cost, error, expected):
 
 def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
-    found = costs.with_costs(load(four, "quick"), case()["name"], "seconds").set_index(["estimator", "depth"])
-    assert found["cost"].to_dict() == {
+    report = Report.of(load(four, "quick"))
+    priced = {(it.estimator, it.depth): it.seconds for it in costs.points(report.results, case()["name"])}
+    assert {place: seconds for place, seconds in priced.items() if not math.isnan(seconds)} == {
         ("alternating", 100): 1.0, ("alternating", 150): 1.5, ("alternating", 200): 2.0,
         ("backprop", 100): 10.0, ("backprop", 150): 20.0, ("backprop", 200): 30.0,
     }  # fmt: skip
-    assert found["measured"].tolist() == [True, False, True] * 2
     # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
-    on_front = [key for key, kept in found["front"].items() if kept]
-    assert on_front == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
+    (picture,) = (picture for picture in report.pictures if picture.kind == "Error against time")
+    on_front = picture.data[picture.data["front"]][["estimator", "depth"]].itertuples(index=False, name=None)
+    assert list(on_front) == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
 
 
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):

@@ -14,11 +14,12 @@ from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
+from ..measuring.tasks import one_thread
 from ..problems import Problem
 from ..validation import check_integer, check_positive
 from . import timing
 from .candidates import Family, candidates
-from .race import LEFT, SEEDS, Contender, Race, Wish
+from .race import LEFT, SEEDS, Contender, Race, Wish, of_each_kind
 from .statistics import CONFIDENCE, are_equal, least_share
 from .trials import Trials
 
@@ -81,6 +82,8 @@ class Advice:
         Time of the advised estimator over that of `base`, both measured in turns; NaN where `base` does not meet the wish.
     nearest : Contender or None
         What comes nearest, where nothing meets the wish.
+    undecided : Tested or None
+        What met the wish on the seeds of the race and missed it on too many new ones: the data do not decide.
     stricter : mapping
         The cheapest estimator for smaller errors, as far as some reach them.
     reference : str
@@ -99,6 +102,7 @@ class Advice:
     base: Contender | None = None
     relative_time: float = math.nan
     nearest: Contender | None = None
+    undecided: Tested | None = None
     stricter: Mapping[float, Contender] = field(default_factory=dict)
     reference: str = "certified"
     unscorable: int = 0
@@ -120,7 +124,7 @@ class Advice:
 
 def advise(
     problem: Problem | Dataset | str,
-    algorithm: Algorithm | str = "ista",
+    algorithm: Algorithm | str | None = None,
     *,
     error: float | None = None,
     seconds: float | None = None,
@@ -142,8 +146,8 @@ def advise(
     ----------
     problem : Dataset, str or Problem
         A dataset, or its spec, of which every seed gives a problem; or one problem, for which alone the answer then holds.
-    algorithm : Algorithm or str
-        The unrolled algorithm.
+    algorithm : Algorithm or str, optional
+        The unrolled algorithm; by default ISTA, or the own iteration of a `FixedPoint`.
     error : float, optional
         Largest relative error of the gradient. Without it the most accurate estimator within the time and the memory is
         advised; 0.01 where these are missing as well.
@@ -180,7 +184,7 @@ def advise(
         error = ERROR
     wish = Wish(error, seconds, memory)
     trials = Trials.of(problem, algorithm, loss, device)
-    with timing.one_thread():
+    with one_thread():
         return _advise(trials, wish, candidates(estimators), seeds, most_depth, progress)
 
 
@@ -199,51 +203,59 @@ def _advise(
     able = race.start(*taking_part)
     met, others = race.reached(able) if wish.error is not None else race.within_budget(able)
     progress(2, 4, f"{len(met)} candidates on more seeds")
-    best = race.halve(met) if trials.seeds is None else met[:LEFT]
+    best = of_each_kind(race.halve(met) if trials.seeds is None else met)[:LEFT]
     facts: dict[str, Any] = {"problem": trials.text, "wish": wish, "left_out": race.left_out}
     facts |= {"reference": trials.reference(race.seeds[0][0]).status}
     if not best:
-        nearest = next(iter(met or others), None)
-        return Advice(chosen=None, nearest=nearest, **facts)
-    progress(3, 4, f"{' and '.join(each.name for each in best[:LEFT])} on {seeds} new seeds")
+        return Advice(chosen=None, nearest=race.missed or next(iter(met or others), None), **facts)
+    progress(3, 4, f"{' and '.join(each.name for each in best)} on {seeds} new seeds")
     new = range(SEEDS[-1], SEEDS[-1] + seeds) if trials.seeds is None else range(1)
     scorable = trials.scorable(new)
+    facts |= {"unscorable": len(new) - len(scorable)}
     tested = _tested(race, best, scorable)
-    if not tested:
-        return Advice(chosen=None, nearest=best[0], unscorable=len(new) - len(scorable), **facts)
-    chosen, *rest = tested
-    base = _base(race, chosen)
-    advice = Advice(chosen=chosen, runner_up=rest[0] if rest else None, unscorable=len(new) - len(scorable), **facts)
-    advice = _with_times(race, advice, base)
+    kept = [each for each in tested if _is_kept(each)]
+    if not kept:
+        return Advice(chosen=None, nearest=best[0], undecided=tested[0], **facts)
+    advice = Advice(chosen=kept[0], runner_up=kept[1] if len(kept) > 1 else None, **facts)
+    advice = _with_times(race, advice, _base(race, kept))
     progress(4, 4, "done")
-    return replace(advice, stricter=_stricter(race, able, chosen))
+    return replace(advice, stricter=_stricter(race, able, kept[0]))
 
 
 def _check_scorable(trials: Trials, race: Race) -> None:
+    """Refuse a problem without references, with different kinds of them, or with bounds above the error of the wish."""
     if not all(race.seeds):
         first = trials.reference(0)
         raise InvalidArgument(f"no seed has a reference to score against: {first.status}: {first.reason}")
-    statuses = {trials.reference(seed).status for seeds in race.seeds for seed in seeds}
-    if len(statuses) > 1:
-        raise InvalidArgument(f"references of different kinds ({', '.join(sorted(statuses))}) cannot be ranked together")
+    references = [trials.reference(seed) for seed in race.seeds[-1]]
+    if len(statuses := sorted({each.status for each in references})) > 1:
+        raise InvalidArgument(f"references of different kinds ({', '.join(statuses)}) are not ranked together: fix the loss")
+    bound = max(each.bound for each in references)
+    if race.wish.error is not None and race.wish.error < bound:
+        raise InvalidArgument(f"error={race.wish.error:g} is below the references' bound {bound:.1e}: allow more than that")
 
 
 def _tested(race: Race, best: list[Contender], seeds: list[int]) -> list[Tested]:
-    """Test the contenders on new seeds; one that misses its promise too often is tried deeper, a few times."""
+    """Return the contenders tested on new seeds; one that misses its promise too often is tried more carefully."""
     found = []
-    for contender in best[:LEFT]:
+    for contender in best:
         for attempt in range(1, ATTEMPTS + 1):
             promise = race.wish.error or _rounded_up(contender.error)
             errors = race.trials.errors(contender.estimator, seeds, [contender.depth])[:, 0]
             kept = int((errors <= promise).sum())
-            if len(seeds) - kept <= MISSES * len(seeds):
-                # Every attempt had its chance: the confidence is shared among them.
-                alone = race.trials.seeds == 1
-                share = math.nan if alone else least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / attempt)
-                found.append(Tested(contender, promise, kept, len(seeds), share, float(np.median(errors))))
+            # Every attempt had its chance: the confidence is shared among them.
+            alone = race.trials.seeds is not None
+            share = math.nan if alone else least_share(kept, len(seeds), 1 - (1 - CONFIDENCE) / attempt)
+            tested = Tested(contender, promise, kept, len(seeds), share, float(np.median(errors)))
+            if _is_kept(tested):
                 break
             contender = _careful(race, contender)
+        found.append(tested)
     return found
+
+
+def _is_kept(tested: Tested) -> bool:
+    return tested.seeds - tested.kept <= MISSES * tested.seeds
 
 
 def _careful(race: Race, contender: Contender) -> Contender:
@@ -259,15 +271,16 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit - 1e-9) * unit:.2g}")
 
 
-def _base(race: Race, chosen: Tested) -> Contender | None:
-    """Return `BASE` at the smallest depth at which it keeps the same promise on the seeds of the race."""
-
-    seeds = race.seeds[-1]
+def _base(race: Race, tested: list[Tested]) -> Contender | None:
+    """Return `BASE` at the depth at which it makes the same promise, by the same rule."""
+    for each in tested:
+        if each.contender.name == BASE:
+            return each.contender
+    seeds, error = race.seeds[-1], tested[0].error
     for level in race.levels:
-        errors = race.trials.errors(BASE, seeds, level)
-        for place, depth in enumerate(level):
-            if race.limit_of(errors[:, place]) <= chosen.error:
-                return Contender(BASE, depth)
+        worst = race.trials.errors(BASE, seeds, level).max(0)
+        if (within := np.flatnonzero(worst <= error)).size:
+            return race.refined(Contender(BASE, level[int(within[0])]), seeds, error, last=True)
     return None
 
 

@@ -41,10 +41,12 @@ def layers(contender: Contender) -> str:
 def sentences(advice: Advice) -> Iterator[str]:
     """Yield the lines of an advice: the answer, what else there is, and what it rests on."""
     truth = TRUTH[advice.reference]
-    if advice.chosen is None:
+    if advice.undecided:
+        yield f"The data do not decide: {_undecided(advice.undecided)}."
+    elif advice.chosen is None:
         yield f"Nothing meets the wish ({_wish(advice)}) on {advice.problem}."
         if advice.nearest:
-            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}."
+            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, for nearly all seeds."
     else:
         yield f"{layers(advice.chosen.contender)}: {_promise(advice.chosen, truth)}{_against_base(advice)}."
         yield from _runner_up(advice)
@@ -54,6 +56,13 @@ def sentences(advice: Advice) -> Iterator[str]:
     if advice.training:
         yield advice.training
     yield f"Problem: {advice.problem}. References: {advice.reference}."
+
+
+def _undecided(tested: Tested) -> str:
+    return (
+        f"{layers(tested.contender)} was within {error(tested.error)} on the seeds of the choice, but on only "
+        f"{tested.kept} of {tested.seeds} new seeds; wish for a larger error, or allow more layers"
+    )
 
 
 def _wish(advice: Advice) -> str:

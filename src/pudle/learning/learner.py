@@ -16,19 +16,16 @@ from torch import Tensor
 
 from .. import registry, specs
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..validation import check_integer
 from .batches import DictionaryProblem, Source
 from .checkpoint import Checkpoint
+from .checks import LearningWarning, check_problem
 from .optimizers import Optimizer, Schedule
 from .processes import Processes
 from .run import HISTORY, LearningRun, Monitor
-
-
-class LearningWarning(UserWarning):
-    """Warning about a training whose result is probably not the intended one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,19 +188,23 @@ class Learner:
             If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
         """
         processes = processes or Processes()
-        _check_problem(problem, self.fresh)
+        check_problem(problem, self.fresh)
         if self.fresh is not (source is not None):
             raise InvalidArgument("fresh=True and source=... belong together: give the dataset to draw fresh samples from")
         run = LearningRun(self, problem, monitor, clock, source, processes)
         if resume and folder is None:
             raise InvalidArgument("resume=True needs the folder that holds the checkpoint: give folder=...")
         checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
-        if checkpoint is not None:
-            if resume:
-                checkpoint.restore()
-            elif checkpoint.path.exists():
-                raise InvalidArgument(f"{folder} holds a training already: resume it, or give another folder")
-        if resume and processes.size > 1:
+        refusal = None
+        try:
+            if checkpoint is not None:
+                checkpoint.begin(resume=resume)
+        except PudleError as error:
+            refusal = error
+        # All processes refuse alike, and begin alike.
+        if refusal := processes.first_of(refusal):
+            raise refusal
+        if processes.size > 1:
             run.set_state(processes.first_of(run.state()))
         if not run.rows:
             run.record()
@@ -241,26 +242,3 @@ class Learner:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
         theta = run.theta.detach().clone()
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
-
-
-def _check_problem(problem: Any, fresh: bool) -> None:
-    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no fresh ones come."""
-    if not isinstance(problem, DictionaryProblem):
-        kind = type(problem).__name__
-        raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
-    x = problem.observations
-    # A sample's entries are compared channel by channel: an image of a single color is constant as well.
-    entries = x if x.ndim == 2 else x.flatten(2)
-    for same, constant in (
-        ("entries", bool((x == x.flatten()[0]).all())),
-        ("samples", len(x) > 1 and bool((x == x[:1]).all())),
-        ("entries of a sample", entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())),
-    ):
-        if constant:
-            raise InvalidArgument(f"observations are constant (all {same} are the same): there is no dictionary to learn")
-    # Every position of a filter in an image counts as a sample.
-    atoms = problem.code_shape[1]
-    samples = math.prod(problem.code_shape) // atoms
-    if samples < atoms and not fresh:
-        text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
-        warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)

@@ -11,12 +11,9 @@ from typing import Any
 
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError, first_line
-from ..references.certified import MINIMIZER_TARGETS, solve
+from ..references.certified import MINIMIZER_TARGETS, default_target
 from ..source_files import shown_path
 from .case import Case, short, spec_slug
-
-#: The algorithm on a dataset that is named without one.
-ALGORITHM = "ista"
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Axes:
     Attributes
     ----------
     datasets, algorithms : tuple of str
-        Specs. A dataset that is named without an algorithm is run with ISTA.
+        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that its problem brings.
     losses : tuple of str
         Outer losses; without any, a dataset that is named has all of its own.
     depths : tuple of int
@@ -89,11 +86,11 @@ class Axes:
         if self.samples and "n_samples" in names:
             made = dataclasses.replace(made, n_samples=self.samples)
         problem, dataset = _drawn(spec, made), _canonical(made)
-        like = cases[0] if cases else Case("none", dataset, ALGORITHM, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
-        for rule, loss in itertools.product(algorithms or (ALGORITHM,), self.losses or made.losses):
-            yield dataclasses.replace(
-                like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or _targets(problem, rule)
-            )
+        usual = problem.default_algorithm
+        like = cases[0] if cases else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
+        for rule, loss in itertools.product(algorithms or (usual,), self.losses or made.losses):
+            target = default_target(problem, registry.make_algorithm(rule))
+            yield dataclasses.replace(like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,))
 
     def _moved(self, case: Case, rule: str, loss: str) -> Case:
         """Return a case of the profile with another algorithm and loss."""
@@ -144,12 +141,6 @@ def _drawn(spec: str, made: Any) -> Any:
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InvalidArgument(f"dataset {spec!r} cannot be drawn ({reason}): repair it, or leave it out") from error
-
-
-def _targets(problem: Any, algorithm: str) -> tuple[str, ...]:
-    """Return the target of a problem whose user names none."""
-    solved = solve.dispatch(type(problem)) is not solve.dispatch(object)
-    return ("exact",) if solved and registry.make_algorithm(algorithm).thresholding.proximal else ("limit",)
 
 
 def _identity(case: Case) -> tuple[Any, ...]:

@@ -116,7 +116,7 @@ class DaskCluster(Executor):
         store: Store = task.arguments[-1]
         path, key = place(task.kind, task.arguments)
         where = path.relative_to(store.folder).as_posix()
-        order = Order(task.kind, task.arguments, task.timeout, (where, key), self.label, choice())
+        order = Order(task.kind, task.arguments, task.timeout, (where, key), self.label, choice(), str(Path.cwd()))
         named = [
             (path.relative_to(store.folder).as_posix(), path) for path in needs(task.kind, task.arguments) if path.exists()
         ]

@@ -26,6 +26,8 @@ from .pool import Job, Outcome, Pool
 from .store import Store
 from .tasks import carry_out, place, prepare_worker
 
+#: Seconds that loading what a task needs may take, which is not the task's own work.
+MOST_LOADING = 120.0
 #: Seconds that compiling the kernels on a worker may take.
 MOST_COMPILING = 900.0
 
@@ -38,7 +40,10 @@ class File(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A task for a worker: kind, arguments, seconds; the place and key that its result must have; the run that asks."""
+    """A task for a worker: kind, arguments, seconds; the place and key that its result must have; the run that asks.
+
+    Paths in its specs are seen from `folder`, on the machine that asks.
+    """
 
     kind: str
     arguments: tuple[Any, ...]
@@ -46,6 +51,7 @@ class Order(NamedTuple):
     place: tuple[str, str]
     run: str
     kernels: str
+    folder: str
 
 
 class Delivery(NamedTuple):
@@ -116,7 +122,8 @@ def fulfill(order: Order, *files: File) -> Delivery:
     arguments = (*what, dataclasses.replace(store, folder=run / "store"))
     environment = {kernel_choice.VARIABLE: order.kernels, FILES_VARIABLE: str(run / "files")}
     with processes.process() as pool:
-        ((_, located),) = pool.run([Job(None, partial(_locate, order.kind, arguments, environment), order.timeout)])
+        locate = partial(_locate, order.kind, arguments, environment, order.folder)
+        ((_, located),) = pool.run([Job(None, locate, MOST_LOADING)])
         if located.result != order.place:
             reason = located.reason or "its key differs, by the sources, a library or a file"
             return Delivery(located._replace(result=None), [], worker.address, reason)
@@ -126,10 +133,16 @@ def fulfill(order: Order, *files: File) -> Delivery:
 
 
 def _locate(
-    kind: str, arguments: tuple[Any, ...], environment: dict[str, str], keep: Callable[[Any], None]
+    kind: str, arguments: tuple[Any, ...], environment: dict[str, str], folder: str, keep: Callable[[Any], None]
 ) -> tuple[str, str]:
-    """Return where this process would keep the result of a task, and under which key, after setting the environment."""
+    """Return where this process would keep the result of a task, and under which key.
+
+    Before that it sets the environment, and enters the copy of the folder that paths in specs are seen from.
+    """
     os.environ.update(environment)
+    copy = Path(environment[FILES_VARIABLE], *Path(folder).parts[1:])
+    copy.mkdir(parents=True, exist_ok=True)
+    os.chdir(copy)
     store: Store = arguments[-1]
     path, key = place(kind, arguments)
     return path.relative_to(store.folder).as_posix(), key

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from .pool import Job, Outcome, Pool
-from .tasks import Task, carry_out, concluded, prepare_worker
+from .tasks import Task, carry_out, concluded, one_thread, prepare_worker
 
 
 class Executor(ABC):
@@ -51,7 +51,9 @@ class ThisProcess(Executor):
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
         for task in tasks:
-            yield task, self._result(task)
+            with one_thread():
+                result = self._result(task)
+            yield task, result
 
     def _result(self, task: Task) -> Any:
         parts: list[Any] = []

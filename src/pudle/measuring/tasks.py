@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from ..algorithms import kernels
-from ..registry import make_dataset
+from ..registry import make_dataset, make_estimator
+from ..source_files import origin
+from . import sources
 from .costs import fail_cost, measure_cost
 from .experiment import carry_out as carry_out_experiment
 from .experiment import fail_experiment
@@ -43,6 +46,17 @@ class Task(NamedTuple):
     timeout: float
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread here, as in worker processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def prepare_worker() -> None:
     """Make a new process ready for tasks."""
     torch.set_num_threads(1)
@@ -72,11 +86,14 @@ def place(kind: str, arguments: tuple[Any, ...]) -> tuple[Path, str]:
 
 
 def input_files(kind: str, arguments: tuple[Any, ...]) -> list[Path]:
-    """Return the files of the user that a task reads: those of its dataset."""
+    """Return the files of the user that a task reads: those of its dataset, and those that hold the classes of its specs."""
     if kind == "experiment":
         return []
     case = arguments[1 if kind == "surface" else 0]
-    return make_dataset(case.dataset).files()
+    made = [make_dataset(case.dataset), case.make_algorithm()]
+    made += [make_estimator(arguments[1])] if kind == "score" else []
+    holding = {origin(cls) for part in made for cls in sources.classes(part)}
+    return [*made[0].files(), *filter(None, holding)]
 
 
 def needs(kind: str, arguments: tuple[Any, ...]) -> list[Path]:

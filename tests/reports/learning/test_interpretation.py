@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
-import pandas as pd
 import pytest
 from stored_experiments import experiments
 from synthetic import interpretation
@@ -20,7 +17,7 @@ def test_samples_stand_beside_their_atom_in_order(tmp_path):
     captions = [tile.caption[0] for tile in gallery.rows[1]]
     assert captions == ["atom 2", *(text.number(1 / (1 + rank) + 0.01) for rank in range(4))]
     assert "weight 0.51" in gallery.rows[1][2].alt
-    data = pd.read_csv(io.StringIO(gallery.csv))
+    data = gallery.data
     assert data["weight"].to_numpy() == pytest.approx(arrays["weights"].ravel(), rel=1e-5) and data["atom"].max() == 3
 
 

@@ -1,0 +1,30 @@
+"""The page as tests read it: its text, and the data that it carries."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+
+from pudle.reports.living import Page
+
+
+def html(*reports, names=None):
+    """Return the page of some reports."""
+    return Page(reports, names or [report.results.profile for report in reports]).html()
+
+
+def data(page):
+    """Return the data that a page carries."""
+    (packed,) = re.findall(r'<script type="application/octet-stream" id="data">([^<]+)</script>', page)
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def texts(content):
+    """Yield every text of the data, however deep it lies."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (list, dict)):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from texts(item)
