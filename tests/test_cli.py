@@ -254,4 +254,4 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     report = run("report", cwd=repository, path=plugin)
     assert report.returncode == 2 and "raises" in report.stderr
     page = Path(report.stdout.strip().splitlines()[-1])
-    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.read_text()
+    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.with_suffix(".md").read_text()
