@@ -278,6 +278,7 @@ def test_without_scripts_the_answers_are_there_and_the_rest_is_promised(opened):
         assert "need JavaScript" in visible(page, "noscript p, .warning")[0]
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        page.get("about:blank")
 
 
 def test_hover_shows_the_value_of_the_tidy_table(page, report):
