@@ -97,10 +97,8 @@ def test_a_state_of_several_tensors_is_treated_as_one(spec):
         return torch.cat(list(named({"position": state[:SIZE], "velocity": state[SIZE:]}, theta).values()))
 
     problems = [
-        pudle.FixedPoint(
-            torch.tensor(THETA), named, lambda s, t: s["position"].square().sum(), {"position": zero, "velocity": zero}
-        ),
-        pudle.FixedPoint(torch.tensor(THETA), joint, lambda s, t: s[:SIZE].square().sum(), torch.cat([zero, zero])),
+        pudle.FixedPoint(torch.tensor(THETA), named, lambda s, t: s["position"].square().sum(), start),
+        pudle.FixedPoint(torch.tensor(THETA), joint, lambda s, t: s[:SIZE].square().sum(), torch.cat([*start.values()])),
     ]
     first, second = (pudle.make_estimator(spec).estimate(each, pudle.Iteration(), 7).gradient for each in problems)
     assert relative(first, second) < tolerances.SAME_ARITHMETIC
