@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,13 +62,10 @@ class Array(SparseCodingDataset):
         if self.penalty is not None:
             check_positive("penalty", self.penalty)
 
-    def files(self) -> list[Path]:
-        named = (("path", self.path), ("dictionary", self.dictionary))
-        return [table_file(path, name) for name, path in named if path is not None]
-
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
-        return " ".join(map(content_digest, self.files()))
+        named = (("path", self.path), ("dictionary", self.dictionary))
+        return " ".join(content_digest(table_file(path, name)) for name, path in named if path is not None)
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgument, MissingDependency, first_line
-from ..files import located
 from ..problems import SparseCoding
 from ..streams import generator
 from ..validation import check_integer, check_positive
@@ -57,7 +56,7 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
 
 def table_file(path: str, name: str = "path") -> Path:
     """Return where a file of a table lies, or refuse one that is not there or has another ending."""
-    file, shown = located(path), f"{name}={path!r}"
+    file, shown = Path(path).expanduser(), f"{name}={path!r}"
     if file.suffix.lower() not in SUFFIXES:
         raise InvalidArgument(f"{shown} has none of the endings {', '.join(SUFFIXES)}: convert the file to one of these")
     if not file.is_file():
