@@ -148,17 +148,3 @@ def test_sweeping_removes_what_ended_processes_left(tmp_path):
         path.write_text("")
     files.sweep(tmp_path)
     assert sorted(tmp_path.rglob("*.tmp")) == sorted(kept)
-
-
-def test_a_copy_takes_the_place_of_a_file_that_came_along(tmp_path, monkeypatch):
-    original, copies = tmp_path / "data.csv", tmp_path / "copies"
-    monkeypatch.delenv(files.FILES_VARIABLE, raising=False)
-    assert files.located(str(original)) == original
-    monkeypatch.setenv(files.FILES_VARIABLE, str(copies))
-    assert files.located(original) == original, "no copy of it came along"
-    copy = copies.joinpath(*original.parts[1:])
-    files.write_atomically(copy, "")
-    assert files.located(original) == copy
-    monkeypatch.chdir(tmp_path)
-    assert files.located("data.csv") == copy
-    assert files.located("~/x") == Path.home() / "x"
