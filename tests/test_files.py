@@ -135,6 +135,16 @@ def test_a_digest_follows_the_content(tmp_path):
     path.write_bytes(b"throe")
     os.utime(path, ns=(2, 2))
     assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), "same size and time: not read again"
+    path.write_bytes(b"thre")
+    os.utime(path, ns=(2, 2))
+    assert files.content_digest(path) == hashlib.sha256(b"thre").hexdigest()
+
+
+def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
+    for name in ("b", "deep/c", "a"):
+        files.write_atomically(tmp_path / name, "")
+    assert files.files_in(tmp_path) == [tmp_path / name for name in ("a", "b", "deep/c")]
+    assert files.files_in(tmp_path / "b") == [tmp_path / "b"]
 
 
 def test_sweeping_removes_what_ended_processes_left(tmp_path):
