@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,10 +42,6 @@ class Dataset(ABC):
         self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> Problem:
         """Draw the problem; the same seed gives the same problem, bit for bit."""
-
-    def files(self) -> list[Path]:
-        """Return the files that the draw reads, which travel to the machine that draws; see `pudle.files.located`."""
-        return []
 
     def fingerprint(self) -> str:
         """Return what the draw depends on besides the fields and the source code, such as the state of files it reads."""
