@@ -38,6 +38,21 @@ COLUMNS = {
     "depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64", "status": "str", "reason": "str",
     "commit": "str", "machine": "str", "profile": "str", "at_floor": "bool",
 }  # fmt: skip
+#: Those that the records give, in the order of `_score_rows`.
+SCORES = [
+    "case",
+    "target",
+    "estimator",
+    "depth",
+    "seed",
+    "metric",
+    "value",
+    "status",
+    "reason",
+    "at_floor",
+    "commit",
+    "machine",
+]
 #: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers from ``bound`` on.
 RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
 CELL = ("metric", "case", "estimator", "depth")
@@ -211,10 +226,10 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         # Of those that differ in nothing but their date, the newest stands for all.
         distinct.setdefault(repr(sorted((provenance | {"date": ""}).items())), provenance)
 
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for (case, estimator), record in records.items():
-        known = {"case": case, "estimator": estimator, **_origin(record.get("provenance", provenances[0]))}
-        rows += [known | row for row in _score_rows(record, cases[case]["targets"][0])]
+        origin = _origin(record.get("provenance", provenances[0]))
+        rows += _score_rows(record, case, cases[case]["targets"][0], estimator, origin)
     claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
               for (case, estimator), record in records.items()]  # fmt: skip
     references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
@@ -224,7 +239,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(f"Neither time nor memory is measured: {run} without --scores-only.")
         cells = []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
-    frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
+    parts = [pd.DataFrame(rows, columns=SCORES), pd.DataFrame(cells, columns=SCORES)]
+    frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    frame = frame.reindex(columns=list(COLUMNS)).assign(profile=profile)
     frame["at_floor"] = frame["at_floor"].eq(True)
     for name in ("dataset", "algorithm", "loss"):
         frame[name] = frame["case"].map({case: definition[name] for case, definition in cases.items()})
@@ -269,24 +286,27 @@ def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: provenance.get(name) or "" for name in ("commit", "machine")}
 
 
-def _score_rows(record: Mapping[str, Any], target: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one record; a record without scores is one row with the reason."""
+def _score_rows(
+    record: Mapping[str, Any], case: str, target: str, estimator: str, origin: Mapping[str, str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of one record, see `SCORES`; a record without scores is one row with the reason."""
+    where = (origin["commit"], origin["machine"])
     if not record.get("scores"):
         status = "error" if record["status"] == "ok" else record["status"]
         reason = record["reason"] or "the record holds no scores and no reason"
-        yield {"target": target, "metric": "relative_error", "status": status, "reason": reason}
+        yield (case, target, estimator, None, None, "relative_error", math.nan, status, reason, False, *where)
     for score in record.get("scores", ()):
-        place = {name: score[name] for name in ("seed", "depth", "target", "status")} | {"reason": score.get("reason") or ""}
-        if score["status"] == "ok" and math.isnan(_number(score["relative_error"])):
+        status, reason = score["status"], score.get("reason") or ""
+        if status == "ok" and math.isnan(_number(score["relative_error"])):
             # A missing number must never count as a measured one.
-            place |= {"status": "error", "reason": "recorded as ok, without a value"}
+            status, reason = "error", "recorded as ok, without a value"
+        place = (case, score["target"], estimator, score["depth"], score["seed"])
         for metric in ERRORS:
             value, leading = _number(score.get(metric)), metric == "relative_error"
             # A metric that a problem does not have (signs of a smooth one) is absent. The relative error always has a
             # row, because that row carries the reason of a failure.
             if leading or not math.isnan(value):
-                floor = leading and bool(score.get("at_floor"))
-                yield place | {"metric": metric, "value": value, "at_floor": floor}
+                yield (*place, metric, value, status, reason, leading and bool(score.get("at_floor")), *where)
 
 
 def _number(value: Any) -> float:

@@ -162,6 +162,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_a_script_needs_no_guard(tmp_path):
     """Nothing here starts the script again, and a class of the script can take part."""
     script = tmp_path / "script.py"

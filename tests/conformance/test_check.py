@@ -261,7 +261,8 @@ def test_the_draws_vary_every_field_of_every_problem_algorithm_and_rule():
     assert len(classes) >= 10
     expected = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}
     assert expected - values.keys() == set()
-    assert {place for place in expected if len(values[place]) < 2} == set()
+    # NOODL refuses a start of another kind.
+    assert {place for place in expected if len(values[place]) < 2} == {("Noodl", "initial")}
 
 
 def test_the_draws_hold_all_sizes_and_layouts():

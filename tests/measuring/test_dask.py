@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import numpy as np
 import pytest
 from clusters import Cluster, other_version
 from examples import TINY
+from live import wait_for
 from PIL import Image
 from plugin import write_plugin
 
@@ -82,7 +84,7 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
-    patches = f"image_patches(folder={str(tmp_path / 'images')!r}, n_samples=20, n_components=10, size=4)"
+    patches = "image_patches(folder='images', n_samples=20, n_components=10, size=4)"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "own.py").write_text(OWN)
@@ -171,6 +173,67 @@ def test_a_scheduler_that_stays_away_ends_the_run_with_one_line_and_loses_nothin
         disturbed(tmp_path, cluster, cluster.scheduler.kill)
     kept = contents(tmp_path / "there")
     assert sum(name.startswith("tiny/") for name in kept) >= 2
+
+
+SLURM = """
+jobs: 2
+jobqueue:
+  slurm:
+    cores: 1
+    memory: 2GB
+    processes: 1
+    queue: short
+    walltime: "01:02:03"
+    job-script-prologue: [export MARK=slurm]
+"""
+#: What Slurm's commands do as far as dask-jobqueue needs it: run a copy of the script, print its number, and end it.
+SBATCH = """#!/bin/sh
+cp "$1" "$JOBS/$$.sh"
+[ -n "$HELD" ] || { setsid sh "$JOBS/$$.sh" > "$JOBS/$$.log" 2>&1 & echo $! > "$JOBS/$$.pid"; }
+echo "Submitted batch job $$"
+"""
+SCANCEL = """#!/bin/sh
+kill -- -"$(cat "$JOBS/$1.pid")"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A configuration for two jobs, and a folder for Slurm's commands that holds the scripts and the output of jobs."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("JOBS", str(tmp_path))
+    (tmp_path / "slurm.yaml").write_text(SLURM)
+    return tmp_path / "slurm.yaml"
+
+
+def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkeypatch):
+    from pudle.measuring.dask_executor import dask_cluster
+
+    monkeypatch.setenv("HELD", "yes")
+    said = []
+    with dask_cluster(f"slurm:{slurm}", "cpu", said.append) as executor:
+        wait_for(lambda: len(list(slurm.parent.glob("*.sh"))) == 2)
+        assert executor._threads() == 0
+    (script, addresses) = said
+    assert script.startswith("job script, 2 times:\n#!/usr/bin/env bash\n")
+    for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=2G", "#SBATCH -t 01:02:03"):
+        assert line in script.splitlines()
+    assert "export MARK=slurm" in script and "-m distributed.cli.dask_worker tcp://" in script
+    assert addresses.startswith("Dask scheduler tcp://") and ", dashboard http://" in addresses
+    for path in slurm.parent.glob("*.sh"):
+        # Only the names of the workers differ.
+        assert path.read_text().splitlines()[:9] == script.splitlines()[1:10]
+
+
+@pytest.mark.nightly
+def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
+    store = Store(tmp_path / "store", "quick")
+    with connected(f"slurm:{slurm}") as executor:
+        (record,) = fill(plan(selected("backprop"), store), executor=executor)["score"]
+    assert record["status"] == "ok"
 
 
 @pytest.mark.parametrize(

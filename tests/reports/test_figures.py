@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from synthetic import (
     CLAIMS,
+    CURVES,
     DEPTHS,
     case,
     record,

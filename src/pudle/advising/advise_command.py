@@ -55,7 +55,7 @@ def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> 
       pudle advise --dataset sparse_gaussian --error 1e-6 --memory 200MiB --train
     """
     # Imported late, because they take seconds: help texts need none.
-    from .advice import advise
+    from .advise import advise
 
     check_device(options["device"])
     problem, algorithm = options.pop("dataset"), options.pop("algorithm")

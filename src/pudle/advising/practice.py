@@ -17,7 +17,7 @@ from ..learning.run import DictionaryProblem
 from ..measuring.experiment import ProgressCallback, silent
 from ..measuring.tasks import one_thread
 from ..problems import Problem
-from .advice import Advice, Tested
+from .records import Advice, Tested
 from .trials import Trials
 from .words import layers, seconds
 
