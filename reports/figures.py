@@ -210,8 +210,9 @@ def _plot(at: Any, rows: pd.DataFrame, style: Mapping[str, Look], x: str = "dept
 
     names = [name for name in style if name in set(rows["estimator"])]
     seaborn.lineplot(
-        rows, x=x, y=y, hue="estimator", style="estimator", hue_order=names, style_order=names, ax=at, estimator="median",
-        errorbar=("pi", 100), palette={name: style[name].color for name in names}, linewidth=1.6, markersize=6,
+        rows, x=x, y=y, hue="estimator", style="estimator", hue_order=names, style_order=names, ax=at, sort=x == "depth",
+        estimator="median" if x == "depth" else None, errorbar=("pi", 100), linewidth=1.6,
+        markersize=6, palette={name: style[name].color for name in names},
         markers={name: style[name].marker for name in names}, markeredgewidth=0, err_kws={"linewidth": 0, "alpha": 0.14},
         dashes={name: tuple(length / 1.6 for length in style[name].dashes) for name in names},
     )  # fmt: skip
@@ -274,13 +275,15 @@ def _draw_error(results: Results, case: str, rows: pd.DataFrame, style: Mapping[
 def _draw_overview(
     results: Results, data: Mapping[str, pd.DataFrame], style: Mapping[str, Look], rates: pd.DataFrame
 ) -> Figure:
-    figure, panels = axes(len(data), squeeze=False, sharey=True)
+    figure, panels = axes(len(data), squeeze=False)
     for at, (name, rows) in zip(panels[0], data.items(), strict=True):
         _error_axes(at, results, name, rows, style, rates[rates["case"] == name])
         at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
-    limits = [at.get_ylim() for at in panels[0]]
-    panels[0][0].set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    log_axis(panels[0][0].yaxis)
+    ends = [at.get_ylim() for at in panels[0]]
+    for at in panels[0]:
+        at.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+        log_axis(at.yaxis)
+        at.label_outer()
     most = max(panels[0], key=lambda at: len(at.get_lines()))
     legend(figure, most, columns=4)
     for at in panels[0]:
@@ -331,8 +334,9 @@ def _draw_rates(data: pd.DataFrame, style: Mapping[str, Look]) -> Figure:
         bars = {axis: np.abs([rows[kind] - rows[f"{kind}_high"], rows[f"{kind}_low"] - rows[kind]])
                 for axis, kind in (("xerr", "predicted_rate"), ("yerr", "rate"))}  # fmt: skip
         at.errorbar(rows["predicted_rate"], rows["rate"], **bars, color=look.color, linestyle="", linewidth=1, alpha=0.7)
-        at.plot(rows["predicted_rate"], rows["rate"], look.marker, color=look.color, markerfacecolor="none", markersize=7)
-        at.plot(straight["predicted_rate"], straight["rate"], look.marker, color=look.color, markersize=7, label=name)
+        mark = {"marker": look.marker, "color": look.color, "markersize": 7, "linestyle": ""}
+        at.plot(rows["predicted_rate"], rows["rate"], markerfacecolor="none", **mark)
+        at.plot(straight["predicted_rate"], straight["rate"], label=name, **mark)
     limits: Sequence[float] = [min(at.get_xlim()[0], at.get_ylim()[0]), max(at.get_xlim()[1], at.get_ylim()[1])]
     at.plot(limits, limits, scalex=False, scaley=False, **DASHED)
     at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")

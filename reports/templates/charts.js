@@ -25,7 +25,7 @@ function axis(title, log) {
   // Between whole decades a logarithmic axis has hints of lines only.
   const decade = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6";
   const labels = log ? { format: ".0e", labelExpr: "datum.value == 1 ? '1' : replace(datum.label, 'e+', 'e')",
-    gridOpacity: { condition: { test: decade, value: 0.1 }, value: 0.02 } } : {};
+    gridOpacity: { condition: { test: decade, value: 1 }, value: 0.15 } } : {};
   return { title, tickCount: 6, ...labels };
 }
 
@@ -52,7 +52,7 @@ function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [] }) 
     layer: [
       ...behind,
       { ...rows, transform: [{ filter: "isValid(datum.low)" }], mark: { type: "area", tooltip: false },
-        encoding: { ...shared, y: { ...y, field: "low" }, y2: { field: "high" }, order: { field: "order" },
+        encoding: { ...shared, y: { ...y, field: "low" }, y2: { field: "high" },
           opacity: { condition: { test: "datum.dim", value: 0.02 }, value: 0.14 } } },
       { ...rows, mark: { type: "line", strokeWidth: 1.7, tooltip: false }, encoding: { ...shared, strokeDash, order: { field: "order" } } },
       { ...rows, mark: { type: "point", filled: true, size: 34, tooltip: false }, encoding: { ...shared, shape } },
