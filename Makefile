@@ -18,7 +18,7 @@ report: $(VENV)/installed
 
 # The site, in build/site: every warning is an error. Pages that `make report` has left are in its gallery.
 site: $(VENV)/installed-site
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/site
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html -d build/doctrees docs build/site
 	@echo "$(CURDIR)/build/site/index.html"
 
 # Scores what others have handed in again, and ranks it; `make site` shows the tables.
@@ -34,7 +34,7 @@ test: $(VENV)/installed-test lint
 
 # All tests, those about other packages among them, with the extras installed.
 nightly: $(VENV)/installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers,baselines,site]'
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 kernels: $(VENV)/installed-test

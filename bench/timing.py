@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 
@@ -12,6 +13,20 @@ from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
 from .selected import draw, record, require_ok, selection
+
+
+class _DeviceClock:
+    """Seconds by the clock of the GPU: it stops when all work is done that was queued before."""
+
+    def __init__(self) -> None:
+        self.first: torch.cuda.Event | None = None
+
+    def __call__(self) -> float:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        event.synchronize()
+        self.first = self.first or event
+        return self.first.elapsed_time(event) / 1000
 
 
 class Time:
@@ -25,17 +40,15 @@ class Time:
     # `pudle run` repeats these few repeats until their spread is small enough.
     repeat = (1, 10, 0.1)
     warmup_time = 0.05
+    timer = staticmethod(_DeviceClock() if selection().device == "cuda" else time.perf_counter)
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         require_ok(at_depth(record(case, estimator), depth))
         self.problem, self.algorithm = draw(case)
         self.estimator = make_estimator(estimator)
-        # A GPU's work is queued: without waiting, only the queueing would be timed.
-        self.wait = torch.cuda.synchronize if self.problem.theta.is_cuda else lambda: None
 
     def time_estimate(self, case: str, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)
-        self.wait()
 
 
 class TorchTime(Time):

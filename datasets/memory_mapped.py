@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_options
-from pudle.data.rows import Rows, finite, open_rows
+from pudle.data.options import check_options, path_option
+from pudle.data.rows import finite, open_rows
+from pudle.data.tables import MOST_ROWS, draw_from, problem_of, read_table, table_file
 from pudle.errors import InvalidArgument
-from pudle.files import content_digest, located
+from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding
-
-#: Bytes of an array above which its state on disk stands for its contents.
-MOST_READ = 1 << 30
+from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
 class MemoryMapped(SparseCodingDataset):
-    """Samples on disk, coded in a given dictionary: an .npy file, a Zarr array, or a Hugging Face dataset.
+    """Samples on disk: an .npy file, a Zarr array, or a Hugging Face dataset.
 
     A draw reads `n_samples` rows, which the seed chooses, and no others. `batches` yields all rows as problems of a few
     each, over which `pudle.mean_estimate` takes the mean: memory is that of one batch. Values count as they are.
@@ -35,49 +34,54 @@ class MemoryMapped(SparseCodingDataset):
     ----------
     path : str
         An .npy file, the folder of a Zarr array, or a folder that Hugging Face's ``save_to_disk`` wrote; samples as rows.
-    dictionary : str
-        An .npy file of shape (m, p), atoms as columns.
+    dictionary : str, optional
+        An .npy file of shape (m, p), atoms as columns; by default scikit-learn learns one, as for the dataset ``array``,
+        from at most 1000 rows that are not among those drawn.
     column : str, optional
         Column of a Hugging Face dataset.
     n_samples : int
         Number of rows of a draw.
-    penalty : float
-        Weight of the l1 norm.
+    n_components : int, optional
+        Number of atoms to learn; by default twice the columns, at most 100.
+    penalty : float, optional
+        Weight of the l1 norm; by default a fifth of the median over the rows drawn of ``max_j |d_j^T x|``.
     seed : int
     """
 
-    path: str
-    dictionary: str
+    path: str = field(metadata={"path": True})
+    dictionary: str | None = path_option()
     column: str | None = None
     n_samples: int = 1000
-    penalty: float = 0.1
+    n_components: int | None = None
+    penalty: float | None = None  # type: ignore[assignment]
     seed: int = 0
 
     name = "memory_mapped"
 
     def __post_init__(self) -> None:
         check_options(self)
-
-    def files(self) -> list[Path]:
-        files = [located(self.dictionary), *_below(located(self.path))]
-        return files if sum(file.stat().st_size for file in files) <= MOST_READ else files[:1]
+        if self.n_components is not None:
+            check_integer("n_components", self.n_components, 1)
+        if self.penalty is not None:
+            check_positive("penalty", self.penalty)
 
     def fingerprint(self) -> str:
         """Return the names of the files with digests of their contents or, of a large array, sizes and times of change."""
-        travelling = self.files()
-        state = [(file.name, content_digest(file)) for file in travelling]
-        for file in [] if len(travelling) > 1 else _below(located(self.path)):
-            state.append((file.name, f"{file.stat().st_size} {file.stat().st_mtime_ns}"))
-        return repr(state)
+        files = files_in(Path(self.path).expanduser())
+        large = sum(file.stat().st_size for file in files) > MOST_TRAVELLING
+        state = [(file.name, _changed(file) if large else content_digest(file)) for file in files]
+        dictionary = [] if self.dictionary is None else [content_digest(table_file(self.dictionary, "dictionary"))]
+        return repr([*state, *dictionary])
 
     def draw(self) -> Draw:
-        rows, dictionary = self._opened()
-        if self.n_samples > rows.shape[0]:
-            raise InvalidArgument(
-                f"n_samples={self.n_samples} is above the {rows.shape[0]} rows of path={self.path!r}: lower it"
-            )
-        places = np.sort(self.generator().choice(rows.shape[0], self.n_samples, replace=False))
-        return Draw(finite(rows.read(places), 0, self.path), dictionary)
+        drawn = _drawn(self, self.fingerprint())
+        # Who changes a problem's tensors must not change those of the next one.
+        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
+
+    def problem(
+        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+    ) -> SparseCoding:
+        return problem_of(self.draw(), self.penalty, loss, dtype, device)
 
     def batches(
         self,
@@ -88,25 +92,41 @@ class MemoryMapped(SparseCodingDataset):
         device: str | torch.device = "cpu",
     ) -> Iterator[SparseCoding]:
         """Yield all rows in order, as problems of at most `size` samples each."""
-        rows, _ = self._opened()
-        first = dataclasses.replace(self, n_samples=1).problem(loss, dtype=dtype, device=device)
+        rows = open_rows(self.path, self.column)
+        first = self.problem(loss, dtype=dtype, device=device)
         # Computed here, it is known to all batches.
         assert first.lipschitz_constant > 0
-        for start in range(0, rows.shape[0], size):
-            values = finite(rows.read(slice(start, start + size)), start, self.path)
+        for start in range(0, rows.shape[0], check_integer("size", size, 1)):
+            places = np.arange(start, min(start + size, rows.shape[0]))
+            values = finite(rows.read(slice(start, start + size)), places, self.path)
             yield first.with_samples(observations=torch.from_numpy(values).to(first.theta))
 
-    def _opened(self) -> tuple[Rows, np.ndarray]:
-        """Return the rows and the dictionary, which must fit each other."""
-        rows, dictionary = open_rows(self.path, self.column), np.asarray(open_rows(self.dictionary).read(slice(None)))
-        if dictionary.shape[0] != rows.shape[1]:
-            raise InvalidArgument(
-                f"dictionary={self.dictionary!r} has shape {dictionary.shape} and path={self.path!r} {tuple(rows.shape)}: "
-                f"the dictionary needs as many rows as the array has columns, atoms as columns"
-            )
-        return rows, dictionary.astype(np.float64)
+    def samples(
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read `n_samples` random rows, without replacement; how they were generated is not known."""
+        rows = open_rows(self.path, self.column)
+        places = np.sort(random.choice(rows.shape[0], n_samples, replace=False, shuffle=False))
+        return finite(rows.read(places), places, self.path), None
 
 
-def _below(path: Path) -> list[Path]:
-    """Return a file, or the files of a folder in order."""
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+@functools.lru_cache(maxsize=8)
+def _drawn(dataset: MemoryMapped, state: str) -> Draw:
+    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
+    rows = open_rows(dataset.path, dataset.column)
+    total, n_samples = rows.shape[0], dataset.n_samples
+    if n_samples > total:
+        raise InvalidArgument(f"n_samples={n_samples} is above the {total} rows of path={dataset.path!r}: lower it")
+    random = dataset.generator()
+    wanted = n_samples if dataset.dictionary else min(n_samples + MOST_ROWS, total)
+    places = np.sort(random.choice(total, wanted, replace=False))
+    atoms: np.ndarray | None = None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
+    return draw_from(
+        finite(rows.read(places), places, dataset.path), random, dictionary=atoms, n_components=dataset.n_components,
+        n_samples=n_samples,
+    )  # fmt: skip
+
+
+def _changed(file: Path) -> str:
+    state = file.stat()
+    return f"{state.st_size} {state.st_mtime_ns}"

@@ -53,10 +53,11 @@ myst_heading_anchors = 4
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-#: All checks but those that ask for sections or types that not every object needs, for a layout of quotes that the linter
-#: does not keep, or for the order of inherited fields.
+#: All checks but those that ask for sections or types that not every object needs, for another layout than the linter's, or
+#: for the order of inherited fields.
 numpydoc_validation_checks = {
-    "all", "ES01", "EX01", "SA01", "PR01", "RT01", "YD01", "GL01", "GL02", "GL08", "PR03", "PR04", "PR07", "RT03"
+    "all", "ES01", "EX01", "SA01", "SS06", "PR01", "RT01", "YD01", "GL01", "GL02", "GL07", "GL08", "PR03",
+    "PR04", "PR07", "RT03"
 }  # fmt: skip
 
 linkcheck_anchors = False
@@ -67,7 +68,14 @@ linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.va
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
     """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
-    filled = {"python": _public_names, "commands": _commands, "gallery": _gallery, "leaderboard": _leaderboard}
+    filled = {
+        "python": _public_names,
+        "commands": _commands,
+        "gallery": _gallery,
+        "leaderboard": _leaderboard,
+        "more": _more,
+        "estimators": _estimators,
+    }
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
     # Addresses of this site become links that the build checks.
@@ -108,6 +116,19 @@ def _gallery() -> str:
     return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
 
 
+def _estimators() -> str:
+    """Return the docstring of every built-in estimator."""
+    built_in = [cls for cls in pudle.list_estimators().values() if cls.__module__.startswith("pudle.")]
+    return "\n".join(f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n" for cls in built_in)
+
+
+def _more() -> str:
+    """Return the pages that no table of contents names: each part of the project adds its own."""
+    pages = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+    named = {line for text in pages.values() for line in text.splitlines()}
+    return "\n".join(page for page in pages if page not in named and page != "index")
+
+
 def _leaderboard() -> str:
     """Return the ranks that `pudle leaderboard` wrote, or what to do where it was not run."""
     if not (BOARD / "leaderboard.md").is_file():
@@ -130,10 +151,12 @@ def collect(app: Any) -> None:
 
 
 def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Keep norms, products and lone asterisks of a docstring from being read as markup."""
+    """Keep norms, products and final underscores of a docstring from being read as markup."""
     for number, line in enumerate(lines):
+        # Names of parameters are numpydoc's to escape.
+        special = r"\||(?<=\w)_(?=[,)])" if re.match(r"\s*[\w*, ]+ : ", line) else r"\||(?<!\*)\*(?!\*)|(?<=\w)_(?!\w)"
         parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [re.sub(r"(\||(?<!\*)\*(?!\*))", r"\\\1", part) for part in parts[::2]]
+        parts[::2] = [re.sub(special, r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "".join(parts)
 
 

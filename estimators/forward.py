@@ -10,9 +10,9 @@ from torch.func import jvp, vmap
 
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import codes_at, direct_gradients
-from pudle.errors import UnsupportedProblem
+from pudle.errors import UnsupportedProblem, first_line
 from pudle.estimator import CodesEstimator, Contribution
-from pudle.problems import Problem
+from pudle.problems import FixedPoint, Problem
 from pudle.validation import check_integer
 
 #: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so that they fit the cache.
@@ -76,8 +76,16 @@ class Forward(CodesEstimator):
         count = theta.numel()
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
-        # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar theta needs no batch.
-        rows = vmap(derivative, chunk_size=chunk)(directions) if theta.ndim else derivative(directions[0])[None]
+        try:
+            # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar theta needs no batch.
+            rows = vmap(derivative, chunk_size=chunk)(directions) if theta.ndim else derivative(directions[0])[None]
+        except (RuntimeError, NotImplementedError) as error:
+            if not isinstance(problem, FixedPoint):
+                raise
+            raise UnsupportedProblem(
+                f"forward cannot carry tangents through this step ({first_line(error)}): use operations that torch can "
+                f"differentiate in forward mode, or backprop or checkpointed, which compute the same"
+            ) from error
         layers = 1 + math.ceil(count / chunk)
         for state, (direct, _), through_codes in zip(states, pairs, rows.T, strict=True):
             work = {"layers": layers * state.iteration, "layers_differentiated": state.iteration, "directions": count}

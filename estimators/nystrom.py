@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm, State
-from pudle.algorithms.unrolling import gradients
+from pudle.errors import UnsupportedProblem
 from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
@@ -31,7 +31,9 @@ class Nystrom(ImplicitEstimator):
 
     The authors draw K of all inner variables, and add an absolute number to H. Here each sample has a system of its own,
     entries off its active set have no effect, and L, the Lipschitz constant of the gradient of the smooth part, gives
-    :math:`\rho` a scale. One random order of the entries serves all samples: each takes the first K that are active.
+    :math:`\rho` a scale. One random order of the entries serves all samples: each takes the first K that are active. For
+    `pudle.FixedPoint` all samples form one system, with the Jacobian of F for H, which has to be symmetric, and an estimate
+    of its norm for L.
 
     Cost: T layers forward, K Hessian-vector products over all samples, and a singular value decomposition of p x K numbers
     per sample, p the size of its code; stored are K tensors of the codes' shape.
@@ -44,6 +46,11 @@ class Nystrom(ImplicitEstimator):
         The number :math:`\rho` > 0, in units of L.
     seed : int
         Seed of the order of the entries.
+
+    Raises
+    ------
+    UnsupportedProblem
+        For a fixed point whose step has a Jacobian that is not symmetric.
     """
 
     rank: int = 10
@@ -62,13 +69,19 @@ class Nystrom(ImplicitEstimator):
         check_integer("seed", self.seed, 0)
 
     def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        active = problem.active(state.codes)
-        flat, right = active.flatten(1), torch.where(active, code_gradient, 0).flatten(1)
-        chosen = self.chosen(flat)
-        columns = hessian_columns(problem, state.codes, chosen) * flat[:, :, None]
-        scale = self.regularization * problem.lipschitz_constant
-        solution = regularized_solution(columns, chosen, right, scale).reshape(active.shape)
-        work = {"vector_products": chosen.shape[2], "largest_rank": int(chosen.sum((1, 2)).max())}
+        system, active = problem.linearized(state.codes), problem.active(state.codes)
+        if not (problem.symmetric or system.is_symmetric()):
+            raise UnsupportedProblem(
+                "nystrom approximates a symmetric matrix by its columns, and the Jacobian of this step is none: use "
+                "fixed_point, phantom or analytic"
+            )
+        rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
+        chosen = self.chosen(rows)
+        images = [system.transposed(vector.reshape(active.shape).to(right)) for vector in chosen.unbind(2)]
+        columns = torch.stack([torch.where(active, image, 0).reshape(rows.shape) for image in images], 2)
+        scale = self.regularization * (problem.lipschitz_constant if problem.symmetric else system.norm_estimate)
+        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(active.shape)
+        work = {"vector_products": system.products, "largest_rank": int(chosen.sum((1, 2)).max())}
         return through_minimizer(problem, state.codes, solution), work
 
     def chosen(self, active: Tensor) -> Tensor:
@@ -81,15 +94,6 @@ class Nystrom(ImplicitEstimator):
         return (places[:, :, None] == torch.arange(min(self.rank, p)).to(places)) & active[:, :, None]
 
 
-def hessian_columns(problem: Problem, codes: Tensor, chosen: Tensor) -> Tensor:
-    """Return the products (n, p, K) of the Hessian of f with the chosen unit vectors of every sample."""
-    with torch.enable_grad():
-        leaf = codes.detach().requires_grad_()
-        slope = problem.smooth_gradient(leaf)
-    vectors = [vector.reshape(codes.shape).to(codes) for vector in chosen.unbind(2)]
-    return torch.stack([gradients(slope, (leaf,), vector, keep_graph=True)[0].flatten(1) for vector in vectors], 2)
-
-
 def regularized_solution(columns: Tensor, chosen: Tensor, right: Tensor, regularization: float) -> Tensor:
     """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
@@ -98,5 +102,8 @@ def regularized_solution(columns: Tensor, chosen: Tensor, right: Tensor, regular
     root = torch.where(kept, 1 / torch.where(kept, values, 1).sqrt(), 0)
     left, singular, _ = torch.linalg.svd(columns @ vectors * root[:, None, :], full_matrices=False)
     inside = torch.einsum("npk,np->nk", left, right)
-    outside = right - torch.einsum("npk,nk->np", left, inside)
+    outside = right
+    for _ in range(2):
+        # The second time removes what rounding left within the span, which the division below would enlarge.
+        outside = outside - torch.einsum("npk,nk->np", left, torch.einsum("npk,np->nk", left, outside))
     return torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization)) + outside / regularization

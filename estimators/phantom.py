@@ -19,11 +19,11 @@ class Phantom(ImplicitEstimator):
     .. math:: h_0 = z_T, \quad h_{k+1} = \lambda \, \Phi(h_k, \theta) + (1 - \lambda) \, h_k, \qquad
               g = \partial_\theta \ell + \Big(\frac{\mathrm{d} h_K}{\mathrm{d} \theta}\Big)^\top \partial_z \ell
 
-    with both derivatives of the loss at :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the algorithm's
-    step, also for an accelerated algorithm, which has the same fixed point; a thresholding rule that changes from layer to
-    layer is taken as it is in the last one. The authors evaluate the loss at :math:`h_K`, which a network passes on; here
-    all estimators are evaluated at the same codes, and the two agree at a fixed point. At depth zero, where no layer made
-    the codes, the estimate is the direct part alone.
+    with both derivatives of the loss at :math:`z_T`. :math:`\Phi` is one plain layer at the algorithm's step, also for an
+    accelerated algorithm, which has the same fixed point; for `pudle.FixedPoint` it is the problem's own step. A
+    thresholding rule that changes from layer to layer is taken as it is in the last one. The authors evaluate the loss at
+    :math:`h_K`, which a network passes on; here all estimators are evaluated at the same codes, and the two agree at a fixed
+    point. At depth zero, where no layer made the codes, the estimate is the direct part alone.
 
     At a converged code it is :math:`\lambda \sum_{k<K} (\partial_\theta \Phi)^\top [\lambda \, \partial_z \Phi + (1 -
     \lambda) I]^{\top k} \partial_z \ell`, the damped Neumann series of `fixed_point`; without damping it is `truncated` with
@@ -62,7 +62,7 @@ class Phantom(ImplicitEstimator):
             live, theta = differentiable(problem)
             codes = state.codes.detach()
             for _ in range(self.steps):
-                image = algorithm.proximal_step(live, codes, step, state.iteration - 1)
+                image = algorithm.plain_layer(live, codes, step, state.iteration - 1)
                 codes = self.damping * image + (1 - self.damping) * codes
             (through_codes,) = gradients(codes, (theta,), code_gradient)
         return through_codes, {"layers": state.iteration + self.steps, "layers_differentiated": self.steps}

@@ -50,11 +50,12 @@ def law(loss: str, algorithm: str, computes: str | None, consistent_for: Iterabl
     if consistent_for is not None and loss not in consistent_for:
         return Law(0)
     name, arguments = parsed(algorithm)
-    # The contraction factor rho is that of plain ISTA with soft thresholding; FISTA's errors oscillate.
-    ista = name == "ista" and arguments.keys() <= {"step"}
-    if not ista or computes in (None, "stochastic") or loss not in ("lasso", "reconstruction"):
+    # The contraction factor rho is that of plain ISTA with soft thresholding, as FISTA's errors oscillate, or the spectral
+    # radius of a problem's own step.
+    ista = name == "ista" and arguments.keys() <= {"step"} and loss in ("lasso", "reconstruction")
+    if not (ista or name == "iteration") or computes in (None, "stochastic"):
         return None
-    complete = consistent_for is None or "reconstruction" in consistent_for
+    complete = consistent_for is None or loss != "lasso" or "reconstruction" in consistent_for
     power = 2 if loss == "lasso" and complete else 1
     # The derivative of an unrolled curve accumulates one term per layer; that of the implicit one does not.
     return Law(power, linear=complete and computes == "unrolled")

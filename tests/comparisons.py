@@ -17,9 +17,9 @@ def relative(mine, truth) -> float:
     return float(np.linalg.norm(mine - truth) / (size if size else 1))
 
 
-def refusal(call) -> str:
+def refusal(call, kind: type = pudle.InvalidArgument) -> str:
     """The text of the error that a call raises, which must be a single line."""
-    with pytest.raises(pudle.InvalidArgument) as caught:
+    with pytest.raises(kind) as caught:
         call()
     assert "\n" not in str(caught.value)
     return str(caught.value)

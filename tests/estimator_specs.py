@@ -10,7 +10,7 @@ NAMES = sorted(pudle.list_estimators())
 #: Options for estimators that need some, or that cost much by default; all others are made by their bare name.
 EXAMPLE_SPECS = {
     "spsa": "spsa(samples=10)",
-    "pes": "pes(samples=10, window=3)",
+    "pes": "pes(samples=3, window=3)",
     "truncated": "truncated(window=5)",
     "fixed_point": "fixed_point(terms=20)",
 }

@@ -101,8 +101,12 @@ def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonne
     return polished
 
 
-def polish(observations: Array, dictionary: Array, penalty: float, signs: Array) -> Array:
-    """Solve the active normal equations for given signs, refined until exact in extended precision."""
+def polish(observations: Array, dictionary: Array, penalty: float | Array, signs: Array) -> Array:
+    """Solve the active normal equations for given signs, refined until exact in extended precision.
+
+    The penalty is one number, or one for each entry of a code.
+    """
+    penalties = np.broadcast_to(np.longdouble(penalty), signs.shape[1:])
     x, d = observations.astype(np.longdouble), dictionary.astype(np.longdouble)
     codes = np.zeros(signs.shape, dtype=np.longdouble)
     for i, sign in enumerate(signs):
@@ -111,7 +115,7 @@ def polish(observations: Array, dictionary: Array, penalty: float, signs: Array)
             continue
         atoms = d[:, support]
         inverse = np.linalg.inv((atoms.T @ atoms).astype(float))
-        right = atoms.T @ x[i] - np.longdouble(penalty) * sign[support]
+        right = atoms.T @ x[i] - penalties[support] * sign[support]
         z = np.zeros(len(support), dtype=np.longdouble)
         for _ in range(6):
             z = z + inverse @ (right - atoms.T @ (atoms @ z))

@@ -65,6 +65,16 @@ WRONG = {
     "missing argument": (["run", "--estimator", "truncated"], "truncated needs window"),
     "window": (["run", "--estimator", "truncated(window=0)"], "window=0 is too small: give a whole number >= 1"),
     "unknown case": (["run", "--case", "nothing*"], "--case 'nothing*' matches no case of profile quick: known are"),
+    "unknown loss": (
+        ["run", "--loss", "lassso"],
+        "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have",
+    ),
+    "unknown algorithm": (["run", "--algorithm", "istaa"], "unknown algorithm 'istaa' (did you mean 'ista'?)"),
+    "unknown target": (["run", "--target", "truth"], "target='truth' is unknown: choose from exact"),
+    "no samples": (["run", "--dataset", "ridge", "--samples", "0"], "0 is not in the range x>=1"),
+    "no file": (["run", "--dataset", "mine.py"], "mine.py cannot be read (No such file or directory)"),
+    "no table": (["run", "--dataset", "array(path='nowhere.csv')"], "path='nowhere.csv' is not an existing file"),
+    "unknown kind": (["list", "estimator"], "unknown kind 'estimator' (did you mean 'estimators'?)"),
     "only nothing": (["run", "--only"], "--only needs at least one --estimator"),
     "unknown dataset": (
         ["run", "--dataset", "image_patch"],
@@ -102,14 +112,6 @@ def test_cuda_where_there_is_none_is_refused(repository, run_here):
         pytest.skip("this machine has a CUDA device")
     done = run_here("run", "--device", "cuda", cwd=repository)
     assert done.returncode == 2 and "torch sees no CUDA device here" in done.stderr
-
-
-def test_no_repository_is_refused_with_the_remedy(tmp_path, run_here):
-    done = run_here("run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "no git repository with a commit" in done.stderr and "--scores-only" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["run", "--help"], ["report", "--help"]])
@@ -221,10 +223,11 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named, and the exit code is 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
     case = "sparse_gaussian_n_samples_20-ista-lasso"
-    arguments = [*TINY[:2], "--case", case, "--only", "--estimator", "alternating", "--estimator", "raises"]
+    arguments = [*TINY[:2], "--case", case, "--depth", "2", "--depth", "10", "--only"]
+    arguments += ["--estimator", "alternating", "--estimator", "raises"]
     done = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
-    assert f"raises on {case}: error: at depth 5: ZeroDivisionError: planted" in done.stderr
+    assert f"raises on {case}: error: at depth 10: ZeroDivisionError: planted" in done.stderr
     assert f"refuses on {case}: unsupported" in done.stdout
     assert "'" not in done.stdout.splitlines()[0]
 
@@ -251,4 +254,4 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     report = run("report", cwd=repository, path=plugin)
     assert report.returncode == 2 and "raises" in report.stderr
     page = Path(report.stdout.strip().splitlines()[-1])
-    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.read_text()
+    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.with_suffix(".md").read_text()

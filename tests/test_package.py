@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from click.shell_completion import ShellComplete
 from paths import ROOT
+
+import pudle
+from pudle.cli import pudle as program
 
 #: The top-level folders that must not become top-level packages.
 FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
@@ -147,7 +155,7 @@ class TestInstalled:
             for package, folder in folders.items()
             for file in folder.rglob("__init__.py")
         ]
-        assert "pudle.learning.studies" in packages and "pudle.reports.compare" in packages
+        assert {"pudle.learning.studies", "pudle.reports.compare", "pudle.sharing"} <= set(packages)
         code = f"import importlib.util\nprint([name for name in {packages} if importlib.util.find_spec(name) is None])"
         assert run_with(installed, code) == "[]"
 
@@ -165,14 +173,21 @@ class TestInstalled:
             folder = ROOT / first if first in FOLDERS else ROOT / "src" / "pudle" / first
             assert folder.joinpath(*rest).with_suffix(".py").is_file() or (folder.joinpath(*rest) / "__init__.py").is_file()
 
+    def test_templates_of_plugins_are_shipped(self, installed):
+        code = (
+            "from importlib.resources import files\n"
+            "folder = files('pudle.sharing').joinpath('templates')\n"
+            "print(sum(path.is_file() for path in folder.rglob('*.j2')))"
+        )
+        there = sum(path.is_file() for path in (ROOT / "src" / "pudle" / "sharing" / "templates").rglob("*.j2"))
+        assert int(run_with(installed, code)) == there > 5
+
     def test_templates_and_type_marker_are_shipped(self, installed):
         code = (
             "from importlib.resources import files\n"
             "templates = [path.name for path in files('pudle.reports').joinpath('templates').iterdir()]\n"
             "print(files('pudle').joinpath('py.typed').is_file(), all(not name.startswith('__') for name in templates))"
         )
-        if not any((ROOT / "reports" / "templates").glob("*")):
-            pytest.skip("there are no templates to ship")
         assert run_with(installed, code) == "True True"
 
 
@@ -184,3 +199,128 @@ def test_beside_the_real_neighbor():
         pytest.skip("Hugging Face's `datasets` is not installed; a stand-in is used above")
     code = "import datasets, pudle.datasets; print(hasattr(datasets, 'load_dataset'), pudle.datasets is datasets)"
     assert run(code) == "True False"
+
+
+#: What a user writes: an estimator and an algorithm of one's own, and the two commands.
+OWN_ESTIMATOR = """
+from dataclasses import dataclass
+import torch
+from pudle import Estimate, GradientEstimator
+
+@dataclass(frozen=True)
+class Frozen(GradientEstimator):
+    name, computes = "frozen", "direct"
+
+    def estimate(self, problem, algorithm, depth):
+        codes = algorithm.run(problem, depth).codes.detach()
+        theta = problem.theta.detach().requires_grad_()
+        return Estimate(torch.autograd.grad(problem.with_theta(theta).outer_loss(codes), theta)[0], codes)
+"""
+OWN_ALGORITHM = """
+from dataclasses import dataclass
+import pudle
+from pudle.algorithms import State
+
+@dataclass(frozen=True)
+class Relaxed(pudle.Algorithm):
+    weight: float = 0.9
+    name = "relaxed"
+
+    def advance(self, problem, state, step):
+        moved = self.proximal_step(problem, state.point, step, state.iteration)
+        codes = state.codes + self.weight * (moved - state.codes)
+        return State(codes=codes, point=codes, iteration=state.iteration + 1)
+"""
+RUN = ["run", "--estimator", "own.py", "--algorithm", "rules.py:Relaxed(weight=0.8)", "--dataset", "array(path='data.csv')"]
+RUN += ["--home", "results", "--only", "--estimator", "alternating", "--loss", "lasso", "--seeds", "1", "--depth", "3"]
+
+
+@pytest.mark.slow
+def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(installed, tmp_path):
+    """A wheel, outside any repository; the results hold no path to this place, and are read wherever they are copied to."""
+    if any(installed.glob("__editable__*")):
+        pytest.skip("the same for an editable install, which is what all other tests run on")
+    here = tmp_path / "empty"
+    here.mkdir()
+    (here / "own.py").write_text(OWN_ESTIMATOR)
+    (here / "rules.py").write_text(OWN_ALGORITHM)
+    random = np.random.default_rng(0)
+    table = (random.standard_normal((60, 8)) * (random.random((60, 8)) < 0.3)) @ random.standard_normal((8, 6)) + 1e-3
+    np.savetxt(here / "data.csv", table, delimiter=",", header="a,b,c,d,e,f", comments="")
+    # A new installation would compile its kernels first.
+    environment = os.environ | {
+        "PYTHONPATH": str(installed),
+        "GIT_CEILING_DIRECTORIES": str(tmp_path),
+        "PUDLE_KERNELS": "torch",
+    }
+
+    def pudle(*arguments, cwd):
+        command = [sys.executable, "-P", "-m", "pudle", *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+    done = pudle(*RUN, "--workers", "1", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 of 2 scores computed now, 2 ok, ") and "times and memories measured now" in done.stdout
+    assert "no git repository here" in done.stdout
+    for path in (here / "results").rglob("*"):
+        assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
+    # What the two files compute is what they say: the estimator is the built-in of the same formula.
+    records = [json.loads(path.read_text()) for path in (here / "results" / "quick" / "store").glob("array*-lasso*/*.json")]
+    errors = {record["estimator"]: record["scores"][0]["relative_error"] for record in records}
+    assert errors["own.py:Frozen"] == pytest.approx(errors["alternating"], rel=1e-9)
+    assert all(record["provenance"]["sources"] and not record["provenance"]["commit"] for record in records)
+
+    elsewhere = tmp_path / "artifact"
+    shutil.copytree(here / "results", elsewhere / "results")
+    report = pudle("report", "--home", "results", "--format", "html", cwd=elsewhere)
+    assert report.returncode == 0, report.stderr
+    page = (elsewhere / report.stdout.strip().splitlines()[-1]).read_text()
+    assert "own.py:Frozen" in page and "rules.py:Relaxed(weight=0.8)" in page and "sources" in page.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "completed"),
+    [
+        ([], "re", "report"),
+        (["run"], "--est", "--estimator"),
+        (["run", "--profile"], "q", "quick"),
+        ([], "init", "init-plugin"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(words, begun, completed):
+    found = ShellComplete(program, {}, "pudle", "_PUDLE_COMPLETE").get_completions(words, begun)
+    assert completed in [item.value for item in found]
+
+
+class TestPublishing:
+    """What stands in several files says the same."""
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def test_the_recipe_for_conda_needs_what_the_package_needs(self):
+        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
+        listed = dict(re.findall(r"^    - ([\w-]+) (>=?[\d.,<>=]+)$", recipe.partition("  run:")[2], re.MULTILINE))
+        other = {"torch": "pytorch", "asv-runner": "asv_runner"}
+        needed = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in self.project["dependencies"])
+        assert listed == {other.get(name, name): bounds for name, bounds in needed.items()}
+
+    def test_versions_agree(self):
+        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
+        assert citation["version"] == pudle.__version__ and f'version = "{pudle.__version__}"' in recipe
+        assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+    def test_addresses_are_those_of_the_project_everywhere(self):
+        """The README is read on PyPI too, where relative links lead nowhere."""
+        urls = self.project["urls"]
+        owner = "/".join(urls["Source"].split("/")[:-1])
+        links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+        assert links and all(link.startswith(("https://", "#")) for link in links), links
+        for name in ("README.md", "CITATION.cff", ".ci/conda/meta.yaml", "docs/start.md"):
+            for address in re.findall(r"https://[\w./-]*pudle[\w./-]*", (ROOT / name).read_text()):
+                assert address.startswith((urls["Documentation"], owner, urls["Documentation"].rstrip("/"))), (name, address)
+
+    def test_classifiers_name_the_tested_versions_of_python(self):
+        tested = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"]["test"]
+        versions = {line.rpartition(" ")[2] for line in self.project["classifiers"] if "Python :: 3." in line}
+        assert versions == set(tested["strategy"]["matrix"]["python"])

@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 #: The public names of each module.
 _NAMES = {
-    "advising.advice": "Advice advise",
+    "advising.advise": "advise",
+    "advising.records": "Advice",
     "algorithms": "Algorithm Fista Ista Iteration Noodl Trajectory",
     "batches": "MeanEstimate mean_estimate split",
     "data": "ConvolutionalDataset Dataset Draw SparseCodingDataset",
@@ -27,7 +28,8 @@ _NAMES = {
     "measuring.scoring": "Score score",
     "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
     "ThresholdedConvolutionalSparseCoding",
-    "reports.benchmark": "BenchmarkResults benchmark",
+    "reports.benchmark": "benchmark",
+    "reports.benchmark_results": "BenchmarkResults",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -37,7 +39,8 @@ _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = [*_HOME_OF, "__version__"]
 
 if TYPE_CHECKING:
-    from .advising.advice import Advice, advise
+    from .advising.advise import advise
+    from .advising.records import Advice
     from .algorithms import Algorithm, Fista, Ista, Iteration, Noodl, Trajectory
     from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
@@ -61,7 +64,8 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
-    from .reports.benchmark import BenchmarkResults, benchmark
+    from .reports.benchmark import benchmark
+    from .reports.benchmark_results import BenchmarkResults
 
     # The registry returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from . import __version__, registry
+from . import __version__, registry, trial
 from .errors import PudleError, first_line
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
@@ -41,6 +41,8 @@ class Commands(click.Group):
         point = self.points().get(cmd_name)
         if point is None:
             return None
+        if point.dist and registry.owner(point) != registry.PACKAGE and (end := trial.verdict(point.value, point.load)):
+            raise PudleError(f"command {cmd_name!r} of {registry.owner(point)} {end}: repair or uninstall the package")
         try:
             command = point.load()
             if not isinstance(command, click.Command):
@@ -65,13 +67,24 @@ class Commands(click.Group):
 
 def summary(point: EntryPoint) -> str:
     """Return the first paragraph of a command's docstring, read from its source, because importing it may take seconds."""
-    # To find a module in a package, the package is imported, and a plug-in may raise anything.
-    with contextlib.suppress(Exception, SystemExit):
-        spec = importlib.util.find_spec(point.module)
-        for node in ast.parse(Path(spec.origin).read_text()).body if spec and spec.origin else ():
+    with contextlib.suppress(Exception):
+        for node in ast.parse(_source(point).read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == point.attr:
                 return (ast.get_docstring(node) or "").partition("\n\n")[0]
     return ""
+
+
+def _source(point: EntryPoint) -> Path:
+    """Return the source file of a command.
+
+    To find a module in a package imports the package, which only this suite's own may do for the sake of a help text.
+    """
+    if registry.owner(point) == registry.PACKAGE:
+        spec = importlib.util.find_spec(point.module)
+        return Path(str(spec and spec.origin))
+    module = point.module.replace(".", "/")
+    places = [Path(str(point.dist.locate_file(f"{module}{end}"))) for end in (".py", "/__init__.py")] if point.dist else []
+    return next(place for place in places if place.is_file())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,6 +102,7 @@ def main() -> None:
     """Run the command line; an error is one line on stderr and exit code 2."""
     # SIGTERM, by which schedulers and containers end a program, lets it clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    trial.begin()
     sys.exit(run())
 
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+#: Bytes up to which the data that one option names travel to other machines and count by their contents; beyond, they lie
+#: where every machine finds them, and count by their size and time of change.
+MOST_TRAVELLING = 1 << 30
 #: What to do about a file that cannot be used.
 REMEDY = "delete it and run `pudle run` again"
-#: Environment variable that names a folder with copies of files, each below it under its absolute path; see `located`.
-FILES_VARIABLE = "PUDLE_FILES"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -44,18 +45,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
 
 
-def located(path: str | Path) -> Path:
-    """Return where a file or folder that the user named lies: in a process on another machine, the copy that came along."""
-    path = Path(path).expanduser().absolute()
-    copies = os.environ.get(FILES_VARIABLE)
-    copy = Path(copies, *path.parts[1:]) if copies else path
-    return copy if copy.exists() else path
-
-
 def content_digest(path: Path) -> str:
     """Return a digest of a file's bytes; it is read again only if its size or its time of change differ."""
     state = path.stat()
     return _content_digest(path, state.st_size, state.st_mtime_ns)
+
+
+def files_in(path: Path) -> list[Path]:
+    """Return a file, or the files below a folder in order."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from . import source_files, specs
+from . import source_files, specs, trial
 from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
 from .held import held
 
@@ -38,15 +38,19 @@ REQUIRED = {
     "thresholding": (),
     "optimizers": (),
     "schedules": (),
+    "problems": ("outer_loss",),
 }
 
 
 class Entries(dict[str, Any]):
-    """The usable entries of a group by name; `broken` has one line for each of the others, by name as well."""
+    """The usable entries of a group by name, with the packages they come from in `origins`.
 
-    def __init__(self, usable: Mapping[str, Any], broken: Mapping[str, str]) -> None:
+    `broken` has one line for each entry that is not usable, by name as well.
+    """
+
+    def __init__(self, usable: Mapping[str, Any], broken: Mapping[str, str], origins: Mapping[str, str]) -> None:
         super().__init__(sorted(usable.items()))
-        self.broken = dict(broken)
+        self.broken, self.origins = dict(broken), dict(origins)
 
     def __missing__(self, name: str) -> Any:
         raise PudleError(self.broken.get(name) or f"{name!r} is unknown: known are {', '.join(self)}")
@@ -78,6 +82,7 @@ def entries(group: str) -> Entries:
     found: dict[str, Any] = {}
     broken: dict[str, str] = {}
     taken: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for point in points(group):
         package = owner(point)
         try:
@@ -93,8 +98,9 @@ def entries(group: str) -> Entries:
             broken[point.name] = "; ".join(filter(None, (broken.get(point.name), line)))
         else:
             found[point.name] = entry
+            origins[point.name] = "built-in" if package == PACKAGE or not point.dist else f"{package} {point.dist.version}"
             taken |= dict.fromkeys(claimed, f"{point.name!r} of {package}")
-    return Entries(found, broken)
+    return Entries(found, broken, origins)
 
 
 def broken(*groups: str) -> list[str]:
@@ -103,6 +109,8 @@ def broken(*groups: str) -> list[str]:
 
 
 def _load(point: EntryPoint) -> Any:
+    if owner(point) != PACKAGE and (end := trial.verdict(point.value, point.load)):
+        raise _Broken(f"({point.value}) {end}")
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything, or try to end the program
@@ -124,7 +132,7 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
         raise _Broken(f"is not a class that implements all of its methods, but {entry!r:.80}")
     cls: Any = entry
     aliases = _check_class(group, cls)
-    if not name.isidentifier() or cls.name != name:
+    if group in KINDS and (not name.isidentifier() or cls.name != name):
         raise _Broken(f"has name={cls.name!r}, which must be that of its entry point and an identifier")
     if made:
         try:
@@ -137,7 +145,8 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
 
 def _check_class(group: str, cls: Any) -> tuple[str, ...]:
     """Return the aliases of a class, or raise _Broken if it lacks what every class of the group has."""
-    missing = [attribute for attribute in ("name", *REQUIRED[group]) if not hasattr(cls, attribute)]
+    named = ("name",) if group in KINDS else ()
+    missing = [attribute for attribute in (*named, *REQUIRED[group]) if not hasattr(cls, attribute)]
     if missing:
         raise _Broken(f"lacks {', '.join(missing)}")
     aliases = getattr(cls, "aliases", ())
@@ -185,7 +194,7 @@ def list_datasets() -> dict[str, Any]:
 def list_profiles() -> dict[str, Any]:
     """Return every profile as ``{name: selection}``; the name of a broken one raises PudleError."""
     profiles = entries("profiles")
-    return Entries(profiles, profiles.broken)
+    return Entries(profiles, profiles.broken, profiles.origins)
 
 
 def list_studies() -> dict[str, dict[str, Any]]:
@@ -258,7 +267,11 @@ def class_in(group: str, path: Path, name: str = "") -> type:
     if not name and len(classes) != 1:
         remedy = f"name one of them, as {shown}:{next(iter(classes))}" if classes else _bases(group, classes)
         raise SpecError(f"{shown} holds {len(classes)} {kind}s ({', '.join(classes) or 'none'}): {remedy}")
-    cls = classes[name] if name else next(iter(classes.values()))
+    return checked(group, classes[name] if name else next(iter(classes.values())), shown)
+
+
+def checked(group: str, cls: type, shown: str) -> type:
+    """Return a class of a file, or raise SpecError if it lacks what every class of the group has."""
     try:
         _check_class(group, cls)
     except _Broken as defect:

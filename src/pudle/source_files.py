@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from . import trial
 from .errors import SpecError, first_line
 
 #: How the names of modules begin that were made of such files.
@@ -25,29 +26,35 @@ def load(path: Path) -> ModuleType:
     SpecError
         If there is no such file, or it raises an error; the text says where.
     """
-    shown = shown_path(path)
+    shown, path = shown_path(path), Path(os.path.abspath(path))
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SpecError(f"{shown} cannot be read ({error.strerror}): give the path of a .py file") from None
-    # What is stored depends on the name of the module, which must therefore stay when all files move together.
-    name = PREFIX + hashlib.sha256(f"{shown}\0".encode() + content).hexdigest()[:16]
+    name = PREFIX + hashlib.sha256(f"{path}\0".encode() + content).hexdigest()[:16]
     if name not in sys.modules:
-        place = importlib.util.spec_from_file_location(name, path.absolute())
-        assert place is not None, "a file that ends in .py has a loader"
-        module = importlib.util.module_from_spec(place)
-        # Dataclasses look their module up by its name.
-        sys.modules[name] = module
+        if end := trial.verdict(name, lambda: _run(name, path, content)):
+            raise SpecError(f"{shown} {end}: correct the file")
         try:
-            # Not an import, which would write a compiled file beside the file.
-            exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
-        except BaseException as error:
-            del sys.modules[name]
-            if not isinstance(error, Exception | SystemExit):
-                raise
+            _run(name, path, content)
+        except (Exception, SystemExit) as error:  # whatever the file raises is reported as an error in that file
             why = f"{type(error).__name__}: {first_line(error)}{_hint(error, path)}"
             raise SpecError(f"{shown} cannot be imported{_line(error, path)}: {why}") from error
     return sys.modules[name]
+
+
+def _run(name: str, path: Path, content: bytes) -> None:
+    """Run a file as a module of that name, and keep the module unless an error ends it."""
+    place = importlib.util.spec_from_file_location(name, path)
+    assert place is not None, "a file that ends in .py has a loader"
+    # Dataclasses look their module up by its name.
+    sys.modules[name] = module = importlib.util.module_from_spec(place)
+    try:
+        # Not an import, which would write a compiled file beside the file.
+        exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 def classes_in(path: Path) -> list[type]:
@@ -62,6 +69,11 @@ def origin(cls: type) -> Path | None:
     if not cls.__module__.startswith(PREFIX):
         return None
     return Path(str(sys.modules[cls.__module__].__file__))
+
+
+def lasting_name(module: str) -> str:
+    """Return the name of a module as keys of results have it: it stays when a file and the working folder move together."""
+    return shown_path(Path(str(sys.modules[module].__file__))) if module.startswith(PREFIX) else module
 
 
 def shown_path(path: Path) -> str:

@@ -58,12 +58,11 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        # A data frame has arrays to offer, which torch does not ask for.
-        tensor = torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        # A data frame has an array to offer, which torch does not ask for, and which may not be writable.
+        tensor = torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidArgument(
-            f"{name} is a {type(value).__name__}: give a tensor of shape {shape or 'your choice'}"
-        ) from error
+        wanted = f"a tensor of shape {shape}" if shape else "a tensor"
+        raise InvalidArgument(f"{name} is a {type(value).__name__}: give {wanted}") from error
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")

@@ -6,6 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.optimize
+import sklearn.datasets
+import sklearn.linear_model
 import torch
 from comparisons import refusal
 
@@ -86,3 +89,78 @@ class TestDatasets:
         assert 1 <= int((codes != 0).sum()) <= 3
         above = dataclasses.replace(problem, log_penalty=problem.log_penalty + np.log(1.01))
         assert not pudle.reference(above).codes.any()
+
+
+class TestFixedPoints:
+    """Families that are made through `pudle.FixedPoint` alone."""
+
+    @staticmethod
+    def halves() -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that are trained on and the held-out ones, each multiplied by its label."""
+        features, labels = sklearn.datasets.load_breast_cancer(return_X_y=True)
+        order = pudle.make_dataset("logistic").generator().permutation(569)
+        rows, held_out = order[:284], order[284:]
+        signed = (2 * labels - 1)[:, None] * (features - features[rows].mean(0)) / features[rows].std(0)
+        return signed[rows], signed[held_out]
+
+    @pytest.mark.parametrize("per_feature", [False, True])
+    def test_logistic_against_scikit_learn_and_the_closed_form(self, per_feature):
+        spec = f"logistic(per_feature={per_feature})"
+        problem, (training, held) = pudle.make_dataset(spec).problem(), self.halves()
+        reference = pudle.reference(problem)
+        assert reference.status == "limit" and reference.bound < 1e-9, reference.reason
+        n, penalty = len(training), 0.1
+        # Rows are label times features: all labels are one, and half of them turned around for scikit-learn's sake.
+        signs = np.where(np.arange(n) % 2, 1, -1)
+        fitted = sklearn.linear_model.LogisticRegression(
+            C=1 / (n * penalty), fit_intercept=False, tol=1e-14, solver="newton-cholesky"
+        ).fit(signs[:, None] * training, signs)
+        weights = fitted.coef_[0]
+        assert np.abs(reference.codes.numpy()[0] - weights).max() < 1e-8
+        chances = 1 / (1 + np.exp(training @ weights))
+        hessian = (training.T * (chances * (1 - chances))) @ training / n + penalty * np.eye(len(weights))
+        slope = -(held.T / (1 + np.exp(held @ weights))).mean(1)
+        expected = -penalty * weights * np.linalg.solve(hessian, slope)
+        expected = expected if per_feature else expected.sum()
+        assert np.linalg.norm(reference.gradient.numpy() - expected) < 1e-7 * np.linalg.norm(expected)
+
+    def test_logistic_against_central_differences(self):
+        training, held = self.halves()
+
+        def value(theta):
+            weights = scipy.optimize.minimize(
+                lambda w: np.logaddexp(0, -training @ w).mean() + 0.5 * (np.exp(theta) * w**2).sum(),
+                np.zeros(30),
+                jac=lambda w: -(training.T / (1 + np.exp(training @ w))).mean(1) + np.exp(theta) * w,
+                method="BFGS",
+                options={"gtol": 1e-11},
+            ).x
+            return np.logaddexp(0, -held @ weights).mean()
+
+        problem = pudle.make_dataset("logistic").problem()
+        gradient, theta = float(pudle.reference(problem).gradient), float(problem.theta)
+        assert abs((value(theta + 1e-4) - value(theta - 1e-4)) / 2e-4 - gradient) < 1e-6 * abs(gradient)
+
+    def test_equilibrium_converges_at_the_rate_that_its_jacobian_has(self):
+        problem = pudle.make_dataset("equilibrium(n_samples=12)").problem()
+        reference = pudle.reference(problem)
+        assert reference.status == "limit" and reference.bound < 1e-12, reference.reason
+        rho = 1 - reference.certificate.smallest_eigenvalue
+        assert 0.5 < rho < 0.95
+        depths = [100, 160]
+        errors = [
+            pudle.score(estimate, reference).relative_error
+            for estimate in pudle.make_estimator("analytic").sweep(problem, pudle.Iteration(), depths)
+        ]
+        rate = (errors[1] / errors[0]) ** (1 / (depths[1] - depths[0]))
+        assert rate == pytest.approx(rho, abs=0.02)
+
+    @pytest.mark.parametrize("spec", ["logistic", "logistic(per_feature=True)", "equilibrium(n_samples=8)"])
+    def test_float32_and_seeds(self, spec):
+        double, single = (pudle.make_dataset(spec).problem(dtype=dtype) for dtype in (torch.float64, torch.float32))
+        estimates = [pudle.make_estimator("backprop").estimate(p, pudle.Iteration(), 20).gradient for p in (double, single)]
+        assert estimates[1].dtype == torch.float32
+        assert float((estimates[1].double() - estimates[0]).norm()) < 1e-4 * float(estimates[0].norm())
+        other = dataclasses.replace(pudle.make_dataset(spec), seed=1).problem()
+        other_gradient = pudle.make_estimator("backprop").estimate(other, pudle.Iteration(), 20).gradient
+        assert float((other_gradient - estimates[0]).norm()) > 1e-3 * float(estimates[0].norm())

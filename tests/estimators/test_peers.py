@@ -19,7 +19,7 @@ import pudle
 from pudle import peers
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.bench.cases import PEERS, PROFILES
-from pudle.measuring.runner import measure
+from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
 
 #: The module that each of them imports first.

@@ -21,6 +21,7 @@ SPECS = [
     "ista(step=2.5)", "ista(thresholding='decaying(decay=0.9)')", "sparse_gaussian(n_samples=10)", "ridge(kappa=1e-3)",
     "sparse_gaussian(n_samples=10, seed=True)", "digits(n_samples=20)", "image_patches(folder='.')",
     "image_patches(folder='nowhere', n_samples=3)", "sgd(learning_rate='x')", "step(every=0)", "spsa(samples=(1, 2))",
+    "file.py", "file.py:Class(a=1)", "nowhere/file.py(a=1)", "array(path='file.txt')", "ista(thresholding='file.py')",
     "x" * 300, "(((((((" * 50, "a(b=[[[[]]]])", "f(**{})",
 ]  # fmt: skip
 TEXTS = [

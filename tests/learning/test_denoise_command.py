@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from learning_helpers import run_command, save_images, texture
+from PIL import Image
 
 from pudle.learning.denoising_baselines import METHODS
 
@@ -46,10 +47,20 @@ def test_table_and_files(denoise, options, tmp_path, monkeypatch):
             if result.get(key) is not None:
                 assert f" {result[key]:.2f} " in line
     assert list(pd.read_csv(out / "history.csv").step) == [0, 8]
+    for picture in ("images.png", "filters.png", "curve.png"):
+        with Image.open(out / picture) as image:
+            assert min(image.size) > 300
     with np.load(out / "pictures.npz") as pictures:
         assert pictures["total variation: denoised"].shape == (60, 70)
     code, _, err = denoise(*options)
     assert code == 2 and "holds results already" in err
+
+
+def test_torchrun_is_refused(denoise, options, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = denoise(*options)
+    assert code == 2 and "denoise learns in one process: start it without torchrun" in err
 
 
 def test_resume(denoise, options, tmp_path):

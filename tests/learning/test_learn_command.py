@@ -43,7 +43,7 @@ class TestCommand:
         assert code == 0 and err == "", err
         assert "backprop with sgd: 6 steps" in out and "dictionary error" in out
         assert {path.name for path in (tmp_path / "here").iterdir()} == {
-            CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "learning.json",
+            CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "learning.json", "curve.png", "atoms.png",
         }  # fmt: skip
         code, _, err = learn(*options, "--epochs", "2")
         assert code == 2 and err.startswith("pudle: error: here holds a training already") and err.count("\n") == 1

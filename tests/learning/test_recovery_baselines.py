@@ -12,7 +12,7 @@ import torch
 
 import pudle
 from pudle.learning.recovery_baselines import RecoveryBaseline, Sklearn, Spams, Sporco
-from pudle.measuring import runner
+from pudle.measuring import experiment
 from pudle.measuring.store import Store
 
 DATASET = "sparse_gaussian(n_samples=600, n_features=30, n_components=40, n_nonzero_coefs=2, perturbation=0.05)"
@@ -74,7 +74,7 @@ def test_without_its_package_it_is_skipped_with_what_to_install(name, module, tm
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
-    record = runner.carry_out(name, Store(tmp_path, "quick"))
+    record = experiment.carry_out(name, Store(tmp_path, "quick"))
     assert (record["status"], record["rows"]) == ("skipped", [])
     assert re.fullmatch(rf"install pudle\[baselines\]: {module}\S* is not installed", record["reason"])
 
@@ -95,6 +95,6 @@ def test_every_named_baseline_uses_the_data_of_the_trainings_with_its_name():
     experiments = pudle.list_experiments()
     baselines = {name: experiment for name, experiment in experiments.items() if isinstance(experiment, RecoveryBaseline)}
     assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(baselines)
-    for name, experiment in baselines.items():
+    for name, baseline in baselines.items():
         training = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]
-        assert (experiment.dataset, experiment.seed) == (training.dataset, training.seed)
+        assert (baseline.dataset, baseline.seed) == (training.dataset, training.seed)

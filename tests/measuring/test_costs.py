@@ -64,6 +64,17 @@ def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
             assert record["value"] == pytest.approx(float(np.median(record["samples"]))) and min(record["samples"]) > 0
 
 
+@pytest.mark.slow
+def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp_path):
+    """At the first gradient torch uses pages of its libraries and imports sympy: 20 MB for one estimator, 68 for another."""
+    estimators = ("analytic", "backprop", "forward", "conjugate_gradient", "truncated(window=2)")
+    selection, kept = selected(tmp_path, *estimators, costs=("memory_bytes",))
+    fill(plan_costs(selection, kept, tmp_path / "selection.json"), workers=1)
+    needed = {(cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6 for cell in cells(selection)}
+    # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
+    assert max(needed.values()) < 4, needed
+
+
 def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):
     kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5, 0)
     path = kept.cost_path(cell)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import numpy as np
 import pytest
 from clusters import Cluster, other_version
 from examples import TINY
+from live import wait_for
 from PIL import Image
 from plugin import write_plugin
 
@@ -23,6 +25,24 @@ pytest.importorskip("distributed", reason="install pudle[scale]")
 
 #: Fields of a record that depend on the moment and the process.
 MOMENT = ("provenance", "seconds")
+
+
+#: An estimator and an algorithm in a file.
+OWN = """
+from dataclasses import dataclass
+import pudle
+
+@dataclass(frozen=True)
+class Twice(pudle.GradientEstimator):
+    name, computes = "twice", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        return pudle.Estimate(2 * problem.theta, algorithm.run(problem, depth).codes)
+
+@dataclass(frozen=True)
+class Slow(pudle.Ista):
+    name = "slow"
+"""
 
 
 def contents(folder):
@@ -56,7 +76,7 @@ def connected(scheduler):
 
 @pytest.mark.slow
 def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, monkeypatch):
-    """A folder of images travels, and an estimator that hangs, ends its process or is killed costs itself alone."""
+    """Images, a table and classes in files travel; an estimator that hangs, exits or is killed costs itself alone."""
     broken = ["sleeps", "exits", "dies", "leaves"]
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
@@ -64,16 +84,22 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
-    patches = f"image_patches(folder={str(tmp_path / 'images')!r}, n_samples=20, n_components=10, size=4)"
+    patches = "image_patches(folder='images', n_samples=20, n_components=10, size=4)"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "own.py").write_text(OWN)
+    np.savetxt(tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=",")
+    table = "array(path='data.csv', n_components=5)"
     cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))
-    good = selected("alternating", "backprop", cases=cases, windows=(1, 5), jacobian_error=True)
+    cases += (Case("table", table, "lib/own.py:Slow", "lasso", (0,), (2,)),)
+    good = selected("alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True)
     bad = selected(*broken, timeout=3.0)
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
     fill(plan(good, here), workers=1)
     with connected("local:2") as executor:
         records = fill(plan(good, there), executor=executor)
         assert contents(here.folder) == contents(there.folder)
-        assert len(records["score"]) == 4 and {record["status"] for record in records["score"]} == {"ok"}
+        assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {"ok"}
         failed = {record["estimator"]: record for record in fill(plan(bad, there), executor=executor)["score"]}
         # The workers are as good as before.
         (record,) = fill(plan(selected("one_step"), there), executor=executor)["score"]
@@ -147,6 +173,67 @@ def test_a_scheduler_that_stays_away_ends_the_run_with_one_line_and_loses_nothin
         disturbed(tmp_path, cluster, cluster.scheduler.kill)
     kept = contents(tmp_path / "there")
     assert sum(name.startswith("tiny/") for name in kept) >= 2
+
+
+SLURM = """
+jobs: 2
+jobqueue:
+  slurm:
+    cores: 1
+    memory: 2GB
+    processes: 1
+    queue: short
+    walltime: "01:02:03"
+    job-script-prologue: [export MARK=slurm]
+"""
+#: What Slurm's commands do as far as dask-jobqueue needs it: run a copy of the script, print its number, and end it.
+SBATCH = """#!/bin/sh
+cp "$1" "$JOBS/$$.sh"
+[ -n "$HELD" ] || { setsid sh "$JOBS/$$.sh" > "$JOBS/$$.log" 2>&1 & echo $! > "$JOBS/$$.pid"; }
+echo "Submitted batch job $$"
+"""
+SCANCEL = """#!/bin/sh
+kill -- -"$(cat "$JOBS/$1.pid")"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A configuration for two jobs, and a folder for Slurm's commands that holds the scripts and the output of jobs."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("JOBS", str(tmp_path))
+    (tmp_path / "slurm.yaml").write_text(SLURM)
+    return tmp_path / "slurm.yaml"
+
+
+def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkeypatch):
+    from pudle.measuring.dask_executor import dask_cluster
+
+    monkeypatch.setenv("HELD", "yes")
+    said = []
+    with dask_cluster(f"slurm:{slurm}", "cpu", said.append) as executor:
+        wait_for(lambda: len(list(slurm.parent.glob("*.sh"))) == 2)
+        assert executor._threads() == 0
+    (script, addresses) = said
+    assert script.startswith("job script, 2 times:\n#!/usr/bin/env bash\n")
+    for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=2G", "#SBATCH -t 01:02:03"):
+        assert line in script.splitlines()
+    assert "export MARK=slurm" in script and "-m distributed.cli.dask_worker tcp://" in script
+    assert addresses.startswith("Dask scheduler tcp://") and ", dashboard http://" in addresses
+    for path in slurm.parent.glob("*.sh"):
+        # Only the names of the workers differ.
+        assert path.read_text().splitlines()[:9] == script.splitlines()[1:10]
+
+
+@pytest.mark.nightly
+def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
+    store = Store(tmp_path / "store", "quick")
+    with connected(f"slurm:{slurm}") as executor:
+        (record,) = fill(plan(selected("backprop"), store), executor=executor)["score"]
+    assert record["status"] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def paths():
     found["peer"] = store.path(case("sparse_gaussian"), "torchdeq_implicit")
     found["lone"] = store.path(case("sparse_gaussian", "lone"), "backprop")
     found |= {f"reference of {d}": store.reference_path(case(d), 0, "exact") for d in ("digits", "sparse_gaussian")}
-    found["surface"] = store._artifact("window_surface", case("sparse_gaussian"), (1,))[1]
+    found["surface"] = store.artifact_place("window_surface", case("sparse_gaussian"), (1,))[1]
     found["limit"] = store.reference_path(case("sparse_gaussian", "lone"), 0, "limit")
     return found | {name: store.experiment_path(name) for name in ("trains", "learned")}
 
@@ -231,7 +231,9 @@ def test_scoring_outdates_scores_and_training_outdates_experiments(outdated):
 def test_what_computes_no_number_outdates_nothing(outdated):
     folders = ("pudle/reports", "pudle/bench", "pudle/conformance", "pudle/measuring/commits")
     plumbing = [f"pudle/{name}.py" for name in ("__init__", "__main__", "cli", "terminal")]
-    plumbing += [f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "provenance")]
+    plumbing += [
+        f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "crossing", "provenance")
+    ]
     assert by_file(outdated, *folders, *plumbing) == set()
 
 

@@ -59,7 +59,7 @@ def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
     )
     with pytest.raises(NoRepository, match=re.escape(refusal)) as caught:
         repository(tmp_path)
-    assert "\n" not in str(caught.value) and "--scores-only" in str(caught.value)
+    assert "\n" not in str(caught.value) and "a history of commits needs one" in str(caught.value)
     (tmp_path / "bin" / "git").write_text("no program")
     with pytest.raises(NoRepository, match="git cannot be run \\(Exec format error\\)"):
         repository(tmp_path)

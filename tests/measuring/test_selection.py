@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.measuring.case import dataset_slug
+from pudle.measuring.case import spec_slug
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.specs import parse
@@ -59,14 +60,65 @@ def names(selection: Selection) -> list[str]:
     return [case.name for case in selection.cases]
 
 
-def test_options_widen_a_profile():
+def test_estimators_are_added_and_other_options_take_the_place_of_the_profiles():
     assert select(PROFILE) == PROFILE
     chosen = select(PROFILE, estimators=["truncated(window=3)", "backprop", "implicit"], device="cuda")
     assert chosen.estimators == ("backprop", "truncated(window=3)", "analytic") and chosen.device == "cuda"
     assert chosen.cases == PROFILE.cases
-    added = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
-    assert names(added)[2:] == [f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")]
-    assert added.cases[-1].seeds == TINY.seeds and added.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+    chosen = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
+    assert names(chosen) == [f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")]
+    assert chosen.cases[-1].seeds == TINY.seeds and chosen.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+
+
+def test_datasets_algorithms_and_losses_are_crossed():
+    options = {"datasets": ["digits", "ridge"], "algorithms": ["fista", "ista(step=0.1)"], "losses": ["lasso", "linear"]}
+    chosen = select(PROFILE, **options, depths=[7, 3, 7], seeds=4, samples=25, targets=["exact", "limit"])
+    assert len(chosen.cases) == len({case.name for case in chosen.cases}) == 8
+    assert {(case.dataset, case.algorithm, case.loss) for case in chosen.cases} == {
+        (dataset, algorithm, loss)
+        for dataset in ("digits(n_samples=25)", "ridge(n_samples=25)")
+        for algorithm in ("fista", "ista(step=0.1)")
+        for loss in ("lasso", "linear")
+    }
+    for case in chosen.cases:
+        assert (case.depths, case.seeds, case.targets) == ((3, 7), (0, 1, 2, 3), ("exact", "limit"))
+    assert chosen.tracked_depths == chosen.timed_depths == (3, 7)
+    assert "digits_n_samples_25-ista_step_0.1-lasso-exact-limit-4_seeds" in names(chosen)
+
+
+def test_an_option_alone_changes_the_profiles_own_cases():
+    """A case that is left as it was, but for its depths, keeps its name; any other gets a name of its own."""
+    assert names(select(PROFILE, losses=["lasso"])) == names(select(PROFILE, losses=["lasso"], depths=[2])) == ["tiny"]
+    slug = "sparse_gaussian_n_samples_20_n_features_10_n_components_15_n_nonzero_coefs_2"
+    assert names(select(PROFILE, algorithms=["fista"])) == [f"{slug}-fista-lasso", f"{slug}-fista-reconstruction"]
+    assert [name.endswith("-3_seeds") for name in names(select(PROFILE, seeds=3))] == [True, True]
+    assert {case.dataset.partition(",")[0] for case in select(PROFILE, samples=7).cases} == {"sparse_gaussian(n_samples=7"}
+
+
+def test_the_target_follows_from_the_thresholding_unless_one_is_given():
+    hard = "ista(thresholding='hard')"
+    assert {case.targets for case in select(PROFILE, algorithms=[hard]).cases} == {("limit",)}
+    assert {case.targets for case in select(PROFILE, algorithms=[hard], targets=["gstar"]).cases} == {("gstar",)}
+    assert {case.targets for case in select(PROFILE, datasets=["digits"]).cases} == {("exact",)}
+    assert {case.targets for case in select(PROFILE, datasets=["digits"], algorithms=[hard]).cases} == {("limit",)}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"losses": ["lassso"]},
+            "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have lasso, reconstruction",
+        ),
+        ({"datasets": ["ridge"], "losses": ["lasso"]}, "--loss 'lasso' is unknown: the datasets here have linear"),
+        ({"datasets": ["array(path='x.csv')"]}, "path='x.csv' is not an existing file"),
+        ({"algorithms": ["istaa"]}, "unknown algorithm 'istaa' (did you mean 'ista'?)"),
+        ({"targets": ["truth"]}, "target='truth' is unknown"),
+    ],
+)
+def test_what_nothing_can_be_made_of_is_refused(options, text):
+    with pytest.raises(InvalidArgument, match=re.escape(text)):
+        select(PROFILE, **options)
 
 
 FOLDERS = ["a b", "a_b", "a-b", "a.b", "照片", "相片", "é", "e\u0301", "A b", "x" * 200, "x" * 199 + "y"]
@@ -83,11 +135,13 @@ def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
     for root in ("here", "there"):
         monkeypatch.chdir(tmp_path / root)
         specs = [f"image_patches(folder={folder!r}, n_samples=20, n_components=20)" for folder in FOLDERS]
-        found[root] = select(PROFILE, datasets=specs, home=Path("results")).cases[2:]
+        found[root] = select(PROFILE, datasets=specs, home=Path("results")).cases
     cases = found["here"]
     assert len({case.name for case in cases}) == len(cases) == 2 * len(FOLDERS)
     assert [case.name for case in cases] == [case.name for case in found["there"]]
-    assert {case.dataset for case in cases}.isdisjoint(case.dataset for case in found["there"])
+    # Neither the names nor the specs hold the place that all of it lies in.
+    assert [case.dataset for case in cases] == [case.dataset for case in found["there"]]
+    assert not any(str(tmp_path) in case.dataset for case in cases)
     assert all(len(Store(tmp_path, "quick").path(case, "backprop").parent.name.encode()) < 200 for case in cases)
     assert "照片" in cases[8].name and cases[0].name.startswith("image_patches_folder_a_b_n_samples_20")
 
@@ -108,15 +162,15 @@ OPTIONS = st.dictionaries(
 @given(OPTIONS, OPTIONS)
 def test_no_two_specs_have_one_name(first, second):
     made = [f"x({', '.join(f'{key}={value!r}' for key, value in each.items())})" for each in (first, second)]
-    named = [dataset_slug(spec, Path("/results")) for spec in made]
+    named = [spec_slug(spec, Path("/results")) for spec in made]
     assert named[0] != named[1] or parse(made[0]) == parse(made[1])
 
 
-def test_an_added_dataset_takes_no_case_of_the_profile_away():
+def test_a_name_of_the_profile_keeps_its_meaning():
     profile = dataclasses.replace(PROFILE, cases=(dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso"),))
-    added = select(profile, datasets=["sparse_gaussian"])
-    expected = ["sparse_gaussian-ista-lasso", "sparse_gaussian-ista-lasso-added", "sparse_gaussian-ista-reconstruction"]
-    assert names(added) == expected and added.cases[0] == profile.cases[0]
+    assert names(select(profile, datasets=["sparse_gaussian"])) == [
+        "sparse_gaussian-ista-lasso-added", "sparse_gaussian-ista-reconstruction"
+    ]  # fmt: skip
 
 
 def test_the_time_limit_is_an_option():

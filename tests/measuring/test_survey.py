@@ -50,11 +50,13 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     known = survey(selection, kept)
     texts = {"scores": json.dumps(measure(cases[0], estimators[0], kept))}
     texts["costs"] = json.dumps(kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0}))
-    files = [(found.path, texts[name]) for name in texts for found in getattr(known, name).values()]
-    assert len(files) == RECORDS
-    for path, text in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    assert len(known.scores) + len(known.costs) == RECORDS
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        for found in getattr(known, name).values():
+            found.path.parent.mkdir(parents=True, exist_ok=True)
+            found.path.unlink(missing_ok=True)
+            found.path.hardlink_to(tmp_path / name)
     digests = []
     original = store._hash
     monkeypatch.setattr(store, "_hash", lambda **parts: digests.append(parts) or original(**parts))

@@ -51,8 +51,8 @@ class TestEveryEstimator:
             # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no loss at all.
             assert pudle.list_estimators()[name].consistent_for == (() if name == "noodl" else ("lasso",))
             assert 0.01 < error < 10
-        elif name in FLOORS and loss != "lasso":
-            assert tolerances.CONVERGED < error < FLOORS[name]
+        elif name in FLOORS:
+            assert error < FLOORS[name] and (loss == "lasso" or error > tolerances.CONVERGED)
         else:
             assert error < (tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CONVERGED)
 
@@ -91,6 +91,6 @@ class TestEveryEstimator:
         """Restarts and thresholding rules accept images and tensor penalties."""
         problem = PROBLEMS[which](torch.float64)
         rules = ["fista(restart=True)", "ista(thresholding='hard')", "ista(thresholding='decaying(decay=0.9)')"]
-        for spec in [*pudle.registry.entries("algorithms"), *rules]:
+        for spec in [*(set(pudle.registry.entries("algorithms")) - {"iteration"}), *rules]:
             codes = pudle.make_algorithm(spec).run(problem, 5).codes
             assert codes.shape == problem.code_shape and codes.isfinite().all()

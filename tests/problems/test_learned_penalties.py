@@ -157,4 +157,4 @@ def test_refusals():
         with pytest.raises(pudle.InvalidArgument, match=text):
             dataclasses.replace(problem, penalty=wrong)
     with pytest.raises(pudle.UnsupportedProblem, match="use target='limit'"):
-        pudle.reference(problem)
+        pudle.reference(problem, "exact")

@@ -261,7 +261,7 @@ class TestTargets:
             pudle.reference(ridge, target)
 
     def test_unknown_problem_is_refused(self):
-        with pytest.raises(pudle.UnsupportedProblem, match="no exact solution is known for object: register one"):
+        with pytest.raises(pudle.UnsupportedProblem, match="no exact solution is known for object: use target='limit'"):
             solve(object(), "exact")
 
 

@@ -141,6 +141,9 @@ def test_curve_that_is_no_line_is_marked(tmp_path):
     (("lasso", "fista", "unrolled", None), None),
     (("lasso", "ista", "stochastic", None), None),
     (("ridge", "ista", "unrolled", None), None),
+    (("held_out", "iteration", "unrolled", None), Law(1, linear=True)),
+    (("held_out", "iteration", "implicit", None), Law(1)),
+    (("held_out", "iteration", "truncated", ("lasso",)), Law(0)),
 ])  # fmt: skip
 def test_law(arguments, expected):
     assert law(*arguments) == expected

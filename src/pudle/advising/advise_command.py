@@ -27,7 +27,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.command("advise")
 @click.argument("estimators", nargs=-1, metavar="[SPEC]...")
 @click.option("--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems.")
-@click.option("--algorithm", default="ista", show_default=True, metavar="SPEC", help="Unrolled algorithm.")
+@click.option("--algorithm", metavar="SPEC", help="Unrolled algorithm [default: ista, or the problem's own iteration].")
 @click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
 @click.option(
     "--error", type=click.FloatRange(min=0, min_open=True), metavar="E",
@@ -55,7 +55,7 @@ def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> 
       pudle advise --dataset sparse_gaussian --error 1e-6 --memory 200MiB --train
     """
     # Imported late, because they take seconds: help texts need none.
-    from .advice import advise
+    from .advise import advise
 
     check_device(options["device"])
     problem, algorithm = options.pop("dataset"), options.pop("algorithm")

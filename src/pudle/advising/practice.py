@@ -15,9 +15,9 @@ from ..errors import InvalidArgument
 from ..learning.learner import Learner, LearningWarning
 from ..learning.run import DictionaryProblem
 from ..measuring.experiment import ProgressCallback, silent
+from ..measuring.tasks import one_thread
 from ..problems import Problem
-from . import timing
-from .advice import Advice, Tested
+from .records import Advice, Tested
 from .trials import Trials
 from .words import layers, seconds
 
@@ -31,7 +31,7 @@ AS_GOOD = 0.95
 def practiced(
     advice: Advice,
     problem: Problem | Dataset | str,
-    algorithm: Algorithm | str = "ista",
+    algorithm: Algorithm | str | None = None,
     loss: str | None = None,
     *,
     progress: ProgressCallback = silent,
@@ -56,7 +56,7 @@ def practiced(
     depth = DEEPER * max(each.contender.depth for each in pair)
     before = _loss(start, trials.algorithm, depth)
     found = []
-    with timing.one_thread():
+    with one_thread():
         for number, each in enumerate(pair):
             progress(number, 2, f"training with {each.contender.name}")
             found.append(_trained(each, start, trials.algorithm, depth))

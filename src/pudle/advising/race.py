@@ -1,62 +1,44 @@
-"""The race: many estimators on few seeds, then fewer on more, until one and a runner-up are left."""
+"""The race: many estimators on few seeds, then fewer on more, until a few are left."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import timing
 from .candidates import Family
+from .records import Contender, Wish
 from .statistics import tolerance_limit
-from .trials import Trials, label
+from .trials import Trials
 
-#: Depths that are tried at first; a level is a range of them, and the next one is tried where it can still win.
-LEVELS = ((1, 2, 3, 5, 7, 10, 15, 20, 30, 50), (70, 100, 140, 200), (280, 400, 560, 800), (1100, 1600))
-#: Windows and terms that are tried at first; between the best of them and its neighbors more are tried.
+#: Depths that are tried at first, in levels: deeper ones are tried only for what can still win there.
+LEVELS = ((2, 5, 10, 20, 50), (100, 200), (400, 800), (1600,))
+#: Windows and terms that are tried at first, from the level that is deeper; between the best ones more are tried later.
 NUMBERS = (2, 5, 10, 20, 50, 100, 200, 500)
-#: Seeds of the rounds. A third of the contenders, and not fewer than `LEFT`, go on from each.
+#: Seeds of the rounds. Of the contenders one of `HALVING` goes on to the next, and not fewer than `LEFT`.
 SEEDS = (3, 6, 12)
-LEFT = 2
-#: One estimate of a contender may take so many times that of the median one at `FIRST_DEPTH`.
+HALVING, LEFT = 3, 2
+#: One estimate may take so many times that of the median candidate at `FIRST_DEPTH`.
 SLOWEST, FIRST_DEPTH = 30.0, 5
 #: An error has a floor where doubling the depth leaves more than this share of it.
 FLOOR = 0.9
+#: Depths that are tried around one that met the wish.
+FINER = 6
+#: The first of them, as a share of it: the depth below it that was tried may have missed the wish by little.
+NEAR = 0.5
+#: A time may take this share of what is allowed: it is measured once more at the end.
+MARGIN = 0.9
 ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an estimate may err, take and need; None where anything is allowed."""
-
-    error: float | None = None
-    seconds: float | None = None
-    memory: float | None = None
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An estimator at a depth, with what is known of it: `error` is an upper limit for nearly all seeds."""
-
-    estimator: Any
-    depth: int
-    family: Family | None = None
-    number: int = 0
-    error: float = math.inf
-    seconds: float = math.nan
-    memory: float = math.nan
-
-    @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return label(self.estimator)
+#: An error that is promised is at most so many times the largest one seen.
+WIDEST = 3.0
 
 
 class Race:
-    """The search for the cheapest contender within a wish, or the most accurate one where the wish names no error.
+    """The search for the fastest contender within a wish, or the most accurate one where the wish names no error.
 
     Parameters
     ----------
@@ -69,37 +51,37 @@ class Race:
     def __init__(self, trials: Trials, wish: Wish, most_depth: int) -> None:
         self.trials, self.wish, self.most_depth = trials, wish, most_depth
         self.levels = [depths for level in LEVELS if (depths := tuple(depth for depth in level if depth <= most_depth))]
-        if most_depth not in (depth for level in self.levels for depth in level):
+        if most_depth > self.levels[-1][-1]:
             self.levels.append((most_depth,))
         self.left_out: dict[str, str] = {}
-        seeds = SEEDS if trials.seeds is None else (1,)
-        self.seeds = [trials.scorable(range(count)) for count in seeds]
+        #: What came nearest of those that met the wish on the first seeds and not on more.
+        self.missed: Contender | None = None
+        self.seeds = [trials.scorable(range(count)) for count in (SEEDS if trials.seeds is None else (1,))]
 
-    # -- the first round: every candidate, few seeds, depths as they are needed
+    # -- the first round: every candidate on few seeds, at depths as they are needed
 
     def start(self, single: Iterable[Any], families: Iterable[Family]) -> list[Contender]:
         """Return the candidates that can treat the problem in reasonable time, at no depth yet."""
-        every = [Contender(estimator, 0) for estimator in single]
-        every += [Contender(family.member(number), 0, family, number) for family in families
-                  for number in NUMBERS if number < self.most_depth]  # fmt: skip
-        able = [each for each in every if self._is_able(each)]
+        families = list(families)
+        first = [Contender(family.member(NUMBERS[0]), 0, family, NUMBERS[0]) for family in families]
+        able = [each for each in [*(Contender(estimator, 0) for estimator in single), *first] if self._is_able(each)]
         if not able:
             return []
-        problem = self.trials.problem(self.seeds[0][0])
         depth = min(FIRST_DEPTH, self.most_depth)
-        seconds = timing.times([(each.estimator, depth) for each in able], problem, self.trials.algorithm, 1)[0]
-        limit = SLOWEST * float(np.median(seconds))
-        for each, taken in zip(able, seconds, strict=True):
-            if taken > limit:
-                times = taken / float(np.median(seconds))
-                self.left_out[each.name] = f"slow: {times:.0f} times the median candidate's time at {depth} layers"
-        return [each for each in able if each.name not in self.left_out]
+        calls = [(each.estimator, depth) for each in able]
+        seconds = timing.times(calls, self.trials.problem(self.seeds[0][0]), self.trials.algorithm, 1)[0]
+        for each, ratio in zip(able, seconds / np.median(seconds), strict=True):
+            if ratio > SLOWEST:
+                self.left_out[each.name] = f"slow: {ratio:.0f} times the median candidate's time at {depth} layers"
+        able = [each for each in able if each.name not in self.left_out]
+        more = [replace(each, estimator=each.family.member(number), number=number)
+                for each in able if each.family for number in NUMBERS[1:] if number < self.most_depth]  # fmt: skip
+        return able + more
 
     def _is_able(self, contender: Contender) -> bool:
         """Return whether the first seed's problem can be treated; a failure at a small depth alone does not count."""
-        depth = min(FIRST_DEPTH, self.most_depth)
-        for tried in dict.fromkeys((depth, self.levels[0][-1])):
-            if np.isfinite(self.trials.errors(contender.estimator, self.seeds[0][:1], [tried])).all():
+        for depth in dict.fromkeys((min(FIRST_DEPTH, self.most_depth), self.levels[0][-1])):
+            if np.isfinite(self.trials.errors(contender.estimator, self.seeds[0][:1], [depth])).all():
                 return True
         self.left_out[contender.name] = self.trials.failures[contender.name]
         return False
@@ -110,49 +92,54 @@ class Race:
         Deeper levels are tried for those that do not meet it yet, have no floor, and are not slower already than the
         fastest that does.
         """
-        met: list[Contender] = []
-        nearest: dict[str, Contender] = {}
+        wanted, met, nearest = self.wish.error or math.inf, list[Contender](), dict[str, Contender]()
         waiting = contenders
         for level in self.levels:
             missed = []
             for each in waiting:
-                if each.family and each.number >= level[-1]:
-                    # A window of the depth or more is full backpropagation.
-                    missed.append(each)
-                    continue
-                best = self._best_on(each, level)
-                if best.error <= (self.wish.error or math.inf) and self.wish.error is not None:
+                # A window of the depth or more is full backpropagation.
+                best = self.best_on(each, level, wanted)
+                if best.error <= wanted:
                     met.append(best)
-                else:
-                    missed.append(each)
-                    known = nearest.get(each.name, best)
-                    nearest[each.name] = min(known, best, key=lambda one: one.error)
+                    continue
+                missed.append(each)
+                if best.error < nearest.get(each.name, each).error:
+                    nearest[each.name] = best
             met = self.timed(met)
             waiting = self._worth_going_on(missed, level[-1], met)
             if not waiting:
                 break
         return self._affordable(met), sorted(nearest.values(), key=lambda one: one.error)
 
-    def _best_on(self, contender: Contender, depths: tuple[int, ...]) -> Contender:
-        """Return the contender at the smallest depth that meets the error on the first seeds, else at its best depth."""
+    def best_on(self, contender: Contender, depths: tuple[int, ...], error: float) -> Contender:
+        """Return the contender at the smallest depth that meets an error on the first seeds, else at its best depth."""
+        depths = self.different(contender, depths) if contender.number < depths[-1] else ()
+        if not depths:
+            return contender
         worst = self.trials.errors(contender.estimator, self.seeds[0], depths).max(0)
-        within = np.flatnonzero(worst <= (self.wish.error or 0.0))
+        within = np.flatnonzero(worst <= error)
         place = int(within[0]) if len(within) else int(worst.argmin())
         return replace(contender, depth=depths[place], error=float(worst[place]))
+
+    def different(self, contender: Contender, depths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the depths at which a contender is not full backpropagation: a window of the depth or more is."""
+        windows = contender.family is not None and contender.family.windows
+        return tuple(depth for depth in depths if depth > contender.number) if windows else depths
 
     def _worth_going_on(self, missed: list[Contender], depth: int, met: list[Contender]) -> list[Contender]:
         """Return those that could still be the fastest: more layers never take less time."""
         falling = [each for each in missed if self._falls(each, depth)]
-        if not falling or not met:
+        if not met:
             return falling
         fastest = min(each.seconds for each in met)
         return [each for each in self.timed([replace(each, depth=depth) for each in falling]) if each.seconds < fastest]
 
     def _falls(self, contender: Contender, depth: int) -> bool:
-        if contender.family and contender.number >= depth:
+        """Return whether more layers still help."""
+        if contender.number >= depth:
             return True
-        half = self.trials.errors(contender.estimator, self.seeds[0], [max(depth // 2, 1), depth])
-        return bool((~np.isfinite(half[:, 0]) | (half[:, 1] < FLOOR * half[:, 0])).any())
+        half, whole = self.trials.errors(contender.estimator, self.seeds[0], [max(depth // 2, 1), depth]).T
+        return bool((~np.isfinite(half) | (whole < FLOOR * half)).any())
 
     # -- times and memory
 
@@ -171,95 +158,150 @@ class Race:
         return replace(contender, memory=timing.memory(contender.estimator, problem, self.trials.algorithm, contender.depth))
 
     def _affordable(self, contenders: list[Contender]) -> list[Contender]:
-        """Return those within the time and the memory of the wish; memory is measured of the fastest until three are."""
-        found = [each for each in contenders if each.seconds <= (self.wish.seconds or math.inf)]
-        if self.wish.memory is None:
-            return found
-        light: list[Contender] = []
-        for each in found:
-            if len(light) < LEFT + 1 and (weighed := self.weighed(each)).memory <= self.wish.memory:
-                light.append(weighed)
-        return light
+        """Return those within the time and the memory of the wish; memory is measured of the fastest until a few fit."""
+        found = [each for each in contenders if each.seconds <= MARGIN * (self.wish.seconds or math.inf)]
+        weighed = []
+        if self.wish.memory is not None:
+            for each in found:
+                weighed.append(self.weighed(each))
+                if sum(one.memory <= self.wish.memory for one in weighed) == HALVING * LEFT:
+                    break
+            found = [each for each in weighed if each.memory <= self.wish.memory]
+        if contenders and not found:
+            self.missed = min(weighed, key=lambda each: each.memory) if weighed else contenders[0]
+        return found
 
     # -- without an error in the wish: the most accurate within the time and the memory
 
     def within_budget(self, contenders: list[Contender]) -> tuple[list[Contender], list[Contender]]:
         """Return the contenders at their best depth within the budget, most accurate first, and the fastest others."""
-        found, dear = [], []
-        for each in contenders:
-            at = self._deepest_within(each)
-            if at is None:
-                dear.append(replace(each, depth=1))
-            else:
-                found.append(at)
-        return sorted(found, key=lambda each: each.error), self.timed(dear)
-
-    def _deepest_within(self, contender: Contender) -> Contender | None:
-        best: Contender | None = None
+        best: dict[str, Contender] = {}
+        waiting, shallow = self.timed([replace(each, depth=1) for each in contenders]), dict[str, tuple[int, float]]()
+        dear = [each for each in waiting if not self._allows(each)]
         for level in self.levels:
-            depths = [depth for depth in level if not contender.family or contender.number < depth]
-            costed = [self._costed(replace(contender, depth=depth)) for depth in depths]
-            within = [each for each in costed if self._fits(each)]
-            if within:
-                worst = self.trials.errors(contender.estimator, self.seeds[0], [each.depth for each in within]).max(0)
-                place = int(worst.argmin())
-                if best is None or worst[place] < best.error:
-                    best = replace(within[place], error=float(worst[place]))
-            if len(within) < len(depths) or not self._falls(contender, level[-1]):
-                break
-        return best
+            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
+            going_on = [each for each in waiting if each.number >= level[-1]]
+            for each in deep:
+                depths = self._within(each, self.different(each, level), shallow.get(each.name, (0, 0.0)))
+                shallow[each.name] = level[-1], each.seconds
+                if depths:
+                    worst = self.trials.errors(each.estimator, self.seeds[0], depths).max(0)
+                    place = int(worst.argmin())
+                    found = replace(each, depth=depths[place], error=float(worst[place]))
+                    best[each.name] = min(best.get(each.name, found), found, key=lambda one: one.error)
+                if level[-1] in depths and self._falls(each, level[-1]):
+                    going_on.append(each)
+            waiting = going_on
+        return sorted(best.values(), key=lambda each: each.error), dear
 
-    def _costed(self, contender: Contender) -> Contender:
-        (timed,) = self.timed([contender], 1) if self.wish.seconds is not None else [contender]
-        return self.weighed(timed) if self.wish.memory is not None else timed
+    def _within(self, deepest: Contender, level: tuple[int, ...], before: tuple[int, float]) -> list[int]:
+        """Return the depths of a level within the budget, from the times at its end and at that of the level before."""
+        slope = (deepest.seconds - before[1]) / (deepest.depth - before[0])
+        times = {depth: before[1] + slope * (depth - before[0]) for depth in level}
+        depths = [depth for depth, taken in times.items() if taken <= MARGIN * (self.wish.seconds or math.inf)]
+        if self.wish.memory is not None:
+            # Deeper never needs less: the first that fits from behind is the last that fits.
+            while depths and self.weighed(replace(deepest, depth=depths[-1])).memory > self.wish.memory:
+                depths = depths[: len(depths) // 2]
+        return depths
 
-    def _fits(self, contender: Contender) -> bool:
-        fast = self.wish.seconds is None or contender.seconds <= self.wish.seconds
-        return fast and (self.wish.memory is None or contender.memory <= self.wish.memory)
+    def _allows(self, contender: Contender) -> bool:
+        """Return whether a contender is within the time and the memory of the wish."""
+        fast = contender.seconds <= MARGIN * (self.wish.seconds or math.inf)
+        return fast and (self.wish.memory is None or self.weighed(contender).memory <= self.wish.memory)
 
     # -- later rounds: fewer contenders, more seeds, finer numbers and depths
 
     def halve(self, contenders: list[Contender]) -> list[Contender]:
-        """Return the best contenders after all rounds; their `error` is the tolerance limit over the last round's seeds."""
+        """Return the best contenders of the last round; their `error` is the tolerance limit over its seeds.
+
+        After the first round the windows and terms between those that lead and their neighbors join in.
+        """
         for place, seeds in enumerate(self.seeds[1:], start=1):
-            contenders = contenders[: max(LEFT, math.ceil(len(contenders) / 3))]
-            last = place == len(self.seeds) - 1
+            contenders = _leading(contenders)
             if place == 1:
                 contenders = self._with_neighbors(contenders)
-            contenders = [better for each in contenders if (better := self._refined(each, seeds, last))]
-            if self.wish.error is not None:
-                contenders = self._affordable(self.timed(contenders))
+            last, error = place == len(self.seeds) - 1, self.wish.error
+            if error is not None:
+                met = [better for each in contenders if (better := self.refined(each, seeds, error, last))]
+                contenders = self._affordable(self.timed(met))
             else:
+                errors = {each: self.errors(each, seeds, [each.depth])[:, 0] for each in contenders}
+                contenders = [replace(each, error=self.limit_of(found)) for each, found in errors.items()]
                 contenders = sorted(contenders, key=lambda each: each.error)
         return contenders
 
     def _with_neighbors(self, contenders: list[Contender]) -> list[Contender]:
-        """Add the windows or terms between those of a contender and the neighboring ones that were tried."""
         found = {each.name: each for each in contenders}
         for each in contenders:
-            if not each.family:
-                continue
-            at = NUMBERS.index(each.number)
-            for neighbor in NUMBERS[max(at - 1, 0) : at + 2]:
+            at = NUMBERS.index(each.number) if each.family else 0
+            for neighbor in NUMBERS[max(at - 1, 0) : at + 2] if each.family else ():
                 between = round(math.sqrt(neighbor * each.number))
-                if between < self.most_depth:
+                if each.family and between < self.most_depth:
                     new = replace(each, estimator=each.family.member(between), number=between)
                     found.setdefault(new.name, new)
         return list(found.values())
 
-    def _refined(self, contender: Contender, seeds: list[int], last: bool) -> Contender | None:
-        """Return the contender at the smallest depth near its own that meets the wish on more seeds."""
-        limit = self.limit_of if last else lambda errors: float(errors.max())
-        if self.wish.error is None:
-            return replace(contender, error=limit(self.trials.errors(contender.estimator, seeds, [contender.depth])[:, 0]))
-        most = min(2 * contender.depth, self.most_depth)
-        depths = sorted({*np.unique(np.geomspace(max(0.7 * contender.depth, 1), most, 13).round().astype(int)).tolist()})
-        errors = self.trials.errors(contender.estimator, seeds, depths)
-        for place, depth in enumerate(depths):
-            if (found := limit(errors[:, place])) <= self.wish.error:
-                return replace(contender, depth=depth, error=found)
+    def refined(self, contender: Contender, seeds: list[int], error: float, last: bool) -> Contender | None:
+        """Return the contender at a depth, from near its own on, that meets an error on more seeds; None if there is none.
+
+        The depth is the largest that a seed needs, and in the last round the tolerance limit of these depths: the depths
+        that seeds need vary less, and more evenly, than their errors at one depth.
+        """
+        depths: list[int] = []
+        low = NEAR * contender.depth
+        while low < self.most_depth:
+            high = min(2 * max(low, 1.0), self.most_depth)
+            depths += [depth for depth in _between(low, high) if depth not in depths]
+            errors = self.errors(contender, seeds, depths)
+            needed = [_needed(depths, row, error) for row in errors]
+            most = tolerance_limit(needed) if last and len(seeds) > 1 else max(needed)
+            if most <= self.most_depth:
+                found = replace(contender, depth=math.ceil(most - 1e-9))
+                found = replace(found, error=float(self.errors(found, seeds, [found.depth]).max()))
+                if found.error <= error:
+                    return found
+            low = high
+        worst = errors.max(0)
+        nearest = replace(contender, depth=depths[int(worst.argmin())], error=float(worst.min()))
+        if self.missed is None or nearest.error < self.missed.error:
+            self.missed = nearest
         return None
 
+    def errors(self, contender: Contender, seeds: list[int], depths: list[int]) -> np.ndarray:
+        """Return the errors of a contender's estimator, shape (seeds, depths)."""
+        return self.trials.errors(contender.estimator, seeds, depths)
+
     def limit_of(self, errors: np.ndarray) -> float:
-        """Return an upper limit on the errors of nearly all seeds, or the error itself where there is one problem only."""
-        return float(errors[0]) if self.trials.seeds == 1 else max(tolerance_limit(errors), float(errors.max()))
+        """Return what nearly all seeds' errors at one depth are below.
+
+        It is the tolerance limit, but at most a few times the largest error: errors that spread over many decades would
+        make it useless. New seeds test it.
+        """
+        return float(min(max(tolerance_limit(errors), errors.max()), WIDEST * errors.max()))
+
+
+def _needed(depths: list[int], errors: np.ndarray, wanted: float) -> float:
+    """Return the first of ascending depths from which errors stay at or below the wanted one, or infinity."""
+    above = np.flatnonzero(errors > wanted)
+    place = int(above[-1]) + 1 if len(above) else 0
+    return float(depths[place]) if place < len(depths) else math.inf
+
+
+def _between(low: float, high: float) -> list[int]:
+    """Return depths from a low to a high one, in equal ratios."""
+    depths = np.geomspace(max(low, 1.0), high, FINER).round().astype(int)
+    return np.unique(depths).tolist()
+
+
+def _leading(contenders: list[Contender]) -> list[Contender]:
+    """Return the first of the contenders, and the first of another kind if they are all of one."""
+    leading = contenders[: max(LEFT, math.ceil(len(contenders) / HALVING))]
+    others = [each for each in contenders if each.kind != leading[0].kind] if leading else []
+    alike = all(each.kind == leading[0].kind for each in leading)
+    return leading + others[:1] if alike else leading
+
+
+def of_each_kind(contenders: list[Contender]) -> list[Contender]:
+    """Return the first contender of each kind."""
+    return list({each.kind: each for each in reversed(contenders)}.values())[::-1]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,17 +18,6 @@ from ..problems import Problem
 
 #: A time is the mean of as many estimates as take about so many seconds.
 LEAST_SECONDS = 0.004
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, so that processor seconds are what a quiet machine takes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def made(estimator: Any) -> Any:

@@ -12,11 +12,11 @@ import numpy as np
 from .. import registry, specs
 from ..algorithms import Algorithm
 from ..data import Dataset
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument
 from ..measuring.measurement import attempt
 from ..measuring.scoring import Score, score
-from ..problems import Problem
-from ..references.certified import SCORED, Reference, reference
+from ..problems import FixedPoint, Problem
+from ..references.certified import SCORED, Reference, default_target, reference
 
 
 def label(estimator: Any) -> str:
@@ -24,6 +24,12 @@ def label(estimator: Any) -> str:
     if isinstance(estimator, str):
         return estimator
     return specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
+
+
+def _algorithm(algorithm: Algorithm | str | None, problem: Problem) -> Any:
+    """Return an algorithm or the one that a spec names; by default ISTA, or a problem's own iteration."""
+    default = "iteration" if isinstance(problem, FixedPoint) else "ista"
+    return algorithm if isinstance(algorithm, Algorithm) else registry.make_algorithm(algorithm or default)
 
 
 @dataclass
@@ -52,14 +58,18 @@ class Trials:
 
     @classmethod
     def of(
-        cls, problem: Problem | Dataset | str, algorithm: Algorithm | str, loss: str | None = None, device: str = "cpu"
+        cls,
+        problem: Problem | Dataset | str,
+        algorithm: Algorithm | str | None,
+        loss: str | None = None,
+        device: str = "cpu",
     ) -> Trials:
         """Return the trials on a dataset, or its spec, whose seeds give the draws, or on one problem."""
-        made = registry.make_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
         if isinstance(problem, Problem):
             if loss not in (None, getattr(problem, "loss", None)):
                 raise InvalidArgument(f"loss={loss!r}: the problem has its own loss; leave it out")
-            return cls(lambda seed: problem, made, type(problem).__name__, seeds=1)
+            made = _algorithm(algorithm, problem)
+            return cls(lambda seed: problem, made, f"{type(problem).__name__}, {specs.text(made)}", seeds=1)
         dataset: Any = registry.make_dataset(problem) if isinstance(problem, str) else problem
         chosen = loss or dataset.losses[0]
         if chosen not in dataset.losses:
@@ -68,6 +78,7 @@ class Trials:
         def draw(seed: int) -> Problem:
             return dataclasses.replace(dataset, seed=seed).problem(chosen, device=device)
 
+        made = _algorithm(algorithm, draw(0))
         return cls(draw, made, f"{specs.text(dataset)}, {specs.text(made)}, {chosen} loss")
 
     def problem(self, seed: int) -> Problem:
@@ -89,13 +100,7 @@ class Trials:
         return self._drawn[seed]
 
     def _reference(self, problem: Problem) -> Reference:
-        if not self._target:
-            rule = getattr(self.algorithm, "thresholding", None)
-            self._target = "exact" if rule is None or rule.proximal else "limit"
-            try:
-                return reference(problem, self._target, self.algorithm)
-            except UnsupportedProblem:
-                self._target = "limit"
+        self._target = self._target or default_target(problem, self.algorithm)
         return reference(problem, self._target, self.algorithm)
 
     def errors(self, estimator: Any, seeds: Sequence[int], depths: Sequence[int]) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from .statistics import CONFIDENCE
 
 if TYPE_CHECKING:
-    from .advice import Advice, Tested
-    from .race import Contender
+    from .records import Advice, Contender, Tested
 
 #: The references that a promise is about.
 TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
@@ -41,19 +40,28 @@ def layers(contender: Contender) -> str:
 def sentences(advice: Advice) -> Iterator[str]:
     """Yield the lines of an advice: the answer, what else there is, and what it rests on."""
     truth = TRUTH[advice.reference]
-    if advice.chosen is None:
+    if advice.undecided:
+        yield f"The data do not decide: {_undecided(advice.undecided)}."
+    elif advice.chosen is None:
         yield f"Nothing meets the wish ({_wish(advice)}) on {advice.problem}."
         if advice.nearest:
-            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}."
+            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, for nearly all seeds."
     else:
         yield f"{layers(advice.chosen.contender)}: {_promise(advice.chosen, truth)}{_against_base(advice)}."
         yield from _runner_up(advice)
         for goal, contender in advice.stricter.items():
-            yield f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}."
+            yield f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}, by the first seeds."
         yield from _certainty(advice)
     if advice.training:
         yield advice.training
     yield f"Problem: {advice.problem}. References: {advice.reference}."
+
+
+def _undecided(tested: Tested) -> str:
+    return (
+        f"{layers(tested.contender)} was within {error(tested.error)} on the seeds of the choice, but on only "
+        f"{tested.kept} of {tested.seeds} new seeds; wish for a larger error, or allow more layers"
+    )
 
 
 def _wish(advice: Advice) -> str:

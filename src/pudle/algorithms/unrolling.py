@@ -189,10 +189,16 @@ def pull_back(
         pulled, (codes_bar, point_bar) = kernels.pull_back(problem, algorithm, state, layers, both)
         theta_bar = adjoints.theta + pulled.through_codes
         if pulled.keeps_digits_of(theta_bar):
-            alone = state.point is state.codes
-            return Adjoints(
-                theta_bar, {"codes": codes_bar + point_bar} if alone else {"codes": codes_bar, "point": point_bar}
-            )
+            if state.point is state.codes:
+                return Adjoints(theta_bar, {"codes": codes_bar + point_bar})
+            return Adjoints(theta_bar, {"codes": codes_bar, "point": point_bar})
+    return recorded_pull_back(problem, algorithm, state, layers, step, adjoints)
+
+
+def recorded_pull_back(
+    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: Adjoints
+) -> Adjoints:
+    """Carry adjoints back as `pull_back` does, by automatic differentiation alone; no layer need have made the state."""
     with torch.enable_grad():
         live, theta = differentiable(problem)
         state = state.mapped(lambda tensor: tensor.detach().requires_grad_())

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
-from ..files import content_digest, located
+from ..files import content_digest
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset
 
@@ -31,9 +31,6 @@ class ImageDataset(Dataset):
     """
 
     folder: str | None
-
-    def files(self) -> list[Path]:
-        return [] if self.folder is None else image_files(self.folder)
 
     def fingerprint(self) -> str:
         """Return the names and digests of the folder's images; an empty text for the sample images."""
@@ -75,7 +72,7 @@ def to_gray(picture: Image.Image) -> np.ndarray:
 
 def image_files(folder: str) -> list[Path]:
     """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a folder without any."""
-    path = located(folder)
+    path = Path(folder).expanduser()
     if not path.is_dir():
         raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))

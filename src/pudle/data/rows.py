@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgument, MissingDependency, first_line
-from ..files import located
 
 #: Names of the files by which the folders of Zarr arrays (of format 3 and 2) and of Hugging Face datasets are known.
 ZARR_FILES, HUGGING_FACE_FILE = ("zarr.json", ".zarray"), "dataset_info.json"
@@ -96,7 +95,7 @@ def open_rows(path: str, column: str | None = None) -> Rows:
     MissingDependency
         If the package that reads it is not installed.
     """
-    file, shown = located(path), f"path={path!r}"
+    file, shown = Path(path).expanduser(), f"path={path!r}"
     try:
         if file.is_file() and file.suffix.lower() == ".npy":
             rows: Any = NumpyRows(file)
@@ -122,10 +121,11 @@ def open_rows(path: str, column: str | None = None) -> Rows:
     return rows
 
 
-def finite(values: np.ndarray, first: int, path: str) -> np.ndarray:
-    """Return rows as float64, or refuse one that is not finite by its number in the file."""
+def finite(values: np.ndarray, places: np.ndarray, path: str) -> np.ndarray:
+    """Return rows as float64, or refuse one that is not finite by its place in the file."""
     values = values.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
-        raise InvalidArgument(f"path={path!r} has NaN or infinite values, first in row {first + bad[0]}: repair the file")
+        row = places[bad[0]] + 1
+        raise InvalidArgument(f"path={path!r} has missing or infinite values, first in row {row}: remove or replace them")
     return values

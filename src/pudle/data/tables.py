@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .synthetic import normalize
 #: Endings of the files that can be read.
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 #: The default penalty as a share of the penalty above which the codes of half of the samples are zero.
-FRACTION = 0.1
+FRACTION = 0.2
 #: Rows to learn a dictionary from and to code, and atoms to learn, at most and unless other numbers are given.
 MOST_ROWS, MOST_SAMPLES, MOST_ATOMS = 1000, 500, 100
 
@@ -41,11 +40,7 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
     MissingDependency
         If the file is Parquet and pyarrow is not installed.
     """
-    file, shown = Path(path).expanduser(), f"{name}={path!r}"
-    if file.suffix.lower() not in SUFFIXES:
-        raise InvalidArgument(f"{shown} has none of the endings {', '.join(SUFFIXES)}: convert the file to one of these")
-    if not file.is_file():
-        raise InvalidArgument(f"{shown} is not an existing file: give the path of a {', '.join(SUFFIXES)} file")
+    file, shown = table_file(path, name), f"{name}={path!r}"
     try:
         found = _READERS[file.suffix.lower()](file)
     except ImportError as error:
@@ -59,11 +54,23 @@ def read_table(path: str, name: str = "path") -> np.ndarray:
     return as_table(found, shown)
 
 
+def table_file(path: str, name: str = "path") -> Path:
+    """Return where a file of a table lies, or refuse one that is not there or has another ending."""
+    file, shown = Path(path).expanduser(), f"{name}={path!r}"
+    if file.suffix.lower() not in SUFFIXES:
+        raise InvalidArgument(f"{shown} has none of the endings {', '.join(SUFFIXES)}: convert the file to one of these")
+    if not file.is_file():
+        raise InvalidArgument(f"{shown} is not an existing file: give the path of a {', '.join(SUFFIXES)} file")
+    return file
+
+
 def as_table(data: Any, name: str) -> np.ndarray:
     """Return an array or a data frame as float64, shape (rows, columns), or refuse it by its name in one line."""
-    if hasattr(data, "columns") and hasattr(data, "dtypes"):
+    if hasattr(data, "columns") and hasattr(data, "dtypes") and len(data):
+        from pandas.api.types import is_numeric_dtype  # who has a data frame has imported pandas already
+
         for column, kind in zip(data.columns, data.dtypes, strict=True):
-            if not np.issubdtype(getattr(kind, "numpy_dtype", kind), np.number):
+            if not is_numeric_dtype(kind):
                 raise InvalidArgument(f"{name}: column {column!r} holds {kind}, not numbers: remove or encode it")
     values = np.asarray(data.to_numpy(dtype=float, na_value=np.nan) if hasattr(data, "to_numpy") else data)
     if values.dtype.kind not in "fiub":
@@ -87,6 +94,7 @@ def draw_from(
     dictionary: np.ndarray | None = None,
     n_components: int | None = None,
     n_samples: int | None = None,
+    standardize: bool = False,
 ) -> Draw:
     """Draw observations from the rows of a table, and learn a dictionary from other rows where none is given.
 
@@ -94,6 +102,10 @@ def draw_from(
     the others. With a dictionary, all rows can be observations. See `pudle.sparse_coding` for the parameters.
     """
     rows, features = values.shape
+    if standardize:
+        values, spread = values - values.mean(axis=0), values.std(axis=0)
+        # A column without spread becomes zero.
+        values = values / np.where(spread > 0, spread, 1.0)
     shuffled = random.permutation(values)
     if dictionary is None:
         if rows < 4:
@@ -164,6 +176,7 @@ def sparse_coding(
     n_components: int | None = None,
     penalty: float | None = None,
     n_samples: int | None = None,
+    standardize: bool = False,
     seed: int = 0,
     loss: str = "lasso",
     dtype: torch.dtype = torch.float64,
@@ -174,17 +187,20 @@ def sparse_coding(
     Parameters
     ----------
     data : DataFrame or array, shape (rows, columns)
-        Samples as rows; the values count as they are, so center and scale them first where that makes sense.
+        Samples as rows.
     dictionary : array, shape (columns, p), optional
         Atoms as columns. By default, scikit-learn learns atoms from half of the rows, which the seed chooses, at most 1000;
         the other rows are coded.
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a tenth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
+    standardize : bool
+        Whether to subtract each column's mean and divide by its standard deviation. Without it the values count as they
+        are: if their means or scales differ much, learned atoms are few and alike.
     seed : int
         Chooses the rows.
 
@@ -195,7 +211,10 @@ def sparse_coding(
     """
     random = generator(check_integer("seed", seed, 0), "dataset array")
     atoms = None if dictionary is None else as_table(dictionary, "dictionary")
-    draw = draw_from(as_table(data, "data"), random, dictionary=atoms, n_components=n_components, n_samples=n_samples)
+    draw = draw_from(
+        as_table(data, "data"), random, dictionary=atoms, n_components=n_components, n_samples=n_samples,
+        standardize=standardize,
+    )  # fmt: skip
     return problem_of(draw, penalty, loss, dtype, device)
 
 
@@ -203,24 +222,6 @@ def problem_of(draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype,
     """Return the problem of a draw with a penalty, the default one if None."""
     given = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
     return SparseCoding(penalty=given, loss=loss, **to_tensors(vars(draw), dtype, device))
-
-
-def content_digest(path: str) -> str:
-    """Return a digest of a file's bytes."""
-    file = Path(path).expanduser()
-    try:
-        state = file.stat()
-    except OSError:
-        raise InvalidArgument(
-            f"path={path!r} is not an existing file: give the path of a {', '.join(SUFFIXES)} file"
-        ) from None
-    return _digest(file.absolute(), state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path: Path, size: int, time: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_npz(path: Path) -> np.ndarray:

@@ -61,6 +61,13 @@ class Checkpoint:
         np.save(buffer, self.run.dictionary.cpu().numpy())
         write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
 
+    def begin(self, *, resume: bool) -> None:
+        """Continue from the checkpoint, or refuse a folder that holds one."""
+        if resume:
+            self.restore()
+        elif self.path.exists():
+            raise InvalidArgument(f"{self.folder} holds a training already: resume it, or give another folder")
+
     def restore(self) -> None:
         """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options or data."""
         if not self.path.exists():

@@ -52,8 +52,8 @@ def denoise_command(
     Without --experiment the options change `denoising-backprop`. Without folders the two photographs that ship inside
     scikit-learn are used, one to learn from and one to test on. Every method gets the same noisy images. FOLDER receives the
     history (history.csv, with the PSNR on images held out of the training images), the filters (dictionary.npy), options
-    and results (denoising.json), pictures of one test image (pictures.npz) and a checkpoint. Each row of the history costs
-    one validation.
+    and results (denoising.json), one test image before and after (images.png, its pixels in pictures.npz), pictures of the
+    history and the filters (curve.png, filters.png), and a checkpoint. Each row of the history costs one validation.
 
     \b
     Examples:
@@ -66,7 +66,10 @@ def denoise_command(
     from .checkpoint import CHECKPOINT
     from .denoising import DenoisingExperiment
     from .denoising_baselines import DenoisingBaseline
+    from .processes import number_launched
 
+    if number_launched() > 1:
+        raise InvalidArgument("denoise learns in one process: start it without torchrun, or learn with `pudle learn`")
     given = {key: value for key, value in options.items() if value is not None}
     name = experiment or "denoising-backprop"
     chosen = named("denoising", name)
@@ -103,10 +106,30 @@ def denoise_command(
     write_atomically(out / SUMMARY, json.dumps({"options": dataclasses.asdict(chosen), "results": strict}, indent=1))
     pictures: Any = {f"{name}: {key}": array for name, result in results.items() for key, array in result.arrays.items()}
     np.savez_compressed(out / PICTURES, **pictures)
+    _draw(out, results)
     _print({name: result.summary for name, result in results.items() if result.status == "ok"})
     for result in results.values():
         if result.status != "ok":
             raise PudleError(f"{result.reason}; the history up to there is in {out}")
+
+
+def _draw(out: Path, results: Mapping[str, ExperimentResult]) -> None:
+    """Draw the curve and the filters of the training, and a test image before and after denoising by each method."""
+    import pandas as pd
+
+    from .drawing import draw_curve, draw_images, filter_sheet
+
+    images: dict[str, Any] = {}
+    for name, result in results.items():
+        arrays = result.arrays
+        draw_curve(out / "curve.png", pd.DataFrame(result.rows))
+        if "filters" in arrays:
+            draw_images(out / "filters.png", {f"filters of {name}": filter_sheet(arrays["filters"])})
+        if "denoised" in arrays:
+            images = images or {"clean": arrays["clean"], "noisy": arrays["noisy"]}
+            images[name] = arrays["denoised"]
+    if images:
+        draw_images(out / "images.png", images)
 
 
 def _print(summaries: Mapping[str, Mapping[str, Any]]) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .learner import Training
     from .processes import Processes
 
-#: File of the options and the outcome; the others in the folder are the learner's.
-SUMMARY = "learning.json"
+#: Files of the options and the outcome, and of the pictures; the others in the folder are the learner's.
+SUMMARY, CURVE, ATOMS = "learning.json", "curve.png", "atoms.png"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningExperiment)} | {
     "batch": "all of them",
     "record_every": "one epoch",
@@ -37,10 +37,11 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningEx
 def learn_command(experiment: str | None, device: str, out: Path, resume: bool, **options: Any) -> None:
     """Learn a dictionary.
 
-    FOLDER receives the history (history.csv), the dictionary (dictionary.npy), the options (learning.json) and a checkpoint
-    that is renewed on the way. Repeat the command with --resume to continue a training that was killed: on the CPU its
-    result is the same, bit for bit, as without the interruption. `pudle list experiments` lists the named experiments.
-    Started by torchrun, several processes share every batch; the steps are those of one process, up to rounding.
+    FOLDER receives the history (history.csv), the dictionary (dictionary.npy), the options (learning.json), pictures of the
+    history (curve.png) and of the atoms before and after (atoms.png), and a checkpoint that is renewed on the way. Repeat
+    the command with --resume to continue a training that was killed: on the CPU its result is the same, bit for bit, as
+    without the interruption. Started by torchrun, several processes share every batch; the steps are those of one process,
+    up to rounding. `pudle list experiments` lists the named experiments.
 
     \b
     Examples:
@@ -49,7 +50,7 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
       pudle learn --experiment 2a-small-T25-backprop-lasso --epochs 20 --out three
       torchrun --nproc-per-node 4 -m pudle learn --experiment 2b-s10-hard --out four
     """
-    from .processes import launched
+    from .processes import ProcessLost, launched
 
     given = {name: value for name, value in options.items() if value is not None}
     if experiment is not None:
@@ -62,15 +63,17 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
     with launched(device) as (processes, own_device):
         try:
             _learn(chosen, own_device, out, resume, processes)
-        except InvalidArgument:
-            # All processes refuse alike, and the first one says why.
-            if processes.rank == 0:
+        except PudleError as error:
+            # All processes refuse alike, and the first one says why; a lost process is seen by those that are left.
+            if processes.rank == 0 or isinstance(error, ProcessLost):
                 raise
             click.get_current_context().exit(2)
 
 
 def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool, processes: Processes) -> None:
     """Learn on some processes; the first one prints and writes."""
+    from .drawing import draw_atoms, draw_curve
+
     learner, problem, first = chosen.learner(), chosen.problem(device), processes.rank == 0
     options: dict[str, Any] = {"folder": out, "resume": resume, "source": chosen.source(), "processes": processes}
     with warnings.catch_warnings(record=True) as caught, shown_progress("learning", hidden=not first) as show:
@@ -85,6 +88,10 @@ def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool, pro
     summary = {"options": dataclasses.asdict(chosen), "device": device, "processes": processes.size}
     summary |= {name: getattr(training, name) for name in ("status", "reason", "steps")}
     write_atomically(out / SUMMARY, json.dumps(summary, indent=1))
+    generating = problem.generating_dictionary
+    tensors = (problem.dictionary, training.dictionary, *([] if generating is None else [generating]))
+    draw_curve(out / CURVE, training.history)
+    draw_atoms(out / ATOMS, *(tensor.cpu().numpy() for tensor in tensors))
     click.echo(f"{_describe(chosen, training)}; results in {out}")
     if training.status == "diverged":
         raise PudleError(

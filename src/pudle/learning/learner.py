@@ -16,19 +16,16 @@ from torch import Tensor
 
 from .. import registry, specs
 from ..algorithms import Algorithm
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
 from ..validation import check_integer
 from .batches import DictionaryProblem, Source
 from .checkpoint import Checkpoint
+from .checks import LearningWarning, check_problem
 from .optimizers import Optimizer, Schedule
 from .processes import Processes
 from .run import HISTORY, LearningRun, Monitor
-
-
-class LearningWarning(UserWarning):
-    """Warning about a training whose result is probably not the intended one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +91,9 @@ class Learner:
         step is the same up to rounding, and memory is that of one chunk. Chunks that fit into the processor's cache also
         save time. One Lipschitz constant is computed per chunk.
     fresh : bool
-        Draw new samples for every step, from the problem's generating dictionary, instead of taking the problem's own in
-        turn: online learning. `fit` needs the dataset to draw them from. An epoch has as many steps as without.
+        Draw new samples for every step instead of taking the problem's own in turn: online learning. `fit` needs the dataset
+        to draw them from, a synthetic one or an array on disk that may be larger than memory. An epoch has as many steps as
+        without.
 
     Raises
     ------
@@ -170,8 +168,8 @@ class Learner:
             Clock of the history's ``seconds``, and the seconds after which no further step is taken, including those before
             a resume. The processor seconds of ``time.process_time`` do not change when the machine is busy with other work.
         source : Source, optional
-            Where `fresh` samples are drawn from: a synthetic dataset such as ``make_dataset("sparse_gaussian")``, or
-            anything with its method `samples`.
+            Where `fresh` samples are drawn from: a dataset such as ``make_dataset("sparse_gaussian")``, or anything with its
+            method `samples`.
         processes : Processes, optional
             The processes that share this training, see `pudle.learning.processes`. Each calls `fit` with the same
             arguments and returns the same training. The steps are those of one process, up to rounding. The first one
@@ -191,19 +189,23 @@ class Learner:
             If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
         """
         processes = processes or Processes()
-        _check_problem(problem, self.fresh)
+        check_problem(problem, self.fresh)
         if self.fresh is not (source is not None):
             raise InvalidArgument("fresh=True and source=... belong together: give the dataset to draw fresh samples from")
         run = LearningRun(self, problem, monitor, clock, source, processes)
         if resume and folder is None:
             raise InvalidArgument("resume=True needs the folder that holds the checkpoint: give folder=...")
         checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
-        if checkpoint is not None:
-            if resume:
-                checkpoint.restore()
-            elif checkpoint.path.exists():
-                raise InvalidArgument(f"{folder} holds a training already: resume it, or give another folder")
-        if resume and processes.size > 1:
+        refusal = None
+        try:
+            if checkpoint is not None:
+                checkpoint.begin(resume=resume)
+        except PudleError as error:
+            refusal = error
+        # All processes refuse alike, and begin alike.
+        if refusal := processes.first_of(refusal):
+            raise refusal
+        if processes.size > 1:
             run.set_state(processes.first_of(run.state()))
         if not run.rows:
             run.record()
@@ -241,26 +243,3 @@ class Learner:
             warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
         theta = run.theta.detach().clone()
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
-
-
-def _check_problem(problem: Any, fresh: bool) -> None:
-    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no fresh ones come."""
-    if not isinstance(problem, DictionaryProblem):
-        kind = type(problem).__name__
-        raise InvalidArgument(f"a {kind} has no dictionary to learn: give a SparseCoding or a ConvolutionalSparseCoding")
-    x = problem.observations
-    # A sample's entries are compared channel by channel: an image of a single color is constant as well.
-    entries = x if x.ndim == 2 else x.flatten(2)
-    for same, constant in (
-        ("entries", bool((x == x.flatten()[0]).all())),
-        ("samples", len(x) > 1 and bool((x == x[:1]).all())),
-        ("entries of a sample", entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())),
-    ):
-        if constant:
-            raise InvalidArgument(f"observations are constant (all {same} are the same): there is no dictionary to learn")
-    # Every position of a filter in an image counts as a sample.
-    atoms = problem.code_shape[1]
-    samples = math.prod(problem.code_shape) // atoms
-    if samples < atoms and not fresh:
-        text = f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay where they are"
-        warnings.warn(f"{text}; give more samples or fewer atoms", LearningWarning, stacklevel=3)

@@ -55,10 +55,15 @@ class Processes:
         return values[0]
 
 
+def number_launched() -> int:
+    """Return how many processes ``torchrun`` started, one without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
 @contextlib.contextmanager
 def launched(device: str) -> Iterator[tuple[Processes, str]]:
     """Join the processes that ``torchrun`` started, if it did; yield them and this process's device."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+    if number_launched() == 1:
         yield Processes(), device
         return
     if device == "cuda":

@@ -12,10 +12,13 @@ import functools
 import importlib.resources
 import itertools
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
@@ -85,11 +88,19 @@ def benchmark_folder() -> Path:
     return Path(str(importlib.resources.files("pudle.bench")))
 
 
+def _first_gradients() -> None:
+    """Compute a gradient of each kind, at the first of which torch imports parts of itself, so that copies have them."""
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * one, one, torch.ones(1))
+    torch.func.vmap(lambda tangent: torch.func.jvp(torch.sin, (one.detach(),), (tangent,))[1])(torch.ones(1, 1))
+
+
 @functools.lru_cache(maxsize=1)
 def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
     problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
     algorithm.step_size(problem)
+    _first_gradients()
     # What the drawing has freed must go back to the system: an estimate that finds it in the heap seems to need no memory.
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
@@ -103,17 +114,35 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     """
     # All that the cells have in common is loaded and computed here, so that copies of this process have it.
     kernels.prepare()
+    _load_benchmarks(selection, selection.stat().st_mtime_ns)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
         drawn(cell.case, store.device)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
-    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection)))
-    if code == 0:
-        return store.read_cost(cell) or {}
-    if code == -9:
-        return fail_cost(cell, selection, store, "out-of-memory", "its process was killed (signal 9)")
-    return fail_cost(cell, selection, store, "error", f"its process ended with exit code {code}")
+    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))
+    if code:
+        killed = "out-of-memory", "its process was killed (signal 9)"
+        failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
+        # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer be copied.
+        run_in_copy(lambda: fail_cost(cell, selection, store, *failed))
+    return store.read_cost(cell) or {}
+
+
+@functools.lru_cache(maxsize=1)
+def _load_benchmarks(selection: Path, changed: int) -> None:
+    """Import the benchmarks, whose parameters are those of a selection that was written at some time."""
+    folder = benchmark_folder()
+    for name in [name for name in sys.modules if name.partition(".")[0] == folder.name]:
+        del sys.modules[name]
+    before = os.environ.get(SELECTION_VARIABLE)
+    os.environ[SELECTION_VARIABLE] = str(selection)
+    try:
+        for name in BENCHMARKS.values():
+            get_benchmark_from_name(str(folder), name)
+    finally:
+        del os.environ[SELECTION_VARIABLE]
+        os.environ |= {SELECTION_VARIABLE: before} if before is not None else {}
 
 
 def fail_cost(cell: Cell, selection: Path, store: Store, status: str, reason: str) -> dict[str, Any]:
@@ -121,7 +150,7 @@ def fail_cost(cell: Cell, selection: Path, store: Store, status: str, reason: st
     return store.write_cost(cell, {"status": status, "reason": reason, "value": None})
 
 
-def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
+def _measured(cell: Cell, selection: Path, device: str) -> dict[str, Any]:
     """Return status, reason, value, and what else is known: the samples of a time, or the memory without the estimate."""
     os.environ[SELECTION_VARIABLE] = str(selection)
     try:
@@ -129,14 +158,27 @@ def _measured(cell: Cell, selection: Path) -> dict[str, Any]:
         if benchmark.do_setup():
             return {"status": "skipped", "reason": "the benchmark's setup skips this cell", "value": None}
         if cell.metric == "memory_bytes":
-            # The peak so far is that of the same process with the same imports and the same problem.
-            baseline = get_maxrss()
-            return {"status": "ok", "reason": "", "value": benchmark.do_run() - baseline, "baseline": baseline}
+            return {"status": "ok", "reason": "", **(_device_memory if device == "cuda" else _memory)(benchmark)}
         samples = _repeat(benchmark)
         return {"status": "ok", "reason": "", "value": float(np.median(samples)), "samples": samples}
     except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report, with its reason
         status, reason = failure(error)
         return {"status": status, "reason": reason, "value": None}
+
+
+def _memory(benchmark: Any) -> dict[str, int]:
+    """Return the peak memory of an estimate, beyond that of the same process with the same imports and the same problem."""
+    baseline = get_maxrss()
+    # Less than a page cannot be told from nothing.
+    return {"value": max(benchmark.do_run() - baseline, resource.getpagesize()), "baseline": baseline}
+
+
+def _device_memory(benchmark: Any) -> dict[str, int]:
+    """Return the peak of what an estimate holds on the GPU, beyond what was there before."""
+    torch.cuda.reset_peak_memory_stats()
+    baseline = torch.cuda.memory_allocated()
+    benchmark.do_run()
+    return {"value": torch.cuda.max_memory_allocated() - baseline, "baseline": baseline}
 
 
 def _repeat(benchmark: Any) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import time
 import uuid
@@ -23,6 +24,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import read_json, write_atomically
 from ..kernel_choice import choice
+from ..validation import check_integer
 from .dask_worker import Delivery, File, Order, Processes, fulfill
 from .executors import Executor
 from .pool import Outcome
@@ -81,7 +83,7 @@ class DaskCluster(Executor):
                     future.add_done_callback(ended.put)
                 with contextlib.suppress(queue.Empty):
                     future = ended.get(timeout=TICK)
-                    if future.status != "cancelled" and future.key in running:
+                    if future.status in ("finished", "error") and future.key in running:
                         task, _ = running.pop(future.key)
                         yield task, self._settled(task, future)
         finally:
@@ -115,20 +117,21 @@ class DaskCluster(Executor):
         """Hand a task over, together with the files that it reads, each of which travels once."""
         store: Store = task.arguments[-1]
         path, key = place(task.kind, task.arguments)
-        where = path.relative_to(store.folder).as_posix()
-        order = Order(task.kind, task.arguments, task.timeout, (where, key), self.label, choice())
-        named = [
-            (path.relative_to(store.folder).as_posix(), path) for path in needs(task.kind, task.arguments) if path.exists()
-        ]
-        named += [(str(path), path) for path in input_files(task.kind, task.arguments)]
-        files = [self._file(*each) for each in named]
+
+        def within(path: Path) -> str:
+            return path.relative_to(store.folder).as_posix()
+
+        order = Order(*task._replace(label=self.label), (within(path), key), os.getcwd(), choice())
+        needed = [(within(each), each, True) for each in needs(task.kind, task.arguments) if each.exists()]
+        needed += [(str(each), each, travels) for each, travels in input_files(task.kind, task.arguments)]
+        files = [self._file(*each) for each in needed]
         options = {"resources": self._resources(), "retries": RETRIES, "pure": False}
         return self.client.submit(fulfill, order, *files, key=f"pudle-{task.kind}-{uuid.uuid4().hex}", **options)
 
-    def _file(self, name: str, path: Path) -> Future:
+    def _file(self, name: str, path: Path, travels: bool) -> Future:
         """Return a file as a task's argument: the same content is the same future, and is kept while a task needs it."""
-        content = path.read_bytes()
-        digest = hashlib.sha256(name.encode() + b"\0" + content).hexdigest()
+        content = path.read_bytes() if travels else None
+        digest = hashlib.sha256(repr((name, content and hashlib.sha256(content).hexdigest())).encode()).hexdigest()
         # A task rather than scattered data, which would be lost with the worker that holds it.
         return self.client.submit(File, name, content, key=f"pudle-file-{digest}", retries=RETRIES)
 
@@ -233,7 +236,7 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
     """Submit jobs to Slurm as a file configures them: dask-jobqueue's own configuration, and the number of `jobs`."""
     try:
         content = yaml.safe_load(path.read_text())
-        jobs = int(content.pop("jobs"))
+        jobs = check_integer("jobs", content.pop("jobs"), 1)
         dict(content["jobqueue"]["slurm"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
@@ -241,9 +244,10 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
             f"--scheduler slurm:{path} cannot be used ({why}): give a YAML file with `jobs: NUMBER` and dask-jobqueue's own "
             f"configuration under `jobqueue: slurm:`"
         ) from None
+    # It brings the defaults of all that the file leaves out.
     from dask_jobqueue import SLURMCluster
 
-    with dask.config.set(content):
+    with dask.config.set(dask.config.merge(dask.config.config, content)):
         try:
             cluster = SLURMCluster()
         except (ValueError, TypeError) as error:

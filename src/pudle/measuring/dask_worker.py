@@ -21,38 +21,48 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from .. import kernel_choice
 from ..algorithms import kernels
-from ..files import FILES_VARIABLE, write_atomically
+from ..files import write_atomically
 from .pool import Job, Outcome, Pool
 from .store import Store
 from .tasks import carry_out, place, prepare_worker
 
+#: Seconds that loading what a task needs may take, which is not the task's own work.
+MOST_LOADING = 120.0
 #: Seconds that compiling the kernels on a worker may take.
 MOST_COMPILING = 900.0
 
 
 class File(NamedTuple):
-    """A file that travels: its path, in the store if it is relative, and its bytes."""
+    """A file that travels: its path, in the store if it is relative, and its bytes; None where every machine has it."""
 
     path: str
-    content: bytes
+    content: bytes | None
 
 
 class Order(NamedTuple):
-    """A task for a worker: kind, arguments, seconds; the place and key that its result must have; the run that asks."""
+    """A task for a worker: its kind, the run that asks for it, its arguments, and the seconds that it may take.
+
+    Its result must have this place and key. `cwd` is the folder that paths in specs are seen from, and `kernels` the choice
+    of kernels.
+    """
 
     kind: str
+    run: str
     arguments: tuple[Any, ...]
     timeout: float
     place: tuple[str, str]
-    run: str
+    cwd: str
     kernels: str
 
 
 class Delivery(NamedTuple):
-    """How a task ended on a worker: the outcome without its result, the files that it wrote, and why it was refused."""
+    """How a task ended on a worker: the outcome without its result, the files that it wrote, and why it was refused.
+
+    The files are pairs of a path in the store and bytes.
+    """
 
     outcome: Outcome
-    files: list[File]
+    files: list[tuple[str, bytes]]
     worker: str
     refusal: str = ""
 
@@ -92,8 +102,13 @@ class Processes(WorkerPlugin):
         # Two threads of this process would share the name of a temporary file.
         with self.lock:
             for path, content in files:
-                here = run / "files" / path.lstrip("/") if path.startswith("/") else run / "store" / path
-                if not here.exists():
+                here = _below(run / "files", path) if path.startswith("/") else run / "store" / path
+                if here.is_symlink() or here.exists():
+                    continue
+                if content is None:
+                    here.parent.mkdir(parents=True, exist_ok=True)
+                    here.symlink_to(path)
+                else:
                     write_atomically(here, content)
 
     def compile(self) -> None:
@@ -114,9 +129,10 @@ def fulfill(order: Order, *files: File) -> Delivery:
         processes.compile()
     *what, store = order.arguments
     arguments = (*what, dataclasses.replace(store, folder=run / "store"))
-    environment = {kernel_choice.VARIABLE: order.kernels, FILES_VARIABLE: str(run / "files")}
+    folder = _below(run / "files", order.cwd)
     with processes.process() as pool:
-        ((_, located),) = pool.run([Job(None, partial(_locate, order.kind, arguments, environment), order.timeout)])
+        locate = partial(_locate, order.kind, arguments, folder, order.kernels)
+        ((_, located),) = pool.run([Job(None, locate, MOST_LOADING)])
         if located.result != order.place:
             reason = located.reason or "its key differs, by the sources, a library or a file"
             return Delivery(located._replace(result=None), [], worker.address, reason)
@@ -125,11 +141,18 @@ def fulfill(order: Order, *files: File) -> Delivery:
     return Delivery(outcome._replace(result=None), written, worker.address)
 
 
+def _below(root: Path, path: str) -> Path:
+    """Return an absolute path with a folder as the root of all."""
+    return root.joinpath(*Path(path).parts[1:])
+
+
 def _locate(
-    kind: str, arguments: tuple[Any, ...], environment: dict[str, str], keep: Callable[[Any], None]
+    kind: str, arguments: tuple[Any, ...], folder: Path, kernels: str, keep: Callable[[Any], None]
 ) -> tuple[str, str]:
-    """Return where this process would keep the result of a task, and under which key, after setting the environment."""
-    os.environ.update(environment)
+    """Go to the folder that paths in specs are seen from, and return where a result would be kept, and under which key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    os.environ[kernel_choice.VARIABLE] = kernels
     store: Store = arguments[-1]
     path, key = place(kind, arguments)
     return path.relative_to(store.folder).as_posix(), key
@@ -139,9 +162,9 @@ def _compile(keep: Callable[[Any], None]) -> None:
     kernels.prepare()
 
 
-def _written(store: Path, order: Order) -> list[File]:
+def _written(store: Path, order: Order) -> list[tuple[str, bytes]]:
     """Return the files of a result, the record last: one that exists has all that it speaks of."""
     path = store / order.place[0]
     beside = path.with_suffix(".npz")
     paths = [beside, path] if order.kind == "experiment" and beside.exists() else [path]
-    return [File(each.relative_to(store).as_posix(), each.read_bytes()) for each in paths]
+    return [(each.relative_to(store).as_posix(), each.read_bytes()) for each in paths]

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from .pool import Job, Outcome, Pool
-from .tasks import Task, carry_out, concluded, prepare_worker
+from .statuses import failure
+from .tasks import Task, carry_out, concluded, one_thread, prepare_worker
 
 
 class Executor(ABC):
@@ -51,7 +52,9 @@ class ThisProcess(Executor):
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
         for task in tasks:
-            yield task, self._result(task)
+            with one_thread():
+                result = self._result(task)
+            yield task, result
 
     def _result(self, task: Task) -> Any:
         parts: list[Any] = []
@@ -67,3 +70,5 @@ class ThisProcess(Executor):
         except _OutOfTime:
             reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
             return concluded(task, Outcome(None, "timeout", reason, parts))
+        except Exception as error:  # noqa: BLE001  # whatever breaks in a task is a result to report, with its reason
+            return concluded(task, Outcome(None, *failure(error), parts))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import torch
@@ -14,7 +18,7 @@ from torch import Tensor
 
 from .. import registry
 from ..data import Dataset
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
 from . import sources
 
@@ -27,11 +31,22 @@ class NotAddressable(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Given(Dataset):
-    """A dataset of one problem, whatever the seed."""
+    """A dataset of one problem, whatever the seed.
+
+    Parameters
+    ----------
+    given : Problem
+    of, digest : str
+        Its class, and the digest of its content; of one without an address, a number of this process.
+    seed : int
+    """
 
     given: Problem = field(repr=False, metadata={"spec": False})
-    name: str = field(metadata={"spec": False})  # type: ignore[misc]
+    of: str
+    digest: str
     seed: int = 0
+
+    name = "given"
 
     @property
     def losses(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -40,27 +55,39 @@ class Given(Dataset):
         return (loss if isinstance(loss, str) else "own",)
 
     def problem(self, loss: str = "", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu") -> Problem:
-        """Return the problem, on the device and in its own precision."""
+        """Return the problem, in its own precision, where it lies on the device and has the loss."""
+        if loss and loss not in self.losses:
+            raise UnsupportedProblem(f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it")
         if self.given.theta.device.type != torch.device(device).type:
-            raise InvalidArgument(f"{self.name} lies on {self.given.theta.device}, not on {device}: move its tensors there")
+            raise InvalidArgument(f"{self.of} lies on {self.given.theta.device}, not on {device}: move its tensors there")
         return self.given
 
 
+def given(problem: Problem) -> Given:
+    """Return the dataset of one problem."""
+    try:
+        digest = address(problem)
+    except NotAddressable:
+        digest = f"{id(problem):x}"
+    return Given(problem, type(problem).__name__, digest)
+
+
 def address(thing: Any) -> str:
-    """Return a digest of all that an object consists of: its tensors, other values, and the source of its classes.
+    """Return a digest of all that an object consists of: tensors, other values, functions with what they use, classes.
 
     Raises
     ------
     NotAddressable
-        If it holds something without a content of its own, such as a function that remembers variables.
+        If it holds something whose content cannot be read, such as a class of a notebook.
     """
     result = hashlib.sha256()
-    for part in _parts(thing, type(thing).__name__):
+    for part in _parts(thing, type(thing).__name__, frozenset()):
         result.update(len(part).to_bytes(8, "little") + part)
     return result.hexdigest()[:16]
 
 
-def _parts(value: Any, place: str) -> Iterator[bytes]:
+def _parts(value: Any, place: str, around: frozenset[int]) -> Iterator[bytes]:
+    """Yield the contents of a value; `around` are the functions in which it was found."""
     kind = type(value)
     yield kind.__qualname__.encode()
     if isinstance(value, PLAIN):
@@ -70,30 +97,67 @@ def _parts(value: Any, place: str) -> Iterator[bytes]:
         yield f"{dense.dtype} {tuple(dense.shape)}".encode()
         yield dense.flatten().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, (tuple, list)):
+        yield str(len(value)).encode()
         for each in value:
-            yield from _parts(each, place)
+            yield from _parts(each, place, around)
     elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _parts(name, place)
-            yield from _parts(each, f"{place}.{name}")
+        yield from _parts(tuple(value.items()), place, around)
+    elif inspect.ismodule(value) or isinstance(value, type) or inspect.isbuiltin(value):
+        yield _importable(value, place)
+    elif inspect.isfunction(value):
+        yield from _function_parts(value, place, around)
     elif dataclasses.is_dataclass(value):
-        yield _source(kind, place)
+        yield _importable(kind, place)
         for each in dataclasses.fields(value):
             yield each.name.encode()
-            yield from _parts(getattr(value, each.name), f"{place}.{each.name}")
-    elif inspect.isfunction(value):
-        if value.__closure__ or value.__defaults__ or value.__kwdefaults__:
-            raise NotAddressable(f"{place} is a function that remembers variables")
-        yield _source(value, place)
+            yield from _parts(getattr(value, each.name), f"{place}.{each.name}", around)
     else:
         raise NotAddressable(f"{place} is a {kind.__name__}")
 
 
-def _source(thing: Any, place: str) -> bytes:
+def _function_parts(function: Any, place: str, around: frozenset[int]) -> Iterator[bytes]:
+    """Yield the source of a function, and the contents of its defaults and of the variables that it uses from outside."""
+    if id(function) in around:
+        return
+    if (
+        function.__module__ != "__main__"
+        and "<locals>" not in function.__qualname__
+        and "<lambda>" not in function.__qualname__
+    ):
+        yield _importable(function, place)
+        return
     try:
-        return inspect.getsource(thing).encode()
-    except (OSError, TypeError) as error:
-        raise NotAddressable(f"{place} has no source that can be read") from error
+        yield inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        raise NotAddressable(f"{place} is a function whose source cannot be read") from None
+    used: dict[str, Any] = dict(inspect.getclosurevars(function).nonlocals)
+    known, names = function.__globals__, _names(function.__code__)
+    used |= {name: known[name] for name in names if name in known}
+    inside = around | {id(function)}
+    yield from _parts((function.__defaults__, function.__kwdefaults__), place, inside)
+    for name in sorted(used):
+        yield name.encode()
+        yield from _parts(used[name], f"{name} in {place}", inside)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that code uses, that of the functions in it included."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return {*code.co_names}.union(*map(_names, inner))
+
+
+def _importable(thing: Any, place: str) -> bytes:
+    """Return the name and the source file of a module, class or function that other programs can import as well."""
+    module = thing.__name__ if inspect.ismodule(thing) else thing.__module__ or "builtins"
+    name = f"{module}.{getattr(thing, '__qualname__', '')}"
+    try:
+        file = getattr(importlib.import_module(module), "__file__", None)
+    except ImportError:
+        file = None
+    if module == "__main__" or (file is None and module not in sys.builtin_module_names and not inspect.isbuiltin(thing)):
+        raise NotAddressable(f"{place} is {getattr(thing, '__name__', name)}, which other programs cannot import")
+    # Of a compiled file the bytes count as well.
+    return name.encode() + (Path(file).read_bytes() if file else b"")
 
 
 def why_unstorable(group: str, made: Any) -> str:

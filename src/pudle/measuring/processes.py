@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
+
+from ..trial import fork
 
 #: One thread per process, whichever library does the arithmetic; jax reads NPROC.
 ONE_THREAD = dict.fromkeys("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS NPROC".split(), "1")
@@ -32,10 +33,7 @@ def run_in_copy(function: Callable[..., Any], *arguments: Any) -> int:
     The code is 0 if the function returned, 1 if it raised, and the negative signal number if a signal ended the copy.
     """
     parent = os.getpid()
-    with warnings.catch_warnings():
-        # Python 3.12 warns of other threads, whose locks a copy would find locked: those here only wait.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        copy = os.fork()
+    copy = fork()
     if copy == 0:
         code = 1
         try:

@@ -76,7 +76,7 @@ def run_command(
     selection = select(registry.list_profiles()[profile], home=home, **options)
     from .run import execute
 
-    if scheduler is None:
+    if not (scheduler and scores_only):
         check_device(selection.device)
     cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:

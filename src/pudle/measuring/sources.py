@@ -23,6 +23,7 @@ import pudle
 
 from .. import registry
 from ..errors import PudleError
+from ..source_files import lasting_name
 
 PACKAGE = "pudle"
 
@@ -54,10 +55,10 @@ def classes(part: Any) -> Iterator[type]:
 @functools.cache
 def _digest(module: str, parts: frozenset[type]) -> str:
     result = hashlib.sha256()
-    for name, path in sorted(files(module, parts).items()):
+    for name, path in sorted((lasting_name(name), path) for name, path in files(module, parts).items()):
         result.update(f"{name}\0".encode() + path.read_bytes())
     # A class without a file, as one typed into an interpreter, has only its name.
-    result.update(" ".join(sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in parts)).encode())
+    result.update(" ".join(sorted(f"{lasting_name(cls.__module__)}.{cls.__qualname__}" for cls in parts)).encode())
     return result.hexdigest()
 
 

@@ -129,7 +129,7 @@ def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
     problem = exactly(problem)
     theta = problem.theta
     change = jvp(lambda at: problem.with_theta(at).stationarity(codes), (theta,), (direction.to(theta),))[1]
-    return problem.solve_active(codes, -change)[0]
+    return problem.solve_tangent(codes, -change)[0]
 
 
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:

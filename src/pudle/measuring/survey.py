@@ -27,7 +27,7 @@ class Found:
 
     @property
     def missing(self) -> bool:
-        """Whether there is no record, or one that says that something broke, which is tried again."""
+        """Return whether there is no record, or one that says that something broke, which is tried again."""
         return not self.status or self.status in BROKEN
 
     def at(self, depth: int) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from .. import source_files, specs
 from ..algorithms import kernels
-from ..registry import make_dataset
+from ..files import MOST_TRAVELLING, files_in
+from ..registry import make_dataset, make_estimator
+from . import sources
 from .costs import fail_cost, measure_cost
 from .experiment import carry_out as carry_out_experiment
 from .experiment import fail_experiment
@@ -48,6 +52,17 @@ def prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread here, as in worker processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def carry_out(kind: str, arguments: tuple[Any, ...], keep: Callable[[Any], None]) -> Any:
     """Do the work of a task in its process; scores are kept depth by depth."""
     return WORK[kind][0](*arguments, **({"keep": keep} if kind == "score" else {}))
@@ -71,12 +86,25 @@ def place(kind: str, arguments: tuple[Any, ...]) -> tuple[Path, str]:
     return path, path.stem
 
 
-def input_files(kind: str, arguments: tuple[Any, ...]) -> list[Path]:
-    """Return the files of the user that a task reads: those of its dataset."""
+def input_files(kind: str, arguments: tuple[Any, ...]) -> list[tuple[Path, bool]]:
+    """Return the files of the user that a task reads, each with whether it is small enough to travel to another machine.
+
+    They are the files that specs name classes in, and those that options name, such as the data of a dataset.
+    """
     if kind == "experiment":
         return []
     case = arguments[1 if kind == "surface" else 0]
-    return make_dataset(case.dataset).files()
+    made = [make_dataset(case.dataset), case.make_algorithm()]
+    made += [make_estimator(arguments[1])] if kind == "score" else []
+    found = [(path, True) for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))]
+    for each in made:
+        for value in (getattr(each, name) for name in specs.path_options(each)):
+            if isinstance(value, str):
+                path = Path(value).expanduser()
+                files = files_in(path)
+                small = sum(file.stat().st_size for file in files) <= MOST_TRAVELLING
+                found += [(file, True) for file in files] if small else [(path, False)]
+    return [(path.absolute(), travels) for path, travels in dict.fromkeys(found)]
 
 
 def needs(kind: str, arguments: tuple[Any, ...]) -> list[Path]:

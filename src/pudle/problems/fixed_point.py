@@ -74,6 +74,7 @@ class FixedPoint(Problem):
     solution: Callable[[Tensor], UserState] | None = None
 
     parameter = "theta"
+    default_algorithm = "iteration"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
@@ -128,7 +129,13 @@ class FixedPoint(Problem):
 
     def advance(self, codes: Tensor) -> Tensor:
         """Return the codes after one step."""
-        return self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+        version = codes._version
+        after = self.pack(_called("step", self.step, self.unpack(codes), self.theta))
+        if codes._version != version:
+            raise InvalidArgument(
+                "step changes the state that it is given in place: return a new one, e.g. z + d, not z += d"
+            )
+        return after
 
     def outer_loss(self, codes: Tensor) -> Tensor:
         return check_scalar("loss", _called("loss", self.loss, self.unpack(codes), self.theta))
@@ -167,7 +174,10 @@ class FixedPoint(Problem):
         raise self._lacking("a proximal map")
 
     def _lacking(self, what: str) -> UnsupportedProblem:
-        return UnsupportedProblem(f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration()")
+        return UnsupportedProblem(
+            f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration(), and differentiate it "
+            f"with backprop, analytic or another estimator that needs no more than the step"
+        )
 
     @staticmethod
     def _parts(state: UserState) -> Iterator[tuple[str, Tensor]]:

@@ -17,6 +17,8 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     filter D_j. Row j of theta, shape (p, c k k + 1), is the flattened filter D_j followed by ``log penalty_j``: one gradient
     covers both. A layer's threshold is the step times the penalty.
 
+    All other parameters are those of `ConvolutionalSparseCoding`.
+
     To learn penalties, use clean or held-out `targets` and the reconstruction loss. This loss depends on the penalties
     through the codes alone, so an estimator that holds the codes constant never moves them. The lasso loss contains the
     penalties and is smallest where they vanish.
@@ -25,8 +27,6 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     ----------
     penalty : float or Tensor, shape () or (p,) or (p, 1, 1)
         Weights of the l1 norm, > 0: one for all filters or one for each. Stored as (p, 1, 1), to broadcast over the codes.
-    **others
-        Those of `ConvolutionalSparseCoding`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import streams
-from ..errors import UnsupportedProblem
+from ..errors import UnsupportedProblem, first_line
 
 #: Number of unknowns up to which the matrix is formed, by one vector-Jacobian product for each.
 MAX_DENSE = 256
@@ -58,12 +58,18 @@ class Linearized:
         """Return ``A v``; shape of the codes."""
         leaf, image = self._graph
         self.products += 1
-        with torch.enable_grad():
-            weights = torch.zeros_like(image, requires_grad=True)
-            (along,) = torch.autograd.grad(image, leaf, weights, create_graph=True, materialize_grads=True)
-        if not along.requires_grad:
-            return torch.zeros_like(vectors)
-        (product,) = torch.autograd.grad(along, weights, vectors, retain_graph=True, materialize_grads=True)
+        try:
+            with torch.enable_grad():
+                weights = torch.zeros_like(image, requires_grad=True)
+                (along,) = torch.autograd.grad(image, leaf, weights, create_graph=True, materialize_grads=True)
+            if not along.requires_grad:
+                return torch.zeros_like(vectors)
+            (product,) = torch.autograd.grad(along, weights, vectors, retain_graph=True, materialize_grads=True)
+        except RuntimeError as error:
+            raise UnsupportedProblem(
+                f"the product of a Jacobian with a vector needs a step that torch can differentiate twice "
+                f"({first_line(error)}): use analytic or fixed_point, which need the transposed product alone"
+            ) from error
         return product
 
     def is_symmetric(self) -> bool:

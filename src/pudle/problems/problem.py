@@ -42,10 +42,13 @@ class Problem(ABC):
     symmetric : bool
         Whether the Jacobian of `stationarity` in the codes is symmetric by construction, as that of a gradient is; where it
         is not known, estimators that need it test it.
+    default_algorithm : str
+        Spec of the algorithm that runs the problem where none is named.
     """
 
     parameter: str
     symmetric: ClassVar[bool] = False
+    default_algorithm: ClassVar[str] = "ista"
     #: Fields with one row per sample, on which nothing but the rows of the codes depends; see `pudle.batches.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InvalidArgument
@@ -69,8 +69,8 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
             )
 
     def _check_penalty(self) -> float | Tensor:
-        single = isinstance(self.penalty, Real)
-        return super()._check_penalty() if single else self._penalty_of_each("atom", self.dictionary.shape[1])
+        several = isinstance(self.penalty, Tensor | np.ndarray)
+        return self._penalty_of_each("atom", self.dictionary.shape[1]) if several else super()._check_penalty()
 
     @property
     def matrix(self) -> Tensor:

@@ -1,0 +1,104 @@
+"""The approximations on fixed points: closed forms of a linear step, and a refusal where a method needs symmetry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from comparisons import relative
+
+import pudle
+
+SIZE = 5
+random = np.random.default_rng([0, 4104])
+MIXING = random.standard_normal((SIZE, SIZE))
+#: Symmetric and not, both with a spectral radius of 0.6.
+SYMMETRIC = 0.6 * (MIXING + MIXING.T) / np.abs(np.linalg.eigvalsh(MIXING + MIXING.T)).max()
+GENERAL = 0.6 * MIXING / np.abs(np.linalg.eigvals(MIXING)).max()
+FORCING, TARGET = random.standard_normal((SIZE, SIZE)), random.standard_normal(SIZE)
+THETA = random.standard_normal(SIZE)
+
+
+def linear(matrix: np.ndarray) -> pudle.FixedPoint:
+    """Return the fixed point of ``z -> A z + B theta`` with the loss ``1/2 |z - y|^2 + theta . z``."""
+    a, b, y = (torch.tensor(array) for array in (matrix, FORCING, TARGET))
+    return pudle.FixedPoint(
+        theta=torch.tensor(THETA),
+        step=lambda state, theta: a @ state + b @ theta,
+        loss=lambda state, theta: 0.5 * (state - y).square().sum() + theta @ state,
+        initial=torch.zeros(SIZE, dtype=torch.float64),
+    )
+
+
+def state(matrix: np.ndarray, depth: int) -> np.ndarray:
+    found = np.zeros(SIZE)
+    for _ in range(depth):
+        found = matrix @ found + FORCING @ THETA
+    return found
+
+
+def gradient(spec: str, matrix: np.ndarray, depth: int) -> torch.Tensor:
+    return pudle.make_estimator(spec).estimate(linear(matrix), pudle.Iteration(), depth).gradient
+
+
+@pytest.mark.parametrize("matrix", [SYMMETRIC, GENERAL], ids=["symmetric", "general"])
+@pytest.mark.parametrize("spec", ["phantom(steps=4, damping=0.7)", "phantom_neumann(terms=4, damping=0.7)"])
+def test_both_phantom_gradients_are_the_damped_series(spec, matrix):
+    """A linear step has one Jacobian, so that both forms are the same at any depth."""
+    codes = state(matrix, 3)
+    damped, term, total = 0.7 * matrix + 0.3 * np.eye(SIZE), codes - TARGET + THETA, 0.0
+    for _ in range(4):
+        total, term = total + 0.7 * term, damped.T @ term
+    assert relative(gradient(spec, matrix, 3), codes + FORCING.T @ total) < tolerances.CLOSED_FORM
+
+
+def test_drmad_is_backpropagation_through_a_linear_step():
+    """Neither Jacobian of this step depends on the point at which it is taken."""
+    codes, slope, total = state(GENERAL, 9), state(GENERAL, 9) - TARGET + THETA, np.zeros(SIZE)
+    for _ in range(9):
+        total, slope = total + FORCING.T @ slope, GENERAL.T @ slope
+    assert relative(gradient("drmad", GENERAL, 9), codes + total) < tolerances.CLOSED_FORM
+
+
+def test_nystrom_at_full_rank_is_the_solve_of_a_symmetric_system():
+    codes = state(SYMMETRIC, 4)
+    solution = np.linalg.solve(np.eye(SIZE) - SYMMETRIC, codes - TARGET + THETA)
+    found = gradient("nystrom(rank=5, regularization=1e-9)", SYMMETRIC, 4)
+    assert relative(found, codes + FORCING.T @ solution) < 1e-8
+
+
+def test_nystrom_refuses_a_system_that_is_not_symmetric():
+    with pytest.raises(pudle.UnsupportedProblem, match="the Jacobian of this step is none: use fixed_point"):
+        gradient("nystrom", GENERAL, 4)
+
+
+def test_the_mean_of_pes_is_the_gradient_of_the_steps():
+    """400 samples; 4 standard errors are exceeded once in 15,000 trials."""
+    exact = gradient("backprop", GENERAL, 6).numpy()
+    specs = [f"pes(samples=20, window=2, seed={seed})" for seed in range(20)]
+    found = np.array([gradient(spec, GENERAL, 6).numpy() @ exact / np.linalg.norm(exact) for spec in specs])
+    standard_error = found.std(ddof=1) / len(found) ** 0.5
+    assert standard_error < 0.1 * np.linalg.norm(exact), "the check has power"
+    assert abs(found.mean() - np.linalg.norm(exact)) < 4 * standard_error
+
+
+@pytest.mark.parametrize("spec", ["drmad", "phantom", "phantom_neumann(terms=5, damping=0.5)", "pes(samples=2)"])
+def test_a_state_of_several_tensors_is_treated_as_one(spec):
+    """A heavy ball with position and velocity gives what the same step gives on one vector of both."""
+    a, b = torch.tensor(SYMMETRIC), torch.tensor(FORCING)
+    start = {name: torch.zeros(SIZE, dtype=torch.float64) for name in ("position", "velocity")}
+
+    def named(state, theta):
+        velocity = 0.3 * state["velocity"] + torch.tanh(a @ state["position"] + b @ theta) - state["position"]
+        return {"position": state["position"] + 0.5 * velocity, "velocity": velocity}
+
+    def joint(state, theta):
+        return torch.cat(list(named({"position": state[:SIZE], "velocity": state[SIZE:]}, theta).values()))
+
+    problems = [
+        pudle.FixedPoint(torch.tensor(THETA), named, lambda s, t: s["position"].square().sum(), start),
+        pudle.FixedPoint(torch.tensor(THETA), joint, lambda s, t: s[:SIZE].square().sum(), torch.cat([*start.values()])),
+    ]
+    first, second = (pudle.make_estimator(spec).estimate(each, pudle.Iteration(), 7).gradient for each in problems)
+    assert relative(first, second) < tolerances.SAME_ARITHMETIC

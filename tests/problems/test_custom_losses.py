@@ -1,0 +1,117 @@
+"""Losses that are functions, and one penalty for each atom, in sparse coding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import oracles
+import pytest
+import tolerances
+import torch
+from comparisons import refusal, relative
+from examples import arrays_of, directions, sparse_problem
+
+import pudle
+from pudle.references.certified import default_target
+
+#: Estimators that reach the exact gradient, with options for that.
+REACHING = ("analytic", "backprop", "checkpointed", "conjugate_gradient", "fixed_point(terms=1500)", "truncated(window=400)")
+
+
+def reconstruction(observations):
+    """Return the built-in loss, written as a user would."""
+    return lambda codes, dictionary: 0.5 * (codes @ dictionary.T - observations.to(codes)).square().sum() / len(codes)
+
+
+def quartic(codes, dictionary):
+    return (codes**4).sum() / len(codes) + 0.01 * dictionary.square().sum()
+
+
+@pytest.fixture
+def weighted() -> pudle.SparseCoding:
+    penalty = torch.tensor(np.random.default_rng([0, 811]).uniform(0.1, 0.4, 18))
+    return dataclasses.replace(sparse_problem("reconstruction", n=15), penalty=penalty)
+
+
+class TestLoss:
+    @pytest.mark.parametrize("name", ["alternating", "forward", *REACHING])
+    def test_a_function_is_the_named_loss_that_it_writes_out(self, name):
+        named = sparse_problem("reconstruction", n=8)
+        written = dataclasses.replace(named, loss=reconstruction(named.observations))
+        mine, theirs = (
+            pudle.make_estimator(name).estimate(problem, pudle.Ista(), 25).gradient for problem in (written, named)
+        )
+        assert relative(mine, theirs) < tolerances.CLOSED_FORM
+
+    def test_its_reference_is_the_limit(self):
+        named = sparse_problem("reconstruction", n=15)
+        written = dataclasses.replace(named, loss=reconstruction(named.observations))
+        assert (default_target(named), default_target(written)) == ("exact", "limit")
+        certified, limit = pudle.reference(named), pudle.reference(written, algorithm=pudle.Ista())
+        assert (limit.status, limit.target) == ("limit", "limit")
+        assert relative(limit.gradient, certified.gradient) < tolerances.CLOSED_FORM
+        text = refusal(lambda: pudle.reference(written, "exact"), pudle.UnsupportedProblem)
+        assert "use target='limit'" in text
+        assert pudle.reference(written, "ghat").status == "certified"
+
+    @pytest.mark.parametrize("name", REACHING)
+    def test_estimators_reach_the_limit_and_it_central_differences(self, name):
+        problem = dataclasses.replace(sparse_problem(n=8), loss=quartic)
+        limit = pudle.reference(problem, algorithm=pudle.Ista())
+        score = pudle.score(pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 400), limit)
+        assert score.relative_error < tolerances.CONVERGED
+        x, d = arrays_of(problem)
+        signs = np.sign(limit.codes.numpy())
+
+        def value(dictionary):
+            codes = oracles.polish(x, dictionary, problem.penalty, signs)
+            return (codes**4).sum() / len(codes) + 0.01 * (dictionary**2).sum()
+
+        for direction in directions(d.shape, 2):
+            difference = oracles.central_difference(value, d, direction)
+            along = float((limit.gradient.numpy() * direction).sum())
+            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(limit.gradient.norm())
+
+    def test_what_is_no_loss_is_refused(self):
+        problem = dataclasses.replace(sparse_problem(n=4), loss=lambda codes, dictionary: codes)
+        text = refusal(lambda: pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 2))
+        assert "return one real number" in text
+
+
+class TestPenalties:
+    def test_equal_ones_are_one(self):
+        single = sparse_problem(n=15)
+        equal = dataclasses.replace(single, penalty=torch.full((18,), single.penalty, dtype=torch.float64))
+        for name in ("backprop", "analytic"):
+            mine, theirs = (pudle.make_estimator(name).estimate(p, pudle.Ista(), 30).gradient for p in (equal, single))
+            assert relative(mine, theirs) < tolerances.CLOSED_FORM
+        mine, theirs = pudle.reference(equal), pudle.reference(single)
+        assert mine.status == "certified" and relative(mine.gradient, theirs.gradient) < tolerances.CLOSED_FORM
+
+    @pytest.mark.parametrize("which", ["lasso", "reconstruction"])
+    def test_certified_against_central_differences(self, weighted, which):
+        problem = dataclasses.replace(weighted, loss=which)
+        reference = pudle.reference(problem)
+        assert reference.status == "certified" and reference.bound < tolerances.USEFUL_BOUND
+        x, d = arrays_of(problem)
+        penalty, signs = problem.penalty.numpy(), np.sign(reference.codes.numpy())
+
+        def value(dictionary):
+            codes = oracles.polish(x, dictionary, penalty, signs)
+            lasso = (penalty * codes * signs).sum() / len(codes) if which == "lasso" else 0
+            return 0.5 * ((codes @ dictionary.T - x) ** 2).sum() / len(codes) + lasso
+
+        for direction in directions(d.shape):
+            difference = oracles.central_difference(value, d, direction)
+            along = float((reference.gradient.numpy() * direction).sum())
+            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(reference.gradient.norm())
+
+    @pytest.mark.parametrize("name", REACHING)
+    def test_estimators_reach_it(self, weighted, name):
+        estimate = pudle.make_estimator(name).estimate(weighted, pudle.Fista(restart=True), 400)
+        assert pudle.score(estimate, pudle.reference(weighted)).relative_error < tolerances.CONVERGED
+
+    @pytest.mark.parametrize("penalty", [torch.ones(5).double(), -torch.ones(18).double(), torch.ones(18)])
+    def test_those_that_do_not_fit_are_refused(self, penalty):
+        assert "penalty" in refusal(lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty))

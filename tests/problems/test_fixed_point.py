@@ -1,0 +1,338 @@
+"""Any torch iteration as a problem: every estimator that can treat it, against central differences and closed forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from comparisons import refusal, relative
+from estimator_limits import BUILT_IN, LIMIT_SPECS
+from estimator_specs import NAMES
+
+import pudle
+from pudle.measuring.surfaces import jacobian_error
+from pudle.problems.linearized import Linearized
+from pudle.references.certified import default_target
+
+ITERATION = pudle.Iteration()
+#: Estimators that reach the gradient of the limit, with options for that.
+REACHING = (
+    *("analytic", "backprop", "checkpointed", "forward", "conjugate_gradient", "finite_difference"),
+    *("fixed_point(terms=200)", "truncated(window=150)"),
+)
+DEPTH = 120
+
+
+def tensor(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    return torch.tensor(scale * np.random.default_rng([seed, 577]).standard_normal(shape))
+
+
+def nonsymmetric(dtype=torch.float64, samples: int = 4) -> pudle.FixedPoint:
+    """A layer whose Jacobian has complex eigenvalues, of modulus below 0.8."""
+    matrix, offset, theta = tensor(5, 5, seed=1), tensor(samples, 5, seed=2), tensor(5, 5, seed=3, scale=0.05)
+    matrix = 0.7 * matrix / torch.linalg.matrix_norm(matrix, 2)
+
+    def step(codes, theta):
+        return torch.tanh(codes @ (matrix.to(theta) + theta).T + offset.to(theta))
+
+    def loss(codes, theta):
+        return (codes**3).sum() / len(codes) + 0.1 * (theta**2).sum()
+
+    return pudle.FixedPoint(theta.to(dtype), step, loss, torch.zeros(samples, 5, dtype=dtype))
+
+
+def heavy_ball(dtype=torch.float64, solved: bool = False) -> pudle.FixedPoint:
+    """Least squares by gradient steps with momentum, a state of two tensors; the minimizer has a closed form."""
+    matrix, right = tensor(8, 3, seed=4), tensor(8, seed=5)
+
+    def step(state, theta):
+        data = matrix.to(theta)
+        slope = data.T @ (data @ state["position"] - right.to(theta)) + theta.exp() * state["position"]
+        velocity = 0.3 * state["velocity"] - 0.05 * slope
+        return {"position": state["position"] + velocity, "velocity": velocity}
+
+    def loss(state, theta):
+        return state["position"].square().sum() + state["velocity"].sum()
+
+    def solution(theta):
+        data = matrix.to(theta)
+        position = torch.linalg.solve(data.T @ data + torch.diag(theta.exp()), data.T @ right.to(theta))
+        return {"position": position, "velocity": torch.zeros_like(position)}
+
+    zeros = torch.zeros(3, dtype=dtype)
+    initial = {"position": zeros, "velocity": zeros}
+    return pudle.FixedPoint(tensor(3, seed=6).to(dtype), step, loss, initial, solution if solved else None)
+
+
+PROBLEMS = {"nonsymmetric": nonsymmetric, "two tensors": heavy_ball}
+
+
+@functools.cache
+def central_differences(which: str, distance: float = 1e-5) -> torch.Tensor:
+    """Return the gradient of the loss after many plain steps, by calling the user's functions alone."""
+    problem = PROBLEMS[which]()
+
+    def value(theta):
+        state = problem.initial
+        for _ in range(DEPTH):
+            state = problem.step(state, theta)
+        return float(problem.loss(state, theta))
+
+    gradient = torch.zeros_like(problem.theta)
+    for index in np.ndindex(*problem.theta.shape):
+        change = torch.zeros_like(gradient)
+        change[index] = distance
+        gradient[index] = (value(problem.theta + change) - value(problem.theta - change)) / (2 * distance)
+    return gradient
+
+
+@pytest.fixture(params=PROBLEMS)
+def which(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def problem(which) -> pudle.FixedPoint:
+    return PROBLEMS[which]()
+
+
+@pytest.fixture
+def truth(which) -> torch.Tensor:
+    return central_differences(which)
+
+
+class TestEstimators:
+    @pytest.mark.parametrize("spec", REACHING)
+    def test_reaches_central_differences(self, problem, truth, spec):
+        estimate = pudle.make_estimator(spec).estimate(problem, ITERATION, DEPTH)
+        assert relative(estimate.gradient, truth) < tolerances.EXACT_CENTRAL_DIFFERENCES
+
+    @pytest.mark.parametrize("spec", ["alternating", "one_step"])
+    def test_keeps_an_error_that_the_score_shows(self, problem, spec):
+        score = pudle.score(pudle.make_estimator(spec).estimate(problem, ITERATION, DEPTH), pudle.reference(problem))
+        assert 0.01 < score.relative_error < 2
+
+    @pytest.mark.parametrize("spec", ["backprop", "checkpointed(segments=3)", "forward", "truncated(window=100)"])
+    def test_finite_depth_is_plain_autograd(self, problem, spec):
+        theta = problem.theta.clone().requires_grad_()
+        state = problem.initial
+        for _ in range(7):
+            state = problem.step(state, theta)
+        (expected,) = torch.autograd.grad(problem.loss(state, theta), theta)
+        estimate = pudle.make_estimator(spec).estimate(problem, ITERATION, 7)
+        assert relative(estimate.gradient, expected) < tolerances.SAME_ARITHMETIC
+        assert torch.equal(estimate.codes, problem.pack(state).detach())
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_registered_estimator_is_right_or_refuses(self, problem, truth, name):
+        """Those that claim the gradient of the limit reach it; the others give a finite vector, or say why not."""
+        estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
+        try:
+            estimate = estimator.estimate(problem, ITERATION, 10 if estimator.computes == "stochastic" else DEPTH)
+        except pudle.UnsupportedProblem as refused:
+            assert "\n" not in str(refused) and len(str(refused).split()) >= 5
+            assert name not in BUILT_IN or name == "nystrom"
+            pytest.skip(str(refused))
+        assert estimate.gradient.shape == problem.theta.shape and estimate.gradient.isfinite().all()
+        if estimator.computes in ("unrolled", "implicit") and estimator.consistent_for is None:
+            assert relative(estimate.gradient, truth) < tolerances.EXACT_CENTRAL_DIFFERENCES
+
+    def test_random_directions(self, problem, truth):
+        estimate = pudle.make_estimator("spsa(samples=30)").estimate(problem, ITERATION, 40)
+        error = float((estimate.gradient - truth).norm())
+        assert error < 5 * estimate.diagnostics["standard_error"]
+
+    @pytest.mark.parametrize("spec", REACHING[:5])
+    def test_float32(self, spec):
+        single, double = (
+            pudle.make_estimator(spec).estimate(nonsymmetric(dtype), ITERATION, 60)
+            for dtype in (torch.float32, torch.float64)
+        )
+        assert single.gradient.dtype == torch.float32
+        assert relative(single.gradient.double(), double.gradient) < tolerances.SINGLE_PRECISION
+
+    def test_conjugate_gradients_notice_that_the_system_is_not_symmetric(self):
+        estimator = pudle.make_estimator("conjugate_gradient")
+        assert estimator.estimate(nonsymmetric(), ITERATION, 50).diagnostics["normal_equations"]
+        matrix, right = tensor(4, 4, seed=8), tensor(4, seed=9)
+        hessian = matrix.T @ matrix / 10
+        descent = pudle.FixedPoint(
+            torch.tensor(0.1),
+            lambda z, theta: z - 0.5 * (hessian.to(theta) @ z + theta * z - right.to(theta)),
+            lambda z, theta: z.square().sum(),
+            torch.zeros(4),
+        )
+        assert not estimator.estimate(descent, ITERATION, 50).diagnostics["normal_equations"]
+
+    def test_a_problem_whose_slope_is_no_gradient_is_not_silently_wrong(self):
+        """A user's own problem that passes a nonsymmetric map for the gradient of an objective."""
+
+        class Rotated(pudle.Ridge):
+            symmetric = False
+
+            def smooth_gradient(self, codes):
+                return codes @ self.map.T - self.observations
+
+            @property
+            def map(self):
+                return torch.eye(3).double() * (2 + self.theta) + torch.eye(3).double().roll(1, 0) - torch.ones(3, 3) / 2
+
+        given = {"observations": tensor(6, 3, seed=1), "dictionary": torch.eye(3).double(), "weights": tensor(3, seed=2)}
+        problem = Rotated(strength=1.0, **given)
+        inverse = torch.linalg.inv(problem.map)
+        codes = problem.observations @ inverse.T
+        algorithm = pudle.Ista(step=0.2, initial=codes)
+        estimate = pudle.make_estimator("conjugate_gradient").estimate(problem, algorithm, 0)
+        expected = -(codes @ inverse.T @ problem.weights).mean()
+        assert abs(float(estimate.gradient - expected)) < tolerances.CLOSED_FORM * abs(float(expected))
+
+
+class TestLinearSystems:
+    @pytest.mark.parametrize("transposed", [True, False])
+    @pytest.mark.parametrize("samples", [4, 60], ids=["dense", "gmres"])
+    def test_against_numpy(self, samples, transposed):
+        problem = nonsymmetric(samples=samples)
+        codes, right = tensor(samples, 5, seed=11), tensor(samples, 5, seed=12)
+        jacobian = torch.autograd.functional.jacobian(problem.stationarity, codes).reshape(5 * samples, -1)
+        matrix = (jacobian.T if transposed else jacobian).numpy()
+        expected = np.linalg.solve(matrix, right.numpy().ravel())
+        solve = problem.solve_active if transposed else problem.solve_tangent
+        solution, diagnostics = solve(codes, right)
+        assert relative(solution.flatten(), torch.tensor(expected)) < tolerances.CLOSED_FORM
+        assert diagnostics["largest_relative_residual"] < 1e-13
+        radius = np.abs(np.linalg.eigvals(np.eye(5 * samples) - jacobian.numpy())).max()
+        assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-4)
+
+    def test_a_singular_system_without_a_solution_is_refused(self):
+        system = Linearized(lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True)
+        text = refusal(lambda: system.solve(torch.ones(1, 2).double()), pudle.UnsupportedProblem)
+        assert "eigenvalue near one" in text and "backprop" in text
+
+
+class TestReference:
+    def test_the_limit_agrees_with_central_differences(self, problem, truth):
+        reference = pudle.reference(problem)
+        assert (reference.status, reference.target) == ("limit", "limit")
+        assert reference.bound < tolerances.USEFUL_BOUND
+        assert relative(reference.gradient, truth) < tolerances.EXACT_CENTRAL_DIFFERENCES
+        assert default_target(problem) == "limit"
+
+    def test_a_solution_makes_it_exact(self):
+        problem = heavy_ball(solved=True)
+        reference, limit = pudle.reference(problem), pudle.reference(problem, "limit")
+        assert (reference.status, reference.target, limit.status) == ("certified", "exact", "limit")
+        assert reference.bound < tolerances.USEFUL_BOUND
+        assert relative(limit.gradient, reference.gradient) < limit.bound + reference.bound
+
+    def test_the_error_of_the_jacobian_is_measured_against_a_solution(self):
+        """Where the Jacobian is not symmetric, its products must not come from the adjoint system."""
+        problem = heavy_ball(solved=True)
+        rows = jacobian_error(problem, ITERATION, [1, 40, 300], pudle.reference(problem))
+        errors = [row["relative_error"] for row in rows]
+        assert errors[0] > 0.1 > errors[1] > errors[2] and errors[2] < tolerances.CONVERGED
+
+    def test_a_wrong_solution_is_found(self):
+        problem = heavy_ball(solved=True)
+
+        def doubled(theta):
+            return {name: 2 * value for name, value in heavy_ball(solved=True).solution(theta).items()}
+
+        def detached(theta):
+            return {name: value.detach() for name, value in problem.solution(theta).items()}
+
+        moved = pudle.reference(dataclasses.replace(problem, solution=doubled))
+        assert moved.status == "uncertified" and "no fixed point" in moved.reason
+        constant = pudle.reference(dataclasses.replace(problem, solution=detached))
+        assert constant.status == "uncertified" and "differ by" in constant.reason
+
+    def test_exact_is_refused_with_the_way_out(self, problem):
+        text = refusal(lambda: pudle.reference(problem, "exact"), pudle.UnsupportedProblem)
+        assert "use target='limit'" in text and "solution=" in text
+
+    def test_float32_problems_have_references_in_float64(self):
+        single, double = (pudle.reference(nonsymmetric(dtype)) for dtype in (torch.float32, torch.float64))
+        assert single.gradient.dtype == torch.float64
+        assert relative(single.gradient, double.gradient) < 1e-6
+
+    def test_what_diverges_has_none(self):
+        problem = pudle.FixedPoint(
+            torch.tensor(1.5), lambda z, theta: theta * z + 1, lambda z, theta: z.sum(), torch.zeros(1, 1)
+        )
+        reference = pudle.reference(problem)
+        assert reference.status == "uncertified" and "diverges" in reference.reason
+        score = pudle.score(pudle.make_estimator("backprop").estimate(problem, ITERATION, 3), reference)
+        assert score.status == "uncertified" and np.isnan(score.relative_error)
+
+    def test_a_step_that_is_no_function_of_theta_alone_is_found(self):
+        """Central differences see what differentiation does not: a value that torch cannot follow."""
+        problem = pudle.FixedPoint(
+            torch.tensor(0.3),
+            lambda z, theta: 0.5 * z + theta + theta.detach(),
+            lambda z, theta: z.sum(),
+            torch.zeros(1, 1),
+        )
+        reference = pudle.reference(problem)
+        assert reference.status == "uncertified" and "central differences" in reference.reason
+
+
+class TestRefusals:
+    def test_algorithms_that_need_an_objective(self, problem):
+        for algorithm in (pudle.Ista(), pudle.Fista(step=0.1)):
+            text = refusal(lambda algorithm=algorithm: algorithm.run(problem, 2), pudle.UnsupportedProblem)
+            assert "pudle.Iteration()" in text
+
+    def test_iteration_needs_a_step(self, ridge):
+        assert "use ista or fista" in refusal(lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"theta": torch.ones(2, dtype=torch.complex128)}, "theta has dtype complex128"),
+            ({"initial": torch.ones(2, 2, dtype=torch.complex128)}, "initial has dtype complex128"),
+            ({"initial": {}}, "initial is empty"),
+            ({"initial": torch.zeros(4, 5, dtype=torch.float32)}, "initial and theta differ in dtype"),
+            ({"step": 3}, "step is a int: give a function"),
+        ],
+    )
+    def test_arguments(self, change, words):
+        assert words in refusal(lambda: dataclasses.replace(nonsymmetric(), **change))
+
+    @pytest.mark.parametrize(
+        ("step", "words"),
+        [
+            (lambda z, theta: z[:2], "(2, 5)"),
+            (lambda z, theta: z * 1j, "complex128"),
+            (lambda z, theta: {"z": z}, "a mapping with z"),
+            (lambda z, theta: z.numpy(), "a ndarray"),
+            (lambda z, theta: z @ torch.ones(5, 5), "convert the data that it holds with .to(theta)"),
+            (lambda z, theta: z.mul_(0.5), "in place"),
+        ],
+    )
+    def test_steps(self, step, words):
+        problem = dataclasses.replace(nonsymmetric(), step=step)
+        assert words in refusal(lambda: ITERATION.run(problem, 1))
+
+    def test_losses(self):
+        problem = dataclasses.replace(nonsymmetric(), loss=lambda z, theta: z)
+        assert "return one real number" in refusal(lambda: pudle.make_estimator("backprop").estimate(problem, ITERATION, 1))
+
+    def test_a_complex_theta_cannot_take_the_place_of_a_real_one(self, problem):
+        assert "give real numbers" in refusal(lambda: problem.with_theta(problem.theta.to(torch.complex128)))
+
+    def test_a_complex_estimate_is_no_score(self, problem):
+        reference = pudle.reference(problem)
+        estimate = pudle.Estimate(reference.gradient.to(torch.complex128), reference.codes)
+        score = pudle.score(estimate, reference)
+        assert score.status == "error" and "complex128" in score.reason
+
+
+def test_representation_holds_shapes_and_no_numbers(problem):
+    shown = repr(problem)
+    assert shown.startswith("FixedPoint(theta=(") and "tensor" not in shown and "step=step" in shown
+    estimate = pudle.make_estimator("analytic").estimate(problem, ITERATION, 3)
+    for each in (estimate, pudle.reference(problem), ITERATION.run(problem, 3), ITERATION.start(problem)):
+        assert "tensor(" not in repr(each) and len(repr(each)) < 400

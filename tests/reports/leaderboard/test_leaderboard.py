@@ -1,0 +1,136 @@
+"""Submissions: what is handed in is what was signed off, scores again as submitted, and is ranked by cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from jinja2 import Environment, PackageLoader
+from paths import ROOT
+
+from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.registry import make_estimator
+from pudle.reports.leaderboard import ranking, submission
+from pudle.reports.leaderboard.page import badge_name
+
+
+def cells(*values: float, case: str = "a") -> pd.DataFrame:
+    """Return errors of one estimator at depths 10, 20 and so on."""
+    depths = [10 * (number + 1) for number in range(len(values))]
+    return pd.DataFrame({"family": "lasso", "case": case, "depth": depths, "value": values})
+
+
+class TestRanks:
+    def test_smaller_errors_come_first_and_equal_ones_share_a_rank(self):
+        ranks = ranking.accuracy_ranks({"good": cells(1e-3, 1e-6), "same": cells(1e-3, 1e-6), "bad": cells(1e-1, 1e-1)})
+        assert dict(zip(ranks["estimator"], ranks["rank"], strict=True)) == {"good": 1, "same": 1, "bad": 3}
+        assert ranks.set_index("estimator")["error"].to_dict() == {"good": 1e-6, "same": 1e-6, "bad": 1e-1}
+
+    def test_one_easy_cell_does_not_outweigh_the_others(self):
+        ranks = ranking.accuracy_ranks({"steady": cells(1e-2, 1e-2, 1e-2), "once": cells(1e-1, 1e-1, 1e-15)})
+        assert ranks["estimator"].tolist() == ["steady", "once"]
+
+    def test_a_cell_without_a_number_has_the_last_rank_and_is_counted(self):
+        ranks = ranking.accuracy_ranks(
+            {"all": cells(1e-1, 1e-1), "half": cells(1e-3, np.nan), "none": cells(np.nan, np.nan)}
+        )
+        assert ranks["estimator"].tolist() == ["all", "half"]
+        assert ranks.set_index("estimator").loc["half", ["measured", "cells"]].tolist() == [1, 2]
+
+    def test_an_error_that_does_not_come_out_again_is_named(self):
+        assert ranking.differing(cells(1e-3, 1e-6), cells(1.1e-3, 1e-6)) == []
+        (line,) = ranking.differing(cells(1e-3, 1e-9), cells(1e-3, 1e-6))
+        assert line == "a at depth 20: 1e-09 submitted, 1e-06 here"
+        assert len(ranking.differing(cells(1e-3), cells(np.nan))) == 1
+        # Below the floor both are rounding.
+        assert ranking.differing(cells(1e-13), cells(1e-15)) == []
+
+    def test_families_are_kinds_of_problems_with_their_loss(self):
+        names = {"image_patches-ista-lasso": "photographs, lasso loss", "ridge-ista-linear": "ridge regression",
+                 "sparse_gaussian-ista-reconstruction": "dense dictionaries, reconstruction loss"}  # fmt: skip
+        for name, family in names.items():
+            assert ranking.family({"name": name, "loss": name.rpartition("-")[2]}) == family
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "backprop"
+    (folder / "leaderboard").mkdir(parents=True)
+    (folder / "estimator.py").write_text("# an estimator\n")
+    (folder / "leaderboard" / "run.json").write_text("{}")
+    submission.write_manifest(folder, make_estimator("backprop"), "estimator.py:Backprop", "Ada Lovelace <ada@example.org>")
+    return folder
+
+
+class TestSubmission:
+    def test_what_was_signed_off_is_read_again(self, folder):
+        read = submission.read_submission(folder)
+        assert read.name == "backprop" and set(read.manifest["files"]) == {"estimator.py", "leaderboard/run.json"}
+        assert read.manifest["signed_off_by"] == "Ada Lovelace <ada@example.org>"
+
+    @pytest.mark.parametrize("place", ["estimator.py", "leaderboard/run.json", "leaderboard/more.json"])
+    def test_a_changed_or_added_file_is_refused(self, folder, place):
+        before = submission.read_submission(folder).digest
+        (folder / place).write_text("something else")
+        with pytest.raises(UnreadableResult, match=f"backprop: {place} is not what was signed off"):
+            submission.read_submission(folder)
+        read = submission.write_manifest(folder, make_estimator("backprop"), "x", "Ada <ada@example.org>")
+        assert read.digest != before
+
+    def test_another_folder_name_and_a_damaged_manifest_are_refused(self, folder):
+        moved = folder.rename(folder.with_name("forward"))
+        with pytest.raises(UnreadableResult, match="must be called backprop"):
+            submission.read_submission(moved)
+        (moved / "submission.json").write_text(json.dumps({"name": "forward"}))
+        with pytest.raises(UnreadableResult):
+            submission.read_submission(moved)
+
+    @pytest.mark.parametrize("person", ["", "Ada", "<ada@example.org>", "Ada <ada>"])
+    def test_nobody_signs_nothing_off(self, folder, person):
+        with pytest.raises(InvalidArgument, match="signs nothing off"):
+            submission.write_manifest(folder, make_estimator("backprop"), "x", person)
+
+    def test_the_cases_of_the_leaderboard_exist(self):
+        chosen = submission.selection("backprop")
+        families = {ranking.family({"name": case.name, "loss": case.loss}) for case in chosen.cases}
+        assert len(chosen.cases) >= 8 and len(families) == 6
+        assert all(case.depths == submission.DEPTHS and len(case.seeds) == 3 for case in chosen.cases)
+
+
+def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
+    template = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
+    text = template.render(label="dense dictionaries, lasso loss", value="2 of 9")
+    root = ElementTree.fromstring(text)
+    assert root.get("aria-label") == "dense dictionaries, lasso loss: 2 of 9"
+    assert badge_name("mine", "dense dictionaries, lasso loss") == "mine-dense-dictionaries-lasso-loss.svg"
+
+
+@pytest.mark.nightly
+def test_an_estimator_is_handed_in_ranked_and_refused_once_it_is_changed(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    (tmp_path / "random_window.py").write_text((ROOT / "examples" / "pudle-example" / "random_window.py").read_text())
+
+    def pudle(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "pudle", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    pudle("submit", "random_window.py", "--signed-off-by", "Ada Lovelace <ada@example.org>")
+    assert submission.read_submission(tmp_path / "leaderboard" / "random_window").manifest["computes"] == "stochastic"
+    page = Path(tmp_path, pudle("leaderboard", "leaderboard", "--out", "board").strip().splitlines()[-1])
+    text = page.read_text()
+    assert "`random_window`" in text and "## Times" in text and "Not ranked" not in text
+    assert len(list((tmp_path / "board" / "badges").glob("random_window-*.svg"))) >= 4
+    file = tmp_path / "leaderboard" / "random_window" / "estimator.py"
+    file.write_text(file.read_text() + "\n")
+    pudle("leaderboard", "leaderboard", "--out", "board")
+    assert "is not what was signed off" in page.read_text()

@@ -1,0 +1,107 @@
+"""`pudle init-plugin`: the repository it writes, the estimator in it, and its gate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+from repositories import git
+
+from pudle import conformance
+from pudle.errors import InvalidArgument
+from pudle.registry import make_estimator
+from pudle.sharing.init_plugin_command import init_plugin_command
+from pudle.sharing.plugin import write_plugin
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugin") / "my-window"
+    write_plugin("my_window", folder, "pudle>=0.1")
+    return folder
+
+
+def test_every_file_is_there_and_none_is_a_template(plugin):
+    files = {path.relative_to(plugin).as_posix(): path.read_text() for path in plugin.rglob("*") if path.is_file()}
+    assert set(files) == {
+        ".github/workflows/gate.yml", ".gitignore", "README.md", "my_window.py", "pyproject.toml", "tests/test_my_window.py"
+    }  # fmt: skip
+    assert not [name for name, text in files.items() if "[[ " in text or "[%" in text]
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    assert project["dependencies"] == ["pudle>=0.1"]
+    assert project["entry-points"] == {"pudle.estimators": {"my_window": "my_window:MyWindow"}}
+
+
+def test_the_estimator_does_what_it_claims(plugin):
+    estimator = make_estimator(f"{plugin / 'my_window.py'}")
+    assert estimator.name == "my_window"
+    records = conformance.check(estimator, names=("form", "window"))
+    assert records and {record.status for record in records} <= {"passed", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("my-window", "is no name for a module"),
+        ("My", "is no name for a module"),
+        ("class", "is no name for a module"),
+        ("backprop", "is the name of another estimator"),
+    ],
+)
+def test_names_that_cannot_be_used_are_refused(name, reason, tmp_path):
+    with pytest.raises(InvalidArgument, match=reason):
+        write_plugin(name, tmp_path / "out", "pudle")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(plugin):
+    before = (plugin / "README.md").read_text()
+    with pytest.raises(InvalidArgument, match="is there already"):
+        write_plugin("my_window", plugin, "pudle")
+    assert (plugin / "README.md").read_text() == before
+
+
+def test_the_command_says_what_comes_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(init_plugin_command, ["my_window"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "my-window" / "my_window.py").is_file()
+    assert done.output.splitlines()[-1].startswith("next: cd my-window && git init")
+
+
+#: A change of the estimator's last lines, and what the gate says of it.
+PLANTED = {
+    "slow": (
+        "        gradient, codes = unrolled",
+        "        unrolled_gradient(problem, algorithm, state, layers)\n",
+        "time of",
+    ),
+    "wrong": ("        return Estimate(", "        gradient = 1.02 * gradient\n", "accuracy of"),
+    "unchanged": ("", "", ""),
+}
+
+
+@pytest.mark.nightly
+def test_its_gate_names_a_slow_down_and_an_error_of_two_percent_and_is_quiet_otherwise(tmp_path):
+    folder = tmp_path / "my-window"
+    write_plugin("my_window", folder, "pudle")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "base")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "pudle", "compare", "main", "HEAD", "--run", "--only", "--estimator", "my_window"]
+    command += ["--case", "sparse_gaussian-ista-*", "--depth", "10", "--depth", "100", "--minutes", "20"]
+    for name, (before, line, said) in PLANTED.items():
+        git(folder, "checkout", "-qB", name, "main")
+        module = folder / "my_window.py"
+        if before:
+            module.write_text(module.read_text().replace(before, line + before))
+        git(folder, "commit", "-q", "--allow-empty", "-am", name)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == int(bool(before)), f"{name}: {done.stdout}{done.stderr}"
+        if before:
+            assert done.stdout.startswith(f"regression: {said} my_window"), done.stdout

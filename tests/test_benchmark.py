@@ -1,0 +1,219 @@
+"""`pudle.benchmark`: one store with the command line, objects as well as specs, and results that show themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+import torch
+from examples import TINY, sparse_problem
+
+import pudle
+from pudle import cli
+from pudle.errors import InvalidArgument
+from pudle.estimators.alternating import Alternating
+from pudle.held import held, holding
+from pudle.measuring.given import NotAddressable, address
+from pudle.reports.load import COLUMNS, load
+
+DEPTHS = (5, 10)
+
+
+def measured(home, problems=TINY.dataset, estimators=("alternating", "backprop"), **options):
+    options = {"depths": DEPTHS, "seeds": 2, "losses": ("lasso",), "costs": False, "progress": False} | options
+    return pudle.benchmark(problems, "ista", list(estimators), home=home, **options)
+
+
+@dataclass(frozen=True)
+class Halved(Alternating):
+    """An estimator of this file alone, half the direct gradient."""
+
+    name = "halved"
+
+    def sweep(self, problem, algorithm, depths):
+        for estimate in super().sweep(problem, algorithm, depths):
+            yield dataclasses.replace(estimate, gradient=estimate.gradient / 2)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return measured(tmp_path_factory.mktemp("home"), costs=True)
+
+
+def test_the_table_is_that_of_reports_and_holds_scores_made_by_hand(results):
+    table = results.table
+    assert {name: str(kind) for name, kind in table.dtypes.items()} == COLUMNS
+    problem = dataclasses.replace(pudle.make_dataset(TINY.dataset), seed=1).problem("lasso")
+    estimate = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 10)
+    by_hand = pudle.score(estimate, pudle.reference(problem))
+    row = table[
+        (table.estimator == "backprop") & (table.depth == 10) & (table.seed == 1) & (table.metric == "relative_error")
+    ]
+    assert row["value"].item() == pytest.approx(by_hand.relative_error, rel=1e-12)
+
+
+def test_answers_choose_from_the_table(results):
+    table = results.table
+    errors = table[(table.metric == "relative_error")].groupby(["estimator", "depth"])["value"].median()
+    loose, tight = errors.max() * 1.01, errors.min() * 0.99
+    (answer,) = results.answers(error=loose).to_dict("records")
+    assert answer["error"] == pytest.approx(errors[answer["estimator"], answer["depth"]])
+    seconds = table[table.metric == "seconds"].groupby(["estimator", "depth"])["value"].median()
+    assert answer["seconds"] == pytest.approx(seconds.min())
+    assert results.answers(error=tight)["estimator"].tolist() == [""]
+    (best,) = results.answers(seconds=60.0, memory=2.0**40).to_dict("records")
+    assert best["error"] == pytest.approx(errors.min())
+
+
+def test_results_show_themselves(results, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    assert repr(results).startswith("BenchmarkResults: 2 estimators, 1 case, 2 depths, 2 seeds; kept in ")
+    assert "<table" in results._repr_html_() and "backprop" in results._repr_html_()
+    (axes,) = results.plot()
+    drawn = {tuple(line.get_ydata()) for line in axes.get_lines()}
+    errors = results.table[results.table.metric == "relative_error"]
+    medians = errors.groupby(["estimator", "depth"])["value"].median().unstack()
+    assert axes.get_yscale() == "log" and drawn >= {tuple(row) for row in medians.to_numpy()}
+    page = results.report(tmp_path / "page.html")
+    assert page.read_text().lstrip().startswith("<!") and "backprop" in page.read_text()
+    with pytest.raises(InvalidArgument, match="metric='speed' was not measured: choose from "):
+        results.plot("speed")
+
+
+def test_what_is_stored_is_not_measured_again(tmp_path, monkeypatch):
+    first = measured(tmp_path)
+    monkeypatch.setattr(pudle.make_estimator("backprop").__class__, "sweep", None)
+    second = measured(tmp_path)
+    pd.testing.assert_frame_equal(first.table, second.table)
+
+
+def test_a_problem_is_measured_as_its_dataset_would_be(tmp_path):
+    problem = pudle.make_dataset(TINY.dataset).problem("lasso")
+    from_problem = measured(tmp_path, {"mine": problem})
+    from_spec = measured(tmp_path, seeds=1)
+    keys = ["estimator", "depth", "metric", "value"]
+    pd.testing.assert_frame_equal(from_problem.table[keys], from_spec.table[keys])
+    assert from_problem.folder and set(from_problem.table["case"]) == {"mine-ista-lasso"}
+
+
+def test_another_problem_is_never_taken_for_a_stored_one(tmp_path):
+    problem = sparse_problem("lasso")
+    other = dataclasses.replace(problem, observations=problem.observations + 1e-12)
+    tables = [measured(tmp_path, {"mine": each}).table for each in (problem, other, problem)]
+    values = [table.loc[table.metric == "relative_error", "value"].tolist() for table in tables]
+    assert values[0] == values[2] != values[1]
+
+
+def test_a_class_that_nobody_can_import_is_measured_in_memory_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(Halved, "__module__", "__main__")
+    results = measured(tmp_path, estimators=["backprop", Halved()])
+    assert results.folder is None and not list(tmp_path.iterdir())
+    assert "Measured in memory only: Halved is defined where other programs cannot import it." in repr(results)
+    errors = results.table[(results.table.estimator == "halved") & (results.table.metric == "relative_error")]["value"]
+    # Half of nearly the exact gradient is nearly half of it away.
+    assert ((errors > 0.4) & (errors < 0.7)).all()
+
+
+def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch, capsys):
+    results = measured(tmp_path, estimators=["backprop"], seeds=2)
+    monkeypatch.setattr(pudle.make_estimator("backprop").__class__, "sweep", None)
+    options = [
+        "--dataset",
+        TINY.dataset,
+        "--algorithm",
+        "ista",
+        "--loss",
+        "lasso",
+        "--seeds",
+        "2",
+        "--estimator",
+        "backprop",
+    ]
+    options += ["--only", "--scores-only", "--home", str(tmp_path), *(f"--depth={depth}" for depth in DEPTHS)]
+    monkeypatch.setattr(sys, "argv", ["pudle", "run", *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code and "0 of 1 scores computed now" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(load(tmp_path, "quick").frame, results.table)
+
+
+def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
+    results = measured(tmp_path, timeout=1e-9)
+    assert set(results.table["status"]) == {"timeout"} and "give a larger timeout" in results.table["reason"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
+        ({"estimators": [3]}, "estimators: 3 is neither a spec nor a GradientEstimator"),
+        ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
+        ({"problems": {"a": TINY.dataset, "b": "nothing"}}, "unknown dataset 'nothing'"),
+        ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_path):
+    with pytest.raises(InvalidArgument, match=text):
+        measured(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.nightly
+def test_a_script_needs_no_guard(tmp_path):
+    """Nothing here starts the script again, and a class of the script can take part."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pudle\n"
+        "from pudle.estimators.alternating import Alternating\n"
+        "class Mine(Alternating):\n    name = 'mine'\n"
+        f"results = pudle.benchmark({TINY.dataset!r}, estimators=[Mine(), 'backprop'], depths=(5,), seeds=1, costs=False)\n"
+        "print(len(results.table), results.folder)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows, folder = done.stdout.split()
+    assert int(rows) > 0 and folder == "None"
+
+
+class TestAddress:
+    def test_it_tells_apart_what_differs_and_nothing_else(self):
+        one, two = sparse_problem("lasso"), sparse_problem("lasso")
+        assert address(one) == address(two)
+        changed = [
+            dataclasses.replace(one, penalty=0.3),
+            dataclasses.replace(one, loss="reconstruction"),
+            dataclasses.replace(one, dictionary=-one.dictionary),
+            sparse_problem("lasso", dtype=torch.float32),
+        ]
+        assert len({address(each) for each in [one, *changed]}) == 5
+
+    def test_a_tensor_is_no_other_shape_and_a_text_no_number(self):
+        values = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(6), "1", 1, 1.0, True, None, (1,), [1], {"1": 1}]
+        assert len({address(value) for value in values}) == len(values)
+
+    def test_a_function_is_its_source_and_what_it_uses(self):
+        def counting(number):
+            return lambda codes: codes * number
+
+        assert address(counting(3)) == address(counting(3)) != address(counting(4))
+        assert address(torch.tanh) != address(torch.sin) and address(sparse_problem) == address(sparse_problem)
+
+    def test_what_cannot_be_read_has_no_address(self):
+        with pytest.raises(NotAddressable, match="is a object"):
+            address({"thing": object()})
+        thing = object()
+        with pytest.raises(NotAddressable, match="thing in function is a object"):
+            address(lambda: thing)
+
+
+def test_held_objects_are_known_within_their_context_alone():
+    assert held("estimators", "mine") is None
+    with holding({("estimators", "mine"): "it"}):
+        assert held("estimators", "mine") == "it" and pudle.make_estimator("mine") == "it"
+        with holding({("estimators", "other"): "that"}):
+            assert held("estimators", "mine") == "it" and held("estimators", "other") == "that"
+    assert held("estimators", "mine") is None

@@ -1,0 +1,181 @@
+"""Specs that name classes in a user's own files: every kind, found, told apart, refused in one line, keyed by content."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from examples import TINY
+
+import pudle
+from pudle import registry, source_files, specs
+from pudle.measuring.selection import Selection, select
+from pudle.measuring.store import Store
+
+#: One file with a class of every kind that a spec can name.
+EVERY = """
+from dataclasses import dataclass
+
+import torch
+
+import pudle
+from pudle.algorithms import thresholding
+from pudle.learning import optimizers
+
+
+@dataclass(frozen=True)
+class Estimator(pudle.GradientEstimator):
+    weight: float = 1.0
+    name, computes = "mine", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        return pudle.Estimate(self.weight * problem.theta, problem.initial_codes())
+
+
+@dataclass(frozen=True)
+class Dataset(pudle.Dataset):
+    n_samples: int = 5
+    seed: int = 0
+    name = "mine"
+
+    def problem(self, loss="lasso", *, dtype=torch.float64, device="cpu"):
+        draw = torch.as_tensor(self.generator().standard_normal((self.n_samples, 3))).to(device, dtype)
+        return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3, dtype=dtype), penalty=0.1, loss=loss)
+
+
+@dataclass(frozen=True)
+class Algorithm(pudle.Ista):
+    name = "mine"
+
+
+@dataclass(frozen=True)
+class Rule(thresholding.Soft):
+    scale: float = 1.0
+    name = "mine"
+
+
+@dataclass(frozen=True)
+class Optimizer(optimizers.Sgd):
+    name = "mine"
+
+
+@dataclass(frozen=True)
+class Schedule(optimizers.Constant):
+    name = "mine"
+"""
+MAKERS = {
+    "estimators": (registry.make_estimator, "Estimator"),
+    "datasets": (registry.make_dataset, "Dataset"),
+    "algorithms": (registry.make_algorithm, "Algorithm"),
+    "thresholding": (registry.make_thresholding, "Rule"),
+    "optimizers": (registry.make_optimizer, "Optimizer"),
+    "schedules": (registry.make_schedule, "Schedule"),
+}
+PROFILE = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working folder with one file in a folder of its own."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "every.py").write_text(EVERY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_kind_that_a_spec_can_name_has_a_line_here():
+    assert MAKERS.keys() == registry.KINDS.keys()
+
+
+@pytest.mark.parametrize("group", MAKERS)
+def test_a_class_of_every_kind_is_found_and_its_spec_makes_it_again(group, folder):
+    make, name = MAKERS[group]
+    for path in ("lib/every.py", f"{folder}/lib/every.py", f"lib/every.py:{name}", "lib/../lib/every.py"):
+        made = make(path)
+        assert type(made).__name__ == name and specs.text(made) == f"lib/every.py:{name}"
+    assert make(specs.text(made)) == made
+    assert not (folder / "lib" / "__pycache__").exists()
+
+
+def test_options_are_read_as_those_of_any_name(folder):
+    made = pudle.make_estimator("lib/every.py:Estimator(weight=0.5)")
+    assert made.weight == 0.5 and specs.text(made) == "lib/every.py:Estimator(weight=0.5)"
+    assert pudle.make_estimator("lib/every.py(weight=0.5)") == made
+    nested = pudle.make_algorithm("ista(step=0.1, thresholding='lib/every.py:Rule(scale=2.0)')")
+    assert nested.thresholding.scale == 2.0
+    assert specs.text(nested) == "ista(step=0.1, thresholding='lib/every.py:Rule(scale=2.0)')"
+    assert pudle.make_algorithm(specs.text(nested)) == nested
+
+
+WRONG = {
+    "lib/every.py:Estimatr": "lib/every.py holds no estimator 'Estimatr' (did you mean 'Estimator'?): it has Estimator",
+    "lib/every.py(wait=1)": "lib/every.py has no argument 'wait' (did you mean 'weight'?)",
+    "lib/every.py(1)": "give each argument once, by its name",
+    "lib/every.py(weight=open('x'))": "weight is not a literal",
+    "lib/none.py": "lib/none.py cannot be read (No such file or directory): give the path of a .py file",
+    "lib.py": "lib.py cannot be read (Is a directory)",
+    "broken.py": "broken.py cannot be imported (line 2): ZeroDivisionError: division by zero",
+    "beside.py": "No module named 'helper': a file stands alone; put both into one, or . on PYTHONPATH",
+    "nameless.py": "nameless.py: Mine lacks name, computes: correct the file",
+    "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",
+    "nothing.py": "nothing.py holds 0 estimators (none): derive a class from pudle's GradientEstimator and implement all",
+}
+
+
+@pytest.mark.parametrize("spec", WRONG)
+def test_what_cannot_be_used_is_one_line(spec, folder):
+    base = "import pudle\nclass Mine(pudle.GradientEstimator):\n    def estimate(self, problem, algorithm, depth): ...\n"
+    named = "import pudle\nclass One(pudle.GradientEstimator):\n    name, computes = 'one', 'direct'\n    estimate = print\n"
+    (folder / "lib.py").mkdir()
+    for name, text in {
+        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "import helper\n", "helper.py": "", "nameless.py": base,
+        "two.py": f"{named}class Two(One): ...\n", "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
+    }.items():  # fmt: skip
+        (folder / name).write_text(text)
+    with pytest.raises(pudle.SpecError) as caught:
+        pudle.make_estimator(spec)
+    assert WRONG[spec] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_two_files_with_one_name_in_them_are_two_estimators_and_two_datasets(folder):
+    (folder / "other").mkdir()
+    (folder / "other" / "every.py").write_text(EVERY)
+    paths = ("lib/every.py", "other/every.py")
+    chosen = select(PROFILE, estimators=paths, datasets=paths, algorithms=paths, losses=["lasso"])
+    assert chosen.estimators[1:] == ("lib/every.py:Estimator", "other/every.py:Estimator")
+    assert len({case.name for case in chosen.cases}) == len(chosen.cases) == 4
+    store = Store(folder / "store", "quick")
+    assert len({store.path(*pair) for pair in chosen.pairs}) == len(chosen.pairs) == 12
+
+
+def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(folder, monkeypatch):
+    spec, case = (
+        "lib/every.py:Estimator",
+        dataclasses.replace(TINY, dataset="lib/every.py:Dataset", algorithm="lib/every.py"),
+    )
+    store = Store(folder / "store", "quick")
+
+    def keys():
+        return store.path(case, "backprop"), store.path(TINY, spec), store.reference_path(case, 0, "exact")
+
+    before, builtin = keys(), store.path(TINY, "backprop")
+    (folder / "lib" / "every.py").write_text(EVERY + "\nADDED = 1\n")
+    assert not set(before) & set(keys()) and store.path(TINY, "backprop") == builtin
+    moved = folder / "moved"
+    (moved / "lib").mkdir(parents=True)
+    (moved / "lib" / "every.py").write_text(EVERY)
+    monkeypatch.chdir(moved)
+    assert keys() == before
+
+
+def test_a_changed_file_is_read_again_in_the_same_process(folder):
+    assert pudle.make_estimator("lib/every.py").weight == 1.0
+    (folder / "lib" / "every.py").write_text(EVERY.replace("weight: float = 1.0", "weight: float = 3.0"))
+    assert pudle.make_estimator("lib/every.py").weight == 3.0
+
+
+def test_only_concrete_public_classes_of_the_file_itself_count(folder):
+    (folder / "some.py").write_text(f"{EVERY}\nfrom pudle import Fista\nclass _Hidden(Estimator): ...\nAlias = Estimator\n")
+    found = [cls.__name__ for cls in source_files.classes_in(Path("some.py"))]
+    assert found == ["Estimator", "Dataset", "Algorithm", "Rule", "Optimizer", "Schedule"]
