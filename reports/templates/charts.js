@@ -122,8 +122,9 @@ class Figure {
     for (const button of this.tools.children) button.setAttribute("aria-label", `${button.textContent}: ${title}`);
     this.note.textContent = note;
     this.note.hidden = !note;
-    const width = Math.max(this.place.clientWidth, 240);
-    const key = JSON.stringify([spec, width, height]);
+    const width = Math.max(this.place.clientWidth, 240), key = JSON.stringify([spec, width, height]), content = JSON.stringify(data);
+    if (key === this.key && content === this.content) return;
+    this.content = content;
     if (key === this.key && this.view) {
       for (const [name, rows] of Object.entries(data)) this.view.data(name, rows);
       this.place.setAttribute("aria-label", about);

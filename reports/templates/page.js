@@ -168,7 +168,7 @@ function showAnswers() {
     ...(wish.seconds === Infinity ? limits.seconds : [wish.seconds]).map((limit) => [`within ${seconds(limit)}`, (item) => mostAccurate(run(), item, "seconds", limit)]),
     ...(wish.memory === Infinity ? limits.memory : [wish.memory]).map((limit) => [`within ${memory(limit)}`, (item) => mostAccurate(run(), item, "memory", limit)]),
   ];
-  const found = chosen.map((item) => [[item.name, null, [], 0, ""], ...wishes.map(([, find]) => {
+  const found = chosen.slice(at * ROWS, (at + 1) * ROWS).map((item) => [[item.name, null, [], 0, ""], ...wishes.map(([, find]) => {
     const [place, value] = find(item);
     return place < 0 ? value : [run().estimators[place], null, [value], 0, run().estimators[place]];
   })]);
