@@ -345,7 +345,7 @@ function trainingWork() {
     const names = [...new Set(chart.series.map(({ owner }) => owner))], levels = chart.goals.map((y) => ({ y, label: "" }));
     return [[figure(host, `training-${key}`), () => ({ title: chart.title, about: chart.about, height: 250, data: { rows, levels },
       spec: linesSpec({ names, xTitle: { epoch: "epochs", step: "steps", seconds: "seconds of computation" }[x], yTitle: chart.yTitle, xLog: xIsLog(), yLog: chart.log,
-        tooltip: [["method", "method"], ["step", "step"], ["value", "value"]], behind: [LEVEL] }) }), fileName("training", chart.title)]];
+        tooltip: [["method", "method"], ["step", "step"], ["value", "value"]], behind: [LEVEL], markers: false }) }), fileName("training", chart.title)]];
   }).concat(DATA.bought.map((chart, place) => {
     const rows = chart.rows.filter((row) => !state.without.includes(row.estimator)).map((row) => ({ ...row, name: row.estimator, x: row.gradient_error, y: row.outcome, gradient: number(row.gradient_error), led: number(row.outcome, 3), dim: dimmed(row.estimator) }));
     return [figure($("#bought-figures"), `bought-${place}`), () => ({ title: chart.title, about: `${chart.title}: ${rows.map((row) => `${row.method} ${row.gradient} led to ${row.led}`).join("; ")}.`, height: 270, data: { rows, theory: [] }, note: chart.note,
