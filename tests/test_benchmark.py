@@ -18,7 +18,8 @@ from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
 from pudle.held import held, holding
 from pudle.measuring.given import NotAddressable, address
-from pudle.reports.load import COLUMNS, load
+from pudle.reports.load import load
+from pudle.reports.results import COLUMNS
 
 DEPTHS = (5, 10)
 
