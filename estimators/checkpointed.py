@@ -1,19 +1,21 @@
 """Backpropagation that keeps a few states and runs the layers between them again."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import torch
 
 from pudle.algorithms import Algorithm
-from pudle.algorithms.unrolling import Adjoints, direct_gradients, pull_back
-from pudle.estimator import Estimate, GradientEstimator
+from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
+from pudle.estimator import Estimate, SweepEstimator
 from pudle.problems import Problem
 from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Checkpointed(GradientEstimator):
+class Checkpointed(SweepEstimator):
     r"""Exact gradient of the loss after T layers, memory traded for a second evaluation of every layer.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta)
@@ -45,17 +47,23 @@ class Checkpointed(GradientEstimator):
         if self.segments is not None:
             check_integer("segments", self.segments, 1)
 
-    def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
-        depth = check_integer("depth", depth, 0)
-        segments = min(self.segments or round(math.sqrt(depth)), depth)
-        bounds = [depth * index // max(segments, 1) for index in range(segments + 1)]
+    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+        """Yield the estimate at each depth; all share the first pass, which keeps the states before their segments."""
+        bounds = {depth: self._bounds(depth) for depth in check_depths(depths)}
         with torch.no_grad():
-            trajectory = algorithm.run(problem, depth, keep=bounds)
+            trajectory = algorithm.run(problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())})
         step = algorithm.step_size(problem)
-        direct, code_gradient = direct_gradients(problem, trajectory.codes)
-        adjoints = Adjoints(direct, {"codes": code_gradient})
-        for start, end in zip(reversed(bounds[:-1]), reversed(bounds[1:]), strict=True):
-            adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
-        stored = segments + math.ceil(depth / max(segments, 1))
-        work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": segments, "stored_states": stored}
-        return Estimate(adjoints.theta, trajectory.codes, work)
+        for depth in depths:
+            codes, segments = trajectory.at(depth), list(pairwise(bounds[depth]))
+            direct, code_gradient = direct_gradients(problem, codes)
+            adjoints = Adjoints(direct, {"codes": code_gradient})
+            for start, end in reversed(segments):
+                adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
+            stored = len(segments) + math.ceil(depth / max(len(segments), 1))
+            work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": len(segments), "stored_states": stored}
+            yield Estimate(adjoints.theta, codes, work)
+
+    def _bounds(self, depth: int) -> list[int]:
+        """Return where the segments of a run begin, and where the last one ends."""
+        segments = min(self.segments or round(math.sqrt(depth)), depth)
+        return [depth * index // max(segments, 1) for index in range(segments + 1)]

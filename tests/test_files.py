@@ -135,6 +135,16 @@ def test_a_digest_follows_the_content(tmp_path):
     path.write_bytes(b"throe")
     os.utime(path, ns=(2, 2))
     assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), "same size and time: not read again"
+    path.write_bytes(b"thre")
+    os.utime(path, ns=(2, 2))
+    assert files.content_digest(path) == hashlib.sha256(b"thre").hexdigest()
+
+
+def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
+    for name in ("b", "deep/c", "a"):
+        files.write_atomically(tmp_path / name, "")
+    assert files.files_in(tmp_path) == [tmp_path / name for name in ("a", "b", "deep/c")]
+    assert files.files_in(tmp_path / "b") == [tmp_path / "b"]
 
 
 def test_sweeping_removes_what_ended_processes_left(tmp_path):
@@ -148,17 +158,3 @@ def test_sweeping_removes_what_ended_processes_left(tmp_path):
         path.write_text("")
     files.sweep(tmp_path)
     assert sorted(tmp_path.rglob("*.tmp")) == sorted(kept)
-
-
-def test_a_copy_takes_the_place_of_a_file_that_came_along(tmp_path, monkeypatch):
-    original, copies = tmp_path / "data.csv", tmp_path / "copies"
-    monkeypatch.delenv(files.FILES_VARIABLE, raising=False)
-    assert files.located(str(original)) == original
-    monkeypatch.setenv(files.FILES_VARIABLE, str(copies))
-    assert files.located(original) == original, "no copy of it came along"
-    copy = copies.joinpath(*original.parts[1:])
-    files.write_atomically(copy, "")
-    assert files.located(original) == copy
-    monkeypatch.chdir(tmp_path)
-    assert files.located("data.csv") == copy
-    assert files.located("~/x") == Path.home() / "x"

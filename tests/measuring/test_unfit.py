@@ -55,8 +55,16 @@ def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
     store = Store(tmp_path / "store", "quick")
     records = fill(plan(selection, store), workers=1)
     assert [record["status"] for record in records["score"]] == ["unsupported"] * len(UNFIT)
-    # References of what does not fit are never there.
-    assert {task.kind for stage in plan(selection, store) for task in stage} <= {"reference", "kernels"}
+    assert not any(plan(selection, store))
+
+
+def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(tmp_path):
+    store = Store(tmp_path, "quick")
+    assert measure(TINY, "alternating", store)["status"] == "ok"
+    case, reason = UNFIT["threshold"]
+    assert store.read_reference(case, 0, "exact") is not None
+    record = measure(case, "alternating", store)
+    assert record["status"] == "unsupported" and reason in record["reason"]
 
 
 OWN = """

@@ -213,6 +213,48 @@ class TestLinearSystems:
         assert "eigenvalue near one" in text and "backprop" in text
 
 
+class OnceOnly(torch.autograd.Function):
+    """A hyperbolic tangent that can be differentiated once."""
+
+    @staticmethod
+    def forward(context, values):
+        context.save_for_backward(values.tanh())
+        return values.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, slope):
+        (image,) = context.saved_tensors
+        return slope * (1 - image**2)
+
+
+class TestStepsOfOneDerivative:
+    """Steps through code that torch can differentiate only once, in reverse mode."""
+
+    @pytest.fixture
+    def once(self):
+        smooth = nonsymmetric()
+        matrix, offset = tensor(5, 5, seed=1), tensor(4, 5, seed=2)
+        matrix = 0.7 * matrix / torch.linalg.matrix_norm(matrix, 2)
+
+        def step(codes, theta):
+            return OnceOnly.apply(codes @ (matrix.to(theta) + theta).T + offset.to(theta))
+
+        return dataclasses.replace(smooth, step=step)
+
+    @pytest.mark.parametrize("spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"])
+    def test_reverse_mode_is_enough(self, once, spec):
+        estimate = pudle.make_estimator(spec).estimate(once, ITERATION, DEPTH)
+        assert relative(estimate.gradient, central_differences("nonsymmetric")) < tolerances.EXACT_CENTRAL_DIFFERENCES
+        assert pudle.reference(once).status == "limit"
+
+    @pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
+    def test_others_say_what_is_missing(self, once, spec):
+        estimator = pudle.make_estimator(spec)
+        text = refusal(lambda: estimator.estimate(once, ITERATION, 3), pudle.UnsupportedProblem)
+        assert "differentiate" in text and ("use analytic" in text or "backprop" in text)
+
+
 class TestReference:
     def test_the_limit_agrees_with_central_differences(self, problem, truth):
         reference = pudle.reference(problem)

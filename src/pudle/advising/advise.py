@@ -13,7 +13,9 @@ from ..measuring.experiment import ProgressCallback, silent
 from ..measuring.tasks import one_thread
 from ..problems import Problem
 from ..validation import check_integer, check_positive
+from .budget import within_budget
 from .candidates import Family, candidates
+from .practice import check_trainable, practiced
 from .promises import Promises
 from .race import LEFT, Race, of_each_kind
 from .records import Advice, Wish
@@ -34,6 +36,7 @@ def advise(
     estimators: Sequence[str | GradientEstimator] = (),
     seeds: int = 20,
     most_depth: int = 1600,
+    train: bool = False,
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> Advice:
@@ -63,6 +66,8 @@ def advise(
         Number of draws that the result is tested on.
     most_depth : int
         Largest number of layers.
+    train : bool
+        Whether to train shortly with the advised estimator and the runner-up, to see whether the advice holds.
     device : {"cpu", "cuda"}
     progress : callable
         Called with the steps done, the steps in all, and one line.
@@ -74,7 +79,8 @@ def advise(
     Raises
     ------
     InvalidArgument
-        For a wish that is no positive number, and where no seed has a reference to score against.
+        For a wish that is no positive number, where no seed has a reference to score against, and for a training without a
+        dictionary to learn.
     """
     for name, value in (("error", error), ("seconds", seconds), ("memory", memory)):
         if value is not None:
@@ -84,9 +90,12 @@ def advise(
     if error is seconds is memory is None:
         error = ERROR
     wish = Wish(error, seconds, memory)
-    trials = Trials.of(problem, algorithm, loss, device)
+    trials, taking_part = Trials.of(problem, algorithm, loss, device), candidates(estimators)
+    if train:
+        check_trainable(trials)
     with one_thread():
-        return _advise(trials, wish, candidates(estimators), seeds, most_depth, progress)
+        advice = _advise(trials, wish, taking_part, seeds, most_depth, progress)
+        return practiced(advice, trials, progress) if train and advice.chosen else advice
 
 
 def _advise(
@@ -102,7 +111,7 @@ def _advise(
     _check_scorable(trials, race)
     progress(1, 4, "all candidates on few seeds")
     able = race.start(*taking_part)
-    met, others = race.reached(able) if wish.error is not None else race.within_budget(able)
+    met, others = race.reached(able) if wish.error is not None else within_budget(race, able)
     progress(2, 4, f"{len(met)} candidates on more seeds")
     best = of_each_kind(race.halve(met) if trials.seeds is None else met)[:LEFT]
     facts: dict[str, Any] = {"problem": trials.text, "wish": wish, "left_out": race.left_out}

@@ -97,7 +97,6 @@ class Race:
         for level in self.levels:
             missed = []
             for each in waiting:
-                # A window of the depth or more is full backpropagation.
                 best = self.best_on(each, level, wanted)
                 if best.error <= wanted:
                     met.append(best)
@@ -128,13 +127,13 @@ class Race:
 
     def _worth_going_on(self, missed: list[Contender], depth: int, met: list[Contender]) -> list[Contender]:
         """Return those that could still be the fastest: more layers never take less time."""
-        falling = [each for each in missed if self._falls(each, depth)]
+        falling = [each for each in missed if self.falls(each, depth)]
         if not met:
             return falling
         fastest = min(each.seconds for each in met)
         return [each for each in self.timed([replace(each, depth=depth) for each in falling]) if each.seconds < fastest]
 
-    def _falls(self, contender: Contender, depth: int) -> bool:
+    def falls(self, contender: Contender, depth: int) -> bool:
         """Return whether more layers still help."""
         if contender.number >= depth:
             return True
@@ -171,45 +170,6 @@ class Race:
             self.missed = min(weighed, key=lambda each: each.memory) if weighed else contenders[0]
         return found
 
-    # -- without an error in the wish: the most accurate within the time and the memory
-
-    def within_budget(self, contenders: list[Contender]) -> tuple[list[Contender], list[Contender]]:
-        """Return the contenders at their best depth within the budget, most accurate first, and the fastest others."""
-        best: dict[str, Contender] = {}
-        waiting, shallow = self.timed([replace(each, depth=1) for each in contenders]), dict[str, tuple[int, float]]()
-        dear = [each for each in waiting if not self._allows(each)]
-        for level in self.levels:
-            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
-            going_on = [each for each in waiting if each.number >= level[-1]]
-            for each in deep:
-                depths = self._within(each, self.different(each, level), shallow.get(each.name, (0, 0.0)))
-                shallow[each.name] = level[-1], each.seconds
-                if depths:
-                    worst = self.trials.errors(each.estimator, self.seeds[0], depths).max(0)
-                    place = int(worst.argmin())
-                    found = replace(each, depth=depths[place], error=float(worst[place]))
-                    best[each.name] = min(best.get(each.name, found), found, key=lambda one: one.error)
-                if level[-1] in depths and self._falls(each, level[-1]):
-                    going_on.append(each)
-            waiting = going_on
-        return sorted(best.values(), key=lambda each: each.error), dear
-
-    def _within(self, deepest: Contender, level: tuple[int, ...], before: tuple[int, float]) -> list[int]:
-        """Return the depths of a level within the budget, from the times at its end and at that of the level before."""
-        slope = (deepest.seconds - before[1]) / (deepest.depth - before[0])
-        times = {depth: before[1] + slope * (depth - before[0]) for depth in level}
-        depths = [depth for depth, taken in times.items() if taken <= MARGIN * (self.wish.seconds or math.inf)]
-        if self.wish.memory is not None:
-            # Deeper never needs less: the first that fits from behind is the last that fits.
-            while depths and self.weighed(replace(deepest, depth=depths[-1])).memory > self.wish.memory:
-                depths = depths[: len(depths) // 2]
-        return depths
-
-    def _allows(self, contender: Contender) -> bool:
-        """Return whether a contender is within the time and the memory of the wish."""
-        fast = contender.seconds <= MARGIN * (self.wish.seconds or math.inf)
-        return fast and (self.wish.memory is None or self.weighed(contender).memory <= self.wish.memory)
-
     # -- later rounds: fewer contenders, more seeds, finer numbers and depths
 
     def halve(self, contenders: list[Contender]) -> list[Contender]:
@@ -226,9 +186,9 @@ class Race:
                 met = [better for each in contenders if (better := self.refined(each, seeds, error, last))]
                 contenders = self._affordable(self.timed(met))
             else:
-                errors = {each: self.errors(each, seeds, [each.depth])[:, 0] for each in contenders}
-                contenders = [replace(each, error=self.limit_of(found)) for each, found in errors.items()]
-                contenders = sorted(contenders, key=lambda each: each.error)
+                errors = [self.errors(each, seeds, [each.depth])[:, 0] for each in contenders]
+                limits = [replace(each, error=self.limit_of(found)) for each, found in zip(contenders, errors, strict=True)]
+                contenders = sorted(limits, key=lambda each: each.error)
         return contenders
 
     def _with_neighbors(self, contenders: list[Contender]) -> list[Contender]:
