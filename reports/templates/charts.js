@@ -114,9 +114,16 @@ class Figure {
     this.note = element("p", { class: "soft note" });
     this.node.append(element("figcaption", {}, this.title, this.tools), this.place, this.note);
     host.append(this.node);
+    this.last = Promise.resolve();
   }
 
-  async draw({ title, about, spec, data, height = 270, note = "", open = null }) {
+  // One after the other: a chart that is still being made must not replace a later one.
+  draw(chart) {
+    this.last = this.last.then(() => this.render(chart));
+    return this.last;
+  }
+
+  async render({ title, about, spec, data, height = 270, note = "", open = null }) {
     this.shown = { title, about, spec, data, height, note };
     this.title.replaceChildren(open ? link(title, open) : title);
     for (const button of this.tools.children) button.setAttribute("aria-label", `${button.textContent}: ${title}`);
