@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import path_option
+from pudle.data.options import check_options, path_option
 from pudle.data.tables import draw_from, problem_of, read_table, table_file
 from pudle.files import content_digest
 from pudle.problems import SparseCoding
@@ -20,9 +20,9 @@ from pudle.validation import check_integer, check_positive
 class Array(SparseCodingDataset):
     """The rows of a file (.npy, .npz, .csv, .tsv, .parquet), coded in a given dictionary or in one learned from other rows.
 
-    The values count as they are: center and scale them before where that makes sense. Without a dictionary, half of the
-    rows, which the seed chooses, at most 1000, are what scikit-learn's MiniBatchDictionaryLearning learns one from, and the
-    other rows are coded. There is no generating dictionary. `pudle.sparse_coding` does the same with a data frame.
+    Without a dictionary, half of the rows, which the seed chooses, at most 1000, are what scikit-learn's
+    MiniBatchDictionaryLearning learns one from, and the other rows are coded. There is no generating dictionary.
+    `pudle.sparse_coding` does the same with a data frame.
 
     Parameters
     ----------
@@ -38,6 +38,9 @@ class Array(SparseCodingDataset):
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
+    standardize : bool
+        Whether to subtract each column's mean and divide by its standard deviation. Without it the values count as they
+        are: if their means or scales differ much, learned atoms are few and alike.
     seed : int
     """
 
@@ -46,6 +49,7 @@ class Array(SparseCodingDataset):
     n_components: int | None = None
     penalty: float | None = None  # type: ignore[assignment]
     n_samples: int | None = None
+    standardize: bool = False
     seed: int = 0
 
     name = "array"
@@ -54,7 +58,7 @@ class Array(SparseCodingDataset):
         for name in ("n_components", "n_samples"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
+        check_options(self)
         if self.penalty is not None:
             check_positive("penalty", self.penalty)
 
@@ -80,5 +84,5 @@ def _drawn(dataset: Array, state: str) -> Draw:
     atoms: np.ndarray | None = None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
     return draw_from(
         read_table(dataset.path), dataset.generator(), dictionary=atoms, n_components=dataset.n_components,
-        n_samples=dataset.n_samples,
+        n_samples=dataset.n_samples, standardize=dataset.standardize,
     )  # fmt: skip

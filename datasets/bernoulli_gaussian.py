@@ -8,7 +8,7 @@ import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import check_options
-from pudle.data.synthetic import normalize
+from pudle.data.synthetic import normalize, observe
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ class BernoulliGaussian(SparseCodingDataset):
         return Draw(observations, dictionary, generating, codes)
 
     def samples(
-        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         present = random.random((n_samples, self.n_components)) < self.density
         codes = np.where(present, random.standard_normal(present.shape), 0.0)
-        noise = self.noise * random.standard_normal((n_samples, self.n_features))
-        return codes @ generating_dictionary.T + noise, codes
+        return observe(codes, generating_dictionary, self.noise, random), codes

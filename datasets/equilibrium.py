@@ -44,8 +44,8 @@ class Equilibrium(Dataset):
         Seed of the choice of images and of the weights.
     """
 
-    n_samples: int = 50
-    n_components: int = 10
+    n_samples: int = 20
+    n_components: int = 8
     contraction: float = 0.95
     seed: int = 0
 

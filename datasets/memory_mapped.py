@@ -101,6 +101,14 @@ class MemoryMapped(SparseCodingDataset):
             values = finite(rows.read(slice(start, start + size)), places, self.path)
             yield first.with_samples(observations=torch.from_numpy(values).to(first.theta))
 
+    def samples(
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read `n_samples` random rows, without replacement; how they were generated is not known."""
+        rows = open_rows(self.path, self.column)
+        places = np.sort(random.choice(rows.shape[0], n_samples, replace=False, shuffle=False))
+        return finite(rows.read(places), places, self.path), None
+
 
 @functools.lru_cache(maxsize=8)
 def _drawn(dataset: MemoryMapped, state: str) -> Draw:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.options import check_at_most, check_options
-from pudle.data.synthetic import normalize, sparse_codes
+from pudle.data.synthetic import normalize, observe, sparse_codes
 from pudle.validation import check_choice
 
 AMPLITUDES = {
@@ -68,8 +68,7 @@ class SparseGaussian(SparseCodingDataset):
         return Draw(observations, dictionary, generating, codes)
 
     def samples(
-        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         codes = sparse_codes(random, (n_samples, self.n_components), self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
-        noise = self.noise * random.standard_normal((n_samples, self.n_features))
-        return codes @ generating_dictionary.T + noise, codes
+        return observe(codes, generating_dictionary, self.noise, random), codes

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm, State
-from pudle.estimator import CodesEstimator, Contribution
+from pudle.estimator import CodesEstimator, Contribution, averaged_pairs
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
 
@@ -66,27 +66,21 @@ class Pes(CodesEstimator):
         check_positive("scale", self.scale)
         check_integer("seed", self.seed, 0)
 
-    @torch.no_grad()
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         segments = [self.segment_of(depth) for depth in depths]
-        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
-        for sample in range(self.samples):
+
+        @torch.no_grad()
+        def term(sample: int) -> Tensor:
             # A stream for each sample: the first segments of a sample do not depend on how many follow.
             random = streams.generator(self.seed, f"estimator pes {sample}")
             drawn = torch.as_tensor(random.standard_normal((max(segments) + 1, *theta.shape))).to(theta)
             above = self.losses(problem, algorithm, theta + self.scale * drawn, depths)
             below = self.losses(problem, algorithm, theta - self.scale * drawn, depths)
             slopes = (above - below) / (2 * self.scale)
-            terms = slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
-            total += terms
-            squares += terms.flatten(1).square().sum(1) if theta.ndim else terms.square()
-        for depth, mean, square in zip(depths, total / self.samples, squares / self.samples, strict=True):
-            diagnostics = {"layers": depth * (2 * self.samples + 1), "evaluations": 2 * self.samples}
-            if self.samples > 1:
-                variance = (square - mean.square().sum()).clamp(min=0)
-                diagnostics["standard_error"] = float((variance / (self.samples - 1)).sqrt())
-            yield mean, diagnostics
+            return slopes.reshape(-1, *(1,) * theta.ndim) * drawn.cumsum(0)[segments]
+
+        return averaged_pairs(map(term, range(self.samples)), depths)
 
     def segment_of(self, depth: int) -> int:
         """Return the index of the segment that holds the last of `depth` layers."""

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import losses_at
-from pudle.estimator import CodesEstimator, Contribution
+from pudle.estimator import CodesEstimator, Contribution, averaged_pairs
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
 
@@ -60,21 +61,15 @@ class Spsa(CodesEstimator):
         check_positive("scale", self.scale)
         check_integer("seed", self.seed, 0)
 
-    @torch.no_grad()
     def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         random = streams.generator(self.seed, "estimator spsa")
-        total, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
-        for _ in range(self.samples):
+
+        @torch.no_grad()
+        def term() -> Tensor:
             direction = torch.as_tensor(random.standard_normal(theta.shape)).to(theta)
             above = losses_at(problem, algorithm, theta + self.scale * direction, depths)
             below = losses_at(problem, algorithm, theta - self.scale * direction, depths)
-            slopes = (above - below) / (2 * self.scale)
-            total += torch.tensordot(slopes, direction, dims=0)
-            squares += slopes.square() * direction.square().sum()
-        for depth, mean, square in zip(depths, total / self.samples, squares / self.samples, strict=True):
-            diagnostics = {"layers": depth * (2 * self.samples + 1), "evaluations": 2 * self.samples}
-            if self.samples > 1:
-                variance = (square - mean.square().sum()).clamp(min=0)
-                diagnostics["standard_error"] = float((variance / (self.samples - 1)).sqrt())
-            yield mean, diagnostics
+            return torch.tensordot((above - below) / (2 * self.scale), direction, dims=0)
+
+        return averaged_pairs((term() for _ in range(self.samples)), depths)

@@ -4,8 +4,8 @@ Chosen over Bokeh, the other library whose Python package brings its script. By 
 Bokeh with its API. By looks and use: charts are SVG, sharp on paper and at any zoom, with names for screen readers and one
 specification that a page needs no more code for; Bokeh draws on a canvas. By safety: its interpreter of expressions needs no
 ``eval``, so that the page keeps its policy. By upkeep: both are well kept. By speed Bokeh leads with many thousand points,
-which no figure of this page has. What it costs: 84 MB on disk, against 32 MB, and some seconds to put the script together, which
-is therefore done once per version and kept in the user's cache.
+which no figure of this page has. What it costs: 84 MB on disk, against 32 MB, and some seconds to put the script together,
+which is therefore done once per version and kept in the user's cache.
 """
 
 from __future__ import annotations

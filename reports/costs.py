@@ -41,11 +41,10 @@ def points(results: Results, case: str) -> list[Point]:
     """
     found = []
     for name in results.estimators:
-        rows = results.curve(case, name).spread.tolist()
-        lines = [results.line(case, name, cost) for cost in ("seconds", "memory_bytes")]
-        for depth, *values in rows:
-            costs = [math.nan if outside else value for value, outside in (line.at(depth) for line in lines)]
-            found.append(Point(name, int(depth), *values, *costs, last=depth == rows[-1][0]))
+        spread = results.curve(case, name).spread
+        costs = (results.line(case, name, cost).inside(spread[:, 0]) for cost in ("seconds", "memory_bytes"))
+        rows = np.column_stack((spread, *costs)).tolist()
+        found += [Point(name, int(depth), *values, last=depth == rows[-1][0]) for depth, *values in rows]
     return found
 
 

@@ -136,6 +136,13 @@ class Line:
             return math.nan, True
         return float(np.interp(depth, self.depths, self.values)), outside
 
+    def inside(self, depths: np.ndarray) -> np.ndarray:
+        """Return the cost at some depths, NaN outside the measured ones."""
+        if not self.measured:
+            return np.full(len(depths), math.nan)
+        outside = (depths < self.known[0]) | (depths > self.known[1])
+        return np.where(outside, math.nan, np.interp(depths, self.depths, self.values))
+
 
 NO_LINE = Line.of(np.empty(0), np.empty(0))
 

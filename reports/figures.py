@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.costs import Point, front, points
-from pudle.reports.drawing import Picture, axes, drawing, file_name, legend, log_axis
+from pudle.reports.drawing import Picture, file_name
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.page_data import METRICS, theory
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from pudle.reports.plots import draw_cost, draw_error, draw_lines, draw_overview, draw_rates, draw_windows
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
 MIB = 2**20
-DASHED = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
 
 #: Kinds of figures, in the order in which a report shows them, each with a sentence on how to read it.
 KINDS = {
@@ -62,7 +58,7 @@ def overview(results: Results, rates: pd.DataFrame) -> Picture | None:
         return None
     shown = " ".join(f"{name}: {_ends(rows)}." for name, rows in data.items())
     table = pd.concat([_spread(rows).assign(case=name) for name, rows in data.items()])
-    draw = partial(_draw_overview, results, data, looks_of(results), rates)
+    draw = partial(draw_overview, results, data, looks_of(results), rates)
     return Picture("overview", "Error against depth", "", f"Error against depth on {first['dataset']}: {shown}", table, draw)
 
 
@@ -103,7 +99,7 @@ def _error(results: Results, case: str, style: Mapping[str, Look], rates: pd.Dat
     laws = theory(results, rates, case)
     remark = f" Dashed gray lines: theory, {text.listing([law['law'] for law in laws])}." if laws else ""
     about = f"{case}: relative error against depth on a log scale.{remark}{_seeds(rows)} Last values: {_ends(rows)}."
-    draw = partial(_draw_error, results, case, rows, style, rates)
+    draw = partial(draw_error, results, case, rows, style, rates)
     return Picture(file_name("error", case), "Error against depth", case, about, _spread(rows), draw)
 
 
@@ -113,7 +109,7 @@ def _direction(results: Results, case: str, style: Mapping[str, Look], rates: pd
     if rows.empty:
         return None
     about = f"{case}: 1 minus the cosine to the reference against depth on a log scale.{_seeds(rows)} Last: {_ends(rows)}."
-    draw = partial(_draw_lines, rows, style, METRICS["cosine_error"])
+    draw = partial(draw_lines, rows, style, METRICS["cosine_error"])
     return Picture(file_name("cosine", case), "Direction against depth", case, about, _spread(rows), draw)
 
 
@@ -124,7 +120,7 @@ def _memory(results: Results, case: str, style: Mapping[str, Look], rates: pd.Da
     if rows.empty:
         return None
     about = f"{case}: peak memory above that of a process that only holds the problem, in MiB, against depth. {_ends(rows)}."
-    draw = partial(_draw_lines, rows, style, "peak memory above the problem's (MiB)", log=False)
+    draw = partial(draw_lines, rows, style, "peak memory above the problem's (MiB)", log=False)
     data = rows.drop(columns="seed").rename(columns={"value": "memory_mib"})
     return Picture(file_name("memory-depth", case), "Memory against depth", case, about, data, draw)
 
@@ -143,7 +139,7 @@ def _cost(results: Results, case: str, style: Mapping[str, Look], rates: pd.Data
     about = f"{case}: relative error against {word}. On the front, from the cheapest to the most accurate: {winners}."
     columns = ["estimator", "depth", "median", "least", "greatest", "cost", "front"]
     table = data[columns].rename(columns={"cost": "seconds" if cost == "seconds" else "memory_mib"})
-    draw = partial(_draw_cost, data, best, style, cost)
+    draw = partial(draw_cost, data, best, style, cost)
     return Picture(file_name(word, case), f"Error against {word}", case, about, table, draw)
 
 
@@ -165,7 +161,7 @@ def _windows(results: Results, case: str, style: Mapping[str, Look], rates: pd.D
     about = f"{case}: relative error of truncated backpropagation over depth and window. At the deepest depth: {last}."
     table = data.rename(columns={"value": "relative_error"})
     return Picture(
-        file_name("windows", case), "Error over depth and window", case, about, table, partial(_draw_windows, data)
+        file_name("windows", case), "Error over depth and window", case, about, table, partial(draw_windows, data)
     )
 
 
@@ -181,7 +177,7 @@ def _burn_in(results: Results, case: str, style: Mapping[str, Look], rates: pd.D
     words = f"peak {text.number(peak['median'])} at depth {peak['depth']}, {settled}"
     about = f"{case}: error of the unrolled Jacobian against depth, {words}.{_seeds(rows)}"
     plain = {"Jacobian": Look("#333333", "o", ())}
-    draw = partial(_draw_lines, rows, plain, "relative error of the Jacobian", title=words, level=1.0)
+    draw = partial(draw_lines, rows, plain, "relative error of the Jacobian", title=words, level=1.0)
     return Picture(file_name("burn-in", case), "Burn-in", case, about, data, draw)
 
 
@@ -198,143 +194,4 @@ def _rates(summary: pd.DataFrame, style: Mapping[str, Look]) -> Picture | None:
              for row in data.itertuples()]  # fmt: skip
     about = f"All cases: error lost per layer in percent, fitted against predicted. {'; '.join(pairs)}."
     table = data.rename(columns={name: name.replace("rate", "lost_per_layer_percent") for name in names})
-    return Picture("rates", "Fitted against predicted rates", "", about, table, partial(_draw_rates, data, style))
-
-
-# -- drawing
-
-
-def _plot(at: Any, rows: pd.DataFrame, style: Mapping[str, Look], x: str = "depth", y: str = "value") -> None:
-    """Draw medians over seeds with a band from the least to the greatest."""
-    import seaborn
-
-    names = [name for name in style if name in set(rows["estimator"])]
-    seaborn.lineplot(
-        rows, x=x, y=y, hue="estimator", style="estimator", hue_order=names, style_order=names, ax=at, estimator="median",
-        errorbar=("pi", 100), palette={name: style[name].color for name in names}, linewidth=1.6, markersize=6,
-        markers={name: style[name].marker for name in names}, markeredgewidth=0, err_kws={"linewidth": 0, "alpha": 0.14},
-        dashes={name: tuple(length / 1.6 for length in style[name].dashes) for name in names},
-    )  # fmt: skip
-
-
-@drawing
-def _draw_lines(
-    rows: pd.DataFrame, style: Mapping[str, Look], label: str, log: bool = True, title: str = "", level: float | None = None
-) -> Figure:
-    figure, at = axes()
-    _plot(at, rows, style)
-    at.set(xlabel="depth (layers)", ylabel=label)
-    at.set_title(title, loc="left", fontsize=10)
-    if level is not None:
-        at.axhline(level, **DASHED)
-    if log:
-        log_axis(at.yaxis)
-    else:
-        at.set_ylim(bottom=0)
-    legend(figure, at)
-    return figure
-
-
-def _error_axes(
-    at: Any, results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame
-) -> None:
-    """Draw the curves, the bound and the slopes that theory predicts."""
-    _plot(at, rows, style)
-    at.set(xlabel="depth (layers)", ylabel=METRICS["relative_error"])
-    low, high = rows["value"].min(), rows["value"].max()
-    bound = results.bounds.get((case, results.target(case)), 0.0)
-    # A bound far below all errors is written, not drawn: it would squeeze the curves.
-    near = low < bound * 1e3
-    low = min(low, bound) if near else low
-    at.set_ylim(low / 8, high * 3)
-    log_axis(at.yaxis)
-    if near:
-        at.axhspan(low / 8, bound, color="0.5", alpha=0.15, linewidth=0)
-    if bound > 0:
-        place = {"y": bound, "transform": at.get_yaxis_transform()} if near else {"y": 0.02, "transform": at.transAxes}
-        what = "estimated error of the limit" if results.badge(case) else "certified bound"
-        at.text(
-            x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place
-        )
-    for law in theory(results, rates, case):
-        at.plot(law["depths"], law["errors"], **DASHED)
-        middle = len(law["depths"]) // 2
-        at.annotate(law["law"], (law["depths"][middle], law["errors"][middle]), xytext=(4, 4), textcoords="offset points")
-
-
-@drawing
-def _draw_error(results: Results, case: str, rows: pd.DataFrame, style: Mapping[str, Look], rates: pd.DataFrame) -> Figure:
-    figure, at = axes()
-    _error_axes(at, results, case, rows, style, rates)
-    legend(figure, at)
-    return figure
-
-
-@drawing
-def _draw_overview(
-    results: Results, data: Mapping[str, pd.DataFrame], style: Mapping[str, Look], rates: pd.DataFrame
-) -> Figure:
-    figure, panels = axes(len(data), squeeze=False, sharey=True)
-    for at, (name, rows) in zip(panels[0], data.items(), strict=True):
-        _error_axes(at, results, name, rows, style, rates[rates["case"] == name])
-        at.set_title(f"{results.cases[name]['loss']} loss", loc="left")
-    limits = [at.get_ylim() for at in panels[0]]
-    panels[0][0].set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    log_axis(panels[0][0].yaxis)
-    most = max(panels[0], key=lambda at: len(at.get_lines()))
-    legend(figure, most, columns=4)
-    for at in panels[0]:
-        if at.get_legend():
-            at.get_legend().remove()
-    return figure
-
-
-@drawing
-def _draw_cost(data: pd.DataFrame, best: pd.DataFrame, style: Mapping[str, Look], cost: str) -> Figure:
-    figure, at = axes()
-    at.step(best["cost"], best["median"], where="post", color="0.5", alpha=0.4, linewidth=4, zorder=1)
-    _plot(at, data, style, "cost", "median")
-    at.set(ylabel=METRICS["relative_error"])
-    log_axis(at.yaxis)
-    if cost == "seconds":
-        at.set(xlabel="time of one gradient")
-        log_axis(at.xaxis, text.seconds)
-    else:
-        at.set(xlabel="peak memory above the problem's (MiB)")
-    legend(figure, at)
-    return figure
-
-
-@drawing
-def _draw_windows(data: pd.DataFrame) -> Figure:
-    import seaborn
-    from matplotlib.colors import LogNorm
-
-    grid = data.pivot(index="window", columns="depth", values="value")
-    figure, at = axes()
-    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
-    # Cividis is even in lightness, for color-blind readers and in gray.
-    seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(low, max(high, low * 1.001)), linewidths=0.2,
-                    cbar_kws={"label": METRICS["relative_error"]})  # fmt: skip
-    at.tick_params("x", rotation=0 if grid.shape[1] <= 14 else 90, labelsize=9)
-    at.tick_params("y", rotation=0)
-    at.set(xlabel="depth (layers)", ylabel="window (layers differentiated)")
-    return figure
-
-
-@drawing
-def _draw_rates(data: pd.DataFrame, style: Mapping[str, Look]) -> Figure:
-    figure, at = axes()
-    for name, rows in data.groupby("estimator", sort=False):
-        look, straight = style[name], rows[~rows["crooked"]]
-        # The greatest rate removes the least.
-        bars = {axis: np.abs([rows[kind] - rows[f"{kind}_high"], rows[f"{kind}_low"] - rows[kind]])
-                for axis, kind in (("xerr", "predicted_rate"), ("yerr", "rate"))}  # fmt: skip
-        at.errorbar(rows["predicted_rate"], rows["rate"], **bars, color=look.color, linestyle="", linewidth=1, alpha=0.7)
-        at.plot(rows["predicted_rate"], rows["rate"], look.marker, color=look.color, markerfacecolor="none", markersize=7)
-        at.plot(straight["predicted_rate"], straight["rate"], look.marker, color=look.color, markersize=7, label=name)
-    limits: Sequence[float] = [min(at.get_xlim()[0], at.get_ylim()[0]), max(at.get_xlim()[1], at.get_ylim()[1])]
-    at.plot(limits, limits, scalex=False, scaley=False, **DASHED)
-    at.set(xlabel="predicted: error lost per layer (%)", ylabel="fitted: error lost per layer (%)")
-    legend(figure, at)
-    return figure
+    return Picture("rates", "Fitted against predicted rates", "", about, table, partial(draw_rates, data, style))

@@ -9,8 +9,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,120 +21,8 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import converted, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.curves import NO_CURVE, NO_LINE, Curve, Line, split
-from pudle.reports.learning.records import ExperimentRecord, read_experiments
-
-#: Possible entries of the column ``metric`` of `Results.frame`, with their units.
-METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "memory_bytes": "bytes"}
-METRICS |= dict.fromkeys(("seconds", "seconds_torch"), "s")
-#: Those that are costs: measured once, for no seed and no target.
-COSTS = ("seconds", "seconds_torch", "memory_bytes")
-
-#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
-COLUMNS = {
-    "case": "str", "dataset": "str", "algorithm": "str", "loss": "str", "target": "str", "estimator": "str",
-    "depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64", "status": "str", "reason": "str",
-    "commit": "str", "machine": "str", "profile": "str", "at_floor": "bool",
-}  # fmt: skip
-#: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers from ``bound`` on.
-RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
-CELL = ("metric", "case", "estimator", "depth")
-TIMINGS = ["case", "estimator", "depth", "seconds", "low", "high", "samples"]
-REFERENCES = [
-    "case", "seed", "target", "status", "reason", "bound", "gradient_norm", "kkt_residual", "smallest_eigenvalue",
-    "condition_number", "dual_margin", "smallest_amplitude", "zero_codes", "uncertified", "samples", "step", "rho",
-]  # fmt: skip
-#: Statuses of a measurement that broke, as opposed to a finding about an estimator.
-BROKEN = (*statuses.BROKEN, "missing")
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """Results of one profile."""
-
-    profile: str
-    #: The tidy table; its columns are `COLUMNS`.
-    frame: pd.DataFrame
-    #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
-    references: pd.DataFrame
-    #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
-    records: pd.DataFrame
-    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and a tuple ``samples`` of
-    #: the repeats.
-    timings: pd.DataFrame
-    #: The selected cases by name and the selected estimators, in their order.
-    cases: Mapping[str, Mapping[str, Any]]
-    estimators: tuple[str, ...]
-    #: The distinct provenances of the records, newest first.
-    provenances: tuple[Mapping[str, Any], ...] = ()
-    #: What a reader has to know about the origin of these numbers.
-    notes: tuple[str, ...] = ()
-    #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: tuple[Mapping[str, Any], ...] = ()
-    #: The record of each experiment, without its arrays. Where there are some, there may be no cases.
-    experiments: tuple[ExperimentRecord, ...] = ()
-    #: A line for each file that is damaged and therefore left out: it names the file and the remedy.
-    damaged: tuple[str, ...] = ()
-
-    def target(self, case: str) -> str:
-        """Return the target that a case's summary is about: its first."""
-        return self.cases[case]["targets"][0]
-
-    def scores(self, case: str, metric: str, target: str | None = None) -> pd.DataFrame:
-        """Return the rows of a metric that hold a measured value, against the case's first target by default."""
-        rows = self.measured(case, metric)
-        return rows[rows["target"] == (target or self.target(case))]
-
-    def measured(self, case: str, metric: str) -> pd.DataFrame:
-        """Return the rows of a metric that hold a measured value, whatever their target."""
-        return self._measured.get((case, metric), self.frame.iloc[:0])
-
-    @cached_property
-    def _measured(self) -> dict[tuple[str, str], pd.DataFrame]:
-        # Divided once: a search through all rows for every table and figure would take time quadratic in their number.
-        found = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna()]
-        return dict(iter(found.groupby(["case", "metric"], sort=False)))
-
-    def curve(self, case: str, estimator: str, metric: str = "relative_error", target: str | None = None) -> Curve:
-        """Return the errors of an estimator on a case, against the case's first target by default."""
-        return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
-
-    @cached_property
-    def _curves(self) -> dict[tuple[Any, ...], Curve]:
-        rows = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["target"].notna()]
-        return dict(split(rows, "metric", "case", "target", "estimator"))
-
-    def line(self, case: str, estimator: str, cost: str) -> Line:
-        """Return a cost against depth: a metric that is one, or the ``low`` or ``high`` quartile of the timing."""
-        return self._lines.get((cost, case, estimator), NO_LINE)
-
-    @cached_property
-    def _lines(self) -> dict[tuple[Any, ...], Line]:
-        costs = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["metric"].isin(COSTS)]
-        columns = ["metric", "case", "estimator", "depth", "value"]
-        quartiles = [self.timings.assign(metric=name, value=self.timings[name])[columns] for name in ("low", "high")]
-        rows = pd.concat([costs[columns], *quartiles], ignore_index=True).assign(seed=0, at_floor=False)
-        return {key: Line.of(found.depths, found.values[:, 0]) for key, found in split(rows, *columns[:3])}
-
-    def badge(self, case: str) -> str:
-        """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else an empty text."""
-        return "limit" if case in self._limits else ""
-
-    @cached_property
-    def bounds(self) -> Mapping[tuple[str, str], float]:
-        """The greatest bound over the seeds of each (case, target) whose references are certified or a limit."""
-        scored = self.references[self.references["status"].isin(("certified", "limit")) & (self.references["bound"] > 0)]
-        return scored.groupby(["case", "target"])["bound"].max().to_dict()
-
-    @cached_property
-    def _limits(self) -> set[str]:
-        return set(self.references.loc[self.references["status"] == "limit", "case"])
-
-    def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""
-        found = [item for item in self.artifacts if item["kind"] == kind and item["case"] == case]
-        rows = [{"seed": item["seed"], **row} for item in found for row in item["rows"]]
-        return pd.DataFrame(rows, columns=["seed", *contents.ROWS[kind].__struct_fields__])
+from pudle.reports.learning.records import read_experiments
+from pudle.reports.results import BROKEN, CELL, COLUMNS, RECORDS, REFERENCES, SCORES, TIMINGS, Results
 
 
 @functools.cache
@@ -211,10 +97,10 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         # Of those that differ in nothing but their date, the newest stands for all.
         distinct.setdefault(repr(sorted((provenance | {"date": ""}).items())), provenance)
 
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for (case, estimator), record in records.items():
-        known = {"case": case, "estimator": estimator, **_origin(record.get("provenance", provenances[0]))}
-        rows += [known | row for row in _score_rows(record, cases[case]["targets"][0])]
+        origin = _origin(record.get("provenance", provenances[0]))
+        rows += _score_rows(record, case, cases[case]["targets"][0], estimator, origin)
     claims = [{name: record.get(name) for name in RECORDS} | {"case": case, "estimator": estimator}
               for (case, estimator), record in records.items()]  # fmt: skip
     references = [{"case": case, **row} for (case, _), record in records.items() for row in record.get("references", ())]
@@ -224,7 +110,9 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         notes.append(f"Neither time nor memory is measured: {run} without --scores-only.")
         cells = []
     timings = [cell | {"seconds": cell["value"]} for cell in cells if cell["metric"] == "seconds" and cell["status"] == "ok"]
-    frame = pd.DataFrame(rows + cells, columns=list(COLUMNS)).assign(profile=profile)
+    parts = [pd.DataFrame(rows, columns=SCORES), pd.DataFrame(cells, columns=SCORES)]
+    frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    frame = frame.reindex(columns=list(COLUMNS)).assign(profile=profile)
     frame["at_floor"] = frame["at_floor"].eq(True)
     for name in ("dataset", "algorithm", "loss"):
         frame[name] = frame["case"].map({case: definition[name] for case, definition in cases.items()})
@@ -269,24 +157,27 @@ def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: provenance.get(name) or "" for name in ("commit", "machine")}
 
 
-def _score_rows(record: Mapping[str, Any], target: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one record; a record without scores is one row with the reason."""
+def _score_rows(
+    record: Mapping[str, Any], case: str, target: str, estimator: str, origin: Mapping[str, str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of one record, see `SCORES`; a record without scores is one row with the reason."""
+    where = (origin["commit"], origin["machine"])
     if not record.get("scores"):
         status = "error" if record["status"] == "ok" else record["status"]
         reason = record["reason"] or "the record holds no scores and no reason"
-        yield {"target": target, "metric": "relative_error", "status": status, "reason": reason}
+        yield (case, target, estimator, None, None, "relative_error", math.nan, status, reason, False, *where)
     for score in record.get("scores", ()):
-        place = {name: score[name] for name in ("seed", "depth", "target", "status")} | {"reason": score.get("reason") or ""}
-        if score["status"] == "ok" and math.isnan(_number(score["relative_error"])):
+        status, reason = score["status"], score.get("reason") or ""
+        if status == "ok" and math.isnan(_number(score["relative_error"])):
             # A missing number must never count as a measured one.
-            place |= {"status": "error", "reason": "recorded as ok, without a value"}
+            status, reason = "error", "recorded as ok, without a value"
+        place = (case, score["target"], estimator, score["depth"], score["seed"])
         for metric in ERRORS:
             value, leading = _number(score.get(metric)), metric == "relative_error"
             # A metric that a problem does not have (signs of a smooth one) is absent. The relative error always has a
             # row, because that row carries the reason of a failure.
             if leading or not math.isnan(value):
-                floor = leading and bool(score.get("at_floor"))
-                yield place | {"metric": metric, "value": value, "at_floor": floor}
+                yield (*place, metric, value, status, reason, leading and bool(score.get("at_floor")), *where)
 
 
 def _number(value: Any) -> float:

@@ -46,6 +46,8 @@ PREAMBLE = (
     r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
     r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
+#: Cases whose tables the Markdown holds.
+MOST_CASES = 60
 #: Formats of every figure, in files of their own; the Markdown shows those that are written.
 FIGURE_FORMATS = ("svg", "pdf", "png")
 #: Folder of the figures' files, beside the Markdown.
@@ -104,7 +106,7 @@ class Report:
         chosen["use"] = chosen["use"].replace("", text.DASH)
         label = f"tab:answers-{self.results.profile}"
         yield text.latex_table(chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small")
-        for case in self.cases:
+        for case in self.of_cases(list(self.results.cases)):
             table = case["summary"].drop(columns=["time / alternating", "status"])
             yield text.latex_table(table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize")
         rates = tables.rates_table(self.summary)
@@ -174,18 +176,21 @@ class Report:
             "provenance": self.facts.items(), "notes": results.notes,
         }  # fmt: skip
         if results.cases:
+            shown = list(results.cases)[:MOST_CASES]
+            summary = self.summary[self.summary["case"].isin(shown)]
+            references = tables.references_table(results)
             found = {kind: [picture for picture in self.pictures if picture.kind == kind] for kind in figures.KINDS}
             content |= {
                 "answers": self.answers, "budgets": budgets(results), "reading": READING, "reading_rates": READING_RATES,
-                "cases": self.cases, "rates": tables.rates_table(self.summary), "kinds": figures.KINDS,
+                "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": figures.KINDS,
+                "more": len(results.cases) - len(shown),
                 "figures": {kind: pictures for kind, pictures in found.items() if pictures},
-                "references": tables.references_table(results),
+                "references": references[references["case"].isin(shown)] if len(references) else references,
             }  # fmt: skip
         return content
 
-    @cached_property
-    def cases(self) -> list[dict[str, Any]]:
-        """The tables of each case, with its name and a caption."""
+    def of_cases(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the tables of some cases, each with its name and a caption."""
         by_case = dict(iter(self.summary.groupby("case", sort=False)))
         return [{
             "name": name,
@@ -194,4 +199,4 @@ class Report:
                        f"{', scored against a limit' if self.results.badge(name) else ''}",
             "summary": tables.summary_table(by_case[name], max(case["depths"])),
             "others": tables.other_targets_table(self.results, name),
-        } for name, case in self.results.cases.items()]  # fmt: skip
+        } for name, case in ((name, self.results.cases[name]) for name in names)]  # fmt: skip

@@ -40,7 +40,7 @@ def encode(content: Any) -> str:
     """Return content as JSON, compressed, as text that a page may hold."""
     written = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     # No date: the same results make the same page.
-    return base64.b64encode(gzip.compress(written, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
 
 
 def looks_data(sides: Iterable[Results]) -> dict[str, Any]:

@@ -58,14 +58,16 @@ def summarize(results: Results, rates: pd.DataFrame) -> pd.DataFrame:
     ``errors_by_seed`` holds the errors at the deepest measured depth. ``memory_to_goal``, ``seconds_deepest`` and
     ``memory_deepest`` are pairs: the value, and whether it is extrapolated.
     """
-    fitted = dict(iter(rates.groupby(["case", "estimator"], sort=False))) if len(rates) else {}
+    fits = rates.groupby(["case", "estimator"], sort=False).indices if len(rates) else {}
+    columns = {name: rates[name].to_numpy() for name in rates} if len(rates) else {}
     rows = []
     for record in results.records.to_dict("records"):
         case, estimator = record["case"], record["estimator"]
         rows.append({
             "case": case, "estimator": estimator, "status": record["status"], "reason": record["reason"],
             "seeds": len(results.cases[case]["seeds"]), **_deepest(results.curve(case, estimator)),
-            **_rate(fitted[case, estimator]), **_costs(results, case, estimator),
+            **_rate({name: column[fits[case, estimator]] for name, column in columns.items()}),
+            **_costs(results, case, estimator),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -110,11 +112,8 @@ def _deepest(curve: Curve) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rate(fits: pd.DataFrame) -> dict[str, Any]:
-    columns = {
-        name: fits[name].to_numpy() for name in ("predicted_slope", "rate", "acceleration", "first_depth", "last_depth")
-    }
-    theory, reasons = fits["theory"].iloc[0], fits["reason"].tolist()
+def _rate(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    theory, reasons = columns["theory"][0], columns["reason"].tolist()
     good = ~np.isnan(columns["rate"])
     accelerations = columns["acceleration"][good]
     accelerations = accelerations[~np.isnan(accelerations)]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 DASH = "–"
@@ -154,8 +155,14 @@ def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
 
 def csv(frame: pd.DataFrame, **options: Any) -> str:
     """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a formula."""
-    texts = frame.select_dtypes(exclude=["number", "bool"]).map(_not_a_formula)
+    texts = {name: _plain(column) for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()}
     return frame.assign(**texts).rename(columns=_not_a_formula).to_csv(index=False, lineterminator="\n", **options)
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    # A long table has few different texts.
+    codes, texts = pd.factorize(column, use_na_sentinel=False)
+    return pd.Series(np.array([_not_a_formula(value) for value in texts], dtype=object)[codes], index=column.index)
 
 
 def _not_a_formula(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Script that runs the blocks of pages. It imports what takes seconds once, and runs every page and every command in a copy.
 
-Usage: ``page_runner.py PIP``, with the Python of the environment that pages install into; PIP is the Python that has pip.
 Each line on stdin is a page as JSON: its folder and its blocks. The answer is a line: an empty text, or what went wrong.
+What a page installs lies in its folder, so that no page sees another's.
 """
 
 from __future__ import annotations
@@ -78,9 +78,12 @@ def run_command(words: list[str]) -> tuple[int, str, str]:
         os.chdir(rest[0])
         return 0, "", ""
     if words[:2] == ["pip", "install"]:
+        target = str(Path(".installed").absolute())
         # Neither index nor isolated build, for there may be no network; what is installed here serves as dependencies.
-        options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-        words = [sys.argv[1], "-m", "pip", "--python", sys.executable, "install", *options, *rest[1:]]
+        options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--upgrade", "--target", target]
+        words = [sys.executable, "-m", "pip", "install", *options, *rest[1:]]
+        sys.path.insert(1, target)
+        os.environ["PYTHONPATH"] = target
     elif program not in ("git", "ls", "mkdir", "cat"):
         raise Failed(f"no test runs {program}: mark the block as not run, with the reason")
     done = subprocess.run(words, capture_output=True, text=True)

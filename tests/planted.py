@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pudle import Estimate, GradientEstimator, UnsupportedProblem, streams
+from pudle.algorithms import Ista
 from pudle.algorithms.unrolling import direct_gradients, gradients, losses_at, unrolled_gradients
 from pudle.validation import check_integer
 
@@ -179,6 +180,16 @@ class ColdStart(Sound):
 
     def layers(self, live, problem, algorithm, depth):
         return super().layers(live, problem, dataclasses.replace(algorithm, initial=None), depth)
+
+
+@dataclass(frozen=True)
+class PlainStart(Sound):
+    """Takes NOODL's iteration for hard thresholding from zero codes, without its start and its first updates."""
+
+    def layers(self, live, problem, algorithm, depth):
+        if algorithm.name == "noodl":
+            algorithm = Ista(algorithm.step, algorithm.thresholding)
+        return super().layers(live, problem, algorithm, depth)
 
 
 @dataclass(frozen=True)
@@ -833,6 +844,7 @@ DEFECTS = {
     "negative depth run": (NegativeDepth(), "impossible_depth", "estimate at depth -1 returned"),
     "divergent step run": (AnyStep(), "divergent_step", "2.1/L was run"),
     "warm start ignored": (ColdStart(), "codes", "with the warm start ignored"),
+    "start of NOODL ignored": (PlainStart(), "random_problems", "codes at depth"),
     "extrapolated point for codes": (ExtrapolatedCodes(), "codes", "codes at depth"),
     "crash": (Crashes(), "claim", "raised ValueError: not enough values to unpack"),
     "refusal without reason": (RefusesSilently(), "claim", "refuses with 'no'"),

@@ -18,7 +18,8 @@ from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
 from pudle.held import held, holding
 from pudle.measuring.given import NotAddressable, address
-from pudle.reports.load import COLUMNS, load
+from pudle.reports.load import load
+from pudle.reports.results import COLUMNS
 
 DEPTHS = (5, 10)
 
@@ -108,6 +109,16 @@ def test_another_problem_is_never_taken_for_a_stored_one(tmp_path):
     assert values[0] == values[2] != values[1]
 
 
+def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(tmp_path):
+    """Of ``z = z/2 + theta`` with the loss sum(z), T layers leave the share 2^-T of the gradient."""
+    zero = torch.zeros(1, 3, dtype=torch.float64)
+    problem = pudle.FixedPoint(zero[0] + 1, lambda z, theta: z / 2 + theta, lambda z, theta: z.sum(), zero)
+    results = pudle.benchmark(problem, estimators="backprop", depths=(3, 5), costs=False, home=tmp_path, progress=False)
+    errors = results.table[results.table.metric == "relative_error"].set_index("depth")["value"]
+    assert errors.to_dict() == {3: pytest.approx(2**-3), 5: pytest.approx(2**-5)}
+    assert set(results.table["target"]) == {"limit"} and results.folder
+
+
 def test_a_class_that_nobody_can_import_is_measured_in_memory_only(tmp_path, monkeypatch):
     monkeypatch.setattr(Halved, "__module__", "__main__")
     results = measured(tmp_path, estimators=["backprop", Halved()])
@@ -162,6 +173,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_a_script_needs_no_guard(tmp_path):
     """Nothing here starts the script again, and a class of the script can take part."""
     script = tmp_path / "script.py"

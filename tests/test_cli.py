@@ -223,10 +223,11 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named, and the exit code is 2."""
     plugin = write_plugin(tmp_path / "plugin", ["raises", "refuses"])
     case = "sparse_gaussian_n_samples_20-ista-lasso"
-    arguments = [*TINY[:2], "--case", case, "--only", "--estimator", "alternating", "--estimator", "raises"]
+    arguments = [*TINY[:2], "--case", case, "--depth", "2", "--depth", "10", "--only"]
+    arguments += ["--estimator", "alternating", "--estimator", "raises"]
     done = run("run", *arguments, "--estimator", "refuses", cwd=repository, path=plugin)
     assert done.returncode == 2, done.stderr
-    assert f"raises on {case}: error: at depth 5: ZeroDivisionError: planted" in done.stderr
+    assert f"raises on {case}: error: at depth 10: ZeroDivisionError: planted" in done.stderr
     assert f"refuses on {case}: unsupported" in done.stdout
     assert "'" not in done.stdout.splitlines()[0]
 
@@ -253,4 +254,4 @@ def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     report = run("report", cwd=repository, path=plugin)
     assert report.returncode == 2 and "raises" in report.stderr
     page = Path(report.stdout.strip().splitlines()[-1])
-    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.read_text()
+    assert page.suffix == ".html" and "ZeroDivisionError: planted" in page.with_suffix(".md").read_text()

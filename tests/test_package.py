@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from paths import ROOT
 
 import pudle
+from pudle.cli import pudle as program
 
 #: The top-level folders that must not become top-level packages.
 FOLDERS = ("bench", "datasets", "estimators", "reports", "tests")
@@ -274,6 +276,20 @@ def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(inst
     assert report.returncode == 0, report.stderr
     page = (elsewhere / report.stdout.strip().splitlines()[-1]).read_text()
     assert "own.py:Frozen" in page and "rules.py:Relaxed(weight=0.8)" in page and "sources" in page.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "completed"),
+    [
+        ([], "re", "report"),
+        (["run"], "--est", "--estimator"),
+        (["run", "--profile"], "q", "quick"),
+        ([], "init", "init-plugin"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(words, begun, completed):
+    found = ShellComplete(program, {}, "pudle", "_PUDLE_COMPLETE").get_completions(words, begun)
+    assert completed in [item.value for item in found]
 
 
 class TestPublishing:

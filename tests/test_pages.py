@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -29,25 +28,13 @@ LINES = 30
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> Path:
-    """A fresh environment that borrows this one's packages, for pages to install into; its Python."""
-    home = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    (packages,) = home.glob("[Ll]ib/**/site-packages")
-    # addsitedir, because an editable install rests on .pth files of its own, which a mere path would not read.
-    borrowed = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    (packages / "borrowed.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in borrowed))
-    return home / "bin" / "python"
-
-
-@pytest.fixture(scope="module")
-def runner(environment):
+def runner():
     """The process that runs pages, one after the other."""
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
     variables |= {
         f"GIT_{who}_{what}": "someone@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
-    command = [environment, Path(__file__).with_name("page_runner.py"), sys.executable]
+    command = [sys.executable, Path(__file__).with_name("page_runner.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
         yield process
         process.stdin.close()

@@ -20,6 +20,8 @@ def test_a_plugin_is_listed_with_the_built_in_estimators(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "one", ["refuses"]))
     assert {"refuses", "backprop"} <= set(pudle.list_estimators())
     assert pudle.make_estimator("refuses").name == "refuses"
+    origins = registry.entries("estimators").origins
+    assert origins["backprop"] == "built-in" and origins["refuses"].startswith("broken_plugin ")
 
 
 def test_two_packages_that_claim_one_name_cost_the_second_alone(tmp_path, monkeypatch):

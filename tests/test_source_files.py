@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from examples import TINY
 
 import pudle
 from pudle import registry, source_files, specs
+from pudle.measuring.list_command import list_command
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 
@@ -179,3 +181,31 @@ def test_only_concrete_public_classes_of_the_file_itself_count(folder):
     (folder / "some.py").write_text(f"{EVERY}\nfrom pudle import Fista\nclass _Hidden(Estimator): ...\nAlias = Estimator\n")
     found = [cls.__name__ for cls in source_files.classes_in(Path("some.py"))]
     assert found == ["Estimator", "Dataset", "Algorithm", "Rule", "Optimizer", "Schedule"]
+
+
+def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(folder):
+    run = CliRunner().invoke
+    done = run(list_command, ["lib/every.py"])
+    assert done.exit_code == 0, done.output
+    for _, name in MAKERS.values():
+        assert f"lib/every.py:{name}" in done.output
+    assert "weight=1.0" in done.output and "built-in" not in done.output
+    everything = run(list_command, []).output
+    for word in (
+        "truncated",
+        "array",
+        "fista",
+        "hard",
+        "adamw",
+        "cosine",
+        "FixedPoint",
+        "built-in",
+        "sparse_gaussian-ista-lasso",
+    ):
+        assert word in everything
+    (folder / "nothing.py").write_text("")
+    for arguments, text in {
+        "nothing.py": "holds nothing that a spec can name",
+        "algorithm": "did you mean 'algorithms'?",
+    }.items():
+        assert text in str(run(list_command, [arguments]).exception)

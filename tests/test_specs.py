@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import string
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -243,3 +244,17 @@ def test_bad_arguments_elsewhere(make, spec, text):
     with pytest.raises(SpecError) as failure:
         make(spec)
     assert one_line(failure).startswith(f"spec {spec!r}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "moved"),
+    [
+        ("lib/mine.py", "/far/mine.py"),
+        ("lib/mine.py:Mine(window=3)", "/far/mine.py:Mine(window=3)"),
+        ("lib/mine.py(path='x.py')", "/far/mine.py(path='x.py')"),
+        ("ista(thresholding='lib/mine.py')", "ista(thresholding='lib/mine.py')"),
+        ("backprop", "backprop"),
+    ],
+)
+def test_the_file_of_a_spec_can_be_named_from_elsewhere(spec, moved):
+    assert specs.placed(spec, lambda path: Path("/far") / path.name) == moved

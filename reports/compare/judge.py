@@ -18,7 +18,7 @@ from scipy import stats
 
 from pudle.measuring.commits.turns import TimeLimit, compare_rounds
 from pudle.reports.compare.limits import Limits, MemoryLimit
-from pudle.reports.load import BROKEN, Results
+from pudle.reports.results import BROKEN, Results
 
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.
 VERDICTS = ("same", "unmeasured", "improved", "changed", "new", "undecided", "regression")

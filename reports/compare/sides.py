@@ -35,9 +35,12 @@ def commit_named(name: str, root: Path) -> str:
         return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except NoRepository:
         kind = "a folder without results" if Path(name).is_dir() else "neither a folder with results nor a commit here"
-        raise InvalidArgument(
-            f"{name!r} is {kind}: give a profile's folder, a home that holds one, or a commit of this repository"
-        ) from None
+        commits = "or a commit of this repository"
+        try:
+            repository(root)
+        except NoRepository:
+            commits = "because commits need a git repository, and here is none"
+        raise InvalidArgument(f"{name!r} is {kind}: give a profile's folder or a home that holds one, {commits}") from None
 
 
 def load_folder(folder: Path) -> Results:

@@ -22,7 +22,7 @@ OUTCOMES = {
 def bought(results: Results) -> list[dict[str, Any]]:
     """Return one chart per dataset: for each training the error of its gradient, and what it led to.
 
-    The error is the median that was scored at the training's depth on a case with the same kind of dataset, loss and algorithm;
+    The error is the median scored at the training's depth on a case with the same kind of dataset, loss and algorithm;
     trainings without such a case are counted in the ``note``.
     """
     optimizers = {title: list(trainings["method"]) for title, trainings in optimized(results).items()}

@@ -73,8 +73,11 @@ class Chart:
     @property
     def pictures(self) -> list[Picture]:
         """The chart as figures for files, one per column of the history."""
-        return [Picture(file_name(self.name.replace("{x}", x)), self.kind, "", f"{self.about} Against {LABELS[x]}.", self.table,
-                        partial(draw_chart, self, x), f"{self.title}, against {LABELS[x]}") for x in self.horizontal]  # fmt: skip
+        return [
+            Picture(file_name(self.name.replace("{x}", x)), self.kind, "", f"{self.about} Against {LABELS[x]}.",
+                    self.table, partial(draw_chart, self, x), f"{self.title}, against {LABELS[x]}")
+            for x in self.horizontal
+        ]  # fmt: skip
 
 
 def charts(

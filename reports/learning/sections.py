@@ -13,8 +13,8 @@ from pudle.reports.drawing import Picture
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
 from pudle.reports.learning.pictures import Chart, Gallery
 from pudle.reports.learning.records import ExperimentRecord
-from pudle.reports.load import BROKEN, Results
 from pudle.reports.looks import looks, looks_of
+from pudle.reports.results import BROKEN, Results
 
 #: Kinds of experiments that have a section of their own.
 KINDS = ("learning", "baseline", "denoising", "interpretation")

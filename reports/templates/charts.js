@@ -25,7 +25,7 @@ function axis(title, log) {
   // Between whole decades a logarithmic axis has hints of lines only.
   const decade = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6";
   const labels = log ? { format: ".0e", labelExpr: "datum.value == 1 ? '1' : replace(datum.label, 'e+', 'e')",
-    gridOpacity: { condition: { test: decade, value: 0.1 }, value: 0.02 } } : {};
+    gridOpacity: { condition: { test: decade, value: 1 }, value: 0.15 } } : {};
   return { title, tickCount: 6, ...labels };
 }
 
@@ -41,7 +41,7 @@ function styled(names, dim) {
 }
 
 // Lines with a band or one line per seed, markers, and what stands behind them: slopes of theory, the bound, goals.
-function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [] }) {
+function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [], markers = true }) {
   const scale = (log) => (log ? { type: "log" } : { zero: false });
   const x = { field: "x", type: "quantitative", axis: axis(xTitle, xLog), scale: scale(xLog) };
   const y = { field: "y", type: "quantitative", axis: axis(yTitle, yLog), scale: scale(yLog) };
@@ -52,10 +52,10 @@ function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [] }) 
     layer: [
       ...behind,
       { ...rows, transform: [{ filter: "isValid(datum.low)" }], mark: { type: "area", tooltip: false },
-        encoding: { ...shared, y: { ...y, field: "low" }, y2: { field: "high" }, order: { field: "order" },
+        encoding: { ...shared, y: { ...y, field: "low" }, y2: { field: "high" },
           opacity: { condition: { test: "datum.dim", value: 0.02 }, value: 0.14 } } },
       { ...rows, mark: { type: "line", strokeWidth: 1.7, tooltip: false }, encoding: { ...shared, strokeDash, order: { field: "order" } } },
-      { ...rows, mark: { type: "point", filled: true, size: 34, tooltip: false }, encoding: { ...shared, shape } },
+      { ...rows, mark: { type: "point", filled: true, size: markers ? 34 : 7, tooltip: false }, encoding: { ...shared, shape } },
       // What a pointer hits is larger than what is seen.
       { ...rows, params: [ZOOM], mark: { type: "point", filled: true, size: 260 }, encoding: { x, y, opacity: { value: 0 },
         tooltip: tooltip.map(([field, title]) => ({ field, title })) } },
@@ -92,7 +92,7 @@ function matrixSpec({ xTitle, yTitle, xSort, ySort, valueTitle, tooltip, domain 
   return { data: { name: "rows" }, encoding: { x, y, tooltip: tooltip.map(([field, title]) => ({ field, title })) }, layer: [
     { mark: { type: "rect", cornerRadius: 2 },
       encoding: { color: { condition: { test: "!isValid(datum.value)", value: "#8884" }, field: "value", type: "quantitative",
-        scale: { scheme: "cividis", reverse: true, type: "log", ...(domain ? { domain, clamp: true } : {}) },
+        scale: { scheme: "cividis", reverse: Boolean(domain), type: "log", ...(domain ? { domain, clamp: true } : {}) },
         legend: valueTitle && { title: valueTitle, orient: "top", direction: "horizontal", gradientLength: 160, gradientThickness: 9,
           labelColor: "currentColor", titleColor: "currentColor", titleFontWeight: "normal", format: ".0e", tickCount: 4 } } } },
     { mark: { type: "text", fontSize: 10 }, encoding: { text: { field: "text" }, color: { condition: [{ test: "datum.light", value: "#fff" }, { test: "isValid(datum.value)", value: "#000" }],
@@ -122,8 +122,9 @@ class Figure {
     for (const button of this.tools.children) button.setAttribute("aria-label", `${button.textContent}: ${title}`);
     this.note.textContent = note;
     this.note.hidden = !note;
-    const width = Math.max(this.place.clientWidth, 240);
-    const key = JSON.stringify([spec, width, height]);
+    const width = Math.max(this.place.clientWidth, 240), key = JSON.stringify([spec, width, height]), content = JSON.stringify(data);
+    if (key === this.key && content === this.content) return;
+    this.content = content;
     if (key === this.key && this.view) {
       for (const [name, rows] of Object.entries(data)) this.view.data(name, rows);
       this.place.setAttribute("aria-label", about);

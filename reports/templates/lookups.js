@@ -25,8 +25,20 @@ function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+// What is found once for a case is kept: wishes and filters change, the data do not.
+const found = new WeakMap();
+function once(item, key, make) {
+  if (!found.has(item)) found.set(item, new Map());
+  const kept = found.get(item);
+  if (!kept.has(key)) kept.set(key, make());
+  return kept.get(key);
+}
+const columns = (run, item, place, metric = "relative_error") => once(item, `columns ${metric} ${place}`, () => findColumns(run, item, place, metric));
+const spread = (run, item, place, metric = "relative_error") => once(item, `spread ${metric} ${place}`, () => findSpread(run, item, place, metric));
+const points = (run, item) => once(item, "points", () => findPoints(run, item));
+
 // The values of one estimator over the seeds, by depth: of a condensed run, the median alone.
-function columns(run, item, place, metric = "relative_error") {
+function findColumns(run, item, place, metric) {
   const values = item[metric]?.[place];
   if (!values) return [];
   const width = values.length / item.depths.length;
@@ -36,7 +48,7 @@ function columns(run, item, place, metric = "relative_error") {
 }
 
 // Depth, median, least and greatest over the seeds, and whether some or all are at the bound.
-function spread(run, item, place, metric = "relative_error") {
+function findSpread(run, item, place, metric) {
   const values = item[metric]?.[place];
   if (!values) return [];
   const width = values.length / item.depths.length, floors = new Set(metric === "relative_error" ? item.floor[place] : []);
@@ -94,7 +106,7 @@ function beats(mine, theirs) {
 
 const least = (items, key) => items.reduce((best, item) => (best === null || key(item) < key(best) ? item : best), null);
 
-function points(run, item) {
+function findPoints(run, item) {
   return run.estimators.flatMap((_, place) => {
     const rows = spread(run, item, place);
     const known = (line, depth) => { const [value, outside] = costAt(line, depth); return outside ? NaN : value; };

@@ -2,7 +2,7 @@
 const KEYS = ["dataset", "algorithm", "loss"];
 const BLANK = {
   run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "", memory: "", y: "relative_error",
-  x: "depth", yscale: "log", xscale: "linear", spread: "band", case: "", page: "0", section: "",
+  x: "depth", yscale: "log", xscale: "auto", spread: "band", case: "", page: "0", section: "",
 };
 const PANELS = 6, ROWS = 25, CELLS = 40;
 const $ = (selector, inside = document) => inside.querySelector(selector);
@@ -82,6 +82,8 @@ const wanted = () => ({
 const run = () => DATA.runs[state.run];
 const cases = () => run().cases.filter((item) => KEYS.every((key) => !state[key] || item[key] === state[key]));
 const shownNames = () => run().estimators.filter((name) => !state.without.includes(name));
+// Times span decades; layers and bytes do not.
+const xIsLog = () => (state.xscale === "auto" ? state.x === "seconds" : state.xscale === "log");
 const dimmed = (name) => Boolean(state.focus) && state.focus !== name;
 
 // -- tables
@@ -166,7 +168,7 @@ function showAnswers() {
     ...(wish.seconds === Infinity ? limits.seconds : [wish.seconds]).map((limit) => [`within ${seconds(limit)}`, (item) => mostAccurate(run(), item, "seconds", limit)]),
     ...(wish.memory === Infinity ? limits.memory : [wish.memory]).map((limit) => [`within ${memory(limit)}`, (item) => mostAccurate(run(), item, "memory", limit)]),
   ];
-  const found = chosen.map((item) => [[item.name, null, [], 0, ""], ...wishes.map(([, find]) => {
+  const found = chosen.slice(at * ROWS, (at + 1) * ROWS).map((item) => [[item.name, null, [], 0, ""], ...wishes.map(([, find]) => {
     const [place, value] = find(item);
     return place < 0 ? value : [run().estimators[place], null, [value], 0, run().estimators[place]];
   })]);
@@ -187,7 +189,7 @@ const fileName = (...parts) => parts.join("-").replace(/[^A-Za-z0-9]+/g, "-").re
 
 // The rows of a case's curves; a logarithm has no place for zero.
 function curveRows(of, item, metric, names, tag = "") {
-  const logs = [state.xscale === "log", state.yscale === "log"], unit = X[state.x].unit, rows = [];
+  const logs = [xIsLog(), state.yscale === "log"], unit = X[state.x].unit, rows = [];
   for (const name of names) {
     const place = of.estimators.indexOf(name);
     if (place < 0) continue;
@@ -217,7 +219,7 @@ function errorChart(item, metric, height) {
   const lowest = rows.reduce((least, row) => Math.min(least, row.y), Infinity), near = plain && item.bound && lowest < item.bound * 1e3;
   const levels = near && state.yscale === "log" ? [{ y: item.bound, label: item.badge ? "estimated error of the limit" : "certified bound" }] : [];
   const last = names.flatMap((name) => { const own = rows.filter((row) => row.name === name); return own.length ? [`${name} ${own.at(-1).value} at depth ${own.at(-1).depth}`] : []; });
-  const xLog = state.xscale === "log", yLog = state.yscale === "log";
+  const xLog = xIsLog(), yLog = state.yscale === "log";
   const tooltip = [["estimator", "estimator"], ["depth", "depth"], ["value", "value"], ["range", "over seeds"], ["seed", "seed"], ["time", "time"], ["memory", "memory"], ["status", "status"]];
   return {
     title: item.name, about: `${item.name}: ${DATA.metrics[metric]} against ${X[state.x].title}. Last values: ${last.join("; ")}.`, height,
@@ -337,13 +339,13 @@ function trainingWork() {
     const kept = chart.series.filter(({ estimator }) => !state.without.includes(estimator));
     const rows = kept.flatMap(({ label, owner, points: found }) => found.flatMap((row, order) => {
       const y = row.median;
-      if (row[x] === null || (chart.log && y <= 0) || (state.xscale === "log" && row[x] <= 0)) return [];
+      if (row[x] === null || (chart.log && y <= 0) || (xIsLog() && row[x] <= 0)) return [];
       return [{ name: owner, method: label, line: label, x: row[x], y, order, value: number(y, 3), exact: y, step: row.step, dim: dimmed(owner), ...(row.greatest > row.least && (!chart.log || row.least > 0) ? { low: row.least, high: row.greatest } : {}) }];
     }));
     const names = [...new Set(chart.series.map(({ owner }) => owner))], levels = chart.goals.map((y) => ({ y, label: "" }));
     return [[figure(host, `training-${key}`), () => ({ title: chart.title, about: chart.about, height: 250, data: { rows, levels },
-      spec: linesSpec({ names, xTitle: { epoch: "epochs", step: "steps", seconds: "seconds of computation" }[x], yTitle: chart.yTitle, xLog: state.xscale === "log", yLog: chart.log,
-        tooltip: [["method", "method"], ["step", "step"], ["value", "value"]], behind: [LEVEL] }) }), fileName("training", chart.title)]];
+      spec: linesSpec({ names, xTitle: { epoch: "epochs", step: "steps", seconds: "seconds of computation" }[x], yTitle: chart.yTitle, xLog: xIsLog(), yLog: chart.log,
+        tooltip: [["method", "method"], ["step", "step"], ["value", "value"]], behind: [LEVEL], markers: false }) }), fileName("training", chart.title)]];
   }).concat(DATA.bought.map((chart, place) => {
     const rows = chart.rows.filter((row) => !state.without.includes(row.estimator)).map((row) => ({ ...row, name: row.estimator, x: row.gradient_error, y: row.outcome, gradient: number(row.gradient_error), led: number(row.outcome, 3), dim: dimmed(row.estimator) }));
     return [figure($("#bought-figures"), `bought-${place}`), () => ({ title: chart.title, about: `${chart.title}: ${rows.map((row) => `${row.method} ${row.gradient} led to ${row.led}`).join("; ")}.`, height: 270, data: { rows, theory: [] }, note: chart.note,

@@ -32,8 +32,8 @@ def short(value: Any) -> str:
         return "{" + ", ".join(f"{name}: {short(item)}" for name, item in value.items()) + "}"
     if dataclasses.is_dataclass(value):
         return repr(value)
-    if callable(value) and hasattr(value, "__name__"):
-        return value.__name__
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 

@@ -1,7 +1,7 @@
 """The contract of a gradient estimator, and bases that share one forward pass among depths."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -154,6 +154,27 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
         live, theta = differentiable(problem)
         (contracted,) = gradients(live.stationarity(codes), (theta,), solution)
     return -contracted
+
+
+def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[Contribution]:
+    """Yield, for every depth, the mean over antithetic pairs and what it cost.
+
+    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in the diagnostics, given for
+    two pairs or more, is that of the whole vector (Frobenius norm), estimated from the terms.
+    """
+    total: Any = 0.0
+    squares: Any = 0.0
+    count = 0
+    for term in terms:
+        total = total + term
+        squares = squares + term.reshape(len(depths), -1).square().sum(1)
+        count += 1
+    for depth, mean, square in zip(depths, total / count, squares / count, strict=True):
+        diagnostics: dict[str, Any] = {"layers": depth * (2 * count + 1), "evaluations": 2 * count}
+        if count > 1:
+            variance = (square - mean.square().sum()).clamp(min=0)
+            diagnostics["standard_error"] = float((variance / (count - 1)).sqrt())
+        yield mean, diagnostics
 
 
 class WindowEstimator(SweepEstimator):

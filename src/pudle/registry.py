@@ -38,6 +38,7 @@ REQUIRED = {
     "thresholding": (),
     "optimizers": (),
     "schedules": (),
+    "problems": ("outer_loss",),
 }
 
 
@@ -131,7 +132,7 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
         raise _Broken(f"is not a class that implements all of its methods, but {entry!r:.80}")
     cls: Any = entry
     aliases = _check_class(group, cls)
-    if not name.isidentifier() or cls.name != name:
+    if group in KINDS and (not name.isidentifier() or cls.name != name):
         raise _Broken(f"has name={cls.name!r}, which must be that of its entry point and an identifier")
     if made:
         try:
@@ -144,7 +145,8 @@ def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:
 
 def _check_class(group: str, cls: Any) -> tuple[str, ...]:
     """Return the aliases of a class, or raise _Broken if it lacks what every class of the group has."""
-    missing = [attribute for attribute in ("name", *REQUIRED[group]) if not hasattr(cls, attribute)]
+    named = ("name",) if group in KINDS else ()
+    missing = [attribute for attribute in (*named, *REQUIRED[group]) if not hasattr(cls, attribute)]
     if missing:
         raise _Broken(f"lacks {', '.join(missing)}")
     aliases = getattr(cls, "aliases", ())

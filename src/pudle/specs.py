@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -63,6 +63,14 @@ def file_of(name: str) -> tuple[Path, str] | None:
     return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
 
 
+def placed(spec: str, place: Callable[[Path], Path]) -> str:
+    """Return a spec with another path of its file; a spec that names no file stays as it is."""
+    written = FILE.fullmatch(spec.strip())
+    if written is None or file_of(parse(spec)[0]) is None:
+        return spec
+    return f"{place(Path(written['path']).expanduser())}{spec.strip()[written.end('path') :]}"
+
+
 def build(
     spec: str,
     classes: Mapping[str, type],
@@ -104,14 +112,17 @@ def text(instance: Any) -> str:
     """Return the canonical spec of an object: its name and the fields that differ from their defaults.
 
     If a field holds an object with a spec of its own, such as an algorithm's thresholding rule, that spec is written in
-    quotes.
+    quotes. Paths are those seen from the working folder, so that what is stored holds no other.
     """
     parts = []
     for field in options(instance) if dataclasses.is_dataclass(instance) else ():
         value = getattr(instance, field.name)
         if value != field.default:
-            nested = dataclasses.is_dataclass(value) and hasattr(value, "name")
-            parts.append(f"{field.name}={(text(value) if nested else value)!r}")
+            if dataclasses.is_dataclass(value) and hasattr(value, "name"):
+                value = text(value)
+            elif field.metadata.get("path") and isinstance(value, str):
+                value = source_files.shown_path(Path(value))
+            parts.append(f"{field.name}={value!r}")
     name = name_of(type(instance))
     return f"{name}({', '.join(parts)})" if parts else name
 

@@ -14,8 +14,8 @@ from typing import Any
 #: Environment variable of what was tried, by name, as JSON: how each would have ended this process, or an empty text. The
 #: processes that a program starts inherit it and try nothing again; where it is not set, nothing is tried at all.
 VARIABLE = "PUDLE_TRIED"
-#: Seconds that loading may take; torch is there before.
-SECONDS = 30.0
+#: Seconds that loading may take, torch aside: many more than any package needs, also on a busy machine.
+SECONDS = 60.0
 
 
 def begin() -> None:
@@ -28,7 +28,7 @@ def verdict(name: str, load: Callable[[], Any]) -> str:
 
     An error that it raises is no such end: whoever loads it sees the error.
     """
-    if VARIABLE not in os.environ:
+    if VARIABLE not in os.environ or not hasattr(os, "fork"):
         return ""
     tried: dict[str, str] = json.loads(os.environ[VARIABLE])
     if name not in tried:

@@ -66,4 +66,4 @@ def test_a_training_says_whether_the_advice_holds(monkeypatch, capsys):
 def test_a_training_needs_a_dictionary(monkeypatch, capsys):
     options = ["--dataset", "ridge(kappa=5.0)", "--error", "0.1", "--seeds", "2", "--train"]
     code, _, err = run(monkeypatch, capsys, "backprop", "analytic", *options)
-    assert code == 2 and "--train learns a dictionary" in err
+    assert code == 2 and "a training learns a dictionary" in err

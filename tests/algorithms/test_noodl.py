@@ -9,6 +9,7 @@ import torch
 from examples import arrays_of, sparse_problem
 
 import pudle
+from pudle.algorithms import kernels
 from pudle.errors import InvalidArgument
 from pudle.kernel_choice import VARIABLE
 
@@ -37,10 +38,10 @@ def codes_of_the_paper(x: np.ndarray, d: np.ndarray, layers: int) -> list[np.nda
     return all_codes
 
 
-@pytest.mark.parametrize("kernels", ["numba", "torch"])
+@pytest.mark.parametrize("choice", ["numba", "torch"])
 @pytest.mark.parametrize("depth", [0, 1, 3, 4, 5, 40])
-def test_codes_are_those_of_the_paper(depth, kernels, monkeypatch):
-    monkeypatch.setenv(VARIABLE, kernels)
+def test_codes_are_those_of_the_paper(depth, choice, monkeypatch):
+    monkeypatch.setenv(VARIABLE, choice)
     problem = sparse_problem()
     expected = codes_of_the_paper(*arrays_of(problem), depth)
     trajectory = pudle.make_algorithm(SPEC).run(problem, depth, keep=range(depth))
@@ -48,6 +49,16 @@ def test_codes_are_those_of_the_paper(depth, kernels, monkeypatch):
     for layer, codes in enumerate(expected):
         np.testing.assert_allclose(trajectory.at(layer).numpy(), codes, rtol=0, atol=1e-12)
         assert trajectory.states[layer].iteration == layer
+
+
+@pytest.mark.parametrize("choice, calls", [("numba", [36]), ("torch", [])])
+def test_kernels_run_the_layers_that_are_alike(choice, calls, monkeypatch):
+    """The start and the three updates with a threshold of their own come before."""
+    seen, run = [], kernels.run
+    monkeypatch.setenv(VARIABLE, choice)
+    monkeypatch.setattr(kernels, "run", lambda *arguments: seen.append(arguments[3]) or run(*arguments))
+    pudle.make_algorithm(SPEC).run(sparse_problem(), 40)
+    assert seen == calls
 
 
 def test_derivatives_pass_through_the_start():

@@ -106,6 +106,16 @@ def minimum(problem) -> float:
     return float(problem.outer_loss(pudle.Fista().run(problem, 300).codes))
 
 
+def test_standardized_columns_have_no_mean_and_one_scale():
+    values = np.hstack([VALUES * 10.0 ** np.arange(6) + 100, np.full((60, 1), 3.0)])
+    whole = pudle.sparse_coding(values, dictionary=np.eye(7), standardize=True).observations.numpy()
+    np.testing.assert_allclose(whole.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(whole.std(0), [1] * 6 + [0], atol=1e-12)
+    # Else the means and the largest columns decide what is learned.
+    few, many = (pudle.sparse_coding(values, standardize=choice).dictionary.shape[1] for choice in (False, True))
+    assert few < 4 < many
+
+
 def test_the_default_penalty_is_the_stated_fraction(tmp_path):
     """Above the median of the largest correlations half of the codes are zero; the default is a fifth of it."""
     problem = pudle.sparse_coding(FRAME, seed=3)
@@ -117,10 +127,11 @@ def test_the_default_penalty_is_the_stated_fraction(tmp_path):
 
 
 def test_the_seed_chooses_the_rows_and_the_file_gives_the_fingerprint(tmp_path):
-    path = write(tmp_path / "data.csv")
+    path, state = write(tmp_path / "data.csv"), np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (pudle.make_dataset(f"array(path={path!r}, seed={seed})").problem() for seed in (0, 0, 1))
     assert torch.equal(first.observations, again.observations) and torch.equal(first.dictionary, again.dictionary)
     assert not torch.equal(first.observations, other.observations)
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     dataset = pudle.make_dataset(f"array(path={path!r})")
     before = dataset.fingerprint()
     write(tmp_path / "data.csv", VALUES + 1e-9)

@@ -37,6 +37,21 @@ class TestFresh:
         made = batch["generating_codes"] @ problem.generating_dictionary.T
         torch.testing.assert_close(batch["observations"], made, rtol=0, atol=1e-14)
 
+    def test_rows_of_an_array_on_disk_are_read_batch_by_batch(self, tmp_path, monkeypatch):
+        values = np.random.default_rng(0).standard_normal((200, 12))
+        np.save(tmp_path / "x.npy", values)
+        np.save(tmp_path / "d.npy", planted(n_features=12).dictionary.numpy())
+        spec = f"memory_mapped(path={str(tmp_path / 'x.npy')!r}, dictionary={str(tmp_path / 'd.npy')!r}, n_samples=50)"
+        experiment = pudle.LearningExperiment(spec, "lasso", "alternating", "ista", 3, epochs=2, batch=25, fresh=True)
+        batches = Batches(experiment.problem(), 25, 0, experiment.source(), Processes())
+        seen = [batches.of_step(step).tensors["observations"].numpy() for step in range(4)]
+        for observations in seen:
+            at = [int(np.flatnonzero((values == row).all(1))[0]) for row in observations]
+            assert len(set(at)) == 25
+        assert not np.array_equal(seen[0], seen[1])
+        training = experiment.learner().fit(experiment.problem(), source=experiment.source())
+        assert training.steps == 4 and training.history.support_recovery.isna().all()
+
     def test_support_recovery_is_that_of_the_fresh_codes(self):
         dataset = pudle.make_dataset("sparse_gaussian(n_samples=60, n_features=60, n_components=80, n_nonzero_coefs=2)")
         problem = dataset.problem("reconstruction")

@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from learning_helpers import planted
+from torch import Tensor
 
 import pudle
+from pudle.learning.processes import Processes
 
 #: The bound of the issue; what is seen is rounding, about 1e-15.
 SAME = 1e-6
@@ -28,33 +32,24 @@ OPTIONS = {
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def command(folder: Path, **changes: object) -> list[str]:
+def command(folder: Path, *flags: str, **changes: object) -> list[str]:
     """Return the command that learns with two processes."""
     arguments = [f"--{name}={value}" for name, value in {**OPTIONS, **changes, "out": folder}.items()]
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "pudle",
-        "learn",
-        *arguments,
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return [*launch, "-m", "pudle", "learn", *flags, *arguments]
 
 
-def run(folder: Path, **changes: object) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *flags: str, **changes: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, **changes), capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT
+        command(folder, *flags, **changes), capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT
     )
 
 
-def alone(folder: Path, epochs: int, *, resume: bool = False) -> None:
+def alone(folder: Path, epochs: int, *, resume: bool = False, **changes: object) -> None:
     """Learn with this process alone."""
-    options: Any = {name.replace("-", "_"): value for name, value in OPTIONS.items()}
+    options: Any = {name.replace("-", "_"): value for name, value in {**OPTIONS, **changes}.items()}
     experiment = pudle.LearningExperiment(**options, epochs=epochs)
-    experiment.learner().fit(experiment.problem(), folder=folder, resume=resume)
+    experiment.learner().fit(experiment.problem(), folder=folder, resume=resume, source=experiment.source())
 
 
 def dictionary(folder: Path) -> np.ndarray:
@@ -77,6 +72,34 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
     alone(two, 4, resume=True)
     pd.testing.assert_frame_equal(history(two), history(one), rtol=SAME)
     assert np.linalg.norm(dictionary(two) - dictionary(one)) < SAME * np.linalg.norm(dictionary(one))
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "lbfgs", "batch": 70},
+        {"optimizer": "adam(learning_rate=0.01, tangent=True)", "chunk": 3},
+        {"estimator": "spsa(samples=4)", "optimizer": "sgd(learning_rate=0.01)"},
+        {"estimator": "noodl", "algorithm": "noodl(step=0.2)", "fresh": True},
+        # One process has no sample.
+        {"batch": 1},
+        {"dataset": "convolutional(n_samples=5, size=20, n_components=4, density=0.1)", "batch": 3, "algorithm": "ista"},
+        {"dataset": "noisy_crops(n_samples=4, size=20, n_components=8, kernel=5)", "batch": 3, "algorithm": "ista"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_kind_of_step_is_that_of_one_process(changes, tmp_path):
+    alone(tmp_path / "one", 2, **changes)
+    given = {name: value for name, value in changes.items() if name != "fresh"}
+    done = (
+        run(tmp_path / "two", "--fresh", epochs=2, **given)
+        if "fresh" in changes
+        else run(tmp_path / "two", epochs=2, **given)
+    )
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=SAME)
 
 
 @pytest.mark.nightly
@@ -129,3 +152,18 @@ def test_a_refusal_is_one_line(tmp_path):
     assert [line for line in refused.stderr.splitlines() if line.startswith("pudle: error")] == [
         f"pudle: error: {tmp_path / 'taken'} holds a training already: resume it, or give another folder"
     ]
+
+
+class Failing(Processes):
+    """Processes of which another one reports that its part of a step has failed."""
+
+    def add(self, *tensors: Tensor) -> None:
+        if tensors[0].dtype == torch.float64 and tensors[0].shape == (2,):
+            tensors[0][1] += 1
+
+
+def test_a_step_that_fails_in_one_process_ends_all():
+    learner, problem = pudle.Learner("alternating", "ista", 3, epochs=1, batch=100), planted()
+    with pytest.warns(pudle.LearningWarning, match="diverged in step 1 of 3: it failed for the samples of another process"):
+        training = learner.fit(problem, processes=Failing())
+    assert training.status == "diverged" and training.steps == 0

@@ -104,7 +104,7 @@ def paths():
     found["peer"] = store.path(case("sparse_gaussian"), "torchdeq_implicit")
     found["lone"] = store.path(case("sparse_gaussian", "lone"), "backprop")
     found |= {f"reference of {d}": store.reference_path(case(d), 0, "exact") for d in ("digits", "sparse_gaussian")}
-    found["surface"] = store._artifact("window_surface", case("sparse_gaussian"), (1,))[1]
+    found["surface"] = store.artifact_place("window_surface", case("sparse_gaussian"), (1,))[1]
     found["limit"] = store.reference_path(case("sparse_gaussian", "lone"), 0, "limit")
     return found | {name: store.experiment_path(name) for name in ("trains", "learned")}
 

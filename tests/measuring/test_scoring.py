@@ -12,6 +12,7 @@ import torch
 from examples import ridge_problem, sparse_problem
 
 import pudle
+from pudle.measuring.run import RunSummary
 from pudle.measuring.scoring import Score
 from pudle.references.certified import Certificate
 
@@ -132,6 +133,7 @@ def test_overflowing_norm_is_diverged(reference):
     """Finite entries whose norm is infinite give an infinite error and a meaningless cosine."""
     score = pudle.score(pudle.Estimate(torch.full_like(reference.gradient, 1e200), reference.codes), reference)
     check_unscored(score, "diverged")
+    assert score.reason == "the norm of the gradient exceeds float64: its errors have no meaning"
 
 
 @pytest.mark.parametrize("where", ["gradient", "codes"])
@@ -200,3 +202,41 @@ def test_the_reason_for_a_wrong_shape_names_both_shapes(reference, name):
     score = pudle.score(pudle.Estimate(**(tensors | {name: tensors[name][1:]})), reference)
     check_unscored(score, "error")
     assert f"{name} has shape {tuple(tensors[name][1:].shape)} where {tuple(tensors[name].shape)} is due" in score.reason
+
+
+UNUSABLE = {
+    "NoneType": None,
+    "ndarray": np.zeros((2, 2)),
+    "one of torch.int64, torch.strided on cpu": torch.zeros(2, 2, dtype=torch.int64),
+    "one of torch.complex128, torch.strided on cpu": torch.zeros(2, 2, dtype=torch.complex128),
+    "one of torch.float64, torch.sparse_coo on cpu": torch.zeros(2, 2, dtype=torch.float64).to_sparse(),
+    "one of torch.float64, torch.strided on meta": torch.zeros(2, 2, dtype=torch.float64, device="meta"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.parametrize("name", ["gradient", "codes"])
+def test_what_is_no_dense_tensor_of_floats_is_an_error(reference, name, kind):
+    estimate = pudle.Estimate(**{"gradient": reference.gradient, "codes": reference.codes} | {name: UNUSABLE[kind]})
+    score = pudle.score(estimate, reference)
+    check_unscored(score, "error")
+    assert score.reason == f"{name} is not a dense tensor of floats but {kind}: repair the estimator"
+
+
+def test_codes_in_float32_are_scored_in_float64(reference):
+    """Their error is that of rounding them, summed over the samples in float64."""
+    codes = reference.codes.float()
+    expected = np.linalg.norm(codes.numpy().astype(float) - reference.codes.numpy(), axis=1).mean()
+    score = pudle.score(pudle.Estimate(reference.gradient, codes), reference)
+    assert 1e-9 < expected and score.code_error == pytest.approx(expected, rel=tolerances.CLOSED_FORM)
+
+
+def test_text_of_a_score_has_its_numbers_or_its_reason():
+    assert repr(Score(relative_error=0.12345, code_error=2.0)) == "Score(relative_error=0.123, code_error=2)"
+    assert repr(Score(relative_error=1e-15, at_floor=True)) == ("Score(relative_error=1e-15, at the bound of the reference)")
+    assert repr(Score(status="diverged", reason="it is infinite")) == "Score(diverged: it is infinite)"
+
+
+def test_a_run_shows_its_counts(tmp_path):
+    summary = RunSummary(tmp_path, {"score": [{}, {}], "time": []}, ["a finding"], [])
+    assert repr(summary) == f"RunSummary(2 score, 1 findings; {tmp_path})"

@@ -29,12 +29,12 @@ class TestEquilibriumLayer:
 
     @pytest.fixture
     def problem(self):
-        return pudle.make_dataset("equilibrium(n_samples=20)").problem()
+        return pudle.make_dataset("equilibrium(n_components=10)").problem()
 
     @pytest.fixture
     def digits(self):
         drawn = load_digits()
-        chosen = pudle.make_dataset("equilibrium(n_samples=20)").generator().permutation(1797)[:20]
+        chosen = pudle.make_dataset("equilibrium(n_components=10)").generator().permutation(1797)[:20]
         images = drawn.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16) / 16
         return images, drawn.target[chosen]
 

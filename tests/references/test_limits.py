@@ -17,7 +17,7 @@ from pudle import specs
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
-from pudle.references import limits
+from pudle.references import converging
 
 
 def least_squares_loss(x: np.ndarray, d: np.ndarray, signs: np.ndarray, loss: str) -> complex:
@@ -116,7 +116,7 @@ class TestLimit:
         assert pudle.score(estimate, limit).status == "uncertified"
 
     def test_what_still_moves_is_not_scored(self, monkeypatch):
-        monkeypatch.setattr(limits, "MAX_LAYERS", 30)
+        monkeypatch.setattr(converging, "MAX_LAYERS", 30)
         limit = pudle.reference(sparse_problem(), "limit", pudle.Ista())
         assert limit.status == "uncertified"
         assert "40 still moved after 30 layers" in limit.reason

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from synthetic import (
     CLAIMS,
+    CURVES,
     DEPTHS,
     case,
     record,
@@ -118,6 +119,14 @@ def test_a_figure_shows_its_data(timed):
     for _, rows in picture.data.groupby("estimator"):
         assert tuple(round(value, 9) for value in rows["median"]) in curves
     assert at.get_yscale() == "log" and "certified bound 1.0e-12" in {label.get_text() for label in at.texts}
+
+
+def test_rates_are_drawn_where_they_are(timed):
+    (picture,) = (picture for picture in timed.pictures if picture.name == "rates")
+    (at,) = picture.draw().axes
+    drawn = {point for line in at.get_lines() if line.get_label() in CURVES for point in zip(*line.get_data(), strict=True)}
+    names = ["predicted_lost_per_layer_percent", "lost_per_layer_percent"]
+    assert drawn == set(picture.data[names].itertuples(index=False, name=None)) and len(drawn) > 1
 
 
 def test_the_same_figure_is_the_same_file(timed):

@@ -21,6 +21,7 @@ from synthetic import (
     case,
     failure,
     record,
+    references,
     write,
 )
 
@@ -99,6 +100,16 @@ def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatc
     kept = shown["relative_error"][place][3 * depth : 3 * depth + 3]
     assert kept == pytest.approx([0.5 * RHO[1] ** 100, 0.5 * RHO[0] ** 100, 0.5 * RHO[2] ** 100], rel=1e-3)
     assert "cosine_error" not in shown and "it carries their median, least and greatest over the seeds" in page
+
+
+def test_a_case_that_is_scored_against_a_limit_has_its_badge(tmp_path):
+    other = case("own-iteration-lasso", dataset="own(n=10)")
+    home = write(tmp_path, [record(case(), "backprop"), record(other, "backprop", references=references(status="limit"))])
+    report = Report.of(load(home, "quick"))
+    page = living_page.html(report)
+    assert page.count('<span class="badge">limit</span>') == 1
+    assert [item["badge"] for item in living_page.data(page)["runs"][0]["cases"]] == ["", "limit"]
+    assert "**own-iteration-lasso** (against a limit)" in report.markdown() and "scored against a limit" in report.latex()
 
 
 def test_latex_is_plain_text_with_whole_tables(timed):

@@ -26,7 +26,8 @@ from synthetic import (
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.measuring.store import SCHEMA
 from pudle.reports import scope
-from pudle.reports.load import COLUMNS, METRICS, load
+from pudle.reports.load import load
+from pudle.reports.results import COLUMNS, METRICS
 
 
 def test_frame_has_its_documented_columns_and_every_row(four):

@@ -41,7 +41,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--most-depth", type=click.IntRange(min=1), default=1600, show_default=True, help="Largest number of layers.")
 @click.option("--train", is_flag=True, help="Train shortly with the advised estimator and the runner-up, and compare.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> None:
+def advise_command(estimators: tuple[str, ...], dataset: str, algorithm: str | None, **options: Any) -> None:
     """Say which gradient estimator to use on a problem, within an error, a time and a memory.
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated` stands for all its windows,
@@ -55,10 +55,9 @@ def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> 
       pudle advise --dataset sparse_gaussian --error 1e-6 --memory 200MiB --train
     """
     # Imported late, because they take seconds: help texts need none.
-    from .advice import advise
+    from .advise import advise
 
     check_device(options["device"])
-    problem, algorithm = options.pop("dataset"), options.pop("algorithm")
     with progress_bar(transient=True) as bar:
         task = bar.add_task("", total=None)
 
@@ -67,12 +66,8 @@ def advise_command(estimators: tuple[str, ...], train: bool, **options: Any) -> 
             if bar.disable:
                 click.echo(f"{done}/{total}: {line}", err=True)
 
-        advice = advise(problem, algorithm, estimators=estimators, progress=show, **options)
-        if train and advice.chosen:
-            from .practice import practiced
-
-            advice = practiced(advice, problem, algorithm, options["loss"], progress=show)
-    if train and not advice.chosen:
+        advice = advise(dataset, algorithm, estimators=estimators, progress=show, **options)
+    if options["train"] and not advice.chosen:
         click.echo("no training: there is no advice to try", err=True)
     click.echo(advice)
     for name, reason in advice.left_out.items():

@@ -22,6 +22,8 @@ class Family:
 
     name: str
     option: str
+    #: Whether a number of at least the depth is the same as no limit.
+    windows: bool = False
 
     def member(self, number: int) -> str:
         """Return the spec of one of them."""
@@ -41,11 +43,10 @@ def candidates(estimators: Iterable[str | GradientEstimator] = ()) -> tuple[list
     single: list[Any] = []
     families: list[Family] = []
     for each in named:
-        option = searched_option(classes[each]) if isinstance(each, str) and each in classes else None
-        if option:
-            families.append(Family(str(each), option))
-        elif isinstance(each, GradientEstimator):
+        if isinstance(each, GradientEstimator):
             single.append(each)
+        elif each in classes and (option := searched_option(classes[each])):
+            families.append(Family(each, option, classes[each].computes == "truncated"))
         elif each in classes and not estimators:
             single += _made_by_default(each)
         else:

@@ -10,14 +10,11 @@ from typing import Any
 import torch
 
 from ..algorithms import Algorithm
-from ..data import Dataset
 from ..errors import InvalidArgument
 from ..learning.learner import Learner, LearningWarning
 from ..learning.run import DictionaryProblem
-from ..measuring.experiment import ProgressCallback, silent
-from ..measuring.tasks import one_thread
-from ..problems import Problem
-from .advice import Advice, Tested
+from ..measuring.experiment import ProgressCallback
+from .records import Advice, Tested
 from .trials import Trials
 from .words import layers, seconds
 
@@ -28,38 +25,26 @@ DEEPER = 4
 AS_GOOD = 0.95
 
 
-def practiced(
-    advice: Advice,
-    problem: Problem | Dataset | str,
-    algorithm: Algorithm | str | None = None,
-    loss: str | None = None,
-    *,
-    progress: ProgressCallback = silent,
-) -> Advice:
+def check_trainable(trials: Trials) -> None:
+    """Raise InvalidArgument for a problem that has no dictionary to learn."""
+    if not isinstance(trials.problem(0), DictionaryProblem):
+        raise InvalidArgument(f"a training learns a dictionary, and {trials.text} has none: ask for no training")
+
+
+def practiced(advice: Advice, trials: Trials, progress: ProgressCallback) -> Advice:
     """Return the advice with a sentence about two short trainings, of the advised estimator and of the runner-up.
 
     Both take the same number of steps from the same dictionary with the same optimizer. What counts is by how much the outer
     loss has fallen, evaluated at the end with many more layers than either has, and the processor time.
-
-    Raises
-    ------
-    InvalidArgument
-        If the problem has no dictionary to learn.
     """
-    trials = Trials.of(problem, algorithm, loss)
-    start = trials.problem(0)
-    if not isinstance(start, DictionaryProblem):
-        raise InvalidArgument(f"--train learns a dictionary, and {advice.problem} has none: leave it out")
     pair = [each for each in (advice.chosen, advice.runner_up) if each]
     if len(pair) < 2:
         return dataclasses.replace(advice, training="No training: there is no runner-up to compare with.")
-    depth = DEEPER * max(each.contender.depth for each in pair)
-    before = _loss(start, trials.algorithm, depth)
-    found = []
-    with one_thread():
-        for number, each in enumerate(pair):
-            progress(number, 2, f"training with {each.contender.name}")
-            found.append(_trained(each, start, trials.algorithm, depth))
+    start, depth = trials.problem(0), DEEPER * max(each.contender.depth for each in pair)
+    before, found = _loss(start, trials.algorithm, depth), []
+    for number, each in enumerate(pair):
+        progress(number, 2, f"training with {each.contender.name}")
+        found.append(_trained(each, start, trials.algorithm, depth))
     (first, took), (second, takes) = ((before - after, spent) for after, spent in found)
     holds = first >= AS_GOOD * second and first > 0
     verdict = "the advice holds" if holds else "the advice does not hold in this training: prefer the runner-up"

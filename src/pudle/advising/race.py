@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import timing
 from .candidates import Family
+from .records import Contender, Wish
 from .statistics import tolerance_limit
-from .trials import Trials, label
+from .trials import Trials
 
 #: Depths that are tried at first, in levels: deeper ones are tried only for what can still win there.
-LEVELS = ((1, 2, 3, 5, 7, 10, 15, 20, 30, 50), (70, 100, 140, 200), (280, 400, 560, 800), (1100, 1600))
+LEVELS = ((2, 5, 10, 20, 50), (100, 200), (400, 800), (1600,))
 #: Windows and terms that are tried at first, from the level that is deeper; between the best ones more are tried later.
 NUMBERS = (2, 5, 10, 20, 50, 100, 200, 500)
 #: Seeds of the rounds. Of the contenders one of `HALVING` goes on to the next, and not fewer than `LEFT`.
@@ -27,43 +28,13 @@ SLOWEST, FIRST_DEPTH = 30.0, 5
 FLOOR = 0.9
 #: Depths that are tried around one that met the wish.
 FINER = 6
+#: The first of them, as a share of it: the depth below it that was tried may have missed the wish by little.
+NEAR = 0.5
 #: A time may take this share of what is allowed: it is measured once more at the end.
 MARGIN = 0.9
 ROUNDS = 3
 #: An error that is promised is at most so many times the largest one seen.
 WIDEST = 3.0
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an estimate may err, take (seconds) and need (bytes); None where anything is allowed."""
-
-    error: float | None = None
-    seconds: float | None = None
-    memory: float | None = None
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An estimator at a depth, with what is known of it: `error` is the largest one, or a limit for nearly all seeds."""
-
-    estimator: Any
-    depth: int
-    family: Family | None = None
-    number: int = 0
-    error: float = math.inf
-    seconds: float = math.nan
-    memory: float = math.nan
-
-    @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return label(self.estimator)
-
-    @property
-    def kind(self) -> str:
-        """The name of the family, or of the estimator that has none."""
-        return self.family.name if self.family else self.name
 
 
 class Race:
@@ -126,8 +97,7 @@ class Race:
         for level in self.levels:
             missed = []
             for each in waiting:
-                # A window of the depth or more is full backpropagation.
-                best = self._best_on(each, level) if each.number < level[-1] else each
+                best = self.best_on(each, level, wanted)
                 if best.error <= wanted:
                     met.append(best)
                     continue
@@ -140,22 +110,30 @@ class Race:
                 break
         return self._affordable(met), sorted(nearest.values(), key=lambda one: one.error)
 
-    def _best_on(self, contender: Contender, depths: tuple[int, ...]) -> Contender:
-        """Return the contender at the smallest depth that meets the error on the first seeds, else at its best depth."""
+    def best_on(self, contender: Contender, depths: tuple[int, ...], error: float) -> Contender:
+        """Return the contender at the smallest depth that meets an error on the first seeds, else at its best depth."""
+        depths = self.different(contender, depths) if contender.number < depths[-1] else ()
+        if not depths:
+            return contender
         worst = self.trials.errors(contender.estimator, self.seeds[0], depths).max(0)
-        within = np.flatnonzero(worst <= (self.wish.error or 0.0))
+        within = np.flatnonzero(worst <= error)
         place = int(within[0]) if len(within) else int(worst.argmin())
         return replace(contender, depth=depths[place], error=float(worst[place]))
 
+    def different(self, contender: Contender, depths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the depths at which a contender is not full backpropagation: a window of the depth or more is."""
+        windows = contender.family is not None and contender.family.windows
+        return tuple(depth for depth in depths if depth > contender.number) if windows else depths
+
     def _worth_going_on(self, missed: list[Contender], depth: int, met: list[Contender]) -> list[Contender]:
         """Return those that could still be the fastest: more layers never take less time."""
-        falling = [each for each in missed if self._falls(each, depth)]
+        falling = [each for each in missed if self.falls(each, depth)]
         if not met:
             return falling
         fastest = min(each.seconds for each in met)
         return [each for each in self.timed([replace(each, depth=depth) for each in falling]) if each.seconds < fastest]
 
-    def _falls(self, contender: Contender, depth: int) -> bool:
+    def falls(self, contender: Contender, depth: int) -> bool:
         """Return whether more layers still help."""
         if contender.number >= depth:
             return True
@@ -181,52 +159,16 @@ class Race:
     def _affordable(self, contenders: list[Contender]) -> list[Contender]:
         """Return those within the time and the memory of the wish; memory is measured of the fastest until a few fit."""
         found = [each for each in contenders if each.seconds <= MARGIN * (self.wish.seconds or math.inf)]
-        if self.wish.memory is None:
-            return found
-        light: list[Contender] = []
-        for each in found:
-            if len(light) < HALVING * LEFT and (weighed := self.weighed(each)).memory <= self.wish.memory:
-                light.append(weighed)
-        return light
-
-    # -- without an error in the wish: the most accurate within the time and the memory
-
-    def within_budget(self, contenders: list[Contender]) -> tuple[list[Contender], list[Contender]]:
-        """Return the contenders at their best depth within the budget, most accurate first, and the fastest others."""
-        best: dict[str, Contender] = {}
-        waiting, shallow = self.timed([replace(each, depth=1) for each in contenders]), dict[str, tuple[int, float]]()
-        dear = [each for each in waiting if not self._allows(each)]
-        for level in self.levels:
-            deep = self.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
-            going_on = [each for each in waiting if each.number >= level[-1]]
-            for each in deep:
-                depths = self._within(each, level, shallow.get(each.name, (0, 0.0)))
-                shallow[each.name] = level[-1], each.seconds
-                if depths:
-                    worst = self.trials.errors(each.estimator, self.seeds[0], depths).max(0)
-                    place = int(worst.argmin())
-                    found = replace(each, depth=depths[place], error=float(worst[place]))
-                    best[each.name] = min(best.get(each.name, found), found, key=lambda one: one.error)
-                if level[-1] in depths and self._falls(each, level[-1]):
-                    going_on.append(each)
-            waiting = going_on
-        return sorted(best.values(), key=lambda each: each.error), dear
-
-    def _within(self, deepest: Contender, level: tuple[int, ...], before: tuple[int, float]) -> list[int]:
-        """Return the depths of a level within the budget, from the times at its end and at that of the level before."""
-        slope = (deepest.seconds - before[1]) / (deepest.depth - before[0])
-        times = {depth: before[1] + slope * (depth - before[0]) for depth in level}
-        depths = [depth for depth, taken in times.items() if taken <= MARGIN * (self.wish.seconds or math.inf)]
+        weighed = []
         if self.wish.memory is not None:
-            # Deeper never needs less: the first that fits from behind is the last that fits.
-            while depths and self.weighed(replace(deepest, depth=depths[-1])).memory > self.wish.memory:
-                depths = depths[: len(depths) // 2]
-        return depths
-
-    def _allows(self, contender: Contender) -> bool:
-        """Return whether a contender is within the time and the memory of the wish."""
-        fast = contender.seconds <= MARGIN * (self.wish.seconds or math.inf)
-        return fast and (self.wish.memory is None or self.weighed(contender).memory <= self.wish.memory)
+            for each in found:
+                weighed.append(self.weighed(each))
+                if sum(one.memory <= self.wish.memory for one in weighed) == HALVING * LEFT:
+                    break
+            found = [each for each in weighed if each.memory <= self.wish.memory]
+        if contenders and not found:
+            self.missed = min(weighed, key=lambda each: each.memory) if weighed else contenders[0]
+        return found
 
     # -- later rounds: fewer contenders, more seeds, finer numbers and depths
 
@@ -244,9 +186,9 @@ class Race:
                 met = [better for each in contenders if (better := self.refined(each, seeds, error, last))]
                 contenders = self._affordable(self.timed(met))
             else:
-                errors = {each: self.errors(each, seeds, [each.depth])[:, 0] for each in contenders}
-                contenders = [replace(each, error=self.limit_of(found)) for each, found in errors.items()]
-                contenders = sorted(contenders, key=lambda each: each.error)
+                errors = [self.errors(each, seeds, [each.depth])[:, 0] for each in contenders]
+                limits = [replace(each, error=self.limit_of(found)) for each, found in zip(contenders, errors, strict=True)]
+                contenders = sorted(limits, key=lambda each: each.error)
         return contenders
 
     def _with_neighbors(self, contenders: list[Contender]) -> list[Contender]:
@@ -267,7 +209,7 @@ class Race:
         that seeds need vary less, and more evenly, than their errors at one depth.
         """
         depths: list[int] = []
-        low = 0.7 * contender.depth
+        low = NEAR * contender.depth
         while low < self.most_depth:
             high = min(2 * max(low, 1.0), self.most_depth)
             depths += [depth for depth in _between(low, high) if depth not in depths]

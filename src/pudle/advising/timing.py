@@ -13,7 +13,7 @@ from asv_runner.benchmarks._maxrss import get_maxrss
 
 from .. import registry
 from ..algorithms import Algorithm
-from ..measuring.processes import run_in_copy
+from ..measuring.processes import return_freed_memory, run_in_copy
 from ..problems import Problem
 
 #: A time is the mean of as many estimates as take about so many seconds.
@@ -67,6 +67,7 @@ def memory(estimator: Any, problem: Problem, algorithm: Algorithm, depth: int) -
         call.estimate(problem, algorithm, depth)
         return float(torch.cuda.max_memory_allocated() - before)
     algorithm.step_size(problem)
+    return_freed_memory()
     reading, writing = os.pipe()
 
     def measure() -> None:

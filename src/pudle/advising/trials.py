@@ -12,11 +12,11 @@ import numpy as np
 from .. import registry, specs
 from ..algorithms import Algorithm
 from ..data import Dataset
-from ..errors import InvalidArgument, UnsupportedProblem
+from ..errors import InvalidArgument
 from ..measuring.measurement import attempt
 from ..measuring.scoring import Score, score
 from ..problems import FixedPoint, Problem
-from ..references.certified import SCORED, Reference, reference
+from ..references.certified import SCORED, Reference, default_target, reference
 
 
 def label(estimator: Any) -> str:
@@ -100,13 +100,7 @@ class Trials:
         return self._drawn[seed]
 
     def _reference(self, problem: Problem) -> Reference:
-        if not self._target:
-            rule = getattr(self.algorithm, "thresholding", None)
-            self._target = "exact" if rule is None or rule.proximal else "limit"
-            try:
-                return reference(problem, self._target, self.algorithm)
-            except UnsupportedProblem:
-                self._target = "limit"
+        self._target = self._target or default_target(problem, self.algorithm)
         return reference(problem, self._target, self.algorithm)
 
     def errors(self, estimator: Any, seeds: Sequence[int], depths: Sequence[int]) -> np.ndarray:

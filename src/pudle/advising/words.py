@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from .statistics import CONFIDENCE
 
 if TYPE_CHECKING:
-    from .advice import Advice, Tested
-    from .race import Contender
+    from .records import Advice, Contender, Tested
 
 #: The references that a promise is about.
 TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
@@ -51,7 +50,7 @@ def sentences(advice: Advice) -> Iterator[str]:
         yield f"{layers(advice.chosen.contender)}: {_promise(advice.chosen, truth)}{_against_base(advice)}."
         yield from _runner_up(advice)
         for goal, contender in advice.stricter.items():
-            yield f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}."
+            yield f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}, by the first seeds."
         yield from _certainty(advice)
     if advice.training:
         yield advice.training

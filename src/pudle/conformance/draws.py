@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..algorithms import Algorithm, Fista, Ista
+from ..algorithms import Algorithm, Fista, Ista, Noodl
 from ..algorithms.thresholding import Decaying, Hard, Soft
 from ..streams import generator
+from .kinds import Kind, convolutional, dense, penalty_selection, ridge
 from .oracles import Array, lipschitz_constant
-from .specimens import ALGORITHMS, KINDS, Kind, Specimen, convolutional, dense, penalty_selection, ridge
+from .specimens import ALGORITHMS, KINDS, Specimen
 
 #: Number of draws.
 DRAWS = 96
@@ -132,6 +133,25 @@ def _algorithm(random: Random, model: Any) -> Callable[[float, torch.Tensor], Al
     return make
 
 
+def _noodl(random: Random, model: Any) -> Callable[[float, torch.Tensor], Algorithm]:
+    """Draw NOODL's iteration, with up to three updates that have a step or a threshold of their own."""
+    matrix, penalty, _ = model.parts(model.theta)
+    bound = float(np.abs(model.observations @ matrix).max() * random.uniform(0.1, 0.6))
+    fractions, cutoffs = (
+        random.uniform(0.2, 1, int(random.integers(0, 4))),
+        random.uniform(0.5, 2, int(random.integers(1, 4))),
+    )
+    common = float(random.uniform(0.3, 1)) if random.random() < 0.5 else None
+
+    def make(lipschitz: float, initial: torch.Tensor) -> Algorithm:
+        step, scale = None if common is None else common / lipschitz, float(np.mean(penalty)) / lipschitz
+        last, *thresholds = (cutoffs * scale).tolist()
+        steps = tuple((fractions / lipschitz).tolist())
+        return Noodl(step, Hard(last), lower_bound=bound, steps=steps, thresholds=tuple(thresholds))
+
+    return make
+
+
 #: The problems by turns: half of them dense.
 _TURNS: tuple[tuple[str, Callable[[Random], Kind]], ...] = (
     ("sparse coding", _dense),
@@ -145,21 +165,22 @@ _TURNS: tuple[tuple[str, Callable[[Random], Kind]], ...] = (
 )
 
 
-def _draw(index: int) -> Specimen:
+def _draw(index: int, algorithm_of: Callable[..., Any] = _algorithm) -> Specimen:
     random = generator(index, "conformance draw")
     name, make = _TURNS[index % len(_TURNS)]
     kind = make(random)._replace(reversed_strides=bool(random.random() < 0.3))
     loss = str(random.choice(list(kind.models)))
-    algorithm = _algorithm(random, kind.models[loss])
+    algorithm = algorithm_of(random, kind.models[loss])
     problem = f"{name} #{index}"
     # The random start has a stream of the problem's name.
     KINDS[problem], ALGORITHMS[f"#{index}"] = kind, algorithm
     return Specimen(problem, loss, f"#{index}")
 
 
-DRAWN = tuple(_draw(index) for index in range(DRAWS))
+#: The problems of even turns are dense, for which NOODL is meant.
+DRAWN = tuple(_draw(index) for index in range(DRAWS)) + tuple(_draw(DRAWS + 2 * index, _noodl) for index in range(4))
 #: A few draws of all kinds, because 7 and the number of turns have no common factor.
-FEW = DRAWN[::7]
+FEW = DRAWN[:DRAWS:7]
 
 
 def depths_of(specimen: Specimen) -> list[int]:

@@ -33,8 +33,8 @@ class Layers:
 
     The step is a constant: it does not change when theta is differentiated. With `restart` each sample drops its momentum
     where it points uphill. The penalty is multiplied by `decay` from layer to layer. If `hard`, entries above the threshold
-    are kept in full; the threshold is `cutoff`, or the penalty times the step if that is not given. The `initial` codes
-    (n, p) are zero if not given.
+    are kept in full; the threshold is `cutoff`, or the penalty times the step if that is not given. The `first` layers have
+    a step and a cutoff of their own. The `initial` codes (n, p) are zero if not given.
     """
 
     step: float
@@ -43,6 +43,7 @@ class Layers:
     decay: float = 1.0
     hard: bool = False
     cutoff: float | None = None
+    first: tuple[tuple[float, float | None], ...] = ()
     initial: Array | None = None
 
 
@@ -62,8 +63,9 @@ def unroll(
     codes, point, momentum = state
     for iteration in iterations:
         gradient = (point @ matrix.T - observations) @ matrix + l2_penalty * point
-        threshold = layers.step * penalty * layers.decay**iteration if layers.cutoff is None else layers.cutoff
-        after = (hard if layers.hard else soft)(point - layers.step * gradient, threshold, nonnegative)
+        step, cutoff = [*layers.first[iteration : iteration + 1], (layers.step, layers.cutoff)][0]
+        threshold = step * penalty * layers.decay**iteration if cutoff is None else cutoff
+        after = (hard if layers.hard else soft)(point - step * gradient, threshold, nonnegative)
         if layers.accelerated:
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = (momentum - 1) / following

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..algorithms import Noodl
 from ..algorithms.thresholding import Hard
 from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
@@ -162,6 +163,9 @@ def check_units(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     if isinstance(rule, Hard) and rule.threshold:
         rule = Hard(FACTOR * rule.threshold)
     scaled = dataclasses.replace(algorithm, thresholding=rule, initial=None if start is None else FACTOR * start)
+    if isinstance(scaled, Noodl):
+        thresholds = tuple(FACTOR * threshold for threshold in scaled.thresholds)
+        scaled = dataclasses.replace(scaled, lower_bound=FACTOR * scaled.lower_bound, thresholds=thresholds)
     first = estimator.estimate(problem, algorithm, depth)
     second = estimator.estimate(dataclasses.replace(problem, **changes), scaled, depth)  # type: ignore[type-var]
     power = 1 if specimen.loss == "linear" else 2

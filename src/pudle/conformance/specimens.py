@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..algorithms import Algorithm, Fista, Ista
+from ..algorithms import Algorithm, Fista, Ista, Noodl
 from ..algorithms.thresholding import Decaying, Hard
 from ..data.synthetic import normalize
 from ..estimator import Estimate, GradientEstimator
-from ..problems import (
-    ConvolutionalSparseCoding,
-    PenaltySelection,
-    Problem,
-    Ridge,
-    SparseCoding,
-    ThresholdedConvolutionalSparseCoding,
-)
+from ..problems import Problem
 from ..streams import generator
+from .kinds import Kind, convolutional, dense, penalty_selection, ridge
 from .oracles import Array, Layers, Model
 
 #: The algorithms, made from the Lipschitz constant L and a warm start.
@@ -89,13 +84,22 @@ class Specimen:
     def layers(self) -> Layers:
         """The same algorithm in numpy."""
         algorithm = self.make_algorithm()
+        step, cutoff = (
+            algorithm.step or 1 / self.model.lipschitz_constant,
+            getattr(algorithm.thresholding, "threshold", None),
+        )
+        first: list[tuple[float, float | None]] = []
+        if isinstance(algorithm, Noodl):
+            updates = itertools.zip_longest(algorithm.steps, algorithm.thresholds)
+            first = [(1.0, algorithm.lower_bound / 2), *((own or step, threshold or cutoff) for own, threshold in updates)]
         return Layers(
-            step=algorithm.step or 1 / self.model.lipschitz_constant,
+            step=step,
             accelerated=isinstance(algorithm, Fista),
             restart=getattr(algorithm, "restart", False),
             decay=getattr(algorithm.thresholding, "decay", 1.0),
             hard=isinstance(algorithm.thresholding, Hard),
-            cutoff=getattr(algorithm.thresholding, "threshold", None),
+            cutoff=cutoff,
+            first=tuple(first),
             initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
         )
 
@@ -117,103 +121,6 @@ class Specimen:
     def unrolled(self, depth: int, window: int | None = None) -> Array:
         """Return the gradient through the last `window` of `depth` layers, or through all of them."""
         return self.model.unrolled(self.layers, depth, window)
-
-
-class Kind(NamedTuple):
-    """A kind of problem: its class, its fields that are tensors, the others except the loss, and a model for each loss."""
-
-    make: Callable[..., Problem]
-    arrays: dict[str, Array]
-    options: dict[str, Any]
-    models: dict[str, Model]
-    reversed_strides: bool = False
-
-
-# --- from the fields of a problem to its model in numpy
-
-
-def dense(arrays: dict[str, Array], **options: Any) -> Kind:
-    """Model sparse coding in a dense dictionary."""
-    l2_penalty = options.get("l2_penalty", 0.0)
-    models = _models(arrays, lambda theta: (theta, options["penalty"], l2_penalty), options)
-    return Kind(SparseCoding, arrays, options, models)
-
-
-def convolutional(arrays: dict[str, Array], **options: Any) -> Kind:
-    """Model convolutional sparse coding; the penalties, one for each filter, are learned if they are an array."""
-    dictionary, stride, l2_penalty = arrays["dictionary"], options["stride"], options.get("l2_penalty", 0.0)
-    image, kernel = arrays["observations"].shape[2:], dictionary.shape[2:]
-
-    def placed(length: int, side: int) -> Array:
-        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i along one axis."""
-        positions = -(-(length - side) // stride) + 1
-        cropped = -(-((positions - 1) * stride + side - length) // 2)
-        entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
-        return (entries[..., None] == np.arange(side)).astype(float)
-
-    rows, columns = map(placed, image, kernel)
-
-    def matrix(filters: Array) -> Array:
-        """Return all shifted copies of the filters as columns, filter by filter."""
-        copies = np.einsum("yai,xbj,fcij->fabcyx", rows, columns, filters, optimize=True)
-        return copies.reshape(copies.shape[0] * copies.shape[1] * copies.shape[2], -1).T
-
-    if "penalty" not in arrays:
-        models = _models(arrays, lambda theta: (matrix(theta), options["penalty"], l2_penalty), options)
-        return Kind(ConvolutionalSparseCoding, arrays, options, models)
-
-    def parts(theta: Array) -> tuple[Array, Any, Any]:
-        penalty = np.repeat(np.exp(theta[:, -1]), rows.shape[1] * columns.shape[1])
-        return matrix(theta[:, :-1].reshape(dictionary.shape)), penalty, l2_penalty
-
-    theta = np.hstack([dictionary.reshape(len(dictionary), -1), np.log(arrays["penalty"])[:, None]])
-    models = _models(arrays | {"dictionary": theta}, parts, options)
-    return Kind(ThresholdedConvolutionalSparseCoding, arrays, options, models)
-
-
-def _models(
-    arrays: dict[str, Array], parts: Callable[[Array], tuple[Array, Any, Any]], options: dict[str, Any]
-) -> dict[str, Model]:
-    """Return the models with the lasso and reconstruction losses, for the parameter under the name of the dictionary."""
-    observations = arrays["observations"].reshape(len(arrays["observations"]), -1)
-    targets = arrays.get("targets", observations).reshape(observations.shape)
-
-    def reconstruction(codes: Array, theta: Array) -> Array:
-        residual = targets - codes @ parts(theta)[0].T
-        return (residual * residual).sum(1) / 2
-
-    def lasso(codes: Array, theta: Array) -> Array:
-        _, penalty, l2_penalty = parts(theta)
-        penalties = penalty * codes * np.sign(codes.real) + l2_penalty * codes * codes / 2
-        return reconstruction(codes, theta) + penalties.sum(1)
-
-    losses, nonnegative = {"lasso": lasso, "reconstruction": reconstruction}, options.get("nonnegative", False)
-    return {name: Model(observations, arrays["dictionary"], parts, loss, nonnegative) for name, loss in losses.items()}
-
-
-def penalty_selection(arrays: dict[str, Array], **options: Any) -> Kind:
-    """Model lasso regressions with held-out data."""
-
-    def losses(codes: Array, theta: Array) -> Array:
-        residual = codes @ arrays["held_out_design"].T - arrays["held_out_observations"]
-        return (residual * residual).sum(1) / 2
-
-    def parts(theta: Array) -> tuple[Array, Any, Any]:
-        return arrays["design"], np.exp(theta), 0.0
-
-    model = Model(arrays["observations"], arrays["log_penalty"], parts, losses, options.get("nonnegative", False))
-    return Kind(PenaltySelection, arrays, options, {"held_out": model})
-
-
-def ridge(arrays: dict[str, Array], **options: Any) -> Kind:
-    """Model a ridge regression, whose strength is the outer parameter."""
-
-    def parts(theta: Array) -> tuple[Array, Any, Any]:
-        return arrays["dictionary"], 0.0, options["strength"] + theta
-
-    theta = arrays.get("theta", np.zeros(()))
-    model = Model(arrays["observations"], theta, parts, lambda codes, theta: codes @ arrays["weights"])
-    return Kind(Ridge, arrays, options, {"linear": model})
 
 
 # --- the named problems

@@ -91,14 +91,15 @@ class SparseCodingDataset(Dataset):
         """Draw the observations and the dictionary."""
 
     def samples(
-        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw further samples of a generating dictionary, shape (m, p), for learning from fresh samples.
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw other samples, for learning from fresh ones in every step.
 
-        Return observations, shape (n_samples, m), and the codes that generated them, shape (n_samples, p). A dataset whose
-        samples are given, not drawn, raises InvalidArgument.
+        Return observations, shape (n_samples, m), and the codes that generated them from the generating dictionary, shape
+        (m, p): shape (n_samples, p), or None if they are not known. A dataset that holds a fixed set of samples in memory
+        raises InvalidArgument.
         """
-        remedy = "learn from its own samples, or use a synthetic dataset such as sparse_gaussian"
+        remedy = "learn from its own samples, or use sparse_gaussian, bernoulli_gaussian or memory_mapped"
         raise InvalidArgument(f"dataset {self.name} has no fresh samples to draw: {remedy}")
 
     def problem(

@@ -94,6 +94,7 @@ def draw_from(
     dictionary: np.ndarray | None = None,
     n_components: int | None = None,
     n_samples: int | None = None,
+    standardize: bool = False,
 ) -> Draw:
     """Draw observations from the rows of a table, and learn a dictionary from other rows where none is given.
 
@@ -101,6 +102,10 @@ def draw_from(
     the others. With a dictionary, all rows can be observations. See `pudle.sparse_coding` for the parameters.
     """
     rows, features = values.shape
+    if standardize:
+        values, spread = values - values.mean(axis=0), values.std(axis=0)
+        # A column without spread becomes zero.
+        values = values / np.where(spread > 0, spread, 1.0)
     shuffled = random.permutation(values)
     if dictionary is None:
         if rows < 4:
@@ -171,6 +176,7 @@ def sparse_coding(
     n_components: int | None = None,
     penalty: float | None = None,
     n_samples: int | None = None,
+    standardize: bool = False,
     seed: int = 0,
     loss: str = "lasso",
     dtype: torch.dtype = torch.float64,
@@ -181,7 +187,7 @@ def sparse_coding(
     Parameters
     ----------
     data : DataFrame or array, shape (rows, columns)
-        Samples as rows; the values count as they are, so center and scale them first where that makes sense.
+        Samples as rows.
     dictionary : array, shape (columns, p), optional
         Atoms as columns. By default, scikit-learn learns atoms from half of the rows, which the seed chooses, at most 1000;
         the other rows are coded.
@@ -192,6 +198,9 @@ def sparse_coding(
         half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
+    standardize : bool
+        Whether to subtract each column's mean and divide by its standard deviation. Without it the values count as they
+        are: if their means or scales differ much, learned atoms are few and alike.
     seed : int
         Chooses the rows.
 
@@ -202,7 +211,10 @@ def sparse_coding(
     """
     random = generator(check_integer("seed", seed, 0), "dataset array")
     atoms = None if dictionary is None else as_table(dictionary, "dictionary")
-    draw = draw_from(as_table(data, "data"), random, dictionary=atoms, n_components=n_components, n_samples=n_samples)
+    draw = draw_from(
+        as_table(data, "data"), random, dictionary=atoms, n_components=n_components, n_samples=n_samples,
+        standardize=standardize,
+    )  # fmt: skip
     return problem_of(draw, penalty, loss, dtype, device)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..problems.convolutional import ConvolutionalSparseCoding
 from ..streams import generator
@@ -23,9 +22,9 @@ class Source(Protocol):
     """What fresh samples are drawn from, such as a dataset of synthetic observations."""
 
     def samples(
-        self, generating_dictionary: np.ndarray, n_samples: int, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return observations, shape (n_samples, m), and the codes that generated them, shape (n_samples, p)."""
+        self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return observations, shape (n_samples, m), and the codes that generated them, shape (n_samples, p), if known."""
         ...
 
 
@@ -50,8 +49,7 @@ class Batches:
     seed : int
         Seed of the order of the samples, and of fresh draws.
     source : Source, optional
-        Draws new samples for every step, from the problem's generating dictionary, instead of the fixed set. Epochs are
-        as long as with the fixed set.
+        Draws new samples for every step instead of the fixed set. Epochs are as long as with the fixed set.
     processes : Processes
         Each treats a part of every batch.
     """
@@ -64,10 +62,8 @@ class Batches:
         self.size = min(size or self.total, self.total)
         self.steps_per_epoch = -(-self.total // self.size)
         self._order: tuple[int, Tensor] | None = None
-        if source is not None:
-            if problem.generating_dictionary is None:
-                raise InvalidArgument("fresh samples need the problem's generating_dictionary: give one, or fresh=False")
-            self._generating = problem.generating_dictionary.cpu().double().numpy()
+        generating = problem.generating_dictionary
+        self._generating = None if generating is None else generating.cpu().double().numpy()
 
     def of_step(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
@@ -90,7 +86,5 @@ class Batches:
         random, part = generator(self.seed, f"learner fresh {step}"), self.processes.part(self.size)
         observations, codes = self.source.samples(self._generating, self.size, random)
         like = self.problem.observations
-        return Batch(self.size, {
-            name: torch.as_tensor(array[part]).to(like) for name, array in
-            (("observations", observations), ("generating_codes", codes))
-        })  # fmt: skip
+        drawn = {"observations": observations} | ({} if codes is None else {"generating_codes": codes})
+        return Batch(self.size, {name: torch.as_tensor(array[part]).to(like) for name, array in drawn.items()})

@@ -54,7 +54,9 @@ def draw_atoms(path: Path, before: np.ndarray, after: np.ndarray, generating: np
     """
     pair = {"at the start": before, "at the end": after}
     if generating is None:
-        draw_images(path, {f"atoms {name}": _sheet(atoms) for name, atoms in pair.items()})
+        number = before.shape[1] if before.ndim == 2 else len(before)
+        which = "atoms" if number <= MOST_ATOMS else f"{MOST_ATOMS} of {number} atoms"
+        draw_images(path, {f"{which} {name}": _sheet(atoms) for name, atoms in pair.items()})
         return
     with _panels(path, 1, wide=1.3) as (at,):
         for name, atoms in pair.items():

@@ -91,8 +91,9 @@ class Learner:
         step is the same up to rounding, and memory is that of one chunk. Chunks that fit into the processor's cache also
         save time. One Lipschitz constant is computed per chunk.
     fresh : bool
-        Draw new samples for every step, from the problem's generating dictionary, instead of taking the problem's own in
-        turn: online learning. `fit` needs the dataset to draw them from. An epoch has as many steps as without.
+        Draw new samples for every step instead of taking the problem's own in turn: online learning. `fit` needs the dataset
+        to draw them from, a synthetic one or an array on disk that may be larger than memory. An epoch has as many steps as
+        without.
 
     Raises
     ------
@@ -167,8 +168,8 @@ class Learner:
             Clock of the history's ``seconds``, and the seconds after which no further step is taken, including those before
             a resume. The processor seconds of ``time.process_time`` do not change when the machine is busy with other work.
         source : Source, optional
-            Where `fresh` samples are drawn from: a synthetic dataset such as ``make_dataset("sparse_gaussian")``, or
-            anything with its method `samples`.
+            Where `fresh` samples are drawn from: a dataset such as ``make_dataset("sparse_gaussian")``, or anything with its
+            method `samples`.
         processes : Processes, optional
             The processes that share this training, see `pudle.learning.processes`. Each calls `fit` with the same
             arguments and returns the same training. The steps are those of one process, up to rounding. The first one

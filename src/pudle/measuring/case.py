@@ -92,18 +92,18 @@ class Case:
         """Return the inner algorithm."""
         return make_algorithm(self.algorithm)
 
-    def make_reference(self, seed: int, target: str) -> Reference:
-        """Compute the reference of one seed.
-
-        UnsupportedProblem says that the dataset has no such loss or target, or that the target rests on a minimizer to which
-        the algorithm's thresholding does not lead.
-        """
-        algorithm, problem = self.make_algorithm(), self.make_problem(seed)
-        if target in MINIMIZER_TARGETS and not algorithm.thresholding.proximal:
+    def check_target(self, target: str) -> None:
+        """Raise UnsupportedProblem if a target rests on a minimizer to which the algorithm's thresholding does not lead."""
+        rule = self.make_algorithm().thresholding
+        if target in MINIMIZER_TARGETS and not rule.proximal:
             raise UnsupportedProblem(
-                f"{algorithm.thresholding.name} thresholding leads to no minimizer of the inner problem, which "
-                f"target={target!r} rests on: use the target gstar, gtilde or limit"
+                f"{rule.name} thresholding leads to no minimizer of the inner problem, which target={target!r} rests on: "
+                f"use the target gstar, gtilde or limit"
             )
+
+    def make_reference(self, seed: int, target: str) -> Reference:
+        """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such loss or target."""
+        problem, algorithm = self.make_problem(seed), self.make_algorithm()
         try:
             return reference(problem, target, algorithm)
         except InvalidArgument as error:

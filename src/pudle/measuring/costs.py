@@ -7,7 +7,6 @@ at its end alone, and keeps no reason for a failure.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.resources
 import itertools
@@ -28,7 +27,7 @@ from ..problems import Problem
 from ..registry import list_datasets, list_estimators
 from . import sources
 from .case import Case
-from .processes import run_in_copy
+from .processes import return_freed_memory, run_in_copy
 from .statuses import failure
 
 if TYPE_CHECKING:
@@ -101,9 +100,7 @@ def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
     algorithm.step_size(problem)
     _first_gradients()
-    # What the drawing has freed must go back to the system: an estimate that finds it in the heap seems to need no memory.
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    return_freed_memory()
     return problem, algorithm
 
 

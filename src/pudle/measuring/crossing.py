@@ -12,7 +12,6 @@ from typing import Any
 from .. import registry, specs
 from ..errors import InvalidArgument, PudleError, first_line
 from ..references.certified import MINIMIZER_TARGETS, default_target
-from ..source_files import shown_path
 from .case import Case, short, spec_slug
 
 
@@ -59,8 +58,10 @@ class Axes:
         """
         if not self:
             return tuple(cases)
-        algorithms = tuple(_canonical(registry.make_algorithm(spec)) for spec in self.algorithms)
-        found = [case for spec in self.datasets for case in self._on(spec, algorithms, cases)]
+        algorithms = tuple(specs.text(registry.make_algorithm(spec)) for spec in self.algorithms)
+        # All are made before the first is drawn: wrong usage shows at once.
+        made = [self._sized(registry.make_dataset(spec)) for spec in self.datasets]
+        found = [case for dataset in made for case in self._on(dataset, algorithms, cases)]
         if not self.datasets:
             found = [
                 self._moved(case, rule, loss)
@@ -70,22 +71,18 @@ class Axes:
         self._check(found)
         own, named = {_identity(case): case.name for case in cases}, dict[str, Case]()
         taken = set(own.values())
-        for case in map(self._sized, found):
+        changes: dict[str, Any] = {"depths": self.depths} if self.depths else {}
+        changes |= {"seeds": tuple(range(self.seeds))} if self.seeds else {}
+        for case in (dataclasses.replace(case, **changes) for case in found):
             name = own.get(_identity(case)) or self._name(case, home)
             # The profile's name for another case keeps its meaning.
             name = f"{name}-added" if name in taken and _identity(case) not in own else name
             named.setdefault(name, dataclasses.replace(case, name=name))
         return tuple(named.values())
 
-    def _on(self, spec: str, algorithms: tuple[str, ...], cases: Sequence[Case]) -> Iterable[Case]:
-        """Yield the cases on a dataset that the user names, with the profile's seeds and depths unless others are given."""
-        made: Any = registry.make_dataset(spec)
-        names = [field.name for field in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
-        if "seed" not in names:
-            raise InvalidArgument(f"dataset {spec!r} has no option seed: make it a frozen dataclass with `seed: int = 0`")
-        if self.samples and "n_samples" in names:
-            made = dataclasses.replace(made, n_samples=self.samples)
-        problem, dataset = _drawn(spec, made), _canonical(made)
+    def _on(self, made: Any, algorithms: tuple[str, ...], cases: Sequence[Case]) -> Iterable[Case]:
+        """Yield the cases on a dataset that the user names, with the profile's seeds and depths."""
+        problem, dataset = _drawn(made), specs.text(made)
         usual = problem.default_algorithm
         like = cases[0] if cases else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
         for rule, loss in itertools.product(algorithms or (usual,), self.losses or made.losses):
@@ -93,19 +90,18 @@ class Axes:
             yield dataclasses.replace(like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,))
 
     def _moved(self, case: Case, rule: str, loss: str) -> Case:
-        """Return a case of the profile with another algorithm and loss."""
+        """Return a case of the profile with another algorithm, loss and number of samples."""
         leads = registry.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(MINIMIZER_TARGETS)
         targets = self.targets or (case.targets if leads else ("limit",))
-        return dataclasses.replace(case, algorithm=rule, loss=loss, targets=targets)
+        dataset = specs.text(self._sized(registry.make_dataset(case.dataset))) if self.samples else case.dataset
+        return dataclasses.replace(case, dataset=dataset, algorithm=rule, loss=loss, targets=targets)
 
-    def _sized(self, case: Case) -> Case:
-        """Return a case with the depths, seeds and samples that are given."""
-        changes: dict[str, Any] = {"depths": self.depths} if self.depths else {}
-        changes |= {"seeds": tuple(range(self.seeds))} if self.seeds else {}
-        made = registry.make_dataset(case.dataset)
-        if self.samples and hasattr(made, "n_samples"):
-            changes["dataset"] = specs.text(dataclasses.replace(made, n_samples=self.samples))
-        return dataclasses.replace(case, **changes)
+    def _sized(self, made: Any) -> Any:
+        """Return a dataset with the number of samples that is given, if it has such an option."""
+        seeded = dataclasses.is_dataclass(made) and hasattr(made, "seed")
+        if not seeded:
+            raise InvalidArgument(f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed: int = 0`")
+        return dataclasses.replace(made, n_samples=self.samples) if self.samples and hasattr(made, "n_samples") else made
 
     def _check(self, cases: Sequence[Case]) -> None:
         """Refuse a loss that no dataset here has, and a number of samples that none can have."""
@@ -125,14 +121,7 @@ class Axes:
         return short("-".join([*parts, *([f"{self.seeds}_seeds"] if self.seeds else [])]))
 
 
-def _canonical(made: Any) -> str:
-    """Return the spec of an object, with paths as seen from the working folder: stored files hold no absolute ones."""
-    given = {name: getattr(made, name) for name in specs.path_options(made)}
-    paths = {name: shown_path(Path(value)) for name, value in given.items() if isinstance(value, str)}
-    return specs.text(dataclasses.replace(made, **paths) if paths else made)
-
-
-def _drawn(spec: str, made: Any) -> Any:
+def _drawn(made: Any) -> Any:
     """Draw once, so that an empty folder or an unreadable file is refused before anything is measured."""
     try:
         return made.problem(made.losses[0])
@@ -140,7 +129,9 @@ def _drawn(spec: str, made: Any) -> Any:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise InvalidArgument(f"dataset {spec!r} cannot be drawn ({reason}): repair it, or leave it out") from error
+        raise InvalidArgument(
+            f"dataset {specs.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
+        ) from error
 
 
 def _identity(case: Case) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from .pool import Job, Outcome, Pool
+from .statuses import failure
 from .tasks import Task, carry_out, concluded, one_thread, prepare_worker
 
 
@@ -69,3 +70,5 @@ class ThisProcess(Executor):
         except _OutOfTime:
             reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
             return concluded(task, Outcome(None, "timeout", reason, parts))
+        except Exception as error:  # noqa: BLE001  # whatever breaks in a task is a result to report, with its reason
+            return concluded(task, Outcome(None, *failure(error), parts))

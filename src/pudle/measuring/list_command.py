@@ -15,7 +15,7 @@ from .. import registry, specs
 from ..errors import PudleError
 from ..terminal import PROFILES, output
 
-KINDS = (*registry.KINDS, "cases", "experiments")
+KINDS = (*registry.KINDS, "problems", "cases", "experiments")
 
 
 @click.command("list")
@@ -24,27 +24,32 @@ KINDS = (*registry.KINDS, "cases", "experiments")
 def list_command(kinds: tuple[str, ...], profile: str) -> None:
     """List what specs can name, with options, defaults and origin; cases and experiments; and broken plug-ins.
 
-    KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, cases or experiments; without any, all are
-    listed, but of experiments only the studies. Of a FILE.py, the classes that specs can name are listed.
+    KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which datasets make), cases or
+    experiments; without any, all are listed, but of experiments only the studies. Of a FILE.py, the classes that specs can
+    name are listed.
 
     \b
     Examples:
       pudle list estimators
       pudle list my_file.py
     """
-    for kind in kinds or (*registry.KINDS, "cases", "studies"):
+    for kind in kinds or (*registry.KINDS, "problems", "cases", "studies"):
         if kind.endswith(".py"):
             _print_file(kind)
         elif kind in registry.KINDS:
             entries = registry.entries(kind)
             _print_classes(kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()])
+        elif kind == "problems":
+            entries = registry.entries(kind)
+            rows = [(cls.__name__, _options(cls), entries.origins[name]) for name, cls in entries.items()]
+            _print_table("Problems, which datasets make", ("problem", "options", "origin"), rows)
         elif kind == "cases":
             _print_cases(profile)
         elif kind in ("experiments", "studies"):
             _print_experiments(kind, profile)
         else:
             raise PudleError(f"unknown kind {kind!r}{specs.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py")
-    broken = registry.broken(*registry.KINDS, "profiles", "experiments")
+    broken = registry.broken(*registry.KINDS, "problems", "profiles", "experiments")
     if broken:
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 

@@ -29,7 +29,12 @@ Part = dict[str, list[dict[str, Any]]]
 
 
 def stored_reference(case: Case, seed: int, target: str, store: Store) -> Reference:
-    """Return a reference from the store, where it is computed and stored first if it is missing."""
+    """Return a reference from the store, where it is computed and stored first if it is missing.
+
+    UnsupportedProblem says that the case cannot be scored against the target, even if a case with another algorithm can,
+    which shares its reference.
+    """
+    case.check_target(target)
     stored = store.read_reference(case, seed, target)
     if stored is None:
         stored = case.make_reference(seed, target)

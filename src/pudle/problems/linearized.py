@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import streams
-from ..errors import UnsupportedProblem, first_line
+from ..errors import UnsupportedProblem
 
 #: Number of unknowns up to which the matrix is formed, by one vector-Jacobian product for each.
 MAX_DENSE = 256
@@ -55,31 +55,55 @@ class Linearized:
         return product
 
     def product(self, vectors: Tensor) -> Tensor:
-        """Return ``A v``; shape of the codes."""
+        """Return ``A v``; shape of the codes.
+
+        Raises
+        ------
+        UnsupportedProblem
+            If torch cannot differentiate the map twice.
+        """
+        if not self._twice_differentiable:
+            raise UnsupportedProblem(
+                "the product of a Jacobian with a vector needs a step that torch can differentiate twice, which this one is "
+                "not: use analytic or fixed_point, which need the transposed product alone"
+            )
+        return self._product(vectors)
+
+    def _product(self, vectors: Tensor) -> Tensor:
         leaf, image = self._graph
         self.products += 1
-        try:
-            with torch.enable_grad():
-                weights = torch.zeros_like(image, requires_grad=True)
-                (along,) = torch.autograd.grad(image, leaf, weights, create_graph=True, materialize_grads=True)
-            if not along.requires_grad:
-                return torch.zeros_like(vectors)
-            (product,) = torch.autograd.grad(along, weights, vectors, retain_graph=True, materialize_grads=True)
-        except RuntimeError as error:
-            raise UnsupportedProblem(
-                f"the product of a Jacobian with a vector needs a step that torch can differentiate twice "
-                f"({first_line(error)}): use analytic or fixed_point, which need the transposed product alone"
-            ) from error
+        with torch.enable_grad():
+            weights = torch.zeros_like(image, requires_grad=True)
+            (along,) = torch.autograd.grad(image, leaf, weights, create_graph=True, materialize_grads=True)
+        if not along.requires_grad:
+            return torch.zeros_like(vectors)
+        (product,) = torch.autograd.grad(along, weights, vectors, retain_graph=True, materialize_grads=True)
         return product
 
+    @functools.cached_property
+    def _twice_differentiable(self) -> bool:
+        """Whether ``u^T (A w) = (A^T u)^T w``: where torch cannot go on, it may leave a part out without a word."""
+        u, w = self._random("second derivative of a map")
+        try:
+            image_w = self._product(w)
+        except RuntimeError:
+            return False
+        image_u = self.transposed(u)
+        return self._agree((u * image_w).sum(), (w * image_u).sum(), u.norm() * image_w.norm() + w.norm() * image_u.norm())
+
     def is_symmetric(self) -> bool:
-        """Return whether A looks symmetric: ``u^T A^T w = w^T A^T u`` for random u and w, up to the root of rounding."""
-        random = streams.generator(0, "symmetry of a Jacobian")
-        u, w = (torch.as_tensor(random.standard_normal(self.shape)).to(self.like) for _ in range(2))
+        """Return whether A looks symmetric: ``u^T A^T w = w^T A^T u`` for random u and w."""
+        u, w = self._random("symmetry of a Jacobian")
         image_u, image_w = self.transposed(u), self.transposed(w)
-        difference = (u * image_w).sum() - (w * image_u).sum()
-        size = u.norm() * image_w.norm() + w.norm() * image_u.norm()
-        return bool(difference.abs() <= torch.finfo(self.like.dtype).eps ** 0.5 * size / self.like.numel() ** 0.5)
+        return self._agree((u * image_w).sum(), (w * image_u).sum(), u.norm() * image_w.norm() + w.norm() * image_u.norm())
+
+    def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
+        u, w = streams.generator(0, purpose).standard_normal((2, *self.shape))
+        return torch.as_tensor(u).to(self.like), torch.as_tensor(w).to(self.like)
+
+    def _agree(self, one: Tensor, other: Tensor, size: Tensor) -> bool:
+        """Return whether two products with random vectors are equal, up to rounding of numbers of that size."""
+        return bool((one - other).abs() <= torch.finfo(self.like.dtype).eps ** 0.75 * size / self.like.numel() ** 0.5)
 
     def solve(self, right_hand_side: Tensor, *, transposed: bool = True) -> tuple[Tensor, dict[str, Any]]:
         """Solve ``A^T v = r``, or ``A v = r``, as one system: by the dense matrix if it is small, else by GMRES.
@@ -97,7 +121,6 @@ class Linearized:
         UnsupportedProblem
             If the residual stays above the square root of the rounding unit.
         """
-        apply = self.transposed if transposed else self.product
         norm = float(right_hand_side.norm())
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
         if norm and self.like.numel() <= MAX_DENSE:
@@ -107,11 +130,11 @@ class Linearized:
             singular = condition * torch.finfo(matrix.dtype).eps * len(matrix) >= 1
             right = right_hand_side.reshape(-1)
             solved = torch.linalg.pinv(matrix) @ right if singular else torch.linalg.solve(matrix, right)
-            solution = solved.reshape(self.shape)
+            solution, residual = solved.reshape(self.shape), float((matrix @ solved - right).norm()) / norm
         elif norm:
+            apply = self.transposed if transposed else self.product
             solution = _gmres(apply, right_hand_side)
             condition = max(1.0, float(solution.norm()) / norm * self.norm_estimate)
-        if norm:
             residual = float((apply(solution) - right_hand_side).norm()) / norm
         if not residual <= torch.finfo(self.like.dtype).eps ** 0.5:
             raise UnsupportedProblem(
@@ -136,7 +159,7 @@ class Linearized:
     @functools.cached_property
     def norm_estimate(self) -> float:
         """``|A^T w| / |w|`` for a random w: the size of A, never above its norm."""
-        random = torch.as_tensor(streams.generator(0, "norm of a Jacobian").standard_normal(self.shape)).to(self.like)
+        random, _ = self._random("norm of a Jacobian")
         return float(self.transposed(random).norm() / random.norm())
 
     def spectral_radius(self) -> float | None:

@@ -11,21 +11,18 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Iteration
-from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import ConvolutionalSparseCoding, FixedPoint, PenaltySelection, Problem, Ridge, SparseCoding
 from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
-from .lasso import KKT_TOLERANCE, implicit_gradient, lasso_gradient, solve_lasso
+from .fixed_point import solve_fixed_point
+from .lasso import implicit_gradient, lasso_gradient, solve_lasso
 from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, LinearModel
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
 __all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "default_target", "reference", "solve"]
-
-#: Largest distance, relative to the gradient, between the derivative of a user's solution and the implicit one.
-AGREEMENT = 1e-8
 
 
 def reference(problem: Problem, target: str | None = None, algorithm: Algorithm | None = None) -> Reference:
@@ -90,45 +87,8 @@ def solve(problem: Problem, target: str) -> Reference:
 
 @solve.register
 def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
-    """Return the gradient of ``theta -> loss(solution(theta), theta)``, if the problem brings an exact solver.
-
-    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the solver and that by the
-    implicit function theorem share nothing but the loss; the bound is their distance, and what the solve may have lost.
-    """
     _require_exact(problem, target)
-    solution = problem.solution
-    if solution is None:
-        raise UnsupportedProblem(
-            "reference: no exact solution is known for FixedPoint: use target='limit', or give solution=, a function from "
-            "theta to the exact state"
-        )
-    problem = exactly(problem)
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        solved = problem.pack(solution(theta))
-        (gradient,) = gradients(live.outer_loss(solved), (theta,))
-    codes = solved.detach()
-    with torch.no_grad():
-        residual = float(problem.stationarity(codes).abs().max())
-    direct, code_gradient = direct_gradients(problem, codes)
-    adjoint, diagnostics = problem.solve_active(codes, code_gradient)
-    with torch.enable_grad():
-        live, theta = differentiable(problem)
-        (through_codes,) = gradients(Iteration().plain_layer(live, codes, 1.0, 0), (theta,), adjoint)
-    condition = float(diagnostics["condition_number"])
-    error = float(torch.linalg.norm(gradient - direct - through_codes))
-    error += condition * ROUNDING * float(torch.linalg.norm(gradient))
-    scale, reason = max(1.0, float(codes.abs().max())), ""
-    if not residual <= KKT_TOLERANCE * scale * len(codes[0]) ** 0.5:
-        reason = f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or use target='limit'"
-    elif error > AGREEMENT * float(torch.linalg.norm(gradient)):
-        reason = (
-            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has another derivative than "
-            f"the solution; use target='limit'"
-        )
-    certificate = Certificate(
-        samples=len(codes), uncertified=len(codes) if reason else 0, kkt_residual=residual, condition_number=condition
-    )
+    gradient, error, codes, certificate, reason = solve_fixed_point(problem)
     return _finish(gradient, error, codes, target, certificate, reason)
 
 

@@ -7,19 +7,12 @@ from torch import Tensor
 
 from .. import streams
 from ..algorithms import Algorithm
-from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..errors import UnsupportedProblem, first_line
 from ..problems import FixedPoint, Problem
+from .converging import Converging
 from .lasso import SINGULAR
-from .records import Certificate, Reference, exactly
+from .records import Certificate, Reference
 
-#: A sample has converged when no entry of its code changes by more than this times the largest entry of all codes, or of
-#: the first layer's change where that is larger.
-TOLERANCE = 1e-13
-#: Consecutive layers for which that must hold: an accelerated method pauses where its momentum turns.
-STILL_LAYERS = 10
-#: Layers after which a sample that has not converged is given up.
-MAX_LAYERS = 20_000
 #: Distances in theta, relative to its entries, of the central differences that check a limit: the first within which the
 #: active set stays the same is taken.
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)
@@ -56,133 +49,97 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     UnsupportedProblem
         If the problem cannot solve its active systems.
     """
-    problem, algorithm = exactly(problem), exactly(algorithm)
-    step = algorithm.step_size(problem)
-    codes, moving, layers = _run_until_converged(problem, algorithm, step)
+    running = Converging.exactly(problem, algorithm)
+    problem = running.problem
+    codes, moving, layers = running.run()
     if not torch.isfinite(codes).all():
         return _nothing(problem, codes, f"the codes are NaN or infinite after {layers} layers: the iteration diverges")
-
-    def gradient(at: Tensor, iteration: int) -> tuple[Tensor, dict[str, Any]]:
-        direct, code_gradient = direct_gradients(problem, at)
-        adjoint, diagnostics = problem.solve_active(at, code_gradient / step)
-        with torch.enable_grad():
-            live, theta = differentiable(problem)
-            (through_codes,) = gradients(algorithm.plain_layer(live, at, step, iteration), (theta,), adjoint)
-        return direct + through_codes, diagnostics
-
     try:
+        newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
+        refined = codes + newton
         with torch.no_grad():
-            newton, residual, diagnostics = _newton_step(problem, algorithm, step, codes, 2 * layers)
-            refined = codes + newton
-            after_newton = problem.piece(algorithm.plain_layer(problem, refined, step, 2 * layers))
-            left = (after_newton != problem.piece(codes)).flatten(1).any(1)
-        (before, _), (after, solved) = gradient(codes, layers), gradient(refined, 2 * layers)
+            left = problem.piece(running.layer(refined, 2 * layers)) != problem.piece(codes)
+        before, _ = running.gradient(codes, layers)
+        gradient, solve = running.gradient(refined, 2 * layers)
     except UnsupportedProblem as refused:
         if not isinstance(problem, FixedPoint):
             raise
-        return _nothing(problem, codes, f"no limit to score against: {first_line(refused)}")
-    norm = float(torch.linalg.norm(after))
-    condition = max(float(each["condition_number"]) for each in (diagnostics, solved))
+        return _nothing(problem, codes, first_line(refused))
+    left = left.flatten(1).any(1)
+    norm = float(torch.linalg.norm(gradient))
+    condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
-    rounding = condition * max(torch.finfo(torch.float64).eps, float(solved.get("largest_relative_residual", 0)))
-    bound = float(torch.linalg.norm(after - before)) / norm + rounding if norm > 0 else float("inf")
-    singular = max(int(diagnostics["singular"]), int(condition >= SINGULAR))
-    radius = problem.linearized(refined).spectral_radius() if isinstance(problem, FixedPoint) else None
+    rounding = condition * max(torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0)))
+    bound = float(torch.linalg.norm(gradient - before)) / norm + rounding if norm > 0 else float("inf")
+    singular = max(int(newton_solve["singular"]), int(condition >= SINGULAR))
     certificate = Certificate(
         samples=len(codes),
         uncertified=max(int((moving | left).sum()), singular),
-        kkt_residual=float(residual.abs().max()) / step,
+        kkt_residual=float(residual.abs().max()) / running.step,
         condition_number=condition,
         code_error=float(torch.linalg.norm(newton.flatten(1), dim=1).max()),
         zero_codes=float((codes == 0).flatten(1).all(1).double().mean()),
         iterations=layers,
-        **({} if radius is None else {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}),
+        **_contraction(problem, refined),
     )
     status, reason = "limit", ""
     if certificate.uncertified:
-        status = "uncertified"
         reason = (
-            f"no limit to score against: of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers, "
-            f"{singular} have a singular active system, {int((left & ~moving).sum())} leave their active set"
+            f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers, {singular} have a singular "
+            f"active system, {int((left & ~moving).sum())} leave their active set"
         )
     elif bound >= 1:
         status, reason = "degenerate", "the gradient at the limit is zero: relative errors have no meaning"
-    elif algorithm.thresholding.proximal and (error := _difference_error(problem, algorithm, step, refined, after)) > 1:
-        status = "uncertified"
-        reason = (
-            f"no limit to score against: central differences of the loss at the limits for other theta are "
-            f"{error * DIFFERENCE_TOLERANCE:.1e} off, relative to the gradient: there is a kink close by, or the step is no "
-            f"function of state and theta alone"
-        )
-    return Reference(after, refined, "limit", bound, certificate, status, reason)
+    elif running.algorithm.thresholding.proximal:
+        reason = _disagreement(running, refined, gradient)
+    if reason and status == "limit":
+        status, reason = "uncertified", f"no limit to score against: {reason}"
+    return Reference(gradient, refined, "limit", bound, certificate, status, reason)
 
 
 def _nothing(problem: Problem, codes: Tensor, reason: str) -> Reference:
-    certificate = Certificate(samples=len(codes), uncertified=len(codes))
-    gradient = torch.full_like(problem.theta, float("nan"))
+    """Return a reference without a gradient."""
+    certificate, gradient = Certificate(len(codes), uncertified=len(codes)), torch.full_like(problem.theta, float("nan"))
+    reason = f"no limit to score against: {reason}"
     return Reference(gradient, codes, "limit", float("inf"), certificate, "uncertified", reason)
 
 
-def _newton_step(
-    problem: Problem, algorithm: Algorithm, step: float, codes: Tensor, iteration: int
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return the Newton step on the active set, the residual of the fixed point, and the diagnostics of the solve."""
-    residual = algorithm.plain_layer(problem, codes, step, iteration) - codes
-    newton, diagnostics = problem.solve_tangent(codes, residual / step)
-    return newton, residual, diagnostics
+def _contraction(problem: Problem, codes: Tensor) -> dict[str, Any]:
+    """Return what a certificate says of the spectral radius of a problem's own step, where it is found."""
+    radius = problem.linearized(codes).spectral_radius() if isinstance(problem, FixedPoint) else None
+    return {} if radius is None else {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
 
 
 @torch.no_grad()
-def _difference_error(problem: Problem, algorithm: Algorithm, step: float, codes: Tensor, gradient: Tensor) -> float:
-    """Return the largest error of the gradient along two directions, itself and a random one, over its tolerance.
+def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
+    """Return why the gradient is not that of the loss at the limit, or an empty text if central differences confirm it.
 
-    Limits at other theta are found from the limit at this one. The tolerance holds what rounding of the loss leaves. The
-    error is infinite where the active set changes within the smallest distance.
+    They are taken along two directions, itself and a random one, from limits that are found from the one at this theta. The
+    tolerance holds what rounding of the loss leaves.
     """
-    theta, norm = problem.theta, torch.linalg.norm(gradient)
+    theta, norm = running.problem.theta, torch.linalg.norm(gradient)
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
-    size = max(1.0, float(torch.linalg.norm(theta)) / theta.numel() ** 0.5)
-    worst = 0.0
+    size = float(torch.linalg.norm(theta)) / theta.numel() ** 0.5 or 1.0
     for direction in (gradient / norm, random / torch.linalg.norm(random)):
         for distance in (relative * size for relative in DIFFERENCE_STEPS):
-            above, below = (
-                _loss_at_limit(problem, theta + sign * distance * direction, algorithm, step, codes) for sign in (1, -1)
-            )
+            moved = distance * direction
+            above, below = (_loss_at_limit(running.at(theta + sign * moved), codes) for sign in (1, -1))
             if above is not None and below is not None:
-                error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
-                floor = 100 * torch.finfo(torch.float64).eps * above.abs() / distance
-                worst = max(worst, float(error / (DIFFERENCE_TOLERANCE * norm + floor)))
                 break
         else:
-            return float("inf")
-    return worst
+            return "the active set changes close by"
+        error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
+        if not error <= DIFFERENCE_TOLERANCE * norm + 100 * torch.finfo(torch.float64).eps * above.abs() / distance:
+            return (
+                f"central differences of the loss at the limits for other theta are {float(error / norm):.1e} off, relative "
+                f"to the gradient: there is a kink close by, or the step is no function of state and theta alone"
+            )
+    return ""
 
 
-def _loss_at_limit(problem: Problem, theta: Tensor, algorithm: Algorithm, step: float, codes: Tensor) -> Tensor | None:
-    """Return the loss at the limit for another theta; None where its active set is not that of `codes`."""
-    moved = problem.with_theta(theta)
-    limit, _, layers = _run_until_converged(moved, algorithm, step, codes)
-    if not torch.equal(problem.piece(limit), problem.piece(codes)):
+def _loss_at_limit(running: Converging, codes: Tensor) -> Tensor | None:
+    """Return the loss at the limit that is found from `codes`; None where its active set is another."""
+    limit, _, layers = running.run(codes)
+    if not torch.equal(running.problem.piece(limit), running.problem.piece(codes)):
         return None
-    return moved.outer_loss(limit + _newton_step(moved, algorithm, step, limit, layers)[0])
-
-
-@torch.no_grad()
-def _run_until_converged(
-    problem: Problem, algorithm: Algorithm, step: float, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor, int]:
-    """Return the codes, which samples (n,) have not converged, and the number of layers."""
-    state = algorithm.start(problem, initial)
-    first_codes = problem.initial_codes()
-    first_step = (algorithm.plain_layer(problem, first_codes, step, 0) - first_codes).abs().max()
-    moving = torch.ones(len(state.codes), dtype=torch.bool)
-    still = 0
-    while still < STILL_LAYERS and state.iteration < MAX_LAYERS:
-        before, state = state.codes, algorithm.advance(problem, state, step)
-        scale = torch.maximum(state.codes.abs().max(), first_step)
-        if not torch.isfinite(scale):
-            return state.codes, torch.ones_like(moving), state.iteration
-        # The negation makes a NaN count as a move.
-        moving = ~((state.codes - before).flatten(1).abs().amax(1) <= TOLERANCE * scale)
-        still = 0 if moving.any() else still + 1
-    return state.codes, moving, state.iteration
+    return running.problem.outer_loss(limit + running.newton_step(limit, layers)[0])

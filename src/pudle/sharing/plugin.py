@@ -12,7 +12,7 @@ from ..errors import InvalidArgument
 from ..files import write_atomically
 from ..registry import entries
 
-#: What the gate of a plug-in measures: on two quiet cores three minutes.
+#: What the gate of a plug-in measures: about a minute of processor time, see docs/results/gate.md.
 GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"
 
 

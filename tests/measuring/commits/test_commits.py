@@ -14,6 +14,7 @@ from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle.errors import PudleError
+from pudle.measuring.commits.pair import _seen_from
 from pudle.measuring.commits.side import Side, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
 from pudle.measuring.statuses import at_depth
@@ -114,3 +115,15 @@ def test_two_real_commits_with_a_planted_loss(tmp_path):
     # The two builds are removed, and the results can be judged again.
     assert len(git(clone, "worktree", "list").splitlines()) == 1
     assert pudle("HEAD~1", "HEAD", cwd=clone).returncode == 1
+
+
+def test_an_estimator_in_a_file_is_that_of_each_commit_where_it_has_one(tmp_path, monkeypatch):
+    tree, root = tmp_path / "tree", tmp_path / "root"
+    for folder in (tree, root):
+        (folder / "lib").mkdir(parents=True)
+        (folder / "lib" / "kept.py").write_text("")
+    (root / "new.py").write_text("")
+    monkeypatch.chdir(root / "lib")
+    assert _seen_from(tree, root, Path("kept.py")) == Path("lib/kept.py")
+    assert _seen_from(tree, root, Path("../new.py")) == root / "new.py"
+    assert _seen_from(tree, root, tmp_path / "other.py") == tmp_path / "other.py"

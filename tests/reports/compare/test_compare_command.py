@@ -86,6 +86,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
     assert "pyproject.toml cannot be read" in fails(folders[0], folders[1])
 
 
+def test_commits_outside_any_repository_are_refused_with_the_reason(fails, tmp_path, monkeypatch):
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path / "plain")
+    for run in ([], ["--run"]):
+        assert "commits need a git repository, and here is none" in fails("main", "HEAD", *run)
+
+
 def test_results_without_cases_are_refused(folders, tmp_path, fails):
     home = synthetic.write(tmp_path / "only", [], cases=[], estimators=[])
     synthetic.write_experiments(home, [synthetic.training("one")])

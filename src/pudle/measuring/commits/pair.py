@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ... import specs
 from ...files import read_json, write_atomically
 from ..contents import Rounds
 from ..locking import locked
@@ -58,13 +61,21 @@ class CommitPair:
         return read_json(self.rounds_path, Rounds).get("partial", False)
 
     def measure(
-        self, root: Path, limit: TimeLimit, log: Callable[[str], None], *, minutes: float | None = None, **options: Any
+        self,
+        root: Path,
+        limit: TimeLimit,
+        log: Callable[[str], None],
+        *,
+        minutes: float | None = None,
+        estimators: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
-        `Side.measure`. After about so many `minutes`, building aside, what is not measured is left out. A commit that cannot
-        be built or yields no results is an error, and so is another comparison of the same commits at the same time.
+        `Side.measure`; of an estimator in a file of the repository, each side has its commit's version. After about so many
+        `minutes`, building aside, what is not measured is left out. A commit that cannot be built or yields no results is an
+        error, and so is another comparison of the same commits at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
@@ -80,6 +91,8 @@ class CommitPair:
             until, partial = time.monotonic() + seconds, False
             for name, side in sides.items():
                 log(f"scores and memory of {name}")
+                find = functools.partial(_seen_from, side.tree, root)
+                options["estimators"] = [specs.placed(spec, find) for spec in estimators]
                 done = side.measure(self.profile, timeout=None if minutes is None else SHARE * seconds, **options)
                 partial = partial or not done
                 if name == "base" and (references := side.folder / "store" / "references").is_dir():
@@ -90,3 +103,10 @@ class CommitPair:
             rounds = time_in_turns(sides, cells, limit, log, until)
             partial = partial or len({place(row) for row in rounds}) < len(cells)
             write_atomically(self.rounds_path, json.dumps({"rounds": rounds, "partial": partial}))
+
+
+def _seen_from(tree: Path, root: Path, file: Path) -> Path:
+    """Return a file of the repository as a path in a checkout that has it, and any other as it lies."""
+    file = Path(os.path.abspath(file))
+    versioned = file.relative_to(root) if file.is_relative_to(root) else None
+    return versioned if versioned and (tree / versioned).is_file() else file

@@ -159,7 +159,7 @@ class _Worker:
         script = Path(__file__).with_name("times_script.py")
         self.stack = contextlib.ExitStack()
         command = attended(
-            [side.python, script, theirs.fileno()], fds=[theirs.fileno()], cwd=side.folder, env=side.environment(),
+            [side.python, script, theirs.fileno()], fds=[theirs.fileno()], cwd=side.tree, env=side.environment(),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.process = self.stack.enter_context(command)

@@ -1,0 +1,60 @@
+"""What every problem refuses at its boundary, and how it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from comparisons import refusal
+from convolutions import convolutional
+from examples import elastic_net, penalty_selection, ridge_problem, sparse_problem
+
+import pudle
+
+PROBLEMS = {
+    "sparse coding": sparse_problem,
+    "elastic net": elastic_net,
+    "convolutional": lambda: convolutional("lasso"),
+    "penalty selection": lambda: penalty_selection(True),
+    "ridge": ridge_problem,
+    "fixed point": lambda: pudle.FixedPoint(
+        torch.ones(2, 3), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.ones(2, 3)
+    ),
+}
+
+
+@pytest.fixture(params=PROBLEMS)
+def problem(request) -> pudle.Problem:
+    return PROBLEMS[request.param]()
+
+
+def tensors_of(problem: pudle.Problem) -> dict[str, torch.Tensor]:
+    values = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
+    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+
+def test_complex_tensors_are_refused_and_not_cut(problem):
+    """In every field, in place of theta, and as codes to start from."""
+    tensors = tensors_of(problem)
+    assert len(tensors) >= 2
+    for name, tensor in tensors.items():
+        for value in (tensor.to(torch.complex128), tensor.to(torch.complex128).numpy()):
+            text = refusal(lambda name=name, value=value: dataclasses.replace(problem, **{name: value}))
+            assert name in text and "complex128" in text
+    assert "complex" in refusal(lambda: problem.with_theta(problem.theta + 1j))
+    algorithm = pudle.make_algorithm(problem.default_algorithm)
+    assert "complex" in refusal(lambda: algorithm.run(problem, 1, initial=problem.initial_codes() + 1j))
+
+
+def test_it_is_shown_by_shapes_and_facts(problem):
+    shown = repr(problem)
+    assert shown.startswith(f"{type(problem).__name__}(") and "tensor(" not in shown and "array(" not in shown
+    for name, tensor in tensors_of(problem).items():
+        assert f"{name}={tuple(tensor.shape) if tensor.ndim else ''}" in shown
+
+
+def test_numbers_and_precision_are_shown():
+    shown = repr(sparse_problem(dtype=torch.float32, n=7))
+    assert "observations=(7, 12) float32" in shown and "penalty=0.2" in shown
+    assert "loss='reconstruction'" in repr(sparse_problem("reconstruction")), "what differs from the default is shown"

@@ -1,0 +1,160 @@
+"""Result files: what is written, what is refused with which words, and what is swept away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+import numpy as np
+import pytest
+
+from pudle import files
+from pudle.errors import UnreadableResult, UnwritableFile
+
+REMEDY = "delete it and run `pudle run` again"
+
+
+class Record(msgspec.Struct):
+    name: str
+    depth: int
+
+
+@pytest.mark.parametrize("content", ["ä\n", b"\x00\xff"])
+def test_a_file_is_written_with_its_folders_and_leaves_nothing_else(content, tmp_path):
+    path = tmp_path / "new" / "deeper" / "file"
+    for _ in range(2):
+        files.write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.rglob("*.tmp")) == list(tmp_path.rglob(".*")) == []
+
+
+def test_what_cannot_be_written_is_one_line_with_the_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "below"
+    with pytest.raises(UnwritableFile) as refused:
+        files.write_atomically(path, "x")
+    assert str(refused.value) == f"cannot write to {path} (File exists): choose another folder, or make room"
+    name = tmp_path / ("x" * 250)
+    with pytest.raises(UnwritableFile, match="File name too long"):
+        files.write_atomically(name, "x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_strict_content_is_plain():
+    content = {"a": np.float64("nan"), "b": [np.int32(3), float("-inf")], "c": MappingProxyType({"d": np.bool_(True)})}
+    assert files.strict(content) == {"a": None, "b": [3, None], "c": {"d": True}}
+    with pytest.raises(AttributeError):
+        files.strict({"a": object()})
+
+
+READERS = {"json": lambda path: files.read_json(path), "struct": lambda path: files.read_struct(path, Record)}
+DAMAGED = {
+    "absent": (None, "No such file or directory"),
+    "empty": (b"", ""),
+    "cut": (b'{"name": "a", "de', ""),
+    "deep": (b"[" * 200_000, ""),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_one_line_with_its_name_and_the_remedy(reader, kind, tmp_path):
+    path, (content, reason) = tmp_path / "record.json", DAMAGED[kind]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnreadableResult) as refused:
+        READERS[reader](path)
+    start, end = str(refused.value).split("): ")
+    assert start.startswith(f"{path} cannot be read (") and reason in start and end == REMEDY
+    assert len(start) > len(f"{path} cannot be read (")
+
+
+def test_a_file_is_read_as_what_it_holds(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text('{"name": "a", "depth": 3}')
+    assert files.read_json(path) == files.read_json(path, Record) == {"name": "a", "depth": 3}
+    assert files.read_struct(path, Record) == files.converted(path, {"name": "a", "depth": 3}, Record) == Record("a", 3)
+    path.write_text('{"name": "a", "depth": "3"}')
+    text = (
+        "is not what this version of pudle reads (Expected `int`, got `str` - at `$.depth`): install the version that wrote"
+    )
+    with pytest.raises(UnreadableResult) as refused:
+        files.read_json(path, Record)
+    assert str(refused.value) == f"{path} {text} it, or {REMEDY}"
+    with pytest.raises(UnreadableResult, match="Expected `int`, got `str`"):
+        files.read_struct(path, Record)
+
+
+def test_a_damaged_file_hides_no_other(tmp_path):
+    for name, content in (("a", "{}"), ("b", "{"), ("c", '{"x": 1}')):
+        (tmp_path / name).write_text(content)
+    damaged: list[str] = []
+    found = files.read_each([tmp_path / name for name in "abc"], files.read_json, damaged)
+    assert found == [{}, {"x": 1}]
+    assert len(damaged) == 1 and damaged[0].startswith(f"{tmp_path / 'b'} cannot be read (")
+
+
+def test_arrays_are_read_by_name(tmp_path):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, one=np.arange(3), two=np.ones(2), three=np.zeros(1))
+    found = files.read_arrays(path, ["two", "one"])
+    assert list(found) == ["two", "one"] and found["one"].tolist() == [0, 1, 2]
+
+
+def test_arrays_that_cannot_be_read_are_one_line(tmp_path):
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(b"")
+    with pytest.raises(UnreadableResult) as refused:
+        files.read_arrays(path, ["one"])
+    assert str(refused.value) == f"{path} cannot be read (No data left in file): {REMEDY}"
+    np.savez(path, one=np.arange(3))
+    with pytest.raises(UnreadableResult) as refused:
+        files.read_arrays(path, ["two"], owner=Path("record.json"))
+    assert "two" in str(refused.value) and str(refused.value).endswith(": delete record.json and run `pudle run` again")
+
+
+def test_arrays_that_would_run_code_are_refused(tmp_path):
+    """A pickle can do anything when it is loaded: numpy reads none here."""
+    path = tmp_path / "arrays.npz"
+    np.savez(path, one=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UnreadableResult, match="allow_pickle=False"):
+        files.read_arrays(path, ["one"])
+
+
+def test_a_digest_follows_the_content(tmp_path):
+    path = tmp_path / "file"
+    for stamp, content in enumerate((b"one", b"two", b"three")):
+        path.write_bytes(content)
+        os.utime(path, ns=(stamp, stamp))
+        assert files.content_digest(path) == hashlib.sha256(content).hexdigest()
+    path.write_bytes(b"throe")
+    os.utime(path, ns=(2, 2))
+    assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), "same size and time: not read again"
+    path.write_bytes(b"thre")
+    os.utime(path, ns=(2, 2))
+    assert files.content_digest(path) == hashlib.sha256(b"thre").hexdigest()
+
+
+def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
+    for name in ("b", "deep/c", "a"):
+        files.write_atomically(tmp_path / name, "")
+    assert files.files_in(tmp_path) == [tmp_path / name for name in ("a", "b", "deep/c")]
+    assert files.files_in(tmp_path / "b") == [tmp_path / "b"]
+
+
+def test_sweeping_removes_what_ended_processes_left(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout
+    left = [tmp_path / f".a.json.{ended.strip()}.tmp", tmp_path / "below" / f".b.{ended.strip()}.tmp"]
+    kept = [
+        tmp_path / name for name in (f".c.{os.getpid()}.tmp", ".d.word.tmp", f".e.{10**30}.tmp", f"f.{ended.strip()}.tmp")
+    ]
+    (tmp_path / "below").mkdir()
+    for path in left + kept:
+        path.write_text("")
+    files.sweep(tmp_path)
+    assert sorted(tmp_path.rglob("*.tmp")) == sorted(kept)
