@@ -27,11 +27,11 @@ class Wanted:
 
     @property
     def limited(self) -> bool:
-        """Whether time or memory is limited."""
+        """Tell whether time or memory is limited."""
         return math.isfinite(self.seconds) or math.isfinite(self.memory)
 
     def allows(self, found: Reach) -> bool:
-        """Whether the time and memory of a gradient are within the limits; an unknown one is not."""
+        """Tell whether the time and memory of a gradient are within the limits; an unknown one is not."""
         return all(math.isinf(limit) or cost[0] <= limit for limit, cost in
                    ((self.seconds, found.seconds), (self.memory, found.memory)))  # fmt: skip
 

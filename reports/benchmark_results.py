@@ -14,7 +14,7 @@ from pudle.errors import InvalidArgument
 from pudle.files import write_atomically
 from pudle.reports import text
 from pudle.reports.costs import points
-from pudle.reports.load import Results
+from pudle.reports.results import Results
 
 
 @dataclass(frozen=True, eq=False)

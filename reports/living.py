@@ -85,7 +85,7 @@ class Page:
 
     @property
     def measured(self) -> bool:
-        """Whether there are cases."""
+        """Tell whether there are cases."""
         return any(report.results.cases for report in self.reports)
 
     @cached_property

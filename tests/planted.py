@@ -12,6 +12,7 @@ import torch
 from pudle import Estimate, GradientEstimator, UnsupportedProblem, streams
 from pudle.algorithms import Ista
 from pudle.algorithms.unrolling import direct_gradients, gradients, losses_at, unrolled_gradients
+from pudle.estimator import through_minimizer
 from pudle.validation import check_integer
 
 
@@ -88,6 +89,21 @@ class Inconsistent(DropsCodePath):
     """Claims rightly that it is direct, and wrongly that its error vanishes for every loss."""
 
     computes = "direct"
+
+
+@dataclass(frozen=True)
+class AssumesSymmetry(GradientEstimator):
+    """The implicit function theorem with the Jacobian where its transpose belongs."""
+
+    name = "planted"
+    computes = "implicit"
+
+    def estimate(self, problem, algorithm, depth):
+        with torch.no_grad():
+            codes = algorithm.run(problem, depth).codes
+        direct, code_gradient = direct_gradients(problem, codes)
+        solution, _ = problem.solve_tangent(codes, code_gradient)
+        return Estimate(direct + through_minimizer(problem, codes, solution), codes)
 
 
 @dataclass(frozen=True)
@@ -895,6 +911,10 @@ DEFECTS = {
     "wrong in single precision": (
         spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 or g.ndim == 2 else 1.1))(),
         "random_single_precision", "float32 and float64 differ"
+    ),
+    "symmetry assumed": (AssumesSymmetry(), "iteration", "off from the implicit gradient"),
+    "objectives only": (
+        wrong_where(lambda p, t: p.default_algorithm == "iteration"), "iteration", "off from the unrolled gradient"
     ),
     "hard thresholding as soft": (HardAsSoft(), "codes", "codes at depth"),
     "hard thresholding as soft, random": (HardAsSoft(), "random_problems", "codes at depth"),

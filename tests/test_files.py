@@ -135,9 +135,9 @@ def test_a_digest_follows_the_content(tmp_path):
     path.write_bytes(b"throe")
     os.utime(path, ns=(2, 2))
     assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), "same size and time: not read again"
-    path.write_bytes(b"thre")
+    path.write_bytes(b"four")
     os.utime(path, ns=(2, 2))
-    assert files.content_digest(path) == hashlib.sha256(b"thre").hexdigest()
+    assert files.content_digest(path) == hashlib.sha256(b"four").hexdigest()
 
 
 def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from . import __version__, registry, trial
+from . import __version__, plugins, trial
 from .errors import PudleError, first_line
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
@@ -41,14 +41,14 @@ class Commands(click.Group):
         point = self.points().get(cmd_name)
         if point is None:
             return None
-        if point.dist and registry.owner(point) != registry.PACKAGE and (end := trial.verdict(point.value, point.load)):
-            raise PudleError(f"command {cmd_name!r} of {registry.owner(point)} {end}: repair or uninstall the package")
+        if plugins.owner(point) != plugins.PACKAGE and (end := trial.verdict(point.value, point.load)):
+            raise PudleError(f"command {cmd_name!r} of {plugins.owner(point)} {end}: repair or uninstall the package")
         try:
             command = point.load()
             if not isinstance(command, click.Command):
                 raise TypeError(f"{point.value} is not a command")
         except (Exception, SystemExit) as error:
-            owner = registry.owner(point)
+            owner = plugins.owner(point)
             text = (
                 f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair {owner} or install it again"
             )
@@ -62,7 +62,7 @@ class Commands(click.Group):
     @staticmethod
     def points() -> dict[str, EntryPoint]:
         """Return the entry points of the commands by name; a plug-in's never takes the place of one that is built in."""
-        return {point.name: point for point in reversed(registry.points("commands"))}
+        return {point.name: point for point in reversed(plugins.points("commands"))}
 
 
 def summary(point: EntryPoint) -> str:
@@ -79,7 +79,7 @@ def _source(point: EntryPoint) -> Path:
 
     To find a module in a package imports the package, which only this suite's own may do for the sake of a help text.
     """
-    if registry.owner(point) == registry.PACKAGE:
+    if plugins.owner(point) == plugins.PACKAGE:
         spec = importlib.util.find_spec(point.module)
         return Path(str(spec and spec.origin))
     module = point.module.replace(".", "/")

@@ -18,6 +18,7 @@ import pudle
 import pudle.registry
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
+from pudle.kernel_choice import VARIABLE
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.store import Store
 
@@ -132,3 +133,49 @@ def test_an_interrupted_write_leaves_the_old_record(store, monkeypatch):
         measure(TINY, "alternating", store)
     assert store.path(TINY, "alternating").read_text() == before
     assert [path.suffix for path in store.path(TINY, "alternating").parent.iterdir()] == [".json"]
+
+
+def test_a_record_says_what_was_measured_on_what(tmp_path):
+    store = Store(tmp_path, "quick", commit="0123abc", dirty=True)
+    written = store.write(TINY, "alternating", {"status": "ok", "scores": []})
+    record = json.loads(store.path(TINY, "alternating").read_text())
+    assert record["key"] == written["key"] == store.key(TINY, "alternating")
+    assert record["profile"] == "quick" and record["estimator"] == "alternating"
+    assert record["computes"] == "direct" and record["consistent_for"] == ["lasso"]
+    assert record["provenance"]["commit"] == "0123abc" and record["provenance"]["dirty"] is True
+    assert "\n" in store.path(TINY, "alternating").read_text().strip(), "records are read by people too"
+
+
+def test_scores_rest_on_the_spec_its_fingerprint_the_profile_the_device_and_the_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "torch")
+    stores = {name: Store(tmp_path, *name.split()) for name in ("quick", "default", "quick cuda")}
+    keys = {name: each.key(TINY, "truncated(window=3)") for name, each in stores.items()}
+    keys["window"] = stores["quick"].key(TINY, "truncated(window=4)")
+    monkeypatch.setattr("pudle.estimators.truncated.Truncated.fingerprint", lambda self: "another version of a library")
+    keys["fingerprint"] = stores["quick"].key(TINY, "truncated(window=3)")
+    monkeypatch.undo()
+    monkeypatch.setenv(VARIABLE, "numba")
+    keys["kernels"] = stores["quick"].key(TINY, "truncated(window=3)")
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_references_rest_on_their_problem_and_limits_on_the_algorithm_too(store):
+    def path(target: str = "exact", seed: int = 0, **changes: object) -> str:
+        return str(store.reference_path(dataclasses.replace(TINY, **changes), seed, target))
+
+    dataset = TINY.dataset.replace("n_samples=20", "n_samples=21")
+    changed = [{"seed": 1}, {"dataset": dataset}, {"loss": "reconstruction"}, {"dtype": "float32"}, {"target": "limit"}]
+    assert len({path(), *(path(**change) for change in changed)}) == 1 + len(changed)
+    assert path(algorithm="fista") == path() and path("limit", algorithm="fista") != path("limit")
+
+
+def test_experiments_rest_on_their_sources_the_device_and_the_kernels(tmp_path, monkeypatch):
+    name = next(iter(pudle.registry.list_experiments()))
+    monkeypatch.setenv(VARIABLE, "torch")
+    paths = [Store(tmp_path, "quick", device).experiment_path(name) for device in ("cpu", "cuda")]
+    assert Store(tmp_path, "default").experiment_path(name) == paths[0], "it is the same in all profiles"
+    monkeypatch.setenv(VARIABLE, "numba")
+    paths.append(Store(tmp_path, "quick").experiment_path(name))
+    monkeypatch.setattr("pudle.measuring.sources.digest", lambda module, *parts: f"{module} {parts}")
+    paths.append(Store(tmp_path, "quick").experiment_path(name))
+    assert len(set(paths)) == len(paths)

@@ -327,6 +327,11 @@ class TestRefusals:
             text = refusal(lambda algorithm=algorithm: algorithm.run(problem, 2), pudle.UnsupportedProblem)
             assert "pudle.Iteration()" in text
 
+    def test_iteration_has_no_step_size_of_its_own(self):
+        assert pudle.Iteration(step=1.0) == ITERATION == pudle.make_algorithm("iteration")
+        for options in ({"step": 0.5}, {"thresholding": "hard"}):
+            assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))
+
     def test_iteration_needs_a_step(self, ridge):
         assert "use ista or fista" in refusal(lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem)
 

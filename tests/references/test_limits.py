@@ -162,7 +162,7 @@ class TestCases:
     @pytest.mark.parametrize("target", ["exact", "ghat"])
     def test_targets_of_the_minimizer_are_refused(self, rule, target):
         case = hard_case(algorithm=f"ista(thresholding={rule!r})", targets=("gtilde", target))
-        text = refusal(lambda: case.make_reference(0, target), pudle.UnsupportedProblem)
+        text = refusal(lambda: case.check_target(target), pudle.UnsupportedProblem)
         assert text.startswith(rule.partition("(")[0])
         assert f"target={target!r} rests on: use the target gstar, gtilde or limit" in text
 

@@ -14,7 +14,7 @@ from ..errors import InvalidArgument
 from ..learning.learner import Learner, LearningWarning
 from ..learning.run import DictionaryProblem
 from ..measuring.experiment import ProgressCallback
-from .records import Advice, Tested
+from .records import Advice, Promise
 from .trials import Trials
 from .words import layers, seconds
 
@@ -55,7 +55,7 @@ def practiced(advice: Advice, trials: Trials, progress: ProgressCallback) -> Adv
     return dataclasses.replace(advice, training=text)
 
 
-def _trained(tested: Tested, problem: Any, algorithm: Algorithm, depth: int) -> tuple[float, float]:
+def _trained(tested: Promise, problem: Any, algorithm: Algorithm, depth: int) -> tuple[float, float]:
     """Return the loss after a training, and its processor seconds."""
     contender = tested.contender
     learner = Learner(contender.estimator, algorithm, contender.depth, OPTIMIZER, epochs=STEPS)

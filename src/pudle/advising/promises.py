@@ -11,7 +11,7 @@ import numpy as np
 
 from . import timing
 from .race import SEEDS, Race
-from .records import Contender, Tested
+from .records import Contender, Promise
 from .statistics import CONFIDENCE, are_equal, least_share
 
 #: The estimator whose time others are compared with.
@@ -45,7 +45,7 @@ class Promises:
         #: New seeds without a reference to score against.
         self.unscorable = 0
 
-    def test(self, contender: Contender) -> Tested:
+    def test(self, contender: Contender) -> Promise:
         """Return a contender with its promise tested; one that is broken too often is made more careful and tested anew.
 
         So that all statements hold together with the confidence, each test has half of the risk that is left.
@@ -58,14 +58,14 @@ class Promises:
             errors = self.trials.errors(contender.estimator, seeds, [contender.depth])[:, 0]
             kept, risk = int((errors <= promise).sum()), (1 - CONFIDENCE) / 2 ** next(self._tests)
             share = math.nan if self.alone else least_share(kept, len(seeds), 1 - risk)
-            tested = Tested(contender, promise, kept, len(seeds), share, float(np.median(errors)))
+            tested = Promise(contender, promise, kept, len(seeds), share, float(np.median(errors)))
             if self.is_kept(tested):
                 break
             contender = self._careful(contender)
         return tested
 
     @staticmethod
-    def is_kept(tested: Tested) -> bool:
+    def is_kept(tested: Promise) -> bool:
         """Return whether nearly all new seeds keep the promise."""
         return tested.seeds - tested.kept <= MISSES * tested.seeds
 
@@ -74,7 +74,7 @@ class Promises:
             return replace(contender, error=WEAKER * contender.error)
         return replace(contender, depth=min(math.ceil(DEEPER * contender.depth), self.race.most_depth))
 
-    def base(self, tested: list[Tested]) -> Contender | None:
+    def base(self, tested: list[Promise]) -> Contender | None:
         """Return `BASE` at the depth at which it makes the first promise by the same rule; None if it does not."""
         for each in tested:
             if each.contender.name == BASE:
@@ -86,7 +86,7 @@ class Promises:
                 return self.race.refined(Contender(BASE, level[int(within[0])]), seeds, error, last=True)
         return None
 
-    def compared(self, kept: list[Tested]) -> dict[str, Any]:
+    def compared(self, kept: list[Promise]) -> dict[str, Any]:
         """Return the fields of an advice about the first promise, the second and `BASE`, with times measured in turns."""
         base = self.base(kept)
         rows = [each.contender for each in kept[:2]] + ([base] if base else [])

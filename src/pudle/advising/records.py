@@ -44,7 +44,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Promise:
     """A contender on seeds that had no part in its choice.
 
     Attributes
@@ -78,9 +78,9 @@ class Advice:
         The problem, the algorithm and the loss.
     wish : Wish
         What was asked for.
-    chosen : Tested or None
+    chosen : Promise or None
         The advised estimator; None where no candidate meets the wish.
-    runner_up : Tested or None
+    runner_up : Promise or None
         The next best.
     tied : bool
         Whether the times of these two cannot be told apart.
@@ -90,7 +90,7 @@ class Advice:
         Time of the advised estimator over that of `base`, both measured in turns; NaN where `base` does not meet the wish.
     nearest : Contender or None
         What comes nearest, where nothing meets the wish.
-    undecided : Tested or None
+    undecided : Promise or None
         What met the wish on the seeds of the race and missed it on too many new ones: the data do not decide.
     stricter : mapping
         The cheapest estimator for smaller errors, as far as some reach them.
@@ -104,13 +104,13 @@ class Advice:
 
     problem: str
     wish: Wish
-    chosen: Tested | None
-    runner_up: Tested | None = None
+    chosen: Promise | None
+    runner_up: Promise | None = None
     tied: bool = False
     base: Contender | None = None
     relative_time: float = math.nan
     nearest: Contender | None = None
-    undecided: Tested | None = None
+    undecided: Promise | None = None
     stricter: Mapping[float, Contender] = field(default_factory=dict)
     reference: str = "certified"
     unscorable: int = 0

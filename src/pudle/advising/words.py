@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 from .statistics import CONFIDENCE
 
 if TYPE_CHECKING:
-    from .records import Advice, Contender, Tested
+    from .records import Advice, Contender, Promise
 
 #: The references that a promise is about.
 TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
 
 
-def error(value: float) -> str:
+def error(value: float, digits: int = 2) -> str:
     """Return an error in words: ``2 %``, ``1e-6``."""
-    return f"{100 * value:.2g} %" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
+    if value >= 1e-3:
+        return f"{100 * value:.{digits}g} %"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def promised(value: float) -> str:
+    """Return an error that is promised, or wished for, with so many digits that none is lost that matters."""
+    return error(value, 4)
 
 
 def seconds(value: float) -> str:
@@ -45,7 +53,7 @@ def sentences(advice: Advice) -> Iterator[str]:
     elif advice.chosen is None:
         yield f"Nothing meets the wish ({_wish(advice)}) on {advice.problem}."
         if advice.nearest:
-            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, for nearly all seeds."
+            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, on the seeds that were tried."
     else:
         yield f"{layers(advice.chosen.contender)}: {_promise(advice.chosen, truth)}{_against_base(advice)}."
         yield from _runner_up(advice)
@@ -57,16 +65,16 @@ def sentences(advice: Advice) -> Iterator[str]:
     yield f"Problem: {advice.problem}. References: {advice.reference}."
 
 
-def _undecided(tested: Tested) -> str:
+def _undecided(tested: Promise) -> str:
     return (
-        f"{layers(tested.contender)} was within {error(tested.error)} on the seeds of the choice, but on only "
+        f"{layers(tested.contender)} was within {promised(tested.error)} on the seeds of the choice, but on only "
         f"{tested.kept} of {tested.seeds} new seeds; wish for a larger error, or allow more layers"
     )
 
 
 def _wish(advice: Advice) -> str:
     wish = advice.wish
-    parts = [f"error at most {error(wish.error)}" if wish.error is not None else ""]
+    parts = [f"error at most {promised(wish.error)}" if wish.error is not None else ""]
     parts += [f"at most {seconds(wish.seconds)}" if wish.seconds is not None else ""]
     parts += [f"at most {memory(wish.memory)}" if wish.memory is not None else ""]
     return ", ".join(filter(None, parts))
@@ -79,12 +87,12 @@ def _facts(contender: Contender, truth: str) -> str:
     return ", ".join(filter(None, parts)) or "not measured"
 
 
-def _promise(tested: Tested, truth: str) -> str:
+def _promise(tested: Promise, truth: str) -> str:
     contender = tested.contender
     where = f"in {tested.kept} of {tested.seeds} seeds" if not math.isnan(tested.share) else "on this problem"
     cost = [seconds(contender.seconds)]
     cost += [memory(contender.memory)] if not math.isnan(contender.memory) else []
-    return f"within {error(tested.error)} of {truth} {where} (median {error(tested.median)}), {' and '.join(cost)}"
+    return f"within {promised(tested.error)} of {truth} {where} (median {error(tested.median)}), {' and '.join(cost)}"
 
 
 def _against_base(advice: Advice) -> str:
@@ -103,7 +111,7 @@ def _runner_up(advice: Advice) -> Iterator[str]:
     ratio = second.contender.seconds / chosen.contender.seconds
     how = "its time cannot be told apart from that" if advice.tied else f"{ratio:.2g} times that time"
     kept = "" if math.isnan(second.share) else f" in {second.kept} of {second.seeds} seeds"
-    yield f"Next: {layers(second.contender)}: within {error(second.error)}{kept}, {how}."
+    yield f"Next: {layers(second.contender)}: within {promised(second.error)}{kept}, {how}."
 
 
 def _certainty(advice: Advice) -> Iterator[str]:
@@ -113,10 +121,10 @@ def _certainty(advice: Advice) -> Iterator[str]:
     if math.isnan(chosen.share):
         yield "This holds for this one problem: nothing follows for others."
         return
-    yield (
-        f"Of all seeds at least {100 * chosen.share:.0f} % keep the promise, with {100 * CONFIDENCE:.0f} % confidence: the "
-        f"{chosen.seeds} seeds had no part in the choice."
-    )
+    # Rounded down: a share is promised as an error is.
+    share, confidence = f"{math.floor(100 * chosen.share)} %", f"{100 * CONFIDENCE:.0f} %"
+    basis = f"the {chosen.seeds} seeds had no part in the choice"
+    yield f"Of all seeds at least {share} keep the promise, with {confidence} confidence: {basis}."
     if chosen.share < 0.8:
         yield f"{chosen.seeds} seeds decide little: more seeds would say more."
     if advice.unscorable:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..errors import UnsupportedProblem
+from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import FixedPoint, Problem
 from .algorithm import Algorithm, State
 from .thresholding import Soft, Thresholding
@@ -22,10 +22,15 @@ class Iteration(Algorithm):
         Warm start in the form of the codes; by default the problem's own initial state.
     """
 
-    step: None = field(default=None, init=False, repr=False, compare=False)
-    thresholding: Thresholding = field(default=Soft(), init=False, repr=False, compare=False)
+    step: float | None = field(default=None, repr=False, compare=False, metadata={"spec": False})
+    thresholding: Thresholding = field(default=Soft(), repr=False, compare=False, metadata={"spec": False})
 
     name = "iteration"
+
+    def __post_init__(self) -> None:
+        # One is what `step_size` returns.
+        if self.step not in (None, 1.0) or self.thresholding != Soft():
+            raise InvalidArgument("iteration has no step size and no thresholding rule: the problem's own step has both")
 
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""

@@ -14,7 +14,7 @@ def __getattr__(name: str) -> Any:
     # On first use, because the help and wrong usage of `pudle check` need not wait for torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # contract, claims, random_problems and edge_cases register their checks, in this order.
-    from . import checks, specimens, contract, claims, random_problems, edge_cases  # noqa: F401  # isort: skip
+    # contract, claims, random_problems, edge_cases and iterations register their checks, in this order.
+    from . import checks, specimens, contract, claims, random_problems, edge_cases, iterations  # noqa: F401  # isort: skip
 
     return getattr(specimens if name == "GRID" else checks, name)

@@ -109,7 +109,7 @@ class Reference:
 
 def exactly(thing: T) -> T:
     """Return a copy of a problem or an algorithm whose tensors are in float64 on the CPU."""
-    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+    values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
     return dataclasses.replace(thing, **{name: _exact(value) for name, value in values.items()})
 
 
