@@ -124,9 +124,9 @@ def _case(
         if exact or any(found):
             described[metric] = found
     described["floor"] = [[] if condensed else _floors(curve, depths, seeds) for curve in curves["relative_error"]]
-    described["seconds"] = [_cost(*(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
+    described["seconds"] = [_cost(condensed, *(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
                             for spec in results.estimators]  # fmt: skip
-    described["memory"] = [_cost(results.line(name, spec, "memory_bytes")) for spec in results.estimators]
+    described["memory"] = [_cost(condensed, results.line(name, spec, "memory_bytes")) for spec in results.estimators]
     described |= {kind: found for kind in ("window_surface", "jacobian_error") if (found := _artifact(results, kind, name))}
     return described
 
@@ -155,11 +155,12 @@ def _floors(curve: Curve, depths: Sequence[int], seeds: Sequence[int]) -> list[i
     return (np.searchsorted(depths, curve.depths[rows]) * len(seeds) + np.searchsorted(seeds, curve.seeds[columns])).tolist()
 
 
-def _cost(line: Line, *quartiles: Line) -> list[Any] | None:
+def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
     """Return a cost against depth: depths, values, first and last measured depth, and the quartiles of the values."""
     if not len(line.depths):
         return None
-    values = [item.values.tolist() for item in (line, *quartiles)]
+    exact = [item.values.tolist() for item in (line, *quartiles)]
+    values = [[_short(value) for value in item] for item in exact] if condensed else exact
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 
