@@ -27,17 +27,19 @@ class Wanted:
 
     @property
     def limited(self) -> bool:
-        """Whether time or memory is limited."""
+        """Tell whether time or memory is limited."""
         return math.isfinite(self.seconds) or math.isfinite(self.memory)
 
     def allows(self, found: Reach) -> bool:
-        """Whether the time and memory of a gradient are within the limits; an unknown one is not."""
+        """Tell whether the time and memory of a gradient are within the limits; an unknown one is not."""
         return all(math.isinf(limit) or cost[0] <= limit for limit, cost in
                    ((self.seconds, found.seconds), (self.memory, found.memory)))  # fmt: skip
 
 
-def answers(results: Results, summary: pd.DataFrame, wanted: Wanted | None = None) -> list[dict[str, Any]]:
-    """Return, per case, which estimator to use and why.
+def answers(
+    results: Results, summary: pd.DataFrame, wanted: Wanted | None = None, most: int | None = None
+) -> list[dict[str, Any]]:
+    """Return, per case, which estimator to use and why; of the first `most` cases if that is given.
 
     ``case`` and ``problem`` name the case. ``use`` is the estimator (empty if there is none), ``advice`` the same in
     words, ``short`` the reason in one sentence and ``why`` in a few. ``error``, ``depth``, ``time`` and ``memory`` are what
@@ -45,7 +47,7 @@ def answers(results: Results, summary: pd.DataFrame, wanted: Wanted | None = Non
     """
     by_case = dict(iter(summary.groupby("case", sort=False))) if len(summary) else {}
     found = []
-    for name, case in results.cases.items():
+    for name, case in list(results.cases.items())[:most]:
         chosen = choose(results, name, wanted or Wanted())
         chosen["why"] = f"{chosen['short']} {findings(by_case[name])}".strip()
         facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 import pudle
 from pudle.reports import charting, runs, text
+from pudle.reports.answers import answers
 from pudle.reports.learning.bought import bought
 from pudle.reports.learning.sections import Section
 from pudle.reports.page import READING, READING_RATES, Report
@@ -66,6 +67,7 @@ class Page:
         )
         made.filters |= {"code": _code, "breakable": _breakable, "twice": lambda value: (value, value)}
         first = self.reports[0]
+        chosen = answers(first.results, first.summary, most=MOST_ANSWERS) if first.results.cases else []
         return made.get_template("page.html.j2").render(
             policy=policy, scripts=[Markup(script) for script in scripts], style=Markup(_template("style.css")),
             version=pudle.__version__, starred=text.STARRED, goal=text.number(GOAL, 1), title=first.title,
@@ -75,7 +77,7 @@ class Page:
             runs=[(str(place), name) for place, name in enumerate(self.names)], runs_reading=runs.READING,
             broken=list(dict.fromkeys(name for report in self.reports for name in report.broken)),
             pending=" ".join(filter(None, (pending_sentence(report.results) for report in self.reports))),
-            measured=self.measured, answers=first.answers[:MOST_ANSWERS], notes=self.notes, reading=READING,
+            measured=self.measured, answers=chosen, notes=self.notes, reading=READING,
             reading_rates=READING_RATES, reading_references=READING_REFERENCES, bought_reading=READING_BOUGHT,
             bought=self.bought, experiments=self.experiments, sections=self.sections, data=encode(self.data),
             provenance=[(name, report.facts.items()) for name, report in zip(self.names, self.reports, strict=True)],
@@ -83,7 +85,7 @@ class Page:
 
     @property
     def measured(self) -> bool:
-        """Whether there are cases."""
+        """Tell whether there are cases."""
         return any(report.results.cases for report in self.reports)
 
     @cached_property

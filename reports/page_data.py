@@ -57,7 +57,8 @@ def run_data(results: Results, summary: pd.DataFrame, rates: pd.DataFrame, label
     metrics = list(METRICS)[:1] if condensed else list(METRICS)
     newest = results.provenances[0] if results.provenances else {}
     places = {name: place for place, name in enumerate(results.estimators)}
-    by_case = {name: [None] * len(places) for name in results.cases}
+    summaries = dict(iter(summary.groupby("case", sort=False))) if len(summary) else {}
+    by_case: dict[str, list[Any]] = {name: [None] * len(places) for name in results.cases}
     for row in summary.to_dict("records"):
         by_case[row["case"]][places[row["estimator"]]] = row
     found = [points(results, case) for case in results.cases]
@@ -70,7 +71,7 @@ def run_data(results: Results, summary: pd.DataFrame, rates: pd.DataFrame, label
         "condensed": condensed,
         "estimators": list(results.estimators),
         "cases": [
-            _case(results, rates_of, name, metrics, condensed, by_case[name])
+            _case(results, rates_of, name, metrics, condensed, by_case[name]) | {"findings": findings(summaries[name])}
             for name, rates_of in _by_case(results, rates).items()
         ],
         "limits": {cost: limits(found, cost, unit) for cost, unit in (("seconds", 1.0), ("memory", 2.0**20))},
@@ -115,7 +116,6 @@ def _case(
         "badge": results.badge(name), "depths": depths, "seeds": seeds, "bound": _bound(results, name),
         "status": [row["status"] if row else "missing" for row in rows],
         "reason": [row["reason"] if row else "" for row in rows],
-        "findings": findings(pd.DataFrame([row for row in rows if row])),
         "theory": theory(results, rates, name),
     }  # fmt: skip
     for metric, part in curves.items():
@@ -123,10 +123,10 @@ def _case(
         found = [_values(curve, depths, seeds, exact, condensed) for curve in part]
         if exact or any(found):
             described[metric] = found
-    described["floor"] = [_floors(curve, depths, seeds) for curve in curves["relative_error"]]
-    described["seconds"] = [_cost(*(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
+    described["floor"] = [[] if condensed else _floors(curve, depths, seeds) for curve in curves["relative_error"]]
+    described["seconds"] = [_cost(condensed, *(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
                             for spec in results.estimators]  # fmt: skip
-    described["memory"] = [_cost(results.line(name, spec, "memory_bytes")) for spec in results.estimators]
+    described["memory"] = [_cost(condensed, results.line(name, spec, "memory_bytes")) for spec in results.estimators]
     described |= {kind: found for kind in ("window_surface", "jacobian_error") if (found := _artifact(results, kind, name))}
     return described
 
@@ -155,11 +155,12 @@ def _floors(curve: Curve, depths: Sequence[int], seeds: Sequence[int]) -> list[i
     return (np.searchsorted(depths, curve.depths[rows]) * len(seeds) + np.searchsorted(seeds, curve.seeds[columns])).tolist()
 
 
-def _cost(line: Line, *quartiles: Line) -> list[Any] | None:
+def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
     """Return a cost against depth: depths, values, first and last measured depth, and the quartiles of the values."""
     if not len(line.depths):
         return None
-    values = [item.values.tolist() for item in (line, *quartiles)]
+    exact = [item.values.tolist() for item in (line, *quartiles)]
+    values = [[_short(value) for value in item] for item in exact] if condensed else exact
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 

@@ -207,15 +207,14 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
         arguments += ["--estimator", name]
     done = run(*arguments, cwd=tmp_path, path=plugin)
     assert done.returncode == 2, done.stdout
-    report = run("report", "--home", home, "--format", "html", cwd=tmp_path, path=plugin)
+    report = run("report", "--home", home, "--format", "markdown", cwd=tmp_path, path=plugin)
     assert report.returncode == 2
     assert report.stderr.startswith("something broke in raises, transposed, dies") and report.stderr.count("\n") == 1
-    page = Path(report.stdout.strip().splitlines()[-1]).read_text()
+    lines = Path(report.stdout.strip().splitlines()[-1]).read_text().splitlines()
     for name, how in broken.items():
-        assert f'data-estimator="{name}"' in page and how in page
-    # What the others did stands there in full: an answer, figures with both of their curves, their rates.
-    assert 'data-estimator="backprop"' in page and "backprop 1." in page and page.count("<figure") >= 3
-    assert '<td class="use"><span class="est">' in page
+        assert any(name in line and how in line for line in lines)
+    # What the others did stands there in full: an answer and their rates.
+    assert any(line.startswith("| ") and "backprop" in line and "e-" in line for line in lines)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,50 +13,55 @@ from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import text
 from pudle.reports.compare.sides import load_folder
-from pudle.reports.leaderboard.ranking import accuracy_ranks, differing, errors, families, machine_of, time_ratios
+from pudle.reports.leaderboard.ranking import accuracy_ranks, differing, errors, families, machine_of, time_ratio
 from pudle.reports.leaderboard.scoring import measure_apart
 from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Submission, read_submission
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
-COLUMNS = ("rank", "estimator", "mean rank", "error at the greatest depth", "cells", "")
+RATIO = "time / backprop"
+ABOUT_TIMES = "Relative to `backprop` in the same submission; machines are not compared with each other."
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
     """Score, rank, and write ``leaderboard.md``, ``leaderboard.csv`` and ``badges/``; return the path of the first."""
-    refused: dict[str, str] = {}
-    submissions: list[Submission] = []
-    for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
-        try:
-            submissions.append(read_submission(path))
-        except PudleError as error:
-            refused[path.name] = str(error)
     log("scoring built-in estimators")
     own = out / "scores" / "built-in"
     measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
     results = load_folder(own / PROFILE)
     scored = {name: errors(results, name) for name in BUILT_IN}
-    times = []
-    for one in submissions:
-        log(f"scoring {one.name}")
-        home, spec = out / "scores" / f"{one.name}-{one.digest}", one.manifest["spec"]
+    accepted: dict[str, Submission] = {}
+    refused, times = [], []
+    for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
+        log(f"scoring {path.name}")
         try:
-            measure_apart(one.folder, home, [spec], scores_only=True)
-            submitted, again = load_folder(one.folder / PROFILE), load_folder(home / PROFILE)
-            table = errors(again, again.estimators[0])
-            if lines := differing(errors(submitted, submitted.estimators[0]), table):
-                raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
+            one = read_submission(path)
+            scored[one.name], ratio = _scored(one, out / "scores" / f"{one.name}-{one.digest}")
         except PudleError as error:
-            refused[one.name] = str(error)
+            refused.append({"submission": path.name, "why": str(error)})
             continue
-        scored[one.name] = table
-        ratio = time_ratios(submitted, submitted.estimators[0])
-        times.append({"machine": machine_of(one.manifest["machine"]), "estimator": one.name, "time / backprop": ratio})
+        accepted[one.name] = one
+        times.append({"machine": machine_of(one.manifest["machine"]), "estimator": one.name, RATIO: ratio})
     ranks = accuracy_ranks(scored)
     write_atomically(out / "leaderboard.csv", text.csv(ranks))
+    parts = [*_ranks(ranks, accepted, out / "badges"), *_times(pd.DataFrame(times))]
+    if refused:
+        parts += ["## Not ranked", text.markdown_table(pd.DataFrame(refused), code=("submission",))]
+    if accepted:
+        parts += ["## Submissions", _submissions(accepted)]
     path = out / "leaderboard.md"
-    write_atomically(path, _markdown(ranks, pd.DataFrame(times), refused, {one.name: one for one in submissions}, out))
+    write_atomically(path, "\n\n".join(parts) + "\n")
     return path
+
+
+def _scored(one: Submission, home: Path) -> tuple[pd.DataFrame, float]:
+    """Return the errors of a submission as they are here and its time relative to the yardstick's, or raise PudleError."""
+    measure_apart(one.folder, home, [one.manifest["spec"]], scores_only=True)
+    submitted, again = load_folder(one.folder / PROFILE), load_folder(home / PROFILE)
+    table = errors(again, again.estimators[0])
+    if lines := differing(errors(submitted, submitted.estimators[0]), table):
+        raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
+    return table, time_ratio(submitted, submitted.estimators[0])
 
 
 def badge_name(estimator: str, family: str) -> str:
@@ -64,39 +69,45 @@ def badge_name(estimator: str, family: str) -> str:
     return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
 
 
-def _markdown(
-    ranks: pd.DataFrame, times: pd.DataFrame, refused: dict[str, str], submissions: dict[str, Submission], out: Path
-) -> str:
+def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path) -> list[str]:
+    """Return a heading and a table per family, and write the badges."""
     badge = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
     parts = []
     for family, rows in families(ranks):
         shown = []
         for row in rows.itertuples():
-            mark = "built in"
-            if row.estimator in submissions:
+            mark: str = "built in"
+            if row.estimator in accepted:
                 name, value = badge_name(row.estimator, family), f"{row.rank} of {len(rows)}"
-                write_atomically(out / "badges" / name, badge.render(label=family, value=value))
-                mark = f"![{value}](badges/{name})"
-            cells = f"{row.measured} of {row.cells}"
-            shown.append((row.rank, f"`{row.estimator}`", f"{row.mean_rank:.2f}", text.number(row.error), cells, mark))
-        parts += [f"## {family[0].upper()}{family[1:]}\n", _table(COLUMNS, shown)]
-    if len(times):
-        parts.append(
-            "## Times\n\nRelative to `backprop` in the same submission; machines are not compared with each other.\n"
-        )
-        for machine, rows in times.groupby("machine"):
-            ordered = rows.sort_values("time / backprop")
-            lines = [(f"`{row[2]}`", text.fixed(row[3], 2)) for row in ordered.itertuples()]
-            parts += [f"### {machine}\n", _table(("estimator", "time / backprop"), lines)]
-    if refused:
-        parts += ["## Not ranked\n", _table(("submission", "why"), [(f"`{name}`", why) for name, why in refused.items()])]
-    if submissions:
-        signed = [(f"`{name}`", one.manifest["computes"], one.manifest["signed_off_by"].partition(" <")[0],
-                   one.manifest["date"], one.manifest["pudle"]) for name, one in submissions.items()]  # fmt: skip
-        parts += ["## Submissions\n", _table(("estimator", "computes", "signed off by", "date", "pudle"), signed)]
-    return "\n".join(parts)
+                write_atomically(badges / name, badge.render(label=family, value=value))
+                mark = text.Markdown(f"![{value}](badges/{name})")
+            shown.append({
+                "rank": row.rank, "estimator": row.estimator, "mean rank": text.fixed(row.mean_rank, 2),
+                "error at the greatest depth": text.number(row.error), "cells": f"{row.measured} of {row.cells}", "": mark,
+            })  # fmt: skip
+        parts += [f"## {family[0].upper()}{family[1:]}", text.markdown_table(pd.DataFrame(shown), code=("estimator",))]
+    return parts
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+def _times(times: pd.DataFrame) -> list[str]:
+    """Return the section about times, a table per machine."""
+    parts = ["## Times", ABOUT_TIMES] if len(times) else []
+    for machine, rows in times.groupby("machine") if len(times) else ():
+        ordered = rows.sort_values(RATIO)[["estimator", RATIO]].assign(**{RATIO: lambda part: part[RATIO].map(_two)})
+        parts += [f"### {text.markdown(machine)}", text.markdown_table(ordered, code=("estimator",))]
+    return parts
+
+
+def _two(value: float) -> str:
+    return text.fixed(value, 2)
+
+
+def _submissions(accepted: Mapping[str, Submission]) -> str:
+    rows = [
+        {
+            "estimator": name, "computes": one.manifest["computes"], "date": one.manifest["date"],
+            "signed off by": one.manifest["signed_off_by"].partition(" <")[0], "pudle": one.manifest["pudle"],
+        }
+        for name, one in accepted.items()
+    ]  # fmt: skip
+    return text.markdown_table(pd.DataFrame(rows), code=("estimator",))

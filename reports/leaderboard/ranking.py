@@ -58,7 +58,7 @@ def accuracy_ranks(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return found.sort_values(["family", "rank", "estimator"], ignore_index=True)
 
 
-def time_ratios(results: Results, estimator: str) -> float:
+def time_ratio(results: Results, estimator: str) -> float:
     """Return the geometric mean over cells of an estimator's time relative to the yardstick's, in one submission."""
     times = results.timings.pivot_table(index=["case", "depth"], columns="estimator", values="seconds")
     if not {estimator, YARDSTICK} <= set(times.columns):

@@ -6,14 +6,15 @@ import datetime
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 import pudle
-from pudle import registry
+from pudle import registry, specs
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.files import read_json, write_atomically
 from pudle.measuring.provenance import machine
@@ -66,20 +67,14 @@ class Submission:
 
 def selection(*estimators: str, costs: tuple[str, ...] = ("memory_bytes", "seconds")) -> Selection:
     """Return what a submission measures: some estimators, on the cases of the leaderboard."""
-    from fnmatch import fnmatch
-
-    cases = []
-    for profile, patterns in CASES.items():
-        for case in registry.list_profiles()[profile].cases:
-            if any(fnmatch(case.name, pattern) for pattern in patterns):
-                cases.append(_at_depths(case))
-    return Selection(PROFILE, tuple(cases), estimators, (100,), TIMED_DEPTHS, timeout=300.0, costs=costs)
-
-
-def _at_depths(case: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(case, seeds=case.seeds[:3], depths=DEPTHS)
+    profiles = registry.list_profiles()
+    cases = tuple(
+        replace(case, seeds=case.seeds[:3], depths=DEPTHS)
+        for profile, patterns in CASES.items()
+        for case in profiles[profile].cases
+        if any(fnmatch(case.name, pattern) for pattern in patterns)
+    )
+    return Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=300.0, costs=costs)
 
 
 def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> Submission:
@@ -110,8 +105,14 @@ def read_submission(folder: Path) -> Submission:
     wrong = sorted(place for place in found.keys() | stated.keys() if found.get(place) != stated.get(place))
     if wrong:
         raise UnreadableResult(f"{folder.name}: {wrong[0]} is not what was signed off: run `pudle submit` again")
-    if manifest["name"] != folder.name:
-        raise UnreadableResult(f"{folder.name}: the folder must be called {manifest['name']}, as its estimator")
+    name, place = manifest["name"], specs.file_of(specs.parse(manifest["spec"])[0])
+    if name != folder.name or not name.isidentifier():
+        raise UnreadableResult(f"{folder.name}: the folder must be called as its estimator, {name!r:.80}")
+    if not place or place[0] != Path(ESTIMATOR):
+        raise UnreadableResult(f"{name}: {manifest['spec']!r:.80} is not the file that was handed in, {ESTIMATOR}")
+    known = registry.list_estimators().get(name)
+    if known is not None and known.__module__.startswith("pudle."):
+        raise UnreadableResult(f"{name} is the name of a built-in estimator: choose another")
     return Submission(folder, manifest)
 
 

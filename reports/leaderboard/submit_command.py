@@ -54,9 +54,8 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     measure_apart(new, new, [shown, YARDSTICK], scores_only=False)
     for path in (new / PROFILE / "store" / "references", new / PROFILE / "results", new / PROFILE / "runs"):
         shutil.rmtree(path, ignore_errors=True)
-    for pattern in ("*.lock", "asv.conf.json"):
-        for path in (new / PROFILE).glob(pattern):
-            path.unlink()
+    for name in ("lock", "asv.conf.json"):
+        (new / PROFILE / name).unlink(missing_ok=True)
     if folder.exists():
         read_submission(folder)
         comparison = compare(load_folder(folder / PROFILE), load_folder(new / PROFILE))

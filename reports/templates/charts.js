@@ -51,7 +51,7 @@ function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [], ma
   return {
     layer: [
       ...behind,
-      { ...rows, transform: [{ filter: "isValid(datum.low)" }], mark: { type: "area", tooltip: false },
+      { ...rows, transform: [{ filter: "isValid(datum.low)" }], mark: { type: "area", tooltip: false, aria: false },
         encoding: { ...shared, y: { ...y, field: "low" }, y2: { field: "high" },
           opacity: { condition: { test: "datum.dim", value: 0.02 }, value: 0.14 } } },
       { ...rows, mark: { type: "line", strokeWidth: 1.7, tooltip: false }, encoding: { ...shared, strokeDash, order: { field: "order" } } },
@@ -63,12 +63,12 @@ function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [], ma
   };
 }
 
-const THEORY = { data: { name: "theory" }, mark: { type: "line", strokeDash: [4, 3], strokeWidth: 1.2, opacity: 0.55, color: "currentColor", tooltip: false },
+const THEORY = { data: { name: "theory" }, mark: { type: "line", strokeDash: [4, 3], strokeWidth: 1.2, opacity: 0.55, color: "currentColor", tooltip: false, aria: false },
   encoding: { x: { field: "x", type: "quantitative" }, y: { field: "y", type: "quantitative" }, detail: [{ field: "law" }] } };
-const LAW = { data: { name: "theory" }, transform: [{ filter: "datum.label" }], mark: { type: "text", align: "left", dx: 5, dy: -4, fontSize: 11 },
+const LAW = { data: { name: "theory" }, transform: [{ filter: "datum.label" }], mark: { type: "text", align: "left", dx: 5, dy: -4, fontSize: 11, aria: false },
   encoding: { x: { field: "x", type: "quantitative" }, y: { field: "y", type: "quantitative" }, text: { field: "law" } } };
-const LEVEL = { data: { name: "levels" }, mark: { type: "rule", strokeDash: [2, 3], opacity: 0.6 }, encoding: { y: { field: "y", type: "quantitative" } } };
-const LEVEL_TEXT = { data: { name: "levels" }, mark: { type: "text", align: "left", baseline: "bottom", dx: 4, dy: -2, fontSize: 10 },
+const LEVEL = { data: { name: "levels" }, mark: { type: "rule", strokeDash: [2, 3], opacity: 0.6, aria: false }, encoding: { y: { field: "y", type: "quantitative" } } };
+const LEVEL_TEXT = { data: { name: "levels" }, mark: { type: "text", align: "left", baseline: "bottom", dx: 4, dy: -2, fontSize: 10, aria: false },
   encoding: { x: { value: 0 }, y: { field: "y", type: "quantitative" }, text: { field: "label" } } };
 
 function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
@@ -76,7 +76,7 @@ function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
   const x = { field: "x", type: "quantitative", axis: axis(xTitle, xLog), scale: scale(xLog) };
   const y = { field: "y", type: "quantitative", axis: axis(yTitle, yLog), scale: scale(yLog) };
   const { color, shape, opacity } = styled(names);
-  const bars = (field) => ({ data: { name: "rows" }, mark: { type: "rule", opacity: 0.6, tooltip: false },
+  const bars = (field) => ({ data: { name: "rows" }, mark: { type: "rule", opacity: 0.6, tooltip: false, aria: false },
     encoding: { x, y, [field]: { ...(field === "x" ? x : y), field: `${field}Low` }, [`${field}2`]: { field: `${field}High` }, color } });
   return { layer: [
     ...(diagonal ? [{ ...THEORY, encoding: { x: { ...x, field: "x" }, y: { ...y, field: "y" } } }] : []), bars("x"), bars("y"),
@@ -114,9 +114,16 @@ class Figure {
     this.note = element("p", { class: "soft note" });
     this.node.append(element("figcaption", {}, this.title, this.tools), this.place, this.note);
     host.append(this.node);
+    this.last = Promise.resolve();
   }
 
-  async draw({ title, about, spec, data, height = 270, note = "", open = null }) {
+  // One after the other: a chart that is still being made must not replace a later one.
+  draw(chart) {
+    this.last = this.last.then(() => this.render(chart));
+    return this.last;
+  }
+
+  async render({ title, about, spec, data, height = 270, note = "", open = null }) {
     this.shown = { title, about, spec, data, height, note };
     this.title.replaceChildren(open ? link(title, open) : title);
     for (const button of this.tools.children) button.setAttribute("aria-label", `${button.textContent}: ${title}`);

@@ -82,7 +82,7 @@ class Linearized:
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
-        """Return whether ``u^T (A w) = (A^T u)^T w``: where torch cannot go on, it may leave a part out silently."""
+        """Return whether ``u^T (A w) = (A^T u)^T w``: where torch cannot go on, it may leave a part out without a word."""
         u, w = self._random("second derivative of a map")
         try:
             image_w = self._product(w)

@@ -16,9 +16,14 @@ from jinja2 import Environment, PackageLoader
 from paths import ROOT
 
 from pudle.errors import InvalidArgument, UnreadableResult
-from pudle.registry import make_estimator
-from pudle.reports.leaderboard import ranking, submission
-from pudle.reports.leaderboard.page import badge_name
+from pudle.reports.leaderboard import page, ranking, submission
+
+
+class Mine:
+    """What a manifest needs of an estimator."""
+
+    name = "mine"
+    computes = "direct"
 
 
 def cells(*values: float, case: str = "a") -> pd.DataFrame:
@@ -61,41 +66,55 @@ class TestRanks:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    folder = tmp_path / "backprop"
+    folder = tmp_path / "mine"
     (folder / "leaderboard").mkdir(parents=True)
     (folder / "estimator.py").write_text("# an estimator\n")
     (folder / "leaderboard" / "run.json").write_text("{}")
-    submission.write_manifest(folder, make_estimator("backprop"), "estimator.py:Backprop", "Ada Lovelace <ada@example.org>")
+    submission.write_manifest(folder, Mine(), "estimator.py:Mine", "Ada Lovelace <ada@example.org>")
     return folder
 
 
 class TestSubmission:
     def test_what_was_signed_off_is_read_again(self, folder):
         read = submission.read_submission(folder)
-        assert read.name == "backprop" and set(read.manifest["files"]) == {"estimator.py", "leaderboard/run.json"}
+        assert read.name == "mine" and set(read.manifest["files"]) == {"estimator.py", "leaderboard/run.json"}
         assert read.manifest["signed_off_by"] == "Ada Lovelace <ada@example.org>"
 
     @pytest.mark.parametrize("place", ["estimator.py", "leaderboard/run.json", "leaderboard/more.json"])
     def test_a_changed_or_added_file_is_refused(self, folder, place):
         before = submission.read_submission(folder).digest
         (folder / place).write_text("something else")
-        with pytest.raises(UnreadableResult, match=f"backprop: {place} is not what was signed off"):
+        with pytest.raises(UnreadableResult, match=f"mine: {place} is not what was signed off"):
             submission.read_submission(folder)
-        read = submission.write_manifest(folder, make_estimator("backprop"), "x", "Ada <ada@example.org>")
+        read = submission.write_manifest(folder, Mine(), "estimator.py", "Ada <ada@example.org>")
         assert read.digest != before
 
     def test_another_folder_name_and_a_damaged_manifest_are_refused(self, folder):
         moved = folder.rename(folder.with_name("forward"))
-        with pytest.raises(UnreadableResult, match="must be called backprop"):
+        with pytest.raises(UnreadableResult, match="must be called as its estimator, .mine."):
             submission.read_submission(moved)
         (moved / "submission.json").write_text(json.dumps({"name": "forward"}))
         with pytest.raises(UnreadableResult):
             submission.read_submission(moved)
 
+    @pytest.mark.parametrize("spec", ["analytic", "../other.py:Mine", "/tmp/estimator.py", "estimator.py/../x.py"])
+    def test_another_file_than_the_one_handed_in_is_refused(self, folder, spec):
+        submission.write_manifest(folder, Mine(), spec, "Ada <ada@example.org>")
+        with pytest.raises(UnreadableResult, match="is not the file that was handed in"):
+            submission.read_submission(folder)
+
+    def test_the_name_of_a_built_in_estimator_is_refused(self, folder):
+        taken = folder.rename(folder.with_name("backprop"))
+        submission.write_manifest(
+            taken, type("Taken", (), {"name": "backprop", "computes": "unrolled"}), "estimator.py", "A B <a@b>"
+        )
+        with pytest.raises(UnreadableResult, match="is the name of a built-in estimator"):
+            submission.read_submission(taken)
+
     @pytest.mark.parametrize("person", ["", "Ada", "<ada@example.org>", "Ada <ada>"])
     def test_nobody_signs_nothing_off(self, folder, person):
         with pytest.raises(InvalidArgument, match="signs nothing off"):
-            submission.write_manifest(folder, make_estimator("backprop"), "x", person)
+            submission.write_manifest(folder, Mine(), "estimator.py", person)
 
     def test_the_cases_of_the_leaderboard_exist(self):
         chosen = submission.selection("backprop")
@@ -104,12 +123,19 @@ class TestSubmission:
         assert all(case.depths == submission.DEPTHS and len(case.seeds) == 3 for case in chosen.cases)
 
 
+def test_what_others_wrote_is_text_on_the_page(folder):
+    one = submission.read_submission(folder)
+    one.manifest["computes"] = "<script>alert(1)</script> | x"
+    shown = page._submissions({"mine": one})
+    assert "<script>" not in shown and shown.count("\n") == 2
+
+
 def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
     template = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
     text = template.render(label="dense dictionaries, lasso loss", value="2 of 9")
     root = ElementTree.fromstring(text)
     assert root.get("aria-label") == "dense dictionaries, lasso loss: 2 of 9"
-    assert badge_name("mine", "dense dictionaries, lasso loss") == "mine-dense-dictionaries-lasso-loss.svg"
+    assert page.badge_name("mine", "dense dictionaries, lasso loss") == "mine-dense-dictionaries-lasso-loss.svg"
 
 
 @pytest.mark.nightly
@@ -126,11 +152,11 @@ def test_an_estimator_is_handed_in_ranked_and_refused_once_it_is_changed(tmp_pat
 
     pudle("submit", "random_window.py", "--signed-off-by", "Ada Lovelace <ada@example.org>")
     assert submission.read_submission(tmp_path / "leaderboard" / "random_window").manifest["computes"] == "stochastic"
-    page = Path(tmp_path, pudle("leaderboard", "leaderboard", "--out", "board").strip().splitlines()[-1])
-    text = page.read_text()
+    written = Path(tmp_path, pudle("leaderboard", "leaderboard", "--out", "board").strip().splitlines()[-1])
+    text = written.read_text()
     assert "`random_window`" in text and "## Times" in text and "Not ranked" not in text
     assert len(list((tmp_path / "board" / "badges").glob("random_window-*.svg"))) >= 4
     file = tmp_path / "leaderboard" / "random_window" / "estimator.py"
     file.write_text(file.read_text() + "\n")
     pudle("leaderboard", "leaderboard", "--out", "board")
-    assert "is not what was signed off" in page.read_text()
+    assert "is not what was signed off" in written.read_text()

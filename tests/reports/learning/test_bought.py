@@ -1,0 +1,38 @@
+"""What trainings led to, beside the error of their gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from living_page import data, html
+from synthetic import CURVES, case, denoising, record, training, write, write_experiments
+
+from pudle.reports.learning.bought import bought
+from pudle.reports.load import load
+from pudle.reports.page import Report
+
+
+def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_training(tmp_path):
+    cases = [case(dataset="sparse_gaussian(n_samples=7)"), case("other", dataset="other(n=1)"), case("own", algorithm="own")]
+    write(tmp_path, [record(item, name) for item in cases for name in CURVES])
+    trainings = [training(name, name, rate) for name, rate in (("alternating", 0.05), ("backprop", 0.1))]
+    write_experiments(tmp_path, [*trainings, training("ridge", options={"loss": "ridge"}), denoising("d", "BM3D")])
+    results = load(tmp_path, "quick")
+    (chart,) = bought(results)
+    rows = {row["method"]: row for row in chart["rows"]}
+    # Between the measured depths the logarithm of the error is linear, as this curve's is everywhere.
+    assert rows["alternating, lasso loss"]["gradient_error"] == pytest.approx(0.5 * 0.955**25, rel=1e-3)
+    assert {name: row["outcome"] for name, row in rows.items()} == pytest.approx(
+        {"alternating, lasso loss": 0.5 * math.exp(-2.5), "backprop, lasso loss": 0.5 * math.exp(-5)}, rel=1e-4
+    )
+    assert chart["note"] == "1 of 3 trainings have no case that scores their gradient."
+    page = html(Report.of(results))
+    assert '<h2 id="bought">' in page and data(page)["bought"] == [chart]
+
+
+def test_without_a_case_of_the_same_problem_there_is_nothing_to_compare(tmp_path):
+    write(tmp_path, [record(case(), "backprop")])
+    write_experiments(tmp_path, [training("one")])
+    results = load(tmp_path, "quick")
+    assert bought(results) == [] and 'id="bought"' not in html(Report.of(results))
