@@ -68,12 +68,15 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
 
+# What `pip install .` leaves here would hide entry points that are added later.
 $(VENV)/installed: pyproject.toml
+	@rm -rf pudle.egg-info
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml
+	@rm -rf pudle.egg-info
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pudle
 from pudle.cli import pudle as program
 
 ROOT = Path(__file__).parents[1]
-URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 
 project = "pudle"
 author = "The pudle developers"
@@ -26,14 +24,12 @@ exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "pudle"
-html_baseurl = URLS["Documentation"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
 html_theme_options = {
-    "github_url": URLS["Source"],
     "navbar_align": "left",
     "show_toc_level": 2,
     "show_prev_next": True,
@@ -62,8 +58,6 @@ numpydoc_validation_checks = {
 
 linkcheck_anchors = False
 linkcheck_timeout = 20
-# The project's own addresses exist once it is published.
-linkcheck_ignore = [re.escape(address.rstrip("/")) + ".*" for address in URLS.values()]
 
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
@@ -78,10 +72,9 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
     }
     text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
-    # Addresses of this site become links that the build checks.
-    site = re.escape(URLS["Documentation"])
-    text = re.sub(rf"{site}_images/([\w.]+)", r"images/\1", text)
-    source[0] = re.sub(rf"{site}([\w/]+)\.html", r"\1.md", text)
+    # Links of files at the top, as seen from this folder; what is no part of the site is named without a link.
+    text = re.sub(r"\]\(docs/([\w/.]+)\)", r"](\1)", text).replace("](CONTRIBUTING.md)", "](contributing.md)")
+    source[0] = re.sub(r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|CHANGELOG\.md)\)", r"\1", text)
 
 
 def _public_names() -> str:

@@ -12,7 +12,7 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the repository goes [default: NAME].")
 @click.option(
     "--pudle", "requirement", default="pudle", show_default=True, metavar="REQUIREMENT",
-    help="How the plug-in depends on pudle, e.g. 'pudle @ git+https://github.com/pudle-bench/pudle'.",
+    help="How the plug-in depends on pudle, e.g. 'pudle @ git+ADDRESS'.",
 )  # fmt: skip
 def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
     """Write a repository for an estimator of your own, with tests and a gate.
