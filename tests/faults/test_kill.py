@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,9 @@ def mark():
 def start(script, *arguments, mark, cwd):
     environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(cwd)}
     command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
+    # Where the tests run in the background of a shell, which makes them ignore SIGINT, programs must not inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 def write(path, text):
