@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.measuring.case import spec_slug
 from pudle.measuring.selection import Selection, select
@@ -200,3 +201,11 @@ def test_experiments_are_those_that_are_named_or_of_the_whole_profile():
     assert named.cases == () and names(select(profile, experiments=["interpretation-*"], cases=["tiny"])) == ["tiny"]
     with pytest.raises(InvalidArgument, match="--experiment 'nothing-.' matches no experiment: `pudle list experiments`"):
         select(profile, experiments=["nothing-*"])
+
+
+def test_a_published_name_selects_its_case_also_where_other_options_change_it():
+    (changed,) = select(QUICK, cases=["sparse_gaussian-ista-lasso"], seeds=1).cases
+    assert (changed.seeds, changed.loss) == ((0,), "lasso")
+    assert select(QUICK, cases=[changed.name], seeds=1).cases == (changed,)
+    with pytest.raises(InvalidArgument, match="matches no case"):
+        select(QUICK, cases=["absent"], seeds=1)

@@ -103,7 +103,7 @@ def select(
 
     `estimators`, and installed plug-ins, are added to the profile's unless `only`. Datasets, algorithms, losses, depths,
     targets and numbers of seeds and samples take the place of the profile's, see `pudle.measuring.crossing.Axes`; `cases`
-    are patterns of the names of those to keep. Without named experiments, those of the profile stay, unless the options
+    are patterns of names of those to keep, in the profile or as changed. Without named experiments, those of the profile stay, unless the options
     change anything else. With named experiments, cases stay only if the options change them. `timeout` replaces the
     profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the results, from which paths
     in names are seen. Patterns that match nothing, specs that name nothing, and `only` without estimators raise
@@ -116,8 +116,12 @@ def select(
     axes = Axes(
         tuple(datasets), tuple(algorithms), tuple(losses), tuple(sorted(set(depths))), tuple(targets), seeds, samples
     )
-    kept = {case.name: case for case in axes.cross(profile.cases, home or results_home())}
-    if cases:
+    # A published name selects its case also where the options change it, and so give it another name.
+    known_names = [case.name for case in profile.cases]
+    published = bool(cases) and not axes.datasets and all(fnmatch.filter(known_names, pattern) for pattern in cases)
+    like = [case for case in profile.cases if not published or any(fnmatch.fnmatch(case.name, each) for each in cases)]
+    kept = {case.name: case for case in axes.cross(like, home or results_home())}
+    if cases and not published:
         kept = _matching(cases, kept, "--case", f"case of profile {profile.profile}: known are {', '.join(kept)}")
     narrowed = bool(only or cases or axes)
     carried_out = () if narrowed else profile.experiments
