@@ -117,12 +117,13 @@ def select(
         tuple(datasets), tuple(algorithms), tuple(losses), tuple(sorted(set(depths))), tuple(targets), seeds, samples
     )
     # A published name selects its case also where the options change it, and so give it another name.
-    known_names = [case.name for case in profile.cases]
-    published = bool(cases) and not axes.datasets and all(fnmatch.filter(known_names, pattern) for pattern in cases)
+    names = [case.name for case in profile.cases]
+    published = bool(cases) and not axes.datasets and all(fnmatch.filter(names, pattern) for pattern in cases)
     like = [case for case in profile.cases if not published or any(fnmatch.fnmatch(case.name, each) for each in cases)]
     kept = {case.name: case for case in axes.cross(like, home or results_home())}
     if cases and not published:
-        kept = _matching(cases, kept, "--case", f"case of profile {profile.profile}: known are {', '.join(kept)}")
+        hint = f"case of profile {profile.profile}: known are {', '.join(dict.fromkeys([*names, *kept]))}"
+        kept = _matching(cases, kept, "--case", hint)
     narrowed = bool(only or cases or axes)
     carried_out = () if narrowed else profile.experiments
     if experiments:
