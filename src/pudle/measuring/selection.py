@@ -103,11 +103,11 @@ def select(
 
     `estimators`, and installed plug-ins, are added to the profile's unless `only`. Datasets, algorithms, losses, depths,
     targets and numbers of seeds and samples take the place of the profile's, see `pudle.measuring.crossing.Axes`; `cases`
-    are patterns of names of those to keep, in the profile or as changed. Without named experiments, those of the profile stay, unless the options
-    change anything else. With named experiments, cases stay only if the options change them. `timeout` replaces the
-    profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the results, from which paths
-    in names are seen. Patterns that match nothing, specs that name nothing, and `only` without estimators raise
-    InvalidArgument.
+    are patterns of names of those to keep, in the profile or as changed. Without named experiments, those of the profile
+    stay, unless the options change anything else. With named experiments, cases stay only if the options change them.
+    `timeout` replaces the profile's limit, and that of experiments where it exceeds theirs. `home` is the folder of the
+    results, from which paths in names are seen. Patterns that match nothing, specs that name nothing, and `only` without
+    estimators raise InvalidArgument.
     """
     named = tuple(map(_named, estimators))
     if only and not named:
