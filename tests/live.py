@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -40,3 +41,8 @@ def wait_for(condition, seconds: float = 120.0):
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.02)
     return result
+
+
+def heed_interrupts():
+    """For `preexec_fn`: where the tests run in the background of a shell, SIGINT is ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

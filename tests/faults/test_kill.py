@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import uuid
-from functools import partial
 from pathlib import Path
 
 import pytest
-from live import gone, marked, wait_for
+from live import gone, heed_interrupts, marked, wait_for
 from repositories import git
 
 from pudle.files import sweep, write_atomically
@@ -36,7 +35,6 @@ with attended([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as process:
 
 POOL = """
 import math, sys, time
-from functools import partial
 from pudle.measuring import pool
 from busy_job import busy, nothing
 
@@ -78,9 +76,7 @@ def mark():
 def start(script, *arguments, mark, cwd):
     environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(cwd)}
     command = [sys.executable, str(script), *map(str, arguments)]
-    # Where the tests run in the background of a shell, which makes them ignore SIGINT, programs must not inherit that.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def write(path, text):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from live import gone, marked, wait_for
+from live import gone, heed_interrupts, marked, wait_for
 from plugin import write_plugin
 
 from pudle import cli
@@ -29,8 +29,9 @@ def test_a_signal_ends_a_run_and_all_its_workers_with_one_line(number, tmp_path)
     command = [*PUDLE, "run", "--scores-only", "--workers", "2", "--home", "home", "--only", "--estimator", "sleeps"]
     command += ["--case", "sparse_gaussian-ista-*"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_interrupts,
+    )  # fmt: skip
     store = tmp_path / "home" / "quick" / "store"
     # All references are there, so that the estimator sleeps.
     wait_for(lambda: len(list(store.glob("references/*.npz"))) >= 6 and len(marked(mark)) >= 2)
