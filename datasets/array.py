@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_options, path_option
-from pudle.data.tables import draw_from, problem_of, read_table, table_file
+from pudle.data import Draw
+from pudle.data.options import path_option
+from pudle.data.own_rows import OwnRows
+from pudle.data.tables import draw_from, read_table, table_file
 from pudle.files import content_digest
-from pudle.problems import SparseCoding
-from pudle.validation import check_integer, check_positive
+from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Array(SparseCodingDataset):
+class Array(OwnRows):
     """The rows of a file (.npy, .npz, .csv, .tsv, .parquet), coded in a given dictionary or in one learned from other rows.
 
     Without a dictionary, half of the rows, which the seed chooses, at most 1000, are what scikit-learn's
@@ -55,34 +53,17 @@ class Array(SparseCodingDataset):
     name = "array"
 
     def __post_init__(self) -> None:
-        for name in ("n_components", "n_samples"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), 1)
-        check_options(self)
-        if self.penalty is not None:
-            check_positive("penalty", self.penalty)
+        super().__post_init__()
+        if self.n_samples is not None:
+            check_integer("n_samples", self.n_samples, 1)
 
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
         named = (("path", self.path), ("dictionary", self.dictionary))
         return " ".join(content_digest(table_file(path, name)) for name, path in named if path is not None)
 
-    def draw(self) -> Draw:
-        drawn = _drawn(self, self.fingerprint())
-        # Who changes a problem's tensors must not change those of the next one.
-        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
-
-    def problem(
-        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
-    ) -> SparseCoding:
-        return problem_of(self.draw(), self.penalty, loss, dtype, device)
-
-
-@functools.lru_cache(maxsize=8)
-def _drawn(dataset: Array, state: str) -> Draw:
-    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
-    atoms: np.ndarray | None = None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
-    return draw_from(
-        read_table(dataset.path), dataset.generator(), dictionary=atoms, n_components=dataset.n_components,
-        n_samples=dataset.n_samples, standardize=dataset.standardize,
-    )  # fmt: skip
+    def read(self, atoms: np.ndarray | None) -> Draw:
+        return draw_from(
+            read_table(self.path), self.generator(), dictionary=atoms, n_components=self.n_components,
+            n_samples=self.n_samples, standardize=self.standardize,
+        )  # fmt: skip

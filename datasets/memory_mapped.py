@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_options, path_option
+from pudle.data import Draw
+from pudle.data.options import path_option
+from pudle.data.own_rows import OwnRows
 from pudle.data.rows import finite, open_rows
-from pudle.data.tables import MOST_ROWS, draw_from, problem_of, read_table, table_file
+from pudle.data.tables import MOST_ROWS, draw_from, table_file
 from pudle.errors import InvalidArgument
 from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding
-from pudle.validation import check_integer, check_positive
+from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
-class MemoryMapped(SparseCodingDataset):
+class MemoryMapped(OwnRows):
     """Samples on disk: an .npy file, a Zarr array, or a Hugging Face dataset.
 
     A draw reads `n_samples` rows, which the seed chooses, and no others. `batches` yields all rows as problems of a few
@@ -58,13 +58,6 @@ class MemoryMapped(SparseCodingDataset):
 
     name = "memory_mapped"
 
-    def __post_init__(self) -> None:
-        check_options(self)
-        if self.n_components is not None:
-            check_integer("n_components", self.n_components, 1)
-        if self.penalty is not None:
-            check_positive("penalty", self.penalty)
-
     def fingerprint(self) -> str:
         """Return the names of the files with digests of their contents or, of a large array, sizes and times of change."""
         files = files_in(Path(self.path).expanduser())
@@ -73,15 +66,18 @@ class MemoryMapped(SparseCodingDataset):
         dictionary = [] if self.dictionary is None else [content_digest(table_file(self.dictionary, "dictionary"))]
         return repr([*state, *dictionary])
 
-    def draw(self) -> Draw:
-        drawn = _drawn(self, self.fingerprint())
-        # Who changes a problem's tensors must not change those of the next one.
-        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
-
-    def problem(
-        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
-    ) -> SparseCoding:
-        return problem_of(self.draw(), self.penalty, loss, dtype, device)
+    def read(self, atoms: np.ndarray | None) -> Draw:
+        rows = open_rows(self.path, self.column)
+        total = rows.shape[0]
+        if self.n_samples > total:
+            raise InvalidArgument(f"n_samples={self.n_samples} is above the {total} rows of path={self.path!r}: lower it")
+        random = self.generator()
+        wanted = self.n_samples if atoms is not None else min(self.n_samples + MOST_ROWS, total)
+        places = np.sort(random.choice(total, wanted, replace=False))
+        return draw_from(
+            finite(rows.read(places), places, self.path), random, dictionary=atoms, n_components=self.n_components,
+            n_samples=self.n_samples,
+        )  # fmt: skip
 
     def batches(
         self,
@@ -108,23 +104,6 @@ class MemoryMapped(SparseCodingDataset):
         rows = open_rows(self.path, self.column)
         places = np.sort(random.choice(rows.shape[0], n_samples, replace=False, shuffle=False))
         return finite(rows.read(places), places, self.path), None
-
-
-@functools.lru_cache(maxsize=8)
-def _drawn(dataset: MemoryMapped, state: str) -> Draw:
-    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
-    rows = open_rows(dataset.path, dataset.column)
-    total, n_samples = rows.shape[0], dataset.n_samples
-    if n_samples > total:
-        raise InvalidArgument(f"n_samples={n_samples} is above the {total} rows of path={dataset.path!r}: lower it")
-    random = dataset.generator()
-    wanted = n_samples if dataset.dictionary else min(n_samples + MOST_ROWS, total)
-    places = np.sort(random.choice(total, wanted, replace=False))
-    atoms: np.ndarray | None = None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
-    return draw_from(
-        finite(rows.read(places), places, dataset.path), random, dictionary=atoms, n_components=dataset.n_components,
-        n_samples=n_samples,
-    )  # fmt: skip
 
 
 def _changed(file: Path) -> str:
