@@ -27,7 +27,7 @@ from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
-from pudle.problems import FixedPoint, Problem
+from pudle.problems import Problem
 from pudle.reports.benchmark_results import BenchmarkResults
 from pudle.reports.load import load
 from pudle.terminal import progress_bar
@@ -140,9 +140,7 @@ def _spec(group: str, thing: Any, kind: type, held: dict[tuple[str, str], Any], 
 def _selection(profile: str, name: str, dataset: str, algorithms: Iterable[str], **axes: Any) -> Selection:
     """Return what `pudle run` with these options selects on one dataset, under the name that the caller gives it."""
     made: Any = registry.make_dataset(dataset)
-    own = isinstance(made, Given) and isinstance(made.problem(), FixedPoint)
-    taken = list(algorithms) or ["iteration" if own else "ista"]
-    chosen = select(registry.list_profiles()[profile], datasets=[dataset], algorithms=taken, **axes)
+    chosen = select(registry.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes)
 
     def named(case: Case) -> Case:
         # One problem is the same whatever the seed.

@@ -117,12 +117,12 @@ def select(
         tuple(datasets), tuple(algorithms), tuple(losses), tuple(sorted(set(depths))), tuple(targets), seeds, samples
     )
     # A published name selects its case also where the options change it, and so give it another name.
-    names = [case.name for case in profile.cases]
-    published = bool(cases) and not axes.datasets and all(fnmatch.filter(names, pattern) for pattern in cases)
-    like = [case for case in profile.cases if not published or any(fnmatch.fnmatch(case.name, each) for each in cases)]
-    kept = {case.name: case for case in axes.cross(like, home or results_home())}
+    known_cases = {case.name: case for case in profile.cases}
+    published = bool(cases) and not axes.datasets and all(fnmatch.filter(known_cases, pattern) for pattern in cases)
+    chosen_cases = _matching(cases, known_cases, "--case", "") if published else known_cases
+    kept = {case.name: case for case in axes.cross(tuple(chosen_cases.values()), home or results_home())}
     if cases and not published:
-        hint = f"case of profile {profile.profile}: known are {', '.join(dict.fromkeys([*names, *kept]))}"
+        hint = f"case of profile {profile.profile}: known are {', '.join(known_cases | kept)}"
         kept = _matching(cases, kept, "--case", hint)
     narrowed = bool(only or cases or axes)
     carried_out = () if narrowed else profile.experiments
