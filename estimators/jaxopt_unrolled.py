@@ -48,15 +48,16 @@ class JaxoptUnrolled(peers.Peer):
             gradient, _ = direct_gradients(problem, codes)
         else:
             step, accelerated = algorithm.step_size(problem), isinstance(algorithm, Fista)
-            program = _program(depth, accelerated, step, problem.loss, problem.nonnegative)
-            tensors, constants = (problem.dictionary, codes, problem.observations), (problem.penalty, problem.l2_penalty)
+            program = _program(depth, accelerated, problem.loss, problem.nonnegative)
+            tensors = (problem.dictionary, codes, problem.observations)
+            constants = (step, problem.penalty, problem.l2_penalty)
             gradient, codes = peers.run_jax(program, *tensors, constants=constants)
         return Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
 
 
-# Bounded, because each depth and each step compiles a program of its own.
-@functools.lru_cache(maxsize=32)
-def _program(depth: int, accelerated: bool, step: float, loss: str, nonnegative: bool) -> Callable[..., Any]:
+# Bounded, because each depth compiles a program of its own. The step is an argument of it, so that a case's seeds share one.
+@functools.lru_cache(maxsize=64)
+def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Callable[..., Any]:
     """Compile the gradient of the loss after `depth` iterations; the program also returns the codes."""
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
@@ -67,11 +68,10 @@ def _program(depth: int, accelerated: bool, step: float, loss: str, nonnegative:
     def prox(values, penalty, scale):
         return peers.soft(values, scale * penalty, nonnegative)
 
-    solver = jaxopt.ProximalGradient(
-        smooth, prox, stepsize=step, maxiter=depth, tol=-1.0, acceleration=accelerated, implicit_diff=False
-    )
-
-    def value(dictionary, initial, observations, penalty, l2_penalty):
+    def value(dictionary, initial, observations, step, penalty, l2_penalty):
+        solver = jaxopt.ProximalGradient(
+            smooth, prox, stepsize=lambda _: step, maxiter=depth, tol=-1.0, acceleration=accelerated, implicit_diff=False
+        )
         codes = solver.run(initial, penalty, dictionary, observations, l2_penalty).params
         if loss == "reconstruction":
             total = smooth(codes, dictionary, observations, 0.0)
