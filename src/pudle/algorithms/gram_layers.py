@@ -115,8 +115,10 @@ def run_and_pull(
     codes = gram.new_empty(len(kept), n, p)
     points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
     momenta = gram.new_ones(len(kept), n)
-    # Jobs are the last axis in memory, as the compiled code wants it.
-    gram_bar, theta_bar = gram.new_zeros(p, p, len(jobs)).movedim(2, 0), gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    theta_bar = gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    # Jobs are the last axis in memory for compiled code, the first for dense products.
+    gram_bar = gram.new_zeros(p, p, len(jobs)).movedim(2, 0)
+    dense_bar = gram_bar if len(jobs) == 1 else gram.new_zeros(len(jobs), p, p)
     returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
     for first in range(0, n, CHUNK):
         rows = slice(first, min(first + CHUNK, n))
@@ -124,7 +126,7 @@ def run_and_pull(
         object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
         momentum = state.momentum[rows] if isinstance(state.momentum, Tensor) else state.momentum
         fields = {"codes": state.codes[rows].detach(), "point": state.point[rows].detach(), "momentum": momentum}
-        chunk = _Chunk(part, algorithm, step, gram, part.observations @ scaled, n, jobs, gram_bar)
+        chunk = _Chunk(part, algorithm, step, gram, part.observations @ scaled, n, jobs, gram_bar, dense_bar)
         dense = chunk.run_dense(dataclasses.replace(state, **fields), depth, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
@@ -139,6 +141,8 @@ def run_and_pull(
         theta_bar += part.observations.T @ products_bar
         if adjoints is not None:
             returned[:, :, rows] = carried
+    if dense_bar is not gram_bar:
+        gram_bar = dense_bar.add_(gram_bar)
     # eta D^T D depends on D through both factors.
     through_gram = step * torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
     through_products = step * theta_bar
@@ -175,6 +179,14 @@ class _Chunk:
     samples: int
     jobs: Sequence[Job]
     gram_bar: Tensor
+    dense_bar: Tensor
+
+    def smooth_gradient(self, point: Tensor) -> Tensor:
+        """Return the step of a layer, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
+        return torch.addmm(self.products, point, self.gram, beta=-1)
+
+    def prox(self, values: Tensor, _: float, thresholding: Any, iteration: int) -> Tensor:
+        return thresholding(values, self.step * self.problem.penalty, iteration, self.problem.nonnegative)
 
     def run_dense(self, state: Any, depth: int, keep: list[int]) -> list[Any]:
         """Return the states up to the first whose codes are sparse, or the last; None for those that nothing needs."""
@@ -186,7 +198,8 @@ class _Chunk:
                 break
             if not self.jobs and len(states) - 1 not in keep:
                 states[-1] = None
-            state = self.algorithm.advance(self.problem, state, self.step)
+            # The step is part of the products.
+            state = self.algorithm.advance(self, state, 1.0)
             states.append(state)
         return states
 
@@ -224,7 +237,7 @@ class _Chunk:
         later = [place for place, layer in enumerate(keep) if layer > offset]
         floats = (torch.tensor(values, dtype=self.gram.dtype).numpy() for values in (thresholds, pulls, numbers))
         integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
-        _compiled()(
+        _compiled().run_layers(
             self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
             momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(),
             self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(),
@@ -238,10 +251,10 @@ class _Chunk:
         if not self.jobs:
             return
         last = len(states) - 1
-        masks = [(state.codes != 0).to(self.gram.dtype) for state in states]
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
+        restrict = _compiled().restrict
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
@@ -255,27 +268,23 @@ class _Chunk:
                         torch.zeros_like(current),
                     )
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
-            # Strided if there are several jobs, which is slow to add to layer by layer.
-            gram_bar = self.gram_bar[k].contiguous()
+            gram_bar, total = self.dense_bar[k], products_bar[k].numpy()
             for t in range(top - 1, job.bottom - 1, -1):
-                adjoint = current * masks[t + 1]
-                products_bar[k] += adjoint
+                restrict(current.numpy(), states[t + 1].codes.numpy(), total)
                 if t >= filled:
-                    gram_bar.addmm_(states[t].point.T, adjoint, alpha=-1)
+                    gram_bar.addmm_(states[t].point.T, current, alpha=-1)
                 if t == 0 and given is None:
                     break
-                current = torch.addmm(adjoint, adjoint, self.gram, alpha=-1)
+                current = torch.addmm(current, current, self.gram, alpha=-1)
                 if t == 0:
                     carried[job.chain, 1] = current
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
                 elif self.algorithm.name == "fista":
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
-            if top > max(job.bottom, filled):
-                self.gram_bar[k] = gram_bar
 
 
 @cache
 def _compiled() -> Any:
-    from .compiled import run_layers
+    from . import compiled
 
-    return run_layers
+    return compiled
