@@ -229,7 +229,7 @@ def _run_sample(
 @_compiled
 def _pull_group(
     gram, products, row, numbers, given, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
-    order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
 ):  # fmt: skip
     """Pull all jobs of one sample back through the layers of group g. Arguments are those of `run_layers`.
 
@@ -319,7 +319,17 @@ def _pull_group(
             for q in range(count):
                 e, f = (a, q) if several else (0, a)
                 carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = current[e, f], before[e, f]
-        for a in range(size):
+        if len(columns):
+            # With u (D y)^T + y (D u)^T of each layer; the images are negative, and so are their weights.
+            for of in range(high - low):
+                images[2 * of : 2 * of + 2] = zero
+                _subtract_rows(images[2 * of], len(columns.T), columns, atoms, point_tape, low + g + of, size)
+                _subtract_rows(images[2 * of + 1], len(columns.T), columns, atoms, found_flat, of, size)
+            for a in range(size):
+                for of in range(high - low):
+                    weights[0, 2 * of], weights[0, 2 * of + 1] = -found_flat[of, a], -point_tape[low + g + of, a]
+                _subtract_rows(columns_bar[atoms[a]], len(columns.T), images, order, weights, 0, 2 * (high - low))
+        for a in range(0 if len(columns) else size):
             for j in range(flat):
                 moved_flat[j] = zero
             for t in range(low, high):
@@ -347,7 +357,7 @@ def _pull_group(
 @compiled(error_model="numpy")
 def run_layers(
     gram, products, codes, points, momenta, thresholds, pulls, numbers, flags, depth, tops, bottoms, chains, adjoints,
-    gram_bar, products_bar, keep, first, kept_codes, kept_points, kept_momenta,
+    gram_bar, products_bar, columns, columns_bar, keep, first, kept_codes, kept_points, kept_momenta,
 ):  # fmt: skip
     """Run `depth` layers for some samples, then pull adjoints back through them for each job.
 
@@ -371,6 +381,9 @@ def run_layers(
         layer are written, at least on the support of the state.
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
         To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
+    columns, columns_bar : array, shapes (p, m)
+        If they are not empty, there is one job. The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T):
+        where samples are few, they are cheaper than a matrix for all pairs of atoms, and gram_bar is left as it is.
     keep : array of int
         Layers after which the state is kept, ascending.
     first : int
@@ -389,8 +402,9 @@ def run_layers(
     z, y, values, listed = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, np.bool_)
     height = _padded(p) if jobs else 0
     flat = height * (_padded(jobs) if jobs > 1 else 1)
-    order, local, residual = np.arange(p + GROUP).astype(np.uint32), np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
-    weights, buffers, group_buffer = np.empty((1, GROUP), gram.dtype), np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
+    order, local, residual = np.arange(p + 2 * GROUP).astype(np.uint32), np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
+    images = np.empty((2 * GROUP, columns.shape[1]), gram.dtype)
+    weights, buffers, group_buffer = np.empty((1, 2 * GROUP), gram.dtype), np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
     carried, carried_before = np.zeros((p, jobs), gram.dtype), np.zeros((p, jobs), gram.dtype)
     highest, lowest = 0, depth
     for k in range(jobs):
@@ -409,7 +423,7 @@ def run_layers(
             if max(bounds[g], lowest) < min(bounds[g + 1], highest):
                 _pull_group(
                     gram, products, row, numbers, flags[4], tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
-                    order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+                    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
                 )  # fmt: skip
 
 
