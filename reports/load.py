@@ -21,7 +21,7 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import converted, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.learning.records import read_experiments
+from pudle.reports.records import read_experiments
 from pudle.reports.results import BROKEN, CELL, COLUMNS, RECORDS, REFERENCES, SCORES, TIMINGS, Results
 
 

@@ -28,7 +28,7 @@ from synthetic import (
 from pudle.errors import MissingDependency, MissingResults, UnreadableResult
 from pudle.reports.command import report_command
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def run(home, *arguments):
@@ -93,7 +93,7 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
 
 
 def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatch):
-    monkeypatch.setattr("pudle.reports.page_data.MOST_ERRORS", 50)
+    monkeypatch.setattr("pudle.reports.page.data.MOST_ERRORS", 50)
     page = living_page.html(timed)
     (shown,) = living_page.data(page)["runs"][0]["cases"]
     place, depth = timed.results.estimators.index("alternating"), shown["depths"].index(100)
