@@ -80,7 +80,11 @@ def fit(results: Results) -> pd.DataFrame:
     rhos = dict(zip(keys, results.references["rho"], strict=True))
     claims = {(row.case, row.estimator): (row.computes, row.consistent_for) for row in results.records.itertuples()}
     for name, case in results.cases.items():
-        laws = {spec: law(case["loss"], case["algorithm"], *claims[name, spec]) for spec in results.estimators}
+        laws = {
+            spec: law(case["loss"], case["algorithm"], *claims[name, spec])
+            for spec in results.estimators
+            if (name, spec) in claims
+        }
         curves = {spec: results.curve(name, spec) for spec in laws}
         # A base that keeps a floor has no slope to compare with.
         base = None if (of_base := laws.get(BASE)) is not None and of_base.power == 0 else curves.get(BASE)

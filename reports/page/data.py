@@ -107,8 +107,9 @@ def _case(
     described = {
         "name": name, **{key: case[key] for key in ("dataset", "algorithm", "loss")}, "target": target,
         "badge": results.badge(name), "depths": depths, "seeds": seeds, "bound": _bound(results, name),
-        "status": [row["status"] if row else "missing" for row in rows],
-        "reason": [row["reason"] if row else "" for row in rows],
+        # Empty where an estimator is not measured on the case.
+        "status": [row["status"] if row else "" for row in rows],
+        "reason": [row["reason"] if row else "not among what this run measures" for row in rows],
         "theory": [slope | {key: list(map(_short, slope[key])) for key in ("depths", "errors")}
                    for slope in predicted_slopes(results, rates, name)],
     }  # fmt: skip
