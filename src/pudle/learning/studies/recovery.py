@@ -37,6 +37,15 @@ _FAR = LearningExperiment(
 _FAST = {"dtype": "float32", "chunk": 500}
 _FAR_SMALL = "sparse_gaussian(n_samples=1000, perturbation=0.1)"
 
+#: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large that 40 of them learn.
+_QUICK = dataclasses.replace(
+    _FAR,
+    dataset="sparse_gaussian(n_samples=400, perturbation=0.1)",
+    depth=25,
+    optimizer="adam(learning_rate=1e-2, tangent=True)",
+    epochs=40,
+)
+
 #: Near start: small batches, one gradient, three rules, which decide the remaining error.
 _ADAM = "adam(learning_rate=1e-3, epsilon=1e-3)"
 _NEAR = LearningExperiment("", "reconstruction", depth=100, optimizer=_ADAM, epochs=10, batch=50, record_every=100)
@@ -56,6 +65,9 @@ _LEARNED: dict[str, LearningExperiment] = {
     for suffix, optimizer in (("", _FAR.optimizer), ("-tangent", "adam(learning_rate=1e-3, tangent=True)"))
     for depth in DEPTHS
     for gradient, (estimator, loss) in GRADIENTS.items()
+} | {
+    f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(_QUICK, estimator=estimator)
+    for estimator in ("alternating", "truncated(window=10)", "backprop")
 } | {
     f"2b{size}-s{sparsity}-{rule}": dataclasses.replace(
         _NEAR, algorithm=algorithm, dataset=_near(shape, sparsity), dtype=dtype
