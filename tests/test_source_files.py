@@ -137,7 +137,8 @@ def test_what_cannot_be_used_is_one_line(spec, folder):
     for name in ("lib.py", "folder"):
         (folder / name).mkdir()
     for name, text in {
-        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "from helper import nothing\n", "helper.py": "", "nameless.py": base,
+        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "from helper import nothing\n", "helper.py": "",
+        "nameless.py": base,
         "package.py": "import folder.part\n",
         "two.py": f"{named}class Two(One): ...\n", "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
     }.items():  # fmt: skip

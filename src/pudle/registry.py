@@ -136,14 +136,16 @@ def _datasets_of_problems(path: Path, name: str = "") -> list[type]:
     Without a name, it is that of the function ``problem`` or, without one, those of classes of problems with defaults.
     """
     classes = [cls for cls in source_files.classes_in(path) if _derives(cls, "Problem")]
-    makers = {key: value for key, value in source_files.defined_in(path).items() if inspect.isfunction(value)}
+    makers: dict[str, Any] = {
+        key: value for key, value in source_files.defined_in(path).items() if inspect.isfunction(value)
+    }
     makers |= {cls.__name__: cls for cls in classes} if name else {}
     if name or "problem" in makers:
-        return [pudle.Dataset.of(make) for key, make in makers.items() if key == (name or "problem")]
+        return [pudle.Dataset.of_problem(make) for key, make in makers.items() if key == (name or "problem")]
     found = []
     for cls in classes:
         with contextlib.suppress(SpecError):
-            found.append(pudle.Dataset.of(cls))
+            found.append(pudle.Dataset.of_problem(cls))
     return found
 
 

@@ -48,7 +48,7 @@ class Dataset(ABC):
         return ""
 
     @staticmethod
-    def of(make: Callable[..., Problem]) -> type[Dataset]:
+    def of_problem(make: Callable[..., Problem]) -> type[Dataset]:
         """Return the class of datasets whose problem a function or a class makes; its arguments are the options.
 
         An argument `seed`, `loss`, `dtype` or `device` gets what a run asks for. The losses are those of an annotation

@@ -23,7 +23,7 @@ CHOSEN = ("seed", "loss", "dtype", "device")
 
 
 class OwnProblem(Dataset):
-    """What `Dataset.of` derives from: its fields are the options of `make`, and `seed`."""
+    """What `Dataset.of_problem` derives from: its fields are the options of `make`, and `seed`."""
 
     _make: Callable[..., Problem]
     _takes: frozenset[str]
@@ -34,7 +34,9 @@ class OwnProblem(Dataset):
         options |= self._paths() | given
         made: Any = self._make(**{name: value for name, value in options.items() if name in self._takes})
         if not isinstance(made, Problem):
-            raise InvalidArgument(f"{self.name} gives a {type(made).__name__}: return a problem, such as pudle.FixedPoint(...)")
+            raise InvalidArgument(
+                f"{self.name} gives a {type(made).__name__}: return a problem, such as pudle.FixedPoint(...)"
+            )
         for name, have, wanted in (
             ("dtype", made.theta.dtype, dtype),
             ("device", made.theta.device.type, torch.device(device).type),
@@ -54,7 +56,7 @@ class OwnProblem(Dataset):
 
 @functools.cache
 def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
-    """Return the class of the datasets whose problem a function or a class makes, see `Dataset.of`."""
+    """Return the class of the datasets whose problem a function or a class makes, see `Dataset.of_problem`."""
     try:
         parameters = inspect.signature(make, eval_str=True).parameters
     except NameError:
@@ -68,7 +70,9 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
         if isinstance(make, type) and default is parameter.empty:
             raise SpecError(f"{make.__name__} needs {name}: give it a default, or write a function `problem` that makes it")
         path = parameter.annotation in (Path, Path | None)
-        default = dataclasses.MISSING if default is parameter.empty else str(default) if isinstance(default, Path) else default
+        default = (
+            dataclasses.MISSING if default is parameter.empty else str(default) if isinstance(default, Path) else default
+        )
         fields.append((name, Any, dataclasses.field(default=default, metadata={"path": path})))
     body = {"name": make.__name__, "_make": staticmethod(make), "_takes": frozenset(parameters)}
     body |= {"losses": _losses(parameters), "__module__": make.__module__, "__doc__": make.__doc__}
