@@ -20,7 +20,9 @@ MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
 #: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
-PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
+PEERS = (
+    "jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit(solver='lsmr')", "torchdeq_implicit", "torchopt_implicit",
+)  # fmt: skip
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
@@ -58,6 +60,14 @@ MORE = (
     ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
+#: Small enough for derivatives in every direction, and for every estimator to be compared with all others.
+SMALL = (
+    (
+        "sparse_gaussian_small",
+        "sparse_gaussian(n_samples=50, n_features=10, n_components=20, n_nonzero_coefs=2)",
+        "ista",
+    ),
+)
 #: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and codes give the reference.
 UNBIASED = (
     ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
@@ -76,6 +86,15 @@ FIXED_POINTS = (
     *_cases(DEPTHS, 5, 0, (("logistic_features", "logistic(per_feature=True)", "iteration"),), ("held_out",), ("limit",)),
     *_cases(DEPTHS, 5, 0, (("equilibrium", "equilibrium", "iteration"),), ("cross_entropy",), ("limit",)),
 )
+
+
+#: Where estimators are measured whose cost grows with the number of parameters, or that start or compile another library.
+LIMITED = (
+    *((name, pattern) for name in ("forward", "finite_difference")
+      for pattern in ("*_small-*", "penalty_selection-*", "ridge-*", "logistic*", "equilibrium-*")),
+    *((name, pattern) for name in PEERS
+      for pattern in ("*_small-*", "sparse_gaussian-ista-lasso", "image_patches-ista-lasso")),
+)  # fmt: skip
 
 
 def _experiments(*patterns: str) -> Texts:
@@ -106,10 +125,11 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + MORE)
+    cases=_cases(DEPTHS, 5, 500, CORE + SMALL + MORE)
     + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,
+    limited=LIMITED,
     estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
@@ -124,7 +144,7 @@ PAPER = replace(
     profile="paper",
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
-    + _cases(DEPTHS, 5, 2000, CORE + MORE)
+    + _cases(DEPTHS, 5, 2000, CORE + SMALL + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,

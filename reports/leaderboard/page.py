@@ -71,7 +71,7 @@ def badge_name(estimator: str, family: str) -> str:
 
 def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path) -> list[str]:
     """Return a heading and a table per family, and write the badges."""
-    badge = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
+    badge = Environment(loader=PackageLoader("pudle.reports.leaderboard"), autoescape=True).get_template("badge.svg.j2")
     parts = []
     for family, rows in families(ranks):
         shown = []

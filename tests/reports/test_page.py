@@ -36,7 +36,7 @@ from pudle.reports import looks, text
 from pudle.reports.answers import Wanted, answers
 from pudle.reports.costs import cheapest, most_accurate, points
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
 CASES = [
@@ -657,7 +657,7 @@ def contrast(one, two):
 
 
 def test_text_stands_out_in_every_scheme():
-    style = (Path(looks.__file__).parent / "templates" / "style.css").read_text()
+    style = (Path(looks.__file__).parent / "page" / "templates" / "style.css").read_text()
     schemes = [dict(re.findall(r"--(\w+):\s*(#\w+)", block)) for block in re.findall(r":root\s*\{([^}]*)\}", style)]
     assert len(schemes) == 3
     for scheme in schemes:

@@ -131,7 +131,7 @@ def test_what_others_wrote_is_text_on_the_page(folder):
 
 
 def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
-    template = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
+    template = Environment(loader=PackageLoader("pudle.reports.leaderboard"), autoescape=True).get_template("badge.svg.j2")
     text = template.render(label="dense dictionaries, lasso loss", value="2 of 9")
     root = ElementTree.fromstring(text)
     assert root.get("aria-label") == "dense dictionaries, lasso loss: 2 of 9"
