@@ -103,6 +103,8 @@ def _experiments(*patterns: str) -> Texts:
     return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
+#: What the errors of gradients lead to, in seconds.
+SHORT = _experiments("2a-quick-*")
 #: Reduced experiments, on data that are drawn or come with scikit-learn.
 REDUCED = _experiments(
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
@@ -121,6 +123,7 @@ QUICK = Selection(
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
     jacobian_error=True,
+    experiments=SHORT,
 )
 
 DEFAULT = Selection(

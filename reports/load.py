@@ -195,6 +195,8 @@ def _cost_row(
 ) -> dict[str, Any]:
     """Return the row of one time or memory, with the reason where there is none: that of the scores if they have none."""
     if kept is None:
+        if scored["status"] == "missing":
+            return cell | scored
         at = statuses.at_depth({"scores": (), **scored}, cell["depth"])
         if at["status"] == "ok":
             return cell | {"status": "missing", "reason": f"not measured yet: {run}"}

@@ -20,7 +20,7 @@ from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
-from pudle.reports.scope import broken, pending_sentence, scope
+from pudle.reports.scope import broken, pending_sentence, scope, where_timed
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
 
 READING = (
@@ -175,6 +175,7 @@ class Report:
             "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
             "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
             "provenance": self.facts.items(), "notes": results.notes,
+            "where_timed": where_timed(results),
         }  # fmt: skip
         if results.cases:
             shown = list(results.cases)[:MOST_CASES]

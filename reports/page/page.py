@@ -22,9 +22,10 @@ from pudle.reports.learning.bought import bought
 from pudle.reports.learning.sections import Section
 from pudle.reports.page import charting
 from pudle.reports.page.data import encode, looks_data, run_data, table
+from pudle.reports.page.static import MOST_ROWS, static_bought, static_budgets, static_cases
 from pudle.reports.report import READING, READING_RATES, Report
 from pudle.reports.results import TITLES
-from pudle.reports.scope import pending_sentence
+from pudle.reports.scope import pending_sentence, where_timed
 from pudle.reports.summary import GOAL
 
 #: The page's own scripts, in the order in which they need each other.
@@ -82,6 +83,10 @@ class Page:
             measured=self.measured, answers=chosen, notes=self.notes, reading=READING,
             reading_rates=READING_RATES, reading_references=READING_REFERENCES, bought_reading=READING_BOUGHT,
             bought=self.bought, experiments=self.experiments, sections=self.sections, data=encode(self.data),
+            where_timed=" ".join(filter(None, dict.fromkeys(where_timed(report.results) for report in self.reports))),
+            most_rows=MOST_ROWS, static_cases=static_cases(first), static_budgets=static_budgets(first),
+            static_bought=static_bought(self.bought),
+            tables=self.data["tables"], run_tables=self.data["runs"][0]["tables"],
             provenance=[(name, report.facts.items()) for name, report in zip(self.names, self.reports, strict=True)],
         )  # fmt: skip
 

@@ -24,10 +24,10 @@ from asv_runner.discovery import get_benchmark_from_name
 from ..algorithms import Algorithm, kernels
 from ..kernel_choice import choice
 from ..problems import Problem
+from ..processes import return_freed_memory, run_in_copy
 from ..registry import list_datasets, list_estimators
 from . import sources
 from .case import Case
-from .processes import return_freed_memory, run_in_copy
 from .statuses import failure
 
 if TYPE_CHECKING:

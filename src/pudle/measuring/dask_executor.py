@@ -24,11 +24,11 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import read_json, write_atomically
 from ..kernel_choice import choice
+from ..processes import TICK
 from ..validation import check_integer
 from .dask_worker import Delivery, File, Order, Processes, fulfill
 from .executors import Executor
 from .pool import Outcome
-from .processes import TICK
 from .store import Store
 from .tasks import Task, concluded, input_files, needs, place
 

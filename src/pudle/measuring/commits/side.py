@@ -13,10 +13,10 @@ from typing import Any
 
 from ...errors import PudleError
 from ...files import read_each, read_json
+from ...processes import ONE_THREAD
 from ..attended import TIMED_OUT, run_attended
 from ..contents import ScoreRecord, StoredSelection
 from ..costs import SELECTION_VARIABLE
-from ..processes import ONE_THREAD
 from ..statuses import at_depth
 from .build import last_line
 
