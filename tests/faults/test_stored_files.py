@@ -40,7 +40,7 @@ from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.compare.sides import load_commit
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 #: What takes the place of each value in turn: other types, numbers out of range, and nesting.
 WRONG = (None, True, -1, 10**30, 1.5, float("inf"), "", "x", "\x00\n", [], [None], [[]], {}, {"x": {}}, {"x": [1e300]})

@@ -77,7 +77,7 @@ def cells(selection: Selection) -> list[Cell]:
         )
         for metric in costs
         # No answer lies at depths that are not scored.
-        if depth in case.depths
+        if depth in case.depths and selection.holds(case.name, estimator)
     ]
     return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
 
