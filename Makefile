@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: report site leaderboard links test nightly kernels peers growth mutation audit lint clean
+.PHONY: report site leaderboard links test nightly kernels peers growth mutation coverage audit lint clean
 
 report: $(VENV)/installed
 	@# The report is written whatever broke, and says so; the run's exit code is the command's.
@@ -49,11 +49,19 @@ peers: $(VENV)/installed-test
 growth: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python tests/speed/growth.py
 
-# Changes to the core that no test notices: `mutmut results` lists them, `mutmut show NAME` shows one.
+# Changes to the core that no test notices: in build/mutation `mutmut results` lists them, `mutmut show NAME` shows one.
 mutation: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
-	$(BIN)/python -m mutmut run
-	$(BIN)/python -m mutmut results
+	rm -rf build/mutation && mkdir -p build/mutation && git archive HEAD | tar -x -C build/mutation
+	cd build/mutation && cp -r estimators datasets bench reports src/pudle
+	cd build/mutation && $(abspath $(BIN))/python -m mutmut run && $(abspath $(BIN))/python -m mutmut results
+
+# Lines of the core that no test runs. Compiled kernels are not traced: their tests run the plain torch path beside them.
+coverage: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,audit]'
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal -q -m 'not nightly'; $(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 # Known vulnerabilities of what is installed; where their list cannot be reached, that is said.
 audit: $(VENV)/installed-test

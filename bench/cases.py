@@ -20,7 +20,9 @@ MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
 #: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
-PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
+PEERS = (
+    "jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit(solver='lsmr')", "torchdeq_implicit", "torchopt_implicit",
+)  # fmt: skip
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
@@ -58,6 +60,14 @@ MORE = (
     ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
+#: Small enough for derivatives in every direction, and for every estimator to be compared with all others.
+SMALL = (
+    (
+        "sparse_gaussian_small",
+        "sparse_gaussian(n_samples=50, n_features=10, n_components=20, n_nonzero_coefs=2)",
+        "ista",
+    ),
+)
 #: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and codes give the reference.
 UNBIASED = (
     ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
@@ -78,12 +88,23 @@ FIXED_POINTS = (
 )
 
 
+#: Where estimators are measured whose cost grows with the number of parameters, or that start or compile another library.
+LIMITED = (
+    *((name, pattern) for name in ("forward", "finite_difference")
+      for pattern in ("*_small-*", "penalty_selection-*", "ridge-*", "logistic*", "equilibrium-*")),
+    *((name, pattern) for name in PEERS
+      for pattern in ("*_small-*", "sparse_gaussian-ista-lasso", "image_patches-ista-lasso")),
+)  # fmt: skip
+
+
 def _experiments(*patterns: str) -> Texts:
     """Return the suite's own experiments whose name matches a pattern."""
     names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
     return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
+#: What the errors of gradients lead to, in seconds.
+SHORT = _experiments("2a-quick-*")
 #: Reduced experiments, on data that are drawn or come with scikit-learn.
 REDUCED = _experiments(
     "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
@@ -102,14 +123,16 @@ QUICK = Selection(
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
     jacobian_error=True,
+    experiments=SHORT,
 )
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + MORE)
+    cases=_cases(DEPTHS, 5, 500, CORE + SMALL + MORE)
     + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,
+    limited=LIMITED,
     estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
@@ -124,7 +147,7 @@ PAPER = replace(
     profile="paper",
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
-    + _cases(DEPTHS, 5, 2000, CORE + MORE)
+    + _cases(DEPTHS, 5, 2000, CORE + SMALL + MORE)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,

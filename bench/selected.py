@@ -46,8 +46,10 @@ def record(case: str, estimator: str) -> dict[str, Any]:
     """Return the stored record of a cell, measuring it where it is missing.
 
     The store lies beside the selection's file; that of a plain `asv run` in the checkout that holds this file.
-    NotImplementedError, for an estimator that this commit lacks, makes asv skip the cell.
+    NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that the case leaves out.
     """
+    if not selection().holds(case, estimator):
+        raise NotImplementedError(f"{estimator} is not measured on {case}: it would take long")
     try:
         make_estimator(estimator)
     except SpecError as error:

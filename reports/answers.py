@@ -59,7 +59,7 @@ def answers(
 def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
     """Choose the cheapest estimator that reaches an error within limits, else that with the fewest layers, else the closest.
 
-    `templates/lookups.js` makes the same choice for what a reader of the page wants.
+    `page/templates/lookups.js` makes the same choice for what a reader of the page wants.
     """
     goal = text.number(wanted.error, 1)
     scored = [name for name in results.estimators if len(results.curve(case, name).by_seed)]

@@ -52,11 +52,11 @@ def report_command(
     # These import torch, which --help does not need.
     from pudle.errors import InvalidArgument
     from pudle.files import write_atomically
-    from pudle.reports import index as of_folder
     from pudle.reports.compare.sides import load_side, repository_root
-    from pudle.reports.living import Page
     from pudle.reports.load import load
-    from pudle.reports.page import FIGURE_FORMATS, FIGURES, Report
+    from pudle.reports.page import index as of_folder
+    from pudle.reports.page.page import Page
+    from pudle.reports.report import FIGURE_FORMATS, FIGURES, Report
     from pudle.reports.runs import Runs
     from pudle.reports.scope import pending_sentence
 

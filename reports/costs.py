@@ -57,14 +57,15 @@ def front(cost: pd.Series, error: pd.Series) -> pd.Series:
     return (both["error"] == both["cost"].map(least)) & (both["error"] < both["cost"].map(cheaper))
 
 
-def budgets(results: Results) -> list[dict[str, Any]]:
-    """Return, per case, the best estimator for some accuracies, times and memories.
+def budgets(results: Results, cases: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return, per case (all by default), the best estimator for some accuracies, times and memories.
 
     Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if there is none) and its
     ``value``: the time to that accuracy, or the error within that budget.
     """
-    rows = [{"case": case, "cells": [cheapest(results, case, goal) for goal in GOALS]} for case in results.cases]
-    priced = [points(results, case) for case in results.cases]
+    chosen = list(results.cases) if cases is None else cases
+    rows = [{"case": case, "cells": [cheapest(results, case, goal) for goal in GOALS]} for case in chosen]
+    priced = [points(results, case) for case in chosen]
     for cost, unit in (("seconds", 1.0), ("memory", 2.0**20)):
         for limit in limits(priced, cost, unit):
             for row, found in zip(rows, priced, strict=True):

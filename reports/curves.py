@@ -1,7 +1,7 @@
 """Errors and costs of each estimator on each case as arrays: what summaries, answers and the page look numbers up in.
 
-A page computes with these arrays too: `templates/lookups.js` holds `depth_to`, `Line.at` and `beats` a second time, and a
-test in the browser compares the answers.
+A page computes with these arrays too: `page/templates/lookups.js` holds `depth_to`, `Line.at` and `beats` a second time, and
+a test in the browser compares the answers.
 """
 
 from __future__ import annotations

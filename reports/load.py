@@ -21,7 +21,8 @@ from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import converted, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.learning.records import read_experiments
+from pudle.measuring.selection import holds
+from pudle.reports.records import read_experiments
 from pudle.reports.results import BROKEN, CELL, COLUMNS, RECORDS, REFERENCES, SCORES, TIMINGS, Results
 
 
@@ -66,9 +67,11 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
     cases = {case["name"]: case for case in listed["selection"]["cases"]}
     estimators = tuple(listed["selection"]["estimators"])
+    limited = listed["selection"].get("limited", ())
+    selected = dict.fromkeys(pair for pair in itertools.product(cases, estimators) if holds(limited, *pair))
     records: dict[tuple[str, str], dict[str, Any]] = {}
     for case, estimator, place in listed["records"]:
-        if case not in cases or estimator not in estimators:
+        if (case, estimator) not in selected:
             continue
         for record in read_each(_existing(store / place), lambda path: read_json(path, contents.ScoreRecord), damaged):
             # The record holds at this commit, whichever commit first measured it.
@@ -88,7 +91,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
             notes.append(f"None of the selected cases is measured yet: {run}.")
         cases, estimators = {}, ()
     # Pairs in the order of the selection; a pair without a record has a reason instead.
-    for pair in itertools.product(cases, estimators):
+    for pair in selected if records else ():
         records[pair] = records.pop(pair, {"status": "missing", "reason": f"not measured yet: {run}"})
     measured = [record["provenance"] for record in records.values() if "provenance" in record]
     provenances = sorted(measured or [dict(item.provenance) for item in experiments], key=itemgetter("date"), reverse=True)
@@ -192,6 +195,8 @@ def _cost_row(
 ) -> dict[str, Any]:
     """Return the row of one time or memory, with the reason where there is none: that of the scores if they have none."""
     if kept is None:
+        if scored["status"] == "missing":
+            return cell | scored
         at = statuses.at_depth({"scores": (), **scored}, cell["depth"])
         if at["status"] == "ok":
             return cell | {"status": "missing", "reason": f"not measured yet: {run}"}

@@ -80,7 +80,11 @@ def fit(results: Results) -> pd.DataFrame:
     rhos = dict(zip(keys, results.references["rho"], strict=True))
     claims = {(row.case, row.estimator): (row.computes, row.consistent_for) for row in results.records.itertuples()}
     for name, case in results.cases.items():
-        laws = {spec: law(case["loss"], case["algorithm"], *claims[name, spec]) for spec in results.estimators}
+        laws = {
+            spec: law(case["loss"], case["algorithm"], *claims[name, spec])
+            for spec in results.estimators
+            if (name, spec) in claims
+        }
         curves = {spec: results.curve(name, spec) for spec in laws}
         # A base that keeps a floor has no slope to compare with.
         base = None if (of_base := laws.get(BASE)) is not None and of_base.power == 0 else curves.get(BASE)
@@ -172,3 +176,24 @@ def _slope(curve: Errors, depths: np.ndarray, linear: bool) -> tuple[float, floa
     depth, middle = depths - depths.mean(), height.mean()
     slope = float(depth @ (height - middle) / (depth @ depth))
     return slope, float(np.abs(height - middle - slope * depth).max() / math.log(10))
+
+
+def predicted_slopes(results: Results, rates: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+    """Return the slopes that theory predicts through the middle of the window: their laws, depths and heights."""
+    found = []
+    for estimator in (BASE, WINDOW):
+        fits = rates[(rates["estimator"] == estimator) & rates["rate"].notna() & rates["predicted_slope"].notna()]
+        if fits.empty:
+            continue
+        first, last = int(fits["first_depth"].min()), int(fits["last_depth"].max())
+        spread = results.curve(name, estimator).spread
+        inside = spread[(spread[:, 0] >= first) & (spread[:, 0] <= last)]
+        if len(inside) < 2:
+            continue
+        theory, anchor = fits["theory"].iloc[0], inside[0, 0]
+        depths = np.linspace(anchor, last, 12)
+        # The median seed's slope, as the curve is the median; a little above the curve, so that both are seen.
+        heights = 3 * inside[0, 1] * np.exp(fits["predicted_slope"].median() * (depths - anchor))
+        heights *= depths / anchor if theory.linear else 1
+        found.append({"law": str(theory), "estimator": estimator, "depths": depths, "errors": heights})
+    return found

@@ -12,13 +12,20 @@ import pandas as pd
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
 from pudle.reports.curves import NO_CURVE, NO_LINE, Curve, Line, split
-from pudle.reports.learning.records import ExperimentRecord
+from pudle.reports.records import ExperimentRecord
 
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
 METRICS = dict.fromkeys(ERRORS, "") | {"support_error": "share of samples", "memory_bytes": "bytes"}
 METRICS |= dict.fromkeys(("seconds", "seconds_torch"), "s")
 #: Those that are costs: measured once, for no seed and no target.
 COSTS = ("seconds", "seconds_torch", "memory_bytes")
+#: Those that a figure's vertical axis can show, with its title.
+TITLES = {
+    "relative_error": "relative error of the gradient",
+    "cosine_error": "1 - cosine to the reference",
+    "code_error": "error of the codes",
+    "support_error": "share of samples with a wrong sign",
+}
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
 COLUMNS = {

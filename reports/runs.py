@@ -13,8 +13,7 @@ import pandas as pd
 from pudle.errors import InvalidArgument
 from pudle.reports import text
 from pudle.reports.learning.sections import experiments_pair
-from pudle.reports.page import Report
-from pudle.reports.page_data import table
+from pudle.reports.report import Report
 
 #: Names that an error lists for each run.
 MOST_NAMES = 5
@@ -108,16 +107,6 @@ class Runs:
         """What was skipped, refused or failed in any run."""
         parts = [report.problems.assign(run=name) for name, report in zip(self.names, self.reports, strict=True)]
         return pd.concat(parts, ignore_index=True)
-
-
-def tables(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
-    """Return the page's tables about several runs."""
-    runs = Runs(reports, names)
-    return {
-        "runs": table(runs.overview, "Every run"),
-        "differences": table(runs.differences, f"Every estimator on every case that a run has in common with {names[0]}"),
-        "experiments": table(runs.experiments, "Every experiment of two runs"),
-    }
 
 
 def _differences(first: Report, second: Report) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from pudle.measuring import statuses
 from pudle.reports import text
-from pudle.reports.load import Results
+from pudle.reports.results import COSTS, Results
 
 #: What is measured, by metric, as one and as several.
 MEASURED = {"relative_error": ("score", "scores"), "seconds": ("time", "times"), "memory_bytes": ("memory", "memories")}
@@ -46,8 +46,10 @@ def pending_sentence(results: Results) -> str:
     counts = rows["metric"].value_counts()
     parts = [count(int(counts[metric]), *words) for metric, words in MEASURED.items() if metric in counts]
     scores = rows[rows["metric"] == "relative_error"]
-    whole = scores.groupby("estimator").size()
-    nowhere = [name for name in results.estimators if whole.get(name, 0) == len(results.cases)]
+    somewhere = set(
+        results.frame.loc[results.frame["metric"].eq("relative_error") & results.frame["status"].ne("missing"), "estimator"]
+    )
+    nowhere = [name for name in results.estimators if name in set(scores["estimator"]) - somewhere]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     run = f"`pudle run --profile {results.profile}`"
     return f"This run is unfinished: still to be measured are {text.listing(parts)}.{none} {run} goes on where it stopped."
@@ -68,3 +70,14 @@ def scope(results: Results) -> str:
     unscored = [name for name in results.cases if name not in cases]
     left = [f"{word} {some(names)}" for word, names in (("with", without), ("on", unscored)) if names]
     return f"{sentence} No score {text.listing(left)}." if left else sentence
+
+
+def where_timed(results: Results) -> str:
+    """Say on which machine times and memory were measured, or return an empty text where there are none."""
+    costs = results.frame[results.frame["metric"].isin(COSTS) & (results.frame["status"] == "ok")]
+    machines = sorted(costs["machine"].dropna().unique())
+    if not machines:
+        return ""
+    each = "it alone" if len(machines) == 1 else "each alone"
+    names = text.listing([f"`{name}`" for name in machines])
+    return f"Times and memory are those of {names} and hold for {each}; errors do not depend on the machine."

@@ -38,11 +38,11 @@ def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Return fitted and predicted rates as text, one row per (case, estimator) that was scored."""
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
-        depths = text.Cell(f"{row['first_depth']} to {row['last_depth']}", key=row["first_depth"])
-        some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
-        remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
-        if math.isnan(row["rate"]):
-            depths, remark = text.DASH, row["rate_reason"]
+        depths, remark = text.DASH, row["rate_reason"]
+        if not math.isnan(row["rate"]):
+            depths = text.Cell(f"{row['first_depth']:.0f} to {row['last_depth']:.0f}", key=row["first_depth"])
+            some = f"{row['seeds_fitted']} of {row['seeds']} seeds" if row["seeds_fitted"] < row["seeds"] else ""
+            remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
         rows.append((
             row["case"], row["estimator"], row["predicted"] or text.DASH, between(row, "predicted_rate", text.fixed, 4),
             between(row, "rate", text.fixed, 4), depths, between(row, "acceleration", text.fixed, 2), remark,

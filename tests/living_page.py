@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 
-from pudle.reports.living import Page
+from pudle.reports.page.page import Page
 
 
 def html(*reports, names=None):

@@ -185,7 +185,7 @@ class TestInstalled:
     def test_templates_and_type_marker_are_shipped(self, installed):
         code = (
             "from importlib.resources import files\n"
-            "templates = [path.name for path in files('pudle.reports').joinpath('templates').iterdir()]\n"
+            "templates = [path.name for path in files('pudle.reports.page').joinpath('templates').iterdir()]\n"
             "print(files('pudle').joinpath('py.typed').is_file(), all(not name.startswith('__') for name in templates))"
         )
         assert run_with(installed, code) == "True True"

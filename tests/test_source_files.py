@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from examples import TINY
 
@@ -14,6 +17,7 @@ from pudle import registry, source_files, specs
 from pudle.measuring.list_command import list_command
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
+from pudle.measuring.tasks import input_files
 
 #: One file with a class of every kind that a spec can name.
 EVERY = """
@@ -118,7 +122,8 @@ WRONG = {
     "lib/none.py": "lib/none.py cannot be read (No such file or directory): give the path of a .py file",
     "lib.py": "lib.py cannot be read (Is a directory)",
     "broken.py": "broken.py cannot be imported (line 2): ZeroDivisionError: division by zero",
-    "beside.py": "No module named 'helper': a file stands alone; put both into one, or . on PYTHONPATH",
+    "beside.py": "beside.py cannot be imported (line 1): ImportError: cannot import name 'nothing' from",
+    "package.py": "No module named 'folder': a file imports files beside it, not folders; put . on PYTHONPATH",
     "nameless.py": "nameless.py: Mine lacks name, computes: correct the file",
     "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",
     "nothing.py": "nothing.py holds 0 estimators (none): derive a class from pudle's GradientEstimator and implement all",
@@ -129,9 +134,12 @@ WRONG = {
 def test_what_cannot_be_used_is_one_line(spec, folder):
     base = "import pudle\nclass Mine(pudle.GradientEstimator):\n    def estimate(self, problem, algorithm, depth): ...\n"
     named = "import pudle\nclass One(pudle.GradientEstimator):\n    name, computes = 'one', 'direct'\n    estimate = print\n"
-    (folder / "lib.py").mkdir()
+    for name in ("lib.py", "folder"):
+        (folder / name).mkdir()
     for name, text in {
-        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "import helper\n", "helper.py": "", "nameless.py": base,
+        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "from helper import nothing\n", "helper.py": "",
+        "nameless.py": base,
+        "package.py": "import folder.part\n",
         "two.py": f"{named}class Two(One): ...\n", "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
     }.items():  # fmt: skip
         (folder / name).write_text(text)
@@ -175,6 +183,71 @@ def test_a_changed_file_is_read_again_in_the_same_process(folder):
     assert pudle.make_estimator("lib/every.py").weight == 1.0
     (folder / "lib" / "every.py").write_text(EVERY.replace("weight: float = 1.0", "weight: float = 3.0"))
     assert pudle.make_estimator("lib/every.py").weight == 3.0
+
+
+#: An estimator with files beside it, one of which is imported when it estimates.
+WITH_NEIGHBORS = """
+import json
+from dataclasses import dataclass
+
+import pudle
+from scales import FACTOR
+
+
+@dataclass(frozen=True)
+class Scaled(pudle.GradientEstimator):
+    name, computes, factor = "scaled", "heuristic", FACTOR
+
+    def estimate(self, problem, algorithm, depth):
+        import late
+        return pudle.Estimate(late.times(problem.theta), problem.initial_codes())
+"""
+
+
+def test_a_file_imports_the_files_beside_it_and_no_other_file_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, factor in (("one", 2), ("two", 3)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(WITH_NEIGHBORS)
+        (tmp_path / folder / "scales.py").write_text(f"import late\nFACTOR = {factor}\n")
+        (tmp_path / folder / "late.py").write_text(f"import scales\ndef times(theta):\n    return {factor} * theta\n")
+        # The standard library keeps its names.
+        (tmp_path / folder / "json.py").write_text("1 / 0")
+    path, modules = list(sys.path), {name for name in sys.modules if not name.startswith(source_files.PREFIX)}
+    problem = TINY.make_problem(0)
+    made = [pudle.make_estimator(f"{folder}/mine.py") for folder in ("one", "two")]
+    for estimator, factor in zip(made, (2, 3), strict=True):
+        assert estimator.factor == factor
+        assert torch.equal(estimator.estimate(problem, pudle.Ista(), 1).gradient, factor * problem.theta)
+    assert sys.path == path and not {"scales", "late"} & (sys.modules.keys() - modules)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("scales")
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_a_file_with_the_name_of_a_library_imports_the_library(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "click.py").write_text(f"import click\nassert click.Command\n{EVERY}")
+    assert specs.text(pudle.make_estimator("click.py")) == "click.py:Estimator"
+
+
+def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(WITH_NEIGHBORS)
+    (tmp_path / "scales.py").write_text("FACTOR = 2\n")
+    (tmp_path / "late.py").write_text("def times(theta):\n    return theta\n")
+    (tmp_path / "unused.py").write_text("")
+    store = Store(tmp_path / "store", "quick")
+    spec = specs.text(pudle.make_estimator("mine.py"))
+    keys = {store.path(TINY, spec)}
+    sent = {path.name for path, travels in input_files("score", (TINY, spec, store)) if travels}
+    assert sent == {"mine.py", "scales.py", "late.py"}
+    for name, text in (("scales.py", "FACTOR = 5\n"), ("late.py", "def times(theta):\n    return 5 * theta\n")):
+        (tmp_path / name).write_text(text)
+        keys.add(store.path(TINY, spec))
+    assert len(keys) == 3 and pudle.make_estimator("mine.py").factor == 5
+    (tmp_path / "unused.py").write_text("CHANGED = 1\n")
+    assert store.path(TINY, spec) in keys
 
 
 def test_only_concrete_public_classes_of_the_file_itself_count(folder):

@@ -251,10 +251,12 @@ def test_bad_arguments_elsewhere(make, spec, text):
     [
         ("lib/mine.py", "/far/mine.py"),
         ("lib/mine.py:Mine(window=3)", "/far/mine.py:Mine(window=3)"),
-        ("lib/mine.py(path='x.py')", "/far/mine.py(path='x.py')"),
+        ("lib/mine.py(path='x.py')", "/far/mine.py(path='/far/x.py')"),
+        ("array(path='lib/x.csv', n_samples=3)", "array(path='/far/x.csv', n_samples=3)"),
+        ("array(path=None)", "array(path=None)"),
         ("ista(thresholding='lib/mine.py')", "ista(thresholding='lib/mine.py')"),
         ("backprop", "backprop"),
     ],
 )
-def test_the_file_of_a_spec_can_be_named_from_elsewhere(spec, moved):
-    assert specs.placed(spec, lambda path: Path("/far") / path.name) == moved
+def test_the_files_of_a_spec_can_be_named_from_elsewhere(spec, moved):
+    assert specs.placed(spec, lambda path: Path("/far") / path.name, ["path"]) == moved

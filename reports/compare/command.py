@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from pudle.measuring.axis_options import axis_options
+
 
 @click.command("compare")
 @click.argument("base")
@@ -21,14 +23,7 @@ import click
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator too; needs --run.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run.")
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases that match; needs --run.")
-@click.option(
-    "--depth",
-    "depths",
-    type=click.IntRange(min=1),
-    multiple=True,
-    metavar="N",
-    help="Measure at this depth instead of the profile's; repeatable; needs --run.",
-)
+@axis_options
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -43,11 +38,13 @@ def compare_command(
 
     BASE and HEAD are folders with results, or commits of the current repository. The table [tool.pudle.compare] in its
     pyproject.toml sets the thresholds. Exits with 1 when something regressed, with 2 when there is nothing to judge.
+    With --run, the options from --dataset to --samples take the place of the profile's cases, as in `pudle run`.
 
     \b
     Examples:
       pudle compare main HEAD --run --markdown summary.md
       pudle compare main HEAD --run --only --estimator mine --depth 10 --depth 200 --minutes 10
+      pudle compare main HEAD --run --dataset 'digits(n_samples=100)' --algorithm fista --seeds 2
       pudle compare v0.1 HEAD
       pudle compare old/.asv/quick .asv/quick
     """
@@ -63,7 +60,8 @@ def compare_command(
 
     if not run and any(options.values()):
         raise InvalidArgument(
-            "--estimator, --only, --case, --depth, --minutes and --device choose what --run measures: add --run"
+            "--estimator, --only, --case, those from --dataset to --samples, --minutes and --device choose what --run "
+            "measures: add --run"
         )
     if options["only"] and not options["estimators"]:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")

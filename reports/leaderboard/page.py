@@ -13,9 +13,10 @@ from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import text
 from pudle.reports.compare.sides import load_folder
-from pudle.reports.leaderboard.ranking import accuracy_ranks, differing, errors, families, machine_of, time_ratio
+from pudle.reports.leaderboard.ranking import differing, errors, families, machine_of, ranked, reached, time_ratio
 from pudle.reports.leaderboard.scoring import measure_apart
 from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Submission, read_submission
+from pudle.reports.summary import GOAL
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
@@ -29,7 +30,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     own = out / "scores" / "built-in"
     measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
     results = load_folder(own / PROFILE)
-    scored = {name: errors(results, name) for name in BUILT_IN}
+    scored = {name: reached(results, name) for name in BUILT_IN}
     accepted: dict[str, Submission] = {}
     refused, times = [], []
     for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
@@ -42,7 +43,7 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
             continue
         accepted[one.name] = one
         times.append({"machine": machine_of(one.manifest["machine"]), "estimator": one.name, RATIO: ratio})
-    ranks = accuracy_ranks(scored)
+    ranks = ranked(scored)
     write_atomically(out / "leaderboard.csv", text.csv(ranks))
     parts = [*_ranks(ranks, accepted, out / "badges"), *_times(pd.DataFrame(times))]
     if refused:
@@ -55,13 +56,12 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
 
 
 def _scored(one: Submission, home: Path) -> tuple[pd.DataFrame, float]:
-    """Return the errors of a submission as they are here and its time relative to the yardstick's, or raise PudleError."""
+    """Return what a submission reaches here and its time relative to the yardstick's, or raise PudleError."""
     measure_apart(one.folder, home, [one.manifest["spec"]], scores_only=True)
     submitted, again = load_folder(one.folder / PROFILE), load_folder(home / PROFILE)
-    table = errors(again, again.estimators[0])
-    if lines := differing(errors(submitted, submitted.estimators[0]), table):
+    if lines := differing(errors(submitted, submitted.estimators[0]), errors(again, again.estimators[0])):
         raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
-    return table, time_ratio(submitted, submitted.estimators[0])
+    return reached(again, again.estimators[0]), time_ratio(submitted, submitted.estimators[0])
 
 
 def badge_name(estimator: str, family: str) -> str:
@@ -71,7 +71,7 @@ def badge_name(estimator: str, family: str) -> str:
 
 def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path) -> list[str]:
     """Return a heading and a table per family, and write the badges."""
-    badge = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
+    badge = Environment(loader=PackageLoader("pudle.reports.leaderboard"), autoescape=True).get_template("badge.svg.j2")
     parts = []
     for family, rows in families(ranks):
         shown = []
@@ -82,8 +82,9 @@ def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path
                 write_atomically(badges / name, badge.render(label=family, value=value))
                 mark = text.Markdown(f"![{value}](badges/{name})")
             shown.append({
-                "rank": row.rank, "estimator": row.estimator, "mean rank": text.fixed(row.mean_rank, 2),
-                "error at the greatest depth": text.number(row.error), "cells": f"{row.measured} of {row.cells}", "": mark,
+                "rank": row.rank, "estimator": row.estimator,
+                f"layers to {text.number(GOAL, 1)}": text.fixed(row.depth, 0) if row.reached else "not reached",
+                "in cases": f"{row.reached} of {row.cases}", "error at the greatest depth": text.number(row.error), "": mark,
             })  # fmt: skip
         parts += [f"## {family[0].upper()}{family[1:]}", text.markdown_table(pd.DataFrame(shown), code=("estimator",))]
     return parts

@@ -1,4 +1,4 @@
-"""Ranks of submissions: accuracies as they were scored again, by family of problems; times by machine."""
+"""Ranks of submissions: layers to an error as they were scored again, by family of problems; times by machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from pudle.reports.curves import depth_to
 from pudle.reports.leaderboard.submission import YARDSTICK
-from pudle.reports.load import Results
+from pudle.reports.results import Results
+from pudle.reports.summary import GOAL
 
 #: Families of problems by the start of a case's name.
 FAMILIES = {"penalty_selection": "penalty selection", "ridge": "ridge regression", "image_patches": "photographs"}
@@ -33,29 +35,48 @@ def errors(results: Results, estimator: str) -> pd.DataFrame:
     return rows.groupby(["family", "case", "depth"])["value"].median().reset_index()
 
 
-def accuracy_ranks(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Rank estimators in each family by their mean rank over its (case, depth) cells.
+def reached(results: Results, estimator: str) -> pd.DataFrame:
+    """Return, for every certified case, from which depth on an estimator's error stays within `GOAL`, and its last error.
 
-    Ranks do not depend on the sizes of errors, so that one easy case cannot outweigh the others; equal errors, as at the
-    floor of a reference, share a rank. In a cell without a number an estimator has the last rank.
+    Both are medians over the seeds: ``depth`` is infinite if it does not in most of them, and ``error``, at the case's
+    greatest depth, is infinite if most have no number there.
+    """
+    rows = []
+    for name, case in results.cases.items():
+        if results.badge(name):
+            continue
+        curves, greatest = results.curve(name, estimator).by_seed, max(case["depths"])
+        whole = {seed: curve for seed, curve in curves.items() if curve[0][-1] == greatest}
+        depths = [depth_to(*whole[seed], GOAL) if seed in whole else math.inf for seed in case["seeds"]]
+        errors = [whole[seed][1][-1] if seed in whole else math.inf for seed in case["seeds"]]
+        described = {"family": family({"name": name, "loss": case["loss"]}), "case": name}
+        rows.append(described | {"depth": float(np.median(depths)), "error": float(np.median(errors))})
+    return pd.DataFrame(rows, columns=["family", "case", "depth", "error"])
+
+
+def ranked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rank estimators in each family by the layers that they need to reach `GOAL`, see `reached`.
+
+    In a case, those that never reach it come last, by their error. Equal ones share a rank. Of several cases the mean of the
+    ranks counts, so that no case outweighs the others.
 
     Returns
     -------
     DataFrame
-        One row per (family, estimator): ``rank``, ``mean_rank``, ``measured`` and ``cells``, and ``error``, the median over
-        the family's cases at the greatest depth.
+        One row per (family, estimator): ``rank``, ``mean_rank``, ``reached`` and ``cases`` (how many of how many), and
+        ``depth`` and ``error``, medians over the cases that have one. An estimator without any number is left out.
     """
-    table = pd.concat([frame.assign(estimator=name) for name, frame in scored.items()], ignore_index=True)
-    place = ["family", "case", "depth"]
-    table["cell_rank"] = table.fillna({"value": math.inf}).groupby(place)["value"].rank(method="average")
-    deepest = table[table["depth"] == table.groupby("case")["depth"].transform("max")]
-    found = table.groupby(["family", "estimator"]).agg(
-        mean_rank=("cell_rank", "mean"), measured=("value", "count"), cells=("value", "size")
-    )
-    found["error"] = deepest.groupby(["family", "estimator"])["value"].median()
-    found = found[found["measured"] > 0].reset_index()
-    found["rank"] = found.groupby("family")["mean_rank"].rank(method="min").astype(int)
-    return found.sort_values(["family", "rank", "estimator"], ignore_index=True)
+    table = pd.concat([frame.assign(estimator=name) for name, frame in found.items()], ignore_index=True)
+    table["reached"] = np.isfinite(table["depth"])
+    table["order"] = table.assign(left=table["error"].where(~table["reached"], 0.0)).groupby(["depth", "left"]).ngroup()
+    table["place"] = table.groupby("case")["order"].rank()
+    rows = table.replace(math.inf, math.nan).groupby(["family", "estimator"]).agg(
+        mean_rank=("place", "mean"), reached=("reached", "sum"), cases=("case", "size"), depth=("depth", "median"),
+        error=("error", "median"),
+    )  # fmt: skip
+    rows = rows[rows["error"].notna()].reset_index()
+    rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
+    return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)
 
 
 def time_ratio(results: Results, estimator: str) -> float:

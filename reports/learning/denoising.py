@@ -13,9 +13,9 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.pictures import Chart, Gallery, Tile, charts, gallery, gray, signed
-from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
+from pudle.reports.records import ExperimentRecord
 
 #: Greatest number of filters in a picture; the smoothest are shown.
 MOST_FILTERS = 256

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pudle.reports import text
-from pudle.reports.drawing import axes, drawing, legend, log_axis
+from pudle.reports.figures.drawing import axes, drawing, legend, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

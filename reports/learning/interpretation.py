@@ -9,8 +9,8 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.learning.pictures import Gallery, Tile, gallery, gray, signed
-from pudle.reports.learning.records import ARRAYS, ExperimentRecord
 from pudle.reports.load import Results
+from pudle.reports.records import ARRAYS, ExperimentRecord
 
 
 def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:

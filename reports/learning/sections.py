@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import Picture
+from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
 from pudle.reports.learning.pictures import Chart, Gallery
-from pudle.reports.learning.records import ExperimentRecord
 from pudle.reports.looks import looks, looks_of
+from pudle.reports.records import ExperimentRecord
 from pudle.reports.results import BROKEN, Results
 
 #: Kinds of experiments that have a section of their own.

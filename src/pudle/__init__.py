@@ -28,8 +28,8 @@ _NAMES = {
     "measuring.scoring": "Score score",
     "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
     "ThresholdedConvolutionalSparseCoding",
-    "reports.benchmark": "benchmark",
-    "reports.benchmark_results": "BenchmarkResults",
+    "reports.notebook.benchmark": "benchmark",
+    "reports.notebook.results": "BenchmarkResults",
     "references.certified": "Certificate Reference reference",
     "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
     "make_schedule",
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
         ThresholdedConvolutionalSparseCoding,
     )
     from .references.certified import Certificate, Reference, reference
-    from .reports.benchmark import benchmark
-    from .reports.benchmark_results import BenchmarkResults
+    from .reports.notebook.benchmark import benchmark
+    from .reports.notebook.results import BenchmarkResults
 
     # The registry returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...

@@ -5,9 +5,13 @@ The registry knows none of the classes that it returns, so that every room can a
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pudle
 
 from . import source_files, specs
 from .errors import SpecError
@@ -97,6 +101,9 @@ def class_in(group: str, path: Path, name: str = "") -> type:
     """Return the class of a group in a file, the only one there unless its name is given, or raise SpecError."""
     kind, shown = KINDS[group][0], source_files.shown_path(path)
     classes = {cls.__name__: cls for cls in classes_in(group, path)}
+    if name and group == "datasets" and name not in classes:
+        # Any function may make a problem, if it is asked for.
+        classes |= {each.__name__: each for each in _datasets_of_problems(path, name)}
     if name and name not in classes:
         raise SpecError(f"{shown} holds no {kind} {name!r}{specs.nearest(name, classes)}: {_bases(group, classes)}")
     if not name and len(classes) != 1:
@@ -115,16 +122,40 @@ def checked(group: str, cls: type, shown: str) -> type:
 
 
 def classes_in(group: str, path: Path) -> list[type]:
-    """Return the classes of a group in a file: those that derive from the group's base class."""
-    base = KINDS[group][1]
-    return [cls for cls in source_files.classes_in(path) if any(_is_ours(each, base) for each in cls.__mro__)]
+    """Return the classes of a group in a file: those that derive from the group's base class.
+
+    A file without a dataset has those of its function ``problem`` or, without one, of its classes of problems.
+    """
+    found = [cls for cls in source_files.classes_in(path) if _derives(cls, KINDS[group][1])]
+    return found or (_datasets_of_problems(path) if group == "datasets" else [])
 
 
-def _is_ours(cls: type, name: str) -> bool:
-    return cls.__name__ == name and cls.__module__.partition(".")[0] == PACKAGE
+def _datasets_of_problems(path: Path, name: str = "") -> list[type]:
+    """Return the dataset of the function or class `name` that makes a problem.
+
+    Without a name, it is that of the function ``problem`` or, without one, those of classes of problems with defaults.
+    """
+    classes = [cls for cls in source_files.classes_in(path) if _derives(cls, "Problem")]
+    makers: dict[str, Any] = {
+        key: value for key, value in source_files.defined_in(path).items() if inspect.isfunction(value)
+    }
+    makers |= {cls.__name__: cls for cls in classes} if name else {}
+    if name or "problem" in makers:
+        return [pudle.Dataset.of_problem(make) for key, make in makers.items() if key == (name or "problem")]
+    found = []
+    for cls in classes:
+        with contextlib.suppress(SpecError):
+            found.append(pudle.Dataset.of_problem(cls))
+    return found
+
+
+def _derives(cls: type, base: str) -> bool:
+    """Return whether a class derives from the base of that name in this package."""
+    return any(each.__name__ == base and each.__module__.partition(".")[0] == PACKAGE for each in cls.__mro__)
 
 
 def _bases(group: str, classes: Mapping[str, type]) -> str:
     if classes:
         return f"it has {', '.join(classes)}"
-    return f"derive a class from pudle's {KINDS[group][1]} and implement all of its methods"
+    way = f"derive a class from pudle's {KINDS[group][1]} and implement all of its methods"
+    return f"{way}, or write a function `problem` that returns a problem" if group == "datasets" else way

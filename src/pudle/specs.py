@@ -63,12 +63,16 @@ def file_of(name: str) -> tuple[Path, str] | None:
     return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
 
 
-def placed(spec: str, place: Callable[[Path], Path]) -> str:
-    """Return a spec with another path of its file; a spec that names no file stays as it is."""
-    written = FILE.fullmatch(spec.strip())
-    if written is None or file_of(parse(spec)[0]) is None:
+def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
+    """Return a spec with other paths, of its file and of the options named in `paths`; without any it stays as it is."""
+    name, arguments = parse(spec)
+    moved = {key: value for key in paths if isinstance(value := arguments.get(key), str)}
+    file = file_of(name)
+    if not file and not moved:
         return spec
-    return f"{place(Path(written['path']).expanduser())}{spec.strip()[written.end('path') :]}"
+    name = f"{place(file[0])}{':' * bool(file[1])}{file[1]}" if file else name
+    arguments |= {key: str(place(Path(value).expanduser())) for key, value in moved.items()}
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})" if arguments else name
 
 
 def build(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
 import signal
-import warnings
 from collections.abc import Callable
 from typing import Any
+
+from .processes import end_group_with_pipe, end_with_parent, fork
 
 #: Environment variable of what was tried, by name, as JSON: how each would have ended this process, or an empty text. The
 #: processes that a program starts inherit it and try nothing again; where it is not set, nothing is tried at all.
@@ -39,21 +41,19 @@ def verdict(name: str, load: Callable[[], Any]) -> str:
     return tried[name]
 
 
-def fork() -> int:
-    """Return zero in a copy of this process, and the number of the copy in this one."""
-    with warnings.catch_warnings():
-        # Python 3.12 warns of other threads, whose locks a copy would find locked: those here only wait.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
 def _end(load: Callable[[], Any]) -> str:
     done, tell = os.pipe()
+    parent = os.getpid()
     copy = fork()
     if copy == 0:
         # What is loaded may load more, and may print; this process does both again.
         try:
             os.setpgid(0, 0)
+            os.close(done)
+            end_group_with_pipe(tell)
+            end_with_parent(parent)
+            # It would tell how this copy ended, to a stream of its own.
+            faulthandler.disable()
             del os.environ[VARIABLE]
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):

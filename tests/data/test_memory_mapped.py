@@ -45,7 +45,12 @@ def as_hugging_face(folder, values):
     return "rows.hf", {"column": "x"}
 
 
-@pytest.mark.parametrize("write", [lambda folder, values: ("rows.npy", {}), as_zarr, as_hugging_face])
+def by_columns(folder, values):
+    np.save(folder / "columns.npy", np.asfortranarray(values))
+    return "columns.npy", {}
+
+
+@pytest.mark.parametrize("write", [lambda folder, values: ("rows.npy", {}), by_columns, as_zarr, as_hugging_face])
 def test_every_format_gives_the_rows_that_were_written(tmp_path, table, write):
     name, options = write(tmp_path, table)
     dataset = made(tmp_path, name, n_samples=20, **options)
@@ -120,6 +125,7 @@ estimator, algorithm = pudle.make_estimator("backprop"), pudle.Ista()
 dataset = pudle.make_dataset(sys.argv[1])
 if "memory_mapped" in sys.argv[1]:
     mean = pudle.mean_estimate(estimator, dataset.batches(2000), algorithm, 10)
+    dataset.samples(None, 2000, np.random.default_rng(0))
     print(mean.samples)
 else:
     print(len(estimator.estimate(dataset.problem(), algorithm, 10).codes))

@@ -6,6 +6,8 @@ are too slow or too special for that command.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import oracles
 import pytest
@@ -103,6 +105,8 @@ class TestConformance:
     def test_describes_itself(self, estimator):
         cls = type(estimator)
         assert pudle.list_estimators()[cls.name] is cls
+        # Authors, title, and where and when it was published.
+        assert all(re.fullmatch(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})", text) for text in cls.references)
         assert cls.references
         assert (cls.__doc__ or "").strip()
 

@@ -12,6 +12,10 @@ import pudle
 
 #: Names in the literature.
 ALIASES = {
+    "alternating": ("g_dec", "g1", "danskin", "envelope"),
+    "analytic": ("implicit", "g3", "ift", "aid"),
+    "backprop": ("g_ae", "g2", "automatic", "unrolled", "itd", "ddl"),
+    "truncated(window=3)": ("k_rmd(window=3)", "tbptt(window=3)"),
     "one_step": ("jfb", "jacobian_free"),
     "fixed_point(terms=3)": ("neumann(terms=3)", "aid_fp(terms=3)"),
     "conjugate_gradient": ("aid_cg",),
@@ -31,6 +35,7 @@ def test_aliases_resolve(spec):
 @pytest.mark.parametrize(
     "spec, text",
     [
+        ("truncated(window=0)", "window=0 is too small: give a whole number >= 1"),
         ("fixed_point(terms=0)", "terms=0 is too small: give a whole number >= 1"),
         ("conjugate_gradient(iterations=0)", "iterations=0 is too small: give a whole number >= 1"),
         ("conjugate_gradient(rtol=0)", "rtol=0 is out of range: give a number > 0"),

@@ -6,6 +6,8 @@ import contextlib
 import copy
 import io
 import json
+import random
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.reports.compare.sides import load_commit
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 #: What takes the place of each value in turn: other types, numbers out of range, and nesting.
 WRONG = (None, True, -1, 10**30, 1.5, float("inf"), "", "x", "\x00\n", [], [None], [[]], {}, {"x": {}}, {"x": [1e300]})
@@ -89,10 +91,10 @@ def wrong_contents(whole: bytes) -> Iterator[bytes]:
 
 def broken_bytes(whole: bytes, count: int) -> Iterator[bytes]:
     """Yield cut and bit-flipped files, and files that are something else."""
-    random = np.random.default_rng(len(whole))
-    for place in random.integers(0, len(whole), count):
+    draw = np.random.default_rng(len(whole))
+    for place in draw.integers(0, len(whole), count):
         yield whole[:place]
-        yield whole[:place] + bytes([whole[place] ^ (1 << int(random.integers(8)))]) + whole[place + 1 :]
+        yield whole[:place] + bytes([whole[place] ^ (1 << int(draw.integers(8)))]) + whole[place + 1 :]
     yield from (
         b"",
         b"{}",
@@ -185,6 +187,22 @@ def test_a_report_names_the_damaged_file_and_shows_the_rest(results, kind, thoro
         report.latex(), report.csv()
         if thorough:
             report.markdown()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_a_killed_run_lacks_the_rest_is_shown(results, seed, tmp_path):
+    """A run that is killed has any of its files, and lists them all."""
+    home = shutil.copytree(results, tmp_path / "home")
+    draw = random.Random(seed)
+    paths = sorted((home / "quick" / "store").rglob("*.json"))
+    # Costs come last: with the first seeds there are none yet.
+    lost = [path for path in paths if (seed < 3 and "costs" in path.parts) or draw.random() < 0.3]
+    for path in lost:
+        path.unlink()
+    read = load(home, "quick")
+    assert read.damaged == () and not Report.of(read).csv().isspace()
+    records = len([path for path in paths if path.parent.name.endswith("lasso") and path not in lost])
+    assert (read.records["status"] == "ok").sum() == records or not records
 
 
 def test_a_run_measures_what_is_damaged_again(tmp_path, thorough):

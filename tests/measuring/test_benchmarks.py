@@ -48,7 +48,8 @@ print(json.dumps(cells))
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
-    Selection("quick", (CASE,), ESTIMATORS, (5, 7), (1,)).write(folder / "selection.json")
+    limited = (("one_step", "large-*"),)
+    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), limited=limited).write(folder / "selection.json")
     store = Store(folder / "store", "quick")
     fail_scores(CASE, "backprop", store, "timeout", "late")
     fail_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
@@ -72,6 +73,12 @@ def test_accuracy_is_the_median_over_seeds(cells, metric):
     values = sorted(row[metric] for row in cells["record"]["scores"] if row["depth"] == 5)
     assert cells[f"accuracy.Accuracy.track_{metric} tiny alternating 5"] == values[1] > 0
     assert "is not scored at depth 7" in cells[f"accuracy.Accuracy.track_{metric} tiny alternating 7"]
+
+
+def test_a_case_that_an_estimator_is_not_measured_on_is_skipped(cells):
+    skipped = [result for name, result in cells.items() if " one_step " in name]
+    assert len(skipped) == 11
+    assert set(skipped) == {"NotImplementedError: one_step is not measured on tiny: it would take long"}
 
 
 def test_statuses_are_codes(cells):

@@ -15,12 +15,12 @@ from pudle import registry
 from pudle.measuring import costs, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.measurement import measure
-from pudle.measuring.processes import run_in_copy
 from pudle.measuring.run import remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
+from pudle.processes import run_in_copy
 from pudle.reports.load import load
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")

@@ -178,7 +178,7 @@ def test_a_changed_constant_in_the_second_file_of_a_plugin_outdates_exactly_its_
 
 
 def test_a_changed_report_template_outdates_nothing(outdated):
-    templates = [file for file in outdated["outdated"] if file.startswith("pudle/reports/templates/")]
+    templates = [file for file in outdated["outdated"] if file.startswith("pudle/reports/page/templates/")]
     assert len(templates) > 3 and by_file(outdated, *templates) == set()
 
 

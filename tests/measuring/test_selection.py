@@ -16,6 +16,7 @@ from PIL import Image
 from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.measuring.case import spec_slug
+from pudle.measuring.costs import cells
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.specs import parse
@@ -30,6 +31,14 @@ def test_a_selection_comes_back_as_it_was_written(tmp_path):
     assert PROFILE.pairs == [(TINY, "backprop"), (OTHER, "backprop")] and PROFILE.case("other") is OTHER
     with pytest.raises(InvalidArgument, match="unknown case 'third': the selection holds tiny, other"):
         PROFILE.case("third")
+
+
+def test_a_limited_estimator_is_measured_on_its_own_cases_alone():
+    profile = dataclasses.replace(PROFILE, estimators=("backprop", "forward"), limited=(("forward", "oth*"),))
+    assert profile.pairs == [(TINY, "backprop"), (OTHER, "backprop"), (OTHER, "forward")]
+    assert {(cell.case, cell.estimator) for cell in cells(profile)} == set(profile.pairs)
+    # What a user names is measured on all cases, and so is everything on cases that the user made.
+    assert len(select(profile, estimators=["forward"]).pairs) == len(select(profile, seeds=1).pairs) == 4
 
 
 def test_a_damaged_selection_is_refused(tmp_path):

@@ -19,6 +19,8 @@ import pudle.registry
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
 from pudle.kernel_choice import VARIABLE
+from pudle.measuring.costs import Cell
+from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.store import Store
 
@@ -97,6 +99,72 @@ def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, 
     monkeypatch.setattr("pudle.measuring.store.list_experiments", lambda: {name: next(iter(known.values()))})
     path = store.experiment_path(name)
     assert path.resolve().parent == (store.folder / "experiments").resolve()
+
+
+def test_a_cost_comes_back_with_what_it_is_of(store):
+    cell = Cell("seconds", TINY, "truncated(window=3)", 5, 0)
+    assert store.read_cost(cell) is None
+    cost = {"status": "ok", "reason": "", "value": 0.5, "samples": [0.4, 0.5, 0.6], "baseline": None}
+    store.write_cost(cell, cost)
+    read = store.read_cost(cell)
+    identity = {"metric": "seconds", "case": "tiny", "estimator": "truncated(window=3)", "depth": 5, "profile": "quick"}
+    assert {name: read[name] for name in (*identity, *cost)} == identity | cost
+    assert read["provenance"]["device"] == "cpu"
+    path = store.cost_path(cell)
+    assert path.parent == store.folder / "tiny" / "costs" and path.name.startswith("seconds-truncated")
+    assert store.read_cost(cell._replace(depth=1)) is None and store.read_cost(cell._replace(metric="memory_bytes")) is None
+
+
+def test_an_experiment_comes_back_with_its_study_its_options_and_its_arrays(store):
+    study, members = next(iter(pudle.registry.list_studies().items()))
+    (name, experiment), (plain, _) = list(members.items())[:2]
+    assert store.read_experiment(name) is None
+    arrays = {"picture": np.eye(2), "filters": np.ones(3)}
+    store.write_experiment(name, ExperimentResult([{"step": 0, "value": math.nan}], {"value": 2.0}, arrays), 1.5)
+    read = store.read_experiment(name)
+    expected = {
+        "study": study, "name": name, "kind": experiment.kind, "status": "ok", "reason": "", "seconds": 1.5,
+        "rows": [{"step": 0, "value": None}], "summary": {"value": 2.0}, "arrays": ["filters", "picture"],
+        "options": json.loads(json.dumps(dataclasses.asdict(experiment))),
+    }  # fmt: skip
+    assert {key: read[key] for key in expected} == expected
+    with np.load(store.experiment_path(name).with_suffix(".npz")) as kept:
+        assert all(np.array_equal(kept[key], array) for key, array in arrays.items())
+    store.write_experiment(plain, ExperimentResult([], status="error", reason="because"), None)
+    assert store.read_experiment(plain)["reason"] == "because"
+    assert not store.experiment_path(plain).with_suffix(".npz").exists()
+
+
+def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
+    name, whole = next(iter(pudle.registry.list_experiments())), pudle.measuring.store.write_atomically
+
+    def dies_before_the_arrays(path, content):
+        if path.suffix == ".npz":
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    monkeypatch.setattr("pudle.measuring.store.write_atomically", dies_before_the_arrays)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_experiment(name, ExperimentResult([], arrays={"picture": np.eye(2)}), 1.0)
+    assert store.read_experiment(name) is None
+
+
+def test_an_artifact_is_replaced_when_its_case_or_its_windows_change(store, monkeypatch):
+    assert not store.has_artifact("curve", TINY, (1, 5))
+    store.write_artifact("curve", TINY, (1, 5), [{"depth": 1, "error": 0.5}], "")
+    path, key = store.artifact_place("curve", TINY, (1, 5))
+    assert path == store.folder / "artifacts" / "tiny-curve.json"
+    written = {"kind": "curve", "case": "tiny", "key": key, "seed": 0, "rows": [{"depth": 1, "error": 0.5}], "reason": ""}
+    assert json.loads(path.read_text()) == written
+    assert store.has_artifact("curve", TINY, (1, 5))
+    other = dataclasses.replace(TINY, depths=(1,))
+    assert not store.has_artifact("curve", TINY, (1,)) and not store.has_artifact("curve", other, (1, 5))
+    assert not store.has_artifact("surface", TINY, (1, 5))
+    store.write_artifact("curve", other, (1, 5), [], "none of this case")
+    assert store.has_artifact("curve", other, (1, 5)) and not store.has_artifact("curve", TINY, (1, 5))
+    assert json.loads(path.read_text())["reason"] == "none of this case"
+    monkeypatch.setenv(VARIABLE, "torch" if pudle.kernel_choice.choice() != "torch" else "numba")
+    assert not store.has_artifact("curve", other, (1, 5))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])

@@ -9,7 +9,7 @@ from synthetic import CURVES, case, record, write, write_costs
 
 from pudle.reports.command import report_command
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from synthetic import (
 from pudle.reports.command import report_command
 from pudle.reports.load import load
 from pudle.reports.looks import looks
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def test_a_plug_in_never_changes_the_looks_of_the_suites_own_estimators():
@@ -137,8 +137,8 @@ def test_the_same_figure_is_the_same_file(timed):
 
 def test_a_page_needs_no_plotting_library(timed_home):
     code = (
-        "import sys; from pathlib import Path; from pudle.reports.load import load; from pudle.reports.page import Report\n"
-        "from pudle.reports.living import Page\n"
+        "import sys; from pathlib import Path; from pudle.reports.load import load\n"
+        "from pudle.reports.page.page import Page; from pudle.reports.report import Report\n"
         f"report = Report.of(load(Path({str(timed_home)!r}), 'quick')); page = Page([report], ['quick']).html()\n"
         "print(len(page) > 1000, sorted({'matplotlib', 'seaborn'} & set(sys.modules)))"
     )

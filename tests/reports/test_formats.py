@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -26,9 +27,10 @@ from synthetic import (
 )
 
 from pudle.errors import MissingDependency, MissingResults, UnreadableResult
+from pudle.reports import scope
 from pudle.reports.command import report_command
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def run(home, *arguments):
@@ -92,8 +94,22 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
 
 
+def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
+    cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
+    records = [record(cases[0], "backprop"), record(cases[1], "backprop"), record(cases[0], "forward")]
+    home = write(tmp_path, records, estimators=["backprop", "forward"])
+    path = home / "quick" / "run.json"
+    listed = json.loads(path.read_text())
+    listed["selection"]["limited"] = [["forward", "*-lasso"]]
+    path.write_text(json.dumps(listed))
+    results = load(home, "quick")
+    assert results.frame["status"].eq("ok").all() and len(results.records) == 3
+    assert results.estimators == ("backprop", "forward") and scope.pending_sentence(results) == ""
+    assert "Rests on 2 estimators and 2 cases" in Report.of(results).subtitle
+
+
 def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatch):
-    monkeypatch.setattr("pudle.reports.page_data.MOST_ERRORS", 50)
+    monkeypatch.setattr("pudle.reports.page.data.MOST_ERRORS", 50)
     page = living_page.html(timed)
     (shown,) = living_page.data(page)["runs"][0]["cases"]
     place, depth = timed.results.estimators.index("alternating"), shown["depths"].index(100)

@@ -15,7 +15,7 @@ from pudle.reports import text
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 from pudle.reports.runs import Runs
 
 HOSTILE = [

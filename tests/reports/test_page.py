@@ -36,7 +36,7 @@ from pudle.reports import looks, text
 from pudle.reports.answers import Wanted, answers
 from pudle.reports.costs import cheapest, most_accurate, points
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
 CASES = [
@@ -278,7 +278,7 @@ def test_print_leaves_out_what_paper_cannot_do(page):
     assert pdf.startswith(b"%PDF") and len(pdf) > 50_000
 
 
-def test_without_scripts_the_answers_are_there_and_the_rest_is_promised(opened):
+def test_without_scripts_answers_tables_and_sketches_are_there(opened, report):
     page = opened
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -286,6 +286,15 @@ def test_without_scripts_the_answers_are_there_and_the_rest_is_promised(opened):
         assert visible(page, ".bar, .chooser, .pager, #figures") == []
         assert len(visible(page, "table.answers tbody tr")) == len(CASES)
         assert "need JavaScript" in visible(page, "noscript p, .warning")[0]
+        (first, *_) = report.of_cases([name_of(*CASES[0])])
+        assert column(page, "section[aria-labelledby=case] details[open]", 1) == [
+            " ".join((cell.head, *cell.details)) for cell in first["summary"].iloc[:, 1]
+        ]
+        assert len(visible(page, "details[open] svg.sketch path")) == len(CURVES)
+        for name in ("budgets", "rates", "references"):
+            assert name_of(*CASES[0]) in column(page, f"[aria-labelledby={name}]", 0)
+        assert "ValueError: planted" in find(page, "[data-table='page:problems'] table").text
+        assert len(column(page, "[data-table='page:recovery-0-0']", 0)) > 1
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         page.get("about:blank")
@@ -657,7 +666,7 @@ def contrast(one, two):
 
 
 def test_text_stands_out_in_every_scheme():
-    style = (Path(looks.__file__).parent / "templates" / "style.css").read_text()
+    style = (Path(looks.__file__).parent / "page" / "templates" / "style.css").read_text()
     schemes = [dict(re.findall(r"--(\w+):\s*(#\w+)", block)) for block in re.findall(r":root\s*\{([^}]*)\}", style)]
     assert len(schemes) == 3
     for scheme in schemes:

@@ -27,8 +27,8 @@ from pudle.measuring.store import Store
 from pudle.reports import summary
 from pudle.reports.answers import answers
 from pudle.reports.load import load
-from pudle.reports.page import Report
 from pudle.reports.rates import Law, fit, law
+from pudle.reports.report import Report
 
 
 def test_acceleration_is_two_where_the_curves_say_so(four):

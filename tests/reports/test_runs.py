@@ -32,7 +32,7 @@ from pudle.reports import text
 from pudle.reports.command import report_command
 from pudle.reports.learning import sections
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 from pudle.reports.runs import Runs
 
 

@@ -23,7 +23,7 @@ from pudle.reports import costs, curves, scope, tables
 from pudle.reports.answers import answers
 from pudle.reports.curves import Line
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 @pytest.mark.parametrize(("errors", "expected"), [

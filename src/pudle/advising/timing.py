@@ -13,8 +13,8 @@ from asv_runner.benchmarks._maxrss import get_maxrss
 
 from .. import registry
 from ..algorithms import Algorithm
-from ..measuring.processes import return_freed_memory, run_in_copy
 from ..problems import Problem
+from ..processes import return_freed_memory, run_in_copy
 
 #: A time is the mean of as many estimates as take about so many seconds.
 LEAST_SECONDS = 0.004

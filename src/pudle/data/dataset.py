@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -46,6 +46,23 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """Return what the draw depends on besides the fields and the source code, such as the state of files it reads."""
         return ""
+
+    @staticmethod
+    def of_problem(make: Callable[..., Problem]) -> type[Dataset]:
+        """Return the class of datasets whose problem a function or a class makes; its arguments are the options.
+
+        An argument `seed`, `loss`, `dtype` or `device` gets what a run asks for. The losses are those of an annotation
+        ``Literal["lasso", "reconstruction"]``. An argument annotated as ``Path`` names a file or a folder, whose content the
+        results depend on. Arguments whose default is no literal keep it.
+
+        Raises
+        ------
+        SpecError
+            If it is a class with an argument that has no default.
+        """
+        from .own_problem import dataset_of  # it derives from this class
+
+        return dataset_of(make)
 
     def generator(self, purpose: str = "") -> np.random.Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the purpose."""

@@ -38,7 +38,16 @@ class NumpyRows(Rows):
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         # Mapped anew each time: pages that were read would else count as memory of this process.
-        return np.array(self._mapped()[rows])
+        mapped: Any = self._mapped()
+        if isinstance(rows, slice) or not mapped.flags.c_contiguous:
+            return np.array(mapped[rows])
+        # With each row of a random choice the system would map many pages around it.
+        found = np.empty((len(rows), *mapped.shape[1:]), mapped.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for place, row in zip(rows, found, strict=True):
+                file.seek(mapped.offset + int(place) * mapped.strides[0])
+                file.readinto(row)
+        return found
 
 
 class ZarrRows(Rows):

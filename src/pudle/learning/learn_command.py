@@ -34,7 +34,11 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(LearningEx
 @click.option("--chunk", type=int, help="Samples in memory at once [default: the whole batch].")
 @click.option("--fresh/--no-fresh", default=None, help="Draw new samples for every step [default: no].")
 @click.option("--start", metavar="FILE", help="File (.npy) of the dictionary to start at [default: the dataset's].")
-def learn_command(experiment: str | None, device: str, out: Path, resume: bool, **options: Any) -> None:
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True, metavar="SECONDS",
+    help="Time after which a process of torchrun's takes the others for lost: longer than any step.",
+)  # fmt: skip
+def learn_command(experiment: str | None, device: str, out: Path, resume: bool, timeout: float, **options: Any) -> None:
     """Learn a dictionary.
 
     FOLDER receives the history (history.csv), the dictionary (dictionary.npy), the options (learning.json), pictures of the
@@ -60,7 +64,7 @@ def learn_command(experiment: str | None, device: str, out: Path, resume: bool, 
     else:
         raise InvalidArgument("--dataset is missing: name one, e.g. --dataset sparse_gaussian, or give --experiment NAME")
     check_device(device)
-    with launched(device) as (processes, own_device):
+    with launched(device, timeout) as (processes, own_device):
         try:
             _learn(chosen, own_device, out, resume, processes)
         except PudleError as error:

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from ..errors import PudleError, first_line
 
-#: Minutes after which a process gives up waiting for the others.
-PATIENCE = 10
-
 
 class ProcessLost(PudleError):
     """Another process of this training has ended, or no longer answers."""
@@ -61,8 +58,11 @@ def number_launched() -> int:
 
 
 @contextlib.contextmanager
-def launched(device: str) -> Iterator[tuple[Processes, str]]:
-    """Join the processes that ``torchrun`` started, if it did; yield them and this process's device."""
+def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
+    """Join the processes that ``torchrun`` started, if it did; yield them and this process's device.
+
+    Who waits for the others more than `timeout` seconds, in a step or while one of them writes, takes them for lost.
+    """
     if number_launched() == 1:
         yield Processes(), device
         return
@@ -71,7 +71,7 @@ def launched(device: str) -> Iterator[tuple[Processes, str]]:
         torch.cuda.set_device(device)
     with _explained():
         torch.distributed.init_process_group(
-            "gloo" if device == "cpu" else "nccl", timeout=datetime.timedelta(minutes=PATIENCE)
+            "gloo" if device == "cpu" else "nccl", timeout=datetime.timedelta(seconds=timeout)
         )
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size()), device

@@ -66,6 +66,7 @@ class StoredSelection(Struct):
     timed_depths: list[Count] = []
     timeout: float = 600.0
     device: str = "cpu"
+    limited: list[tuple[str, str]] = []
 
 
 Score = defstruct(

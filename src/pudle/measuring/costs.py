@@ -24,10 +24,10 @@ from asv_runner.discovery import get_benchmark_from_name
 from ..algorithms import Algorithm, kernels
 from ..kernel_choice import choice
 from ..problems import Problem
+from ..processes import return_freed_memory, run_in_copy
 from ..registry import list_datasets, list_estimators
 from . import sources
 from .case import Case
-from .processes import return_freed_memory, run_in_copy
 from .statuses import failure
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def cells(selection: Selection) -> list[Cell]:
         )
         for metric in costs
         # No answer lies at depths that are not scored.
-        if depth in case.depths
+        if depth in case.depths and selection.holds(case.name, estimator)
     ]
     return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
 

@@ -24,11 +24,11 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import read_json, write_atomically
 from ..kernel_choice import choice
+from ..processes import TICK
 from ..validation import check_integer
 from .dask_worker import Delivery, File, Order, Processes, fulfill
 from .executors import Executor
 from .pool import Outcome
-from .processes import TICK
 from .store import Store
 from .tasks import Task, concluded, input_files, needs, place
 
@@ -200,8 +200,9 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
         memory = parse_bytes(query.removeprefix("memory=")) if query else None
     except ValueError as error:
         raise InvalidArgument(f"--scheduler {scheduler!r}: {error}: give the memory of a task as ?memory=4GiB") from None
-    # The files of references are no mistake, of which Dask would warn.
+    # The files of references are no mistake, of which Dask would warn, and its profile of workers shows them waiting.
     settings: dict[str, Any] = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
+    settings |= {"distributed.worker.profile.enabled": False}
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         if kind == "local":
@@ -226,9 +227,11 @@ def _local(number: str, device: str) -> LocalCluster:
     if not number.isdigit() or int(number) == 0:
         raise InvalidArgument(f"--scheduler local:{number} has no number of workers: {FORMS}")
     resources = {"gpu": 1} if device == "cuda" else {}
+    # Every task has a process of its own: workers and their guards in more of them would only take time from these.
     return LocalCluster(
-        n_workers=int(number), threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0", resources=resources
-    )
+        n_workers=int(number), threads_per_worker=1, processes=False, protocol="tcp", memory_limit=0,
+        dashboard_address="127.0.0.1:0", resources=resources,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -42,7 +42,11 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         elif kind == "problems":
             entries = registry.entries(kind)
             rows = [(cls.__name__, _options(cls), entries.origins[name]) for name, cls in entries.items()]
-            _print_table("Problems, which datasets make", ("problem", "options", "origin"), rows)
+            _print_table(
+                "Problems, which datasets make; of your own: --dataset FILE.py with a function `problem`",
+                ("problem", "options", "origin"),
+                rows,
+            )
         elif kind == "cases":
             _print_cases(profile)
         elif kind in ("experiments", "studies"):

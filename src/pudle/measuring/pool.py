@@ -14,7 +14,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from .processes import ONE_THREAD, TICK, end_with_parent
+from ..processes import ONE_THREAD, TICK, end_group_with_pipe, end_with_parent
 from .statuses import failure
 
 #: Seconds that a worker may take to start, which includes importing what its first job needs.
@@ -91,13 +91,16 @@ class _Worker:
         # A fork would share the state of torch's threads, and cannot use CUDA; `multiprocessing` refuses to start a process
         # from the processes of other libraries' pools.
         self.connection, theirs = Pipe()
+        # The process ends when this end of a pipe is closed, as it is when this process ends.
+        held, self.pipe = Pipe(duplex=False)
         program = f"import sys; sys.path[:] = {sys.path!r}; from pudle.measuring.pool import serve; serve(sys.argv[1:])"
         # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())],
-            stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), process_group=0, env=os.environ | ONE_THREAD,
+            [sys.executable, "-c", program, str(theirs.fileno()), str(held.fileno()), str(os.getpid())], process_group=0,
+            stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), held.fileno()), env=os.environ | ONE_THREAD,
         )  # fmt: skip
         theirs.close()
+        held.close()
         with contextlib.suppress(OSError):  # where the process has just died, the first outcome says so
             self.connection.send_bytes(pickle.dumps(prepare))
         self.job: Job[Any] | None = None
@@ -152,15 +155,18 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self.connection.close()
+        self.pipe.close()
 
 
 def serve(arguments: list[str]) -> None:
     """Carry out jobs until the other end of the connection is closed: what a worker does.
 
-    The arguments are the file descriptor of the connection and the number of the parent.
+    The arguments are the file descriptors of the connection and of a pipe that the parent holds, and the parent's number.
     """
-    connection, parent = Connection(int(arguments[0])), int(arguments[1])
+    connection, pipe, parent = Connection(int(arguments[0])), int(arguments[1]), int(arguments[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_group_with_pipe(pipe)
+    # Where the system cannot do this, or the parent has just ended.
     end_with_parent(parent, lambda: os.killpg(0, signal.SIGKILL))
 
     def send(kind: str, content: Any) -> None:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from ..files import read_json, write_atomically
 from ..peers import require
+from ..processes import ONE_THREAD
 from .attended import run_attended
 from .contents import RunList
 from .costs import benchmark_folder
 from .executors import Executor
 from .experiment import ProgressCallback
 from .locking import locked
-from .processes import ONE_THREAD
 from .provenance import NoRepository, check_installed, commit_of, repository
 from .runner import fill, plan, plan_costs, plan_experiments
 from .selection import Selection

@@ -13,19 +13,14 @@ from rich.progress import TimeRemainingColumn
 from .. import registry
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
+from .axis_options import axis_options
 
 
 @click.command("run")
 @click.option("--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure.")
 @click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
-@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="Dataset instead of the profile's; repeatable.")
-@click.option("--algorithm", "algorithms", multiple=True, metavar="SPEC", help="Algorithm to unroll instead; repeatable.")
-@click.option("--loss", "losses", multiple=True, metavar="NAME", help="Outer loss instead of the profile's; repeatable.")
-@click.option("--depth", "depths", multiple=True, type=click.IntRange(min=0), help="Depth instead; repeatable.")
-@click.option("--target", "targets", multiple=True, metavar="NAME", help="Target to score against instead; repeatable.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds instead of the profile's.")
-@click.option("--samples", type=click.IntRange(min=1), help="Number of samples (n_samples) of each dataset instead.")
+@axis_options
 @click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
 @click.option(
     "--experiment", "experiments", multiple=True, metavar="GLOB",

@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import json
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Selection:
         Whether to measure the error of the unrolled Jacobian over depth.
     experiments : tuple of str
         Names of the experiments to carry out, see `pudle.measuring.experiment`.
+    limited : tuple of pairs of str
+        Estimators that take long, each with a pattern of the names of the cases to measure it on; all others it leaves out.
     """
 
     profile: str
@@ -58,11 +60,16 @@ class Selection:
     jacobian_error: bool = False
     experiments: tuple[str, ...] = ()
     experiment_timeout: float = 4 * 3600.0
+    limited: tuple[tuple[str, str], ...] = ()
 
     @property
     def pairs(self) -> list[tuple[Case, str]]:
-        """Every case with every estimator."""
-        return [(case, estimator) for case in self.cases for estimator in self.estimators]
+        """Every case with every estimator that is measured on it."""
+        return [(case, name) for case in self.cases for name in self.estimators if self.holds(case.name, name)]
+
+    def holds(self, case: str, estimator: str) -> bool:
+        """Say whether an estimator is measured on a case."""
+        return holds(self.limited, case, estimator)
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
@@ -135,7 +142,15 @@ def select(
         profile, cases=tuple(kept.values()), estimators=tuple(dict.fromkeys(chosen)), experiments=carried_out, device=device,
         tracked_depths=axes.depths or profile.tracked_depths, timed_depths=axes.depths or profile.timed_depths,
         timeout=timeout or profile.timeout, experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
+        # What a user names is measured wherever the user asks.
+        limited=() if axes else tuple(limit for limit in profile.limited if limit[0] not in named),
     )  # fmt: skip
+
+
+def holds(limited: Iterable[Sequence[str]], case: str, estimator: str) -> bool:
+    """Say whether a case is one of those that an estimator is limited to, see `Selection`."""
+    patterns = [pattern for name, pattern in limited if name == estimator]
+    return not patterns or any(fnmatch.fnmatch(case, pattern) for pattern in patterns)
 
 
 def _matching(patterns: Collection[str], known: dict[str, Any], option: str, hint: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import pudle
 
 from .. import registry
 from ..errors import PudleError
-from ..source_files import lasting_name
+from ..source_files import lasting_name, neighbors
 
 PACKAGE = "pudle"
 
@@ -78,7 +78,7 @@ def files(module: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
         if spec and spec.has_location:
             found[name] = Path(str(spec.origin))
             # Python runs a package's __init__ before any module in it.
-            pending |= {package, *_mentions(name, found[name])}
+            pending |= {package, *_mentions(name, found[name]), *neighbors(name)}
             found |= {} if _top(name) == PACKAGE else _whole(_top(name))
         elif package == PACKAGE:
             # A public name, imported from the package itself.

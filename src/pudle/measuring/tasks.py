@@ -96,7 +96,8 @@ def input_files(kind: str, arguments: tuple[Any, ...]) -> list[tuple[Path, bool]
     case = arguments[1 if kind == "surface" else 0]
     made = [make_dataset(case.dataset), case.make_algorithm()]
     made += [make_estimator(arguments[1])] if kind == "score" else []
-    found = [(path, True) for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))]
+    origins = [path for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))]
+    found = [(path, True) for origin in origins for path in source_files.with_neighbors(origin)]
     for each in made:
         for value in (getattr(each, name) for name in specs.path_options(each)):
             if isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from paths import ROOT
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
+from pudle import cli, registry
 from pudle.errors import PudleError
+from pudle.measuring.commits import scores_script
 from pudle.measuring.commits.pair import _seen_from
 from pudle.measuring.commits.side import Side, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
@@ -49,11 +52,12 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     git(tree, "init", "-q")
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
     side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
-    case = "sparse_gaussian-ista-lasso"
     side.measure(
-        "quick", estimators=("one_step", "no_such_estimator"), only=True, cases=(case, "no_such_case*"), depths=(2, 10)
-    )
+        "quick", estimators=("one_step", "no_such_estimator"), only=True, depths=(2, 10), seeds=1, losses=("lasso",),
+        datasets=("sparse_gaussian(n_samples=20)", "no_such_dataset"), algorithms=("fista",),
+    )  # fmt: skip
     cells = timed_cells(side.folder)
+    case = "sparse_gaussian_n_samples_20-fista-lasso-1_seeds"
     # The given depths take the place of the profile's, for scores and costs alike.
     assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
     # Memory is measured, and times are not: those are taken in turns.
@@ -78,6 +82,54 @@ def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
     assert timed_cells(side.folder) == []
     with pytest.raises(PudleError, match="base yields no scores: .*no_such_profile"):
         side.measure("no_such_profile")
+
+
+CASE = "sparse_gaussian-ista-lasso"
+NOTHING = {
+    "estimator": {"estimators": ["no_such"], "only": True},
+    "case": {"cases": ["no_such*"]},
+    "dataset": {"axes": {"datasets": ["no_such"]}},
+    "algorithm": {"axes": {"algorithms": ["no_such"]}},
+}
+ASKED = {
+    "what exists": (
+        {"estimators": ["one_step", "no_such"], "cases": [CASE, "no_such*"]},
+        ["--estimator=one_step", f"--case={CASE}"],
+    ),
+    "every axis": (
+        {"axes": {"datasets": ["digits", "no_such"], "algorithms": ["fista"], "losses": ["lasso"], "targets": [],
+                  "seeds": 2, "samples": None}, "cases": ["digits*"]},
+        ["--case=digits*", "--dataset=digits", "--algorithm=fista", "--loss=lasso", "--seeds=2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Run the script that measures a commit's scores, and return what it asks `pudle run` for; None if for nothing."""
+
+    def asked(**request):
+        told = []
+        lists = dict.fromkeys(("estimators", "cases", "depths"), ())
+        request = {"profile": "quick", **lists, "only": False, "device": "cpu", "axes": {}, **request}
+        monkeypatch.setattr(sys, "argv", ["scores_script.py", json.dumps(request), str(tmp_path)])
+        monkeypatch.setattr(registry, "list_profiles", registry.list_profiles)
+        monkeypatch.setattr(cli, "main", lambda: told.append(sys.argv[1:]))
+        scores_script.main()
+        return told[0] if told else None
+
+    return asked
+
+
+@pytest.mark.parametrize("request_", NOTHING.values(), ids=NOTHING)
+def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(request_, asked):
+    assert asked(**request_) is None
+
+
+@pytest.mark.parametrize(("request_", "arguments"), ASKED.values(), ids=ASKED)
+def test_a_commit_measures_what_it_has_of_what_is_asked_for(request_, arguments, asked, tmp_path):
+    always = ["run", "--profile", "quick", "--home", str(tmp_path), "--device", "cpu"]
+    assert asked(**request_) == [*always, *arguments]
 
 
 def pudle(*arguments, cwd):

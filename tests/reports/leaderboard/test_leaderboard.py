@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pandas as pd
 import pytest
 from jinja2 import Environment, PackageLoader
 from paths import ROOT
+from synthetic import CURVES, case, record, scores, write
 
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.reports.leaderboard import page, ranking, submission
+from pudle.reports.load import load
 
 
 class Mine:
@@ -32,22 +35,51 @@ def cells(*values: float, case: str = "a") -> pd.DataFrame:
     return pd.DataFrame({"family": "lasso", "case": case, "depth": depths, "value": values})
 
 
+def needs(*pairs: tuple[float, float]) -> pd.DataFrame:
+    """Return depth to the goal and last error of one estimator in cases a, b and so on of a family."""
+    depths, errors = zip(*pairs, strict=True)
+    return pd.DataFrame({"family": "lasso", "case": list("abcd")[: len(pairs)], "depth": depths, "error": errors})
+
+
+INF = math.inf
+
+
 class TestRanks:
-    def test_smaller_errors_come_first_and_equal_ones_share_a_rank(self):
-        ranks = ranking.accuracy_ranks({"good": cells(1e-3, 1e-6), "same": cells(1e-3, 1e-6), "bad": cells(1e-1, 1e-1)})
-        assert dict(zip(ranks["estimator"], ranks["rank"], strict=True)) == {"good": 1, "same": 1, "bad": 3}
-        assert ranks.set_index("estimator")["error"].to_dict() == {"good": 1e-6, "same": 1e-6, "bad": 1e-1}
+    def test_fewer_layers_come_first_whatever_the_last_error_and_equal_ones_share_a_rank(self):
+        found = {"late": needs((200, 1e-9)), "early": needs((90, 1e-4)), "same": needs((90, 1e-5))}
+        ranks = ranking.ranked(found)
+        assert dict(zip(ranks["estimator"], ranks["rank"], strict=True)) == {"early": 1, "same": 1, "late": 3}
 
-    def test_one_easy_cell_does_not_outweigh_the_others(self):
-        ranks = ranking.accuracy_ranks({"steady": cells(1e-2, 1e-2, 1e-2), "once": cells(1e-1, 1e-1, 1e-15)})
-        assert ranks["estimator"].tolist() == ["steady", "once"]
+    def test_those_that_never_reach_the_error_come_last_by_their_error_and_those_without_a_number_not_at_all(self):
+        found = {
+            "far": needs((INF, 0.48)),
+            "near": needs((INF, 0.01)),
+            "none": needs((INF, INF)),
+            "slow": needs((400, 9e-4)),
+        }
+        ranks = ranking.ranked(found)
+        assert ranks["estimator"].tolist() == ["slow", "near", "far"] and ranks["rank"].tolist() == [1, 2, 3]
+        assert ranks["reached"].tolist() == [1, 0, 0] and ranks["error"].tolist() == [9e-4, 0.01, 0.48]
 
-    def test_a_cell_without_a_number_has_the_last_rank_and_is_counted(self):
-        ranks = ranking.accuracy_ranks(
-            {"all": cells(1e-1, 1e-1), "half": cells(1e-3, np.nan), "none": cells(np.nan, np.nan)}
-        )
-        assert ranks["estimator"].tolist() == ["all", "half"]
-        assert ranks.set_index("estimator").loc["half", ["measured", "cells"]].tolist() == [1, 2]
+    def test_one_easy_case_does_not_outweigh_the_others(self):
+        found = {"steady": needs((50, 0.0), (50, 0.0), (50, 0.0)), "once": needs((1, 0.0), (60, 0.0), (INF, 0.5))}
+        ranks = ranking.ranked(found)
+        assert ranks["estimator"].tolist() == ["steady", "once"] and ranks["reached"].tolist() == [3, 2]
+
+    def test_what_is_reached_counts_in_most_of_the_seeds_and_only_up_to_the_greatest_depth(self, tmp_path):
+        """By hand: errors 1e-2 and 1e-4 at depths 10 and 30 meet 1e-3 at depth 20, their logarithm being linear."""
+        curves = {"two": [(1e-2, 1e-4), (1e-2, 1e-4), (1e-2, 1e-1)], "one": [(1e-2, 1e-4), (1e-2, 1e-2), (1e-2, None)],
+                  "cut": [(1e-4, None), (1e-4, None), (1e-2, 1e-4)]}  # fmt: skip
+        rows = {row["seed"]: row for row in scores(CURVES["backprop"]) if row["depth"] == 10}
+        made = {
+            name: [rows[seed] | {"depth": depth, "relative_error": error, "status": "ok" if error else "diverged"}
+                   for seed, errors in enumerate(seeds) for depth, error in zip((10, 30), errors, strict=True)]
+            for name, seeds in curves.items()
+        }  # fmt: skip
+        records = [record(case(depths=[10, 30]), name, scores=found) for name, found in made.items()]
+        results = load(write(tmp_path, records), "quick")
+        found = {name: ranking.reached(results, name)[["depth", "error"]].iloc[0].tolist() for name in curves}
+        assert found == {"two": [20, 1e-4], "one": [INF, 1e-2], "cut": [INF, INF]}
 
     def test_an_error_that_does_not_come_out_again_is_named(self):
         assert ranking.differing(cells(1e-3, 1e-6), cells(1.1e-3, 1e-6)) == []
@@ -131,7 +163,7 @@ def test_what_others_wrote_is_text_on_the_page(folder):
 
 
 def test_badges_are_pictures_with_a_text_for_those_who_do_not_see_them():
-    template = Environment(loader=PackageLoader("pudle.reports", "templates"), autoescape=True).get_template("badge.svg.j2")
+    template = Environment(loader=PackageLoader("pudle.reports.leaderboard"), autoescape=True).get_template("badge.svg.j2")
     text = template.render(label="dense dictionaries, lasso loss", value="2 of 9")
     root = ElementTree.fromstring(text)
     assert root.get("aria-label") == "dense dictionaries, lasso loss: 2 of 9"

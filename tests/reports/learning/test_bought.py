@@ -10,7 +10,7 @@ from synthetic import CURVES, case, denoising, record, training, write, write_ex
 
 from pudle.reports.learning.bought import bought
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_training(tmp_path):

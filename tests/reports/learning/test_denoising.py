@@ -15,7 +15,7 @@ from synthetic import crops, denoising
 
 from pudle.reports import text
 from pudle.reports.learning import denoising as reported
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def test_psnr_of_known_noise():

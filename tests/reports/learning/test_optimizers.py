@@ -12,7 +12,7 @@ from synthetic import training
 
 from pudle.reports import text
 from pudle.reports.learning import optimizers
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])

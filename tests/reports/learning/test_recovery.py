@@ -14,7 +14,7 @@ from pudle.reports import text
 from pudle.reports.learning import recovery
 from pudle.reports.learning.pictures import POINTS
 from pudle.reports.learning.sections import sections
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def answer(home, *records):

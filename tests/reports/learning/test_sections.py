@@ -15,7 +15,7 @@ from synthetic import COMMIT, CURVES, case, denoising, experiment, record, train
 from pudle.reports.learning import recovery
 from pudle.reports.learning.sections import sections
 from pudle.reports.load import load
-from pudle.reports.page import Report
+from pudle.reports.report import Report
 
 
 def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):

@@ -37,6 +37,15 @@ _FAR = LearningExperiment(
 _FAST = {"dtype": "float32", "chunk": 500}
 _FAR_SMALL = "sparse_gaussian(n_samples=1000, perturbation=0.1)"
 
+#: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large that 40 of them learn.
+_QUICK = dataclasses.replace(
+    _FAR,
+    dataset="sparse_gaussian(n_samples=400, perturbation=0.1)",
+    depth=25,
+    optimizer="adam(learning_rate=1e-2, tangent=True)",
+    epochs=40,
+)
+
 #: Near start: small batches, one gradient, three rules, which decide the remaining error.
 _ADAM = "adam(learning_rate=1e-3, epsilon=1e-3)"
 _NEAR = LearningExperiment("", "reconstruction", depth=100, optimizer=_ADAM, epochs=10, batch=50, record_every=100)
@@ -47,30 +56,37 @@ def _near(shape: str, sparsity: int) -> str:
     return f"sparse_gaussian({shape}, n_nonzero_coefs={sparsity}, perturbation=0.005)"
 
 
-_LEARNED: dict[str, LearningExperiment] = {
-    f"2a{size}-T{depth}-{gradient}{suffix}": dataclasses.replace(
-        _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
-    )
-    for size, changes in (("", _FAST), ("-small", {"dataset": _FAR_SMALL}))
-    # The paper's Adam, and the same without the gradient's part along the atoms (`docs/results/recovery.md`).
-    for suffix, optimizer in (("", _FAR.optimizer), ("-tangent", "adam(learning_rate=1e-3, tangent=True)"))
-    for depth in DEPTHS
-    for gradient, (estimator, loss) in GRADIENTS.items()
-} | {
-    f"2b{size}-s{sparsity}-{rule}": dataclasses.replace(
-        _NEAR, algorithm=algorithm, dataset=_near(shape, sparsity), dtype=dtype
-    )
-    for size, shape, sparsities, dtype in (
-        ("", "n_samples=50000, n_features=1000, n_components=1500", (10, 20, 40), "float32"),
-        # The larger s/m, the more atoms interfere: s = 3 with m = 100 is nearer to s = 10 with m = 1000 than s = 10 is.
-        ("-small", _NEAR_SMALL, (3, 5, 10), "float64"),
-        # A hard threshold finds every support at the generating dictionary with s = 10 and m = 200, but not with m = 100
-        # (`docs/results/recovery.md`). Single precision halves the time.
-        ("-medium", "n_samples=5000, n_features=200, n_components=300", (10,), "float32"),
-    )
-    for sparsity in sparsities
-    for rule, algorithm in ALGORITHMS.items()
-}
+_LEARNED: dict[str, LearningExperiment] = (
+    {
+        f"2a{size}-T{depth}-{gradient}{suffix}": dataclasses.replace(
+            _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
+        )
+        for size, changes in (("", _FAST), ("-small", {"dataset": _FAR_SMALL}))
+        # The paper's Adam, and the same without the gradient's part along the atoms (`docs/results/recovery.md`).
+        for suffix, optimizer in (("", _FAR.optimizer), ("-tangent", "adam(learning_rate=1e-3, tangent=True)"))
+        for depth in DEPTHS
+        for gradient, (estimator, loss) in GRADIENTS.items()
+    }
+    | {
+        f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(_QUICK, estimator=estimator)
+        for estimator in ("alternating", "truncated(window=10)", "backprop")
+    }
+    | {
+        f"2b{size}-s{sparsity}-{rule}": dataclasses.replace(
+            _NEAR, algorithm=algorithm, dataset=_near(shape, sparsity), dtype=dtype
+        )
+        for size, shape, sparsities, dtype in (
+            ("", "n_samples=50000, n_features=1000, n_components=1500", (10, 20, 40), "float32"),
+            # The larger s/m, the more atoms interfere: s = 3 with m = 100 is nearer to s = 10 with m = 1000 than s = 10 is.
+            ("-small", _NEAR_SMALL, (3, 5, 10), "float64"),
+            # A hard threshold finds every support at the generating dictionary with s = 10 and m = 200, but not with m = 100
+            # (`docs/results/recovery.md`). Single precision halves the time.
+            ("-medium", "n_samples=5000, n_features=200, n_components=300", (10,), "float32"),
+        )
+        for sparsity in sparsities
+        for rule, algorithm in ALGORITHMS.items()
+    }
+)
 
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL: dict[str, LearningExperiment] = {

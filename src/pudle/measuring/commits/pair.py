@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from ... import specs
+from ... import registry, specs
+from ...errors import SpecError
 from ...files import read_json, write_atomically
 from ..contents import Rounds
 from ..locking import locked
@@ -68,12 +69,14 @@ class CommitPair:
         *,
         minutes: float | None = None,
         estimators: Sequence[str] = (),
+        datasets: Sequence[str] = (),
+        algorithms: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
 
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
-        `Side.measure`; of an estimator in a file of the repository, each side has its commit's version. After about so many
+        `Side.measure`; of files of the repository that specs name, each side has its commit's version. After about so many
         `minutes`, building aside, what is not measured is left out. A commit that cannot be built or yields no results is an
         error, and so is another comparison of the same commits at the same time.
         """
@@ -93,6 +96,8 @@ class CommitPair:
                 log(f"scores and memory of {name}")
                 find = functools.partial(_seen_from, side.tree, root)
                 options["estimators"] = [specs.placed(spec, find) for spec in estimators]
+                options["datasets"] = [specs.placed(spec, find, _path_options(spec)) for spec in datasets]
+                options["algorithms"] = [specs.placed(spec, find) for spec in algorithms]
                 done = side.measure(self.profile, timeout=None if minutes is None else SHARE * seconds, **options)
                 partial = partial or not done
                 if name == "base" and (references := side.folder / "store" / "references").is_dir():
@@ -110,3 +115,10 @@ def _seen_from(tree: Path, root: Path, file: Path) -> Path:
     file = Path(os.path.abspath(file))
     versioned = file.relative_to(root) if file.is_relative_to(root) else None
     return versioned if versioned and (tree / versioned).is_file() else file
+
+
+def _path_options(dataset: str) -> list[str]:
+    """Return the options of a dataset that hold paths; none of one that only a commit has."""
+    with contextlib.suppress(SpecError):
+        return specs.path_options(registry.make_dataset(dataset))
+    return []

@@ -15,6 +15,9 @@ from typing import Any
 
 #: Parts of a profile that no verdict depends on, and how to leave them out: times are taken in turns.
 LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": (), "costs": ("memory_bytes",)}
+#: The options of `pudle run` that take the place of a profile's axes: those with specs, which a commit may lack, and others.
+SPECS = {"datasets": ("--dataset", "make_dataset"), "algorithms": ("--algorithm", "make_algorithm")}
+VALUES = {"losses": "--loss", "targets": "--target", "seeds": "--seeds", "samples": "--samples"}
 
 
 def main() -> None:
@@ -24,9 +27,9 @@ def main() -> None:
 
     request, home = json.loads(sys.argv[1]), sys.argv[2]
 
-    def exists(spec: str) -> bool:
+    def exists(spec: str, maker: str) -> bool:
         try:
-            return pudle.make_estimator(spec) is not None
+            return getattr(pudle, maker)(spec) is not None
         except Exception:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
             return False
 
@@ -38,12 +41,22 @@ def main() -> None:
         cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
         profile = dataclasses.replace(profile, cases=cases, timed_depths=depths, tracked_depths=depths)
     names = [case.name for case in profile.cases]
-    estimators = [spec for spec in request["estimators"] if exists(spec)]
-    patterns = [pattern for pattern in request["cases"] if fnmatch.filter(names, pattern)]
+    estimators = [spec for spec in request["estimators"] if exists(spec, "make_estimator")]
+    axes, options = {name: value for name, value in request["axes"].items() if value}, []
+    for name, (option, maker) in SPECS.items():
+        known = [spec for spec in axes.get(name, ()) if exists(spec, maker)]
+        if name in axes and not known:
+            return
+        options += [f"{option}={spec}" for spec in known]
+    for name, option in VALUES.items():
+        value = axes.get(name, [])
+        options += [f"{option}={each}" for each in (value if isinstance(value, list) else [value])]
+    # The names of cases on other datasets are not known before they are drawn.
+    patterns = [pattern for pattern in request["cases"] if "datasets" in axes or fnmatch.filter(names, pattern)]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):
         return
     sys.argv[1:] = ["run", "--profile", request["profile"], "--home", home, "--device", request["device"]]
-    sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns]
+    sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns] + options
     sys.argv += ["--only"] if request["only"] else []
     # A commit from before costs could be chosen would measure all times as well.
     sys.argv += [] if hasattr(profile, "costs") else ["--scores-only"]

@@ -13,10 +13,10 @@ from typing import Any
 
 from ...errors import PudleError
 from ...files import read_each, read_json
+from ...processes import ONE_THREAD
 from ..attended import TIMED_OUT, run_attended
 from ..contents import ScoreRecord, StoredSelection
 from ..costs import SELECTION_VARIABLE
-from ..processes import ONE_THREAD
 from ..statuses import at_depth
 from .build import last_line
 
@@ -61,15 +61,17 @@ class Side:
         depths: Sequence[int] = (),
         device: str = "cpu",
         timeout: float | None = None,
+        **axes: Any,
     ) -> bool:
         """Fill the store with scores and memory by this commit's own `pudle run`; what this side lacks is left out.
 
         `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names;
-        `depths` replace those of the profile. After `timeout` seconds the rest is left out, and the result is False. It is
-        an error if the commit has some of them but yields no scores.
+        `depths` replace those of the profile, and so do the other `axes`, see `pudle.measuring.selection.select`. After
+        `timeout` seconds the rest is left out, and the result is False. It is an error if the commit has some of them but
+        yields no scores.
         """
         request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "depths": depths,
-                   "device": device}  # fmt: skip
+                   "device": device, "axes": axes}  # fmt: skip
         script = Path(__file__).with_name("scores_script.py")
         done = self.run(script, json.dumps(request), self.folder.parent, timeout=timeout)
         if done.returncode == TIMED_OUT or (done.returncode == 0 and not self.selection.exists()):

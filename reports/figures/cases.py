@@ -10,11 +10,12 @@ import pandas as pd
 
 from pudle.reports import text
 from pudle.reports.costs import Point, front, points
-from pudle.reports.drawing import Picture, file_name
-from pudle.reports.load import Results, parsed
+from pudle.reports.figures.drawing import Picture, file_name
+from pudle.reports.figures.plots import draw_cost, draw_error, draw_lines, draw_overview, draw_rates, draw_windows
+from pudle.reports.load import parsed
 from pudle.reports.looks import Look, looks_of
-from pudle.reports.page_data import METRICS, theory
-from pudle.reports.plots import draw_cost, draw_error, draw_lines, draw_overview, draw_rates, draw_windows
+from pudle.reports.rates import predicted_slopes
+from pudle.reports.results import TITLES, Results
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
@@ -96,7 +97,7 @@ def _error(results: Results, case: str, style: Mapping[str, Look], rates: pd.Dat
     rows = _rows(results, case)
     if rows.empty:
         return None
-    laws = theory(results, rates, case)
+    laws = predicted_slopes(results, rates, case)
     remark = f" Dashed gray lines: theory, {text.listing([law['law'] for law in laws])}." if laws else ""
     about = f"{case}: relative error against depth on a log scale.{remark}{_seeds(rows)} Last values: {_ends(rows)}."
     draw = partial(draw_error, results, case, rows, style, rates)
@@ -109,7 +110,7 @@ def _direction(results: Results, case: str, style: Mapping[str, Look], rates: pd
     if rows.empty:
         return None
     about = f"{case}: 1 minus the cosine to the reference against depth on a log scale.{_seeds(rows)} Last: {_ends(rows)}."
-    draw = partial(draw_lines, rows, style, METRICS["cosine_error"])
+    draw = partial(draw_lines, rows, style, TITLES["cosine_error"])
     return Picture(file_name("cosine", case), "Direction against depth", case, about, _spread(rows), draw)
 
 

@@ -29,7 +29,7 @@ def html(folders: Sequence[Path], base: Path) -> str:
         raise MissingResults(
             f"no results under {names}: give folders in which some folder holds a {LIST}, as `pudle run` makes"
         )
-    loader = jinja2.PackageLoader("pudle.reports")
+    loader = jinja2.PackageLoader("pudle.reports.page")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     style = loader.get_source(made, "style.css")[0]
     return made.get_template("index.html.j2").render(rows=found, style=style, version=pudle.__version__)

@@ -16,13 +16,16 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 import pudle
-from pudle.reports import charting, runs, text
+from pudle.reports import runs, text
 from pudle.reports.answers import answers
 from pudle.reports.learning.bought import bought
 from pudle.reports.learning.sections import Section
-from pudle.reports.page import READING, READING_RATES, Report
-from pudle.reports.page_data import METRICS, encode, looks_data, run_data, table
-from pudle.reports.scope import pending_sentence
+from pudle.reports.page import charting
+from pudle.reports.page.data import encode, looks_data, run_data, table
+from pudle.reports.page.static import MOST_ROWS, static_bought, static_budgets, static_cases
+from pudle.reports.report import READING, READING_RATES, Report
+from pudle.reports.results import TITLES
+from pudle.reports.scope import pending_sentence, where_timed
 from pudle.reports.summary import GOAL
 
 #: The page's own scripts, in the order in which they need each other.
@@ -63,7 +66,7 @@ class Page:
         policy = "default-src 'none'; style-src 'unsafe-inline'; script-src " + " ".join(f"'sha256-{it}'" for it in digests)
         policy += "; img-src data: blob:; base-uri 'none'; form-action 'none'"
         made = jinja2.Environment(
-            loader=jinja2.PackageLoader("pudle.reports"), autoescape=True, undefined=jinja2.StrictUndefined
+            loader=jinja2.PackageLoader("pudle.reports.page"), autoescape=True, undefined=jinja2.StrictUndefined
         )
         made.filters |= {"code": _code, "breakable": _breakable, "twice": lambda value: (value, value)}
         first = self.reports[0]
@@ -73,13 +76,17 @@ class Page:
             version=pudle.__version__, starred=text.STARRED, goal=text.number(GOAL, 1), title=first.title,
             subtitle=first.subtitle, profile=first.results.profile, looks=self.looks, names=list(self.names_shown),
             places={name: place for place, name in enumerate(self.looks)}, choices=self.choices,
-            metrics=[(key, label) for key, label in METRICS.items() if key in self.metrics],
+            metrics=[(key, label) for key, label in TITLES.items() if key in self.metrics],
             runs=[(str(place), name) for place, name in enumerate(self.names)], runs_reading=runs.READING,
             broken=list(dict.fromkeys(name for report in self.reports for name in report.broken)),
             pending=" ".join(filter(None, (pending_sentence(report.results) for report in self.reports))),
             measured=self.measured, answers=chosen, notes=self.notes, reading=READING,
             reading_rates=READING_RATES, reading_references=READING_REFERENCES, bought_reading=READING_BOUGHT,
             bought=self.bought, experiments=self.experiments, sections=self.sections, data=encode(self.data),
+            where_timed=" ".join(filter(None, dict.fromkeys(where_timed(report.results) for report in self.reports))),
+            most_rows=MOST_ROWS, static_cases=static_cases(first), static_budgets=static_budgets(first),
+            static_bought=static_bought(self.bought),
+            tables=self.data["tables"], run_tables=self.data["runs"][0]["tables"],
             provenance=[(name, report.facts.items()) for name, report in zip(self.names, self.reports, strict=True)],
         )  # fmt: skip
 
@@ -115,7 +122,7 @@ class Page:
     @cached_property
     def metrics(self) -> set[str]:
         """The metrics that some case has."""
-        return {metric for run in self.data["runs"] for case in run["cases"] for metric in METRICS if metric in case}
+        return {metric for run in self.data["runs"] for case in run["cases"] for metric in TITLES if metric in case}
 
     @cached_property
     def notes(self) -> list[str]:
@@ -158,12 +165,18 @@ class Page:
             [report.problems.assign(**({"run": name} if len(reports) > 1 else {})) for name, report in reports]
         )
         content: dict[str, Any] = {
-            "error": GOAL, "metrics": METRICS, "looks": self.looks, "names": list(self.names_shown), "bought": self.bought,
+            "error": GOAL, "metrics": TITLES, "looks": self.looks, "names": list(self.names_shown), "bought": self.bought,
             "runs": [run_data(report.results, report.summary, report.rates, name) for name, report in reports],
             "tables": {"problems": table(problems, "What has no number, and why")}, "trainings": {},
         }  # fmt: skip
         if len(reports) > 1:
-            content["tables"] |= runs.tables(self.reports, self.names)
+            several = runs.Runs(self.reports, self.names)
+            about = f"Every estimator on every case that a run has in common with {self.names[0]}"
+            content["tables"] |= {
+                "runs": table(several.overview, "Every run"),
+                "differences": table(several.differences, about),
+                "experiments": table(several.experiments, "Every experiment of two runs"),
+            }
         for section, shown in zip(self.reports[0].experiments, self.experiments, strict=True):
             for block, described in zip(section.blocks, shown["blocks"], strict=True):
                 for (frame, caption), key in zip(block.tables, described["tables"], strict=True):
@@ -184,7 +197,7 @@ def _section(section: Section) -> dict[str, Any]:
 
 
 def _template(name: str) -> str:
-    return importlib.resources.files("pudle.reports").joinpath("templates", name).read_text(encoding="utf-8")
+    return importlib.resources.files("pudle.reports.page").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _code(value: str) -> Markup:

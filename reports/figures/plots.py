@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.drawing import axes, drawing, legend, log_axis
+from pudle.reports.figures.drawing import axes, drawing, legend, log_axis
 from pudle.reports.looks import Look
-from pudle.reports.page_data import METRICS, theory
-from pudle.reports.results import Results
+from pudle.reports.rates import predicted_slopes
+from pudle.reports.results import TITLES, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def _error_axes(
 ) -> None:
     """Draw the curves, the bound and the slopes that theory predicts."""
     _plot(at, rows, style)
-    at.set(xlabel="depth (layers)", ylabel=METRICS["relative_error"])
+    at.set(xlabel="depth (layers)", ylabel=TITLES["relative_error"])
     low, high = rows["value"].min(), rows["value"].max()
     bound = results.bounds.get((case, results.target(case)), 0.0)
     # A bound far below all errors is written, not drawn: it would squeeze the curves.
@@ -73,7 +73,7 @@ def _error_axes(
         at.text(
             x=0.02, s=f"{what} {text.number(bound)}{'' if near else ', below this axis'}", fontsize=9, va="bottom", **place
         )
-    for law in theory(results, rates, case):
+    for law in predicted_slopes(results, rates, case):
         at.plot(law["depths"], law["errors"], **DASHED)
         middle = len(law["depths"]) // 2
         at.annotate(law["law"], (law["depths"][middle], law["errors"][middle]), xytext=(4, 4), textcoords="offset points")
@@ -113,7 +113,7 @@ def draw_cost(data: pd.DataFrame, best: pd.DataFrame, style: Mapping[str, Look],
     figure, at = axes()
     at.step(best["cost"], best["median"], where="post", color="0.5", alpha=0.4, linewidth=4, zorder=1)
     _plot(at, data, style, "cost", "median")
-    at.set(ylabel=METRICS["relative_error"])
+    at.set(ylabel=TITLES["relative_error"])
     log_axis(at.yaxis)
     if cost == "seconds":
         at.set(xlabel="time of one gradient")
@@ -134,7 +134,7 @@ def draw_windows(data: pd.DataFrame) -> Figure:
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
     # Cividis is even in lightness, for color-blind readers and in gray.
     seaborn.heatmap(grid, ax=at, cmap="cividis", norm=LogNorm(low, max(high, low * 1.001)), linewidths=0.2,
-                    cbar_kws={"label": METRICS["relative_error"]})  # fmt: skip
+                    cbar_kws={"label": TITLES["relative_error"]})  # fmt: skip
     at.tick_params("x", rotation=0 if grid.shape[1] <= 14 else 90, labelsize=9)
     at.tick_params("y", rotation=0)
     at.set(xlabel="depth (layers)", ylabel="window (layers differentiated)")

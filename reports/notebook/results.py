@@ -84,8 +84,8 @@ class BenchmarkResults:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the page that `pudle report` writes, and return its path."""
-        from pudle.reports.living import Page
-        from pudle.reports.page import Report
+        from pudle.reports.page.page import Page
+        from pudle.reports.report import Report
 
         write_atomically(Path(path), Page([Report.of(self.results)], [self.results.profile]).html())
         return Path(path)

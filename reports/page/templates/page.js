@@ -114,7 +114,7 @@ function table(host, { caption, columns, rows }, id) {
     const whole = [content, ...details.map((detail) => element("small", {}, detail))];
     const parts = best ? [element("strong", {}, ...whole)] : whole;
     if (column === 0) return element("th", { scope: "row" }, ...(columns[0] === "case" && known.has(shown) ? [link(shown, { case: shown, section: "case" })] : parts));
-    const bad = columns[column] === "status" && !["ok", "certified", "limit"].includes(shown);
+    const bad = columns[column] === "status" && !["ok", "certified", "limit", DASH].includes(shown);
     return element("td", { class: bad ? "bad" : null, "data-key": key }, ...parts);
   })));
   const made = element("table", { class: "sorts" }, element("caption", {}, caption), element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
@@ -236,7 +236,7 @@ function overview() {
     const fastest = Math.min(...found.map(({ seconds: [time] }) => time).filter((time) => time > 0));
     return found.map(({ name, place, depth, seconds: time, memory: space }) => {
       const ratio = Number.isFinite(depth) && time[0] > 0 ? Math.max(time[0] / fastest, 1) : null, scored = columns(run(), item, place).length > 0;
-      const mark = ratio !== null ? number(ratio) : Number.isFinite(depth) ? "time?" : scored ? "not reached" : item.status[place];
+      const mark = ratio !== null ? number(ratio) : Number.isFinite(depth) ? "time?" : scored ? "not reached" : item.status[place] || DASH;
       return { x: item.name, y: name, case: item.name, estimator: name, value: ratio, text: shown.length > 12 && ratio === null ? "" : mark, shown: mark,
         depth: Number.isFinite(depth) ? depth : "not reached", time: starred(seconds(time[0]), time), memory: starred(memory(space[0]), space) };
     });
@@ -325,7 +325,7 @@ function showCase() {
     const time = known ? starred(seconds(found.seconds[0]), found.seconds) : DASH, space = known ? starred(memory(found.memory[0]), found.memory) : DASH;
     return [name, last ? [number(last.middle), last.middle, [...(last.greatest > last.least ? [`(${range(last.least, last.greatest)})`] : []), ...(last.floored === "ok" ? [] : [last.floored])], 0, ""] : DASH,
       last ? [String(last.depth), last.depth, [], 0, ""] : DASH, Number.isNaN(found.depth) ? DASH : [known ? found.depth.toFixed(0) : "not reached", sort(found.depth), [], 0, ""],
-      [time, sort(found.seconds[0]), [], 0, ""], [space, sort(found.memory[0]), [], 0, ""], item.status[place], item.reason[place] || DASH];
+      [time, sort(found.seconds[0]), [], 0, ""], [space, sort(found.memory[0]), [], 0, ""], item.status[place] || DASH, item.reason[place] || DASH];
   });
   table($("#case-table"), { caption: `Every estimator on ${item.name}`, rows, columns: ["estimator", "error at its deepest depth", "deepest depth", `layers to ${number(wish.error, 1)}`, `time to ${number(wish.error, 1)}`, `memory there`, "status", "reason"] });
 }

@@ -19,18 +19,11 @@ from pudle.reports import tables, text
 from pudle.reports.answers import findings
 from pudle.reports.costs import limits, points
 from pudle.reports.curves import Curve, Line
-from pudle.reports.load import Results
 from pudle.reports.looks import looks_of
-from pudle.reports.rates import BASE, WINDOW
+from pudle.reports.rates import predicted_slopes
+from pudle.reports.results import TITLES, Results
 from pudle.reports.summary import GOAL
 
-#: What a figure's vertical axis can show, with the title of the axis.
-METRICS = {
-    "relative_error": "relative error of the gradient",
-    "cosine_error": "1 - cosine to the reference",
-    "code_error": "error of the codes",
-    "support_error": "share of samples with a wrong sign",
-}
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
 DIGITS = 4
@@ -54,7 +47,7 @@ def run_data(results: Results, summary: pd.DataFrame, rates: pd.DataFrame, label
     whole = sum(len(case["seeds"]) * len(case["depths"]) for case in results.cases.values()) * len(results.estimators)
     condensed = whole > MOST_ERRORS
     # Details of so many records take more than a page: it shows the leading error alone.
-    metrics = list(METRICS)[:1] if condensed else list(METRICS)
+    metrics = list(TITLES)[:1] if condensed else list(TITLES)
     newest = results.provenances[0] if results.provenances else {}
     places = {name: place for place, name in enumerate(results.estimators)}
     summaries = dict(iter(summary.groupby("case", sort=False))) if len(summary) else {}
@@ -114,9 +107,11 @@ def _case(
     described = {
         "name": name, **{key: case[key] for key in ("dataset", "algorithm", "loss")}, "target": target,
         "badge": results.badge(name), "depths": depths, "seeds": seeds, "bound": _bound(results, name),
-        "status": [row["status"] if row else "missing" for row in rows],
-        "reason": [row["reason"] if row else "" for row in rows],
-        "theory": theory(results, rates, name),
+        # Empty where an estimator is not measured on the case.
+        "status": [row["status"] if row else "" for row in rows],
+        "reason": [row["reason"] if row else "not among what this run measures" for row in rows],
+        "theory": [slope | {key: list(map(_short, slope[key])) for key in ("depths", "errors")}
+                   for slope in predicted_slopes(results, rates, name)],
     }  # fmt: skip
     for metric, part in curves.items():
         exact = metric == "relative_error"
@@ -167,28 +162,6 @@ def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
 def _bound(results: Results, name: str) -> float | None:
     """Return the greatest bound over the seeds of the case's first target, certified or estimated."""
     return results.bounds.get((name, results.target(name)))
-
-
-def theory(results: Results, rates: pd.DataFrame, name: str) -> list[dict[str, Any]]:
-    """Return the slopes that theory predicts through the middle of the window: their laws, depths and heights."""
-    found = []
-    for estimator in (BASE, WINDOW):
-        fits = rates[(rates["estimator"] == estimator) & rates["rate"].notna() & rates["predicted_slope"].notna()]
-        if fits.empty:
-            continue
-        first, last = int(fits["first_depth"].min()), int(fits["last_depth"].max())
-        spread = results.curve(name, estimator).spread
-        inside = spread[(spread[:, 0] >= first) & (spread[:, 0] <= last)]
-        if len(inside) < 2:
-            continue
-        theory, anchor = fits["theory"].iloc[0], inside[0, 0]
-        depths = np.linspace(anchor, last, 12)
-        # The median seed's slope, as the curve is the median; a little above the curve, so that both are seen.
-        heights = 3 * inside[0, 1] * np.exp(fits["predicted_slope"].median() * (depths - anchor))
-        heights *= depths / anchor if theory.linear else 1
-        found.append({"law": str(theory), "estimator": estimator, "depths": [_short(depth) for depth in depths],
-                      "errors": [_short(height) for height in heights]})  # fmt: skip
-    return found
 
 
 def _artifact(results: Results, kind: str, name: str) -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
 from pudle.problems import Problem
-from pudle.reports.benchmark_results import BenchmarkResults
 from pudle.reports.load import load
+from pudle.reports.notebook.results import BenchmarkResults
 from pudle.terminal import progress_bar
 
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")

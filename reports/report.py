@@ -1,4 +1,4 @@
-"""The report of one run in its formats: Markdown, CSV, Parquet, LaTeX, every figure; `living` makes the page."""
+"""The report of one run in its formats: Markdown, CSV, Parquet, LaTeX, every figure; `page` makes the page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import jinja2
 import pandas as pd
 
 from pudle.errors import MissingDependency
-from pudle.reports import figures, tables, text
+from pudle.reports import tables, text
 from pudle.reports.answers import answers
 from pudle.reports.costs import budgets
 from pudle.reports.curves import REACH
-from pudle.reports.drawing import Picture
+from pudle.reports.figures import cases
+from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
-from pudle.reports.scope import broken, pending_sentence, scope
+from pudle.reports.scope import broken, pending_sentence, scope, where_timed
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
 
 READING = (
@@ -77,7 +78,7 @@ class Report:
         made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, finalize=text.markdown)
         made.filters |= {"backticks": text.markdown_code, "markdown_table": text.markdown_table}
         image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
-        shown = made.get_template("page.md.j2").render(self.content, image=image, folder=FIGURES, starred=text.STARRED)
+        shown = made.get_template("report.md.j2").render(self.content, image=image, folder=FIGURES, starred=text.STARRED)
         return shown.strip() + "\n"
 
     def csv(self) -> str:
@@ -118,7 +119,7 @@ class Report:
         """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""
         if not self.linked:
             return
-        overview = figures.overview(self.results, self.rates) if self.results.cases else None
+        overview = cases.overview(self.results, self.rates) if self.results.cases else None
         of_experiments = (picture for section in self.experiments for block in section.blocks for picture in block.pictures)
         for picture in (*self.pictures, *of_experiments, *filter(None, [overview])):
             yield from picture.files((*self.linked, "csv"))
@@ -126,7 +127,7 @@ class Report:
     @cached_property
     def pictures(self) -> list[Picture]:
         """The figures about cases, which are drawn when they are written."""
-        return figures.pictures(self.results, self.rates, self.summary) if self.results.cases else []
+        return cases.pictures(self.results, self.rates, self.summary) if self.results.cases else []
 
     @cached_property
     def experiments(self) -> list[Section]:
@@ -174,15 +175,16 @@ class Report:
             "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
             "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
             "provenance": self.facts.items(), "notes": results.notes,
+            "where_timed": where_timed(results),
         }  # fmt: skip
         if results.cases:
             shown = list(results.cases)[:MOST_CASES]
             summary = self.summary[self.summary["case"].isin(shown)]
             references = tables.references_table(results)
-            found = {kind: [picture for picture in self.pictures if picture.kind == kind] for kind in figures.KINDS}
+            found = {kind: [picture for picture in self.pictures if picture.kind == kind] for kind in cases.KINDS}
             content |= {
                 "answers": self.answers, "budgets": budgets(results), "reading": READING, "reading_rates": READING_RATES,
-                "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": figures.KINDS,
+                "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": cases.KINDS,
                 "more": len(results.cases) - len(shown),
                 "figures": {kind: pictures for kind, pictures in found.items() if pictures},
                 "references": references[references["case"].isin(shown)] if len(references) else references,

@@ -1,0 +1,1 @@
+"""The figures that files show, drawn with seaborn when they are asked for."""

@@ -1,0 +1,1 @@
+"""`pudle.benchmark` and what it returns, for Python and notebooks."""

@@ -1,0 +1,151 @@
+"""Problems that a function or a class in a user's file makes: datasets like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import pudle
+from pudle import registry, specs
+from pudle.measuring.case import Case
+from pudle.measuring.list_command import list_command
+from pudle.measuring.measurement import measure
+from pudle.measuring.selection import select
+from pudle.measuring.store import Store
+from pudle.measuring.tasks import input_files
+
+#: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that are made otherwise.
+OWN = """
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+import pudle
+
+
+def problem(seed: int, goal: float = 1.0, rate: float = 0.5, loss: Literal["square", "linear"] = "square"):
+    target = goal + seed
+    outer = {"square": lambda z, theta: (z - target).square().sum() / 2, "linear": lambda z, theta: z.sum()}[loss]
+    step = lambda z, theta: z - rate * (z - theta.exp())
+    zero = torch.zeros(1, dtype=torch.float64)
+    return pudle.FixedPoint(torch.tensor(0.5, dtype=torch.float64), step, outer, zero)
+
+
+def table(path: Path, penalty: float = 0.1, dtype=torch.float64):
+    rows = torch.as_tensor(np.load(path), dtype=dtype)
+    return pudle.SparseCoding(observations=rows, dictionary=torch.eye(rows.shape[1], dtype=dtype), penalty=penalty)
+
+
+def wrong(n_samples: int = 3):
+    return n_samples
+
+
+def unseeded(n_samples: int = 3):
+    draw = torch.randn(n_samples, 3, dtype=torch.float64)
+    return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3, dtype=torch.float64), penalty=0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn(pudle.Ridge):
+    observations: torch.Tensor = field(default_factory=lambda: torch.ones(2, 3, dtype=torch.float64))
+    dictionary: torch.Tensor = field(default_factory=lambda: torch.ones(3, 2, dtype=torch.float64))
+    weights: torch.Tensor = field(default_factory=lambda: torch.ones(2, dtype=torch.float64))
+    strength: float = 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    np.save(tmp_path / "rows.npy", np.arange(6.0).reshape(2, 3))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_is_a_dataset_whose_options_are_its_arguments():
+    made = pudle.make_dataset("own.py(goal=2.0)")
+    assert specs.text(made) == "own.py:problem(goal=2.0)" and pudle.make_dataset(specs.text(made)) == made
+    assert made.losses == ("square", "linear") and type(made).__name__ == "problem"
+    problem = pudle.make_dataset("own.py(goal=2.0, seed=3)").problem("square")
+    # By hand: half the square of the distance from 0 to 2 + 3.
+    assert float(problem.outer_loss(problem.initial_codes())) == 12.5
+
+
+def test_its_scores_are_those_of_the_closed_form(folder):
+    """The gradient of sum z is e^theta, of which T steps from zero have 1 - 2^-T."""
+    case = Case("own", "own.py", "iteration", "linear", seeds=(0, 1), depths=(3, 60), targets=("limit",))
+    record = measure(case, "backprop", Store(folder / "store", "quick"))
+    assert record["status"] == "ok"
+    errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record["scores"]}
+    for seed in (0, 1):
+        assert errors[seed, 3] == pytest.approx(2.0**-3, rel=1e-9)
+        assert errors[seed, 60] < 1e-9
+
+
+def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
+    profile = registry.list_profiles()["quick"]
+    chosen = select(profile, datasets=["own.py"], seeds=2)
+    assert {(case.algorithm, case.loss, case.targets) for case in chosen.cases} == {
+        ("iteration", "square", ("limit",)),
+        ("iteration", "linear", ("limit",)),
+    }
+    with pytest.raises(pudle.InvalidArgument, match="wrong gives no problem but int: return one, such as pudle.FixedPoint"):
+        select(profile, datasets=["own.py:wrong"])
+    with pytest.raises(pudle.InvalidArgument, match="another problem when it draws again with the same seed"):
+        select(profile, datasets=["own.py:unseeded"])
+
+
+def test_a_path_is_part_of_the_key_and_travels(folder):
+    dataset = pudle.make_dataset("own.py:table(path='rows.npy', penalty=0.2)")
+    assert dataset.problem().observations.shape == (2, 3) and dataset.problem().penalty == 0.2
+    assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
+    case = Case("table", specs.text(dataset), "ista", "own", (0,), (1,))
+    store = Store(folder / "store", "quick")
+    sent = {path.name for path, travels in input_files("reference", (case, 0, "exact", store)) if travels}
+    assert sent == {"own.py", "rows.npy"}
+    before = store.path(case, "backprop")
+    np.save(folder / "rows.npy", np.ones((2, 3)))
+    assert store.path(case, "backprop") != before
+
+
+def test_a_class_of_problem_whose_fields_have_defaults_is_a_dataset_too(folder):
+    made = pudle.make_dataset("own.py:Drawn(strength=0.25)")
+    assert type(made.problem()).__name__ == "Drawn" and made.problem().strength == 0.25
+    (folder / "alone.py").write_text(OWN[: OWN.index("def problem")] + OWN[OWN.index("@dataclass") :])
+    assert specs.text(pudle.make_dataset("alone.py(strength=0.25)")) == "alone.py:Drawn(strength=0.25)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("own.py(gaol=2)", "own.py has no argument 'gaol' (did you mean 'goal'?); it takes seed, goal, rate"),
+        ("own.py:table", "own.py:table needs path: write own.py:table(path=...)"),
+        ("own.py:problems", "own.py holds no dataset 'problems' (did you mean 'problem'?): it has problem"),
+        ("needs.py:Needs", "Needs needs observations: give it a default, or write a function `problem` that makes it"),
+        ("needs.py", "implement all of its methods, or write a function `problem` that returns a problem"),
+    ],
+)
+def test_what_makes_no_problem_is_refused_in_one_line(spec, reason, folder):
+    (folder / "needs.py").write_text("import pudle\nclass Needs(pudle.SparseCoding): ...\n")
+    with pytest.raises(pudle.SpecError) as refused:
+        pudle.make_dataset(spec)
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", [{"dtype": torch.float32}, {"device": "meta"}])
+def test_what_it_does_not_follow_is_unsupported(option):
+    (name,) = option
+    with pytest.raises(pudle.UnsupportedProblem, match=f"let it take {name}"):
+        pudle.make_dataset("own.py").problem("square", **option)
+
+
+def test_pudle_list_shows_it_and_says_how_to_give_one():
+    assert "own.py:problem" in CliRunner().invoke(list_command, ["own.py"]).output
+    assert "--dataset FILE.py with a function `problem`" in CliRunner().invoke(list_command, ["problems"]).output
