@@ -130,7 +130,8 @@ def _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed):
 def _record(codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed):
     """Write a layer's entries to row `later`, after those in `at`.
 
-    Return the number of active entries, whether none changed, and the number of atoms in the group's list. Atoms that the group does not list yet are added; row `start` is that of its first layer.
+    Return the number of active entries, whether none changed, and the number of atoms in the group's list. Atoms that the
+    group does not list yet are added; row `start` is that of its first layer.
     """
     active, found, changed = 0, 0, 0
     for j in range(len(codes)):
@@ -392,8 +393,8 @@ def run_layers(
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
         To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
     columns, columns_bar : array, shapes (p, m)
-        If they are not empty, there is one job. The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T):
-        where samples are few, they are cheaper than a matrix for all pairs of atoms, and gram_bar is left as it is.
+        The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T). Where samples are few, these are
+        cheaper than a matrix for all pairs of atoms. If they are not empty, there is one job, and gram_bar is not used.
     keep : array of int
         Layers after which the state is kept, ascending.
     first : int

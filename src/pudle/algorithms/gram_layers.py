@@ -2,7 +2,8 @@
 
 With G the Hessian of the smooth part, b = D^T x and eta the step, the layer ``z' = S(y + eta (b - G y))`` depends on the
 dictionary D through eta G and eta b alone. Their derivatives are summed over layers and samples, and turned into one in D
-at the end, or at once where samples are few. Codes are dense in the first layers only; there a product with all of G is faster than one with some of its rows.
+at the end, or at once where samples are few. Codes are dense in the first layers only; there a product with all of G is
+faster than one with some of its rows.
 """
 
 from __future__ import annotations
