@@ -225,6 +225,12 @@ def test_a_file_imports_the_files_beside_it_and_no_other_file_does(tmp_path, mon
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+def test_a_file_with_the_name_of_a_library_imports_the_library(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "click.py").write_text(f"import click\nassert click.Command\n{EVERY}")
+    assert specs.text(pudle.make_estimator("click.py")) == "click.py:Estimator"
+
+
 def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(WITH_NEIGHBORS)

@@ -47,6 +47,11 @@ def wrong(n_samples: int = 3):
     return n_samples
 
 
+def unseeded(n_samples: int = 3):
+    draw = torch.randn(n_samples, 3, dtype=torch.float64)
+    return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3, dtype=torch.float64), penalty=0.1)
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn(pudle.Ridge):
     observations: torch.Tensor = field(default_factory=lambda: torch.ones(2, 3, dtype=torch.float64))
@@ -91,8 +96,10 @@ def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
         ("iteration", "square", ("limit",)),
         ("iteration", "linear", ("limit",)),
     }
-    with pytest.raises(pudle.InvalidArgument, match="wrong gives a int: return a problem, such as pudle.FixedPoint"):
+    with pytest.raises(pudle.InvalidArgument, match="wrong gives no problem but int: return one, such as pudle.FixedPoint"):
         select(profile, datasets=["own.py:wrong"])
+    with pytest.raises(pudle.InvalidArgument, match="another problem when it draws again with the same seed"):
+        select(profile, datasets=["own.py:unseeded"])
 
 
 def test_a_path_is_part_of_the_key_and_travels(folder):

@@ -27,17 +27,18 @@ pytest.importorskip("distributed", reason="install pudle[scale]")
 MOMENT = ("provenance", "seconds")
 
 
-#: An estimator and an algorithm in a file.
+#: An estimator and an algorithm in a file, which imports one beside it.
 OWN = """
 from dataclasses import dataclass
 import pudle
+from factors import TWO
 
 @dataclass(frozen=True)
 class Twice(pudle.GradientEstimator):
     name, computes = "twice", "heuristic"
 
     def estimate(self, problem, algorithm, depth):
-        return pudle.Estimate(2 * problem.theta, algorithm.run(problem, depth).codes)
+        return pudle.Estimate(TWO * problem.theta, algorithm.run(problem, depth).codes)
 
 @dataclass(frozen=True)
 class Slow(pudle.Ista):
@@ -83,6 +84,7 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
     (tmp_path / "lib" / "own.py").write_text(OWN)
+    (tmp_path / "lib" / "factors.py").write_text("TWO = 2\n")
     np.savetxt(tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=",")
     patches, table = "image_patches(folder='images', n_samples=20, n_components=10, size=4)", "array(path='data.csv')"
     cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))

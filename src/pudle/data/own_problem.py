@@ -35,7 +35,7 @@ class OwnProblem(Dataset):
         made: Any = self._make(**{name: value for name, value in options.items() if name in self._takes})
         if not isinstance(made, Problem):
             raise InvalidArgument(
-                f"{self.name} gives a {type(made).__name__}: return a problem, such as pudle.FixedPoint(...)"
+                f"{self.name} gives no problem but {type(made).__name__}: return one, such as pudle.FixedPoint(...)"
             )
         for name, have, wanted in (
             ("dtype", made.theta.dtype, dtype),
@@ -64,15 +64,13 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
         parameters = inspect.signature(make).parameters
     fields: list[Any] = [("seed", int, 0)]
     for name, parameter in parameters.items():
-        default = parameter.default
+        default = str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
         if name in CHOSEN or not (default is parameter.empty or _is_literal(default)):
             continue
         if isinstance(make, type) and default is parameter.empty:
             raise SpecError(f"{make.__name__} needs {name}: give it a default, or write a function `problem` that makes it")
         path = parameter.annotation in (Path, Path | None)
-        default = (
-            dataclasses.MISSING if default is parameter.empty else str(default) if isinstance(default, Path) else default
-        )
+        default = dataclasses.MISSING if default is parameter.empty else default
         fields.append((name, Any, dataclasses.field(default=default, metadata={"path": path})))
     body = {"name": make.__name__, "_make": staticmethod(make), "_takes": frozenset(parameters)}
     body |= {"losses": _losses(parameters), "__module__": make.__module__, "__doc__": make.__doc__}
@@ -90,8 +88,8 @@ def _losses(parameters: Any) -> tuple[str, ...]:
 
 
 def _is_literal(value: Any) -> bool:
-    """Return whether a spec can hold a value."""
+    """Return whether a spec can hold a value, and a frozen dataclass have it as a default."""
     try:
-        return isinstance(value, Path) or ast.literal_eval(repr(value)) == value
+        return not isinstance(value, (list, dict, set)) and ast.literal_eval(repr(value)) == value
     except (ValueError, SyntaxError):
         return False

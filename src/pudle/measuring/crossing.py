@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry, specs
+import torch
+
+from .. import registry, source_files, specs
 from ..errors import InvalidArgument, PudleError, first_line
+from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
 from .case import Case, short, spec_slug
 
@@ -122,9 +125,18 @@ class Axes:
 
 
 def _drawn(made: Any) -> Any:
-    """Draw once, so that an empty folder or an unreadable file is refused before anything is measured."""
+    """Draw once, so that an empty folder or an unreadable file is refused before anything is measured.
+
+    A dataset of a user's file is drawn twice: a process that draws another problem would score it by a wrong reference.
+    """
     try:
-        return made.problem(made.losses[0])
+        drawn = made.problem(made.losses[0])
+        if source_files.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
+            raise InvalidArgument(
+                f"dataset {specs.text(made)} gives another problem when it draws again with the same seed: draw from a "
+                f"generator that is made with it, such as torch.Generator().manual_seed(seed)"
+            )
+        return drawn
     except PudleError:
         raise
     except Exception as error:
@@ -132,6 +144,13 @@ def _drawn(made: Any) -> Any:
         raise InvalidArgument(
             f"dataset {specs.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    """Return whether two problems have the same parameter, the same first layer and the same loss after it."""
+    layers = [registry.make_algorithm(each.default_algorithm).run(each, 1).codes for each in (one, other)]
+    pairs = ((one.theta, other.theta), tuple(layers), (one.outer_loss(layers[0]), other.outer_loss(layers[1])))
+    return all(torch.equal(*pair) for pair in pairs)
 
 
 def _identity(case: Case) -> tuple[Any, ...]:
