@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 480, 150
 
 def static_cases(report: Report) -> list[dict[str, Any]]:
     """Return the table of each of the first cases and the sketch of its curves."""
-    shown = report.of_cases(list(report.results.cases)[:MOST_CASES])
+    shown = report.of_cases(list(report.results.cases)[:MOST_CASES]) if report.results.cases else []
     return [{"title": f"{case['name']}: {case['caption']}", **sketch(report, case["name"]),
              "table": table(case["summary"], f"Every estimator on {case['name']}")} for case in shown]  # fmt: skip
 

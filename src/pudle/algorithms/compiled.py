@@ -6,46 +6,89 @@ the rows of G on the support of y matter. Backward, with u the adjoint of z' res
 
     b_bar += eta u,    G_bar -= eta y u^T,    y_bar = u - eta G u,
 
-where y_bar is needed only on the support of the codes before. Consecutive layers whose supports nearly agree are treated
-together, in a dense copy of G on the union of their supports, and so are jobs: they are the last, contiguous axis.
+where y_bar is needed only on the support of the codes before. Supports change little from layer to layer. So consecutive
+layers share one list of atoms that contains their supports, and what they compute is kept as vectors on that list; back
+through them, products are dense ones with the part of G on it. Jobs are treated together, as the last, contiguous axis.
+
+Within a layer, rows of arrays are named by an index: numba counts the references to every view of an array, which takes
+longer than the work on a few entries.
 """
+
+from collections import namedtuple
 
 import numba
 import numpy as np
 
 from ..kernel_choice import compiled
 
-#: Largest number of layers that one union of supports serves.
+#: Largest number of layers that share a list of atoms.
 GROUP = 32
+#: Vectors on a list, or over several jobs, are filled up with zeros to a multiple of this, for vector instructions.
+LANES = 16
 
-#: For the parts of `run_layers`, in whose cache they are kept.
+#: What one sample leaves behind. Layer t lies in row t + g of `codes` and `points` if group g of layers contains it, as
+#: entries at ``atoms[g, :sizes[g]]``. Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
+Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
+
+#: For the parts of what is compiled, in whose cache they are kept.
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled
-def _subtract_rows(total, matrix, rows, weights, start, stop):
-    """Subtract ``weights[k] * matrix[rows[k]]`` from `total` for k in start..stop, eight rows in one pass."""
-    size = len(total)
-    k = start
-    while k + 8 <= stop:
+def _padded(size):
+    return -(-size // LANES) * LANES
+
+
+@_compiled
+def _subtract_rows(total, size, matrix, rows, weights, of, count):
+    """Subtract ``weights[of, k] * matrix[rows[k]]`` for k < count from ``total[:size]``, eight rows in one pass."""
+    k = 0
+    while k + 8 <= count:
         a, b, c, d = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
         e, f, g, h = rows[k + 4], rows[k + 5], rows[k + 6], rows[k + 7]
-        wa, wb, wc, wd = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-        we, wf, wg, wh = weights[k + 4], weights[k + 5], weights[k + 6], weights[k + 7]
+        wa, wb, wc, wd = weights[of, k], weights[of, k + 1], weights[of, k + 2], weights[of, k + 3]
+        we, wf, wg, wh = weights[of, k + 4], weights[of, k + 5], weights[of, k + 6], weights[of, k + 7]
         for j in range(size):
             first = (wa * matrix[a, j] + wb * matrix[b, j]) + (wc * matrix[c, j] + wd * matrix[d, j])
             second = (we * matrix[e, j] + wf * matrix[f, j]) + (wg * matrix[g, j] + wh * matrix[h, j])
             total[j] -= first + second
         k += 8
-    while k + 2 <= stop:
-        a, b, wa, wb = rows[k], rows[k + 1], weights[k], weights[k + 1]
+    while k + 2 <= count:
+        a, b, wa, wb = rows[k], rows[k + 1], weights[of, k], weights[of, k + 1]
         for j in range(size):
             total[j] -= wa * matrix[a, j] + wb * matrix[b, j]
         k += 2
-    if k < stop:
-        a, wa = rows[k], weights[k]
+    if k < count:
+        a, wa = rows[k], weights[of, k]
         for j in range(size):
             total[j] -= wa * matrix[a, j]
+
+
+@_compiled
+def _subtract_product(total, left, right, of, size):
+    """Subtract ``left[:size, :size] @ right[of]`` from a matrix of `size` rows, two rows and four products in one pass."""
+    columns = total.shape[1]
+    for a in range(0, size - 1, 2):
+        b = 0
+        while b + 4 <= size:
+            wa, wb, wc, wd = left[a, b], left[a, b + 1], left[a, b + 2], left[a, b + 3]
+            va, vb, vc, vd = left[a + 1, b], left[a + 1, b + 1], left[a + 1, b + 2], left[a + 1, b + 3]
+            for j in range(columns):
+                e, f, g, h = right[of, b, j], right[of, b + 1, j], right[of, b + 2, j], right[of, b + 3, j]
+                total[a, j] -= (wa * e + wb * f) + (wc * g + wd * h)
+                total[a + 1, j] -= (va * e + vb * f) + (vc * g + vd * h)
+            b += 4
+        while b < size:
+            w, v = left[a, b], left[a + 1, b]
+            for j in range(columns):
+                total[a, j] -= w * right[of, b, j]
+                total[a + 1, j] -= v * right[of, b, j]
+            b += 1
+    if size % 2:
+        for b in range(size):
+            w = left[size - 1, b]
+            for j in range(columns):
+                total[size - 1, j] -= w * right[of, b, j]
 
 
 @_compiled
@@ -70,22 +113,251 @@ def _threshold(values, threshold, hard, nonnegative):
 
 
 @_compiled
-def _record(codes, point, rows, code_values, point_values, start):
-    """Write the entries at which codes or point are not zero from `start` on; return where they end."""
-    k = start
+def _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed):
+    """Begin a group with the entries at which codes or point are not zero; return their number."""
+    size = 0
     for j in range(len(codes)):
         # Written without a branch, which would be mispredicted, and kept if the count goes on.
-        rows[k] = j
-        code_values[k] = codes[j]
-        point_values[k] = point[j]
-        k += (codes[j] != 0) | (point[j] != 0)
-    return k
+        atoms[size] = j
+        listed[j] = (codes[j] != 0) | (point[j] != 0)
+        size += listed[j]
+    for a in range(size):
+        code_tape[at, a], point_tape[at, a] = codes[atoms[a]], point[atoms[a]]
+    return size
+
+
+@_compiled
+def _record(codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed):
+    """Write a layer's entries to row `later`, after those in `at`; return how many are active, whether none changed, and the list's size.
+
+    Atoms that the group does not list yet are added; row `start` is that of its first layer.
+    """
+    active, found, changed = 0, 0, 0
+    for j in range(len(codes)):
+        active += codes[j] != 0
+    for a in range(size):
+        value = codes[atoms[a]]
+        found += value != 0
+        changed += value != code_tape[at, a]
+        code_tape[later, a] = value
+    if accelerated:
+        for a in range(size):
+            point_tape[later, a] = point[atoms[a]]
+    if found == active:
+        return active, changed == 0, size
+    # The point's entries lie where the codes' or those of the codes before do.
+    for j in range(len(codes)):
+        if codes[j] != 0 and not listed[j]:
+            listed[j], atoms[size] = True, j
+            for row in range(start, later):
+                code_tape[row, size] = point_tape[row, size] = 0
+            code_tape[later, size], point_tape[later, size] = codes[j], point[j]
+            size += 1
+    return active, False, size
+
+
+@_compiled
+def _run_sample(
+    gram, products, row, codes, point, values, momentum, thresholds, pulls, one, flags, depth, recorded, tape, listed,
+    keep, i, kept_codes, kept_points, kept_momenta,
+):  # fmt: skip
+    """Run one sample through the layers; return the index of its last group. Arguments are those of `run_layers`.
+
+    `codes` and `point` hold the state before and after. Only if `recorded` all layers are kept on the tape.
+    """
+    hard, nonnegative, accelerated, restart = flags[0], flags[1], flags[2], flags[3]
+    zero, two, four = one - one, one + one, one + one + one + one
+    p = len(codes)
+    code_tape, point_tape, lists, sizes, bounds, pulled = tape
+    group, at, still, kept, active, size = -1, -1, False, 0, 0, 0
+    for t in range(depth + 1):
+        # A layer with many entries fewer than its group's list begins a new group.
+        if t == 0 or 4 * active < 3 * size or (recorded and t - bounds[group] == GROUP):
+            if recorded or t == 0:
+                group, at = group + 1, at + 1
+            atoms, bounds[group] = lists[group], t
+            active = size = _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed)
+            sizes[group] = size
+        if kept < len(keep) and keep[kept] == t:
+            kept_momenta[kept, i] = momentum
+            for j in range(p):
+                kept_codes[kept, i, j] = codes[j]
+            if accelerated:
+                for j in range(p):
+                    kept_points[kept, i, j] = point[j]
+            kept += 1
+        if t == depth:
+            break
+        later = at + 1 if recorded else at
+        if still and thresholds[t] == thresholds[t - 1]:
+            # The last layer changed nothing, bit for bit: nor does this one.
+            for a in range(size):
+                code_tape[later, a] = code_tape[at, a]
+            at = later
+            continue
+        for j in range(p):
+            values[j] = point[j] + products[row, j]
+        _subtract_rows(values, p, gram, atoms, point_tape, at, size)
+        _threshold(values, thresholds[t], hard, nonnegative)
+        if accelerated:
+            pull = pulls[t]
+            if restart:
+                uphill = zero
+                for j in range(p):
+                    uphill += (point[j] - values[j]) * (values[j] - codes[j])
+                larger = (one + np.sqrt(one + four * momentum * momentum)) / two
+                pull = (momentum - one) / larger
+                momentum = larger
+                if uphill > zero:
+                    momentum, pull = one, zero
+            pulled[t + 1] = pull
+            for j in range(p):
+                point[j] = values[j] + pull * (values[j] - codes[j])
+                codes[j] = values[j]
+        else:
+            for j in range(p):
+                codes[j] = point[j] = values[j]
+        start = at - (t - bounds[group]) if recorded else at
+        active, unchanged, size = _record(
+            codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed
+        )
+        still, at, sizes[group] = unchanged and not accelerated, later, size
+    bounds[group + 1] = depth
+    return group
+
+
+@_compiled
+def _pull_group(
+    gram, products, row, numbers, given, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
+    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+):  # fmt: skip
+    """Pull all jobs of one sample back through the layers of group g. Arguments are those of `run_layers`.
+
+    `carried` and `carried_before` hold the adjoints, of the codes and of those one layer earlier, at the top of the group,
+    and at its bottom afterwards.
+    """
+    one, eta, total_samples, l1_weight, l2_weight = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    zero = one - one
+    code_tape, point_tape, lists, sizes, bounds, pulled = tape
+    bottom, top, size, atoms = bounds[g], bounds[g + 1], sizes[g], lists[g]
+    padded = _padded(size)
+    for a in range(size):
+        for b in range(size):
+            local[a, b] = gram[atoms[a], atoms[b]]
+        for b in range(size, padded):
+            local[a, b] = zero
+    k = 0
+    while k < len(tops):
+        low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
+        if high <= low:
+            k += 1
+            continue
+        # Take jobs in that end at the same layer, and do not wait for the one before.
+        while stop < len(tops) and chains[stop] == stop and low == max(bottoms[stop], bottom) < tops[stop]:
+            high = max(high, min(tops[stop], top))
+            stop += 1
+        count, chain = stop - k, chains[k]
+        # A single job's vectors lie along the list in one row, those of several along the jobs.
+        several = count > 1
+        height, across = (size, _padded(count)) if several else (1, padded)
+        flat = height * across
+        current_flat, before_flat, moved_flat = buffers[0, :flat], buffers[1, :flat], buffers[2, :flat]
+        current, before = current_flat.reshape(height, across), before_flat.reshape(height, across)
+        moved, found_flat = moved_flat.reshape(height, across), group_buffer[: GROUP * flat].reshape(GROUP, flat)
+        found = found_flat.reshape(GROUP, height, across)
+        for j in range(flat):
+            current_flat[j] = before_flat[j] = zero
+        for a in range(size):
+            for q in range(count):
+                e, f = (a, q) if several else (0, a)
+                if chain != k or tops[k + q] > top:
+                    current[e, f], before[e, f] = carried[atoms[a], chain + q], carried_before[atoms[a], chain + q]
+                carried[atoms[a], chain + q] = carried_before[atoms[a], chain + q] = zero
+        for t in range(high - 1, low - 1, -1):
+            after, of = t + 1 + g, t - low
+            for q in range(count):
+                if tops[k + q] != t + 1 or chain != k:
+                    continue
+                pull = pulled[t + 1]
+                if not given:
+                    for a in range(size):
+                        residual[a] = products[row, atoms[a]]
+                    _subtract_rows(residual, padded, local, order, code_tape, after, size)
+                for a in range(size):
+                    e, f = (a, q) if several else (0, a)
+                    if given:
+                        of_point = adjoints[k + q, 1, row, atoms[a]]
+                        current[e, f] = adjoints[k + q, 0, row, atoms[a]] + (one + pull) * of_point
+                        before[e, f] = -pull * of_point
+                    else:
+                        value = code_tape[after, a]
+                        slope = l1_weight * (one if value > zero else -one) + l2_weight * value - residual[a] / eta
+                        current[e, f], before[e, f] = slope / total_samples, zero
+            if several:
+                for a in range(size):
+                    active = code_tape[after, a] != zero
+                    for q in range(across):
+                        found[of, a, q] = moved[a, q] = current[a, q] if active else zero
+                _subtract_product(moved, local, found, of, size)
+            else:
+                for a in range(size):
+                    found_flat[of, a] = moved_flat[a] = current_flat[a] if code_tape[after, a] != zero else zero
+                for a in range(size, padded):
+                    found_flat[of, a] = moved_flat[a] = zero
+                _subtract_rows(moved_flat, padded, local, order, found_flat, of, size)
+            if t == 0:
+                for q in range(count):
+                    adjoints[chain + q, :, row] = zero
+                    for a in range(size):
+                        e, f = (a, q) if several else (0, a)
+                        adjoints[chain + q, 0, row, atoms[a]], adjoints[chain + q, 1, row, atoms[a]] = before[e, f], moved[e, f]
+            pull = pulled[t]
+            for j in range(flat):
+                current_flat[j] = before_flat[j] + (one + pull) * moved_flat[j]
+                before_flat[j] = -pull * moved_flat[j]
+        for a in range(size):
+            for q in range(count):
+                e, f = (a, q) if several else (0, a)
+                carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = current[e, f], before[e, f]
+        if len(columns):
+            # With u (D y)^T + y (D u)^T of each layer; the images are negative, and so are their weights.
+            for of in range(high - low):
+                images[2 * of : 2 * of + 2] = zero
+                _subtract_rows(images[2 * of], len(columns.T), columns, atoms, point_tape, low + g + of, size)
+                _subtract_rows(images[2 * of + 1], len(columns.T), columns, atoms, found_flat, of, size)
+            for a in range(size):
+                for of in range(high - low):
+                    weights[0, 2 * of], weights[0, 2 * of + 1] = -found_flat[of, a], -point_tape[low + g + of, a]
+                _subtract_rows(columns_bar[atoms[a]], len(columns.T), images, order, weights, 0, 2 * (high - low))
+        for a in range(0 if len(columns) else size):
+            for j in range(flat):
+                moved_flat[j] = zero
+            for t in range(low, high):
+                weights[0, t - low] = point_tape[t + g, a]
+            _subtract_rows(moved_flat, flat, found_flat, order, weights, 0, high - low)
+            if several:
+                for b in range(size):
+                    for q in range(count):
+                        gram_bar[atoms[a], atoms[b], k + q] += moved[b, q]
+            else:
+                for b in range(size):
+                    gram_bar[atoms[a], atoms[b], k] += moved_flat[b]
+        for j in range(flat):
+            moved_flat[j] = zero
+        for t in range(high - low):
+            for j in range(flat):
+                moved_flat[j] += found_flat[t, j]
+        for a in range(size):
+            for q in range(count):
+                e, f = (a, q) if several else (0, a)
+                products_bar[k + q, row, atoms[a]] += moved[e, f]
+        k = stop
 
 
 @compiled(error_model="numpy")
 def run_layers(
     gram, products, codes, points, momenta, thresholds, pulls, numbers, flags, depth, tops, bottoms, chains, adjoints,
-    gram_bar, products_bar, keep, first, kept_codes, kept_points, kept_momenta,
+    gram_bar, products_bar, columns, columns_bar, keep, first, kept_codes, kept_points, kept_momenta,
 ):  # fmt: skip
     """Run `depth` layers for some samples, then pull adjoints back through them for each job.
 
@@ -109,6 +381,9 @@ def run_layers(
         layer are written, at least on the support of the state.
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
         To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
+    columns, columns_bar : array, shapes (p, m)
+        If they are not empty, there is one job. The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T):
+        where samples are few, they are cheaper than a matrix for all pairs of atoms, and gram_bar is left as it is.
     keep : array of int
         Layers after which the state is kept, ascending.
     first : int
@@ -116,218 +391,47 @@ def run_layers(
     kept_codes, kept_points, kept_momenta : array, shapes (keep, n, p), (keep, n, p) and (keep, n)
         Where the kept states are written; not the points if they are the codes.
     """
-    hard, nonnegative, accelerated, restart, given = flags[0], flags[1], flags[2], flags[3], flags[4]
-    one, eta, total_samples, l1_weight, l2_weight = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    zero = one - one
-    two, four = one + one, one + one + one + one
     r, p = products.shape
-    jobs, kept = len(tops), len(keep)
-
-    # The tape of one sample: entries of layer t lie in starts[t]..stops[t].
-    capacity = (depth + 1 if jobs else 2) * p + 1
-    rows = np.empty(capacity, np.uint32)
-    code_values = np.empty(capacity, gram.dtype)
-    point_values = np.empty(capacity, gram.dtype) if accelerated else code_values
-    starts, stops = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
-    pulled = np.zeros(depth + 1, gram.dtype)
-    z, point_buffer, values = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype)
-
-    # Of the backward pass: places of entries within the union, and arrays on the union.
-    place = np.full(p, -1, np.int64)
-    union, last_union = np.empty(p, np.uint32), np.empty(p, np.uint32)
-    last_size = -1
-    order = np.arange(max(p, GROUP + 1)).astype(np.uint32)
-    largest = p if jobs else 0
-    local_buffer = np.empty(largest * largest, gram.dtype)
-    codes_buffer, points_buffer = np.empty((GROUP + 1) * largest, gram.dtype), np.empty((GROUP + 1) * largest, gram.dtype)
-    adjoints_buffer = np.empty(GROUP * largest * jobs, gram.dtype)
-    column = np.empty(GROUP + 1, gram.dtype)
+    jobs = len(tops)
+    # Without jobs only the present layer matters, and there is one group.
+    groups, layers = (depth + 1, 2 * depth + 2) if jobs else (1, 1)
+    code_tape = np.empty((layers, p), gram.dtype)
+    point_tape = np.empty((layers, p), gram.dtype) if flags[2] else code_tape
+    lists, sizes, bounds = np.empty((groups, p + 1), np.uint32), np.zeros(groups, np.int64), np.zeros(groups + 1, np.int64)
+    tape = Tape(code_tape, point_tape, lists, sizes, bounds, np.zeros(depth + 1, gram.dtype))
+    z, y, values, listed = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, np.bool_)
+    height = _padded(p) if jobs else 0
+    flat = height * (_padded(jobs) if jobs > 1 else 1)
+    order, local, residual = np.arange(p + 2 * GROUP).astype(np.uint32), np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
+    images = np.empty((2 * GROUP, columns.shape[1]), gram.dtype)
+    weights, buffers, group_buffer = np.empty((1, 2 * GROUP), gram.dtype), np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
     carried, carried_before = np.zeros((p, jobs), gram.dtype), np.zeros((p, jobs), gram.dtype)
-    current_buffer, before_buffer = np.empty(p * jobs, gram.dtype), np.empty(p * jobs, gram.dtype)
-    moved_buffer, residual = np.empty(p * jobs, gram.dtype), np.empty(p, gram.dtype)
     highest, lowest = 0, depth
     for k in range(jobs):
         highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
 
     for row in range(r):
-        i = first + row
-        z[:] = codes[row]
-        y = z
-        if accelerated:
-            y = point_buffer
-            y[:] = points[row]
-        momentum = momenta[row]
-        starts[0], stops[0] = 0, _record(z, y, rows, code_values, point_values, 0)
-        still, kept_so_far = False, 0
-        for t in range(depth + 1):
-            if kept_so_far < kept and keep[kept_so_far] == t:
-                kept_codes[kept_so_far, i] = z
-                kept_momenta[kept_so_far, i] = momentum
-                if accelerated:
-                    kept_points[kept_so_far, i] = y
-                kept_so_far += 1
-            if t == depth:
-                break
-            if still and thresholds[t] == thresholds[t - 1]:
-                # The last layer changed nothing, bit for bit: nor does this one, and it shares the entries on the tape.
-                starts[t + 1], stops[t + 1] = starts[t], stops[t]
-                continue
-            for j in range(p):
-                values[j] = y[j] + products[row, j]
-            _subtract_rows(values, gram, rows, point_values, starts[t], stops[t])
-            _threshold(values, thresholds[t], hard, nonnegative)
-            if accelerated:
-                pull = pulls[t]
-                if restart:
-                    uphill = zero
-                    for j in range(p):
-                        uphill += (y[j] - values[j]) * (values[j] - z[j])
-                    larger = (one + np.sqrt(one + four * momentum * momentum)) / two
-                    pull = (momentum - one) / larger
-                    momentum = larger
-                    if uphill > zero:
-                        momentum, pull = one, zero
-                pulled[t + 1] = pull
-                for j in range(p):
-                    y[j] = values[j] + pull * (values[j] - z[j])
-                z, values = values, z
-            else:
-                z, values = values, z
-                y = z
-            # Without a backward pass two layers take turns.
-            starts[t + 1] = stops[t] if jobs else (0 if starts[t] else p)
-            stops[t + 1] = _record(z, y, rows, code_values, point_values, starts[t + 1])
-            still = False
-            if not accelerated and stops[t + 1] - starts[t + 1] == stops[t] - starts[t]:
-                e, f = starts[t], starts[t + 1]
-                while e < stops[t] and rows[e] == rows[f] and code_values[e] == code_values[f]:
-                    e, f = e + 1, f + 1
-                still = e == stops[t]
+        for j in range(p):
+            z[j], y[j] = codes[row, j], points[row, j]
+        group = _run_sample(
+            gram, products, row, z, y, values, momenta[row], thresholds, pulls, numbers[0], flags, depth, jobs > 0, tape, listed,
+            keep, first + row, kept_codes, kept_points, kept_momenta,
+        )  # fmt: skip
+        if jobs:
+            carried[:] = carried_before[:] = 0
+        for g in range(group, -1, -1) if jobs else range(0):
+            if max(bounds[g], lowest) < min(bounds[g + 1], highest):
+                _pull_group(
+                    gram, products, row, numbers, flags[4], tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
+                    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+                )  # fmt: skip
 
-        top = highest
-        while top > lowest:
-            # Take layers in as long as the union of their supports stays near that of the topmost.
-            size = 0
-            for e in range(starts[top], stops[top]):
-                place[rows[e]] = size
-                union[size] = rows[e]
-                size += 1
-            bottom, limit = top, size + size // 4 + 4
-            while bottom > lowest and top - bottom < GROUP and size <= limit:
-                bottom -= 1
-                if starts[bottom] != starts[bottom + 1]:
-                    for e in range(starts[bottom], stops[bottom]):
-                        if place[rows[e]] < 0:
-                            place[rows[e]] = size
-                            union[size] = rows[e]
-                            size += 1
-            same = size == last_size
-            for a in range(size):
-                same = same and union[a] == last_union[a]
-            local = local_buffer[: size * size].reshape(size, size)
-            if not same:
-                for a in range(size):
-                    for b in range(size):
-                        local[a, b] = gram[union[a], union[b]]
-                    last_union[a] = union[a]
-                last_size = size
-            width = top - bottom + 1
-            local_codes = codes_buffer[: width * size].reshape(width, size)
-            local_points = points_buffer[: width * size].reshape(width, size)
-            local_codes[:], local_points[:] = zero, zero
-            for t in range(bottom, top + 1):
-                for e in range(starts[t], stops[t]):
-                    local_codes[t - bottom, place[rows[e]]] = code_values[e]
-                    local_points[t - bottom, place[rows[e]]] = point_values[e]
 
-            k = 0
-            while k < jobs:
-                low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
-                if high <= low:
-                    k += 1
-                    continue
-                # Take jobs in that end at the same layer, and do not wait for the one before.
-                while stop < jobs and chains[stop] == stop and low == max(bottoms[stop], bottom) < tops[stop]:
-                    high = max(high, min(tops[stop], top))
-                    stop += 1
-                count, chain = stop - k, chains[k]
-                flat = size * count
-                current_flat, before_flat = current_buffer[:flat], before_buffer[:flat]
-                current, before = current_flat.reshape(size, count), before_flat.reshape(size, count)
-                moved_flat, adjoints_flat = moved_buffer[:flat], adjoints_buffer[: GROUP * flat].reshape(GROUP, flat)
-                moved, local_adjoints = moved_flat.reshape(size, count), adjoints_flat.reshape(GROUP, size, count)
-                for q in range(count):
-                    for a in range(size):
-                        current[a, q], before[a, q] = carried[union[a], chain + q], carried_before[union[a], chain + q]
-                        if chain == k and tops[k + q] <= top:
-                            current[a, q], before[a, q] = zero, zero
-                for t in range(high - 1, low - 1, -1):
-                    for q in range(count):
-                        if tops[k + q] != t + 1 or chain != k:
-                            continue
-                        if given:
-                            for a in range(size):
-                                of_point = adjoints[k + q, 1, row, union[a]]
-                                current[a, q] = adjoints[k + q, 0, row, union[a]] + (one + pulled[t + 1]) * of_point
-                                before[a, q] = -pulled[t + 1] * of_point
-                            continue
-                        for a in range(size):
-                            residual[a] = products[row, union[a]]
-                        _subtract_rows(residual[:size], local, order, local_codes[t + 1 - bottom], 0, size)
-                        for a in range(size):
-                            value = local_codes[t + 1 - bottom, a]
-                            sign = one if value > zero else -one
-                            current[a, q] = (l1_weight * sign + l2_weight * value - residual[a] / eta) / total_samples
-                            before[a, q] = zero
-                    adjoint, adjoint_flat = local_adjoints[t - bottom], adjoints_flat[t - bottom]
-                    # A single job's vectors lie along the union, those of several along the jobs.
-                    if count == 1:
-                        for a in range(size):
-                            adjoint_flat[a] = current_flat[a] if local_codes[t + 1 - bottom, a] != zero else zero
-                            moved_flat[a] = adjoint_flat[a]
-                        _subtract_rows(moved_flat, local, order, adjoint_flat, 0, size)
-                    else:
-                        for a in range(size):
-                            active = local_codes[t + 1 - bottom, a] != zero
-                            for q in range(count):
-                                adjoint[a, q] = current[a, q] if active else zero
-                                moved[a, q] = adjoint[a, q]
-                        for a in range(size):
-                            _subtract_rows(moved[a], adjoint, order, local[a], 0, size)
-                    if t == 0:
-                        for q in range(count):
-                            adjoints[chain + q, :, row] = zero
-                            for a in range(size):
-                                adjoints[chain + q, 0, row, union[a]] = before[a, q]
-                                adjoints[chain + q, 1, row, union[a]] = moved[a, q]
-                    pull = pulled[t]
-                    for j in range(flat):
-                        current_flat[j] = before_flat[j] + (one + pull) * moved_flat[j]
-                        before_flat[j] = -pull * moved_flat[j]
-                for a in range(size):
-                    moved_flat[:] = zero
-                    for t in range(low - bottom, high - bottom):
-                        column[t] = local_points[t, a]
-                    _subtract_rows(moved_flat, adjoints_flat, order, column, low - bottom, high - bottom)
-                    target = gram_bar[union[a]]
-                    if count == 1:
-                        for b in range(size):
-                            target[union[b], k] += moved_flat[b]
-                        continue
-                    for b in range(size):
-                        for q in range(count):
-                            target[union[b], k + q] += moved[b, q]
-                moved_flat[:] = zero
-                for t in range(low - bottom, high - bottom):
-                    for j in range(flat):
-                        moved_flat[j] += adjoints_flat[t, j]
-                for q in range(count):
-                    for a in range(size):
-                        products_bar[k + q, row, union[a]] += moved[a, q]
-                for q in range(count):
-                    for a in range(size):
-                        carried[union[a], chain + q], carried_before[union[a], chain + q] = current[a, q], before[a, q]
-                k = stop
-            for a in range(size):
-                place[union[a]] = -1
-            top = bottom
+@compiled(error_model="numpy")
+def restrict(adjoint, codes, total):
+    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape (r, p)."""
+    for i in range(len(codes)):
+        for j in range(codes.shape[1]):
+            if codes[i, j] == 0:
+                adjoint[i, j] = 0
+            total[i, j] += adjoint[i, j]

@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from ..problems import SparseCoding
+from ..problems.l1 import gram as symmetric
 from .momentum import following
 from .thresholding import Decaying, Hard
 
@@ -27,6 +28,8 @@ from .thresholding import Decaying, Hard
 CHUNK = 250
 #: Share of non-zero code entries above which a chunk's layer is a dense product.
 DENSE = 0.35
+#: Number of a gradient's layers, over all samples, per atom, up to which no matrix for pairs of atoms is made.
+COLUMNWISE = 5
 
 
 class Job(NamedTuple):
@@ -107,16 +110,20 @@ def run_and_pull(
     """
     problem, step = problem.with_theta(problem.theta.detach().contiguous()), algorithm.step_size(problem)
     matrix = problem.dictionary.numpy()
-    scaled = step * problem.dictionary
-    # numpy knows that this product is symmetric, and halves the work.
-    gram = step * torch.from_numpy(matrix.T @ matrix)
+    gram = symmetric(problem.dictionary).mul_(step)
     gram.diagonal().add_(step * problem.l2_penalty)
     (n, p), kept = problem.code_shape, sorted({*keep, depth})
     codes = gram.new_empty(len(kept), n, p)
     points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
     momenta = gram.new_ones(len(kept), n)
-    # Jobs are the last axis in memory, as the compiled code wants it.
-    gram_bar, theta_bar = gram.new_zeros(p, p, len(jobs)).movedim(2, 0), gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    theta_bar = gram.new_zeros(len(jobs), *problem.dictionary.shape)
+    # Codes of few samples concern few pairs of atoms.
+    columnwise = len(jobs) == 1 and n * depth < COLUMNWISE * p
+    columns = problem.dictionary.T.contiguous() if columnwise else gram.new_empty(0, 0)
+    columns_bar, atoms = torch.zeros_like(columns), 0 if columnwise else p
+    # Jobs are the last axis in memory for compiled code, the first for dense products.
+    gram_bar = gram.new_zeros(atoms, atoms, len(jobs)).movedim(2, 0)
+    dense_bar = gram_bar if len(jobs) == 1 else gram.new_zeros(len(jobs), p, p)
     returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
     for first in range(0, n, CHUNK):
         rows = slice(first, min(first + CHUNK, n))
@@ -124,7 +131,7 @@ def run_and_pull(
         object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
         momentum = state.momentum[rows] if isinstance(state.momentum, Tensor) else state.momentum
         fields = {"codes": state.codes[rows].detach(), "point": state.point[rows].detach(), "momentum": momentum}
-        chunk = _Chunk(part, algorithm, step, gram, part.observations @ scaled, n, jobs, gram_bar)
+        chunk = _Chunk(part, algorithm, step, gram, part.adjoint(part.observations).mul_(step), n, jobs, gram_bar, dense_bar, columns, columns_bar)
         dense = chunk.run_dense(dataclasses.replace(state, **fields), depth, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
@@ -139,9 +146,12 @@ def run_and_pull(
         theta_bar += part.observations.T @ products_bar
         if adjoints is not None:
             returned[:, :, rows] = carried
+    if dense_bar is not gram_bar:
+        gram_bar = dense_bar.add_(gram_bar)
     # eta D^T D depends on D through both factors.
-    through_gram = step * torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
-    through_products = step * theta_bar
+    pairwise = columns_bar.T[None] if columnwise else torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
+    through_gram = pairwise.mul_(step)
+    through_products = theta_bar.mul_(step)
     magnitudes = torch.linalg.norm(through_gram, dim=(1, 2)) + torch.linalg.norm(through_products, dim=(1, 2))
 
     states, momentum = {}, state.momentum
@@ -154,7 +164,7 @@ def run_and_pull(
             states[layer] = dataclasses.replace(state, **fields) if layer else state
         if algorithm.name == "fista" and not isinstance(momentum, Tensor):
             momentum = following(momentum)
-    return Result(states, through_gram + through_products, magnitudes.tolist(), returned)
+    return Result(states, through_gram.add_(through_products), magnitudes.tolist(), returned)
 
 
 def _pull(before: Any, after: Any) -> Any:
@@ -175,6 +185,16 @@ class _Chunk:
     samples: int
     jobs: Sequence[Job]
     gram_bar: Tensor
+    dense_bar: Tensor
+    columns: Tensor
+    columns_bar: Tensor
+
+    def smooth_gradient(self, point: Tensor) -> Tensor:
+        """Return the step of a layer, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
+        return torch.addmm(self.products, point, self.gram, beta=-1)
+
+    def prox(self, values: Tensor, _: float, thresholding: Any, iteration: int) -> Tensor:
+        return thresholding(values, self.step * self.problem.penalty, iteration, self.problem.nonnegative)
 
     def run_dense(self, state: Any, depth: int, keep: list[int]) -> list[Any]:
         """Return the states up to the first whose codes are sparse, or the last; None for those that nothing needs."""
@@ -186,7 +206,8 @@ class _Chunk:
                 break
             if not self.jobs and len(states) - 1 not in keep:
                 states[-1] = None
-            state = self.algorithm.advance(self.problem, state, self.step)
+            # The step is part of the products.
+            state = self.algorithm.advance(self, state, 1.0)
             states.append(state)
         return states
 
@@ -224,10 +245,10 @@ class _Chunk:
         later = [place for place, layer in enumerate(keep) if layer > offset]
         floats = (torch.tensor(values, dtype=self.gram.dtype).numpy() for values in (thresholds, pulls, numbers))
         integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
-        _compiled()(
+        _compiled().run_layers(
             self.gram.numpy(), self.products.numpy(), state.codes.contiguous().numpy(), state.point.contiguous().numpy(),
             momentum.numpy(), *floats, np.array(flags), layers, *integers, carried.numpy(),
-            self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(),
+            self.gram_bar.movedim(0, 2).numpy(), products_bar.numpy(), self.columns.numpy(), self.columns_bar.numpy(),
             np.array([keep[place] - offset for place in later], np.int64), first,
             *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
         )  # fmt: skip
@@ -238,10 +259,10 @@ class _Chunk:
         if not self.jobs:
             return
         last = len(states) - 1
-        masks = [(state.codes != 0).to(self.gram.dtype) for state in states]
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
+        restrict = _compiled().restrict
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
@@ -255,27 +276,26 @@ class _Chunk:
                         torch.zeros_like(current),
                     )
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
-            # Strided if there are several jobs, which is slow to add to layer by layer.
-            gram_bar = self.gram_bar[k].contiguous()
+            gram_bar, total = self.dense_bar[k], products_bar[k].numpy()
             for t in range(top - 1, job.bottom - 1, -1):
-                adjoint = current * masks[t + 1]
-                products_bar[k] += adjoint
-                if t >= filled:
-                    gram_bar.addmm_(states[t].point.T, adjoint, alpha=-1)
+                restrict(current.numpy(), states[t + 1].codes.numpy(), total)
+                if t >= filled and len(self.columns):
+                    self.columns_bar.addmm_(current.T, states[t].point @ self.columns, alpha=-1)
+                    self.columns_bar.addmm_(states[t].point.T, current @ self.columns, alpha=-1)
+                elif t >= filled:
+                    gram_bar.addmm_(states[t].point.T, current, alpha=-1)
                 if t == 0 and given is None:
                     break
-                current = torch.addmm(adjoint, adjoint, self.gram, alpha=-1)
+                current = torch.addmm(current, current, self.gram, alpha=-1)
                 if t == 0:
                     carried[job.chain, 1] = current
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
                 elif self.algorithm.name == "fista":
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
-            if top > max(job.bottom, filled):
-                self.gram_bar[k] = gram_bar
 
 
 @cache
 def _compiled() -> Any:
-    from .compiled import run_layers
+    from . import compiled
 
-    return run_layers
+    return compiled

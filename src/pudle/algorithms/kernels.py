@@ -42,7 +42,7 @@ def prepare() -> None:
         one = torch.ones(1, 1, dtype=dtype)
         # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)
-        Ista().run(problem, 8)
+        list(unrolled(problem, Ista(), Ista().start(problem), [8]))
         problem.solve_active(one, one)
 
 

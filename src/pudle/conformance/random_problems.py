@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,23 +55,28 @@ def _compare(
     if claim not in EXACT_CLAIMS or (claim == "implicit" and not is_regular(specimen)):
         return
     # A quotient's rounding is that of the loss, whatever the size of the gradient.
-    codes, size = specimen.codes(depth), _size(mine, specimen, 1.0 if is_quotient(result) else ROUNDED)
+    size = _size(mine, specimen, 1.0 if is_quotient(result) else ROUNDED)
     limit = max(limit, QUOTIENT_DRAWN if is_quotient(result) else SOLVED if claim == "implicit" else EXACT)
-    for direction in directions(specimen):
-        if claim == "direct":
-            expected = model.direct(codes, direction)
-        elif claim == "implicit":
-            expected = model.implicit(codes, direction)
-        else:
-            window = window_of(result, depth) if claim == "truncated" else depth
-            asked = getattr(estimator, "window", window) if claim == "truncated" else window
-            if min(asked, depth) != window:
-                raise NotMet(f"window={asked} at depth {depth} differentiates {window} layers on {describe(specimen)}")
-            expected = model.unrolled(specimen.layers, depth, window, direction)
+    window = depth
+    if claim == "truncated":
+        window = window_of(result, depth)
+        asked = getattr(estimator, "window", window)
+        if min(asked, depth) != window:
+            raise NotMet(f"window={asked} at depth {depth} differentiates {window} layers on {describe(specimen)}")
+    for direction, expected in zip(directions(specimen), _claimed(specimen, claim, depth, window), strict=True):
         got = float((mine * direction).sum())
         error = abs(got - expected) / max(size, abs(expected))
         along = f"along a random direction it is {got:.6g} instead of {expected:.6g}"
         yield error, limit, f"off from the {claim} gradient at depth {depth} ({along}) on {describe(specimen)}"
+
+
+@functools.cache
+def _claimed(specimen: Specimen, claim: str, depth: int, window: int) -> list[float]:
+    """Return the products of the gradient that is claimed with the directions; the window counts for unrolled ones."""
+    model, codes = specimen.model, specimen.codes(depth)
+    if claim in ("direct", "implicit"):
+        return [getattr(model, claim)(codes, direction) for direction in directions(specimen)]
+    return [model.unrolled(specimen.layers, depth, window, direction) for direction in directions(specimen)]
 
 
 # Small steps, so that layers far back still count.
@@ -96,6 +102,7 @@ def _size(gradient: Array, specimen: Specimen, share: float = ROUNDED) -> float:
     return max(float(np.linalg.norm(gradient)), share * loss / (float(np.linalg.norm(model.theta)) or 1.0)) or 1.0
 
 
+@functools.cache
 def directions(specimen: Specimen) -> list[Array]:
     """Return two random directions of unit norm in the shape of theta."""
     random, shape = generator(0, f"conformance directions {specimen.problem}"), specimen.model.theta.shape
@@ -103,6 +110,7 @@ def directions(specimen: Specimen) -> list[Array]:
     return [direction / np.linalg.norm(direction) for direction in drawn]
 
 
+@functools.cache
 def describe(specimen: Specimen) -> str:
     """Return the shapes and options of a drawn problem and its algorithm."""
     kind, algorithm = KINDS[specimen.problem], specimen.make_algorithm()

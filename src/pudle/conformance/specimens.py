@@ -103,6 +103,7 @@ class Specimen:
             initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
         )
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019  # those of drawn problems are too large to keep all
     def codes(self, depth: int) -> Array:
         """Return the codes after `depth` layers."""
         return self.model.codes(self.layers, depth)
