@@ -20,9 +20,7 @@ MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
 #: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
-PEERS = (
-    "jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit(solver='lsmr')", "torchdeq_implicit", "torchopt_implicit",
-)  # fmt: skip
+PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
@@ -90,10 +88,12 @@ FIXED_POINTS = (
 
 #: Where estimators are measured whose cost grows with the number of parameters, or that start or compile another library.
 LIMITED = (
+    *((name, "*_small-*") for name in ("forward", "finite_difference", *PEERS)),
     *((name, pattern) for name in ("forward", "finite_difference")
-      for pattern in ("*_small-*", "penalty_selection-*", "ridge-*", "logistic*", "equilibrium-*")),
-    *((name, pattern) for name in PEERS
-      for pattern in ("*_small-*", "sparse_gaussian-ista-lasso", "image_patches-ista-lasso")),
+      for pattern in ("penalty_selection-*", "ridge-*", "logistic*", "equilibrium-*")),
+    # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the larger cases.
+    *((name, pattern) for name in PEERS if name != "optimistix_implicit"
+      for pattern in ("sparse_gaussian-ista-lasso", "image_patches-ista-lasso")),
 )  # fmt: skip
 
 

@@ -147,3 +147,9 @@ def test_each_surface_is_measured_where_the_selection_says_so(tmp_path, windows,
     tasks = [task for stage in plan(selection, Store(tmp_path, "quick")) for task in stage]
     kinds = {task.arguments[0] for task in tasks if task.kind == "surface"}
     assert kinds == ({"window_surface"} if windows else set()) | ({"jacobian_error"} if error else set())
+
+
+def test_what_is_short_comes_last_in_its_stage(tmp_path):
+    selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), windows=(1,), jacobian_error=True)
+    kinds = [[task.kind for task in stage] for stage in plan(selection, Store(tmp_path, "quick"))]
+    assert kinds == [["kernels", "surface", "reference"], ["score", "surface"]]

@@ -34,13 +34,13 @@ def plan(selection: Selection, store: Store, known: Survey | None = None) -> lis
     def task(kind: str, label: str, *arguments: Any) -> Task:
         return Task(kind, label, (*arguments, store), selection.timeout)
 
-    # One process compiles the kernels while the others do what takes none.
+    # One process compiles the kernels while the others do what takes none. What is short comes last: all end together.
     first = [Task("kernels", "kernels", (), MOST_COMPILING)] if pairs or surfaces else []
-    first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
     second = [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs]
     for kind, case, windows in surfaces:
         stage = first if kind == "jacobian_error" else second
         stage.append(task("surface", f"{kind} of {case.name}", kind, case, windows))
+    first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
     return [first, second]
 
 
