@@ -204,6 +204,14 @@ def options_of(estimator: GradientEstimator) -> set[str]:
     return {field.name for field in dataclasses.fields(estimator)} if dataclasses.is_dataclass(estimator) else set()
 
 
+def with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
+    """Return a stochastic estimator with two samples, where it has a field for them, for checks that need no mean."""
+    if getattr(estimator, "computes", None) != "stochastic" or "samples" not in options_of(estimator):
+        return estimator
+    few: GradientEstimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]
+    return few
+
+
 def gradient_of(result: Estimate) -> Array:
     """Return an estimate's gradient as a float64 array, or fail if it is complex."""
     if result.gradient.is_complex():

@@ -17,7 +17,18 @@ from torch.overrides import TorchFunctionMode
 
 from .. import specs
 from ..estimator import Estimate, GradientEstimator
-from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
+from .checks import (
+    Measurement,
+    NotMet,
+    claim_of,
+    codes_of,
+    distance,
+    gradient_of,
+    is_quotient,
+    register,
+    require_finite,
+    with_few_samples,
+)
 from .draws import FEW
 from .explanations import explain_codes
 from .specimens import CLASS_ALONE, GRID, PLAIN, VARIED, Specimen, specimens
@@ -52,6 +63,7 @@ def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
 @register(specimens() + FEW)
 def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
     """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
+    estimator = with_few_samples(estimator)
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for dtype, device in itertools.product((torch.float64, torch.float32), devices):
         problem = specimen.make(dtype, device)
@@ -98,6 +110,7 @@ def check_single_precision(estimator: GradientEstimator, specimen: Specimen) -> 
 @register(specimens() + FEW)
 def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
     """The tensors of the problem and the algorithm, their gradients and their flags stay unchanged."""
+    estimator = with_few_samples(estimator)
     for flag in (False, True):
         problem, algorithm = specimen.make(), specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
@@ -150,6 +163,7 @@ class _Writes(TorchFunctionMode):
 @register(specimens() + FEW)
 def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """A second call, an equal estimator, and one from another start before it change no bit and no earlier result."""
+    estimator = with_few_samples(estimator)
     equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
     result = specimen.estimate(estimator, SHALLOW[-1])
     first = gradient_of(result).copy()

@@ -15,7 +15,18 @@ from ..algorithms.thresholding import Hard
 from ..estimator import Estimate, GradientEstimator
 from ..problems import Problem
 from ..streams import generator
-from .checks import Measurement, NotMet, claim_of, codes_of, distance, gradient_of, is_quotient, options_of, register
+from .checks import (
+    Measurement,
+    NotMet,
+    claim_of,
+    codes_of,
+    distance,
+    gradient_of,
+    is_quotient,
+    options_of,
+    register,
+    with_few_samples,
+)
 from .claims import window_of
 from .draws import DRAWN, depths_of, is_regular
 from .oracles import Array
@@ -24,14 +35,6 @@ from .tolerances import EVERY, EXACT, FAR, QUOTIENT_DRAWN, ROUNDED, SAME, SINGLE
 
 #: Claims whose gradient at a depth is one vector, which a derivative in numpy gives.
 EXACT_CLAIMS = ("direct", "unrolled", "truncated", "implicit")
-
-
-def with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
-    """Return a stochastic estimator with two samples, where it has a field for them: none of these checks needs a mean."""
-    if claim_of(estimator) != "stochastic" or "samples" not in options_of(estimator):
-        return estimator
-    few: GradientEstimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]
-    return few
 
 
 @register(DRAWN)
