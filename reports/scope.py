@@ -80,4 +80,4 @@ def where_timed(results: Results) -> str:
         return ""
     each = "it alone" if len(machines) == 1 else "each alone"
     names = text.listing([f"`{name}`" for name in machines])
-    return f"Times and memory are those of {names} and hold for {each}; errors do not depend on the machine."
+    return f"Times and memory are those of {names} and hold for {each}; errors carry over to other machines."

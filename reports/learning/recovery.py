@@ -58,7 +58,9 @@ def answer(methods: Sequence[Method]) -> str:
         sentence = f"At {depth} layers {best.quoted} recovers best: its error falls from {before} to {after}"
         if others:
             second = errors[others[0]]
-            times = f", {text.number(second / end, 3)} times as much" if end > 0 else ""
+            ratio = second / end if end > 0 else math.nan
+            # Two that are as good as equal are not "1 times" apart.
+            times = f", {text.number(ratio, 2 if ratio >= 1.1 else 3)} times as much" if end > 0 else ""
             sentence += f", that of {others[0].quoted} to {text.number(second)}{times}"
             if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
                 overlapping.append(str(depth))

@@ -31,6 +31,9 @@ HOSTILE = [
     "&lt;script&gt; $\\frac$",
 ]
 
+#: Those that are drawn as well, which takes a second each: what XML and what matplotlib's formulas could take for code.
+DRAWN = (HOSTILE[0], *HOSTILE[-2:])
+
 
 @pytest.fixture(params=HOSTILE)
 def hostile(request):
@@ -89,14 +92,15 @@ def html_is_text(written, hostile):
 
 
 def test_hostile_text_is_text_in_every_format_of_a_report(results, hostile):
-    report = Report.of(results, ["svg"])
+    report = Report.of(results, ["svg"] if hostile in DRAWN else [])
     html_is_text(living_page.html(report), hostile)
     markdown_is_text(report.markdown(), hostile)
     csv_is_text(report.csv())
     latex = report.latex()
     assert r"\input" not in latex
     assert text.latex(hostile).splitlines()[0] in latex
-    for name, content in report.figure_files():
+    tables = (file for picture in report.pictures for file in picture.files(("csv",)))
+    for name, content in report.figure_files() if hostile in DRAWN else tables:
         assert re.fullmatch(r"[\w.-]+", name)
         if name.endswith("csv"):
             csv_is_text(content.decode())

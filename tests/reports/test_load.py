@@ -191,3 +191,9 @@ def test_a_list_that_is_damaged_is_named(four):
     (four / "quick" / "run.json").write_text('{"commit": "c", "records": [["a"]]}')
     with pytest.raises(UnreadableResult, match="run.json"):
         load(four, "quick")
+
+
+def test_times_are_said_to_be_those_of_their_machine(four, timed_home):
+    assert scope.where_timed(load(four, "quick")) == ""
+    found = scope.where_timed(load(timed_home, "quick"))
+    assert found == "Times and memory are those of `here` and hold for it alone; errors carry over to other machines."

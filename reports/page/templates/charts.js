@@ -29,6 +29,8 @@ function axis(title, log) {
   return { title, tickCount: 6, ...labels };
 }
 
+const quantity = (field, title, log) => ({ field, type: "quantitative", axis: axis(title, log), scale: log ? { type: "log" } : { zero: false } });
+
 function styled(names, dim) {
   const looks = names.map((name) => DATA.looks[name] ?? DATA.looks[""]);
   const scale = (values) => ({ domain: names, range: values });
@@ -42,9 +44,7 @@ function styled(names, dim) {
 
 // Lines with a band or one line per seed, markers, and what stands behind them: slopes of theory, the bound, goals.
 function linesSpec({ names, xTitle, yTitle, xLog, yLog, tooltip, behind = [], markers = true }) {
-  const scale = (log) => (log ? { type: "log" } : { zero: false });
-  const x = { field: "x", type: "quantitative", axis: axis(xTitle, xLog), scale: scale(xLog) };
-  const y = { field: "y", type: "quantitative", axis: axis(yTitle, yLog), scale: scale(yLog) };
+  const x = quantity("x", xTitle, xLog), y = quantity("y", yTitle, yLog);
   const { color, shape, strokeDash, opacity } = styled(names);
   const shared = { x, y, color, opacity, detail: [{ field: "line" }] };
   const rows = { data: { name: "rows" } };
@@ -72,9 +72,7 @@ const LEVEL_TEXT = { data: { name: "levels" }, mark: { type: "text", align: "lef
   encoding: { x: { value: 0 }, y: { field: "y", type: "quantitative" }, text: { field: "label" } } };
 
 function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
-  const scale = (log) => (log ? { type: "log" } : { zero: false });
-  const x = { field: "x", type: "quantitative", axis: axis(xTitle, xLog), scale: scale(xLog) };
-  const y = { field: "y", type: "quantitative", axis: axis(yTitle, yLog), scale: scale(yLog) };
+  const x = quantity("x", xTitle, xLog), y = quantity("y", yTitle, yLog);
   const { color, shape, opacity } = styled(names);
   const bars = (field) => ({ data: { name: "rows" }, mark: { type: "rule", opacity: 0.6, tooltip: false, aria: false },
     encoding: { x, y, [field]: { ...(field === "x" ? x : y), field: `${field}Low` }, [`${field}2`]: { field: `${field}High` }, color } });
@@ -160,9 +158,7 @@ class Figure {
 }
 
 async function embed(place, { about, spec, data }, width, height) {
-  const datasets = Object.fromEntries(Object.entries(data).map(([name, rows]) => [name, rows]));
-  const full = { $schema: "", width, height, autosize: { type: "fit", contains: "padding" }, config: CONFIG, description: about, datasets, ...spec };
-  delete full.$schema;
+  const full = { width, height, autosize: { type: "fit", contains: "padding" }, config: CONFIG, description: about, datasets: { ...data }, ...spec };
   const made = await vegaEmbed(place, full, { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip: { disableDefaultStyle: true } });
   return made.view;
 }

@@ -88,6 +88,12 @@ function costAt(line, depth, column = 1) {
   return [values[next - 1] + share * (values[next] - values[next - 1]), outside];
 }
 
+// The cost at a depth between measured ones, else NaN.
+function costInside(line, depth) {
+  const [value, outside] = costAt(line, depth);
+  return outside ? NaN : value;
+}
+
 function reach(run, item, place, goal) {
   const depths = columns(run, item, place).map((curve) => depthTo(curve, goal)), depth = median(depths);
   const line = item.seconds[place];
@@ -109,9 +115,8 @@ const least = (items, key) => items.reduce((best, item) => (best === null || key
 function findPoints(run, item) {
   return run.estimators.flatMap((_, place) => {
     const rows = spread(run, item, place);
-    const known = (line, depth) => { const [value, outside] = costAt(line, depth); return outside ? NaN : value; };
     return rows.map((row, index) => ({
-      place, ...row, seconds: known(item.seconds[place], row.depth), memory: known(item.memory[place], row.depth),
+      place, ...row, seconds: costInside(item.seconds[place], row.depth), memory: costInside(item.memory[place], row.depth),
       last: index === rows.length - 1,
     }));
   });
@@ -135,11 +140,9 @@ function choose(run, item, wanted) {
   const short = timed.length
     ? `Cheapest to an error of ${goal}${ties.length ? `; not distinguishable in time from ${listing(some)}` : ""}.`
     : `Fewest layers to an error of ${goal}; its time there is not known.`;
-  const bounds = best.quartiles.flat().filter((bound) => !Number.isNaN(bound)).map(seconds);
+  const bounds = best.quartiles.flat().filter((bound) => !Number.isNaN(bound)).sort((one, two) => one - two).map(seconds);
   const shown = starred(seconds(best.seconds[0]), best.seconds);
-  const sorted = best.quartiles.flat().filter((bound) => !Number.isNaN(bound)).sort((one, two) => one - two);
-  const range = new Set([seconds(best.seconds[0]), ...bounds]).size > 1 && shown !== DASH
-    ? ` (${seconds(sorted[0])} to ${seconds(sorted.at(-1))})` : "";
+  const range = new Set([seconds(best.seconds[0]), ...bounds]).size > 1 && shown !== DASH ? ` (${bounds[0]} to ${bounds.at(-1)})` : "";
   return {
     place: best.place, ties, short, error: `\u2264 ${goal}`, depth: best.depth.toFixed(0), time: `${shown}${range}`,
     memory: starred(memory(best.memory[0]), best.memory), key: best.seconds[0],

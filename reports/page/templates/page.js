@@ -193,9 +193,8 @@ function curveRows(of, item, metric, names, tag = "") {
   for (const name of names) {
     const place = of.estimators.indexOf(name);
     if (place < 0) continue;
-    const costs = (depth) => [item.seconds[place], item.memory[place]].map((line) => { const [value, outside] = costAt(line, depth); return outside ? NaN : value; });
     const push = (line, depth, y, more) => {
-      const [time, space] = costs(depth), x = { depth, seconds: time / unit, memory: space / unit }[state.x];
+      const [time, space] = [item.seconds[place], item.memory[place]].map((cost) => costInside(cost, depth)), x = { depth, seconds: time / unit, memory: space / unit }[state.x];
       if (Number.isNaN(x) || (logs[0] && x <= 0) || (logs[1] && y <= 0)) return;
       rows.push({ name, estimator: tag ? `${name} (${tag})` : name, line: `${name} ${tag} ${line}`, case: item.name, depth, x, y, order: depth, value: number(y), exact: y, ...more,
         time: seconds(time), memory: memory(space), dim: dimmed(name) });
