@@ -238,6 +238,7 @@ class TestTargets:
         assert reference.status == "certified"
         assert np.linalg.norm(reference.gradient.numpy() - truth) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
         assert torch.equal(reference.codes, problem.generating_codes)
+        assert (reference.certificate.samples, reference.certificate.zero_codes) == (len(x), 0.0)
 
     @pytest.mark.parametrize("target, lacking", [("gstar", "generating_dictionary"), ("gtilde", "generating_codes")])
     def test_missing_generating_data_is_refused(self, target, lacking):

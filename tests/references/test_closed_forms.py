@@ -14,6 +14,7 @@ from examples import sparse_problem
 from tolerances import SAME_ARITHMETIC
 
 import pudle
+from pudle.references import lasso
 from pudle.references.convolutional import ConvolutionalModel
 from pudle.references.lasso import LassoSolution, implicit_gradient, lasso_gradient, solve_lasso
 from pudle.references.linear_model import DenseModel
@@ -75,6 +76,12 @@ class TestDiagonal:
         assert (certificate.smallest_amplitude, certificate.condition_number) == (math.inf, 1)
         assert certificate.dual_margin == 94 and certificate.zero_codes == 1
 
+    def test_a_solver_that_is_stopped_leaves_its_violation(self, monkeypatch):
+        """All codes are zero: the largest correlation, 6, exceeds the penalty by 5.8."""
+        monkeypatch.setattr(lasso, "MAX_ITERATIONS", 0)
+        certificate = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate
+        assert certificate.kkt_residual == pytest.approx(5.8, rel=1e-12) and certificate.uncertified == 1
+
     def test_samples_that_fail_are_counted_by_their_reason(self):
         """One sample on a pair of equal atoms, one on the edge of its support, and one that is well."""
         d = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -91,17 +98,23 @@ class TestDiagonal:
 
 
 class TestOneAtom:
-    """Numbers such that no two terms of a bound cancel: it is the derivative in the code, times the error of the code."""
+    """Numbers such that no two terms of a bound cancel: it is the derivative in the code, times the error of the code.
+
+    The mean over equal samples is that of one.
+    """
 
     A, X, Z, ERROR = 1.5, 2.0, 3.0, 1e-6
 
     def solution(self) -> LassoSolution:
-        eigenvalue = torch.tensor([self.A**2 + L2], dtype=torch.float64)
-        codes, errors = torch.tensor([[self.Z]], dtype=torch.float64), torch.tensor([self.ERROR], dtype=torch.float64)
-        return LassoSolution(codes, errors, eigenvalue, Certificate(1), "")
+        eigenvalue = torch.tensor([self.A**2 + L2] * 2, dtype=torch.float64)
+        codes, errors = (
+            torch.tensor([[self.Z]] * 2, dtype=torch.float64),
+            torch.tensor([self.ERROR] * 2, dtype=torch.float64),
+        )
+        return LassoSolution(codes, errors, eigenvalue, Certificate(2), "")
 
     def model(self, l2: float = L2) -> DenseModel:
-        x, a = torch.tensor([[self.X]], dtype=torch.float64), torch.tensor([[self.A]], dtype=torch.float64)
+        x, a = torch.tensor([[self.X]] * 2, dtype=torch.float64), torch.tensor([[self.A]], dtype=torch.float64)
         return DenseModel(pudle.SparseCoding(observations=x, dictionary=a, penalty=0.2, l2_penalty=l2))
 
     def test_lasso_gradient(self):
@@ -121,7 +134,7 @@ class TestOneAtom:
             v = right / (self.A**2 + L2)
             return (self.A * z - y) * z - (self.A * z - self.X) * v - self.A * v * z
 
-        targets = None if target is None else torch.tensor([[target]], dtype=torch.float64)
+        targets = None if target is None else torch.tensor([[target]] * 2, dtype=torch.float64)
         gradient, error = implicit_gradient(self.model(), penalty, self.solution(), targets=targets, penalized=penalized)
         assert float(gradient) == pytest.approx(formula(self.Z), rel=1e-13)
         slope = (formula(self.Z + 1e-4) - formula(self.Z - 1e-4)) / 2e-4
@@ -133,7 +146,7 @@ class TestOneAtom:
 
     def test_rounding_alone_is_no_error_of_a_code(self):
         """Without an error of the code a few roundings of the terms remain, whatever the penalty."""
-        exact = dataclasses.replace(self.solution(), errors=torch.zeros(1, dtype=torch.float64))
+        exact = dataclasses.replace(self.solution(), errors=torch.zeros(2, dtype=torch.float64))
         size = (self.A * self.Z + self.X) * self.Z
         for error in (
             lasso_gradient(self.model(), exact.codes, exact.errors)[1],
