@@ -128,7 +128,7 @@ QUICK = Selection(
 
 DEFAULT = Selection(
     profile="default",
-    cases=_cases(DEPTHS, 5, 500, CORE + SMALL + MORE)
+    cases=_cases(DEPTHS, 5, 500, CORE + MORE + SMALL)
     + _cases(DEPTHS, 5, 500, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,
@@ -147,7 +147,7 @@ PAPER = replace(
     profile="paper",
     cases=_cases(PUBLISHED_DEPTHS, 5, 10000, PUBLISHED, targets=("ghat", "gstar", "gtilde"))
     + _cases(MALEZIEUX_DEPTHS, 5, 1000, MALEZIEUX)
-    + _cases(DEPTHS, 5, 2000, CORE + SMALL + MORE)
+    + _cases(DEPTHS, 5, 2000, CORE + MORE + SMALL)
     + _cases(DEPTHS, 5, 2000, UNBIASED, targets=("gstar", "gtilde"))
     + SCALAR
     + FIXED_POINTS,

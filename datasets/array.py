@@ -9,7 +9,8 @@ import numpy as np
 from pudle.data import Draw
 from pudle.data.options import path_option
 from pudle.data.own_rows import OwnRows
-from pudle.data.tables import draw_from, read_table, table_file
+from pudle.data.table_files import read_table, table_file
+from pudle.data.tables import draw_from
 from pudle.files import content_digest
 from pudle.validation import check_integer
 

@@ -13,7 +13,8 @@ from pudle.data import Draw
 from pudle.data.options import path_option
 from pudle.data.own_rows import OwnRows
 from pudle.data.rows import finite, open_rows
-from pudle.data.tables import MOST_ROWS, draw_from, table_file
+from pudle.data.table_files import table_file
+from pudle.data.tables import MOST_ROWS, draw_from
 from pudle.errors import InvalidArgument
 from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 DASH = "–"
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STARRED = "* extrapolated beyond the measured depths"
 #: Characters that LaTeX does not print as they are.
 LATEX = str.maketrans({
@@ -63,11 +62,6 @@ def number(value: float, digits: int = 2) -> Cell:
         return Cell(f"{float(shown):.0f}" if "e" in shown else shown, key=value)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return Cell(f"{mantissa}e{int(exponent)}", key=value)
-
-
-def power_of_ten(value: float) -> str:
-    """Return a power of ten as one: ``10⁻⁵``."""
-    return "10" + f"{math.log10(value):.0f}".translate(SUPERSCRIPT)
 
 
 def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:

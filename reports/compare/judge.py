@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from pudle.measuring.commits.turns import TimeLimit, compare_rounds
-from pudle.reports.compare.limits import Limits, MemoryLimit
+from pudle.measuring.commits.turns import compare_rounds
+from pudle.reports.compare.limits import Limits
+from pudle.reports.compare.rules import Row, judge_error, judge_memory, judge_repeats, judge_times
 from pudle.reports.results import BROKEN, Results
 
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.
@@ -35,20 +34,13 @@ ENVIRONMENT = ("python", "device", "accelerator", "threads", "cpu")
 #: Provenance that must agree for errors to be the same bit for bit.
 ARITHMETIC = ("torch", "numpy", "blas", "threads", "device", "accelerator", "cpu")
 
-#: Relative change of an error that rounding can cause: sums in another order, in code that is otherwise the same.
-ROUNDING = 1e-6
-
 #: Provenance that is shown where the two sides differ in it.
 PROVENANCE = ("pudle", "python", "torch", "numpy", "blas", "asv", "asv_runner", "threads", "device", "accelerator", "cpu",
               "cores", "system")  # fmt: skip
 
-MEBIBYTE = 2.0**20
-Row = dict[str, Any]
-
-#: A row without findings, and the verdict on time and memory in unequal environments.
+#: A row without findings.
 BLANK: Row = dict.fromkeys(("base", "head", "change", "limit", "p_value", "p_slower", "p_faster"), math.nan)
 BLANK |= {"target": None, "depth": None, "verdict": "same", "rule": "", "reason": ""}
-ELSEWHERE = {"verdict": "undecided", "reason": "measured in different environments"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +96,21 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
         rows.append(row)
         if comparable and metric == "seconds":
             old, new = (samples.get((row["case"], row["estimator"], row["depth"]), ()) for samples in repeats)
-            _test_repeats(row, old, new, limits.seconds, unequal)
+            judge_repeats(row, old, new, limits.seconds, unequal)
         elif comparable and metric == "memory_bytes":
-            _judge_memory(row, limits.memory_bytes, unequal)
+            judge_memory(row, limits.memory_bytes, unequal)
         elif comparable:
             limit = limits.of_error(metric)
             allowed = limit.elsewhere if elsewhere else limit.ratio
             bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
-            _judge_error(row, allowed, max(limit.floor, _floor(metric, bound * limits.floor_multiple, norm)), elsewhere)
+            judge_error(row, allowed, max(limit.floor, _floor(metric, bound * limits.floor_multiple, norm)), elsewhere)
     for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
         if row["reason"]:
             row |= {"verdict": "unmeasured" if math.isnan(row["base"]) else "regression", "rule": "status"}
         else:
             row |= {"change": row["ratio"], "limit": limits.seconds.ratio}
         rows.append(BLANK | {"metric": "seconds"} | row)
-    _judge_times([row for row in rows if not math.isnan(row["p_slower"])], limits.seconds)
+    judge_times([row for row in rows if not math.isnan(row["p_slower"])], limits.seconds)
     frame = _worst_of_seeds(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"}))
     separate = rounds is None and (frame["metric"] == "seconds").any()
     notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate, elsewhere)
@@ -215,70 +207,11 @@ def _floor(metric: str, bound: float, norm: float) -> float:
     return {"relative_error": bound, "cosine_error": bound**2 / 2, "absolute_error": bound * norm}.get(metric, 0.0)
 
 
-def _judge_error(row: Row, allowed: float, floor: float, elsewhere: bool) -> None:
-    """Judge an error by the factor that it grew by; errors below `floor` count as equal to it."""
-    ratio = max(row["head"], floor) / max(row["base"], floor)
-    row |= {"change": ratio, "limit": allowed}
-    times = f"seed {row['seed']}: {ratio:.4g} times the error"
-    if ratio > allowed:
-        row |= {"verdict": "regression", "rule": "accuracy", "reason": times}
-    elif ratio < 1 / allowed:
-        row |= {"verdict": "improved", "rule": "accuracy"}
-    elif abs(ratio - 1) > ROUNDING and not elsewhere:
-        row |= {"verdict": "changed", "rule": "accuracy", "reason": times}
-
-
 def _worst_of_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, in the order of their names: of several seeds the first with the worst verdict and change."""
     ranked = frame.assign(rank=frame["verdict"].map(VERDICTS.index), size=frame["change"].fillna(-math.inf))
     ranked = ranked.sort_values(["rank", "size"], ascending=False, kind="stable").drop_duplicates(CELL)
     return ranked.sort_values(["case", "estimator", "metric", "depth", "target"], ignore_index=True)[list(COLUMNS)]
-
-
-def _test_repeats(row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]) -> None:
-    """Compare the times of two separate runs: give the row the p-values of slower and faster, or its verdict."""
-    ratio = row["head"] / row["base"] if row["base"] else math.nan
-    row |= {"change": ratio, "limit": limit.ratio}
-    if unequal:
-        row |= ELSEWHERE
-    elif min(len(old), len(new)) >= 2:
-        for name, alternative in (("p_slower", "greater"), ("p_faster", "less")):
-            row[name] = float(stats.mannwhitneyu(new, old, alternative=alternative).pvalue)
-    elif ratio > limit.ratio or ratio < 1 / limit.ratio:
-        # One number per side cannot tell a slower estimator from a busy machine.
-        row |= {"verdict": "undecided", "reason": "no repeats to test"}
-
-
-def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
-    """Judge times by their ratio and their p-values.
-
-    The p-values are corrected for the number of cells by the false discovery rate, so that a longer list of cases brings no
-    more false alarms.
-    """
-    p_values = np.array([(row["p_slower"], row["p_faster"]) for row in rows]).reshape(-1, 2)
-    for row, (slower, faster) in zip(rows, stats.false_discovery_control(p_values, axis=0), strict=True):
-        ratio, row["p_value"] = row["change"], float(slower)
-        beyond = ratio > limit.ratio or ratio < 1 / limit.ratio
-        p_value = slower if ratio > limit.ratio else faster
-        if beyond and p_value > limit.significance:
-            row |= {"verdict": "undecided", "reason": f"a ratio within the noise (p = {p_value:.2g})"}
-        elif ratio > limit.ratio:
-            row |= {"verdict": "regression", "rule": "time", "reason": f"{ratio:.2f} times the time"}
-        elif beyond:
-            row |= {"verdict": "improved", "rule": "time"}
-
-
-def _judge_memory(row: Row, limit: MemoryLimit, unequal: Sequence[str]) -> None:
-    old, new = row["base"], row["head"]
-    # The peak of a process that estimates nothing is subtracted, so zero is possible.
-    row |= {"change": new / old if old else math.inf if new else 1.0, "limit": limit.ratio}
-    beyond = abs(new - old) > limit.mebibytes * MEBIBYTE
-    if unequal:
-        row |= ELSEWHERE
-    elif beyond and new > limit.ratio * old:
-        row |= {"verdict": "regression", "rule": "memory", "reason": f"{(new - old) / MEBIBYTE:.3g} MiB more"}
-    elif beyond and old > limit.ratio * new:
-        row |= {"verdict": "improved", "rule": "memory"}
 
 
 # -- where the numbers come from

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pudle
-from pudle.data import tables
+from pudle.data import table_files, tables
 from pudle.errors import InvalidArgument, MissingDependency
 
 RANDOM = np.random.default_rng(0)
@@ -33,16 +33,16 @@ def write(path, values=VALUES):
     return str(path)
 
 
-@pytest.mark.parametrize("suffix", tables.SUFFIXES)
+@pytest.mark.parametrize("suffix", table_files.SUFFIXES)
 def test_every_kind_of_file_holds_the_same_numbers(suffix, tmp_path):
-    read = tables.read_table(write(tmp_path / f"data{suffix}"))
+    read = table_files.read_table(write(tmp_path / f"data{suffix}"))
     assert read.dtype == np.float64
     np.testing.assert_allclose(read, VALUES, rtol=1e-15)
 
 
 def test_a_file_without_a_header_keeps_its_first_row(tmp_path):
     FRAME.to_csv(tmp_path / "data.csv", index=False, header=False)
-    assert tables.read_table(str(tmp_path / "data.csv")).shape == VALUES.shape
+    assert table_files.read_table(str(tmp_path / "data.csv")).shape == VALUES.shape
 
 
 WRONG = {
@@ -85,7 +85,7 @@ def test_parquet_without_its_package_is_refused_with_the_remedy(tmp_path, monkey
     path = write(tmp_path / "data.parquet")
     monkeypatch.setattr(pd, "read_parquet", lambda _: __import__("nothing_of_this_name"))
     with pytest.raises(MissingDependency, match=r"needs pyarrow: pip install 'pudle\[parquet\]'"):
-        tables.read_table(path)
+        table_files.read_table(path)
 
 
 def test_a_dictionary_is_learned_from_other_rows_than_those_that_are_coded(tmp_path):

@@ -108,7 +108,7 @@ def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tm
     draw, phases, completed = random.Random(0), Counter[str](), 0
     whole = repository(tmp_path / "whole")
     begin = time.monotonic()
-    assert attempt(whole, environment, 600, signal.SIGKILL) is None
+    assert attempt(whole, environment, 3600, signal.SIGKILL) is None
     # A killed run needs two to three attempts, whatever else the machine does.
     longest = (time.monotonic() - begin) / 2
     truth = accuracy(whole / ".asv" / "quick")
@@ -119,7 +119,7 @@ def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tm
         command: str | None = ""
         while command is not None:
             # Once there were enough kills, the last run comes to its end.
-            seconds = draw.uniform(0, longest) if phases.total() < kills else 600.0
+            seconds = draw.uniform(0, longest) if phases.total() < kills else 3600.0
             mark = f"mark-{uuid.uuid4().hex}"
             number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
             command = attempt(folder, environment | {"PUDLE_TEST_MARK": mark}, seconds, number)

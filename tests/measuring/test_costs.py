@@ -83,9 +83,10 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
     changed += [cell._replace(case=dataclasses.replace(TINY, **change)) for change in (
         {"seeds": (1, 0)}, {"loss": "reconstruction"}, {"algorithm": "fista"}, {"dtype": "float32"})]  # fmt: skip
     assert path not in map(kept.cost_path, changed) and len(set(map(kept.cost_path, changed))) == len(changed)
+    without_kernels = kept.cost_path(changed[0])
     with monkeypatch.context() as patch:
         patch.setenv("PUDLE_KERNELS", "torch")
-        assert kept.cost_path(cell) != path
+        assert kept.cost_path(cell) != path and kept.cost_path(changed[0]) == without_kernels
         assert "seconds_torch" not in {each.metric for each in cells(Selection("quick", (TINY,), ("backprop",), (1,), (1,)))}
     with monkeypatch.context() as patch:
         patch.setattr(store, "machine", lambda: {"cpu": "another"})

@@ -18,7 +18,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     """Read a size such as ``200MiB``."""
     if value is None:
         return None
-    read = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", value)
+    read = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", value)
     if not read or read[2].upper() not in UNITS:
         raise click.BadParameter(f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB")
     return float(read[1]) * UNITS[read[2].upper()]

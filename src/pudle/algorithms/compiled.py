@@ -128,9 +128,10 @@ def _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed):
 
 @_compiled
 def _record(codes, point, accelerated, code_tape, point_tape, atoms, size, at, later, start, listed):
-    """Write a layer's entries to row `later`, after those in `at`; return how many are active, whether none changed, and the list's size.
+    """Write a layer's entries to row `later`, after those in `at`.
 
-    Atoms that the group does not list yet are added; row `start` is that of its first layer.
+    Return the number of active entries, whether none changed, and the number of atoms in the group's list. Atoms that the
+    group does not list yet are added; row `start` is that of its first layer.
     """
     active, found, changed = 0, 0, 0
     for j in range(len(codes)):
@@ -227,6 +228,21 @@ def _run_sample(
 
 
 @_compiled
+def _add_to_columns(columns, columns_bar, images, order, weights, atoms, size, points, start, found, layers):
+    """Subtract ``u (D y)^T + y (D u)^T`` of some layers from `columns_bar`, y being the points and u the adjoints found."""
+    length = columns.shape[1]
+    for of in range(layers):
+        # The images D y and D u come out negative, and so are their weights.
+        images[2 * of : 2 * of + 2] = 0
+        _subtract_rows(images[2 * of], length, columns, atoms, points, start + of, size)
+        _subtract_rows(images[2 * of + 1], length, columns, atoms, found, of, size)
+    for a in range(size):
+        for of in range(layers):
+            weights[0, 2 * of], weights[0, 2 * of + 1] = -found[of, a], -points[start + of, a]
+        _subtract_rows(columns_bar[atoms[a]], length, images, order, weights, 0, 2 * layers)
+
+
+@_compiled
 def _pull_group(
     gram, products, row, numbers, given, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
     columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
@@ -310,7 +326,8 @@ def _pull_group(
                     adjoints[chain + q, :, row] = zero
                     for a in range(size):
                         e, f = (a, q) if several else (0, a)
-                        adjoints[chain + q, 0, row, atoms[a]], adjoints[chain + q, 1, row, atoms[a]] = before[e, f], moved[e, f]
+                        adjoints[chain + q, 0, row, atoms[a]] = before[e, f]
+                        adjoints[chain + q, 1, row, atoms[a]] = moved[e, f]
             pull = pulled[t]
             for j in range(flat):
                 current_flat[j] = before_flat[j] + (one + pull) * moved_flat[j]
@@ -320,15 +337,9 @@ def _pull_group(
                 e, f = (a, q) if several else (0, a)
                 carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = current[e, f], before[e, f]
         if len(columns):
-            # With u (D y)^T + y (D u)^T of each layer; the images are negative, and so are their weights.
-            for of in range(high - low):
-                images[2 * of : 2 * of + 2] = zero
-                _subtract_rows(images[2 * of], len(columns.T), columns, atoms, point_tape, low + g + of, size)
-                _subtract_rows(images[2 * of + 1], len(columns.T), columns, atoms, found_flat, of, size)
-            for a in range(size):
-                for of in range(high - low):
-                    weights[0, 2 * of], weights[0, 2 * of + 1] = -found_flat[of, a], -point_tape[low + g + of, a]
-                _subtract_rows(columns_bar[atoms[a]], len(columns.T), images, order, weights, 0, 2 * (high - low))
+            _add_to_columns(
+                columns, columns_bar, images, order, weights, atoms, size, point_tape, low + g, found_flat, high - low
+            )
         for a in range(0 if len(columns) else size):
             for j in range(flat):
                 moved_flat[j] = zero
@@ -382,8 +393,8 @@ def run_layers(
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
         To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
     columns, columns_bar : array, shapes (p, m)
-        If they are not empty, there is one job. The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T):
-        where samples are few, they are cheaper than a matrix for all pairs of atoms, and gram_bar is left as it is.
+        The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T). Where samples are few, these are
+        cheaper than a matrix for all pairs of atoms. If they are not empty, there is one job, and gram_bar is not used.
     keep : array of int
         Layers after which the state is kept, ascending.
     first : int
@@ -402,9 +413,10 @@ def run_layers(
     z, y, values, listed = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, np.bool_)
     height = _padded(p) if jobs else 0
     flat = height * (_padded(jobs) if jobs > 1 else 1)
-    order, local, residual = np.arange(p + 2 * GROUP).astype(np.uint32), np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
-    images = np.empty((2 * GROUP, columns.shape[1]), gram.dtype)
-    weights, buffers, group_buffer = np.empty((1, 2 * GROUP), gram.dtype), np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
+    order = np.arange(p + 2 * GROUP).astype(np.uint32)
+    local, residual = np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
+    images, weights = np.empty((2 * GROUP, columns.shape[1]), gram.dtype), np.empty((1, 2 * GROUP), gram.dtype)
+    buffers, group_buffer = np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
     carried, carried_before = np.zeros((p, jobs), gram.dtype), np.zeros((p, jobs), gram.dtype)
     highest, lowest = 0, depth
     for k in range(jobs):
@@ -414,8 +426,8 @@ def run_layers(
         for j in range(p):
             z[j], y[j] = codes[row, j], points[row, j]
         group = _run_sample(
-            gram, products, row, z, y, values, momenta[row], thresholds, pulls, numbers[0], flags, depth, jobs > 0, tape, listed,
-            keep, first + row, kept_codes, kept_points, kept_momenta,
+            gram, products, row, z, y, values, momenta[row], thresholds, pulls, numbers[0], flags, depth, jobs > 0, tape,
+            listed, keep, first + row, kept_codes, kept_points, kept_momenta,
         )  # fmt: skip
         if jobs:
             carried[:] = carried_before[:] = 0
@@ -423,7 +435,8 @@ def run_layers(
             if max(bounds[g], lowest) < min(bounds[g + 1], highest):
                 _pull_group(
                     gram, products, row, numbers, flags[4], tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
-                    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+                    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers,
+                    group_buffer,
                 )  # fmt: skip
 
 

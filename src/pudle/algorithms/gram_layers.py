@@ -2,7 +2,8 @@
 
 With G the Hessian of the smooth part, b = D^T x and eta the step, the layer ``z' = S(y + eta (b - G y))`` depends on the
 dictionary D through eta G and eta b alone. Their derivatives are summed over layers and samples, and turned into one in D
-at the end. Codes are dense in the first layers only; there a product with all of G is faster than one with some of its rows.
+at the end, or at once where samples are few. Codes are dense in the first layers only; there a product with all of G is
+faster than one with some of its rows.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def run_and_pull(
         object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
         momentum = state.momentum[rows] if isinstance(state.momentum, Tensor) else state.momentum
         fields = {"codes": state.codes[rows].detach(), "point": state.point[rows].detach(), "momentum": momentum}
-        chunk = _Chunk(part, algorithm, step, gram, part.adjoint(part.observations).mul_(step), n, jobs, gram_bar, dense_bar, columns, columns_bar)
+        products, derivatives = part.adjoint(part.observations).mul_(step), (gram_bar, dense_bar, columns_bar)
+        chunk = _Chunk(part, algorithm, step, gram, products, n, jobs, columns, *derivatives)
         dense = chunk.run_dense(dataclasses.replace(state, **fields), depth, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
@@ -184,9 +186,10 @@ class _Chunk:
     products: Tensor
     samples: int
     jobs: Sequence[Job]
+    #: Columns of the dictionary, if derivatives are added to `columns_bar` in place of `gram_bar` and `dense_bar`.
+    columns: Tensor
     gram_bar: Tensor
     dense_bar: Tensor
-    columns: Tensor
     columns_bar: Tensor
 
     def smooth_gradient(self, point: Tensor) -> Tensor:
@@ -271,10 +274,8 @@ class _Chunk:
                 if given is None and job.top <= last:
                     # The mean over this part of the samples, as a part of that over all.
                     share = len(self.products) / self.samples
-                    current, of_point = (
-                        direct_gradients(self.problem, states[top].codes)[1] * share,
-                        torch.zeros_like(current),
-                    )
+                    current = direct_gradients(self.problem, states[top].codes)[1] * share
+                    of_point = torch.zeros_like(current)
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             gram_bar, total = self.dense_bar[k], products_bar[k].numpy()
             for t in range(top - 1, job.bottom - 1, -1):

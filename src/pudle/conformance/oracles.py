@@ -6,6 +6,7 @@ step into the complex plane differentiates them without cancellation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ def hard(values: Array, threshold: float | complex | Array, nonnegative: bool = 
     return np.where((values.real if nonnegative else np.abs(values.real)) > np.real(threshold), values, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layers:
     """Proximal gradient layers, which extrapolate as FISTA does if `accelerated`.
 
@@ -136,8 +137,13 @@ class Model:
         """Return the codes after `depth` layers; the last `window` run at `theta`, the others at the model's own theta."""
         theta = self.theta if theta is None else theta
         first = 0 if window is None else max(depth - window, 0)
-        state = unroll(self.observations, self.parts(self.theta), layers, range(first), None, self.nonnegative)
+        state = self._entering(layers, first)
         return unroll(self.observations, self.parts(theta), layers, range(first, depth), state, self.nonnegative)[0]
+
+    # All directions of a derivative enter a window in the same state.
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _entering(self, layers: Layers, depth: int) -> tuple[Array, Array, float | Array]:
+        return unroll(self.observations, self.parts(self.theta), layers, range(depth), None, self.nonnegative)
 
     def direct(self, codes: Array, direction: Array | None = None) -> Any:
         """Return ``partial_theta loss`` at the given codes."""

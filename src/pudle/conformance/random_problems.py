@@ -26,10 +26,18 @@ from .tolerances import EVERY, EXACT, FAR, QUOTIENT_DRAWN, ROUNDED, SAME, SINGLE
 EXACT_CLAIMS = ("direct", "unrolled", "truncated", "implicit")
 
 
+def with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
+    """Return a stochastic estimator with two samples, where it has a field for them: none of these checks needs a mean."""
+    if claim_of(estimator) != "stochastic" or "samples" not in options_of(estimator):
+        return estimator
+    few: GradientEstimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]
+    return few
+
+
 @register(DRAWN)
 def check_random_problems(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """On drawn problems, algorithms and depths, the codes and the gradient of estimate and sweep are what is claimed."""
-    depths = depths_of(specimen)
+    estimator, depths = with_few_samples(estimator), depths_of(specimen)
     if "window" in options_of(estimator) and claim_of(estimator) == "truncated":
         window = int(generator(0, f"conformance window {specimen.problem}").choice([1, depths[0] - 1, depths[2], 1000]))
         estimator = dataclasses.replace(estimator, window=max(window, 1))  # type: ignore[type-var]
@@ -83,7 +91,7 @@ def _claimed(specimen: Specimen, claim: str, depth: int, window: int) -> list[fl
 @register(specimens("tiny", algorithms=("ista(step=0.02/L)",)))
 def check_every_depth(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """Every depth from 0 to 130, some up to 500, and windows of as many layers give what is claimed."""
-    depths = (*range(EVERY + 1), *FAR)
+    estimator, depths = with_few_samples(estimator), (*range(EVERY + 1), *FAR)
     for depth, result in zip(depths, specimen.sweep(estimator, list(depths)), strict=True):
         yield from _compare(estimator, result, specimen, depth)
     if claim_of(estimator) == "truncated" and "window" in options_of(estimator):
@@ -126,6 +134,7 @@ SMALL = tuple(specimen for specimen in DRAWN if specimen.model.observations.size
 @register(SMALL[::2])
 def check_samples(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """The gradient is the mean of the gradients for each sample alone."""
+    estimator = with_few_samples(estimator)
     depth, problem, algorithm = 5, specimen.make(), specimen.make_algorithm()
     whole = specimen.estimate(estimator, depth)
     # A step of 1/L does not depend on the samples.
@@ -160,6 +169,7 @@ def check_units(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
     """In units 4 times smaller the codes are 4 times, and the gradient 16 times as large (4 times for a linear loss)."""
     if (claim := claim_of(estimator)) == "heuristic":
         return
+    estimator = with_few_samples(estimator)
     depth, problem, algorithm = 5, specimen.make(), specimen.make_algorithm()
     changes: dict[str, Any] = {name: FACTOR * tensor for name, tensor in _per_sample(problem).items()}
     fields = {field.name for field in dataclasses.fields(problem)}  # type: ignore[arg-type]
@@ -186,6 +196,7 @@ def check_units(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
 @register(SMALL[::3])
 def check_random_single_precision(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """On small drawn problems float32 gives what float64 gives, to a few digits."""
+    estimator = with_few_samples(estimator)
     single, double = (specimen.estimate(estimator, 4, dtype) for dtype in (torch.float32, torch.float64))
     if is_quotient(double):
         # In float32 a quotient has two digits, and none where a kink lies within the step.

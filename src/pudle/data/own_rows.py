@@ -12,7 +12,8 @@ from ..problems import SparseCoding
 from ..validation import check_integer, check_positive
 from .dataset import Draw, SparseCodingDataset
 from .options import check_options
-from .tables import problem_of, read_table
+from .table_files import read_table
+from .tables import problem_of
 
 
 class OwnRows(SparseCodingDataset):
