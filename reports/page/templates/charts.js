@@ -72,7 +72,9 @@ const LEVEL_TEXT = { data: { name: "levels" }, mark: { type: "text", align: "lef
   encoding: { x: { value: 0 }, y: { field: "y", type: "quantitative" }, text: { field: "label" } } };
 
 function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
-  const x = quantity("x", xTitle, xLog), y = quantity("y", yTitle, yLog);
+  // A few points that differ little fill the chart; whole decades would put them into a corner.
+  const close = (found) => ({ ...found, scale: { ...found.scale, nice: false, padding: 24 } });
+  const x = close(quantity("x", xTitle, xLog)), y = close(quantity("y", yTitle, yLog));
   const { color, shape, opacity } = styled(names);
   const bars = (field) => ({ data: { name: "rows" }, mark: { type: "rule", opacity: 0.6, tooltip: false, aria: false },
     encoding: { x, y, [field]: { ...(field === "x" ? x : y), field: `${field}Low` }, [`${field}2`]: { field: `${field}High` }, color } });
