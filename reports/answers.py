@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.costs import points
+from pudle.reports.costs import closest, points
 from pudle.reports.curves import beats
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
@@ -107,7 +107,7 @@ def _closest(results: Results, case: str, wanted: Wanted, elsewhere: bool) -> di
             "short": "No measured gradient is within these limits.",
             "ties": [],
         } | blank
-    best = min(found, key=lambda point: point.error)
+    best = closest(found)
     within = (
         "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
     )

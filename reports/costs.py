@@ -20,6 +20,10 @@ GOALS = (1e-1, 1e-3, 1e-6)
 BUDGETS = 2
 
 
+#: Median errors that differ by less than this share count as the same.
+SAME_ERROR = 0.01
+
+
 class Point(NamedTuple):
     """The median error of an estimator at a depth, and what it costs there where that was measured, else NaN."""
 
@@ -96,8 +100,14 @@ def most_accurate(found: Sequence[Point], cost: str, limit: float) -> dict[str, 
     affordable = [point for point in priced if getattr(point, cost) <= limit]
     if not affordable:
         return cell | {"value": "none" if priced else text.DASH}
-    best = min(affordable, key=lambda point: point.error)
+    best = closest(affordable, cost)
     return cell | {"estimator": best.estimator, "value": f"error {text.number(best.error)}"}
+
+
+def closest(found: Sequence[Point], cost: str = "seconds") -> Point:
+    """Return the point with the least error, and of those whose errors are nearly the same the cheapest."""
+    near = [point for point in found if point.error <= (1 + SAME_ERROR) * min(each.error for each in found)]
+    return min(near, key=lambda point: (np.nan_to_num(getattr(point, cost), nan=math.inf), point.error))
 
 
 def limits(priced: Sequence[Sequence[Point]], cost: str, unit: float) -> list[float]:

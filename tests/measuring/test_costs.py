@@ -15,7 +15,7 @@ from pudle import registry
 from pudle.measuring import costs, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import remember
+from pudle.measuring.run import execute, remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
@@ -212,3 +212,13 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     monkeypatch.setattr(Store, "write", lambda *_: None)
     assert run("first", 0.3) == {0.1}
     assert run("second", 0.3) == {0.2}
+
+
+@pytest.mark.slow
+def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
+    case = dataclasses.replace(TINY, name="ridge", dataset="ridge(kappa=10)", loss="linear", seeds=(0,), depths=(1,))
+    selection = Selection("quick", (case,), ("backprop",), (1,), (1,), costs=("seconds", "seconds_torch"))
+    summary = execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
+    statuses = {record["metric"]: record["status"] for record in summary.records["time"]}
+    assert statuses == {"seconds": "ok", "seconds_torch": "skipped"}
+    assert not summary.broken and not any("time of" in line for line in summary.findings)

@@ -21,6 +21,7 @@ from synthetic import (
 
 from pudle.reports import costs, curves, scope, tables
 from pudle.reports.answers import answers
+from pudle.reports.costs import Point, closest
 from pudle.reports.curves import Line
 from pudle.reports.load import load
 from pudle.reports.report import Report
@@ -148,6 +149,17 @@ def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
     (picture,) = (picture for picture in report.pictures if picture.kind == "Error against time")
     on_front = picture.data[picture.data["front"]][["estimator", "depth"]].itertuples(index=False, name=None)
     assert list(on_front) == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
+
+
+def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
+    def point(estimator, error, seconds):
+        return Point(estimator, 800, error, error, error, seconds, math.nan, last=True)
+
+    slow, quick, worse = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34), point("worse", 0.07, 0.01)
+    assert closest([slow, quick, worse]) is quick
+    # What was not timed is no better for it.
+    assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
+    assert closest([slow, quick, worse], "memory") is slow
 
 
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):

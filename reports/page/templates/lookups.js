@@ -112,6 +112,13 @@ function beats(mine, theirs) {
 
 const least = (items, key) => items.reduce((best, item) => (best === null || key(item) < key(best) ? item : best), null);
 
+// The point with the least error, and of those whose errors are nearly the same the cheapest; as in reports/costs.py.
+function nearest(found, cost = "seconds") {
+  const near = found.filter((point) => point.middle <= 1.01 * least(found, (each) => each.middle).middle);
+  const price = (point) => (Number.isNaN(point[cost]) ? Infinity : point[cost]);
+  return near.sort((one, two) => price(one) - price(two) || one.middle - two.middle)[0];
+}
+
 function findPoints(run, item) {
   return run.estimators.flatMap((_, place) => {
     const rows = spread(run, item, place);
@@ -155,7 +162,7 @@ function closest(run, item, wanted, elsewhere, blank) {
     ? (wanted.seconds === Infinity || point.seconds <= wanted.seconds) && (wanted.memory === Infinity || point.memory <= wanted.memory)
     : point.last));
   if (!found.length) return { ...blank, short: "No measured gradient is within these limits." };
-  const best = least(found, (point) => point.middle);
+  const best = nearest(found);
   const within = limited && elsewhere ? "these limits" : `${Math.max(...every.map((point) => point.depth))} layers`;
   const time = costAt(item.seconds[best.place], best.depth), space = costAt(item.memory[best.place], best.depth);
   return {
@@ -181,6 +188,6 @@ function cheapest(run, item, goal) {
 // The most accurate estimator whose cost ("seconds" or "memory") was measured within a limit.
 function mostAccurate(run, item, cost, limit) {
   const priced = points(run, item).filter((point) => !Number.isNaN(point[cost]));
-  const best = least(priced.filter((point) => point[cost] <= limit), (point) => point.middle);
+  const best = nearest(priced.filter((point) => point[cost] <= limit), cost);
   return best ? [best.place, `error ${number(best.middle)}`] : [-1, priced.length ? "none" : DASH];
 }

@@ -115,7 +115,7 @@ def _generating(random: Random, dictionary: Array, codes: Array) -> dict[str, Ar
 def _algorithm(random: Random, model: Any) -> Callable[[float, torch.Tensor], Algorithm]:
     """Draw an algorithm with a step, a thresholding rule and a start, in proportion to the problem."""
     accelerated, restart, warm = random.random(3) < (0.5, 0.5, 0.35)
-    rule = random.choice(["soft", "soft", "decaying", "hard", "hard at"])
+    rule = str(random.choice(["soft", "soft", "decaying", "hard", "hard at"]))
     # Beyond 1/L neither acceleration nor hard thresholding need converge, and rounding grows from layer to layer.
     largest = 1.0 if accelerated or "hard" in rule else 1.9
     fraction = float(random.uniform(0.2, largest)) if random.random() < 0.6 else None
