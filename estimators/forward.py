@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import vmap
 
 from pudle.algorithms import Algorithm, State
-from pudle.algorithms.unrolling import codes_at, direct_gradients
+from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
 from pudle.errors import UnsupportedProblem, first_line
 from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import FixedPoint, Problem
@@ -71,7 +71,7 @@ class Forward(CodesEstimator):
             return torch.stack([(z * code_gradient).sum() for z, (_, code_gradient) in zip(moved, pairs, strict=True)])
 
         def derivative(direction: Tensor) -> Tensor:
-            return jvp(contracted, (theta,), (direction,))[1]
+            return directional_derivative(contracted, theta, direction)
 
         count = theta.numel()
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))

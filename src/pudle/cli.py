@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -148,14 +148,20 @@ def explained() -> Iterator[None]:
         if cause.filename:
             remedy = "correct the path, its permissions or the space there, or choose another place"
             raise PudleError(f"{cause.filename}: {why}: {remedy}") from error
-        # What the interpreter still holds back for the output must not fail once more when it ends.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         raise PudleError(f"the output cannot be written ({why}): finished results are kept") from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Drop what the interpreter still holds back for a stream: it must not fail once more when the program ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str) -> int:
     """Print one line on stderr, if that is possible, and return the exit code for wrong usage or a broken run."""
-    with contextlib.suppress(OSError):
+    try:
         click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
+    except OSError:
+        _discard(sys.stderr)
     return USAGE

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from estimator_specs import DEPTH, VISIBLE, estimate, relative
@@ -72,3 +75,13 @@ def test_forward_refuses_a_jacobian_beyond_its_budget():
         "forward carries a Jacobian of 216 x 720 = 155520 entries here, above max_jacobian_entries=1000: raise that, use "
         "fewer samples, or use backprop or checkpointed, which compute the same"
     )
+
+
+def test_forward_mode_warns_of_nothing_where_warnings_are_errors():
+    """When torch loads its rules for forward mode, some versions warn of what these use: in a process of its own."""
+    program = (
+        "import pudle; problem = pudle.make_dataset('sparse_gaussian(n_samples=2, n_features=4, n_components=5)').problem(); "
+        "pudle.make_estimator('forward').estimate(problem, pudle.Ista(), 2)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

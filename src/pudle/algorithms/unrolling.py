@@ -1,8 +1,9 @@
 """Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,14 @@ def gradients(
     if not output.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
     return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
+
+
+def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direction: Tensor) -> Any:
+    """Return the derivative of a function along a direction, in forward mode."""
+    with warnings.catch_warnings():
+        # When torch loads its rules for this, some versions warn of what these use.
+        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        return torch.func.jvp(function, (at,), (direction,))[1]
 
 
 @torch.enable_grad()

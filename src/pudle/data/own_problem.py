@@ -73,8 +73,11 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
         default = dataclasses.MISSING if default is parameter.empty else default
         fields.append((name, Any, dataclasses.field(default=default, metadata={"path": path})))
     body = {"name": make.__name__, "_make": staticmethod(make), "_takes": frozenset(parameters)}
-    body |= {"losses": _losses(parameters), "__module__": make.__module__, "__doc__": make.__doc__}
-    return dataclasses.make_dataclass(make.__name__, fields, bases=(OwnProblem,), namespace=body, frozen=True, kw_only=True)
+    body |= {"losses": _losses(parameters), "__doc__": make.__doc__}
+    made = dataclasses.make_dataclass(make.__name__, fields, bases=(OwnProblem,), namespace=body, frozen=True, kw_only=True)
+    # Python 3.12 and later put the module there that calls.
+    made.__module__ = make.__module__
+    return made
 
 
 def _losses(parameters: Any) -> tuple[str, ...]:

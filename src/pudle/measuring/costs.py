@@ -22,6 +22,7 @@ from asv_runner.benchmarks._maxrss import get_maxrss
 from asv_runner.discovery import get_benchmark_from_name
 
 from ..algorithms import Algorithm, kernels
+from ..algorithms.unrolling import directional_derivative
 from ..kernel_choice import choice
 from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
@@ -91,7 +92,7 @@ def _first_gradients() -> None:
     """Compute a gradient of each kind, at the first of which torch imports parts of itself, so that copies have them."""
     one = torch.ones(1, requires_grad=True)
     torch.autograd.grad(2 * one, one, torch.ones(1))
-    torch.func.vmap(lambda tangent: torch.func.jvp(torch.sin, (one.detach(),), (tangent,))[1])(torch.ones(1, 1))
+    torch.func.vmap(lambda tangent: directional_derivative(torch.sin, one.detach(), tangent))(torch.ones(1, 1))
 
 
 @functools.lru_cache(maxsize=1)

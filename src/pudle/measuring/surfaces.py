@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import vmap
 
 from .. import streams
 from ..algorithms import Algorithm
-from ..algorithms.unrolling import check_depths, codes_at
+from ..algorithms.unrolling import check_depths, codes_at, directional_derivative
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference
@@ -104,7 +104,9 @@ def jacobian_error(
     total = float(exact.square().sum())
     # All directions share the codes, which do not depend on them.
     products = vmap(
-        lambda direction: jvp(lambda at: tuple(codes_at(problem, algorithm, at, depths)), (theta,), (direction,))[1]
+        lambda direction: directional_derivative(
+            lambda at: tuple(codes_at(problem, algorithm, at, depths)), theta, direction
+        )
     )
     squares = torch.stack([(product.to(exact) - exact).square().sum() for product in products(along)])
     if total == 0:
@@ -128,7 +130,7 @@ def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
     """
     problem = exactly(problem)
     theta = problem.theta
-    change = jvp(lambda at: problem.with_theta(at).stationarity(codes), (theta,), (direction.to(theta),))[1]
+    change = directional_derivative(lambda at: problem.with_theta(at).stationarity(codes), theta, direction.to(theta))
     return problem.solve_tangent(codes, -change)[0]
 
 
