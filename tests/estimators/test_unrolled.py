@@ -80,7 +80,7 @@ def test_forward_refuses_a_jacobian_beyond_its_budget():
 def test_forward_mode_warns_of_nothing_where_warnings_are_errors():
     """When torch loads its rules for forward mode, some versions warn of what these use: in a process of its own."""
     program = (
-        "import pudle; problem = pudle.make_dataset('sparse_gaussian(n_samples=2, n_features=4, n_components=5)').problem(); "
+        "import pudle; problem = pudle.make_dataset('sparse_gaussian(n_samples=2, n_features=9)').problem(); "
         "pudle.make_estimator('forward').estimate(problem, pudle.Ista(), 2)"
     )
     done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", program], capture_output=True, text=True)
