@@ -90,8 +90,8 @@ def write(path, text):
 def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, tmp_path, mark):
     process = start(write(tmp_path / "attended.py", ATTENDED), TREE, "child", mark=mark, cwd=tmp_path)
     assert process.stdout.readline() == "started\n"
-    # This process's child, its attendant, the command, and what the command started.
-    assert len(marked(mark)) == 4
+    # This process's child, its attendant, the command, and what the command started, once it has its environment.
+    wait_for(lambda: len(marked(mark)) == 4)
     process.send_signal(number)
     process.communicate()
     assert gone(mark)
@@ -103,7 +103,7 @@ def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(tmp_
     monkeypatch.setenv("PUDLE_TEST_MARK", mark)
     with attended([sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "started\n"
-        assert len(marked(mark)) == 3
+        wait_for(lambda: len(marked(mark)) == 3)
     assert not marked(mark)
     ends = TREE.removesuffix("time.sleep(600)\n") + 'print("said", file=sys.stderr)\nsys.exit(7)'
     done = run_attended([sys.executable, "-c", ends, "child"])
@@ -115,7 +115,7 @@ def test_busy_workers_and_what_they_started_end_with_their_parent(tmp_path, mark
     write(tmp_path / "busy_job.py", BUSY)
     process = start(write(tmp_path / "pool.py", POOL), mark=mark, cwd=tmp_path)
     wait_for(lambda: len(list(tmp_path.glob("busy-*"))) == 2)
-    assert len(marked(mark)) >= 5
+    wait_for(lambda: len(marked(mark)) >= 5)
     process.kill()
     process.communicate()
     assert gone(mark)
