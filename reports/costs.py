@@ -106,7 +106,8 @@ def most_accurate(found: Sequence[Point], cost: str, limit: float) -> dict[str, 
 
 def closest(found: Sequence[Point], cost: str = "seconds") -> Point:
     """Return the point with the least error, and of those whose errors are nearly the same the cheapest."""
-    near = [point for point in found if point.error <= (1 + SAME_ERROR) * min(each.error for each in found)]
+    least = min(point.error for point in found)
+    near = [point for point in found if point.error <= (1 + SAME_ERROR) * least]
     return min(near, key=lambda point: (np.nan_to_num(getattr(point, cost), nan=math.inf), point.error))
 
 

@@ -46,10 +46,9 @@ def pending_sentence(results: Results) -> str:
     counts = rows["metric"].value_counts()
     parts = [count(int(counts[metric]), *words) for metric, words in MEASURED.items() if metric in counts]
     scores = rows[rows["metric"] == "relative_error"]
-    somewhere = set(
-        results.frame.loc[results.frame["metric"].eq("relative_error") & results.frame["status"].ne("missing"), "estimator"]
-    )
-    nowhere = [name for name in results.estimators if name in set(scores["estimator"]) - somewhere]
+    measured = results.frame[results.frame["metric"].eq("relative_error") & results.frame["status"].ne("missing")]
+    awaited = set(scores["estimator"]) - set(measured["estimator"])
+    nowhere = [name for name in results.estimators if name in awaited]
     none = f" Nothing is scored yet with {some(nowhere)}." if nowhere else ""
     run = f"`pudle run --profile {results.profile}`"
     return f"This run is unfinished: still to be measured are {text.listing(parts)}.{none} {run} goes on where it stopped."

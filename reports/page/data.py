@@ -109,7 +109,7 @@ def _case(
         "badge": results.badge(name), "depths": depths, "seeds": seeds, "bound": _bound(results, name),
         # Empty where an estimator is not measured on the case.
         "status": [row["status"] if row else "" for row in rows],
-        "reason": [row["reason"] if row else "not among what this run measures" for row in rows],
+        "reason": [row["reason"] if row else "this run does not measure it on this case" for row in rows],
         "theory": [slope | {key: list(map(_short, slope[key])) for key in ("depths", "errors")}
                    for slope in predicted_slopes(results, rates, name)],
     }  # fmt: skip

@@ -114,7 +114,7 @@ const least = (items, key) => items.reduce((best, item) => (best === null || key
 
 // The point with the least error, and of those whose errors are nearly the same the cheapest; as in reports/costs.py.
 function nearest(found, cost = "seconds") {
-  const near = found.filter((point) => point.middle <= 1.01 * least(found, (each) => each.middle).middle);
+  const bound = 1.01 * least(found, (point) => point.middle)?.middle, near = found.filter((point) => point.middle <= bound);
   const price = (point) => (Number.isNaN(point[cost]) ? Infinity : point[cost]);
   return near.sort((one, two) => price(one) - price(two) || one.middle - two.middle)[0];
 }

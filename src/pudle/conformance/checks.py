@@ -77,20 +77,23 @@ class Check:
     """One property that estimators are checked for.
 
     `measure` takes the estimator and a specimen, and yields measurements and distances or raises `NotMet`; `specimens`
-    returns what the check runs on for a given estimator.
+    returns what the check runs on for a given estimator. With `few_samples`, a stochastic estimator takes two samples,
+    because the check needs no mean.
     """
 
     name: str
     description: str
     measure: Measure
     specimens: Callable[[GradientEstimator], Specimens]
+    few_samples: bool = False
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen) -> Record:
         where = (self.name, specimen.problem, specimen.loss, specimen.algorithm)
         worst: tuple[float | None, float | None] = (None, None)
         distances: list[Distance] = []
         try:
-            for measured in self.measure(estimator, specimen) or ():
+            tried = _with_few_samples(estimator) if self.few_samples else estimator
+            for measured in self.measure(tried, specimen) or ():
                 if isinstance(measured, Distance):
                     distances.append(measured)
                     continue
@@ -119,13 +122,15 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def register(specimens: Specimens | Callable[[GradientEstimator], Specimens]) -> Callable[[Measure], Check]:
+def register(
+    specimens: Specimens | Callable[[GradientEstimator], Specimens], *, few_samples: bool = False
+) -> Callable[[Measure], Check]:
     """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
 
     def add(measure: Measure) -> Check:
         name, description = measure.__name__.removeprefix("check_"), (measure.__doc__ or "").splitlines()[0]
         chosen = specimens if callable(specimens) else lambda estimator: specimens
-        CHECKS[name] = Check(name, description, measure, chosen)
+        CHECKS[name] = Check(name, description, measure, chosen, few_samples)
         return CHECKS[name]
 
     return add
@@ -204,8 +209,8 @@ def options_of(estimator: GradientEstimator) -> set[str]:
     return {field.name for field in dataclasses.fields(estimator)} if dataclasses.is_dataclass(estimator) else set()
 
 
-def with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
-    """Return a stochastic estimator with two samples, where it has a field for them, for checks that need no mean."""
+def _with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
+    """Return a stochastic estimator with two samples, where it has a field for them; any other as it is."""
     if getattr(estimator, "computes", None) != "stochastic" or "samples" not in options_of(estimator):
         return estimator
     few: GradientEstimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]

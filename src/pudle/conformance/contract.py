@@ -27,7 +27,6 @@ from .checks import (
     is_quotient,
     register,
     require_finite,
-    with_few_samples,
 )
 from .draws import FEW
 from .explanations import explain_codes
@@ -60,10 +59,9 @@ def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
         raise NotMet(f"the spec {specs.text(estimator)!r} makes another estimator: keep all options in fields")
 
 
-@register(specimens() + FEW)
+@register(specimens() + FEW, few_samples=True)
 def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
     """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
-    estimator = with_few_samples(estimator)
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for dtype, device in itertools.product((torch.float64, torch.float32), devices):
         problem = specimen.make(dtype, device)
@@ -107,10 +105,9 @@ def check_single_precision(estimator: GradientEstimator, specimen: Specimen) -> 
     yield error, limit, f"float32 and float64 differ by {error:.1e} at depth {SETTLED}"
 
 
-@register(specimens() + FEW)
+@register(specimens() + FEW, few_samples=True)
 def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
     """The tensors of the problem and the algorithm, their gradients and their flags stay unchanged."""
-    estimator = with_few_samples(estimator)
     for flag in (False, True):
         problem, algorithm = specimen.make(), specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
@@ -160,10 +157,9 @@ class _Writes(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-@register(specimens() + FEW)
+@register(specimens() + FEW, few_samples=True)
 def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """A second call, an equal estimator, and one from another start before it change no bit and no earlier result."""
-    estimator = with_few_samples(estimator)
     equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
     result = specimen.estimate(estimator, SHALLOW[-1])
     first = gradient_of(result).copy()

@@ -25,7 +25,6 @@ from .checks import (
     is_quotient,
     options_of,
     register,
-    with_few_samples,
 )
 from .claims import window_of
 from .draws import DRAWN, depths_of, is_regular
@@ -37,10 +36,10 @@ from .tolerances import EVERY, EXACT, FAR, QUOTIENT_DRAWN, ROUNDED, SAME, SINGLE
 EXACT_CLAIMS = ("direct", "unrolled", "truncated", "implicit")
 
 
-@register(DRAWN)
+@register(DRAWN, few_samples=True)
 def check_random_problems(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """On drawn problems, algorithms and depths, the codes and the gradient of estimate and sweep are what is claimed."""
-    estimator, depths = with_few_samples(estimator), depths_of(specimen)
+    depths = depths_of(specimen)
     if "window" in options_of(estimator) and claim_of(estimator) == "truncated":
         window = int(generator(0, f"conformance window {specimen.problem}").choice([1, depths[0] - 1, depths[2], 1000]))
         estimator = dataclasses.replace(estimator, window=max(window, 1))  # type: ignore[type-var]
@@ -91,10 +90,10 @@ def _claimed(specimen: Specimen, claim: str, depth: int, window: int) -> list[fl
 
 
 # Small steps, so that layers far back still count.
-@register(specimens("tiny", algorithms=("ista(step=0.02/L)",)))
+@register(specimens("tiny", algorithms=("ista(step=0.02/L)",)), few_samples=True)
 def check_every_depth(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """Every depth from 0 to 130, some up to 500, and windows of as many layers give what is claimed."""
-    estimator, depths = with_few_samples(estimator), (*range(EVERY + 1), *FAR)
+    depths = (*range(EVERY + 1), *FAR)
     for depth, result in zip(depths, specimen.sweep(estimator, list(depths)), strict=True):
         yield from _compare(estimator, result, specimen, depth)
     if claim_of(estimator) == "truncated" and "window" in options_of(estimator):
@@ -134,10 +133,9 @@ def describe(specimen: Specimen) -> str:
 SMALL = tuple(specimen for specimen in DRAWN if specimen.model.observations.size <= 200)
 
 
-@register(SMALL[::2])
+@register(SMALL[::2], few_samples=True)
 def check_samples(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """The gradient is the mean of the gradients for each sample alone."""
-    estimator = with_few_samples(estimator)
     depth, problem, algorithm = 5, specimen.make(), specimen.make_algorithm()
     whole = specimen.estimate(estimator, depth)
     # A step of 1/L does not depend on the samples.
@@ -167,12 +165,11 @@ def _per_sample(problem: Problem) -> dict[str, torch.Tensor]:
 FACTOR = 4.0
 
 
-@register(SMALL[1::2])
+@register(SMALL[1::2], few_samples=True)
 def check_units(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """In units 4 times smaller the codes are 4 times, and the gradient 16 times as large (4 times for a linear loss)."""
     if (claim := claim_of(estimator)) == "heuristic":
         return
-    estimator = with_few_samples(estimator)
     depth, problem, algorithm = 5, specimen.make(), specimen.make_algorithm()
     changes: dict[str, Any] = {name: FACTOR * tensor for name, tensor in _per_sample(problem).items()}
     fields = {field.name for field in dataclasses.fields(problem)}  # type: ignore[arg-type]
@@ -196,10 +193,9 @@ def check_units(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
         yield error, limit, f"the {what} of a problem in other units are off by {error:.1e} on {describe(specimen)}"
 
 
-@register(SMALL[::3])
+@register(SMALL[::3], few_samples=True)
 def check_random_single_precision(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """On small drawn problems float32 gives what float64 gives, to a few digits."""
-    estimator = with_few_samples(estimator)
     single, double = (specimen.estimate(estimator, 4, dtype) for dtype in (torch.float32, torch.float64))
     if is_quotient(double):
         # In float32 a quotient has two digits, and none where a kink lies within the step.

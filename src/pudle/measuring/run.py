@@ -96,7 +96,7 @@ def execute(
         measured += [(name, found.status, found.reason) for name, found in known.experiments.items()]
         for kind in ("memory", "time"):
             for record in records[kind]:
-                # Where no kernel applies, there is no second time, and nothing to tell.
+                # A case without kernels has no time on the torch path beside its own: that is nothing to tell.
                 if record["metric"] == "seconds_torch" and record["status"] == "skipped":
                     continue
                 where = "{estimator} on {case} at depth {depth}".format(**record)

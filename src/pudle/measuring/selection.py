@@ -45,7 +45,8 @@ class Selection:
     experiments : tuple of str
         Names of the experiments to carry out, see `pudle.measuring.experiment`.
     limited : tuple of pairs of str
-        Estimators that take long, each with a pattern of the names of the cases to measure it on; all others it leaves out.
+        An estimator and a pattern of names of cases: one that is named here is measured only on cases that match a pattern
+        of its own, because it takes long.
     """
 
     profile: str
@@ -148,7 +149,7 @@ def select(
 
 
 def holds(limited: Iterable[Sequence[str]], case: str, estimator: str) -> bool:
-    """Say whether a case is one of those that an estimator is limited to, see `Selection`."""
+    """Say whether an estimator is measured on a case, by what `Selection` calls `limited`."""
     patterns = [pattern for name, pattern in limited if name == estimator]
     return not patterns or any(fnmatch.fnmatch(case, pattern) for pattern in patterns)
 
