@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 import pudle
+from pudle.data.rows import NumpyRows
+from pudle.errors import InvalidArgument
 
 
 @pytest.fixture
@@ -191,3 +193,15 @@ def test_peak_memory_does_not_grow_with_a_folder_of_images(tmp_path):
     (_, small), (_, large) = peaks(specs)
     assert large <= 1.1 * small
     print(f"peak {small} and {large} KiB")
+
+
+def test_a_file_that_becomes_shorter_gives_no_numbers(tmp_path, monkeypatch):
+    """Rows that are not there any more were whatever the memory held."""
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(40.0).reshape(10, 4))
+    rows = NumpyRows(path)
+    mapped = np.load(path, mmap_mode="r")
+    monkeypatch.setattr(NumpyRows, "_mapped", lambda self: mapped)
+    os.truncate(path, path.stat().st_size - 40)
+    with pytest.raises(InvalidArgument, match="became shorter while it was read"):
+        rows.read(np.array([2, 9]))

@@ -46,7 +46,8 @@ class NumpyRows(Rows):
         with self.path.open("rb", buffering=0) as file:
             for place, row in zip(rows, found, strict=True):
                 file.seek(mapped.offset + int(place) * mapped.strides[0])
-                file.readinto(row)
+                if file.readinto(row) != row.nbytes:
+                    raise InvalidArgument(f"path={str(self.path)!r} became shorter while it was read: read it again")
         return found
 
 
