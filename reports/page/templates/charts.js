@@ -73,7 +73,7 @@ const LEVEL_TEXT = { data: { name: "levels" }, mark: { type: "text", align: "lef
 
 function scatterSpec({ xTitle, yTitle, xLog, yLog, names, tooltip, diagonal }) {
   // A few points that differ little fill the chart; whole decades would put them into a corner.
-  const close = (found) => ({ ...found, scale: { ...found.scale, nice: false, padding: 24 } });
+  const close = (found) => ({ ...found, axis: { ...found.axis, format: ".3~g" }, scale: { ...found.scale, nice: false, padding: 24 } });
   const x = close(quantity("x", xTitle, xLog)), y = close(quantity("y", yTitle, yLog));
   const { color, shape, opacity } = styled(names);
   const bars = (field) => ({ data: { name: "rows" }, mark: { type: "rule", opacity: 0.6, tooltip: false, aria: false },
