@@ -30,18 +30,39 @@ class Task:
     dataset: str
     depths: tuple[int, ...]
     losses: tuple[str, ...] = ("lasso",)
+    #: Number of samples if they are to be chosen: those with a gradient in float32, see `smooth`.
+    samples: int | None = None
 
     @property
     def sweep(self) -> bool:
         return len(self.depths) > 1
 
     def problem(self, dtype: torch.dtype) -> pudle.SparseCoding:
-        return _problem(self.dataset, dtype)
+        return _problem(self, dtype)
 
 
 @functools.lru_cache(maxsize=2)
-def _problem(dataset: str, dtype: torch.dtype) -> pudle.SparseCoding:
-    return pudle.make_dataset(dataset).problem(dtype=dtype)
+def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
+    problem = pudle.make_dataset(task.dataset).problem(dtype=dtype)
+    if task.samples is None:
+        return problem
+    kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[: task.samples]
+    assert len(kept) == task.samples, f"{len(kept)} samples have a gradient in float32, {task.samples} are asked for"
+    return replace(problem, observations=problem.observations[kept])
+
+
+def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Tensor:
+    """Return which samples have no code within rounding of its threshold, in any layer.
+
+    Where a code is that close, programs differ in its support, and the gradient of each is right for its own.
+    """
+    threshold, codes = STEP * problem.penalty, problem.observations.new_zeros(problem.code_shape)
+    kept = torch.ones(len(codes), dtype=torch.bool)
+    for _ in range(depth):
+        values = codes - STEP * (codes @ problem.dictionary.T - problem.observations) @ problem.dictionary
+        kept &= ((values.abs() - threshold).abs() > margin).all(1)
+        codes = softshrink(values, threshold)
+    return kept.nonzero().squeeze(1)
 
 
 Work = Callable[[], list[Tensor]]

@@ -16,10 +16,6 @@ from contenders import CONTENDERS, Task
 #: Relative error of a gradient after a hundred layers, by precision.
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 
-#: Share of a sweep's float32 gradients that may differ by more. Of a sweep's ten million codes some lie within rounding of
-#: their threshold. Where one falls on the other side the gradient jumps, and with it those of the next dozen depths.
-KINKS = 0.1
-
 #: Not a contender: it computes no gradient.
 BOUND = "dense bound"
 
@@ -37,7 +33,8 @@ ROWS = {
         tuple(CONTENDERS),
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
-        Task("sparse_gaussian(n_samples=1000)", tuple(range(1, 101)), ("lasso", "reconstruction")),
+        # Of a sweep's ten million codes some would lie within rounding of their threshold.
+        Task("sparse_gaussian(n_samples=1500)", tuple(range(1, 101)), ("lasso", "reconstruction"), samples=1000),
         2,
         ("pudle", "pudle, torch", "published layers"),
     ),
@@ -94,8 +91,7 @@ def prepared():
 def check(gradients, truth, dtype):
     errors = [float((one.double() - true).norm() / true.norm()) for one, true in zip(gradients, truth, strict=True)]
     wrong = [error for error in errors if not error <= AGREEMENT[dtype]]
-    allowed = KINKS * len(errors) if dtype == torch.float32 and len(errors) > 1 else 0
-    assert len(wrong) <= allowed, (
+    assert not wrong, (
         f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from autograd by more than {AGREEMENT[dtype]}, "
         f"by up to {max(wrong):.1e}"
     )

@@ -8,7 +8,8 @@ the rows of G on the support of y matter. Backward, with u the adjoint of z' res
 
 where y_bar is needed only on the support of the codes before. Supports change little from layer to layer. So consecutive
 layers share one list of atoms that contains their supports, and what they compute is kept as vectors on that list; back
-through them, products are dense ones with the part of G on it. Jobs are treated together, as the last, contiguous axis.
+through them, products are dense ones with the part of G on it. Jobs are treated together, as the last, contiguous axis:
+for them, and for the sums over the layers of a group, numpy's products of matrices are scipy's BLAS in compiled code.
 
 Within a layer, rows of arrays are named by an index: numba counts the references to every view of an array, which takes
 longer than the work on a few entries.
@@ -29,6 +30,9 @@ LANES = 16
 #: What one sample leaves behind. Layer t lies in row t + g of `codes` and `points` if group g of layers contains it, as
 #: entries at ``atoms[g, :sizes[g]]``. Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
 Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
+
+#: Where a group's matrices are written: no memory is asked for between samples.
+Space = namedtuple("Space", "minus_one order local transfer residual current before moved found left outer images weights")
 
 #: For the parts of what is compiled, in whose cache they are kept.
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
@@ -62,33 +66,6 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
         a, wa = rows[k], weights[of, k]
         for j in range(size):
             total[j] -= wa * matrix[a, j]
-
-
-@_compiled
-def _subtract_product(total, left, right, of, size):
-    """Subtract ``left[:size, :size] @ right[of]`` from a matrix of `size` rows, two rows and four products in one pass."""
-    columns = total.shape[1]
-    for a in range(0, size - 1, 2):
-        b = 0
-        while b + 4 <= size:
-            wa, wb, wc, wd = left[a, b], left[a, b + 1], left[a, b + 2], left[a, b + 3]
-            va, vb, vc, vd = left[a + 1, b], left[a + 1, b + 1], left[a + 1, b + 2], left[a + 1, b + 3]
-            for j in range(columns):
-                e, f, g, h = right[of, b, j], right[of, b + 1, j], right[of, b + 2, j], right[of, b + 3, j]
-                total[a, j] -= (wa * e + wb * f) + (wc * g + wd * h)
-                total[a + 1, j] -= (va * e + vb * f) + (vc * g + vd * h)
-            b += 4
-        while b < size:
-            w, v = left[a, b], left[a + 1, b]
-            for j in range(columns):
-                total[a, j] -= w * right[of, b, j]
-                total[a + 1, j] -= v * right[of, b, j]
-            b += 1
-    if size % 2:
-        for b in range(size):
-            w = left[size - 1, b]
-            for j in range(columns):
-                total[size - 1, j] -= w * right[of, b, j]
 
 
 @_compiled
@@ -228,24 +205,61 @@ def _run_sample(
 
 
 @_compiled
-def _add_to_columns(columns, columns_bar, images, order, weights, atoms, size, points, start, found, layers):
-    """Subtract ``u (D y)^T + y (D u)^T`` of some layers from `columns_bar`, y being the points and u the adjoints found."""
-    length = columns.shape[1]
-    for of in range(layers):
+def _matrix(buffer, rows, columns):
+    """Return the beginning of a buffer as a matrix without gaps, as a product of matrices asks for."""
+    return buffer[: rows * columns].reshape(rows, columns)
+
+
+@_compiled
+def _add_to_columns(columns, columns_bar, products_bar, row, points, start, found, atoms, size, space):
+    """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points y and adjoints u."""
+    layers, length, weights = len(found), columns.shape[1], space.weights
+    for t in range(layers):
         # The images D y and D u come out negative, and so are their weights.
-        images[2 * of : 2 * of + 2] = 0
-        _subtract_rows(images[2 * of], length, columns, atoms, points, start + of, size)
-        _subtract_rows(images[2 * of + 1], length, columns, atoms, found, of, size)
+        space.images[2 * t : 2 * t + 2] = 0
+        _subtract_rows(space.images[2 * t], length, columns, atoms, points, start + t, size)
+        _subtract_rows(space.images[2 * t + 1], length, columns, atoms, found, t, size)
     for a in range(size):
-        for of in range(layers):
-            weights[0, 2 * of], weights[0, 2 * of + 1] = -found[of, a], -points[start + of, a]
-        _subtract_rows(columns_bar[atoms[a]], length, images, order, weights, 0, 2 * layers)
+        total = found[0, a]
+        for t in range(1, layers):
+            total += found[t, a]
+        products_bar[0, row, atoms[a]] += total
+        for t in range(layers):
+            weights[0, 2 * t], weights[0, 2 * t + 1] = -found[t, a], -points[start + t, a]
+        _subtract_rows(columns_bar[atoms[a]], length, space.images, space.order, weights, 0, 2 * layers)
+
+
+@_compiled
+def _add_to_pairs(gram_bar, products_bar, row, points, start, found, atoms, size, k, count, space):
+    """Subtract ``y u^T`` from the upper half of `gram_bar` and add u to `products_bar`, for `count` jobs from job k on.
+
+    Of gram_bar its sum with its transpose is asked for: what belongs to the lower half is added to the upper one.
+    """
+    layers, flat = found.shape
+    # The last row is minus the sum of the adjoints.
+    left, outer = _matrix(space.left, layers, size + 1), _matrix(space.outer, size + 1, flat)
+    for t in range(layers):
+        for a in range(size):
+            left[t, a] = points[start + t, a]
+        left[t, size] = space.minus_one
+    np.dot(left.T, found, outer)
+    for a in range(size):
+        for b in range(a):
+            i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
+            if count == 1:
+                gram_bar[i, j, k] -= outer[a, b] + outer[b, a]
+                continue
+            for q in range(count):
+                gram_bar[i, j, k + q] -= outer[a, b * count + q] + outer[b, a * count + q]
+        for q in range(count):
+            gram_bar[atoms[a], atoms[a], k + q] -= outer[a, a * count + q]
+            products_bar[k + q, row, atoms[a]] -= outer[size, a * count + q]
 
 
 @_compiled
 def _pull_group(
-    gram, products, row, numbers, given, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
-    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers, group_buffer,
+    gram, products, row, numbers, flags, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
+    columns, columns_bar, carried, carried_before, space,
 ):  # fmt: skip
     """Pull all jobs of one sample back through the layers of group g. Arguments are those of `run_layers`.
 
@@ -253,15 +267,22 @@ def _pull_group(
     and at its bottom afterwards.
     """
     one, eta, total_samples, l1_weight, l2_weight = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    zero = one - one
+    accelerated, given, zero = flags[2], flags[4], one - one
     code_tape, point_tape, lists, sizes, bounds, pulled = tape
     bottom, top, size, atoms = bounds[g], bounds[g + 1], sizes[g], lists[g]
-    padded = _padded(size)
+    padded, local, residual = _padded(size), space.local, space.residual
+    # Adjoints of several jobs pass a layer by a product with 1 - eta G on the list.
+    transfer = _matrix(space.transfer, size, size)
     for a in range(size):
         for b in range(size):
             local[a, b] = gram[atoms[a], atoms[b]]
         for b in range(size, padded):
             local[a, b] = zero
+    if len(tops) > 1:
+        for a in range(size):
+            for b in range(size):
+                transfer[a, b] = -local[a, b]
+            transfer[a, a] += one
     k = 0
     while k < len(tops):
         low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
@@ -273,21 +294,18 @@ def _pull_group(
             high = max(high, min(tops[stop], top))
             stop += 1
         count, chain = stop - k, chains[k]
-        # A single job's vectors lie along the list in one row, those of several along the jobs.
-        several = count > 1
-        height, across = (size, _padded(count)) if several else (1, padded)
-        flat = height * across
-        current_flat, before_flat, moved_flat = buffers[0, :flat], buffers[1, :flat], buffers[2, :flat]
-        current, before = current_flat.reshape(height, across), before_flat.reshape(height, across)
-        moved, found_flat = moved_flat.reshape(height, across), group_buffer[: GROUP * flat].reshape(GROUP, flat)
-        found = found_flat.reshape(GROUP, height, across)
-        for j in range(flat):
-            current_flat[j] = before_flat[j] = zero
+        # A row for each atom of the list, a column for each job; the column of a single job is filled up.
+        height = size if count > 1 else padded
+        current, before = _matrix(space.current, height, count), _matrix(space.before, height, count)
+        moved, found = _matrix(space.moved, height, count), _matrix(space.found, high - low, height * count)
+        own, alone = space.current[:height], space.moved[:height]
+        for a in range(height):
+            for q in range(count):
+                current[a, q] = before[a, q] = zero
         for a in range(size):
             for q in range(count):
-                e, f = (a, q) if several else (0, a)
                 if chain != k or tops[k + q] > top:
-                    current[e, f], before[e, f] = carried[atoms[a], chain + q], carried_before[atoms[a], chain + q]
+                    current[a, q], before[a, q] = carried[atoms[a], chain + q], carried_before[atoms[a], chain + q]
                 carried[atoms[a], chain + q] = carried_before[atoms[a], chain + q] = zero
         for t in range(high - 1, low - 1, -1):
             after, of = t + 1 + g, t - low
@@ -298,70 +316,51 @@ def _pull_group(
                 if not given:
                     for a in range(size):
                         residual[a] = products[row, atoms[a]]
-                    _subtract_rows(residual, padded, local, order, code_tape, after, size)
+                    _subtract_rows(residual, padded, local, space.order, code_tape, after, size)
                 for a in range(size):
-                    e, f = (a, q) if several else (0, a)
                     if given:
                         of_point = adjoints[k + q, 1, row, atoms[a]]
-                        current[e, f] = adjoints[k + q, 0, row, atoms[a]] + (one + pull) * of_point
-                        before[e, f] = -pull * of_point
+                        current[a, q] = adjoints[k + q, 0, row, atoms[a]] + (one + pull) * of_point
+                        before[a, q] = -pull * of_point
                     else:
                         value = code_tape[after, a]
                         slope = l1_weight * (one if value > zero else -one) + l2_weight * value - residual[a] / eta
-                        current[e, f], before[e, f] = slope / total_samples, zero
-            if several:
+                        current[a, q], before[a, q] = slope / total_samples, zero
+            if count > 1:
+                passed = found[of].reshape(height, count)
                 for a in range(size):
                     active = code_tape[after, a] != zero
-                    for q in range(across):
-                        found[of, a, q] = moved[a, q] = current[a, q] if active else zero
-                _subtract_product(moved, local, found, of, size)
+                    for q in range(count):
+                        passed[a, q] = current[a, q] if active else zero
+                np.dot(transfer, passed, moved)
             else:
                 for a in range(size):
-                    found_flat[of, a] = moved_flat[a] = current_flat[a] if code_tape[after, a] != zero else zero
+                    found[of, a] = alone[a] = own[a] if code_tape[after, a] != zero else zero
                 for a in range(size, padded):
-                    found_flat[of, a] = moved_flat[a] = zero
-                _subtract_rows(moved_flat, padded, local, order, found_flat, of, size)
+                    found[of, a] = alone[a] = zero
+                _subtract_rows(alone, padded, local, space.order, found, of, size)
             if t == 0:
                 for q in range(count):
-                    adjoints[chain + q, :, row] = zero
+                    if given:
+                        adjoints[chain + q, :, row] = zero
                     for a in range(size):
-                        e, f = (a, q) if several else (0, a)
-                        adjoints[chain + q, 0, row, atoms[a]] = before[e, f]
-                        adjoints[chain + q, 1, row, atoms[a]] = moved[e, f]
-            pull = pulled[t]
-            for j in range(flat):
-                current_flat[j] = before_flat[j] + (one + pull) * moved_flat[j]
-                before_flat[j] = -pull * moved_flat[j]
-        for a in range(size):
-            for q in range(count):
-                e, f = (a, q) if several else (0, a)
-                carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = current[e, f], before[e, f]
-        if len(columns):
-            _add_to_columns(
-                columns, columns_bar, images, order, weights, atoms, size, point_tape, low + g, found_flat, high - low
-            )
-        for a in range(0 if len(columns) else size):
-            for j in range(flat):
-                moved_flat[j] = zero
-            for t in range(low, high):
-                weights[0, t - low] = point_tape[t + g, a]
-            _subtract_rows(moved_flat, flat, found_flat, order, weights, 0, high - low)
-            if several:
-                for b in range(size):
+                        adjoints[chain + q, 0, row, atoms[a]] = before[a, q]
+                        adjoints[chain + q, 1, row, atoms[a]] = moved[a, q]
+            if accelerated:
+                pull = pulled[t]
+                for a in range(height):
                     for q in range(count):
-                        gram_bar[atoms[a], atoms[b], k + q] += moved[b, q]
+                        current[a, q] = before[a, q] + (one + pull) * moved[a, q]
+                        before[a, q] = -pull * moved[a, q]
             else:
-                for b in range(size):
-                    gram_bar[atoms[a], atoms[b], k] += moved_flat[b]
-        for j in range(flat):
-            moved_flat[j] = zero
-        for t in range(high - low):
-            for j in range(flat):
-                moved_flat[j] += found_flat[t, j]
+                current, moved, own, alone = moved, current, alone, own
         for a in range(size):
             for q in range(count):
-                e, f = (a, q) if several else (0, a)
-                products_bar[k + q, row, atoms[a]] += moved[e, f]
+                carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = current[a, q], before[a, q]
+        if len(columns):
+            _add_to_columns(columns, columns_bar, products_bar, row, point_tape, low + g, found, atoms, size, space)
+        else:
+            _add_to_pairs(gram_bar, products_bar, row, point_tape, low + g, found, atoms, size, k, count, space)
         k = stop
 
 
@@ -391,7 +390,8 @@ def run_layers(
         Adjoints of codes and point after the last layer, if they are given. At a chain's place, those before the first
         layer are written, at least on the support of the state.
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
-        To these the derivatives of the loss are added, summed over the samples, in ``eta G``, and in ``eta b``.
+        To these the derivatives of the loss are added, summed over the samples, in ``eta G``, of which
+        the upper half counts for both, and in ``eta b``.
     columns, columns_bar : array, shapes (p, m)
         The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T). Where samples are few, these are
         cheaper than a matrix for all pairs of atoms. If they are not empty, there is one job, and gram_bar is not used.
@@ -411,13 +411,15 @@ def run_layers(
     lists, sizes, bounds = np.empty((groups, p + 1), np.uint32), np.zeros(groups, np.int64), np.zeros(groups + 1, np.int64)
     tape = Tape(code_tape, point_tape, lists, sizes, bounds, np.zeros(depth + 1, gram.dtype))
     z, y, values, listed = np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, gram.dtype), np.empty(p, np.bool_)
-    height = _padded(p) if jobs else 0
-    flat = height * (_padded(jobs) if jobs > 1 else 1)
-    order = np.arange(p + 2 * GROUP).astype(np.uint32)
-    local, residual = np.empty((p, height), gram.dtype), np.empty(height, gram.dtype)
-    images, weights = np.empty((2 * GROUP, columns.shape[1]), gram.dtype), np.empty((1, 2 * GROUP), gram.dtype)
-    buffers, group_buffer = np.empty((3, flat), gram.dtype), np.empty(GROUP * flat, gram.dtype)
-    carried, carried_before = np.zeros((p, jobs), gram.dtype), np.zeros((p, jobs), gram.dtype)
+    height, dtype = _padded(p) if jobs else 0, gram.dtype
+    flat = height * jobs
+    space = Space(
+        numbers[0] - 2, np.arange(p + 2 * GROUP).astype(np.uint32), np.empty((p, height), dtype), np.empty(p * p, dtype),
+        np.empty(height, dtype), np.empty(flat, dtype), np.empty(flat, dtype), np.empty(flat, dtype),
+        np.empty(GROUP * flat, dtype), np.empty(GROUP * (p + 1), dtype), np.empty((p + 1) * flat, dtype),
+        np.empty((2 * GROUP, columns.shape[1]), dtype), np.empty((1, 2 * GROUP), dtype),
+    )  # fmt: skip
+    carried, carried_before = np.zeros((p, jobs), dtype), np.zeros((p, jobs), dtype)
     highest, lowest = 0, depth
     for k in range(jobs):
         highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
@@ -434,17 +436,16 @@ def run_layers(
         for g in range(group, -1, -1) if jobs else range(0):
             if max(bounds[g], lowest) < min(bounds[g + 1], highest):
                 _pull_group(
-                    gram, products, row, numbers, flags[4], tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
-                    columns, columns_bar, images, order, local, residual, weights, carried, carried_before, buffers,
-                    group_buffer,
+                    gram, products, row, numbers, flags, tape, g, tops, bottoms, chains, adjoints, gram_bar, products_bar,
+                    columns, columns_bar, carried, carried_before, space,
                 )  # fmt: skip
 
 
 @compiled(error_model="numpy")
-def restrict(adjoint, codes, total):
-    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape (r, p)."""
-    for i in range(len(codes)):
+def restrict(adjoint, codes, passed, total):
+    """Write an adjoint to `passed`, zero where the codes are zero, and add that to `total`. All have the shape (r, p)."""
+    for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
-            if codes[i, j] == 0:
-                adjoint[i, j] = 0
-            total[i, j] += adjoint[i, j]
+            value = adjoint[i, j] if codes[i, j] != 0 else codes.dtype.type(0)
+            passed[i, j] = value
+            total[i, j] += value

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .algorithm import Algorithm, State
 
 #: Largest number of entries of the Gram matrices' derivatives that one pass over the samples accumulates.
-LARGEST_PASS = 1 << 19
+LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
 _BUILT_IN_LOSSES = dict(LOSSES)
