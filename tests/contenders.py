@@ -48,7 +48,7 @@ def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
         return problem
     kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[: task.samples]
     assert len(kept) == task.samples, f"{len(kept)} samples have a gradient in float32, {task.samples} are asked for"
-    return replace(problem, observations=problem.observations[kept])
+    return replace(problem, observations=problem.observations[kept], generating_codes=None)
 
 
 def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Tensor:

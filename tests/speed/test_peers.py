@@ -34,7 +34,7 @@ ROWS = {
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
         # Of a sweep's ten million codes some would lie within rounding of their threshold.
-        Task("sparse_gaussian(n_samples=1500)", tuple(range(1, 101)), ("lasso", "reconstruction"), samples=1000),
+        Task("sparse_gaussian(n_samples=1100)", tuple(range(1, 101)), ("lasso", "reconstruction"), samples=1000),
         2,
         ("pudle", "pudle, torch", "published layers"),
     ),
