@@ -218,6 +218,16 @@ class TestLinearModels:
         assert relative(definite, truth * wanted[:, None]) < SAME_ARITHMETIC and not singular.any()
 
 
+def test_singular_active_systems_have_the_solution_zero():
+    """An atom that is zero, two atoms that are equal, and a regular one; the last sample is not wanted."""
+    d = torch.tensor([[0.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 4.0]], dtype=torch.float64)
+    model = DenseModel(pudle.SparseCoding(observations=torch.ones(4, 2).double(), dictionary=d, penalty=0.2))
+    active = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]]).bool()
+    solution, singular = model.solve_definite(active, 8 * active.double(), torch.tensor([True, True, True, False]))
+    assert singular.tolist() == [True, True, False, False]
+    assert solution.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0.5], [0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize(("stride", "overlap"), [(1, 3.0), (2, 2.0), (3, 1.0)])
 def test_overlap_is_the_norm_of_the_contraction(stride, overlap):
     """Constant codes and an image of the pixels that lie in most patches reach it, but for the edges of the image."""
