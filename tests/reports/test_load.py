@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -18,9 +19,11 @@ from synthetic import (
     provenance,
     record,
     scores,
+    training,
     write,
     write_artifact,
     write_costs,
+    write_experiments,
 )
 
 from pudle.errors import MissingResults, UnreadableResult
@@ -197,3 +200,43 @@ def test_times_are_said_to_be_those_of_their_machine(four, timed_home):
     assert scope.where_timed(load(four, "quick")) == ""
     found = scope.where_timed(load(timed_home, "quick"))
     assert found == "Times and memory are those of `here` and hold for it alone; errors carry over to other machines."
+
+
+# -- at a commit
+
+HEAD = "d" * 40
+
+
+def write_at_commit(home, dirty=False, **parts):
+    """Lay out what a run listed at HEAD: these parts of the list of the last run."""
+    run = json.loads((home / "quick" / "run.json").read_text())
+    blank = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
+    path = home / "quick" / "runs" / f"{HEAD}{'-dirty' * dirty}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(blank | {"commit": HEAD} | {name: run[name] for name in parts} | parts))
+
+
+def test_a_record_that_holds_at_a_commit_bears_its_name_whichever_measured_it(four):
+    write_costs(four, ["backprop"], [1.0, None])
+    run = json.loads((four / "quick" / "run.json").read_text())
+    write_at_commit(four, **{name: run[name] for name in ("records", "costs", "selection")})
+    here = load(four, "quick", HEAD)
+    assert set(here.frame["metric"]) >= {"relative_error", "seconds"} and set(here.frame["commit"]) == {HEAD}
+    assert {provenance["commit"] for provenance in here.provenances} == {HEAD}
+    assert set(load(four, "quick").frame["commit"]) == {COMMIT}
+    with pytest.raises(MissingResults, match="no results for profile 'quick'"):
+        load(four, "quick", "e" * 40)
+
+
+def test_uncommitted_changes_stand_for_their_commit_only_in_what_no_other_run_measured(four, tmp_path):
+    """Cases of one run at the commit itself, and experiments of another that had changes, as well as other cases."""
+    (one,) = write_experiments(four, [training("one")])
+    run = json.loads((four / "quick" / "run.json").read_text())
+    selection, records = run["selection"], run["records"]
+    changed = {"experiments": run["experiments"], "selection": selection, "records": records}
+    write_at_commit(four, dirty=True, **changed)
+    assert len(load(four, "quick", HEAD).records) == 4
+    write_at_commit(four, selection=selection | {"estimators": ["backprop"]}, records=records)
+    results = load(four, "quick", HEAD)
+    assert results.estimators == ("backprop",) and len(results.records) == 1
+    assert [item.name for item in results.experiments] == ["one"]
