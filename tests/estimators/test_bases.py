@@ -84,15 +84,17 @@ class TestCodesEstimator:
 class TestAveragedPairs:
     TERMS = np.array([[[1.0, 2.0], [0.0, 1.0]], [[3.0, 2.0], [5.0, 1.0]], [[2.0, 8.0], [1.0, 1.0]]])
 
-    def test_mean_and_standard_error_are_those_of_numpy(self):
-        found = list(averaged_pairs(map(torch.as_tensor, self.TERMS), [4, 6]))
-        # The variance of the mean of three terms, summed over the entries.
-        errors = np.sqrt(self.TERMS.var(0, ddof=1).sum(1) / 3)
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_mean_and_standard_error_are_those_of_numpy(self, count):
+        terms = self.TERMS[:count]
+        found = list(averaged_pairs(map(torch.as_tensor, terms), [4, 6]))
+        # The variance of the mean of the terms, summed over the entries.
+        errors = np.sqrt(terms.var(0, ddof=1).sum(1) / count)
         for index, (mean, diagnostics) in enumerate(found):
-            assert mean.numpy() == pytest.approx(self.TERMS.mean(0)[index], rel=1e-14)
+            assert mean.numpy() == pytest.approx(terms.mean(0)[index], rel=1e-14)
             assert diagnostics.pop("standard_error") == pytest.approx(errors[index], rel=1e-12)
             # One run for the codes, and two of each pair.
-            assert diagnostics == {"layers": (4, 6)[index] * 7, "evaluations": 6}
+            assert diagnostics == {"layers": (4, 6)[index] * (2 * count + 1), "evaluations": 2 * count}
 
     def test_one_pair_has_no_standard_error_and_equal_pairs_have_none_but_zero(self):
         ((_, diagnostics),) = averaged_pairs([torch.ones(1, 3)], [4])
