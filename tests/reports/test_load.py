@@ -29,7 +29,7 @@ from synthetic import (
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.measuring.store import SCHEMA
 from pudle.reports import scope
-from pudle.reports.load import load
+from pudle.reports.load import load, parsed
 from pudle.reports.results import COLUMNS, METRICS
 
 
@@ -69,6 +69,25 @@ def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
     assert set(frame.estimator) == {"backprop"}
     errors = frame[(frame.metric == "relative_error") & (frame.depth == 50) & (frame.seed == 0)]
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
+
+
+def test_rows_bear_the_machine_that_measured_them_and_provenances_are_told_apart_but_for_their_date(tmp_path):
+    dates = [f"2026-01-0{day}T00:00:00+00:00" for day in (1, 2, 3, 4)]
+    names = list(CURVES)[:3]
+    here, again, there = provenance(date=dates[0]), provenance(date=dates[2]), provenance(date=dates[1], machine="there")
+    records = [record(case(), name, provenance=each) for name, each in zip(names, (here, again, there), strict=True)]
+    results = load(write(tmp_path, records, estimators=[*names, "one_step"]), "quick")
+    assert results.provenances == (again, there)
+    machines = results.frame.groupby("estimator", sort=False)["machine"].unique()
+    # What is not measured yet is put down to the newest.
+    assert {name: list(found) for name, found in machines.items()} == dict(
+        zip([*names, "one_step"], [["here"], ["here"], ["there"], ["here"]], strict=True)
+    )
+
+
+def test_a_spec_is_read_and_what_is_none_counts_as_a_name():
+    assert parsed("truncated(window=3)") == ("truncated", {"window": 3})
+    assert parsed("no (spec") == ("no (spec", {})
 
 
 @pytest.mark.parametrize("status", ["unsupported", "timeout", "out-of-memory", "error"])
