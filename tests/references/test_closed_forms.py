@@ -266,6 +266,11 @@ def test_singular_active_systems_have_the_solution_zero():
     solution, singular = model.solve_definite(active, 8 * active.double(), torch.tensor([True, True, True, False]))
     assert singular.tolist() == [True, True, False, False]
     assert solution.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0.5], [0, 0, 0, 0]]
+    # Of two equations that contradict each other, ``4 (v_1 + v_2) = 8`` and ``= 0``, the mean is solved.
+    right = torch.tensor([[0, 0, 0, 0], [0, 8, 0, 0], [0, 8, 0, 8], [0, 8, 0, 8]]).double()
+    solution, residuals = model.solve_refined(active, right)
+    assert (solution - torch.tensor([[0, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 2, 0, 0.5], [0, 2, 0, 0.5]])).abs().max() < 1e-15
+    assert residuals.tolist() == pytest.approx([0, math.sqrt(32), 0, 0], abs=1e-14)
 
 
 @pytest.mark.parametrize(("stride", "overlap"), [(1, 3.0), (2, 2.0), (3, 1.0)])

@@ -18,6 +18,7 @@ from synthetic import (
     failure,
     provenance,
     record,
+    references,
     scores,
     training,
     write,
@@ -30,12 +31,12 @@ from pudle.errors import MissingResults, UnreadableResult
 from pudle.measuring.store import SCHEMA
 from pudle.reports import scope
 from pudle.reports.load import load, parsed
-from pudle.reports.results import COLUMNS, METRICS
+from pudle.reports.results import COLUMNS, ERRORS, METRICS, REFERENCES, TIMINGS
 
 
 def test_frame_has_its_documented_columns_and_every_row(four):
     frame = load(four, "quick").frame
-    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert [(name, str(kind)) for name, kind in frame.dtypes.items()] == list(COLUMNS.items())
     assert len(frame) == 4 * len(SEEDS) * len(DEPTHS) * 5
     row = frame[
         (frame.estimator == "backprop") & (frame.seed == 1) & (frame.depth == 50) & (frame.metric == "relative_error")
@@ -83,6 +84,77 @@ def test_rows_bear_the_machine_that_measured_them_and_provenances_are_told_apart
     assert {name: list(found) for name, found in machines.items()} == dict(
         zip([*names, "one_step"], [["here"], ["here"], ["there"], ["here"]], strict=True)
     )
+
+
+def test_records_and_references_are_tables_of_what_was_stored(tmp_path):
+    records = [
+        record(case(), "backprop", seconds=2.5),
+        record(case(), "alternating"),
+        failure(case(), "analytic", "error", "x"),
+    ]
+    results = load(write(tmp_path, records, estimators=["backprop", "alternating", "analytic", "one_step"]), "quick")
+    assert results.records.to_dict("records") == [
+        {"case": case()["name"], "estimator": name, "status": status, "reason": reason, "computes": computes,
+         "consistent_for": losses, "seconds": seconds} for name, status, reason, computes, losses, seconds in [
+            ("backprop", "ok", "", "unrolled", None, 2.5), ("alternating", "ok", "", "direct", ["lasso"], 1.0),
+            ("analytic", "error", "x", "implicit", None, None),
+            ("one_step", "missing", "not measured yet: run `pudle run --profile quick`", None, None, None)]
+    ]  # fmt: skip
+    # One reference of each seed, though two estimators were scored against it.
+    assert list(results.references.columns) == REFERENCES
+    stored = [{name: ({"case": case()["name"]} | row)[name] for name in REFERENCES} for row in references()]
+    assert results.references.to_dict("records") == stored
+    assert set(results.references.dtypes[5:].astype(str)) == {"float64"}
+    assert set(results.records.dtypes.astype(str)) == {"object"}
+
+
+def test_a_table_without_references_has_its_columns_all_the_same(tmp_path):
+    found = load(write(tmp_path, [record(case(), "backprop", references=[])]), "quick").references
+    assert found.empty and list(found.columns) == REFERENCES
+
+
+def test_what_a_list_names_beside_the_selection_is_passed_over(four):
+    path = four / "quick" / "run.json"
+    run = json.loads(path.read_text())
+    run["records"] = [[case()["name"], "not selected", run["records"][0][2]], *run["records"]]
+    run["records"] += [["a-case-not-selected", *run["records"][1][1:]]]
+    path.write_text(json.dumps(run))
+    write_artifact(four, "window_curve", [], "mine")
+    write_artifact(four, "window_curve", [], "other", case="a-case-not-selected")
+    results = load(four, "quick")
+    assert results.records["estimator"].tolist() == list(CURVES) and results.records["status"].eq("ok").all()
+    assert [artifact["case"] for artifact in results.artifacts] == [case()["name"]]
+    assert results.damaged == () and results.notes == ()
+
+
+def test_experiments_alone_have_a_note_that_no_case_is_measured(tmp_path):
+    home = write(tmp_path, [], cases=[case()], estimators=["backprop"])
+    write_experiments(home, [training("one")])
+    results = load(home, "quick")
+    assert results.notes == ("None of the selected cases is measured yet: run `pudle run --profile quick`.",)
+    assert results.frame.empty and results.cases == {} and results.estimators == ()
+    assert [(name, str(kind)) for name, kind in results.frame.dtypes.items()] == list(COLUMNS.items())
+    assert [each["machine"] for each in results.provenances] == ["here"]
+    path = home / "quick" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"selection": {"cases": [], "estimators": []}}))
+    assert load(home, "quick").notes == ()
+
+
+def test_rows_have_the_reasons_of_their_scores_and_the_relative_error_alone_a_floor(tmp_path):
+    rows = scores(CURVES["backprop"])
+    rows[0] |= {"status": "diverged", "reason": "not finite", "relative_error": None}
+    del rows[1]["reason"], rows[1]["support_error"]
+    rows[2] |= {"at_floor": True}
+    silent = record(case(), "analytic", scores=[], references=[], status="ok")
+    frame = load(write(tmp_path, [record(case(), "backprop", scores=rows), silent]), "quick").frame
+    mine = frame[(frame.estimator == "backprop") & (frame.seed == SEEDS[0])].set_index(["depth", "metric"])
+    assert mine.loc[(DEPTHS[0], "relative_error"), ["status", "reason"]].tolist() == ["diverged", "not finite"]
+    assert math.isnan(mine.loc[(DEPTHS[0], "relative_error"), "value"]) and mine.loc[DEPTHS[0]].index.size == 5
+    assert mine.loc[(DEPTHS[1], "code_error"), "reason"] == "" and "support_error" not in mine.loc[DEPTHS[1]].index
+    assert mine.loc[DEPTHS[2]]["at_floor"].to_dict() == {metric: metric == "relative_error" for metric in ERRORS}
+    (row,) = frame[frame.estimator == "analytic"].to_dict("records")
+    assert (row["status"], row["reason"]) == ("error", "the record holds no scores and no reason")
+    assert row["target"] == "exact" and row["metric"] == "relative_error" and not row["at_floor"]
 
 
 def test_a_spec_is_read_and_what_is_none_counts_as_a_name():
@@ -134,6 +206,7 @@ def test_nothing_but_damaged_files_is_an_error(four):
     with pytest.raises(UnreadableResult) as error:
         load(four, "quick")
     assert all(str(path) in str(error.value) for path in paths) and len(str(error.value).splitlines()) == 1
+    assert len(str(error.value).split("; ")) == len(paths)
 
 
 def test_unknown_schema_is_refused(tmp_path):
@@ -190,6 +263,52 @@ def test_a_cost_not_measured_yet_is_missing_and_one_without_a_score_says_why(tmp
     assert times["status"].tolist() == ["ok", "missing", "skipped", "skipped"]
     assert "not measured yet: run `pudle run" in times["reason"].tolist()[1]
     assert times["reason"].tolist()[2] == "unsupported: singular"
+
+
+def test_every_cost_without_a_number_says_why(tmp_path):
+    """Of estimators whose scores are well, broke, were refused, diverged at one depth, and are not there."""
+    diverged = scores(CURVES["truncated(window=10)"])
+    for row in diverged:
+        row |= {"status": "diverged", "reason": "not finite"} if row["depth"] == 200 else {}
+    records = [
+        record(case(), "backprop"), failure(case(), "alternating", "timeout", "slow"),
+        failure(case(), "analytic", "unsupported", "no"), record(case(), "truncated(window=10)", scores=diverged),
+    ]  # fmt: skip
+    names = ["backprop", "alternating", "analytic", "truncated(window=10)", "one_step"]
+    home = write(tmp_path, records, estimators=names)
+    write_costs(home, names, [float(number) for number in range(10)])
+    folder = home / "quick" / "store" / case()["name"] / "costs"
+    for number in (1, 2, 4, 6, 7, 8):
+        (folder / f"seconds-{number}.json").unlink()
+    # The first is said to be well and has no value.
+    path = folder / "seconds-0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": None}))
+    results, missing = load(home, "quick"), "not measured yet: run `pudle run --profile quick`"
+    times = results.frame[results.frame.metric == "seconds"].set_index(["estimator", "depth"])
+    assert times[["status", "reason"]].apply(tuple, axis=1).to_dict() == {
+        ("backprop", 100): ("error", "recorded as ok, without a value"),
+        ("backprop", 200): ("missing", missing),
+        ("alternating", 100): ("error", "timeout: slow"),
+        ("alternating", 200): ("ok", ""),
+        ("analytic", 100): ("skipped", "unsupported: no"),
+        ("analytic", 200): ("ok", ""),
+        ("truncated(window=10)", 100): ("missing", missing),
+        ("truncated(window=10)", 200): ("skipped", "diverged: not finite"),
+        ("one_step", 100): ("missing", missing),
+        ("one_step", 200): ("ok", ""),
+    }
+    assert times["value"].dropna().tolist() == [3.0, 5.0, 9.0] and times["seed"].isna().all()
+    assert results.damaged == () and results.timings["depth"].tolist() == [200, 200, 200]
+
+
+def test_a_time_without_samples_is_its_own_quartiles(four):
+    path = write_costs(four, ["backprop"], [1.0, 2.0])
+    content = json.loads(path.read_text())
+    del content["samples"]
+    path.write_text(json.dumps(content))
+    (first, second) = load(four, "quick").timings.to_dict("records")
+    assert [first[name] for name in TIMINGS] == [case()["name"], "backprop", 100, 1.0, 1.0, 1.0, ()]
+    assert [second[name] for name in ("seconds", "low", "high")] == [2.0, 1.8, 2.2]
 
 
 def test_scores_alone_are_noted(four):
