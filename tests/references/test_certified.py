@@ -327,6 +327,18 @@ class TestTargets:
         call, error, text = REFUSED[kind]
         assert refusal(call, error) == text
 
+    def test_without_a_target_it_is_the_default_of_problem_and_algorithm(self):
+        hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
+        found = [pudle.reference(sparse_problem(), algorithm=each).target for each in (None, pudle.Ista(), hard)]
+        assert found == ["exact", "exact", "limit"]
+
+    def test_generating_codes_that_are_all_zero_are_counted(self):
+        problem = sparse_problem()
+        codes = problem.generating_codes.clone()
+        codes[:10] = 0
+        reference = pudle.reference(dataclasses.replace(problem, generating_codes=codes), "gtilde")
+        assert (reference.certificate.zero_codes, reference.certificate.code_error) == (0.25, 0.0)
+
     def test_default_target_is_the_exact_one_where_the_algorithm_leads_to_a_known_solution(self):
         fixed_point = pudle.FixedPoint(
             torch.tensor(0.5), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.zeros(1)

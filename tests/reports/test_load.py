@@ -31,7 +31,7 @@ from pudle.errors import MissingResults, UnreadableResult
 from pudle.measuring.store import SCHEMA
 from pudle.reports import scope
 from pudle.reports.load import load, parsed
-from pudle.reports.results import COLUMNS, ERRORS, METRICS, REFERENCES, TIMINGS
+from pudle.reports.results import COLUMNS, ERRORS, METRICS, RECORDS, REFERENCES, TIMINGS
 
 
 def test_frame_has_its_documented_columns_and_every_row(four):
@@ -108,9 +108,38 @@ def test_records_and_references_are_tables_of_what_was_stored(tmp_path):
     assert set(results.records.dtypes.astype(str)) == {"object"}
 
 
-def test_a_table_without_references_has_its_columns_all_the_same(tmp_path):
+def test_rows_are_numbered_and_say_which_case_they_are_of(tmp_path):
+    cases = [case(), case("other", dataset="mine", algorithm="fista", loss="reconstruction", targets=["gstar", "exact"])]
+    against = {"references": references(target="gstar"), "scores": scores(CURVES["backprop"], targets=["gstar"])}
+    second = record(cases[1], "backprop", **against)
+    # Certificates of one reference that two records describe differently are those of the first.
+    again = record(cases[0], "alternating", references=references(iterations=7, kkt_residual=1e-15))
+    failed = failure(cases[1], "alternating", "error", "because")
+    home = write(tmp_path, [record(cases[0], "backprop"), again, second, failed])
+    write_costs(home, ["backprop"], [1.0, 2.0])
+    results = load(home, "quick")
+    for table in (results.frame, results.references, results.records, results.timings):
+        assert table.index.tolist() == list(range(len(table)))
+    assert results.profile == "quick" and results.frame["profile"].eq("quick").all()
+    found = results.frame[["case", "dataset", "algorithm", "loss", "target"]].drop_duplicates().fillna("").values.tolist()
+    first = [case()["name"], "synthetic(n=10)", "ista(step=0.2)", "lasso"]
+    other = ["other", "mine", "fista", "reconstruction", "gstar"]
+    assert found == [[*first, "exact"], other, [*first, ""]]
+    assert results.references[["case", "seed", "target", "kkt_residual"]].values.tolist() == [
+        [name, seed, target, 1e-16] for name, target in ((case()["name"], "exact"), ("other", "gstar")) for seed in SEEDS
+    ]
+
+
+def test_tables_without_rows_have_their_columns_all_the_same(tmp_path):
     found = load(write(tmp_path, [record(case(), "backprop", references=[])]), "quick").references
     assert found.empty and list(found.columns) == REFERENCES
+    assert set(found.dtypes[REFERENCES.index("bound") :].astype(str)) == {"float64"}
+
+
+def test_a_record_of_no_commit_and_no_machine_leaves_both_empty(tmp_path):
+    unknown = provenance(commit=None, machine=None)
+    frame = load(write(tmp_path, [record(case(), "backprop", provenance=unknown)]), "quick").frame
+    assert set(frame["commit"]) == set(frame["machine"]) == {""}
 
 
 def test_what_a_list_names_beside_the_selection_is_passed_over(four):
@@ -133,6 +162,7 @@ def test_experiments_alone_have_a_note_that_no_case_is_measured(tmp_path):
     results = load(home, "quick")
     assert results.notes == ("None of the selected cases is measured yet: run `pudle run --profile quick`.",)
     assert results.frame.empty and results.cases == {} and results.estimators == ()
+    assert list(results.records.columns) == RECORDS and list(results.timings.columns) == TIMINGS
     assert [(name, str(kind)) for name, kind in results.frame.dtypes.items()] == list(COLUMNS.items())
     assert [each["machine"] for each in results.provenances] == ["here"]
     path = home / "quick" / "run.json"
@@ -206,7 +236,8 @@ def test_nothing_but_damaged_files_is_an_error(four):
     with pytest.raises(UnreadableResult) as error:
         load(four, "quick")
     assert all(str(path) in str(error.value) for path in paths) and len(str(error.value).splitlines()) == 1
-    assert len(str(error.value).split("; ")) == len(paths)
+    lines = str(error.value).split("; ")
+    assert len(lines) == len(paths) and all(line.startswith(str(four)) and line.endswith("again") for line in lines)
 
 
 def test_unknown_schema_is_refused(tmp_path):
@@ -216,10 +247,20 @@ def test_unknown_schema_is_refused(tmp_path):
         load(write(tmp_path, [record(case(), "backprop", schema=7)]), "quick")
 
 
-def test_damaged_artifact_is_named(four):
-    path = write_artifact(four, "jacobian_error", [{"depth": 1}])
+#: A row of a surface over depths and windows.
+WINDOW = {"depth": 1, "window": 1, "relative_error": 0.5, "status": "ok"}
+
+
+@pytest.mark.parametrize("damage", [{"rows": [WINDOW, {"depth": 1}]}, {"rows": None}, {"seed": "x"}, {"case": None}])
+def test_damaged_artifact_is_named_and_a_sound_one_is_not(four, damage):
+    write_artifact(four, "window_surface", [WINDOW, WINDOW], name="sound")
+    path = write_artifact(four, "window_surface", **{"rows": [WINDOW]} | damage)
+    # What a later version knows cannot be checked.
+    write_artifact(four, "of a later version", [{"depth": "deep"}], name="later")
     results = load(four, "quick")
-    assert str(path) in results.damaged[0] and len(results.estimators) == 4
+    (line,) = results.damaged
+    assert str(path) in line and len(results.estimators) == 4
+    assert [artifact["kind"] for artifact in results.artifacts] == ["of a later version", "window_surface"]
 
 
 def test_schema_is_documented():
