@@ -18,7 +18,7 @@ from examples import PENALTY, arrays_of, directions, penalty_selection, ridge_pr
 
 import pudle
 from pudle.references import lasso
-from pudle.references.certified import TARGETS, default_target, solve
+from pudle.references.certified import TARGETS, _finish, default_target, solve
 
 extended = pytest.mark.skipif(
     np.finfo(np.longdouble).eps > 1e-18, reason="numpy's long double is no more precise than double here"
@@ -489,12 +489,50 @@ def test_takes_at_most_a_second():
     assert took <= 1.0
 
 
-def test_bound_is_a_number_for_every_kind_of_reference():
+def test_every_kind_of_reference_has_its_target_a_bound_and_no_reason():
     for problem, target in [
         (sparse_problem("lasso"), "exact"),
         (sparse_problem("reconstruction"), "exact"),
         (sparse_problem(), "gstar"),
         (sparse_problem(), "gtilde"),
+        (convolutional(), "exact"),
+        (penalty_selection(), "exact"),
         (ridge_problem(), "exact"),
     ]:
-        assert math.isfinite(pudle.reference(problem, target).bound)
+        reference = pudle.reference(problem, target)
+        assert math.isfinite(reference.bound)
+        assert (reference.status, reference.target, reference.reason) == ("certified", target, "")
+
+
+def test_a_penalty_cannot_be_selected_by_two_equal_columns():
+    problem = penalty_selection()
+    doubled = {name: torch.cat([getattr(problem, name)] * 2, 1) for name in ("design", "held_out_design")}
+    reference = pudle.reference(dataclasses.replace(problem, **doubled))
+    assert reference.status == "uncertified"
+    assert reference.reason.startswith("6 of 6 samples are not certified: 6 have a singular active Gram matrix")
+
+
+ZERO = "the exact gradient is zero: relative errors have no meaning; lower the penalty or change the data"
+HUGE = "the norm of the exact gradient exceeds float64: scale the observations and the penalty down"
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "zero_codes", "uncertified", "status", "bound", "reason"),
+    [
+        ((3.0, 4.0), 0.5, 0.0, 0, "certified", 0.1, ""),
+        ((3.0, 4.0), 0.5, 0.0, 1, "uncertified", 0.1, "as it was"),
+        ((3.0, 4.0), 10.0, 0.0, 1, "uncertified", 2.0, "as it was"),
+        ((3.0, 4.0), 5.0, 0.0, 0, "degenerate", 1.0, ZERO),
+        ((0.0, 0.0), 0.5, 0.25, 0, "degenerate", math.inf, ZERO.replace(":", " (25% of the codes are all zero):")),
+        ((1e308, 1.7e308), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
+        ((math.nan, 1.0), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
+    ],
+)  # fmt: skip
+def test_the_status_follows_from_the_certificate_and_the_bound(
+    gradient, error, zero_codes, uncertified, status, bound, reason
+):
+    certificate, codes = pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes), torch.zeros(4, 2)
+    given = "as it was" if uncertified else ""
+    found = _finish(torch.tensor(gradient, dtype=torch.float64), error, codes, "exact", certificate, given)
+    assert (found.status, found.bound, found.reason, found.target) == (status, bound, reason, "exact")
+    assert found.codes is codes and found.certificate is certificate
