@@ -197,7 +197,7 @@ def _cost_row(
     if kept is None:
         if scored["status"] == "missing":
             return cell | scored
-        at = statuses.at_depth({"scores": (), **scored}, cell["depth"])
+        at = statuses.at_depth(scored, cell["depth"])
         if at["status"] == "ok":
             return cell | {"status": "missing", "reason": f"not measured yet: {run}"}
         status = "error" if at["status"] in BROKEN else "skipped"

@@ -50,14 +50,14 @@ def test_formulas(reference, size):
     z, codes = estimate.codes.numpy(), reference.codes.numpy()
     absolute = np.linalg.norm(g - truth)
     assert score.status == "ok" and score.reason == "" and not score.at_floor
-    assert score.absolute_error == pytest.approx(absolute, rel=tolerances.CLOSED_FORM)
-    assert score.relative_error == pytest.approx(absolute / np.linalg.norm(truth), rel=tolerances.CLOSED_FORM)
-    assert score.relative_error == pytest.approx(size, rel=1e-6)
+    assert score.absolute_error == pytest.approx(absolute, rel=tolerances.CLOSED_FORM, abs=0)
+    assert score.relative_error == pytest.approx(absolute / np.linalg.norm(truth), rel=tolerances.CLOSED_FORM, abs=0)
+    assert score.relative_error == pytest.approx(size, rel=1e-6, abs=0)
     # 1 - cos by its definition, in extended precision, which at size 1e-8 double cannot resolve.
     g, truth = g.astype(np.longdouble), truth.astype(np.longdouble)
     cosine = float(1 - g @ truth / np.sqrt((g @ g) * (truth @ truth)))
     if size > 1e-4 or np.finfo(np.longdouble).eps < 1e-18:
-        assert score.cosine_error == pytest.approx(cosine, rel=1e-2 if size < 1e-4 else 1e-9)
+        assert score.cosine_error == pytest.approx(cosine, rel=1e-2 if size < 1e-4 else 1e-9, abs=0)
     assert score.code_error == pytest.approx(np.linalg.norm(z - codes, axis=1).mean(), rel=tolerances.CLOSED_FORM)
     assert score.support_error == np.any(np.sign(z) != np.sign(codes), axis=1).mean()
 
@@ -87,7 +87,7 @@ def test_no_error_is_reported_below_the_bound(reference, factor):
 def test_an_error_just_above_the_bound_is_not_at_the_floor(reference):
     score = pudle.score(pudle.Estimate(reference.gradient * (1 + 3 * reference.bound), reference.codes), reference)
     assert not score.at_floor
-    assert score.relative_error == pytest.approx(3 * reference.bound, rel=1e-2)
+    assert score.relative_error == pytest.approx(3 * reference.bound, rel=1e-2, abs=0)
 
 
 def test_zero_estimate(reference):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,10 +20,10 @@ import pudle.registry
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
 from pudle.kernel_choice import VARIABLE
-from pudle.measuring.costs import Cell
+from pudle.measuring.costs import BENCHMARKS, Cell
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure, stored_reference
-from pudle.measuring.store import Store
+from pudle.measuring.store import SCHEMA, Store
 
 
 @pytest.fixture
@@ -247,3 +248,92 @@ def test_experiments_rest_on_their_sources_the_device_and_the_kernels(tmp_path, 
     monkeypatch.setattr("pudle.measuring.sources.digest", lambda module, *parts: f"{module} {parts}")
     paths.append(Store(tmp_path, "quick").experiment_path(name))
     assert len(set(paths)) == len(paths)
+
+
+class TestKeys:
+    """What a key is made of, part by part: one that is lost measures nothing again, one that is renamed everything."""
+
+    DATASET = pudle.make_dataset(TINY.dataset)
+    ESTIMATOR = "truncated(window=3)"
+
+    @pytest.fixture
+    def keyed(self, store, monkeypatch):
+        """The store, whose keys number the parts that they are made of, and these."""
+        made = []
+
+        def count(**parts):
+            made.append(parts)
+            return f"key{len(made)}"
+
+        monkeypatch.setattr("pudle.measuring.store._hash", count)
+        monkeypatch.setattr("pudle.measuring.sources.digest", lambda *things: things)
+        monkeypatch.setattr(type(self.DATASET), "fingerprint", lambda dataset: f"files of {dataset.n_samples}")
+        monkeypatch.setattr("pudle.estimators.truncated.Truncated.fingerprint", lambda made: f"library of {made.window}")
+        return store, made
+
+    def on_data(self, module, *things):
+        return {"sources": (f"pudle.measuring.{module}", self.DATASET, *things), "data": "files of 20"}
+
+    def test_of_scores(self, keyed):
+        store, made = keyed
+        path = store.path(TINY, self.ESTIMATOR)
+        assert path.parent == store.folder / "tiny" and re.fullmatch(r"truncated.*-key1\.json", path.name)
+        assert made == [{
+            **self.on_data("measurement", pudle.make_estimator(self.ESTIMATOR), pudle.Ista()), "estimator": self.ESTIMATOR,
+            "fingerprint": "library of 3", "profile": "quick", "device": "cpu", "kernels": pudle.kernel_choice.choice(),
+            "case": dataclasses.asdict(TINY),
+        }]  # fmt: skip
+
+    @pytest.mark.parametrize("metric", BENCHMARKS)
+    def test_of_costs(self, keyed, monkeypatch, metric):
+        store, made = keyed
+        monkeypatch.setattr("pudle.measuring.store.machine", lambda: "this machine")
+        monkeypatch.setattr("pudle.measuring.store.description", lambda: "compiled by numba")
+        cell = Cell(metric, TINY, self.ESTIMATOR, 5, 0)
+        paths = store.cost_paths([cell, cell._replace(depth=1)])
+        assert [path.parent for path in paths.values()] == [store.folder / "tiny" / "costs"] * 2
+        assert re.fullmatch(rf"{metric}-truncated.*-5-key1\.json", paths[cell].name)
+        parts = {
+            **self.on_data("costs", pudle.make_estimator(self.ESTIMATOR), pudle.Ista()), "dataset": TINY.dataset,
+            "algorithm": "ista", "loss": "lasso", "dtype": "float64", "seed": 0, "device": "cpu",
+            "estimator": self.ESTIMATOR, "fingerprint": "library of 3", "machine": "this machine", "metric": metric,
+            "kernels": "torch" if metric == "seconds_torch" else "compiled by numba",
+        }  # fmt: skip
+        sources = [made[index].pop("benchmark") for index in range(2)]
+        assert made == [parts | {"depth": 5}, parts | {"depth": 1}]
+        assert sources[0] == sources[1] and f"class {BENCHMARKS[metric].split('.')[1]}" in sources[0]
+
+    def test_of_an_experiment(self, keyed, monkeypatch):
+        store, made = keyed
+        experiment = next(iter(pudle.registry.list_experiments().values()))
+        monkeypatch.setattr("pudle.measuring.store.list_experiments", lambda: {"a/b c": experiment})
+        monkeypatch.setattr(type(experiment), "fingerprint", lambda _: "files of an experiment")
+        assert store.experiment_path("a/b c") == store.folder / "experiments" / "a%2Fb%20c-key1.json"
+        assert made == [{
+            "sources": ("pudle.measuring.experiment", experiment), "experiment": dataclasses.asdict(experiment),
+            "data": "files of an experiment", "device": "cpu", "kernels": pudle.kernel_choice.choice(),
+        }]  # fmt: skip
+
+    def test_of_an_artifact(self, keyed):
+        store, made = keyed
+        assert store.artifact_place("curve", TINY, (1, 5)) == (store.folder / "artifacts" / "tiny-curve.json", "key1")
+        assert made == [{
+            **self.on_data("surfaces", pudle.Ista()), "case": dataclasses.asdict(TINY), "windows": (1, 5),
+            "kernels": pudle.kernel_choice.choice(),
+        }]  # fmt: skip
+
+    @pytest.mark.parametrize(("target", "algorithm"), [("exact", ""), ("limit", "ista")])
+    def test_of_a_reference(self, keyed, target, algorithm):
+        store, made = keyed
+        assert store.reference_path(TINY, 1, target) == store.folder / "references" / "key1.npz"
+        assert made == [{
+            **self.on_data("case", *([pudle.Ista()] if algorithm else [])), "dataset": TINY.dataset, "seed": 1,
+            "loss": "lasso", "dtype": "float64", "target": target, "algorithm": algorithm,
+        }]  # fmt: skip
+
+    def test_is_a_digest_of_the_parts_and_of_the_format(self, monkeypatch):
+        hashed = pudle.measuring.store._hash
+        text = f'{{"a": [1, null], "b": "x", "schema": {SCHEMA}}}'
+        assert hashed(b="x", a=(1, None)) == hashlib.sha256(text.encode()).hexdigest()[:16]
+        monkeypatch.setattr("pudle.measuring.store.SCHEMA", SCHEMA + 1)
+        assert hashed(b="x", a=(1, None)) != hashlib.sha256(text.encode()).hexdigest()[:16]

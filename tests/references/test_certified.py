@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
@@ -11,11 +12,13 @@ import oracles
 import pytest
 import tolerances
 import torch
-from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_arrays, sparse_problem
+from comparisons import refusal
+from convolutions import convolutional
+from examples import PENALTY, arrays_of, directions, penalty_selection, ridge_problem, sparse_arrays, sparse_problem
 
 import pudle
 from pudle.references import lasso
-from pudle.references.certified import TARGETS, solve
+from pudle.references.certified import TARGETS, _finish, default_target, solve
 
 extended = pytest.mark.skipif(
     np.finfo(np.longdouble).eps > 1e-18, reason="numpy's long double is no more precise than double here"
@@ -49,6 +52,64 @@ def exact_gradient(problem, signs=None) -> np.ndarray:
 def solved():
     problem = sparse_problem(n=60, m=20, p=30)
     return problem, pudle.reference(problem)
+
+
+def thresholded() -> pudle.ThresholdedConvolutionalSparseCoding:
+    images, filters = torch.ones(1, 1, 4, 4).double(), torch.ones(1, 1, 3, 3).double()
+    return pudle.ThresholdedConvolutionalSparseCoding(
+        observations=images, dictionary=filters, penalty=torch.ones(1).double()
+    )
+
+
+def refused(problem, target, **changes):
+    return lambda: pudle.reference(dataclasses.replace(problem(), **changes), target)
+
+
+#: What is refused, with the kind of the error and its whole text.
+REFUSED = {
+    "a kind that is not known": (
+        lambda: solve(object(), "exact"),
+        pudle.UnsupportedProblem,
+        "reference: no exact solution is known for object: use target='limit', or register a solver with "
+        "pudle.references.certified.solve.register",
+    ),
+    "a limit of no algorithm": (
+        refused(sparse_problem, "limit"),
+        pudle.InvalidArgument,
+        "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(), or use target='exact' where "
+        "an exact solution is known",
+    ),
+    "a loss that is a function": (
+        refused(sparse_problem, "exact", loss=lambda codes, dictionary: codes.sum()),
+        pudle.UnsupportedProblem,
+        "reference: no bound is known for a loss that is a function: use target='limit', whose error is estimated, or "
+        "target='ghat' for the lasso's gradient",
+    ),
+    "thresholds that are learned": (
+        refused(thresholded, "exact"),
+        pudle.UnsupportedProblem,
+        "reference: target='exact' is not known for ThresholdedConvolutionalSparseCoding: use target='limit', or learn a "
+        "penalty by PenaltySelection",
+    ),
+    "ridge regression": (
+        refused(ridge_problem, "ghat"),
+        pudle.InvalidArgument,
+        "target='ghat' is defined for sparse coding only: use target='exact' for Ridge",
+    ),
+    "penalty selection": (
+        refused(penalty_selection, "gstar"),
+        pudle.InvalidArgument,
+        "target='gstar' is defined for sparse coding only: use target='exact' for PenaltySelection",
+    ),
+}
+REFUSED |= {
+    f"{target} with targets of the problem's own": (
+        refused(convolutional, target, targets=torch.zeros_like(convolutional().observations)),
+        pudle.InvalidArgument,
+        f"target='{target}' is the lasso's formula, which does not hold for a problem with targets: use target='exact'",
+    )
+    for target in ("gstar", "gtilde")
+}
 
 
 class TestAgainstOtherSolvers:
@@ -261,9 +322,35 @@ class TestTargets:
         with pytest.raises(pudle.InvalidArgument, match="sparse coding only: use target='exact'"):
             pudle.reference(ridge, target)
 
-    def test_unknown_problem_is_refused(self):
-        with pytest.raises(pudle.UnsupportedProblem, match="no exact solution is known for object: use target='limit'"):
-            solve(object(), "exact")
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_what_has_no_such_target_is_refused_in_one_line_that_says_what_to_use(self, kind):
+        call, error, text = REFUSED[kind]
+        assert refusal(call, error) == text
+
+    def test_without_a_target_it_is_the_default_of_problem_and_algorithm(self):
+        hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
+        found = [pudle.reference(sparse_problem(), algorithm=each).target for each in (None, pudle.Ista(), hard)]
+        assert found == ["exact", "exact", "limit"]
+
+    def test_generating_codes_that_are_all_zero_are_counted(self):
+        problem = sparse_problem()
+        codes = problem.generating_codes.clone()
+        codes[:10] = 0
+        reference = pudle.reference(dataclasses.replace(problem, generating_codes=codes), "gtilde")
+        assert (reference.certificate.zero_codes, reference.certificate.code_error) == (0.25, 0.0)
+
+    def test_default_target_is_the_exact_one_where_the_algorithm_leads_to_a_known_solution(self):
+        fixed_point = pudle.FixedPoint(
+            torch.tensor(0.5), lambda z, theta: theta * z, lambda z, theta: z.sum(), torch.zeros(1)
+        )
+        known = dataclasses.replace(fixed_point, solution=lambda theta: 0 * theta[None])
+        hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
+        for problem in (sparse_problem(), convolutional(), penalty_selection(), ridge_problem(), known):
+            assert default_target(problem) == default_target(problem, pudle.Fista()) == "exact"
+            assert default_target(problem, hard) == "limit"
+        written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
+        for problem in (thresholded(), fixed_point, written, object()):
+            assert default_target(problem) == default_target(problem, pudle.Ista()) == "limit"
 
 
 class TestUncertified:
@@ -402,12 +489,50 @@ def test_takes_at_most_a_second():
     assert took <= 1.0
 
 
-def test_bound_is_a_number_for_every_kind_of_reference():
+def test_every_kind_of_reference_has_its_target_a_bound_and_no_reason():
     for problem, target in [
         (sparse_problem("lasso"), "exact"),
         (sparse_problem("reconstruction"), "exact"),
         (sparse_problem(), "gstar"),
         (sparse_problem(), "gtilde"),
+        (convolutional(), "exact"),
+        (penalty_selection(), "exact"),
         (ridge_problem(), "exact"),
     ]:
-        assert math.isfinite(pudle.reference(problem, target).bound)
+        reference = pudle.reference(problem, target)
+        assert math.isfinite(reference.bound)
+        assert (reference.status, reference.target, reference.reason) == ("certified", target, "")
+
+
+def test_a_penalty_cannot_be_selected_by_two_equal_columns():
+    problem = penalty_selection()
+    doubled = {name: torch.cat([getattr(problem, name)] * 2, 1) for name in ("design", "held_out_design")}
+    reference = pudle.reference(dataclasses.replace(problem, **doubled))
+    assert reference.status == "uncertified"
+    assert reference.reason.startswith("6 of 6 samples are not certified: 6 have a singular active Gram matrix")
+
+
+ZERO = "the exact gradient is zero: relative errors have no meaning; lower the penalty or change the data"
+HUGE = "the norm of the exact gradient exceeds float64: scale the observations and the penalty down"
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "zero_codes", "uncertified", "status", "bound", "reason"),
+    [
+        ((3.0, 4.0), 0.5, 0.0, 0, "certified", 0.1, ""),
+        ((3.0, 4.0), 0.5, 0.0, 1, "uncertified", 0.1, "as it was"),
+        ((3.0, 4.0), 10.0, 0.0, 1, "uncertified", 2.0, "as it was"),
+        ((3.0, 4.0), 5.0, 0.0, 0, "degenerate", 1.0, ZERO),
+        ((0.0, 0.0), 0.5, 0.25, 0, "degenerate", math.inf, ZERO.replace(":", " (25% of the codes are all zero):")),
+        ((1e308, 1.7e308), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
+        ((math.nan, 1.0), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
+    ],
+)  # fmt: skip
+def test_the_status_follows_from_the_certificate_and_the_bound(
+    gradient, error, zero_codes, uncertified, status, bound, reason
+):
+    certificate, codes = pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes), torch.zeros(4, 2)
+    given = "as it was" if uncertified else ""
+    found = _finish(torch.tensor(gradient, dtype=torch.float64), error, codes, "exact", certificate, given)
+    assert (found.status, found.bound, found.reason, found.target) == (status, bound, reason, "exact")
+    assert found.codes is codes and found.certificate is certificate

@@ -82,6 +82,36 @@ class TestDiagonal:
         certificate = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate
         assert certificate.kkt_residual == pytest.approx(5.8, rel=1e-12) and certificate.uncertified == 1
 
+    def test_samples_with_too_many_active_entries_are_counted_by_themselves(self, monkeypatch):
+        monkeypatch.setattr(DenseModel, "max_active", 1)
+        solution = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False)
+        assert solution.reason == (
+            "1 of 2 samples are not certified: 0 have a singular active Gram matrix, 0 miss the optimality conditions or a "
+            "safe margin from a change of support, 1 have more active entries (up to 2) than are solved exactly: raise the "
+            "penalty or take smaller images"
+        )
+        monkeypatch.setattr(DenseModel, "max_active", 2)
+        assert solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate.uncertified == 0
+
+    @pytest.mark.parametrize(
+        ("observations", "iterations"),
+        [
+            # The signs are compared after 50 iterations, and each time that their number has grown by three tenths.
+            ([[0.0, 0.1]], 50),
+            ([[0.0, 1.0]], 65),
+            # An active matrix that stays singular is given up at the fifth look: after 65, 84, 109, 141 and 183 iterations.
+            ([[1.0, 0.0]], 183),
+            ([[0.0, 0.1], [1.0, 0.0], [0.0, 1.0]], 183),
+        ],
+    )
+    def test_each_sample_is_looked_at_until_its_signs_rest(self, observations, iterations):
+        d = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+        x = torch.tensor(observations, dtype=torch.float64)
+        solution = solve_lasso(DenseModel(pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2)), 0.2, False)
+        assert solution.certificate.iterations == iterations
+        # The sum of equal atoms is known though neither of them is.
+        assert (solution.codes @ d.T - (x - x.clamp(-0.2, 0.2))).abs().max() < 1e-12
+
     def test_samples_that_fail_are_counted_by_their_reason(self):
         """One sample on a pair of equal atoms, one on the edge of its support, and one that is well."""
         d = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -95,6 +125,24 @@ class TestDiagonal:
         assert (reference.status, certificate.uncertified, certificate.condition_number) == ("uncertified", 2, math.inf)
         # Of the regular matrices.
         assert certificate.largest_eigenvalue == pytest.approx(1)
+
+
+def test_the_solver_is_accelerated():
+    """At condition number 1e4 it takes about sqrt(1e4) iterations a few times; without momentum or restarts, thousands."""
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.standard_normal((12, 12)))[0] for _ in range(2))
+    d = torch.tensor(left @ np.diag(np.geomspace(1, 1e-2, 12)) @ right)
+    x = torch.tensor(random.standard_normal((4, 12)))
+
+    def iterations(rows):
+        solution = solve_lasso(DenseModel(pudle.SparseCoding(observations=rows, dictionary=d, penalty=1e-3)), 1e-3, False)
+        assert solution.reason == ""
+        return solution.certificate.iterations
+
+    alone = [iterations(row[None]) for row in x]
+    assert 100 < iterations(x) < 1000 and len(set(alone)) > 1
+    # Samples restart on their own.
+    assert iterations(x) == max(alone)
 
 
 class TestOneAtom:
@@ -216,6 +264,21 @@ class TestLinearModels:
         assert relative(solution, truth) < SAME_ARITHMETIC and float(residuals.max()) < 1e-13
         definite, singular = model.solve_definite(*map(torch.tensor, (active, right, wanted)))
         assert relative(definite, truth * wanted[:, None]) < SAME_ARITHMETIC and not singular.any()
+
+
+def test_singular_active_systems_have_the_solution_zero():
+    """An atom that is zero, two atoms that are equal, and a regular one; the last sample is not wanted."""
+    d = torch.tensor([[0.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 4.0]], dtype=torch.float64)
+    model = DenseModel(pudle.SparseCoding(observations=torch.ones(4, 2).double(), dictionary=d, penalty=0.2))
+    active = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]]).bool()
+    solution, singular = model.solve_definite(active, 8 * active.double(), torch.tensor([True, True, True, False]))
+    assert singular.tolist() == [True, True, False, False]
+    assert solution.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0.5], [0, 0, 0, 0]]
+    # Of two equations that contradict each other, ``4 (v_1 + v_2) = 8`` and ``= 0``, the mean is solved.
+    right = torch.tensor([[0, 0, 0, 0], [0, 8, 0, 0], [0, 8, 0, 8], [0, 8, 0, 8]]).double()
+    solution, residuals = model.solve_refined(active, right)
+    assert (solution - torch.tensor([[0, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 2, 0, 0.5], [0, 2, 0, 0.5]])).abs().max() < 1e-15
+    assert residuals.tolist() == pytest.approx([0, math.sqrt(32), 0, 0], abs=1e-14)
 
 
 @pytest.mark.parametrize(("stride", "overlap"), [(1, 3.0), (2, 2.0), (3, 1.0)])

@@ -72,7 +72,7 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     rounding = model.residual_rounding(codes)[:, None] * model.column_norms + ROUNDING * model.l2_penalty * codes.abs()
     condition = torch.where(step.singular, torch.inf, step.condition_numbers)
     smallest = step.smallest_eigenvalues.clamp(min=0)
-    violation = active.sum(1).sqrt() * (stationarity + (rounding * active).amax(1))
+    violation = active.sum(1).double().sqrt() * (stationarity + (rounding * active).amax(1))
     errors = violation / smallest
     moves = rounding + (violation / smallest.sqrt())[:, None] * model.column_norms
     scale = model.column_norms.max() * torch.linalg.norm(model.observations, dim=1)
