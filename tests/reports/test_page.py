@@ -6,6 +6,7 @@ import base64
 import importlib.resources
 import itertools
 import json
+import math
 import re
 import shutil
 from itertools import product
@@ -33,8 +34,7 @@ from synthetic import (
 )
 
 from pudle.reports import looks, text
-from pudle.reports.answers import Wanted, answers
-from pudle.reports.costs import cheapest, most_accurate, points
+from pudle.reports.answers import Wanted, answers, budget
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -344,12 +344,13 @@ def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, rep
     for place, heading in enumerate(headings[1:], 1):
         for name, cell in zip(report.results.cases, column(page, "#budget-table", place), strict=True):
             if heading.startswith("error"):
-                found = cheapest(report.results, name, float(heading.removeprefix("error ")))
+                asked = Wanted(float(heading.removeprefix("error ")))
             else:
                 cost = "memory" if "iB" in heading else "seconds"
                 number, unit = heading.removeprefix("within ").split()
                 scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "MiB": 2**20, "KiB": 2**10}[unit]
-                found = most_accurate(points(report.results, name), cost, float(number) * scale)
+                asked = Wanted(**{"error": -math.inf, cost: float(number) * scale})
+            found = budget(report.results, name, asked)
             assert cell == f"{found['estimator']}{found['value']}", (heading, name)
     # Each wish is one of the budgets.
     assert {text.number(wanted.error, 1)} <= {heading.removeprefix("error ") for heading in headings}
