@@ -45,6 +45,11 @@ ZOOM = {
                "translate": "[mousedown, window:mouseup] > window:mousemove!"},
 }  # fmt: skip
 ROWS = {"name": "rows"}
+#: Title and unit of what the horizontal axis of curves may show.
+AXES = {
+    "depth": ("depth (layers)", 1.0), "seconds": ("time of one gradient (ms)", 1e-3),
+    "memory": ("peak memory above the problem's (MiB)", 2.0**20),
+}  # fmt: skip
 #: What neither a pointer nor a screen reader stops at.
 SILENT = {"tooltip": False, "aria": False}
 #: Text beside a point.
@@ -101,6 +106,11 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ends = {axis: {"field": f"{axis}Low"}, f"{axis}2": {"field": f"{axis}High"}}
         return {"data": ROWS, "mark": {"type": "rule", **SILENT}, "encoding": {"color": color, **ends}}
 
+    def target(shown: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        # What a pointer hits is larger than what is seen.
+        mark = {"type": "point", "filled": True, "size": 260}
+        return {"data": ROWS, "params": [ZOOM], "mark": mark, "encoding": {"opacity": {"value": 0}, "tooltip": shown}}
+
     color, shape, dashes = by_name("color", "#6f6f6f"), by_name("shape", "circle"), by_name("dashes", [])
     drawn = {"color": color, "opacity": opacity(1, 0.1), "detail": {"field": "line"}}
     band = {"y": {"field": "low"}, "y2": {"field": "high"}, "opacity": opacity(0.14, 0.02)}
@@ -113,9 +123,6 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
          "encoding": drawn | {"strokeDash": dashes, "order": {"field": "order"}}},
         {"data": ROWS, "mark": {"type": "point", "filled": True, "size": 34, "tooltip": False},
          "encoding": drawn | {"shape": shape}},
-        # What a pointer hits is larger than what is seen.
-        {"data": ROWS, "params": [ZOOM], "mark": {"type": "point", "filled": True, "size": 260},
-         "encoding": {"opacity": {"value": 0}}},
     ]  # fmt: skip
     scatter = [
         THEORY, bars("x"), bars("y"),
@@ -126,11 +133,15 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     close = {name: {**scaled, "axis": {**scaled["axis"], "format": ".3~g"},
                     "scale": {**scaled["scale"], "nice": False, "padding": 24}}
              for name, scaled in (("linear", LINEAR), ("log", LOG))}  # fmt: skip
-    shown = tips(estimator="estimator", case="case", shown="times the fastest", depth="layers", time="time", memory="memory")
+    curves = tips(estimator="estimator", depth="depth", value="value", range="over seeds", seed="seed", time="time",
+                  memory="memory", status="status")  # fmt: skip
+    runs = tips(estimator="estimator", run="run", commit="commit", date="date", machine="machine", value="value")
+    cells = tips(estimator="estimator", case="case", shown="times the fastest", depth="layers", time="time", memory="memory")
     return {
-        "config": CONFIG, "lines": {"spec": {"encoding": {}, "layer": lines}, "linear": LINEAR, "log": LOG},
+        "config": CONFIG, "matrix": {"spec": matrix(None, None, None, cells)},
         "scatter": {"spec": {"encoding": {}, "layer": scatter}, **close},
-        "matrix": {"spec": matrix(None, None, None, shown)},
+        **{kind: {"spec": {"encoding": {}, "layer": [*lines, target(shown)]}, "linear": LINEAR, "log": LOG}
+           for kind, shown in (("lines", curves), ("trend", runs))},
     }  # fmt: skip
 
 

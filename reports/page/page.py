@@ -168,7 +168,8 @@ class Page:
         content: dict[str, Any] = {
             "error": GOAL, "metrics": TITLES, "looks": self.looks, "specs": charting.specs(self.looks),
             "runs": [run_data(report.results, report.summary, report.rates, name) for name, report in reports],
-            "tables": {"problems": table(problems, "What has no number, and why")}, "charts": charts.bought(self.bought),
+            "axes": charting.AXES, "charts": charts.bought(self.bought),
+            "tables": {"problems": table(problems, "What has no number, and why")},
         }  # fmt: skip
         if len(reports) > 1:
             several = runs.Runs(self.reports, self.names)

@@ -33,6 +33,7 @@ from synthetic import (
     write_experiments,
 )
 
+from pudle.bench.cases import PROFILES
 from pudle.reports import looks, text
 from pudle.reports.answers import Wanted, answers, budget
 from pudle.reports.load import load
@@ -106,6 +107,19 @@ def runs_address(tmp_path_factory):
     page = tmp_path_factory.mktemp("runs") / "report.html"
     page.write_text(living_page.html(*reports, names=["first", "second", "third"]))
     return page.as_uri()
+
+
+@pytest.fixture(scope="session")
+def large_address(tmp_path_factory):
+    """Address of a page with all cases and estimators of the default profile, whose names are long."""
+    home, profile = tmp_path_factory.mktemp("large"), PROFILES["default"]
+    cases = [case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss) for item in profile.cases]
+    write(home, [record(item, estimator) for item in cases for estimator in profile.estimators])
+    costs = [1e-3 * (1 + place % 7) * part for place in range(len(cases) * len(profile.estimators)) for part in (1, 2.2)]
+    write_costs(home, list(profile.estimators), costs, [2.0**30 * cost for cost in costs], [item["name"] for item in cases])
+    page = tmp_path_factory.mktemp("large-page") / "report.html"
+    page.write_text(living_page.html(Report.of(load(home, "quick"))))
+    return f"{page.as_uri()}#?case={cases[12]['name']}"
 
 
 @pytest.fixture(scope="session")
@@ -249,17 +263,18 @@ def test_first_screen_answers_for_every_case(opened, report, tmp_path):
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("address_of", ["address", "runs_address"])
-def test_phone_fits_without_scrolling_sideways(chromium, request, address_of, tmp_path):
-    resize(chromium, PHONE)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("address_of", ["address", "runs_address", "large_address"])
+def test_nothing_is_wider_than_the_window(chromium, request, address_of, size, tmp_path):
+    resize(chromium, size)
     page = fresh(chromium, request.getfixturevalue(address_of))
     page.execute_script("document.querySelector('.bar details').open = true")
-    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [PHONE[0], PHONE[0]]
+    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [size[0], size[0]]
     # Only the content of a box that scrolls by itself may stick out.
     script = """return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
     e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
     assert page.execute_script(script) == []
-    shot = tmp_path / "phone.png"
+    shot = tmp_path / "shot.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 

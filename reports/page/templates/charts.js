@@ -1,17 +1,18 @@
 // Charts: the specifications that charting.py has made, filled in, and figures that hold one chart each with its downloads.
 function filled({ kind, xTitle, yTitle, xLog, yLog, tooltip }) {
-  const { spec, log, linear } = structuredClone(DATA.specs[kind]);
+  const { spec, log, linear } = structuredClone(DATA.specs[kind]), shown = spec.layer.at(-1).encoding;
   spec.encoding.x = { field: "x", title: xTitle, ...(xLog ? log : linear) };
   spec.encoding.y = { field: "y", title: yTitle, ...(yLog ? log : linear) };
-  spec.layer.at(-1).encoding.tooltip = tooltip;
+  shown.tooltip = tooltip ?? shown.tooltip;
   return spec;
 }
 
 async function embed(place, { about, spec, data }, height) {
   const size = { width: Math.max(place.clientWidth, 240), height, autosize: { type: "fit", contains: "padding" } };
-  const full = { ...size, config: DATA.specs.config, description: about, datasets: { theory: [], levels: [], ...data }, ...spec };
-  const tooltip = { disableDefaultStyle: true };
-  return (await vegaEmbed(place, full, { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip })).view;
+  const datasets = { theory: [], levels: [], ...data }, tooltip = { disableDefaultStyle: true };
+  const options = { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip };
+  const full = { ...size, config: DATA.specs.config, description: about, datasets, ...spec };
+  return (await vegaEmbed(place, full, options)).view;
 }
 
 // A figure with one chart. `draw` shows data; a chart of the same specification keeps its view and only gets new rows.
@@ -23,7 +24,8 @@ class Figure {
     this.place = element("div", { class: "place" });
     this.box = element("div", { class: "scroll" }, this.place);
     this.note = element("p", { class: "soft note" });
-    this.node = element("figure", { class: "chart" }, element("figcaption", {}, this.title, this.tools), this.box, this.note);
+    const caption = element("figcaption", {}, this.title, this.tools);
+    this.node = element("figure", { class: "chart" }, caption, this.box, this.note);
     host.append(this.node);
   }
 

@@ -109,7 +109,8 @@ function answer(run, item, wish) {
     return { name: "", error: DASH, depth: DASH, time: DASH, range: "", memory: DASH, short };
   }
   const { place, depth } = best, time = costAt(item.seconds[place], depth), space = costAt(item.memory[place], depth);
-  const shown = { name: run.estimators[place], depth: depth.toFixed(0), time: seconds(...time), range: "", memory: memory(...space) };
+  const costs = { time: seconds(...time), range: "", memory: memory(...space) };
+  const shown = { name: run.estimators[place], depth: depth.toFixed(0), ...costs };
   if (!reached) {
     const reason = limited ? "these limits" : `${Math.max(...every.map((row) => row.depth))} layers`;
     const short = `No estimator reaches ${goal} within ${reason}; this one comes closest.`;

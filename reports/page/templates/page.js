@@ -1,8 +1,8 @@
 // The page: its state, which the address holds, and what it shows of the data for that state.
 const FILTERS = ["dataset", "algorithm", "loss"];
 const BLANK = {
-  run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "", memory: "", y: "relative_error",
-  x: "depth", yscale: "log", xscale: "auto", spread: "band", case: "", page: "0", section: "",
+  run: "0", dataset: "", algorithm: "", loss: "", without: [], focus: "", error: "", seconds: "", memory: "",
+  y: "relative_error", x: "depth", yscale: "log", xscale: "auto", spread: "band", case: "", page: "0", section: "",
 };
 const PANELS = 6, ROWS = 25, CELLS = 40;
 const $ = (selector, inside = document) => inside.querySelector(selector);
@@ -25,7 +25,9 @@ function look(name) {
   return place < 0 ? "" : made.firstChild;
 }
 const breakable = (name) => name.split(/(?<=[(,])/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
-const named = (name) => element("span", { class: "est" }, look(name), element("code", {}, ...breakable(name)));
+function named(name, tag = "code", text = name) {
+  return element("span", { class: "est" }, look(name), element(tag, {}, ...breakable(text)));
+}
 // Words between backticks are code.
 const sentence = (text) => text.split(/`([^`]*)`/).map((part, index) => (index % 2 ? element("code", {}, part) : part));
 function link(text, change) {
@@ -80,13 +82,13 @@ const full = (cell) => (typeof cell === "string" ? { text: cell } : cell);
 
 // A table that sorts and turns pages, of the rows that the filters leave.
 function table(host, { caption, columns, rows }) {
-  const [caseAt, nameAt] = ["case", "estimator"].map((name) => columns.indexOf(name));
   const known = run().cases.map((item) => item.name), chosen = cases().map((item) => item.name);
   const { at, order: [column, direction] = [-1, 1] } = host;
   const again = (change) => { Object.assign(host, change); table(host, { caption, columns, rows }); };
   const kept = rows.map((row) => row.map(full)).filter((row) => {
-    const name = row[caseAt]?.text, owner = nameAt < 0 ? row[0].estimator : row[nameAt].text;
-    return (!known.includes(name) || chosen.includes(name)) && !state.without.includes(owner);
+    const of = Object.fromEntries(columns.map((name, place) => [name, row[place].text]));
+    const owner = of.estimator ?? row[0].estimator;
+    return (!known.includes(of.case) || chosen.includes(of.case)) && !state.without.includes(owner);
   });
   const head = columns.map((name, place) => {
     const sort = () => {
@@ -96,17 +98,20 @@ function table(host, { caption, columns, rows }) {
     const sorts = place === column ? (direction > 0 ? "ascending" : "descending") : null;
     return element("th", { scope: "col", "aria-sort": sorts }, button(name, sort));
   });
-  const [page, pager] = paged(column < 0 ? kept : sorted(kept, column, direction), at, ROWS, "rows", (next) => again({ at: next }));
-  const body = page.map((row) => element("tr", {}, ...row.map((cell, place) => shownCell(cell, columns[place], !place, known))));
+  const ordered = column < 0 ? kept : sorted(kept, column, direction);
+  const [page, pager] = paged(ordered, at, ROWS, "rows", (next) => again({ at: next }));
+  const body = page.map((row) => element("tr", {}, ...row.map((cell, place) => shownCell(cell, columns[place], !place))));
   const made = element("table", { class: "sorts" }, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
-  host.replaceChildren(element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption }, made), ...pager);
+  const box = element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption }, made);
+  host.replaceChildren(box, ...pager);
 }
 
-function shownCell({ text, key = null, details = [], best, estimator }, column, first, known) {
-  const plain = estimator ? [element("span", { class: "est" }, look(estimator), element("span", {}, ...breakable(text)))] : sentence(text);
-  const content = [...(column === "estimator" ? [named(text)] : plain), ...details.map((detail) => element("small", {}, detail))];
-  if (first && column === "case" && known.includes(text)) return element("th", { scope: "row" }, link(text, { case: text, section: "case" }));
+function shownCell({ text, key = null, details = [], best, estimator }, column, first) {
+  const known = column === "case" && run().cases.some((item) => item.name === text);
+  const shown = column === "estimator" ? [named(text)] : known ? [link(text, { case: text, section: "case" })]
+    : estimator ? [named(estimator, "span", text)] : sentence(text);
+  const content = [...shown, ...details.map((detail) => element("small", {}, detail))];
   const parts = best ? [element("strong", {}, ...content)] : content;
   if (first) return element("th", { scope: "row" }, ...parts);
   const bad = column === "status" && !["ok", "certified", "limit", DASH].includes(text);
@@ -116,11 +121,11 @@ function shownCell({ text, key = null, details = [], best, estimator }, column, 
 // Numbers come before words, and what is not known last in either order.
 function sorted(rows, column, direction) {
   const value = ({ text, key = null }) => (key === null ? text.trim() : Number(key));
-  const rank = (one) => (one === "" || one === DASH ? 2 : 0);
-  const compare = (one, two) => (typeof one !== typeof two ? (typeof one === "number" ? -1 : 1)
-    : typeof one === "number" ? one - two || 0 : one.localeCompare(two, undefined, { numeric: true }));
+  const unknown = (one) => one === "" || one === DASH, word = (one) => typeof one === "string";
+  const compare = (one, two) => word(one) - word(two)
+    || (word(one) ? one.localeCompare(two, undefined, { numeric: true }) : one - two || 0);
   return rows.map((row) => [value(row[column]), row])
-    .sort(([one], [two]) => rank(one) - rank(two) || direction * compare(one, two)).map(([, row]) => row);
+    .sort(([one], [two]) => unknown(one) - unknown(two) || direction * compare(one, two)).map(([, row]) => row);
 }
 
 // One page of items, and what turns the pages, if there are several.
@@ -128,8 +133,8 @@ function paged(items, at, size, what, turn) {
   const last = Math.max(Math.ceil(items.length / size) - 1, 0), now = Math.min(at ?? 0, last);
   const page = items.slice(now * size, (now + 1) * size);
   const to = (label, next) => button(label, () => turn(next), next < 0 || next > last ? { disabled: "" } : {});
-  const where = ` ${what} ${now * size + 1} to ${now * size + page.length} of ${items.length} `;
-  return [page, last ? [element("p", { class: "pager" }, to("previous", now - 1), element("span", {}, where), to("next", now + 1))] : []];
+  const where = element("span", {}, ` ${what} ${now * size + 1} to ${now * size + page.length} of ${items.length} `);
+  return [page, last ? [element("p", { class: "pager" }, to("previous", now - 1), where, to("next", now + 1))] : []];
 }
 
 // -- answers and budgets
@@ -142,16 +147,18 @@ function showAnswers() {
     const found = answer(run(), item, wish), title = link(item.dataset, { case: item.name, section: "case" });
     const badge = item.badge ? [" ", element("span", { class: "badge", title: LIMIT }, item.badge)] : [];
     const cell = (label, ...value) => element("td", { class: "number", "data-label": label }, ...value);
+    const range = found.range ? [" ", element("small", {}, found.range)] : [];
     return element("tr", { "data-case": item.name },
       element("th", { scope: "row" }, title, ...badge, element("small", {}, `${item.algorithm}, ${item.loss} loss`)),
       element("td", { class: "use" }, found.name ? named(found.name) : "no answer"), cell("error", found.error),
-      cell("layers", found.depth), cell("time", found.time, ...(found.range ? [" ", element("small", {}, found.range)] : [])),
-      cell("memory", found.memory), element("td", { class: "why" }, ...sentence(found.short)));
+      cell("layers", found.depth), cell("time", found.time, ...range), cell("memory", found.memory),
+      element("td", { class: "why" }, ...sentence(found.short)));
   }));
   $("#answer-pages").replaceChildren(...pager);
   const either = (limit, several) => (limit === Infinity ? several : [limit]), { limits } = run();
+  const goals = [...new Set([wish.error, 1e-1, 1e-6])].sort((one, two) => two - one);
   const wishes = [
-    ...[...new Set([wish.error, 1e-1, 1e-6])].sort((one, two) => two - one).map((error) => [`error ${number(error, 1)}`, { error }]),
+    ...goals.map((error) => [`error ${number(error, 1)}`, { error }]),
     ...either(wish.seconds, limits.seconds).map((limit) => [`within ${seconds(limit)}`, { seconds: limit }]),
     ...either(wish.memory, limits.memory).map((limit) => [`within ${memory(limit)}`, { memory: limit }]),
   ];
@@ -165,49 +172,42 @@ function showAnswers() {
 
 // -- figures
 
-const X = {
-  depth: ["depth (layers)", 1], seconds: ["time of one gradient (ms)", 1e-3],
-  memory: ["peak memory above the problem's (MiB)", 2 ** 20],
-};
-const tips = (titles) => Object.entries(titles).map(([field, title]) => ({ field, title }));
-const TIPS = tips({
-  estimator: "estimator", depth: "depth", value: "value", range: "over seeds", seed: "seed", time: "time", memory: "memory",
-  status: "status",
-});
-
 // The rows of a case's curves; a logarithm has no place for zero.
 function curveRows(item, metric) {
-  const xLog = xIsLog(), yLog = state.yscale === "log", [, unit] = X[state.x];
+  const xLog = xIsLog(), yLog = state.yscale === "log", [, unit] = DATA.axes[state.x];
   return shownNames().flatMap((name) => {
-    const place = run().estimators.indexOf(name), spread = item[metric][place], dim = dimmed(name);
+    const place = run().estimators.indexOf(name), spread = item[metric][place];
     const point = (line, depth, y, more) => {
       const [time, space] = [item.seconds[place], item.memory[place]].map((cost) => costInside(cost, depth));
-      const x = { depth, seconds: time, memory: space }[state.x] / unit, drawn = x >= 0 && (!xLog || x > 0) && (!yLog || y > 0);
-      return y !== null && drawn ? [{ name, estimator: name, line: `${name} ${line}`, case: item.name, depth, x, y, order: depth,
-        value: number(y), exact: y, ...more, time: seconds(time), memory: memory(space), dim }] : [];
+      const x = { depth, seconds: time, memory: space }[state.x] / unit;
+      if (y === null || !(x >= 0) || (xLog && x <= 0) || (yLog && y <= 0)) return [];
+      return [{ name, estimator: name, line: `${name} ${line}`, case: item.name, depth, x, y, order: depth, value: number(y),
+        exact: y, ...more, time: seconds(time), memory: memory(space), dim: dimmed(name) }];
     };
     if (state.spread === "seeds" && !run().condensed) return item.seeds.flatMap((seed, column) => spread
       .flatMap(({ depth, values }) => point(seed, depth, values[column], { seed, range: "", status: "ok" })));
     return spread.flatMap(({ depth, middle, least, greatest, status = "ok" }) => {
-      const band = state.spread === "band" && greatest > least && (!yLog || least > 0) ? { low: least, high: greatest } : {};
-      return point("median", depth, middle, { seed: "median", range: range(least, greatest), least, greatest, status, ...band });
+      const wide = state.spread === "band" && greatest > least && (!yLog || least > 0);
+      const ends = { range: range(least, greatest), least, greatest, ...(wide ? { low: least, high: greatest } : {}) };
+      return point("median", depth, middle, { seed: "median", status, ...ends });
     });
   });
 }
 
 function errorChart(item, metric, height) {
-  const names = shownNames(), rows = curveRows(item, metric), [xTitle] = X[state.x], yLog = state.yscale === "log";
-  const plain = metric === "relative_error" && yLog, lowest = Math.min(...rows.map(({ y }) => y));
+  const names = shownNames(), rows = curveRows(item, metric), [xTitle] = DATA.axes[state.x], yTitle = DATA.metrics[metric];
+  const yLog = state.yscale === "log", plain = metric === "relative_error" && yLog;
   const slopes = item.theory.filter(({ estimator }) => names.includes(estimator) && !dimmed(estimator));
+  const onDepth = state.x === "depth" && state.spread !== "none";
+  const near = Math.min(...rows.map(({ y }) => y)) < item.bound * 1e3;
   const level = { y: item.bound, label: item.badge ? "estimated error of the limit" : "certified bound" };
   const ends = names.map((name) => rows.findLast((row) => row.name === name)).filter(Boolean);
   const last = ends.map(({ name, value, depth }) => `${name} ${value} at depth ${depth}`).join("; ");
   return {
     title: item.name, open: item.name, height, note: rows.length ? "" : "Nothing was measured here.",
-    about: `${item.name}: ${DATA.metrics[metric]} against ${xTitle}. Last values: ${last}.`, file: `${metric}-${state.x}-${item.name}`,
-    spec: filled({ kind: "lines", xTitle, yTitle: DATA.metrics[metric], xLog: xIsLog(), yLog, tooltip: TIPS }),
-    data: { rows, theory: plain && state.x === "depth" && state.spread !== "none" ? slopes : [],
-      levels: plain && lowest < item.bound * 1e3 ? [level] : [] },
+    about: `${item.name}: ${yTitle} against ${xTitle}. Last values: ${last}.`, file: `${metric}-${state.x}-${item.name}`,
+    spec: filled({ kind: "lines", xTitle, yTitle, xLog: xIsLog(), yLog }),
+    data: { rows, theory: plain && onDepth ? slopes : [], levels: plain && near ? [level] : [] },
   };
 }
 
@@ -221,8 +221,9 @@ function overview() {
       const reached = Number.isFinite(depth), value = reached && time[0] > 0 ? time[0] / fastest : null;
       const missing = item.relative_error[place].length ? "not reached" : item.status[place] || DASH;
       const mark = value !== null ? number(value) : reached ? "time?" : missing;
-      return { x: item.name, y: name, case: item.name, estimator: name, value, text: shown.length > 12 && value === null ? "" : mark,
-        shown: mark, depth: reached ? depth : "not reached", time: seconds(...time), memory: memory(...space) };
+      return { x: item.name, y: name, case: item.name, estimator: name, value, shown: mark,
+        text: shown.length > 12 && value === null ? "" : mark, depth: reached ? depth : "not reached",
+        time: seconds(...time), memory: memory(...space) };
     });
   });
   // The darker half of the scale has white text.
@@ -231,16 +232,19 @@ function overview() {
   spec.encoding.x.sort = shown.map((item) => item.name);
   spec.encoding.y.sort = names;
   spec.layer[0].encoding.color.scale.domain = [1, slowest];
-  const cut = cases().length > CELLS ? `The first ${CELLS} of ${cases().length} cases: narrow the filter to see others.` : "";
   const left = cases().some((item) => item.badge) ? "Cases that are scored against a limit are left out." : "";
+  const cut = `The first ${CELLS} of ${cases().length} cases: narrow the filter to see others.`;
   const title = `Time to an error of ${number(goal, 1)}, over that of the fastest`;
-  return { title, about: `${title}, of every estimator on each case.`, file: "time-to-goal", spec, data: { rows }, note: cut || left,
-    height: Math.max(110 + 24 * names.length, 250), wide: cases().length > 3, least: 200 + 26 * shown.length };
+  return {
+    title, about: `${title}, of every estimator on each case.`, file: "time-to-goal", spec, data: { rows },
+    note: cases().length > CELLS ? cut : left, height: Math.max(110 + 24 * names.length, 250), wide: cases().length > 3,
+    least: 200 + 26 * shown.length,
+  };
 }
 
 // A chart whose rows Python has made: what is left are filters, and what the horizontal axis shows.
 function given(chart) {
-  const { x: [field, xTitle] = [], xLog = xIsLog() } = { ...chart, x: chart.x.find(([name]) => name === state.x) ?? chart.x[0] };
+  const [field, xTitle] = chart.x.find(([name]) => name === state.x) ?? chart.x[0], xLog = chart.xLog ?? xIsLog();
   const chosen = cases().map((item) => item.name), keeps = (row) => !row.case || chosen.includes(row.case);
   const rows = chart.rows.filter((row) => keeps(row) && !state.without.includes(row.estimator ?? row.name))
     .map((row) => ({ ...row, x: row[field], dim: dimmed(row.name) })).filter(({ x }) => x !== null && !(xLog && x <= 0));
@@ -249,28 +253,32 @@ function given(chart) {
 
 // Over runs, machine by machine: the error at the deepest depth, and time and memory to the wanted error.
 function trends() {
-  const item = opened() ?? cases()[0], goal = wanted().error, machines = [...new Set(DATA.runs.map((one) => one.machine))];
-  if (!item || !$("#trends")) return [];
+  const item = opened() ?? cases()[0], goal = wanted().error, host = $("#trends");
+  if (!item || !host) return [];
+  const machines = [...new Set(DATA.runs.map((of) => of.machine))];
+  const dated = [...DATA.runs].sort((one, two) => (one.date < two.date ? -1 : 1));
+  const deepest = (one, place) => one.relative_error[place].at(-1)?.middle;
   const to = (cost) => (one, place) => reach(one, place, goal)[cost][0];
   const measures = [
-    ["error", [""], "relative error at the deepest depth", 1, (one, place) => one.relative_error[place].at(-1)?.middle, number],
-    ["time", machines, `time to ${number(goal, 1)} (ms)`, 1e-3, to("seconds"), (value) => seconds(value)],
-    ["memory", machines, "memory there (MiB)", 2 ** 20, to("memory"), (value) => memory(value)],
+    ["error", [""], "relative error at the deepest depth", 1, deepest, number],
+    ["time", machines, `time to ${number(goal, 1)} (ms)`, 1e-3, to("seconds"), seconds],
+    ["memory", machines, "memory there (MiB)", 2 ** 20, to("memory"), memory],
   ];
   return measures.flatMap(([measure, places, yTitle, unit, find, text]) => places.map((machine) => {
-    const order = DATA.runs.filter((of) => !machine || of.machine === machine).sort((one, two) => (one.date < two.date ? -1 : 1));
-    const rows = order.flatMap(({ label, commit, date, machine: origin, estimators, cases: found }, x) => shownNames().flatMap((name) => {
-      const place = estimators.indexOf(name), same = found.find((one) => one.name === item.name);
+    const order = dated.filter((of) => !machine || of.machine === machine);
+    const rows = order.flatMap((of, x) => shownNames().flatMap((name) => {
+      const place = of.estimators.indexOf(name), same = of.cases.find((one) => one.name === item.name);
       const value = same && place >= 0 ? find(same, place) : NaN;
-      return value > 0 ? [{ name, estimator: name, line: name, x, y: value / unit, order: x, value: text(value), run: label, commit,
-        date: date.slice(0, 10), machine: origin, dim: dimmed(name) }] : [];
+      const origin = { run: of.label, commit: of.commit, date: of.date.slice(0, 10), machine: of.machine };
+      return value > 0 ? [{ name, estimator: name, line: name, x, y: value / unit, order: x, value: text(value), ...origin,
+        dim: dimmed(name) }] : [];
     }));
-    const tooltip = tips({ estimator: "estimator", run: "run", commit: "commit", date: "date", machine: "machine", value: "value" });
-    const spec = filled({ kind: "lines", xTitle: "runs, from the oldest", yTitle, xLog: false, yLog: true, tooltip });
+    const spec = filled({ kind: "trend", xTitle: "runs, from the oldest", yTitle, xLog: false, yLog: true });
     const labelExpr = `${JSON.stringify(order.map(({ label }) => label))}[datum.value]`, values = [...order.keys()];
-    Object.assign(spec.encoding.x, { scale: { domain: [-0.3, order.length - 0.7] }, axis: { values, labelExpr, grid: false } });
+    spec.encoding.x.scale = { domain: [-0.3, order.length - 0.7] };
+    spec.encoding.x.axis = { values, labelExpr, grid: false };
     const title = `${item.name}: ${measure}${machine ? ` on ${machine}` : ""}`;
-    return [`trend-${measure}-${machine}`, $("#trends"), () => ({ title, about: `${title}, over runs.`, spec, data: { rows } })];
+    return [`trend-${measure}-${machine}`, host, () => ({ title, about: `${title}, over runs.`, spec, data: { rows } })];
   }));
 }
 
@@ -280,13 +288,13 @@ async function showFigures() {
   const [panels, pager] = paged(chosen, Number(state.page), PANELS, "cases", (next) => set({ page: String(next) }));
   $("#panel-pages")?.replaceChildren(...pager);
   const metrics = item ? Object.keys(DATA.metrics).filter((metric) => item[metric]) : [];
-  const charts = [...DATA.charts, ...run().charts, ...(item?.charts ?? [])].map(given).filter(({ data }) => data.rows.length);
+  const charts = [...DATA.charts, ...run().charts, ...(item?.charts ?? [])].map(given);
   const work = [
     ...panels.map((one, place) => [`panel-${place}`, $("#panels"), () => errorChart(one, state.y, 250)]),
     ...(chosen.length ? [["overview", $("#across"), overview]] : []),
     ...metrics.map((metric) => [`case-${metric}`, $("#case-figures"),
       () => ({ ...errorChart(item, metric, 300), title: DATA.metrics[metric], open: null })]),
-    ...charts.map((chart) => [`${chart.host} ${chart.title}`, $(chart.host), () => chart]),
+    ...charts.filter(({ data }) => data.rows.length).map((one) => [`${one.host} ${one.title}`, $(one.host), () => one]),
     ...trends(),
   ].filter(([, host]) => host);
   const kept = new Set(work.map(([name]) => name));
@@ -307,16 +315,18 @@ function showCase() {
   const item = opened(), wish = wanted(), goal = number(wish.error, 1);
   $("#case-body").hidden = !item;
   if (!item) return;
-  const badge = item.badge ? ` ${LIMIT}.` : "", facts = `${item.dataset}, ${item.algorithm}, ${item.loss} loss, against ${item.target}`;
-  $("#case-facts").textContent = `${facts}, ${item.seeds.length} seeds.${badge}`;
+  const facts = `${item.dataset}, ${item.algorithm}, ${item.loss} loss, against ${item.target}, ${item.seeds.length} seeds.`;
+  $("#case-facts").textContent = item.badge ? `${facts} ${LIMIT}.` : facts;
   $("#case-findings").replaceChildren(...sentence(`${answer(run(), item, wish).short} ${item.findings}`));
   const rows = run().estimators.map((name, place) => {
-    const found = reach(item, place, wish.error), last = item.relative_error[place].at(-1), known = Number.isFinite(found.depth);
+    const found = reach(item, place, wish.error), known = Number.isFinite(found.depth);
+    const last = item.relative_error[place].at(-1);
     const cell = (text, key, details = []) => ({ text, key: Number.isNaN(key) ? null : String(key), details });
-    const details = last ? [last.greatest > last.least && `(${range(last.least, last.greatest)})`, last.status].filter(Boolean) : [];
     const [time, space] = known ? [found.seconds, found.memory] : [[NaN], [NaN]];
+    const ends = last?.greatest > last?.least ? [`(${range(last.least, last.greatest)})`] : [];
     return [
-      name, last ? cell(number(last.middle), last.middle, details) : DASH, last ? cell(String(last.depth), last.depth) : DASH,
+      name, last ? cell(number(last.middle), last.middle, [...ends, ...(last.status ? [last.status] : [])]) : DASH,
+      last ? cell(String(last.depth), last.depth) : DASH,
       cell(known ? found.depth.toFixed(0) : last ? "not reached" : DASH, found.depth), cell(seconds(...time), time[0]),
       cell(memory(...space), space[0]), item.status[place] || DASH, item.reason[place] || DASH,
     ];
@@ -341,7 +351,8 @@ function showControls() {
   const boxes = $$("input[name=estimator]"), chosen = cases().map((item) => item.name);
   for (const box of boxes) box.checked = !state.without.includes(box.value);
   for (const option of $$("#choose-case option")) option.hidden = option.value && !chosen.includes(option.value);
-  $(".bar summary span").textContent = state.without.length ? `${$$("input:checked").length} of ${boxes.length}` : boxes.length;
+  const left = boxes.filter((box) => box.checked).length;
+  $(".bar summary span").textContent = left < boxes.length ? `${left} of ${boxes.length}` : left;
   $(".bar output").textContent = run().cases.length ? `${chosen.length} of ${run().cases.length} cases` : "";
   for (const one of $$("#legend button")) {
     one.hidden = !shownNames().includes(one.value);
@@ -364,15 +375,16 @@ function show() {
 async function start() {
   const packed = Uint8Array.from(atob($("#data").textContent), (letter) => letter.charCodeAt(0));
   DATA = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-  const menu = $(".bar details"), on = (selector, event, act) => $$(selector).forEach((one) => one.addEventListener(event, act));
+  const menu = $(".bar details"), unchecked = () => $$("input[name=estimator]:not(:checked)").map((box) => box.value);
+  const on = (selector, event, act) => { for (const one of $$(selector)) one.addEventListener(event, act); };
   on("[data-key]", "change", ({ target }) => set({ [target.dataset.key]: target.value }));
-  on("input[name=estimator]", "change", () => set({ without: $$("input[name=estimator]:not(:checked)").map((one) => one.value) }));
+  on("input[name=estimator]", "change", () => set({ without: unchecked() }));
   on("#legend button", "click", ({ currentTarget: { value } }) => set({ focus: state.focus === value ? "" : value }));
   on("#all", "click", () => set({ ...BLANK, run: state.run }));
   on("nav a", "click", (event) => { event.preventDefault(); set({ section: event.target.hash.slice(1) }); });
   on("#large button", "click", () => $("#large").close());
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
-  menu.addEventListener("keydown", ({ key }) => { if (key === "Escape") { menu.open = false; $("summary", menu).focus(); } });
+  on(".bar details", "keydown", ({ key }) => { if (key === "Escape") { menu.open = false; $("summary", menu).focus(); } });
   window.addEventListener("hashchange", () => { if (location.hash.startsWith("#?")) { recall(); show(); } });
   let wide = innerWidth;
   window.addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; showFigures(); } });
