@@ -106,6 +106,10 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ends = {axis: {"field": f"{axis}Low"}, f"{axis}2": {"field": f"{axis}High"}}
         return {"data": ROWS, "mark": {"type": "rule", **SILENT}, "encoding": {"color": color, **ends}}
 
+    def markers(size: int) -> dict[str, Any]:
+        mark = {"type": "point", "filled": True, "size": size, "tooltip": False}
+        return {"data": ROWS, "mark": mark, "encoding": drawn | {"shape": shape}}
+
     def target(shown: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         # What a pointer hits is larger than what is seen.
         mark = {"type": "point", "filled": True, "size": 260}
@@ -121,8 +125,6 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
          "encoding": drawn | band},
         {"data": ROWS, "mark": {"type": "line", "strokeWidth": 1.7, "tooltip": False},
          "encoding": drawn | {"strokeDash": dashes, "order": {"field": "order"}}},
-        {"data": ROWS, "mark": {"type": "point", "filled": True, "size": 34, "tooltip": False},
-         "encoding": drawn | {"shape": shape}},
     ]  # fmt: skip
     scatter = [
         THEORY, bars("x"), bars("y"),
@@ -136,12 +138,13 @@ def specs(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     curves = tips(estimator="estimator", depth="depth", value="value", range="over seeds", seed="seed", time="time",
                   memory="memory", status="status")  # fmt: skip
     runs = tips(estimator="estimator", run="run", commit="commit", date="date", machine="machine", value="value")
+    steps = tips(method="method", step="step", value="value")
     cells = tips(estimator="estimator", case="case", shown="times the fastest", depth="layers", time="time", memory="memory")
     return {
         "config": CONFIG, "matrix": {"spec": matrix(None, None, None, cells)},
         "scatter": {"spec": {"encoding": {}, "layer": scatter}, **close},
-        **{kind: {"spec": {"encoding": {}, "layer": [*lines, target(shown)]}, "linear": LINEAR, "log": LOG}
-           for kind, shown in (("lines", curves), ("trend", runs))},
+        **{kind: {"spec": {"encoding": {}, "layer": [*lines, markers(size), target(shown)]}, "linear": LINEAR, "log": LOG}
+           for kind, shown, size in (("lines", curves, 34), ("trend", runs, 34), ("training", steps, 7))},
     }  # fmt: skip
 
 

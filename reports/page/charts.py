@@ -108,10 +108,9 @@ def training(chart: Chart, key: str) -> dict[str, Any]:
                          **{name: known[name] for name in {*chart.horizontal, "step"}}, "y": known["median"], "order": order,
                          "value": text.number(known["median"], 3), "exact": known["median"], **band})  # fmt: skip
     return {
-        "host": f'[data-training="{key}"]', "kind": "lines", "title": chart.title, "about": chart.about, "height": LOW,
+        "host": f'[data-training="{key}"]', "kind": "training", "title": chart.title, "about": chart.about, "height": LOW,
         "file": f"training-{chart.title}", "x": [(name, LABELS[name]) for name in chart.horizontal], "yTitle": chart.y,
-        "yLog": chart.log, "rows": rows, "data": {"levels": [{"y": goal, "label": ""} for goal in chart.goals]}, "size": 7,
-        "tooltip": tips(method="method", step="step", value="value"),
+        "yLog": chart.log, "rows": rows, "data": {"levels": [{"y": goal, "label": ""} for goal in chart.goals]},
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import living_page
 import matplotlib as mpl
+import numpy as np
 import pytest
 from synthetic import (
     CURVES,
@@ -27,6 +28,7 @@ from synthetic import (
     provenance,
     record,
     references,
+    scores,
     training,
     write,
     write_costs,
@@ -81,6 +83,31 @@ def report(tmp_path_factory):
     memory = [(1 + place % 5) * 2.0**20 * part for place in range(cells) for part in (1, 1.7)]
     write_costs(home, list(CURVES), seconds, memory=memory, names=[item["name"] for item in cases])
     write_experiments(home, EXPERIMENTS)
+    return Report.of(load(home, "quick"))
+
+
+@pytest.fixture(scope="session")
+def gaps(tmp_path_factory):
+    """Results whose errors rise again, and in which seeds are missing, from some depth on or as a whole, and some costs."""
+    random, home = np.random.default_rng(3), tmp_path_factory.mktemp("gaps")
+
+    def uneven():
+        rate = random.uniform(0.9, 0.99)
+        return lambda depth, rho: rate**depth * random.uniform(0.1, 1)
+
+    cases, records = [case(f"case{number}", dataset=f"data{number}") for number in range(12)], []
+    for item, name in product(cases, CURVES):
+        lost, first = random.choice(list(RHO)), random.choice([0, 0, 150, 999])
+        blank = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
+        blank |= {"status": "diverged", "reason": "planted", "at_floor": False}
+        rows = [row | blank if row["seed"] == lost and row["depth"] > first else row for row in scores(uneven())]
+        records.append(record(item, name, scores=rows))
+    write(home, records)
+    cells = len(records)
+    costs = [[random.uniform(1, 2) * part * random.choice([1, 1, 1, math.nan]) for _ in range(cells) for part in (1, 1.5)]
+             for _ in range(2)]  # fmt: skip
+    seconds, memory = ([scale * value for value in part] for scale, part in zip((3e-3, 2.0**21), costs, strict=True))
+    write_costs(home, list(CURVES), seconds, memory, [item["name"] for item in cases])
     return Report.of(load(home, "quick"))
 
 
@@ -350,6 +377,20 @@ AMOUNTS = {"4 ms": 4e-3, "1e-9": 1e-9, "0.002": 2e-3, "3 MiB": 3 * 2**20, "4": 4
     "wish", WISHES, ids=lambda wish: ",".join(f"{key}={value}" for key, value in wish.items()) or "default"
 )
 def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, report, wish):
+    says_what_python_computes(page, report, wish)
+
+
+def test_gaps_and_errors_that_rise_again_are_read_as_python_reads_them(chromium, gaps, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(living_page.html(gaps))
+    resize(chromium, DESKTOP)
+    fresh(chromium, path.as_uri())
+    for wish in WISHES:
+        press(chromium, "#all")
+        says_what_python_computes(chromium, gaps, wish)
+
+
+def says_what_python_computes(page, report, wish):
     for key, value in wish.items():
         choose(page, key, value)
     limits = {key: AMOUNTS[value] for key, value in wish.items() if key != "error"}

@@ -115,7 +115,7 @@ function shownCell({ text, key = null, details = [], best, estimator }, column, 
   const parts = best ? [element("strong", {}, ...content)] : content;
   if (first) return element("th", { scope: "row" }, ...parts);
   const bad = column === "status" && !["ok", "certified", "limit", DASH].includes(text);
-  return element("td", { class: bad ? "bad" : null, "data-key": key }, ...parts);
+  return element("td", { class: bad ? "bad" : text.length > 40 ? "long" : null, "data-key": key }, ...parts);
 }
 
 // Numbers come before words, and what is not known last in either order.
