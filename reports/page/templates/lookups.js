@@ -57,7 +57,7 @@ function costInside(line, depth) {
 
 // What an estimator needs to bring its error to a goal, in the median over the seeds.
 function reach(item, place, goal) {
-  const depths = curves(item, place).map((curve) => depthTo(curve, goal)), depth = median(depths);
+  const depths = curves(item, place).map((curve) => depthTo(curve, goal)), depth = Math.ceil(median(depths));
   const line = item.seconds[place], at = (one, column) => costAt(line, one, column)[0];
   return {
     place, depth, seconds: costAt(line, depth), memory: costAt(item.memory[place], depth),

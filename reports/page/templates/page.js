@@ -294,7 +294,7 @@ async function showFigures() {
     ...(chosen.length ? [["overview", $("#across"), overview]] : []),
     ...metrics.map((metric) => [`case-${metric}`, $("#case-figures"),
       () => ({ ...errorChart(item, metric, 300), title: DATA.metrics[metric], open: null })]),
-    ...charts.filter(({ data }) => data.rows.length).map((one) => [`${one.host} ${one.title}`, $(one.host), () => one]),
+    ...charts.map((one, place) => [`${one.host} ${place}`, one.data.rows.length ? $(one.host) : null, () => one]),
     ...trends(),
   ].filter(([, host]) => host);
   const kept = new Set(work.map(([name]) => name));
