@@ -1,20 +1,27 @@
-"""The answers that a report begins with: which estimator to use on each case and why, in sentences."""
+"""Which estimator to use on each case: the answers that a report begins with, in sentences, and the table of budgets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pudle.reports import text
-from pudle.reports.costs import closest, points
+from pudle.reports.costs import Point, limits, points
 from pudle.reports.curves import beats
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
 from pudle.reports.summary import FEWEST_SEEDS, GOAL, Reach, reach
 from pudle.reports.tables import between
+
+#: Relative errors for which the table of budgets names the cheapest estimator.
+GOALS = (1e-1, 1e-3, 1e-6)
+#: Median errors that differ by less than this share count as the same.
+SAME_ERROR = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,20 @@ class Wanted:
         """Tell whether time or memory is limited."""
         return math.isfinite(self.seconds) or math.isfinite(self.memory)
 
-    def allows(self, found: Reach) -> bool:
-        """Tell whether the time and memory of a gradient are within the limits; an unknown one is not."""
-        return all(math.isinf(limit) or cost[0] <= limit for limit, cost in
-                   ((self.seconds, found.seconds), (self.memory, found.memory)))  # fmt: skip
+    def allows(self, seconds: float, memory: float) -> bool:
+        """Tell whether time and memory are within the limits; an unknown one is not."""
+        return all(math.isinf(limit) or cost <= limit for limit, cost in ((self.seconds, seconds), (self.memory, memory)))
+
+
+class Choice(NamedTuple):
+    """The estimator that `pick` has chosen, if there is any: what it needs for the wanted error, or the closest point."""
+
+    best: Reach | Point | None
+    #: Estimators that are not distinguishable from it in time.
+    ties: Sequence[str] = ()
+    #: Of what is not within the limits: all that was measured, and whether the error is reached beyond them.
+    every: Sequence[Point] = ()
+    beyond: bool = False
 
 
 def answers(
@@ -56,69 +73,94 @@ def answers(
     return found
 
 
-def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
-    """Choose the cheapest estimator that reaches an error within limits, else that with the fewest layers, else the closest.
+def pick(results: Results, case: str, wanted: Wanted) -> Choice:
+    """Pick the cheapest estimator that reaches an error within limits, else that with the fewest layers, else the closest.
 
-    `page/templates/lookups.js` makes the same choice for what a reader of the page wants.
+    The `closest` is that at its deepest depth, or at any depth within the limits if there are some. On the page
+    `templates/lookups.js` picks in the same way.
     """
-    goal = text.number(wanted.error, 1)
-    scored = [name for name in results.estimators if len(results.curve(case, name).by_seed)]
-    if not scored:
-        blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {"use": "", "advice": "No answer", "short": "Nothing was scored here.", "ties": []} | blank
-    every = [reach(results, case, name, wanted.error) for name in scored]
-    reached = [found for found in every if math.isfinite(found.depth) and wanted.allows(found)]
-    timed = [found for found in reached if not math.isnan(found.seconds[0])]
-    if not reached:
-        return _closest(results, case, wanted, any(math.isfinite(found.depth) for found in every))
-    if timed:
-        best = min(timed, key=lambda found: found.seconds[0])
-        ties = [found.estimator for found in timed if found is not best and not beats(best.quartiles, found.quartiles)]
-        some = [f"`{name}`" for name in ties] if len(ties) <= 2 else [f"`{ties[0]}`", f"{len(ties) - 1} others"]
-        advice, short = "Use", f"Cheapest to an error of {goal}"
-        short += f"; not distinguishable in time from {text.listing(some)}." if ties else "."
-    else:
-        best, ties, advice = min(reached, key=lambda found: found.depth), [], "Fewest layers:"
-        short = f"Fewest layers to an error of {goal}; its time there is not known."
-    bounds = [bound for pair in best.quartiles.values() for bound in pair if not math.isnan(bound)]
-    shown = text.starred(text.seconds(best.seconds[0]), best.seconds[1])
-    ends = min(bounds, default=math.nan), max(bounds, default=math.nan)
-    return {
-        "use": best.estimator, "advice": f"{advice} `{best.estimator}`", "short": short, "ties": ties,
-        "error": text.Cell(f"≤ {goal}", key=wanted.error), "depth": text.fixed(best.depth, 0),
-        "time": text.between(best.seconds[0], *ends, text.seconds, shown),
-        "memory": text.starred(text.memory(best.memory[0]), best.memory[1]),
-    }  # fmt: skip
+    every = [reach(results, case, name, wanted.error) for name in results.estimators]
+    possible = [found for found in every if math.isfinite(found.depth)]
+    reached = [found for found in possible if wanted.allows(found.seconds[0], found.memory[0])]
+    if reached:
+        best = min(reached, key=lambda found: (np.nan_to_num(found.seconds[0], nan=math.inf), found.depth))
+        timed = [found for found in reached if found is not best and not math.isnan(found.seconds[0])]
+        return Choice(best, [found.estimator for found in timed if not beats(best.quartiles, found.quartiles)])
+    measured = points(results, case)
+    found = [it for it in measured if (wanted.allows(it.seconds, it.memory) if wanted.limited else it.last)]
+    return Choice(closest(found), every=measured, beyond=wanted.limited and bool(possible))
 
 
-def _closest(results: Results, case: str, wanted: Wanted, elsewhere: bool) -> dict[str, Any]:
-    """Choose the estimator with the least error, at its deepest depth or at any depth within the limits."""
-    goal, found = text.number(wanted.error, 1), points(results, case)
-    if wanted.limited:
-        found = [point for point in found if point.seconds <= wanted.seconds or math.isinf(wanted.seconds)]
-        found = [point for point in found if point.memory <= wanted.memory or math.isinf(wanted.memory)]
-    else:
-        found = [point for point in found if point.last]
-    if not found:
-        blank = dict.fromkeys(("error", "depth", "time", "memory"), text.DASH)
-        return {
-            "use": "",
-            "advice": "No answer",
-            "short": "No measured gradient is within these limits.",
-            "ties": [],
-        } | blank
-    best = closest(found)
-    within = (
-        "these limits" if wanted.limited and elsewhere else f"{max(point.depth for point in points(results, case))} layers"
-    )
-    short = f"No estimator reaches {goal} within {within}; this one comes closest."
+def closest(found: Sequence[Point]) -> Point | None:
+    """Return the point with the least error, and of those whose errors are nearly the same the cheapest."""
+    least = min((point.error for point in found), default=math.nan)
+    near = [point for point in found if point.error <= (1 + SAME_ERROR) * least]
+    return min(near, key=lambda point: (np.nan_to_num(point.seconds, nan=math.inf), point.error), default=None)
+
+
+def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
+    """Say in words what `pick` picks."""
+    goal, (best, ties, every, beyond) = text.number(wanted.error, 1), pick(results, case, wanted)
+    if best is None:
+        short = "No measured gradient is within these limits." if every else "Nothing was scored here."
+        blank = dict.fromkeys(("error", "depth", "time", "memory"), text.Cell(text.DASH))
+        return {"use": "", "advice": "No answer", "short": short, "ties": []} | blank
     seconds, memory = (results.line(case, best.estimator, cost).at(best.depth) for cost in ("seconds", "memory_bytes"))
+    time, error = text.starred(text.seconds(seconds[0]), seconds[1]), text.Cell(f"≤ {goal}", key=wanted.error)
+    if isinstance(best, Point):
+        within = "these limits" if beyond else f"{max(point.depth for point in every)} layers"
+        short = f"No estimator reaches {goal} within {within}; this one comes closest."
+        advice, error = "Closest:", text.number(best.error)
+    elif math.isnan(seconds[0]):
+        advice, short = "Fewest layers:", f"Fewest layers to an error of {goal}; its time there is not known."
+    else:
+        names = [f"`{name}`" for name in ties]
+        some = text.listing(names if len(names) <= 2 else [names[0], _others(len(names) - 1)])
+        advice, apart = "Use", f"; not distinguishable in time from {some}" if some else ""
+        short = f"Cheapest to an error of {goal}{apart}."
+        bounds = [bound for pair in best.quartiles.values() for bound in pair if not math.isnan(bound)]
+        ends = min(bounds, default=math.nan), max(bounds, default=math.nan)
+        time = text.between(seconds[0], *ends, text.seconds, time)
     return {
-        "use": best.estimator, "advice": f"Closest: `{best.estimator}`", "short": short, "ties": [],
-        "error": text.number(best.error), "depth": text.fixed(best.depth, 0),
-        "time": text.starred(text.seconds(seconds[0]), seconds[1]),
-        "memory": text.starred(text.memory(memory[0]), memory[1]),
+        "use": best.estimator, "advice": f"{advice} `{best.estimator}`", "short": short, "ties": list(ties), "error": error,
+        "depth": text.fixed(best.depth, 0), "time": time, "memory": text.starred(text.memory(memory[0]), memory[1]),
     }  # fmt: skip
+
+
+def budgets(results: Results, cases: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return, per case (all by default), the best estimator for some accuracies, times and memories.
+
+    Each of the ``cells`` of a ``case`` has the ``budget`` in words, the ``estimator`` (empty if there is none) and its
+    ``value``: the time to that accuracy, or the error within that budget.
+    """
+    chosen = list(results.cases) if cases is None else cases
+    priced = [points(results, case) for case in chosen]
+    wishes = [(f"error {text.number(goal, 1)}", Wanted(goal)) for goal in GOALS]
+    for cost, unit, show in (("seconds", 1.0, text.seconds), ("memory", 2.0**20, text.memory)):
+        for limit in limits(priced, cost, unit):
+            wishes.append((f"within {show(limit)}", Wanted(**{"error": -math.inf, cost: limit})))
+    return [{"case": case, "cells": [{"budget": words, **budget(results, case, wish)} for words, wish in wishes]}
+            for case in chosen]  # fmt: skip
+
+
+def budget(results: Results, case: str, wanted: Wanted) -> dict[str, str]:
+    """Return the estimator for an error, or for one limit and an error that none reaches, and its value."""
+    best, ties, every, _ = pick(results, case, wanted)
+    if best is None or isinstance(best, Point):
+        if not every:
+            return {"estimator": "", "value": text.DASH}
+        if not wanted.limited:
+            return {"estimator": "", "value": "not reached"}
+        return {"estimator": best.estimator, "value": f"error {text.number(best.error)}"} if best else {
+            "estimator": "", "value": "none"}  # fmt: skip
+    time = text.starred(text.seconds(best.seconds[0]), best.seconds[1])
+    value = f"{best.depth:.0f} layers" if time == text.DASH else str(time)
+    value += f", not distinguishable from {_others(len(ties))}" if ties else ""
+    return {"estimator": best.estimator, "value": value}
+
+
+def _others(count: int) -> str:
+    return f"{count} other{'s' if count > 1 else ''}"
 
 
 def findings(rows: pd.DataFrame) -> str:

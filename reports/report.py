@@ -12,8 +12,7 @@ import pandas as pd
 
 from pudle.errors import MissingDependency
 from pudle.reports import tables, text
-from pudle.reports.answers import answers
-from pudle.reports.costs import budgets
+from pudle.reports.answers import answers, budgets
 from pudle.reports.curves import REACH
 from pudle.reports.figures import cases
 from pudle.reports.figures.drawing import Picture

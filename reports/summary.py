@@ -27,7 +27,7 @@ class Reach:
     """What an estimator needs to bring its error to a goal, in the median over the seeds; see `reach`."""
 
     estimator: str
-    #: Depth by seed, infinite where the goal is not reached, and their median.
+    #: Depth by seed, infinite where the goal is not reached, and their median, rounded up.
     depths: Mapping[int, float]
     depth: float
     #: Time and memory at the median depth, and whether they are extrapolated.
@@ -40,7 +40,8 @@ class Reach:
 def reach(results: Results, case: str, estimator: str, goal: float = GOAL) -> Reach:
     """Return what an estimator needs on a case to reach an error; its depth is infinite where the median seed does not."""
     depths = results.curve(case, estimator).depths_to(goal)
-    middle = float(np.median(list(depths.values()))) if depths else math.nan
+    # Between two seeds the median is no whole layer.
+    middle = float(np.ceil(np.median(list(depths.values())))) if depths else math.nan
     low, high, seconds, memory = (results.line(case, estimator, cost) for cost in ("low", "high", "seconds", "memory_bytes"))
     quartiles = {seed: (low.at(depth)[0], high.at(depth)[0]) for seed, depth in depths.items()}
     return Reach(estimator, depths, middle, seconds.at(middle), memory.at(middle), quartiles)
@@ -138,7 +139,7 @@ def _costs(results: Results, case: str, estimator: str) -> dict[str, Any]:
     timed, memory, torch = (results.line(case, estimator, cost) for cost in ("seconds", "memory_bytes", "seconds_torch"))
     bounds = [bound for pair in reached.quartiles.values() for bound in pair if not math.isnan(bound)]
     costs = {
-        **spread("depth_to_goal", list(reached.depths.values())),
+        **spread("depth_to_goal", list(reached.depths.values())), "depth_to_goal": reached.depth,
         "seeds_reached": sum(map(math.isfinite, reached.depths.values())), "timed": len(timed.measured),
         "seconds_to_goal": reached.seconds[0], "extrapolated": reached.seconds[1], "seconds_by_seed": reached.quartiles,
         "seconds_to_goal_low": min(bounds, default=math.nan), "seconds_to_goal_high": max(bounds, default=math.nan),

@@ -310,6 +310,14 @@ class TestPublishing:
         assert citation["version"] == pudle.__version__ and f'version = "{pudle.__version__}"' in recipe
         assert f"## {pudle.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
+    def test_the_address_of_the_project_is_the_same_everywhere(self):
+        """As long as no URL "Repository" stands in pyproject.toml, no file knows one."""
+        address = self.project.get("urls", {}).get("Repository")
+        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        recipe = (ROOT / ".ci" / "conda" / "meta.yaml").read_text()
+        (known,) = re.findall(r'^{% set address = "(.*)" %}$', recipe, re.MULTILINE)
+        assert citation.get("repository-code") == address and known == (address or "ADDRESS")
+
     def test_links_of_the_readme_lead_somewhere(self):
         links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
         missing = [link for link in links if not link.startswith(("https://", "#")) and not (ROOT / link).exists()]

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,17 +57,6 @@ class Chart:
         columns = ["method", "estimator", "step", "epoch", "seconds", "median", "least", "greatest"]
         parts = (data.assign(method=method.label, estimator=method.estimator) for method, data in self.series.items())
         return pd.concat(parts)[columns].astype({"step": int}).rename(columns={"median": self.column})
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """The chart as the page's data."""
-        series = [{
-            "label": method.label, "owner": method.owner, "estimator": method.estimator,
-            "points": [{name: None if pd.isna(value) else float(f"{value:.5g}") for name, value in row.items()}
-                       for row in data.to_dict("records")],
-        } for method, data in self.series.items()]  # fmt: skip
-        return {"title": self.title, "about": self.about, "yTitle": self.y, "log": self.log, "x": list(self.horizontal),
-                "goals": list(self.goals), "series": series}  # fmt: skip
 
     @property
     def pictures(self) -> list[Picture]:

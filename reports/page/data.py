@@ -20,13 +20,13 @@ from pudle.reports.answers import findings
 from pudle.reports.costs import limits, points
 from pudle.reports.curves import Curve, Line
 from pudle.reports.looks import looks_of
+from pudle.reports.page import charts
+from pudle.reports.page.charts import short
 from pudle.reports.rates import predicted_slopes
 from pudle.reports.results import TITLES, Results
-from pudle.reports.summary import GOAL
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
-DIGITS = 4
 
 
 def encode(content: Any) -> str:
@@ -68,7 +68,7 @@ def run_data(results: Results, summary: pd.DataFrame, rates: pd.DataFrame, label
             for name, rates_of in _by_case(results, rates).items()
         ],
         "limits": {cost: limits(found, cost, unit) for cost, unit in (("seconds", 1.0), ("memory", 2.0**20))},
-        "rates": _rates(summary, results),
+        "charts": charts.rates(summary),
         "tables": {
             "rates": table(tables.rates_table(summary), "Error per layer: predicted by theory and fitted"),
             "references": table(tables.references_table(results), "References, per case and target"),
@@ -83,12 +83,12 @@ def table(frame: pd.DataFrame, caption: str) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return a cell as plain text, or as [text, key to sort by, details, whether best, estimator]."""
+    """Return a cell as plain text, or with what else is known: key to sort by, details, whether it is best, estimator."""
     cell = text.Cell(value)
-    if cell.key is None and not cell.details and not cell.best and not cell.estimator:
-        return str(cell)
     key = None if cell.key is None else "Infinity" if math.isinf(cell.key) else float(f"{cell.key:.6g}")
-    return [cell.head, key, list(cell.details), int(cell.best), cell.estimator]
+    known = {"key": key, "details": cell.details, "best": bool(cell.best), "estimator": cell.estimator}
+    known = {name: item for name, item in known.items() if item or item == 0 and name == "key"}
+    return {"text": cell.head, **known} if known else str(cell)
 
 
 def _by_case(results: Results, rates: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
@@ -99,55 +99,54 @@ def _by_case(results: Results, rates: pd.DataFrame) -> Mapping[str, pd.DataFrame
 def _case(
     results: Results, rates: pd.DataFrame, name: str, metrics: Sequence[str], condensed: bool, rows: Sequence[Any]
 ) -> dict[str, Any]:
-    case, target = results.cases[name], results.target(name)
+    case = results.cases[name]
     curves = {metric: [results.curve(name, spec, metric) for spec in results.estimators] for metric in metrics}
-    measured = [curve for part in curves.values() for curve in part]
-    depths = sorted({*case["depths"], *(int(depth) for curve in measured for depth in curve.depths)})
-    seeds = sorted({*case["seeds"], *(int(seed) for curve in measured for seed in curve.seeds)})
+    seeds = sorted({*case["seeds"], *(int(seed) for part in curves.values() for curve in part for seed in curve.seeds)})
     described = {
-        "name": name, **{key: case[key] for key in ("dataset", "algorithm", "loss")}, "target": target,
-        "badge": results.badge(name), "depths": depths, "seeds": seeds, "bound": _bound(results, name),
+        "name": name, **{key: case[key] for key in ("dataset", "algorithm", "loss")}, "target": results.target(name),
+        "badge": results.badge(name), "seeds": seeds, "bound": _bound(results, name), "charts": charts.stored(results, name),
         # Empty where an estimator is not measured on the case.
         "status": [row["status"] if row else "" for row in rows],
         "reason": [row["reason"] if row else "this run does not measure it on this case" for row in rows],
-        "theory": [slope | {key: list(map(_short, slope[key])) for key in ("depths", "errors")}
-                   for slope in predicted_slopes(results, rates, name)],
+        "theory": [point for slope in predicted_slopes(results, rates, name) for point in _theory(**slope)],
     }  # fmt: skip
     for metric, part in curves.items():
         exact = metric == "relative_error"
-        found = [_values(curve, depths, seeds, exact, condensed) for curve in part]
+        found = [_errors(curve, seeds, exact, condensed) for curve in part]
         if exact or any(found):
             described[metric] = found
-    described["floor"] = [[] if condensed else _floors(curve, depths, seeds) for curve in curves["relative_error"]]
     described["seconds"] = [_cost(condensed, *(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
                             for spec in results.estimators]  # fmt: skip
     described["memory"] = [_cost(condensed, results.line(name, spec, "memory_bytes")) for spec in results.estimators]
-    described |= {kind: found for kind in ("window_surface", "jacobian_error") if (found := _artifact(results, kind, name))}
     return described
 
 
-def _values(curve: Curve, depths: Sequence[int], seeds: Sequence[int], exact: bool, condensed: bool) -> list[Any] | None:
-    """Return a curve as a list over depths and seeds, or over depths and (median, least, greatest); None without a value."""
-    if condensed:
-        spread, columns = curve.spread, 3
-        rows, values = spread[:, 0], spread[:, 1:]
-    else:
-        columns, rows = len(seeds), curve.depths
-        values = np.full((len(rows), columns), math.nan)
-        values[:, np.searchsorted(seeds, curve.seeds)] = curve.values
-    if np.isnan(values).all():
-        return None
-    grid = np.full((len(depths), columns), math.nan)
-    grid[np.searchsorted(depths, rows)] = values
-    return [
-        None if value != value else value if exact and not condensed else _short(value) for value in grid.ravel().tolist()
-    ]
+def _theory(law: str, estimator: str, depths: np.ndarray, errors: np.ndarray) -> list[dict[str, Any]]:
+    """Return a slope that theory predicts as points, of which the middle one has its name."""
+    return [{"law": law, "estimator": estimator, "x": short(x), "y": short(y), "label": place == len(depths) // 2}
+            for place, (x, y) in enumerate(zip(depths, errors, strict=True))]  # fmt: skip
 
 
-def _floors(curve: Curve, depths: Sequence[int], seeds: Sequence[int]) -> list[int]:
-    """Return the places in the list of `_values` where the error is at the reference's bound."""
-    rows, columns = np.nonzero(curve.at_floor)
-    return (np.searchsorted(depths, curve.depths[rows]) * len(seeds) + np.searchsorted(seeds, curve.seeds[columns])).tolist()
+def _errors(curve: Curve, seeds: Sequence[int], exact: bool, condensed: bool) -> list[dict[str, Any]]:
+    """Return the errors of an estimator by depth: median, least and greatest over the seeds, and those of all `seeds`.
+
+    ``status`` says where some or all are at the reference's bound. A condensed curve has the median in place of the seeds.
+    """
+    plain = exact and not condensed
+    values = np.full((len(curve.depths), len(seeds)), math.nan)
+    values[:, np.searchsorted(seeds, curve.seeds)] = curve.values
+    known = ~np.isnan(values)
+    measured, floored = known.sum(axis=1), curve.at_floor.sum(axis=1)
+    rows = np.flatnonzero(measured)
+    found = []
+    for row, (depth, *spread) in zip(rows.tolist(), curve.spread.tolist(), strict=True):
+        middle, least, greatest = spread if plain else map(short, spread)
+        kept = [middle] if condensed else [
+            None if value != value else value if plain else short(value) for value in values[row].tolist()]  # fmt: skip
+        found.append({"depth": int(depth), "middle": middle, "least": least, "greatest": greatest, "values": kept})
+        if exact and not condensed and floored[row]:
+            found[-1]["status"] = "at the bound" if floored[row] == measured[row] else "in part at the bound"
+    return found
 
 
 def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
@@ -155,43 +154,10 @@ def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
     if not len(line.depths):
         return None
     exact = [item.values.tolist() for item in (line, *quartiles)]
-    values = [[_short(value) for value in item] for item in exact] if condensed else exact
+    values = [[short(value) for value in item] for item in exact] if condensed else exact
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 
 def _bound(results: Results, name: str) -> float | None:
     """Return the greatest bound over the seeds of the case's first target, certified or estimated."""
     return results.bounds.get((name, results.target(name)))
-
-
-def _artifact(results: Results, kind: str, name: str) -> list[dict[str, Any]]:
-    """Return the median over the seeds of a stored surface or curve."""
-    rows = results.artifact_rows(kind, name)
-    rows = rows[rows["relative_error"].notna()] if len(rows) else rows
-    if rows.empty:
-        return []
-    keys = ["depth", "window"] if kind == "window_surface" else ["depth"]
-    spread = rows.groupby(keys)["relative_error"].agg(["median", "min", "max"]).reset_index()
-    return [dict(zip([*keys, "error", "least", "greatest"], map(_short, row), strict=True))
-            for row in spread.itertuples(index=False, name=None)]  # fmt: skip
-
-
-def _rates(summary: pd.DataFrame, results: Results) -> list[dict[str, Any]]:
-    """Return the percentage of the error that each layer removes, fitted and predicted, per case and estimator."""
-    if summary.empty:
-        return []
-    rows = summary[summary["rate"].notna() & summary["predicted_rate"].notna()]
-    names = ("rate", "rate_low", "rate_high", "predicted_rate", "predicted_rate_low", "predicted_rate_high")
-    return [
-        {"case": row["case"], "estimator": row["estimator"], "straight": not row["crooked"],
-         **{name: _short(100 * (1 - row[name])) for name in names}}
-        for row in rows.to_dict("records")
-    ]  # fmt: skip
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
-
-
-#: The error that the page wants before its reader says otherwise.
-DEFAULTS = {"error": GOAL}

@@ -20,7 +20,7 @@ from pudle.reports import runs, text
 from pudle.reports.answers import answers
 from pudle.reports.learning.bought import bought
 from pudle.reports.learning.sections import Section
-from pudle.reports.page import charting
+from pudle.reports.page import charting, charts
 from pudle.reports.page.data import encode, looks_data, run_data, table
 from pudle.reports.page.static import MOST_ROWS, static_bought, static_budgets, static_cases
 from pudle.reports.report import READING, READING_RATES, Report
@@ -81,6 +81,7 @@ class Page:
             broken=list(dict.fromkeys(name for report in self.reports for name in report.broken)),
             pending=" ".join(filter(None, (pending_sentence(report.results) for report in self.reports))),
             measured=self.measured, answers=chosen, notes=self.notes, reading=READING,
+            case_names=list(dict.fromkeys(name for report in self.reports for name in report.results.cases)),
             reading_rates=READING_RATES, reading_references=READING_REFERENCES, bought_reading=READING_BOUGHT,
             bought=self.bought, experiments=self.experiments, sections=self.sections, data=encode(self.data),
             where_timed=" ".join(filter(None, dict.fromkeys(where_timed(report.results) for report in self.reports))),
@@ -165,9 +166,10 @@ class Page:
             [report.problems.assign(**({"run": name} if len(reports) > 1 else {})) for name, report in reports]
         )
         content: dict[str, Any] = {
-            "error": GOAL, "metrics": TITLES, "looks": self.looks, "names": list(self.names_shown), "bought": self.bought,
+            "error": GOAL, "metrics": TITLES, "looks": self.looks, "specs": charting.specs(self.looks),
             "runs": [run_data(report.results, report.summary, report.rates, name) for name, report in reports],
-            "tables": {"problems": table(problems, "What has no number, and why")}, "trainings": {},
+            "axes": charting.AXES, "charts": charts.bought(self.bought),
+            "tables": {"problems": table(problems, "What has no number, and why")},
         }  # fmt: skip
         if len(reports) > 1:
             several = runs.Runs(self.reports, self.names)
@@ -181,9 +183,8 @@ class Page:
             for block, described in zip(section.blocks, shown["blocks"], strict=True):
                 for (frame, caption), key in zip(block.tables, described["tables"], strict=True):
                     content["tables"][key] = table(frame, caption)
-                content["trainings"] |= dict(
-                    zip(described["trainings"], (item.described for item in block.charts), strict=True)
-                )
+                for chart, key in zip(block.charts, described["trainings"], strict=True):
+                    content["charts"].append(charts.training(chart, key))
         return content
 
 
@@ -205,5 +206,5 @@ def _code(value: str) -> Markup:
 
 
 def _breakable(name: str) -> Markup:
-    """Allow a line break in a long name after a bracket, an underscore or a comma."""
-    return Markup(re.sub(r"([(_,])(?=.)", r"\1<wbr>", str(escape(name))))
+    """Allow a line break in a long name after a bracket or a comma."""
+    return Markup(re.sub(r"([(,])(?=.)", r"\1<wbr>", str(escape(name))))

@@ -6,6 +6,7 @@ import base64
 import importlib.resources
 import itertools
 import json
+import math
 import re
 import shutil
 from itertools import product
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import living_page
 import matplotlib as mpl
+import numpy as np
 import pytest
 from synthetic import (
     CURVES,
@@ -26,15 +28,16 @@ from synthetic import (
     provenance,
     record,
     references,
+    scores,
     training,
     write,
     write_costs,
     write_experiments,
 )
 
+from pudle.bench.cases import PROFILES
 from pudle.reports import looks, text
-from pudle.reports.answers import Wanted, answers
-from pudle.reports.costs import cheapest, most_accurate, points
+from pudle.reports.answers import Wanted, answers, budget
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -84,6 +87,31 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def gaps(tmp_path_factory):
+    """Results whose errors rise again, and in which seeds are missing, from some depth on or as a whole, and some costs."""
+    random, home = np.random.default_rng(3), tmp_path_factory.mktemp("gaps")
+
+    def uneven():
+        rate = random.uniform(0.9, 0.99)
+        return lambda depth, rho: rate**depth * random.uniform(0.1, 1)
+
+    cases, records = [case(f"case{number}", dataset=f"data{number}") for number in range(12)], []
+    for item, name in product(cases, CURVES):
+        lost, first = random.choice(list(RHO)), random.choice([0, 0, 150, 999])
+        blank = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
+        blank |= {"status": "diverged", "reason": "planted", "at_floor": False}
+        rows = [row | blank if row["seed"] == lost and row["depth"] > first else row for row in scores(uneven())]
+        records.append(record(item, name, scores=rows))
+    write(home, records)
+    cells = len(records)
+    costs = [[random.uniform(1, 2) * part * random.choice([1, 1, 1, math.nan]) for _ in range(cells) for part in (1, 1.5)]
+             for _ in range(2)]  # fmt: skip
+    seconds, memory = ([scale * value for value in part] for scale, part in zip((3e-3, 2.0**21), costs, strict=True))
+    write_costs(home, list(CURVES), seconds, memory, [item["name"] for item in cases])
+    return Report.of(load(home, "quick"))
+
+
+@pytest.fixture(scope="session")
 def address(report, tmp_path_factory):
     """Address of the page about these results."""
     page = tmp_path_factory.mktemp("page") / "report.html"
@@ -106,6 +134,19 @@ def runs_address(tmp_path_factory):
     page = tmp_path_factory.mktemp("runs") / "report.html"
     page.write_text(living_page.html(*reports, names=["first", "second", "third"]))
     return page.as_uri()
+
+
+@pytest.fixture(scope="session")
+def large_address(tmp_path_factory):
+    """Address of a page with all cases and estimators of the default profile, whose names are long."""
+    home, profile = tmp_path_factory.mktemp("large"), PROFILES["default"]
+    cases = [case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss) for item in profile.cases]
+    write(home, [record(item, estimator) for item in cases for estimator in profile.estimators])
+    costs = [1e-3 * (1 + place % 7) * part for place in range(len(cases) * len(profile.estimators)) for part in (1, 2.2)]
+    write_costs(home, list(profile.estimators), costs, [2.0**30 * cost for cost in costs], [item["name"] for item in cases])
+    page = tmp_path_factory.mktemp("large-page") / "report.html"
+    page.write_text(living_page.html(Report.of(load(home, "quick"))))
+    return f"{page.as_uri()}#?case={cases[12]['name']}"
 
 
 @pytest.fixture(scope="session")
@@ -249,17 +290,18 @@ def test_first_screen_answers_for_every_case(opened, report, tmp_path):
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("address_of", ["address", "runs_address"])
-def test_phone_fits_without_scrolling_sideways(chromium, request, address_of, tmp_path):
-    resize(chromium, PHONE)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("address_of", ["address", "runs_address", "large_address"])
+def test_nothing_is_wider_than_the_window(chromium, request, address_of, size, tmp_path):
+    resize(chromium, size)
     page = fresh(chromium, request.getfixturevalue(address_of))
     page.execute_script("document.querySelector('.bar details').open = true")
-    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [PHONE[0], PHONE[0]]
+    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [size[0], size[0]]
     # Only the content of a box that scrolls by itself may stick out.
     script = """return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
     e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
     assert page.execute_script(script) == []
-    shot = tmp_path / "phone.png"
+    shot = tmp_path / "shot.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
 
 
@@ -335,6 +377,20 @@ AMOUNTS = {"4 ms": 4e-3, "1e-9": 1e-9, "0.002": 2e-3, "3 MiB": 3 * 2**20, "4": 4
     "wish", WISHES, ids=lambda wish: ",".join(f"{key}={value}" for key, value in wish.items()) or "default"
 )
 def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, report, wish):
+    says_what_python_computes(page, report, wish)
+
+
+def test_gaps_and_errors_that_rise_again_are_read_as_python_reads_them(chromium, gaps, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(living_page.html(gaps))
+    resize(chromium, DESKTOP)
+    fresh(chromium, path.as_uri())
+    for wish in WISHES:
+        press(chromium, "#all")
+        says_what_python_computes(chromium, gaps, wish)
+
+
+def says_what_python_computes(page, report, wish):
     for key, value in wish.items():
         choose(page, key, value)
     limits = {key: AMOUNTS[value] for key, value in wish.items() if key != "error"}
@@ -344,12 +400,13 @@ def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, rep
     for place, heading in enumerate(headings[1:], 1):
         for name, cell in zip(report.results.cases, column(page, "#budget-table", place), strict=True):
             if heading.startswith("error"):
-                found = cheapest(report.results, name, float(heading.removeprefix("error ")))
+                asked = Wanted(float(heading.removeprefix("error ")))
             else:
                 cost = "memory" if "iB" in heading else "seconds"
                 number, unit = heading.removeprefix("within ").split()
                 scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "MiB": 2**20, "KiB": 2**10}[unit]
-                found = most_accurate(points(report.results, name), cost, float(number) * scale)
+                asked = Wanted(**{"error": -math.inf, cost: float(number) * scale})
+            found = budget(report.results, name, asked)
             assert cell == f"{found['estimator']}{found['value']}", (heading, name)
     # Each wish is one of the budgets.
     assert {text.number(wanted.error, 1)} <= {heading.removeprefix("error ") for heading in headings}

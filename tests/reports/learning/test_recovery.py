@@ -44,8 +44,9 @@ def test_best_of_each_column_is_that_of_the_data(tmp_path):
     report = Report.of(results)
     shown = text.number(5 * math.exp(-0.09 * 50))
     assert f"**{shown}**" in report.markdown()
-    cells = [cell for row in data(html(report))["tables"]["recovery-0-0"]["rows"] for cell in row if cell[0] == shown]
-    assert cells and all(cell[3] == 1 for cell in cells)
+    rows = data(html(report))["tables"]["recovery-0-0"]["rows"]
+    cells = [cell for row in rows for cell in row if isinstance(cell, dict) and cell["text"] == shown]
+    assert cells and all(cell["best"] for cell in cells)
     assert f"\\textbf{{{shown}}}" in report.latex()
     found = recovery.answer(methods)
     assert f"At 25 layers `backprop` recovers best: its error falls from 5 to {text.number(5 * math.exp(-2.5))}" in found
