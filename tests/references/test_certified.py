@@ -329,7 +329,7 @@ class TestTargets:
 
     def test_without_a_target_it_is_the_default_of_problem_and_algorithm(self):
         hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
-        found = [pudle.reference(sparse_problem(), algorithm=each).target for each in (None, pudle.Ista(), hard)]
+        found = [pudle.reference(sparse_problem(n=5), algorithm=each).target for each in (None, pudle.Ista(), hard)]
         assert found == ["exact", "exact", "limit"]
 
     def test_generating_codes_that_are_all_zero_are_counted(self):
