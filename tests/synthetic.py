@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from urllib.parse import quote
 
 import numpy as np
 
@@ -101,11 +102,12 @@ def write_run(folder, **content):
     path.write_text(json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content))
 
 
-def write_artifact(home, kind, rows, name="one", **changes):
+def write_artifact(home, kind, rows, **changes):
     """Lay out a surface or curve that was stored beside the scores."""
-    path = home / "quick" / "store" / "artifacts" / f"{name}.json"
+    content = {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes
+    path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}-{content['seed']}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes))
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -211,12 +213,13 @@ def write_experiments(home, records, profile="quick"):
     """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
     folder = home / profile / "store" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths, listed = [], {}
     for number, item in enumerate(records):
         content, arrays = item if isinstance(item, tuple) else (item, {})
-        paths.append(folder / f"{content['name']}-{number:016x}.json")
+        paths.append(folder / f"{quote(content['name'], safe='')}-{number:016x}.json")
         paths[-1].write_text(json.dumps(content, allow_nan=False))
         if arrays:
             np.savez_compressed(paths[-1].with_suffix(".npz"), **arrays)
-    write_run(home / profile, experiments={path.name: f"experiments/{path.name}" for path in paths})
+        listed[content["name"]] = f"experiments/{paths[-1].name}"
+    write_run(home / profile, experiments=listed)
     return paths

@@ -84,8 +84,22 @@ def strict(content: Any) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
-def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
+def lies_at(path: Path) -> bool:
+    """Return whether anything lies at a path, be it a file that cannot be read or a link that leads nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # A folder on the way to it cannot be read: reading the file will say so.
+        return True
+    return True
+
+
+def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None) -> dict[str, Any]:
     """Read a JSON object from a result file and check it against a type, see `pudle.measuring.contents`.
+
+    With an `identity`, that of the type must be the same: a file can be whole and hold the result of something else.
 
     Raises
     ------
@@ -96,16 +110,23 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
-    converted(path, content, kind)
+    _check_identity(path, converted(path, content, kind), identity)
     return content
 
 
-def read_struct(path: Path, kind: type[T]) -> T:
+def read_struct(path: Path, kind: type[T], identity: Any = None) -> T:
     """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise UnreadableResult."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
+    _check_identity(path, content, identity)
+    return content
+
+
+def _check_identity(path: Path, content: Any, identity: Any) -> None:
+    if identity is not None and content.identity != identity:
+        raise UnreadableResult(f"{path} holds the result of {content.identity!r}, not of {identity!r}: {REMEDY}")
 
 
 def converted(path: Path, content: Any, kind: Any) -> Any:

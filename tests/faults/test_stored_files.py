@@ -51,8 +51,8 @@ TINY = Case(
 
 #: The files of a report: those of one run, by kind.
 FILES = {
-    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/curve.json",
-    "surface": "store/artifacts/surface.json", "training": "store/experiments/one-*.json",
+    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/*-jacobian_error-*.json",
+    "surface": "store/artifacts/*-window_surface-*.json", "training": "store/experiments/one-*.json",
     "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz",
     "time": "store/synthetic-ista-lasso/costs/seconds-1.json",
     "memory": "store/synthetic-ista-lasso/costs/memory_bytes-1.json",
@@ -160,9 +160,9 @@ def results(tmp_path_factory):
         item["scores"] = [row for row in item["scores"] if row["depth"] in DEPTHS]
     write(home, scored)
     write_costs(home, list(CURVES)[:2], [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
-    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS], name="curve")
+    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS])
     surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in DEPTHS for w in (1, 2)]
-    write_artifact(home, "window_surface", surface, name="surface")
+    write_artifact(home, "window_surface", surface)
     write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
     return home
 
