@@ -156,7 +156,7 @@ def _read_artifact(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, kind: Any, identity: tuple[Any, ...], damaged: list[str]) -> list[dict[str, Any]]:
-    """Return the record at a path, or nothing where there is none, or one that is damaged, which adds a line to `damaged`."""
+    """Return the record at a path, if there is one; one that is damaged adds a line to `damaged`."""
     return read_each([path] if lies_at(path) else [], lambda path: read_json(path, kind, identity), damaged)
 
 

@@ -209,6 +209,21 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, *
                       options={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
 
 
+def write_every_kind(home, depths=(1, 50, 300)):
+    """Lay out a file of every kind that a report reads."""
+    depths, names = list(depths), list(CURVES)[:2]
+    scored = [record(case(depths=depths), estimator) for estimator in names]
+    for item in scored:
+        item["scores"] = [row for row in item["scores"] if row["depth"] in depths]
+    write(home, scored)
+    write_costs(home, names, [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
+    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in depths])
+    surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in depths for w in (1, 2)]
+    write_artifact(home, "window_surface", surface)
+    write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
+    return home
+
+
 def write_experiments(home, records, profile="quick"):
     """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
     folder = home / profile / "store" / "experiments"

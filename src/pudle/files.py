@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+P = TypeVar("P", Path, str)
 #: Bytes up to which the data that one option names travel to other machines and count by their contents; beyond, they lie
 #: where every machine finds them, and count by their size and time of change.
 MOST_TRAVELLING = 1 << 30
@@ -96,7 +97,7 @@ def lies_at(path: Path) -> bool:
     return True
 
 
-def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None) -> dict[str, Any]:
+def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None, remedy: str = REMEDY) -> dict[str, Any]:
     """Read a JSON object from a result file and check it against a type, see `pudle.measuring.contents`.
 
     With an `identity`, that of the type must be the same: a file can be whole and hold the result of something else.
@@ -109,15 +110,16 @@ def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None) -> d
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
-    _check_identity(path, converted(path, content, kind), identity)
+        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {remedy}") from None
+    _check_identity(path, converted(path, content, kind, remedy), identity)
     return content
 
 
 def read_struct(path: Path, kind: type[T], identity: Any = None) -> T:
     """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise UnreadableResult."""
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=kind)
+        # As text, because the decoder looks at no letters of the fields that the type does not name.
+        content = msgspec.json.decode(path.read_bytes().decode(), type=kind)
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
     _check_identity(path, content, identity)
@@ -129,18 +131,18 @@ def _check_identity(path: Path, content: Any, identity: Any) -> None:
         raise UnreadableResult(f"{path} holds the result of {content.identity!r}, not of {identity!r}: {REMEDY}")
 
 
-def converted(path: Path, content: Any, kind: Any) -> Any:
+def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
     """Return what a file holds, made of plain values, as an instance of a type, or raise UnreadableResult."""
     try:
         return msgspec.convert(content, kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UnreadableResult(
             f"{path} is not what this version of pudle reads ({first_line(error)}): install the version that wrote it, or "
-            f"{REMEDY}"
+            f"{remedy}"
         ) from None
 
 
-def read_each(paths: Iterable[Path], read: Callable[[Path], T], damaged: list[str]) -> list[T]:
+def read_each(paths: Iterable[P], read: Callable[[P], T], damaged: list[str]) -> list[T]:
     """Read files, and add the error text of each that is damaged to a list, so that it does not hide the others."""
     found = []
     for path in paths:

@@ -29,13 +29,13 @@ EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, 
 PUDLE = (sys.executable, "-m", "pudle")
 CASE = "sparse_gaussian_n_samples_20-ista-lasso"
 RUN = (
-    *PUDLE, "run", "--workers", "2", "--only", "--estimator", "alternating", "--estimator", "backprop",
+    *PUDLE, "run", "--only", "--estimator", "alternating", "--estimator", "backprop",
     "--dataset", "sparse_gaussian(n_samples=20)", "--case", CASE, "--depth", "5", "--depth", "50",
     "--experiment", "killed-training",
 )  # fmt: skip
 REPORT = (*PUDLE, "report")
-#: The files that a run makes, and how many, by phase in the order in which a run comes to them. Surfaces are made beside
-#: references and scores; their phase is what is left of them then. The last phase lasts until the run ends.
+#: The files that a run makes, and how many, by phase in the order in which a run of one worker comes to them. Two workers
+#: make some side by side: the phase is the first whose files are not all there. The last phase lasts until the run ends.
 FILES = {
     "references": ("store/references/*.npz", 3), "scores": (f"store/{CASE}/*.json", 2),
     "surfaces": ("store/artifacts/*.json", 2), "memory": (f"store/{CASE}/costs/memory_bytes-*", 4),
@@ -43,8 +43,8 @@ FILES = {
     "history of asv": ("results/*/*-*.json", 1),
 }  # fmt: skip
 PHASES = ("start", *FILES, "report")
-#: Kills that each phase has at least, of 50.
-LEAST = 3
+#: Kills that each phase has at least, and the most runs that these may take.
+LEAST, MOST_RUNS = 3, 20
 #: Seconds between two looks at the phase.
 TICK = 0.02
 
@@ -94,10 +94,10 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def attempt(folder: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def attempt(folder: Path, environment: dict[str, str], workers: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run and report, and yield the process that is at work with the phase that it is in, until both have ended well."""
     home = folder / ".asv" / "quick"
-    for command in (RUN, REPORT):
+    for command in ((*RUN, "--workers", str(workers)), REPORT):
         begun = time.time_ns()
         with (folder / "said").open("w") as said:
             process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
@@ -110,6 +110,15 @@ def attempt(folder: Path, environment: dict[str, str]) -> Iterator[tuple[subproc
         assert process.returncode == 0, (folder / "said").read_text()
 
 
+def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
+    """Run and report undisturbed, with one worker, and return the seconds of each phase."""
+    lengths, before = dict.fromkeys(PHASES, 0.0), time.monotonic()
+    for _, here in attempt(repository(folder), environment, 1):
+        before, passed = time.monotonic(), time.monotonic() - before
+        lengths[here] += passed
+    return lengths
+
+
 def kill(
     folder: Path, environment: dict[str, str], targets: list[str], lengths: dict[str, float], draw: random.Random
 ) -> tuple[str, str] | None:
@@ -119,7 +128,7 @@ def kill(
     falls into a later one, and None says that it came too late for all.
     """
     moment = math.inf
-    for process, here in attempt(folder, environment):
+    for process, here in attempt(folder, environment, draw.choice([1, 2])):
         # What earlier attempts have finished does not come again.
         while math.isinf(moment) and targets and PHASES.index(targets[0]) <= PHASES.index(here):
             if targets.pop(0) == here:
@@ -133,20 +142,25 @@ def kill(
     return None
 
 
+def at(hits: Counter[tuple[str, str]], phase: str) -> int:
+    """Return how many kills fell in a phase."""
+    return sum(number for (place, _), number in hits.items() if place == phase)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("kills", [50])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tmp_path, environment):
     draw, hits, completed = random.Random(0), Counter[tuple[str, str]](), 0
-    whole = repository(tmp_path / "whole")
-    lengths, before = dict.fromkeys(PHASES, 0.0), time.monotonic()
-    for _, here in attempt(whole, environment):
-        before, passed = time.monotonic(), time.monotonic() - before
-        lengths[here] += passed
+    whole = tmp_path / "whole"
+    # Kernels may be compiled in the first run; the second takes as long as those that follow.
+    lengths_of(whole, environment)
+    lengths = lengths_of(tmp_path / "again", environment)
     made = {phase: len(names(whole / ".asv" / "quick", pattern)) for phase, (pattern, _) in FILES.items()}
     assert made == {phase: number for phase, (_, number) in FILES.items()}
     truth = accuracy(whole / ".asv" / "quick")
-    while hits.total() < kills:
+    while hits.total() < kills or min(at(hits, phase) for phase in PHASES) < LEAST:
+        assert completed < MOST_RUNS, hits
         folder = repository(tmp_path / f"killed-{completed}")
         home, finished = folder / ".asv" / "quick", {}
         # Every attempt passes the start, so that kills there may come between any others.
@@ -164,8 +178,6 @@ def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tm
         completed += 1
         assert accuracy(home) == truth
         assert not list(folder.rglob(".*.tmp"))
-    print(f"{hits.total()} kills in {completed} runs")
-    counts = {phase: {name: number for (place, name), number in hits.items() if place == phase} for phase in PHASES}
-    for phase, numbers in counts.items():
-        print(f"{phase}, {lengths[phase]:.1f} s undisturbed: {numbers}")
-    assert all(sum(numbers.values()) >= LEAST for numbers in counts.values())
+    print(f"{hits.total()} kills in {completed} runs: {dict(hits)}")
+    for phase in PHASES:
+        print(f"{phase}, {lengths[phase]:.1f} s undisturbed: {at(hits, phase)} kills")

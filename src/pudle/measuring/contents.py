@@ -228,6 +228,18 @@ class RunList(Struct):
         return self.commit
 
 
+class AsvResults(Struct):
+    """What asv keeps of one commit, as far as is needed to see that it is whole."""
+
+    commit_hash: str
+    results: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """The commit."""
+        return self.commit_hash
+
+
 class Rounds(Struct):
     """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
 

@@ -15,7 +15,7 @@ from ..files import lies_at, read_each, read_json, write_atomically
 from ..peers import require
 from ..processes import ONE_THREAD
 from .attended import run_attended
-from .contents import RunList
+from .contents import AsvResults, RunList
 from .costs import benchmark_folder
 from .executors import Executor
 from .experiment import ProgressCallback
@@ -110,7 +110,7 @@ def execute(
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
-            changed = any(records.values()) or not read_each(folder.glob(f"results/*/{commit[:8]}-*.json"), read_json, [])
+            changed = any(records.values()) or not has_history(folder, commit)
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
 
@@ -150,6 +150,12 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
         listed = read_json(path, RunList) if lies_at(path) else {}
         both = {"experiments": listed.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(listed | content | both, indent=1))
+
+
+def has_history(folder: Path, commit: str) -> bool:
+    """Return whether asv's results of a commit are there and whole."""
+    paths = folder.glob(f"results/*/{commit[:8]}-*.json")
+    return bool(read_each(paths, lambda path: read_json(path, AsvResults, commit), []))
 
 
 def _write_history(folder: Path, root: Path, commit: str) -> list[str]:
