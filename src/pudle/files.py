@@ -43,7 +43,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
+        raise UnwritableFile(
+            f"cannot write to {path} ({error.strerror}): choose another folder, make room, or move away what is in its place"
+        ) from None
 
 
 def content_digest(path: Path) -> str:
