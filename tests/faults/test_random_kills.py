@@ -27,10 +27,10 @@ DATASET = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonze
 EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, epochs=400)}
 """
 PUDLE = (sys.executable, "-m", "pudle")
-CASE = "sparse_gaussian_n_samples_20-ista-lasso"
+CASE = "sparse_gaussian_n_samples_200-ista-lasso"
 RUN = (
     *PUDLE, "run", "--only", "--estimator", "alternating", "--estimator", "backprop",
-    "--dataset", "sparse_gaussian(n_samples=20)", "--case", CASE, "--depth", "5", "--depth", "50",
+    "--dataset", "sparse_gaussian(n_samples=200)", "--case", CASE, "--depth", "5", "--depth", "400",
     "--experiment", "killed-training",
 )  # fmt: skip
 REPORT = (*PUDLE, "report")
