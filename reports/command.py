@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def report_command(
       pudle report --index results/
     """
     # These import torch, which --help does not need.
-    from pudle.errors import InvalidArgument
-    from pudle.files import write_atomically
+    from pudle.errors import InvalidArgument, UnreadableResult
+    from pudle.files import read_each, write_atomically
     from pudle.reports.compare.sides import load_side, repository_root
     from pudle.reports.load import load
     from pudle.reports.page import index as of_folder
@@ -62,19 +62,23 @@ def report_command(
 
     root = repository_root()
     home = home or root / ".asv"
+    damaged: list[str] = []
     if index:
         folders = [Path(name) for name in results] or [home]
         place = (out or folders[0]) / "index.html"
-        write_atomically(place, of_folder.html(folders, place.parent))
-        click.echo(place)
+        write_atomically(place, of_folder.html(folders, place.parent, damaged))
+        _finish(damaged, [place])
         return
-    sides = [load_side(name, root, home, profile) for name in results] or [load(home, profile)]
+    loaded = read_each(results, lambda name: (name, load_side(name, root, home, profile)), damaged)
+    if damaged and not loaded:
+        raise UnreadableResult("; ".join(damaged))
+    sides = [side for _, side in loaded] or [load(home, profile)]
     linked = [name for name in FIGURE_FORMATS if name in formats]
-    reports, names = [Report.of(side, linked) for side in sides], unique(results or [sides[0].profile])
+    reports, names = [Report.of(side, linked) for side in sides], unique([name for name, _ in loaded] or [sides[0].profile])
     made: Any = reports[0] if len(sides) == 1 else Runs(reports, names)
     if missing := [name for name in formats if name not in ("html", *FIGURE_FORMATS) and not hasattr(made, name)]:
         raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for several side by side")
-    folder = out or home / profile / ("report" if len(sides) == 1 else "report-runs")
+    folder = out or home / profile / ("report-runs" if len(results) > 1 else "report")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
     makers = {
         name: Page(reports, names).html if name == "html" else getattr(made, name) for name in ENDINGS if name in formats
@@ -87,12 +91,19 @@ def report_command(
         click.echo(f"something broke in {', '.join(failed)}: see 'Skipped, refused or failed' in the report", err=True)
     for sentence in filter(None, (pending_sentence(side) for side in sides)):
         click.echo(sentence, err=True)
-    damaged = [line for side in sides for line in side.damaged]
+    damaged += [line for side in sides for line in side.damaged]
+    _finish(damaged, [folder / FIGURES, *files] if drawn else files)
+    if failed:
+        raise click.exceptions.Exit(2)
+
+
+def _finish(damaged: Iterable[str], written: Iterable[Path]) -> None:
+    """Print what is left out and what was written; anything left out is exit code 2."""
     for line in damaged:
         click.echo(f"left out: {line}", err=True)
-    for path in [folder / FIGURES, *files] if drawn else files:
+    for path in written:
         click.echo(path)
-    if failed or damaged:
+    if damaged:
         raise click.exceptions.Exit(2)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
-from pudle.files import converted, read_each, read_json
+from pudle.files import REMEDY, converted, lies_at, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.selection import holds
@@ -59,11 +59,11 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     damaged: list[str] = []
     # A run with uncommitted changes stands for its commit only in what no other run measured, cases or experiments.
     names = [f"runs/{commit}-dirty.json", f"runs/{commit}.json"] if commit else ["run.json"]
-    lists = [folder / name for name in names if (folder / name).exists()]
+    lists = [folder / name for name in names if lies_at(folder / name)]
     listed: dict[str, Any] = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
-    for found in read_each(lists, lambda path: read_json(path, contents.RunList), damaged):
+    for found in read_each(lists, lambda path: read_json(path, contents.RunList, commit or None), damaged):
         listed |= {name: part for name, part in found.items() if part}
-    experiments = read_experiments((store / place for place in listed["experiments"].values()), damaged)
+    experiments = read_experiments({store / place: name for name, place in listed["experiments"].items()}, damaged)
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
     cases = {case["name"]: case for case in listed["selection"]["cases"]}
     estimators = tuple(listed["selection"]["estimators"])
@@ -73,13 +73,13 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     for case, estimator, place in listed["records"]:
         if (case, estimator) not in selected:
             continue
-        for record in read_each(_existing(store / place), lambda path: read_json(path, contents.ScoreRecord), damaged):
+        for record in _read(store / place, contents.ScoreRecord, (case, estimator), damaged):
             # The record holds at this commit, whichever commit first measured it.
             record["provenance"] |= {"commit": commit} if commit else {}
             records[case, estimator] = record
     costs = []
     for *cell, place in listed["costs"]:
-        kept = read_each(_existing(store / place), lambda path: read_json(path, contents.CostRecord), damaged)
+        kept = _read(store / place, contents.CostRecord, tuple(cell), damaged)
         costs.append((dict(zip(CELL, cell, strict=True)), kept[0] if kept else None))
     notes = [f"Damaged and left out: {line}." for line in damaged]
     if not records:
@@ -149,11 +149,15 @@ def _read_artifact(path: Path) -> dict[str, Any]:
     if rows := contents.ROWS.get(content["kind"]):
         for row in content["rows"]:
             converted(path, row, rows)
+    what = f"{content['case']}-{content['kind']}"
+    if not path.name.startswith(what):
+        raise UnreadableResult(f"{path} holds {what!r}: {REMEDY}")
     return content
 
 
-def _existing(path: Path) -> list[Path]:
-    return [path] if path.exists() else []
+def _read(path: Path, kind: Any, identity: tuple[Any, ...], damaged: list[str]) -> list[dict[str, Any]]:
+    """Return the record at a path, if there is one; one that is damaged adds a line to `damaged`."""
+    return read_each([path] if lies_at(path) else [], lambda path: read_json(path, kind, identity), damaged)
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:

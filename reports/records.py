@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import REMEDY, converted, read_arrays, read_each, read_json
+from pudle.files import REMEDY, converted, lies_at, read_arrays, read_each, read_json
 from pudle.measuring import contents
 
 #: Fields of a record that are taken as they are.
@@ -88,16 +88,17 @@ class ExperimentRecord:
         return arrays
 
 
-def read_experiments(paths: Iterable[Path], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in those of these files that exist, in the order of the file names.
+def read_experiments(names: Mapping[Path, str], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
+    """Read the experiments in those of these files that exist, in the order of the file names, with their names.
 
     A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the remedy.
     """
-    return tuple(read_each([path for path in sorted(paths) if path.exists()], _read, damaged))
+    paths = [path for path in sorted(names) if lies_at(path)]
+    return tuple(read_each(paths, lambda path: _read(path, names[path]), damaged))
 
 
-def _read(path: Path) -> ExperimentRecord:
-    content = read_json(path, contents.ExperimentRecord)
+def _read(path: Path, name: str) -> ExperimentRecord:
+    content = read_json(path, contents.ExperimentRecord, name)
     fields = {name: content[name] for name in FIELDS}
     if isinstance(training := fields["options"].get("training"), dict):
         fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from urllib.parse import quote
 
 import numpy as np
 
@@ -101,11 +102,12 @@ def write_run(folder, **content):
     path.write_text(json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content))
 
 
-def write_artifact(home, kind, rows, name="one", **changes):
+def write_artifact(home, kind, rows, **changes):
     """Lay out a surface or curve that was stored beside the scores."""
-    path = home / "quick" / "store" / "artifacts" / f"{name}.json"
+    content = {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes
+    path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}-{content['seed']}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes))
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -207,16 +209,32 @@ def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, *
                       options={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
 
 
+def write_every_kind(home, depths=(1, 50, 300)):
+    """Lay out a file of every kind that a report reads."""
+    depths, names = list(depths), list(CURVES)[:2]
+    scored = [record(case(depths=depths), estimator) for estimator in names]
+    for item in scored:
+        item["scores"] = [row for row in item["scores"] if row["depth"] in depths]
+    write(home, scored)
+    write_costs(home, names, [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
+    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in depths])
+    surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in depths for w in (1, 2)]
+    write_artifact(home, "window_surface", surface)
+    write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
+    return home
+
+
 def write_experiments(home, records, profile="quick"):
     """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
     folder = home / profile / "store" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths, listed = [], {}
     for number, item in enumerate(records):
         content, arrays = item if isinstance(item, tuple) else (item, {})
-        paths.append(folder / f"{content['name']}-{number:016x}.json")
+        paths.append(folder / f"{quote(content['name'], safe='')}-{number:016x}.json")
         paths[-1].write_text(json.dumps(content, allow_nan=False))
         if arrays:
             np.savez_compressed(paths[-1].with_suffix(".npz"), **arrays)
-    write_run(home / profile, experiments={path.name: f"experiments/{path.name}" for path in paths})
+        listed[content["name"]] = f"experiments/{paths[-1].name}"
+    write_run(home / profile, experiments=listed)
     return paths

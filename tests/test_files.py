@@ -38,7 +38,8 @@ def test_what_cannot_be_written_is_one_line_with_the_reason(tmp_path):
     path = tmp_path / "file" / "below"
     with pytest.raises(UnwritableFile) as refused:
         files.write_atomically(path, "x")
-    assert str(refused.value) == f"cannot write to {path} (File exists): choose another folder, or make room"
+    remedy = "choose another folder, make room, or move away what is in its place"
+    assert str(refused.value) == f"cannot write to {path} (File exists): {remedy}"
     name = tmp_path / ("x" * 250)
     with pytest.raises(UnwritableFile, match="File name too long"):
         files.write_atomically(name, "x")

@@ -50,7 +50,7 @@ def compare_command(
     """
     # These import torch and pandas, which --help can do without.
     from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
-    from pudle.files import write_atomically
+    from pudle.files import lies_at, write_atomically
     from pudle.measuring.commits.pair import CommitPair
     from pudle.reports import text
     from pudle.reports.compare import sides, summary
@@ -77,7 +77,7 @@ def compare_command(
     pair = None if folders else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
     if pair and run:
         pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
-    if pair and pair.rounds_path.exists():
+    if pair and lies_at(pair.rounds_path):
         results, rounds = sides.load_pair(pair), pair.rounds()
     else:
         results, rounds = [sides.load_side(name, root, home, profile) for name in names], None

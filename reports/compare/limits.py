@@ -71,7 +71,7 @@ class Limits:
         try:
             content = tomllib.loads(path.read_text()) if path.exists() else {}
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"{path} cannot be read ({error})") from None
+            raise InvalidArgument(f"{path} cannot be read ({error}): correct it") from None
         return cls.of(content.get("tool", {}).get("pudle", {}).get("compare", {}))
 
 

@@ -100,7 +100,7 @@ def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> Subm
 
 def read_submission(folder: Path) -> Submission:
     """Read a submission, and refuse one whose files are not those that were signed off."""
-    manifest = read_json(folder / MANIFEST, Manifest)
+    manifest = read_json(folder / MANIFEST, Manifest, remedy="run `pudle submit` again")
     found, stated = digests(folder), manifest["files"]
     wrong = sorted(place for place in found.keys() | stated.keys() if found.get(place) != stated.get(place))
     if wrong:

@@ -19,10 +19,13 @@ from pudle.measuring import contents
 LIST = "run.json"
 
 
-def html(folders: Sequence[Path], base: Path) -> str:
-    """Return a page whose links are relative to the folder `base`, the newest result first."""
+def html(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
+    """Return a page whose links are relative to the folder `base`, the newest result first.
+
+    A result whose list is damaged has a row that says so, and adds a line to `damaged`.
+    """
     found = sorted(
-        (item for folder in folders for item in _results(folder, base)), key=lambda row: row["date"], reverse=True
+        (item for folder in folders for item in _results(folder, base, damaged)), key=lambda row: row["date"], reverse=True
     )
     if not found:
         names = ", ".join(map(str, folders))
@@ -35,8 +38,10 @@ def html(folders: Sequence[Path], base: Path) -> str:
     return made.get_template("index.html.j2").render(rows=found, style=style, version=pudle.__version__)
 
 
-def _results(folder: Path, base: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.rglob(LIST)):
+def _results(folder: Path, base: Path, damaged: list[str]) -> Iterator[dict[str, Any]]:
+    # Unlike a pattern, this finds links that lead nowhere.
+    found = [Path(place) / LIST for place, folders, files in os.walk(folder) if LIST in (*folders, *files)]
+    for path in sorted(found):
         row: dict[str, Any] = {
             "folder": os.path.relpath(path.parent, base),
             "date": "",
@@ -47,6 +52,7 @@ def _results(folder: Path, base: Path) -> Iterator[dict[str, Any]]:
         try:
             listed = read_json(path, contents.RunList)
         except UnreadableResult as error:
+            damaged.append(str(error))
             yield row | dict.fromkeys(("estimators", "cases", "experiments"), 0) | {"note": str(error), "report": ""}
             continue
         selection = listed["selection"] or {"cases": [], "estimators": []}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+P = TypeVar("P", Path, str)
 #: Bytes up to which the data that one option names travel to other machines and count by their contents; beyond, they lie
 #: where every machine finds them, and count by their size and time of change.
 MOST_TRAVELLING = 1 << 30
@@ -42,7 +43,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UnwritableFile(f"cannot write to {path} ({error.strerror}): choose another folder, or make room") from None
+        raise UnwritableFile(
+            f"cannot write to {path} ({error.strerror}): choose another folder, make room, or move away what is in its place"
+        ) from None
 
 
 def content_digest(path: Path) -> str:
@@ -84,8 +87,22 @@ def strict(content: Any) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
-def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
+def lies_at(path: Path) -> bool:
+    """Return whether anything lies at a path, be it a file that cannot be read or a link that leads nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # A folder on the way to it cannot be read: reading the file will say so.
+        return True
+    return True
+
+
+def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None, remedy: str = REMEDY) -> dict[str, Any]:
     """Read a JSON object from a result file and check it against a type, see `pudle.measuring.contents`.
+
+    With an `identity`, that of the type must be the same: a file can be whole and hold the result of something else.
 
     Raises
     ------
@@ -95,31 +112,39 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
-    converted(path, content, kind)
+        raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {remedy}") from None
+    _check_identity(path, converted(path, content, kind, remedy), identity)
     return content
 
 
-def read_struct(path: Path, kind: type[T]) -> T:
+def read_struct(path: Path, kind: type[T], identity: Any = None) -> T:
     """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise UnreadableResult."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        # As text, because the decoder looks at no letters of the fields that the type does not name.
+        content = msgspec.json.decode(path.read_bytes().decode(), type=kind)
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
+    _check_identity(path, content, identity)
+    return content
 
 
-def converted(path: Path, content: Any, kind: Any) -> Any:
+def _check_identity(path: Path, content: Any, identity: Any) -> None:
+    if identity is not None and content.identity != identity:
+        raise UnreadableResult(f"{path} holds the result of {content.identity!r}, not of {identity!r}: {REMEDY}")
+
+
+def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
     """Return what a file holds, made of plain values, as an instance of a type, or raise UnreadableResult."""
     try:
         return msgspec.convert(content, kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UnreadableResult(
             f"{path} is not what this version of pudle reads ({first_line(error)}): install the version that wrote it, or "
-            f"{REMEDY}"
+            f"{remedy}"
         ) from None
 
 
-def read_each(paths: Iterable[Path], read: Callable[[Path], T], damaged: list[str]) -> list[T]:
+def read_each(paths: Iterable[P], read: Callable[[P], T], damaged: list[str]) -> list[T]:
     """Read files, and add the error text of each that is damaged to a list, so that it does not hide the others."""
     found = []
     for path in paths:

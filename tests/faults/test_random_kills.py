@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,28 +27,40 @@ DATASET = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonze
 EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, epochs=400)}
 """
 PUDLE = (sys.executable, "-m", "pudle")
-CASE = "sparse_gaussian_n_samples_20-ista-lasso"
+CASE = "sparse_gaussian_n_samples_200-ista-lasso"
 RUN = (
-    *PUDLE, "run", "--workers", "2", "--only", "--estimator", "alternating", "--estimator", "backprop",
-    "--dataset", "sparse_gaussian(n_samples=20)", "--case", CASE, "--depth", "5", "--depth", "50",
+    *PUDLE, "run", "--only", "--estimator", "alternating", "--estimator", "backprop",
+    "--dataset", "sparse_gaussian(n_samples=200)", "--case", CASE, "--depth", "5", "--depth", "400",
     "--experiment", "killed-training",
 )  # fmt: skip
 REPORT = (*PUDLE, "report")
-#: Files in the order in which a run needs them, by what is measured. References, scores and surfaces are made side by side.
-PHASES = {
-    "references": "store/references/*.npz", "scores": f"store/{CASE}/*.json", "surfaces": "store/artifacts/*.json",
-    "memory": f"store/{CASE}/costs/memory_bytes-*", "time": f"store/{CASE}/costs/seconds-*",
-    "experiments": "store/experiments/*.json", "history of asv": "results/*/*-*.json",
+#: The files that a run makes, and how many, by phase in the order in which a run of one worker comes to them. Two workers
+#: make some side by side: the phase is the first whose files are not all there. The last phase lasts until the run ends.
+FILES = {
+    "references": ("store/references/*.npz", 3), "scores": (f"store/{CASE}/*.json", 2),
+    "surfaces": ("store/artifacts/*.json", 2), "memory": (f"store/{CASE}/costs/memory_bytes-*", 4),
+    "time": (f"store/{CASE}/costs/seconds-*", 4), "experiments": ("store/experiments/*.json", 1),
+    "history of asv": ("results/*/*-*.json", 1),
 }  # fmt: skip
+PHASES = ("start", *FILES, "report")
+#: Kills that each phase has at least, and the most runs that these may take.
+LEAST, MOST_RUNS = 3, 20
+#: Seconds between two looks at the phase.
+TICK = 0.02
 
 
 def names(home: Path, pattern: str) -> set[str]:
     return {str(path.relative_to(home)) for path in home.glob(pattern) if not path.name.startswith(".")}
 
 
+def lacking(home: Path) -> list[str]:
+    """Return the phases whose files are not all there."""
+    return [phase for phase, (pattern, number) in FILES.items() if len(names(home, pattern)) < number]
+
+
 def stored(home: Path) -> dict[str, bytes]:
     """Return the content of every file of results in the store; checkpoints and what is being written are no results."""
-    paths = (home / name for pattern in PHASES.values() for name in names(home, pattern) if name.startswith("store/"))
+    paths = (home / name for pattern, _ in FILES.values() for name in names(home, pattern) if name.startswith("store/"))
     return {str(path.relative_to(home)): path.read_bytes() for path in paths}
 
 
@@ -81,57 +94,90 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def attempt(folder: Path, environment: dict[str, str], seconds: float, number: int) -> str | None:
-    """Run and report, and kill what is at work after some seconds; return the command that was killed, if one was."""
-    end = time.monotonic() + seconds
-    for command in (RUN, REPORT):
+def attempt(folder: Path, environment: dict[str, str], workers: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run and report, and yield the process that is at work with the phase that it is in, until both have ended well."""
+    home = folder / ".asv" / "quick"
+    for command in ((*RUN, "--workers", str(workers)), REPORT):
+        begun = time.time_ns()
         with (folder / "said").open("w") as said:
             process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
-            with suppress(subprocess.TimeoutExpired):
-                assert process.wait(max(end - time.monotonic(), 0)) == 0, (folder / "said").read_text()
-                continue
+        while process.poll() is None:
+            # A run writes its list once it knows what is stored, before it measures anything.
+            listed = (home / "run.json").exists() and (home / "run.json").stat().st_mtime_ns > begun
+            here = "report" if command is REPORT else next(iter(lacking(home)), [*FILES][-1]) if listed else "start"
+            yield process, here
+            time.sleep(TICK)
+        assert process.returncode == 0, (folder / "said").read_text()
+
+
+def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
+    """Run and report undisturbed, with one worker, and return the seconds of each phase."""
+    lengths, before = dict.fromkeys(PHASES, 0.0), time.monotonic()
+    for _, here in attempt(repository(folder), environment, 1):
+        before, passed = time.monotonic(), time.monotonic() - before
+        lengths[here] += passed
+    return lengths
+
+
+def kill(
+    folder: Path, environment: dict[str, str], targets: list[str], lengths: dict[str, float], draw: random.Random
+) -> tuple[str, str] | None:
+    """Run and report, and kill what is at work in the first of the phases aimed at; return the phase hit and the signal.
+
+    The moment within the phase is random, up to the `lengths` of an undisturbed run: where little of a phase is left, it
+    falls into a later one, and None says that it came too late for all.
+    """
+    moment = math.inf
+    for process, here in attempt(folder, environment, draw.choice([1, 2])):
+        # What earlier attempts have finished does not come again.
+        while math.isinf(moment) and targets and PHASES.index(targets[0]) <= PHASES.index(here):
+            if targets.pop(0) == here:
+                moment = time.monotonic() + draw.uniform(0, lengths[here])
+        if time.monotonic() >= moment:
+            number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
             process.send_signal(number)
-            process.wait()
-            return command[3]
+            # It may have ended by itself just now.
+            if process.wait() != 0:
+                return here, number.name
     return None
 
 
-def phase(command: str, home: Path, whole: Path) -> str:
-    """Return what a killed command was at: the first kind of file that lacks some, or its start where it said nothing."""
-    if command == "report" or not (home.parents[1] / "said").read_text():
-        return command if command == "report" else "start"
-    return next((kind for kind, pattern in PHASES.items() if len(names(home, pattern)) < len(names(whole, pattern))), "end")
+def at(hits: Counter[tuple[str, str]], phase: str) -> int:
+    """Return how many kills fell in a phase."""
+    return sum(number for (place, _), number in hits.items() if place == phase)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kills", [50])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tmp_path, environment):
-    draw, phases, completed = random.Random(0), Counter[str](), 0
-    whole = repository(tmp_path / "whole")
-    begin = time.monotonic()
-    assert attempt(whole, environment, 3600, signal.SIGKILL) is None
-    # A killed run needs two to three attempts, whatever else the machine does.
-    longest = (time.monotonic() - begin) / 2
+    draw, hits, completed = random.Random(0), Counter[tuple[str, str]](), 0
+    whole = tmp_path / "whole"
+    # Kernels may be compiled in the first run; the second takes as long as those that follow.
+    lengths_of(whole, environment)
+    lengths = lengths_of(tmp_path / "again", environment)
+    made = {phase: len(names(whole / ".asv" / "quick", pattern)) for phase, (pattern, _) in FILES.items()}
+    assert made == {phase: number for phase, (_, number) in FILES.items()}
     truth = accuracy(whole / ".asv" / "quick")
-    assert all(names(whole / ".asv" / "quick", pattern) for pattern in PHASES.values())
-    while phases.total() < kills or completed < 1:
+    while hits.total() < kills or min(at(hits, phase) for phase in PHASES) < LEAST:
+        assert completed < MOST_RUNS, hits
         folder = repository(tmp_path / f"killed-{completed}")
         home, finished = folder / ".asv" / "quick", {}
-        command: str | None = ""
-        while command is not None:
-            # Once there were enough kills, the last run comes to its end.
-            seconds = draw.uniform(0, longest) if phases.total() < kills else 3600.0
+        # Every attempt passes the start, so that kills there may come between any others.
+        chosen = draw.choices(PHASES, k=10)
+        targets = sorted(chosen, key=lambda phase: PHASES.index(phase) or draw.uniform(0, len(PHASES)))
+        hit: tuple[str, str] | None = ("", "")
+        while hit is not None:
             mark = f"mark-{uuid.uuid4().hex}"
-            number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-            command = attempt(folder, environment | {"PUDLE_TEST_MARK": mark}, seconds, number)
+            hit = kill(folder, environment | {"PUDLE_TEST_MARK": mark}, targets, lengths, draw)
             assert gone(mark)
             now = stored(home)
             assert {name: now.get(name) for name in finished} == finished, "a finished result was lost or changed"
             finished = now
-            if command is not None:
-                phases[phase(command, home, whole / ".asv" / "quick")] += 1
+            hits.update([hit] if hit else [])
         completed += 1
         assert accuracy(home) == truth
         assert not list(folder.rglob(".*.tmp"))
-    print(f"{phases.total()} kills in {completed} runs: {dict(phases)}")
+    print(f"{hits.total()} kills in {completed} runs: {dict(hits)}")
+    for phase in PHASES:
+        print(f"{phase}, {lengths[phase]:.1f} s undisturbed: {at(hits, phase)} kills")

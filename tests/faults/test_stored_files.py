@@ -15,19 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthetic import (
-    COMMIT,
-    CURVES,
-    case,
-    denoising,
-    interpretation,
-    record,
-    training,
-    write,
-    write_artifact,
-    write_costs,
-    write_experiments,
-)
+from synthetic import COMMIT, write_every_kind
 
 import pudle
 from pudle.errors import MissingResults, UnreadableResult
@@ -44,15 +32,14 @@ from pudle.reports.report import Report
 
 #: What takes the place of each value in turn: other types, numbers out of range, and nesting.
 WRONG = (None, True, -1, 10**30, 1.5, float("inf"), "", "x", "\x00\n", [], [None], [[]], {}, {"x": {}}, {"x": [1e300]})
-DEPTHS = [1, 50, 300]
 TINY = Case(
     "tiny", "sparse_gaussian(n_samples=8, n_features=6, n_components=8, n_nonzero_coefs=2)", "ista", "lasso", (0,), (1,)
 )
 
 #: The files of a report: those of one run, by kind.
 FILES = {
-    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/curve.json",
-    "surface": "store/artifacts/surface.json", "training": "store/experiments/one-*.json",
+    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/*-jacobian_error-*.json",
+    "surface": "store/artifacts/*-window_surface-*.json", "training": "store/experiments/one-*.json",
     "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz",
     "time": "store/synthetic-ista-lasso/costs/seconds-1.json",
     "memory": "store/synthetic-ista-lasso/costs/memory_bytes-1.json",
@@ -154,17 +141,7 @@ def thorough(request):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """A home with a file of every kind that a report reads."""
-    home = tmp_path_factory.mktemp("results")
-    scored = [record(case(depths=DEPTHS), estimator) for estimator in list(CURVES)[:2]]
-    for item in scored:
-        item["scores"] = [row for row in item["scores"] if row["depth"] in DEPTHS]
-    write(home, scored)
-    write_costs(home, list(CURVES)[:2], [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
-    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in DEPTHS], name="curve")
-    surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in DEPTHS for w in (1, 2)]
-    write_artifact(home, "window_surface", surface, name="surface")
-    write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
-    return home
+    return write_every_kind(tmp_path_factory.mktemp("results"))
 
 
 @pytest.mark.parametrize("kind", FILES)

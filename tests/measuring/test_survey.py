@@ -48,15 +48,17 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     cases = [dataclasses.replace(case, depths=depths) for case in cases]
     selection = Selection("quick", tuple(cases), tuple(estimators), (1,), depths)
     known = survey(selection, kept)
-    texts = {"scores": json.dumps(measure(cases[0], estimators[0], kept))}
-    texts["costs"] = json.dumps(kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0}))
+    score = measure(cases[0], estimators[0], kept)
+    cost = kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0})
     assert len(known.scores) + len(known.costs) == RECORDS
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-        for found in getattr(known, name).values():
-            found.path.parent.mkdir(parents=True, exist_ok=True)
-            found.path.unlink(missing_ok=True)
-            found.path.hardlink_to(tmp_path / name)
+    for (case, estimator), found in known.scores.items():
+        found.path.parent.mkdir(parents=True, exist_ok=True)
+        found.path.write_text(json.dumps(score | {"case": score["case"] | {"name": case}, "estimator": estimator}))
+    for cell, found in known.costs.items():
+        found.path.parent.mkdir(parents=True, exist_ok=True)
+        found.path.write_text(
+            json.dumps(cost | dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True)))
+        )
     digests = []
     original = store._hash
     monkeypatch.setattr(store, "_hash", lambda **parts: digests.append(parts) or original(**parts))

@@ -88,9 +88,9 @@ def test_burn_in_is_drawn_where_it_is_stored(four):
     for seed in (0, 1):
         rows = [{"depth": depth, "relative_error": error * (1 + seed / 10), "worst_sample": 9.0}
                 for depth, error in ((1, 0.9), (5, 4.0), (20, 1.5), (50, 0.5), (100, 0.01))]  # fmt: skip
-        write_artifact(four, "jacobian_error", rows, name=str(seed), seed=seed)
-    write_artifact(four, "of a later version", [{"anything": 1}], name="later")
-    write_artifact(four, "jacobian_error", [], name="elsewhere", case="another")
+        write_artifact(four, "jacobian_error", rows, seed=seed)
+    write_artifact(four, "of a later version", [{"anything": 1}])
+    write_artifact(four, "jacobian_error", [], case="another")
     picture = kinds(four)["Burn-in"]
     assert "peak 4.2 at depth 5, below one from depth 50 on" in picture.alt
 

@@ -190,7 +190,7 @@ def test_the_index_lists_every_result_and_links_to_its_report(two, tmp_path):
 
 def test_the_index_names_a_damaged_result_and_refuses_a_folder_without_any(two, tmp_path):
     (two[1] / "run.json").write_text("{")
-    assert run(tmp_path, "--index", str(tmp_path)).exit_code == 0
+    assert run(tmp_path, "--index", str(tmp_path)).exit_code == 2
     assert str(two[1] / "run.json") in (tmp_path / "index.html").read_text()
     (tmp_path / "empty").mkdir()
     done = run(tmp_path, "--index", str(tmp_path / "empty"))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import specs
 from ..errors import InvalidArgument, UnreadableResult, first_line
-from ..files import write_atomically
+from ..files import lies_at, write_atomically
 from .run import LearningRun
 
 CHECKPOINT, HISTORY_FILE, DICTIONARY_FILE = "checkpoint.pt", "history.csv", "dictionary.npy"
@@ -65,12 +65,12 @@ class Checkpoint:
         """Continue from the checkpoint, or refuse a folder that holds one."""
         if resume:
             self.restore()
-        elif self.path.exists():
+        elif lies_at(self.path):
             raise InvalidArgument(f"{self.folder} holds a training already: resume it, or give another folder")
 
     def restore(self) -> None:
         """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options or data."""
-        if not self.path.exists():
+        if not lies_at(self.path):
             raise InvalidArgument(f"{self.folder} holds no checkpoint to resume: start without resuming first")
         try:
             header, _, payload = self.path.read_bytes().partition(b"\n")

@@ -113,6 +113,11 @@ class ScoreRecord(Struct):
     consistent_for: list[str] | None = None
     seconds: Number = None
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Case and estimator."""
+        return self.case.name, self.estimator
+
 
 class Options(Struct):
     """The fields of an experiment that its readers know; those of a training that it contains stand in `training`."""
@@ -143,6 +148,11 @@ class ExperimentRecord(Struct):
     rows: list[dict[str, Value]]
     arrays: list[str]
     provenance: Provenance
+
+    @property
+    def identity(self) -> str:
+        """The experiment's name."""
+        return self.name
 
 
 class Artifact(Struct):
@@ -190,6 +200,11 @@ class CostRecord(Struct):
     samples: list[Annotated[float, Meta(ge=0, le=sys.float_info.max)]] | None = None
     baseline: Number = None
 
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """Metric, case, estimator and depth, as the cell's label."""
+        return self.metric, self.case, self.estimator, self.depth
+
 
 #: The place of a record in the store, which it does not lead out of.
 Place = Annotated[str, Meta(pattern=r"^(?!/)(?!([^\0]*/)?\.\./)[^\0]+\.json$")]
@@ -206,6 +221,23 @@ class RunList(Struct):
     #: Place by name.
     experiments: dict[str, Place] = {}
     selection: StoredSelection | None = None
+
+    @property
+    def identity(self) -> str:
+        """The commit."""
+        return self.commit
+
+
+class AsvResults(Struct):
+    """What asv keeps of one commit, as far as is needed to see that it is whole."""
+
+    commit_hash: str
+    results: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """The commit."""
+        return self.commit_hash
 
 
 class Rounds(Struct):

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import read_json, write_atomically
+from ..files import lies_at, read_each, read_json, write_atomically
 from ..peers import require
 from ..processes import ONE_THREAD
 from .attended import run_attended
-from .contents import RunList
+from .contents import AsvResults, RunList
 from .costs import benchmark_folder
 from .executors import Executor
 from .experiment import ProgressCallback
@@ -110,7 +110,7 @@ def execute(
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
-            changed = any(records.values()) or not any(folder.glob(f"results/*/{commit[:8]}-*.json"))
+            changed = any(records.values()) or not has_history(folder, commit)
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
 
@@ -147,9 +147,15 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
     for path in (folder / "run.json", *([folder / "runs" / f"{label}.json"] if store.commit else [])):
-        listed = read_json(path, RunList) if path.exists() else {}
+        listed = read_json(path, RunList) if lies_at(path) else {}
         both = {"experiments": listed.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(listed | content | both, indent=1))
+
+
+def has_history(folder: Path, commit: str) -> bool:
+    """Return whether asv's results of a commit are there and whole."""
+    paths = folder.glob(f"results/*/{commit[:8]}-*.json")
+    return bool(read_each(paths, lambda path: read_json(path, AsvResults, commit), []))
 
 
 def _write_history(folder: Path, root: Path, commit: str) -> list[str]:

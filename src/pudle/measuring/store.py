@@ -84,7 +84,7 @@ class Store:
 
     def read(self, case: Case, estimator: str) -> dict[str, Any] | None:
         """Return the record, or None where there is none yet."""
-        return _read(self.path(case, estimator), ScoreRecord)
+        return _read(self.path(case, estimator), ScoreRecord, (case.name, estimator))
 
     def write(self, case: Case, estimator: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record atomically and return it with its identification and provenance."""
@@ -122,7 +122,7 @@ class Store:
 
     def read_cost(self, cell: Cell) -> dict[str, Any] | None:
         """Return the record of a time or memory, or None where there is none yet."""
-        return _read(self.cost_path(cell), CostRecord)
+        return _read(self.cost_path(cell), CostRecord, cell.label)
 
     def write_cost(self, cell: Cell, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record of a time or memory atomically."""
@@ -149,7 +149,7 @@ class Store:
 
     def read_experiment(self, name: str) -> dict[str, Any] | None:
         """Return the record of an experiment, or None where there is none yet."""
-        return _read(self.experiment_path(name), ExperimentRecord)
+        return _read(self.experiment_path(name), ExperimentRecord, name)
 
     def write_experiment(self, name: str, result: ExperimentResult, seconds: float | None) -> dict[str, Any]:
         """Write the result of an experiment atomically, the arrays first: a record that exists has its arrays."""
@@ -182,11 +182,12 @@ class Store:
     def read_reference(self, case: Case, seed: int, target: str) -> Reference | None:
         """Return the reference of one seed, or None where there is none yet."""
         path = self.reference_path(case, seed, target)
-        if not path.exists():
-            return None
         try:
             arrays = read_arrays(path, ("gradient", "codes", "scalars"))
-            scalars = converted(path, json.loads(str(arrays["scalars"])), _Scalars)
+            content = json.loads(str(arrays["scalars"]))
+            scalars = converted(path, content, _Scalars)
+            if content.get("key", path.stem) != path.stem:
+                return None
             gradient, codes = (torch.from_numpy(arrays[name]).to(torch.float64) for name in ("gradient", "codes"))
         except (UnreadableResult, ValueError, TypeError, RecursionError):
             return None
@@ -196,8 +197,9 @@ class Store:
         """Write the reference of one seed, atomically."""
         scalars = {name: getattr(reference, name) for name in _Scalars.__annotations__}
         scalars["certificate"] = dataclasses.asdict(reference.certificate)
-        arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy(), "scalars": json.dumps(scalars)}
-        _write_arrays(self.reference_path(case, seed, reference.target), np.savez, arrays)
+        path = self.reference_path(case, seed, reference.target)
+        arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy()}
+        _write_arrays(path, np.savez, arrays | {"scalars": json.dumps(scalars | {"key": path.stem})})
 
     def reference_path(self, case: Case, seed: int, target: str) -> Path:
         """Return where a reference is kept, whether or not it exists.
@@ -242,8 +244,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _read(path: Path, kind: Any) -> dict[str, Any] | None:
+def _read(path: Path, kind: Any, identity: Any = None) -> dict[str, Any] | None:
     try:
-        return read_json(path, kind) if path.exists() else None
+        return read_json(path, kind, identity) if path.exists() else None
     except UnreadableResult:
         return None

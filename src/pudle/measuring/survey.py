@@ -55,15 +55,16 @@ class Survey:
 
 def survey(selection: Selection, store: Store) -> Survey:
     """Look for all results of a selection; a damaged file counts as missing."""
-    scores = {(case.name, spec): _read(store.path(case, spec), ScoreRecord) for case, spec in selection.pairs}
-    costs = {cell: _read(path, CostRecord) for cell, path in store.cost_paths(cells(selection)).items()}
-    experiments = {name: _read(store.experiment_path(name), ExperimentRecord) for name in selection.experiments}
+    pairs = {(case.name, spec): store.path(case, spec) for case, spec in selection.pairs}
+    scores = {pair: _read(path, ScoreRecord, pair) for pair, path in pairs.items()}
+    costs = {cell: _read(path, CostRecord, cell.label) for cell, path in store.cost_paths(cells(selection)).items()}
+    experiments = {name: _read(store.experiment_path(name), ExperimentRecord, name) for name in selection.experiments}
     return Survey(scores, costs, experiments)
 
 
-def _read(path: Path, kind: Any) -> Found:
+def _read(path: Path, kind: Any, identity: Any) -> Found:
     try:
-        record = read_struct(path, kind)
+        record = read_struct(path, kind, identity)
     except UnreadableResult:
         return Found(path)
     rows = [{"depth": row.depth, "status": row.status, "reason": ""} for row in getattr(record, "scores", ())]

@@ -54,12 +54,15 @@ class CommitPair:
 
     def rounds(self) -> pd.DataFrame:
         """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
-        return rounds_frame(read_json(self.rounds_path, Rounds)["rounds"])
+        return rounds_frame(self._content()["rounds"])
 
     @property
     def partial(self) -> bool:
         """Tell whether the time limit of the measurement left something out."""
-        return read_json(self.rounds_path, Rounds).get("partial", False)
+        return self._content().get("partial", False)
+
+    def _content(self) -> dict[str, Any]:
+        return read_json(self.rounds_path, Rounds, remedy="delete it and run `pudle compare --run` again")
 
     def measure(
         self,
