@@ -167,8 +167,18 @@ def of(kind: Kind) -> list[str]:
 
 
 def table(rows: dict[str, Any]) -> Any:
-    """Return every row with each of its damages, as parameters of a test."""
-    return [pytest.param(name, damage, id=f"{name}: {damage}") for name, damages in rows.items() for damage in damages]
+    """Return every row with each of its damages, as parameters of a test.
+
+    Some of them run every time, every row and every damage among them; all of them run every night.
+    """
+    seen: set[str] = set()
+    parameters = []
+    for row, (name, damages) in enumerate(rows.items()):
+        for column, damage in enumerate(damages):
+            marks = () if damage not in seen or (row + column) % 5 == 0 else pytest.mark.nightly
+            parameters.append(pytest.param(name, damage, id=f"{name}: {damage}", marks=marks))
+            seen.add(damage)
+    return parameters
 
 
 # -- helpers
