@@ -148,8 +148,8 @@ def test_what_a_list_names_beside_the_selection_is_passed_over(four):
     run["records"] = [[case()["name"], "not selected", run["records"][0][2]], *run["records"]]
     run["records"] += [["a-case-not-selected", *run["records"][1][1:]]]
     path.write_text(json.dumps(run))
-    write_artifact(four, "window_curve", [], "mine")
-    write_artifact(four, "window_curve", [], "other", case="a-case-not-selected")
+    write_artifact(four, "window_curve", [])
+    write_artifact(four, "window_curve", [], case="a-case-not-selected")
     results = load(four, "quick")
     assert results.records["estimator"].tolist() == list(CURVES) and results.records["status"].eq("ok").all()
     assert [artifact["case"] for artifact in results.artifacts] == [case()["name"]]
@@ -253,10 +253,10 @@ WINDOW = {"depth": 1, "window": 1, "relative_error": 0.5, "status": "ok"}
 
 @pytest.mark.parametrize("damage", [{"rows": [WINDOW, {"depth": 1}]}, {"rows": None}, {"seed": "x"}, {"case": None}])
 def test_damaged_artifact_is_named_and_a_sound_one_is_not(four, damage):
-    write_artifact(four, "window_surface", [WINDOW, WINDOW], name="sound")
+    write_artifact(four, "window_surface", [WINDOW, WINDOW], seed=1)
     path = write_artifact(four, "window_surface", **{"rows": [WINDOW]} | damage)
     # What a later version knows cannot be checked.
-    write_artifact(four, "of a later version", [{"depth": "deep"}], name="later")
+    write_artifact(four, "of a later version", [{"depth": "deep"}])
     results = load(four, "quick")
     (line,) = results.damaged
     assert str(path) in line and len(results.estimators) == 4

@@ -211,19 +211,43 @@ def _matrix(buffer, rows, columns):
 
 
 @_compiled
+def _outer(points, start, found, size, rows, space):
+    """Return the sum of ``y u^T`` over some layers; if one more row is asked for, it is minus the sum of the adjoints u."""
+    layers, flat = found.shape
+    left, outer = _matrix(space.left, layers, rows), _matrix(space.outer, rows, flat)
+    for t in range(layers):
+        for a in range(size):
+            left[t, a] = points[start + t, a]
+        if rows > size:
+            left[t, size] = space.minus_one
+    np.dot(left.T, found, outer)
+    return outer
+
+
+@_compiled
 def _add_to_columns(columns, columns_bar, products_bar, row, points, start, found, atoms, size, space):
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points y and adjoints u."""
     layers, length, weights = len(found), columns.shape[1], space.weights
+    for a in range(size):
+        total = found[0, a]
+        for t in range(1, layers):
+            total += found[t, a]
+        products_bar[0, row, atoms[a]] += total
+    if size < 4 * layers:
+        # Few atoms and many layers: a matrix of pairs of listed atoms is small.
+        outer, pairs = _outer(points, start, found, size, size, space), _matrix(space.transfer, size, size)
+        for a in range(size):
+            for b in range(size):
+                pairs[a, b] = outer[a, b] + outer[b, a]
+        for a in range(size):
+            _subtract_rows(columns_bar[atoms[a]], length, columns, atoms, pairs, a, size)
+        return
     for t in range(layers):
         # The images D y and D u come out negative, and so are their weights.
         space.images[2 * t : 2 * t + 2] = 0
         _subtract_rows(space.images[2 * t], length, columns, atoms, points, start + t, size)
         _subtract_rows(space.images[2 * t + 1], length, columns, atoms, found, t, size)
     for a in range(size):
-        total = found[0, a]
-        for t in range(1, layers):
-            total += found[t, a]
-        products_bar[0, row, atoms[a]] += total
         for t in range(layers):
             weights[0, 2 * t], weights[0, 2 * t + 1] = -found[t, a], -points[start + t, a]
         _subtract_rows(columns_bar[atoms[a]], length, space.images, space.order, weights, 0, 2 * layers)
@@ -235,14 +259,7 @@ def _add_to_pairs(gram_bar, products_bar, row, points, start, found, atoms, size
 
     Of gram_bar its sum with its transpose is asked for: what belongs to the lower half is added to the upper one.
     """
-    layers, flat = found.shape
-    # The last row is minus the sum of the adjoints.
-    left, outer = _matrix(space.left, layers, size + 1), _matrix(space.outer, size + 1, flat)
-    for t in range(layers):
-        for a in range(size):
-            left[t, a] = points[start + t, a]
-        left[t, size] = space.minus_one
-    np.dot(left.T, found, outer)
+    outer = _outer(points, start, found, size, size + 1, space)
     for a in range(size):
         for b in range(a):
             i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])

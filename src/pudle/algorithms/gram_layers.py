@@ -268,8 +268,7 @@ class _Chunk:
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
-        transfer = torch.eye(len(self.gram), dtype=self.gram.dtype).sub_(self.gram)
-        points = torch.stack([state.point for state in states[:last]]) if last else transfer[:0]
+        points = torch.stack([state.point for state in states])
         passed, restrict = torch.empty_like(points), _compiled().restrict
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
@@ -286,7 +285,7 @@ class _Chunk:
                 restrict(current.numpy(), states[t + 1].codes.numpy(), passed[t].numpy(), products_bar[k].numpy())
                 if t == 0 and given is None:
                     break
-                current = passed[t] @ transfer
+                current = torch.addmm(passed[t], passed[t], self.gram, alpha=-1)
                 if t == 0:
                     carried[job.chain, 1] = current
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
