@@ -150,7 +150,7 @@ def _run_sample(
     group, at, still, kept, active, size = -1, -1, False, 0, 0, 0
     for t in range(depth + 1):
         # A layer with many entries fewer than its group's list begins a new group.
-        if t == 0 or 4 * active < 3 * size or (recorded and t - bounds[group] == GROUP):
+        if t == 0 or 2 * active < size or (recorded and t - bounds[group] == GROUP):
             if recorded or t == 0:
                 group, at = group + 1, at + 1
             atoms, bounds[group] = lists[group], t
@@ -459,10 +459,10 @@ def run_layers(
 
 
 @compiled(error_model="numpy")
-def restrict(adjoint, codes, passed, total):
-    """Write an adjoint to `passed`, zero where the codes are zero, and add that to `total`. All have the shape (r, p)."""
-    for i in range(codes.shape[0]):
+def restrict(adjoint, codes, total):
+    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape (r, p)."""
+    for i in range(len(codes)):
         for j in range(codes.shape[1]):
-            value = adjoint[i, j] if codes[i, j] != 0 else codes.dtype.type(0)
-            passed[i, j] = value
-            total[i, j] += value
+            if codes[i, j] == 0:
+                adjoint[i, j] = 0
+            total[i, j] += adjoint[i, j]

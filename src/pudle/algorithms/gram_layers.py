@@ -268,8 +268,7 @@ class _Chunk:
         pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
-        points = torch.stack([state.point for state in states])
-        passed, restrict = torch.empty_like(points), _compiled().restrict
+        restrict = _compiled().restrict
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
@@ -281,24 +280,22 @@ class _Chunk:
                     current = direct_gradients(self.problem, states[top].codes)[1] * share
                     of_point = torch.zeros_like(current)
                 current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
+            gram_bar, total = self.dense_bar[k], products_bar[k].numpy()
             for t in range(top - 1, job.bottom - 1, -1):
-                restrict(current.numpy(), states[t + 1].codes.numpy(), passed[t].numpy(), products_bar[k].numpy())
+                restrict(current.numpy(), states[t + 1].codes.numpy(), total)
+                if t >= filled and len(self.columns):
+                    self.columns_bar.addmm_(current.T, states[t].point @ self.columns, alpha=-1)
+                    self.columns_bar.addmm_(states[t].point.T, current @ self.columns, alpha=-1)
+                elif t >= filled:
+                    gram_bar.addmm_(states[t].point.T, current, alpha=-1)
                 if t == 0 and given is None:
                     break
-                current = torch.addmm(passed[t], passed[t], self.gram, alpha=-1)
+                current = torch.addmm(current, current, self.gram, alpha=-1)
                 if t == 0:
                     carried[job.chain, 1] = current
                     carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
                 elif self.algorithm.name == "fista":
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
-            layers = slice(max(job.bottom, filled), top)
-            if layers.start < layers.stop:
-                left, right = points[layers].flatten(0, 1), passed[layers].flatten(0, 1)
-                if len(self.columns):
-                    self.columns_bar.addmm_(right.T, left @ self.columns, alpha=-1)
-                    self.columns_bar.addmm_(left.T, right @ self.columns, alpha=-1)
-                else:
-                    self.dense_bar[k].addmm_(left.T, right, alpha=-1)
 
 
 @cache
