@@ -7,7 +7,6 @@ the least of some rounds of processor time on one thread, in float32; all sizes 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import sys
 import time
 
@@ -18,10 +17,10 @@ import seaborn as sns
 import torch
 from contenders import STEP, Task, kernels, project
 from paths import ROOT
+from peak import peak_growth
 
 import pudle
 from pudle.algorithms.unrolling import direct_gradients
-from pudle.processes import return_freed_memory
 
 PATHS = {"kernels": "numba", "torch path": "torch"}
 ROUNDS = 5
@@ -83,11 +82,7 @@ def measure_memory() -> pd.DataFrame:
 def report_peak(first, work, sender) -> None:
     """Send the growth of this process's peak in MiB, after a first small gradient for which libraries load or compile."""
     first()
-    # Memory that was freed and not given back would be used again without a trace.
-    return_freed_memory()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    sender.send(peak_growth(work) / 1024)
 
 
 def exponent(values: pd.DataFrame) -> float:
