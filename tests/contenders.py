@@ -30,7 +30,7 @@ class Task:
     dataset: str
     depths: tuple[int, ...]
     losses: tuple[str, ...] = ("lasso",)
-    #: Number of samples if they are to be chosen: those with a gradient in float32, see `smooth`.
+    #: Number of samples to take from those that `smooth` returns; None for all samples.
     samples: int | None = None
 
     @property
@@ -47,12 +47,12 @@ def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
     if task.samples is None:
         return problem
     kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[: task.samples]
-    assert len(kept) == task.samples, f"{len(kept)} samples have a gradient in float32, {task.samples} are asked for"
+    assert len(kept) == task.samples, f"{len(kept)} samples are smooth, {task.samples} are asked for: draw more"
     return replace(problem, observations=problem.observations[kept], generating_codes=None)
 
 
 def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Tensor:
-    """Return which samples have no code within rounding of its threshold, in any layer.
+    """Return the indices of the samples of which no code comes within `margin` of its threshold, in any layer.
 
     Where a code is that close, programs differ in its support, and the gradient of each is right for its own.
     """

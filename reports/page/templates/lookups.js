@@ -95,15 +95,15 @@ function pick(run, item, { error, seconds: longest = Infinity, memory: largest =
   }
   const every = points(run, item), limited = longest !== Infinity || largest !== Infinity;
   const found = every.filter((row) => (limited ? within(longest, row.seconds) && within(largest, row.memory) : row.last));
-  // Of errors that are nearly the same, as costs.py has it, the cheapest.
+  // Of errors that are nearly the same, by SAME_ERROR in answers.py, the cheapest.
   const least = Math.min(...found.map(({ middle }) => middle)), near = found.filter(({ middle }) => middle <= 1.01 * least);
   const [best] = near.sort((one, two) => price(one.seconds) - price(two.seconds) || one.middle - two.middle);
-  return { best, ties: [], reached: false, limited: limited && possible.length > 0, every };
+  return { best, ties: [], reached: false, beyond: limited && possible.length > 0, every };
 }
 
 // The choice in words, for the table of answers.
 function answer(run, item, wish) {
-  const { best, ties, reached, limited, every } = pick(run, item, wish), goal = number(wish.error, 1);
+  const { best, ties, reached, beyond, every } = pick(run, item, wish), goal = number(wish.error, 1);
   if (!best) {
     const short = every.length ? "No measured gradient is within these limits." : "Nothing was scored here.";
     return { name: "", error: DASH, depth: DASH, time: DASH, range: "", memory: DASH, short };
@@ -112,7 +112,7 @@ function answer(run, item, wish) {
   const costs = { time: seconds(...time), range: "", memory: memory(...space) };
   const shown = { name: run.estimators[place], depth: depth.toFixed(0), ...costs };
   if (!reached) {
-    const reason = limited ? "these limits" : `${Math.max(...every.map((row) => row.depth))} layers`;
+    const reason = beyond ? "these limits" : `${Math.max(...every.map((row) => row.depth))} layers`;
     const short = `No estimator reaches ${goal} within ${reason}; this one comes closest.`;
     return { ...shown, error: number(best.middle), short };
   }

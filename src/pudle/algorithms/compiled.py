@@ -31,8 +31,9 @@ LANES = 16
 #: entries at ``atoms[g, :sizes[g]]``. Group g reaches from layer bounds[g] to bounds[g + 1], which lies in both groups.
 Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
 
-#: Where a group's matrices are written: no memory is asked for between samples.
-Space = namedtuple("Space", "minus_one order local transfer residual current before moved found left outer images weights")
+#: Where the vectors and matrices of a group are written, so that no sample allocates memory. `square` holds a matrix on the
+#: list, `order` the numbers from zero on.
+Space = namedtuple("Space", "order local square residual current before moved found left outer images weights")
 
 #: For the parts of what is compiled, in whose cache they are kept.
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
@@ -219,7 +220,7 @@ def _outer(points, start, found, size, rows, space):
         for a in range(size):
             left[t, a] = points[start + t, a]
         if rows > size:
-            left[t, size] = space.minus_one
+            left[t, size] = -1
     np.dot(left.T, found, outer)
     return outer
 
@@ -235,7 +236,7 @@ def _add_to_columns(columns, columns_bar, products_bar, row, points, start, foun
         products_bar[0, row, atoms[a]] += total
     if size < 4 * layers:
         # Few atoms and many layers: a matrix of pairs of listed atoms is small.
-        outer, pairs = _outer(points, start, found, size, size, space), _matrix(space.transfer, size, size)
+        outer, pairs = _outer(points, start, found, size, size, space), _matrix(space.square, size, size)
         for a in range(size):
             for b in range(size):
                 pairs[a, b] = outer[a, b] + outer[b, a]
@@ -257,7 +258,7 @@ def _add_to_columns(columns, columns_bar, products_bar, row, points, start, foun
 def _add_to_pairs(gram_bar, products_bar, row, points, start, found, atoms, size, k, count, space):
     """Subtract ``y u^T`` from the upper half of `gram_bar` and add u to `products_bar`, for `count` jobs from job k on.
 
-    Of gram_bar its sum with its transpose is asked for: what belongs to the lower half is added to the upper one.
+    Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added to the upper one.
     """
     outer = _outer(points, start, found, size, size + 1, space)
     for a in range(size):
@@ -288,18 +289,11 @@ def _pull_group(
     code_tape, point_tape, lists, sizes, bounds, pulled = tape
     bottom, top, size, atoms = bounds[g], bounds[g + 1], sizes[g], lists[g]
     padded, local, residual = _padded(size), space.local, space.residual
-    # Adjoints of several jobs pass a layer by a product with 1 - eta G on the list.
-    transfer = _matrix(space.transfer, size, size)
     for a in range(size):
         for b in range(size):
             local[a, b] = gram[atoms[a], atoms[b]]
         for b in range(size, padded):
             local[a, b] = zero
-    if len(tops) > 1:
-        for a in range(size):
-            for b in range(size):
-                transfer[a, b] = -local[a, b]
-            transfer[a, a] += one
     k = 0
     while k < len(tops):
         low, high, stop = max(bottoms[k], bottom), min(tops[k], top), k + 1
@@ -316,6 +310,13 @@ def _pull_group(
         current, before = _matrix(space.current, height, count), _matrix(space.before, height, count)
         moved, found = _matrix(space.moved, height, count), _matrix(space.found, high - low, height * count)
         own, alone = space.current[:height], space.moved[:height]
+        # Adjoints of several jobs pass a layer by a product with 1 - eta G on the list.
+        transfer = _matrix(space.square, size, size)
+        if count > 1:
+            for a in range(size):
+                for b in range(size):
+                    transfer[a, b] = -local[a, b]
+                transfer[a, a] += one
         for a in range(height):
             for q in range(count):
                 current[a, q] = before[a, q] = zero
@@ -407,8 +408,8 @@ def run_layers(
         Adjoints of codes and point after the last layer, if they are given. At a chain's place, those before the first
         layer are written, at least on the support of the state.
     gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
-        To these the derivatives of the loss are added, summed over the samples, in ``eta G``, of which
-        the upper half counts for both, and in ``eta b``.
+        To these the derivatives of the loss are added, summed over the samples, in ``eta G`` and in ``eta b``. Only the sum
+        of gram_bar and its transpose is used.
     columns, columns_bar : array, shapes (p, m)
         The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T). Where samples are few, these are
         cheaper than a matrix for all pairs of atoms. If they are not empty, there is one job, and gram_bar is not used.
@@ -431,10 +432,11 @@ def run_layers(
     height, dtype = _padded(p) if jobs else 0, gram.dtype
     flat = height * jobs
     space = Space(
-        numbers[0] - 2, np.arange(p + 2 * GROUP).astype(np.uint32), np.empty((p, height), dtype), np.empty(p * p, dtype),
-        np.empty(height, dtype), np.empty(flat, dtype), np.empty(flat, dtype), np.empty(flat, dtype),
-        np.empty(GROUP * flat, dtype), np.empty(GROUP * (p + 1), dtype), np.empty((p + 1) * flat, dtype),
-        np.empty((2 * GROUP, columns.shape[1]), dtype), np.empty((1, 2 * GROUP), dtype),
+        order=np.arange(p + 2 * GROUP).astype(np.uint32),
+        local=np.empty((p, height), dtype), square=np.empty(p * p, dtype), residual=np.empty(height, dtype),
+        current=np.empty(flat, dtype), before=np.empty(flat, dtype), moved=np.empty(flat, dtype),
+        found=np.empty(GROUP * flat, dtype), left=np.empty(GROUP * (p + 1), dtype), outer=np.empty((p + 1) * flat, dtype),
+        images=np.empty((2 * GROUP, columns.shape[1]), dtype), weights=np.empty((1, 2 * GROUP), dtype),
     )  # fmt: skip
     carried, carried_before = np.zeros((p, jobs), dtype), np.zeros((p, jobs), dtype)
     highest, lowest = 0, depth

@@ -72,7 +72,7 @@ def single_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    # Compiled products are scipy's: only libraries that are loaded by now are limited.
+    # Compiled code takes its products from scipy's library, which can only be limited once it is loaded.
     importlib.import_module("scipy.linalg.cython_blas")
     return ThreadpoolController()
 
