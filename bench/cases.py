@@ -86,14 +86,18 @@ FIXED_POINTS = (
 )
 
 
-#: Where estimators are measured whose cost grows with the number of parameters, or that start or compile another library.
+#: Where estimators are measured that take long: their cost grows with the number of parameters, they start or compile
+#: another library, or they run every layer twice for the gradient of `backprop`.
 LIMITED = (
-    *((name, "*_small-*") for name in ("forward", "finite_difference", *PEERS)),
+    *((name, "*_small-*") for name in ("checkpointed", "forward", "finite_difference", *PEERS)),
+    *(("checkpointed", f"{name}-*") for name, _, _ in CORE + PUBLISHED + MALEZIEUX),
     *((name, pattern) for name in ("forward", "finite_difference")
-      for pattern in ("penalty_selection-*", "ridge-*", "logistic*", "equilibrium-*")),
+      for pattern in ("penalty_selection-*", "ridge-*", "logistic*")),
+    ("forward", "equilibrium-*"),
     # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the larger cases.
-    *((name, pattern) for name in PEERS if name != "optimistix_implicit"
-      for pattern in ("sparse_gaussian-ista-lasso", "image_patches-ista-lasso")),
+    *((name, "sparse_gaussian-ista-lasso") for name in PEERS if name != "optimistix_implicit"),
+    # On photographs, the others take seconds for each gradient, or for compiling at each depth.
+    ("jaxopt_implicit", "image_patches-ista-lasso"),
 )  # fmt: skip
 
 
@@ -119,7 +123,6 @@ QUICK = Selection(
     estimators=NAMED_ESTIMATORS,
     tracked_depths=(1, 10, 100, 400),
     timed_depths=(1, 10, 50, 200, 600),
-    costs=("memory_bytes", "seconds"),
     timeout=120.0,
     windows=(1, 2, 5, 10, 20, 50),
     jacobian_error=True,
@@ -136,6 +139,7 @@ DEFAULT = Selection(
     estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
+    torch_depths=(10, 50, 200),
     timeout=900.0,
     windows=(1, 2, 5, 10, 20, 50, 100, 200),
     jacobian_error=True,

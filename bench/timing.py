@@ -38,7 +38,7 @@ class Time:
     version = "1"
     rounds = 1
     # `pudle run` repeats these few repeats until their spread is small enough.
-    repeat = (1, 10, 0.1)
+    repeat = (1, 10, 0.05)
     warmup_time = 0.05
     timer = staticmethod(_DeviceClock() if selection().device == "cuda" else time.perf_counter)
 

@@ -32,11 +32,10 @@ def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bo
 
 def main() -> None:
     home, scores_only, *specs = sys.argv[1:]
-    costs = () if scores_only == "yes" else ("memory_bytes", "seconds")
-    chosen = selection(*specs, costs=costs)
     execute(
-        chosen, home=Path(home), workers=os.cpu_count() or 1, scores_only=scores_only == "yes", again=False, progress=silent
-    )
+        selection(*specs), home=Path(home), workers=os.cpu_count() or 1, scores_only=scores_only == "yes", again=False,
+        progress=silent,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

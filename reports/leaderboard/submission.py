@@ -65,7 +65,7 @@ class Submission:
         return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def selection(*estimators: str, costs: tuple[str, ...] = ("memory_bytes", "seconds")) -> Selection:
+def selection(*estimators: str) -> Selection:
     """Return what a submission measures: some estimators, on the cases of the leaderboard."""
     profiles = registry.list_profiles()
     cases = tuple(
@@ -74,7 +74,7 @@ def selection(*estimators: str, costs: tuple[str, ...] = ("memory_bytes", "secon
         for case in profiles[profile].cases
         if any(fnmatch(case.name, pattern) for pattern in patterns)
     )
-    return Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=300.0, costs=costs)
+    return Selection(PROFILE, cases, estimators, DEPTHS, TIMED_DEPTHS, timeout=300.0)
 
 
 def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> Submission:

@@ -33,7 +33,6 @@ from pudle.reports.notebook.results import BenchmarkResults
 from pudle.terminal import progress_bar
 
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
-COSTS = ("memory_bytes", "seconds")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
@@ -147,7 +146,7 @@ def _selection(profile: str, name: str, dataset: str, algorithms: Iterable[str],
         case = replace(case, seeds=case.seeds[:1]) if isinstance(made, Given) else case
         return replace(case, name=f"{name}-{slug(case.algorithm)}-{case.loss}") if name else case
 
-    return replace(chosen, cases=tuple(map(named, chosen.cases)), costs=COSTS, windows=(), jacobian_error=False)
+    return replace(chosen, cases=tuple(map(named, chosen.cases)), torch_depths=(), windows=(), jacobian_error=False)
 
 
 def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) -> None:

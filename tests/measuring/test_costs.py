@@ -28,7 +28,7 @@ METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
 def selected(folder, *estimators, **changes):
     """Return a selection, which is written as a run does, and its store with the scores."""
-    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), **changes)
+    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), **{"torch_depths": (1, 5)} | changes)
     selection.write(folder / "selection.json")
     kept = Store(folder / "store", "quick")
     for case, estimator in selection.pairs:
@@ -69,6 +69,7 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     """At the first gradient torch uses pages of its libraries and imports sympy: 20 MB for one estimator, 68 for another."""
     estimators = ("analytic", "backprop", "forward", "conjugate_gradient", "truncated(window=2)")
     selection, kept = selected(tmp_path, *estimators, costs=("memory_bytes",))
+    assert {cell.metric for cell in cells(selection)} == {"memory_bytes"}
     fill(plan_costs(selection, kept, tmp_path / "selection.json"), workers=1)
     needed = {(cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6 for cell in cells(selection)}
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
@@ -87,7 +88,8 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
     with monkeypatch.context() as patch:
         patch.setenv("PUDLE_KERNELS", "torch")
         assert kept.cost_path(cell) != path and kept.cost_path(changed[0]) == without_kernels
-        assert "seconds_torch" not in {each.metric for each in cells(Selection("quick", (TINY,), ("backprop",), (1,), (1,)))}
+        selection = Selection("quick", (TINY,), ("backprop",), (1,), (1,), torch_depths=(1,))
+        assert {each.metric for each in cells(selection)} == {"memory_bytes", "seconds"}
     with monkeypatch.context() as patch:
         patch.setattr(store, "machine", lambda: {"cpu": "another"})
         assert kept.cost_path(cell) != path
@@ -153,7 +155,7 @@ class Fake:
     ("fake", "samples"),
     [
         (Fake(0.01), 5),  # no spread: the least number of samples
-        (Fake(0.01, at_once=1), 5),
+        (Fake(0.01, at_once=1), 3),
         (Fake(2.0, at_once=1), 1),  # one sample takes longer than all may take
         (Fake(0.12, 0.1, at_once=1), 2),  # a wide spread: until the time is up
         (Fake(0.0010, 0.0011, at_once=4), 20),  # until the median is known to 2 %
@@ -217,7 +219,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
     case = dataclasses.replace(TINY, name="ridge", dataset="ridge(kappa=10)", loss="linear", seeds=(0,), depths=(1,))
-    selection = Selection("quick", (case,), ("backprop",), (1,), (1,), costs=("seconds", "seconds_torch"))
+    selection = Selection("quick", (case,), ("backprop",), (1,), (1,), costs=("seconds",), torch_depths=(1,))
     summary = execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
     statuses = {record["metric"]: record["status"] for record in summary.records["time"]}
     assert statuses == {"seconds": "ok", "seconds_torch": "skipped"}

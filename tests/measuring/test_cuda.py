@@ -47,7 +47,7 @@ def test_the_clock_of_the_gpu_counts_in_seconds(monkeypatch):
 def test_scores_and_costs_on_a_gpu(tmp_path):
     """References in float64 on the CPU, the same errors as there, times and memory of the device."""
     estimators = ("alternating", "analytic", "backprop", "truncated(window=2)")
-    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), device="cuda", costs=("memory_bytes", "seconds"))
+    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), device="cuda")
     selection.write(tmp_path / "selection.json")
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
     records = fill(plan(selection, store), workers=1)["score"]

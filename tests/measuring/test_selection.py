@@ -41,6 +41,14 @@ def test_a_limited_estimator_is_measured_on_its_own_cases_alone():
     assert len(select(profile, estimators=["forward"]).pairs) == len(select(profile, seeds=1).pairs) == 4
 
 
+def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
+    profile = dataclasses.replace(PROFILE, cases=(TINY,), timed_depths=(1, 5), torch_depths=(5,))
+    times = {(cell.metric, cell.depth) for cell in cells(profile) if cell.metric != "memory_bytes"}
+    assert times == {("seconds", 1), ("seconds", 5), ("seconds_torch", 5)}
+    # Depths that a user names take the place of both; a profile without such times gets none.
+    assert select(profile, depths=[1]).torch_depths == (1,) and select(PROFILE, depths=[1]).torch_depths == ()
+
+
 def test_a_damaged_selection_is_refused(tmp_path):
     path = tmp_path / "selection.json"
     path.write_text('{"profile": "quick", "cases": [{"name": "x"}]}')

@@ -46,7 +46,7 @@ BENCHMARKS = {
 SELECTION_VARIABLE = "PUDLE_SELECTION"
 #: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
 #: samples have taken so many seconds.
-LEAST_SAMPLES, PRECISION, MOST_SECONDS = 5, 0.02, 0.2
+LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.15
 
 
 class Cell(NamedTuple):
@@ -70,13 +70,13 @@ def cells(selection: Selection) -> list[Cell]:
     The estimators of a case at one depth follow each other, so that a machine whose speed drifts treats them alike.
     """
     # Without kernels, every time is one of the torch path.
-    costs = [metric for metric in selection.costs if metric != "seconds_torch" or choice() != "torch"]
+    both = selection.torch_depths if "seconds" in selection.costs and choice() != "torch" else ()
     found = [
         Cell(metric, case, estimator, depth, number)
         for number, (case, estimator, depth) in enumerate(
             itertools.product(selection.cases, selection.estimators, selection.timed_depths)
         )
-        for metric in costs
+        for metric in (*selection.costs, *(["seconds_torch"] if depth in both else []))
         # No answer lies at depths that are not scored.
         if depth in case.depths and selection.holds(case.name, estimator)
     ]
@@ -115,7 +115,9 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     _load_benchmarks(selection, selection.stat().st_mtime_ns)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.
-        drawn(cell.case, store.device)
+        problem, _ = drawn(cell.case, store.device)
+        if cell.metric == "seconds_torch" and not kernels.is_plain(problem):
+            return fail_cost(cell, selection, store, "skipped", "no kernel applies here: the time is that of the torch path")
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))

@@ -34,6 +34,9 @@ class Selection:
         Depths at which asv tracks the accuracy, and those at which costs are measured where they are scored.
     costs : tuple of str
         Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
+    torch_depths : tuple of int
+        Those of the timed depths at which times are measured on the torch path as well, where kernels take its place
+        otherwise. There a time is linear in the depth, so that a few of them tell it.
     timeout, experiment_timeout : float
         Seconds that one estimator may take on one case, and that one experiment may take.
     device : str
@@ -55,7 +58,8 @@ class Selection:
     tracked_depths: tuple[int, ...]
     timed_depths: tuple[int, ...]
     timeout: float = 600.0
-    costs: tuple[str, ...] = ("memory_bytes", "seconds", "seconds_torch")
+    costs: tuple[str, ...] = ("memory_bytes", "seconds")
+    torch_depths: tuple[int, ...] = ()
     device: str = "cpu"
     windows: tuple[int, ...] = ()
     jacobian_error: bool = False
@@ -142,6 +146,7 @@ def select(
     return dataclasses.replace(
         profile, cases=tuple(kept.values()), estimators=tuple(dict.fromkeys(chosen)), experiments=carried_out, device=device,
         tracked_depths=axes.depths or profile.tracked_depths, timed_depths=axes.depths or profile.timed_depths,
+        torch_depths=profile.torch_depths and (axes.depths or profile.torch_depths),
         timeout=timeout or profile.timeout, experiment_timeout=max(timeout or 0.0, profile.experiment_timeout),
         # What a user names is measured wherever the user asks.
         limited=() if axes else tuple(limit for limit in profile.limited if limit[0] not in named),
