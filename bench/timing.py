@@ -39,7 +39,7 @@ class Time:
     rounds = 1
     # `pudle run` repeats these few repeats until their spread is small enough.
     repeat = (1, 10, 0.05)
-    warmup_time = 0.05
+    warmup_time = 0.03
     timer = staticmethod(_DeviceClock() if selection().device == "cuda" else time.perf_counter)
 
     def setup(self, case: str, estimator: str, depth: int) -> None:

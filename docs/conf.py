@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
 import click
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.util import logging
 
 import pudle
 from pudle.cli import pudle as program
@@ -143,6 +145,17 @@ def collect(app: Any) -> None:
         shutil.copytree(BOARD / "badges", ROOT / "docs" / "_build" / "badges", dirs_exist_ok=True)
 
 
+def leave_out_what_cannot_be_reached(app: Any) -> None:
+    """Check links to other places only where this machine has a way there, and say so where it has none."""
+    if app.builder.name != "linkcheck":
+        return
+    try:
+        socket.create_connection(("github.com", 443), app.config.linkcheck_timeout).close()
+    except OSError as error:
+        logging.getLogger(__name__).warning("skipped: links to other places, which cannot be reached from here (%s)", error)
+        app.config.linkcheck_ignore = ["https?://"]
+
+
 def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Keep norms, products and final underscores of a docstring from being read as markup."""
     for number, line in enumerate(lines):
@@ -168,6 +181,7 @@ def formula(self: Any, node: Any) -> None:
 def setup(app: Any) -> None:
     # Before the extensions look at the folder.
     collect(app)
+    app.connect("builder-inited", leave_out_what_cannot_be_reached)
     app.connect("autodoc-process-docstring", plain, priority=400)
     app.connect("autodoc-skip-member", skip)
     app.connect("source-read", fill)

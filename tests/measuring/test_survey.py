@@ -46,7 +46,7 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     estimators = [f"truncated(window={window})" for window in range(1, 11)]
     depths = (1, 2, 5, 10, 20)
     cases = [dataclasses.replace(case, depths=depths) for case in cases]
-    selection = Selection("quick", tuple(cases), tuple(estimators), (1,), depths)
+    selection = Selection("quick", tuple(cases), tuple(estimators), (1,), depths, torch_depths=depths)
     known = survey(selection, kept)
     score = measure(cases[0], estimators[0], kept)
     cost = kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0})

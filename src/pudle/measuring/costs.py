@@ -67,7 +67,8 @@ class Cell(NamedTuple):
 def cells(selection: Selection) -> list[Cell]:
     """Return the cells of a selection, in the order in which to measure them.
 
-    The estimators of a case at one depth follow each other, so that a machine whose speed drifts treats them alike.
+    The estimators of a case at one depth follow each other, each on both paths, so that a machine whose speed drifts treats
+    them alike.
     """
     # Without kernels, every time is one of the torch path.
     both = selection.torch_depths if "seconds" in selection.costs and choice() != "torch" else ()
@@ -80,7 +81,7 @@ def cells(selection: Selection) -> list[Cell]:
         # No answer lies at depths that are not scored.
         if depth in case.depths and selection.holds(case.name, estimator)
     ]
-    return sorted(found, key=lambda cell: (cell.metric, cell.case.name, cell.depth))
+    return sorted(found, key=lambda cell: (cell.case.name, cell.depth))
 
 
 def benchmark_folder() -> Path:
