@@ -89,10 +89,10 @@ FIXED_POINTS = (
 #: Where estimators are measured that take long: their cost grows with the number of parameters, they start or compile
 #: another library, or they run every layer twice for the gradient of `backprop`.
 LIMITED = (
-    *((name, "*_small-*") for name in ("checkpointed", "forward", "finite_difference", *PEERS)),
+    *((name, "*_small-*") for name in ("checkpointed", *PEERS)),
     *(("checkpointed", f"{name}-*") for name, _, _ in CORE + PUBLISHED + MALEZIEUX),
     *((name, pattern) for name in ("forward", "finite_difference")
-      for pattern in ("penalty_selection-*", "ridge-*", "logistic*")),
+      for pattern in ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*")),
     ("forward", "equilibrium-*"),
     # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the larger cases.
     *((name, "sparse_gaussian-ista-lasso") for name in PEERS if name != "optimistix_implicit"),

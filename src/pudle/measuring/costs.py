@@ -46,7 +46,7 @@ BENCHMARKS = {
 SELECTION_VARIABLE = "PUDLE_SELECTION"
 #: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
 #: samples have taken so many seconds.
-LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.15
+LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.1
 
 
 class Cell(NamedTuple):
