@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,12 @@ class ExperimentRecord:
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where it has none."""
-        return self.rows.reindex(columns=names).apply(pd.to_numeric, errors="coerce").astype(float)
+        return self._numbers.reindex(columns=names).astype(float)
+
+    @cached_property
+    def _numbers(self) -> pd.DataFrame:
+        """The whole history as numbers, read once: each training is asked for a dozen goals."""
+        return self.rows.apply(pd.to_numeric, errors="coerce")
 
     def arrays(self, **axes: str) -> dict[str, np.ndarray]:
         """Read the arrays with these names, as far as the experiment has them, and check their types and shapes.
