@@ -52,8 +52,12 @@ def test_time_is_linear_in_the_number_of_records(tmp_path):
     """Four times the records in at most six times the time; a quadratic part would show as sixteen."""
     seconds = []
     for count in (5, 20):
-        results = large(tmp_path / str(count), [f"case{number}" for number in range(count)])
-        start = time.process_time()
-        Report.of(results)
-        seconds.append(time.process_time() - start)
+        taken = []
+        # The least of two, because the speed of a machine moves.
+        for turn in range(2):
+            results = large(tmp_path / f"{count}-{turn}", [f"case{number}" for number in range(count)])
+            start = time.process_time()
+            Report.of(results)
+            taken.append(time.process_time() - start)
+        seconds.append(min(taken))
     assert seconds[1] < 6 * seconds[0]
