@@ -9,6 +9,7 @@ import torch
 
 from pudle import kernel_choice
 from pudle.algorithms import kernels
+from pudle.measuring.costs import NO_KERNEL
 from pudle.measuring.statuses import at_depth
 from pudle.registry import make_estimator
 
@@ -59,5 +60,5 @@ class TorchTime(Time):
     def setup(self, case: str, estimator: str, depth: int) -> None:
         super().setup(case, estimator, depth)
         if not kernels.is_plain(self.problem):
-            raise NotImplementedError(f"no kernel applies to {case}: its time is that of the torch path")
+            raise NotImplementedError(NO_KERNEL)
         os.environ[kernel_choice.VARIABLE] = "torch"

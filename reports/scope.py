@@ -64,7 +64,10 @@ def scope(results: Results) -> str:
     seeds = sorted({len(results.cases[name]["seeds"]) for name in cases})
     each = f" of {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''} seeds" if seeds else ""
     sentence = f"Rests on {count(len(estimators), 'estimator')} and {count(len(cases), 'case')}{each}"
-    sentence += f", and {count(len(results.experiments), 'experiment')}." if results.experiments else "."
+    trained = dict.fromkeys(record.estimator for record in results.experiments if record.estimator)
+    others = [name for name in trained if name not in results.estimators]
+    some_with = f", some of them with {some(others)}" if others else ""
+    sentence += f", and {count(len(results.experiments), 'experiment')}{some_with}." if results.experiments else "."
     without = [name for name in results.estimators if name not in estimators]
     unscored = [name for name in results.cases if name not in cases]
     left = [f"{word} {some(names)}" for word, names in (("with", without), ("on", unscored)) if names]

@@ -32,12 +32,16 @@ KEYS = ["optimizer", "gradient"]
 LEAST_GAIN = 1.05
 
 
-def reached(history: pd.DataFrame, goal: float) -> float:
-    """Return where errors first fall to a goal, their logarithm interpolated linearly; infinite if they never do.
+def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
+    """Return where errors first fall to each goal, their logarithm interpolated linearly; infinite if they never do.
 
     The columns of `history` are steps or seconds, in order, and the error at each; rows with NaN are ignored.
     """
     places, errors = history.dropna().to_numpy(dtype=float).T
+    return [_crossing(places, errors, goal) for goal in goals]
+
+
+def _crossing(places: np.ndarray, errors: np.ndarray, goal: float) -> float:
     below = np.flatnonzero(errors <= goal)
     if not len(below):
         return math.inf
@@ -46,10 +50,14 @@ def reached(history: pd.DataFrame, goal: float) -> float:
     return float(np.interp(-np.log(goal), -np.log(np.maximum(errors[around], 1e-300)), places[around]))
 
 
-def steps_to(method: Method, goal: float, place: str = "step") -> float:
-    """Return the median over the seeds of the steps (or ``seconds``) to a goal, infinite for a seed that failed."""
-    costs = [reached(run.history(place, "relative_error"), goal) for run in method.good]
-    return float(np.median(costs + [math.inf] * (len(method.runs) - len(costs))))
+def costs(method: Method) -> pd.DataFrame:
+    """Return the median over the seeds of ``step`` and ``seconds`` at each of `GOALS`, infinite for a seed that failed."""
+    failed = [[math.inf] * len(GOALS)] * (len(method.runs) - len(method.good))
+    medians = {}
+    for place in ("step", "seconds"):
+        found = [reached(run.history(place, "relative_error"), GOALS) for run in method.good]
+        medians[place] = np.median(found + failed, axis=0)
+    return pd.DataFrame(medians, index=pd.Index(GOALS))
 
 
 def goals(trainings: pd.DataFrame) -> list[float]:
@@ -57,7 +65,7 @@ def goals(trainings: pd.DataFrame) -> list[float]:
     start = trainings["method"].map(lambda method: method.median("start_relative_error")).min()
     # Without any error at the start, all goals are below it.
     below = [goal for goal in GOALS if not goal >= start]
-    within_reach = [goal for goal in below if any(math.isfinite(steps_to(method, goal)) for method in trainings["method"])]
+    within_reach = [goal for goal in below if any(math.isfinite(cost.loc[goal, "step"]) for cost in trainings["costs"])]
     return within_reach[-MOST_GOALS:] or below[:1]
 
 
@@ -67,19 +75,19 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     These rows of the trainings have ``steps`` and ``seconds`` too. Trainings that failed are left out.
     """
     good = trainings[[bool(method.good) for method in trainings["method"]]]
-    costs = good.assign(
-        steps=[steps_to(method, goal) for method in good["method"]],
-        seconds=[steps_to(method, goal, "seconds") for method in good["method"]],
+    ends = good.assign(
+        steps=[cost.loc[goal, "step"] for cost in good["costs"]],
+        seconds=[cost.loc[goal, "seconds"] for cost in good["costs"]],
         end=[method.median("relative_error") for method in good["method"]],
     )
-    return costs.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
+    return ends.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
 
 
 def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
-    Each table has one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, and
-    whether there are ``several`` rates for this optimizer and gradient.
+    Each table has one row per method: ``optimizer`` (without its learning rate), ``gradient``, ``rate``, ``method``, its
+    ``costs``, and whether there are ``several`` rates for this optimizer and gradient.
     """
     records = [item for item in results.experiments if item.kind == "learning" and item.study == STUDY]
     records.sort(key=lambda record: (record.dataset, record.options.get("depth") or 0))
@@ -102,6 +110,7 @@ def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
         optimizer = ", ".join([f"{name}({shown})" if shown else name, *others])
         rows.append({"optimizer": optimizer, "gradient": method.label, "rate": rate, "method": method})
     trainings = pd.DataFrame(rows)
+    trainings["costs"] = trainings["method"].map(costs)
     return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from parsed_page import ParsedPage
+from stored_experiments import experiments
 from synthetic import (
     BOUND,
     COMMIT,
@@ -23,6 +24,7 @@ from synthetic import (
     failure,
     record,
     references,
+    training,
     write,
 )
 
@@ -93,6 +95,13 @@ def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     assert living_page.data(page)["tables"]["problems"]["rows"] == []
     done = run(home, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
+
+
+def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(tmp_path):
+    """The controls of the page list it too, so that the numbers of estimators agree."""
+    write(tmp_path, [record(case(), "backprop")])
+    results = experiments(tmp_path, training("a", "backprop"), training("b", "noodl"))
+    assert scope.scope(results) == "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
 
 
 def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):

@@ -44,6 +44,8 @@ BENCHMARKS = {
 }
 #: Environment variable that names the file of a frozen selection; without it a plain `asv run` measures the quick profile.
 SELECTION_VARIABLE = "PUDLE_SELECTION"
+#: Why a time on the torch path is skipped where that path is the only one.
+NO_KERNEL = "no kernel applies here: the time is that of the torch path"
 #: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
 #: samples have taken so many seconds.
 LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.1
@@ -118,7 +120,7 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
         # A copy of a process that uses CUDA could not use it.
         problem, _ = drawn(cell.case, store.device)
         if cell.metric == "seconds_torch" and not kernels.is_plain(problem):
-            return fail_cost(cell, selection, store, "skipped", "no kernel applies here: the time is that of the torch path")
+            return fail_cost(cell, selection, store, "skipped", NO_KERNEL)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))

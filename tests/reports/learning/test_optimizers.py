@@ -21,7 +21,7 @@ def test_steps_to_a_goal_are_those_of_an_exponential(rate, goal):
     # log error is linear in the step, so that the interpolation is exact however far the rows are apart.
     steps = [0, 3, 10, 50, 400]
     history = pd.DataFrame({"step": steps, "error": [0.5 * math.exp(-rate * step) for step in steps]})
-    assert optimizers.reached(history, goal) == pytest.approx(math.log(0.5 / goal) / rate, rel=1e-9)
+    assert optimizers.reached(history, [goal])[0] == pytest.approx(math.log(0.5 / goal) / rate, rel=1e-9)
 
 
 @pytest.mark.parametrize(("errors", "expected"), [
@@ -29,7 +29,7 @@ def test_steps_to_a_goal_are_those_of_an_exponential(rate, goal):
     ([math.nan, math.nan], math.inf), ([0.5, 0.1, 0.5], 1.0), ([1.0, 0.0], None),
 ])  # fmt: skip
 def test_goal_out_of_reach_is_infinite_and_the_first_crossing_counts(errors, expected):
-    found = optimizers.reached(pd.DataFrame({"step": range(len(errors)), "error": errors}), 0.1)
+    (found,) = optimizers.reached(pd.DataFrame({"step": range(len(errors)), "error": errors}), [0.1])
     if expected is None:
         # Interpolated over the gap.
         after = max(errors[-1], 1e-300)
