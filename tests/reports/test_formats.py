@@ -101,7 +101,8 @@ def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(t
     """The controls of the page list it too, so that the numbers of estimators agree."""
     write(tmp_path, [record(case(), "backprop")])
     results = experiments(tmp_path, training("a", "backprop"), training("b", "noodl"))
-    assert scope.scope(results) == "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
+    expected = "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
+    assert scope.scope(results) == expected
 
 
 def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
