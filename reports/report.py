@@ -76,8 +76,7 @@ class Report:
         loader = jinja2.PackageLoader("pudle.reports")
         made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, finalize=text.markdown)
         made.filters |= {"backticks": text.markdown_code, "markdown_table": text.markdown_table}
-        image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
-        shown = made.get_template("report.md.j2").render(self.content, image=image, folder=FIGURES, starred=text.STARRED)
+        shown = made.get_template("report.md.j2").render(self.content, folder=FIGURES, starred=text.STARRED)
         return shown.strip() + "\n"
 
     def csv(self) -> str:
@@ -170,22 +169,24 @@ class Report:
     def content(self) -> dict[str, Any]:
         """What the Markdown shows: sentences, tables and figures by section."""
         results = self.results
+        image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
         content = {
             "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
             "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
             "provenance": self.facts.items(), "notes": results.notes,
-            "where_timed": where_timed(results),
+            "where_timed": where_timed(results), "image": image,
         }  # fmt: skip
         if results.cases:
             shown = list(results.cases)[:MOST_CASES]
             summary = self.summary[self.summary["case"].isin(shown)]
             references = tables.references_table(results)
-            found = {kind: [picture for picture in self.pictures if picture.kind == kind] for kind in cases.KINDS}
+            pictures = self.pictures if image else []
+            found = {kind: [picture for picture in pictures if picture.kind == kind] for kind in cases.KINDS}
             content |= {
                 "answers": self.answers, "budgets": budgets(results), "reading": READING, "reading_rates": READING_RATES,
                 "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": cases.KINDS,
                 "more": len(results.cases) - len(shown),
-                "figures": {kind: pictures for kind, pictures in found.items() if pictures},
+                "figures": {kind: of_kind for kind, of_kind in found.items() if of_kind},
                 "references": references[references["case"].isin(shown)] if len(references) else references,
             }  # fmt: skip
         return content

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from pudle.errors import InvalidArgument, MissingResults
-from pudle.measuring.commits.pair import CommitPair
 from pudle.measuring.provenance import NoRepository, git, repository
 from pudle.reports.load import Results, load
+
+if TYPE_CHECKING:
+    # Only for annotations: a report does not load what measures two commits.
+    from pudle.measuring.commits.pair import CommitPair
 
 
 def repository_root() -> Path:

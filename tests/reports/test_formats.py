@@ -31,6 +31,7 @@ from synthetic import (
 from pudle.errors import MissingDependency, MissingResults, UnreadableResult
 from pudle.reports import scope
 from pudle.reports.command import report_command
+from pudle.reports.figures import cases
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -103,6 +104,14 @@ def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(t
     results = experiments(tmp_path, training("a", "backprop"), training("b", "noodl"))
     expected = "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
     assert scope.scope(results) == expected
+
+
+def test_figures_are_not_prepared_where_no_file_shows_them(tmp_path, monkeypatch):
+    home = write(tmp_path, [record(case(), "backprop")])
+    monkeypatch.setattr(cases, "pictures", lambda *arguments: pytest.fail("the figures were prepared"))
+    assert run(home).exit_code == 0
+    with pytest.raises(pytest.fail.Exception):
+        run(home, "--format", "markdown,svg")
 
 
 def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
