@@ -217,6 +217,15 @@ def test_three_broken_estimators_leave_the_report_of_the_others_whole(tmp_path):
     assert any(line.startswith("| ") and "backprop" in line and "e-" in line for line in lines)
 
 
+def test_a_reason_that_many_cases_share_is_said_once(repository, tmp_path):
+    plugin = write_plugin(tmp_path / "plugin", ["refuses"])
+    arguments = [*TINY[:2], "--algorithm", "ista", "--algorithm", "fista", "--depth", "2", "--seeds", "1", "--scores-only"]
+    done = run("run", *arguments, "--only", "--estimator", "refuses", cwd=repository, path=plugin)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "use backprop instead" in line]
+    assert re.search(r"^ +refuses on .*lasso\S*, refuses on .*, refuses on .* and 1 more: unsupported: refuses: needs", line)
+
+
 @pytest.mark.slow
 def test_asv_cells_end_to_end_with_a_broken_plugin(repository, tmp_path):
     """asv's benchmarks, in a user's repository: good cells are measured, the broken one is named, and the exit code is 2."""

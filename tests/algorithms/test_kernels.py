@@ -20,6 +20,7 @@ from pudle.algorithms import Fista, Ista, gram_layers, kernels, unrolling
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 from pudle.estimators.truncated import Truncated
 from pudle.problems.l1 import LOSSES
+from pudle.references.records import exactly
 
 pytest.importorskip("numba")
 
@@ -212,6 +213,47 @@ def test_cancellation_takes_the_torch_path(monkeypatch):
         estimator = pudle.make_estimator(spec)
         expected = by_autograd(lambda estimator=estimator: estimator.estimate(problem, Ista(), 3).gradient)
         assert relative(estimator.estimate(problem, Ista(), 3).gradient, expected) < 1e-14
+
+
+def test_single_precision_that_cancels_is_computed_in_double(request):
+    """Near a minimum of the loss a gradient's terms cancel: in single precision autograd itself has two digits left here."""
+    shape = "n_samples=40, n_features=100, n_components=150, n_nonzero_coefs=3"
+    problem = pudle.make_dataset(f"sparse_gaussian({shape})").problem(loss="reconstruction", dtype=torch.float32)
+    problem = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
+    algorithm = Ista(step=0.2, thresholding=Decaying(decay=0.95))
+    (rough, _), (expected, _) = (
+        by_autograd(lambda one=one: next(unrolling.unrolled_gradients(one, algorithm, [100])))
+        for one in (problem, exactly(problem))
+    )
+    assert relative(rough.double(), expected) > 1e-3
+    request.getfixturevalue("no_fallback")
+    gradient, codes = next(unrolling.unrolled_gradients(problem, algorithm, [100]))
+    assert gradient.dtype == codes.dtype == torch.float32
+    assert relative(gradient.double(), expected) < 1e-6
+
+
+@pytest.mark.parametrize("algorithm, options", CASES, ids=str)
+def test_every_door_leads_to_double_precision(algorithm, options, monkeypatch, request):
+    """With a limit that single precision cannot keep, every gradient is as near to autograd's as a rounded number can be."""
+    problem = draw_problem(0, 5, 6, 12, loss="reconstruction", dtype=torch.float32, **options)
+    weights = torch.linspace(-1, 1, 60).reshape(5, 12)
+
+    def compute(problem):
+        dtype = problem.theta.dtype
+        start = algorithm.start(problem)
+        gradients = [g for window in (None, 9) for g, _ in unrolling.unrolled_gradients(problem, algorithm, [9, 4], window)]
+        windows = [gradient for gradient, _ in unrolling.window_gradients(problem, algorithm, 6, [6, 20])]
+        whole, codes = unrolling.unrolled_gradient(problem, algorithm, start, 8)
+        adjoints = unrolling.Adjoints(torch.zeros_like(problem.theta), {"codes": weights.to(dtype)})
+        back = unrolling.pull_back(problem, algorithm, start, 7, algorithm.step_size(problem), adjoints)
+        return [*gradients, *windows, whole, codes, back.theta]
+
+    expected = by_autograd(lambda: compute(exactly(problem)))
+    monkeypatch.setattr(kernels, "LARGEST_CANCELLATION", 1e-5)
+    request.getfixturevalue("no_fallback")
+    monkeypatch.setattr(unrolling, "recorded_pull_back", lambda *_: pytest.fail("the torch path was taken"))
+    for actual, true in zip(compute(problem), expected, strict=True):
+        assert actual.dtype == torch.float32 and relative(actual.double(), true) < 1e-6
 
 
 class Mine(pudle.SparseCoding):

@@ -3,7 +3,7 @@
 They compute what the torch path computes, up to rounding, in a time that falls with the number of active code entries. They
 apply to the built-in problem, losses, algorithms and thresholding rules themselves, on a CPU: anything else, a subclass
 included, takes the torch path. So does a gradient whose terms cancel to more than `LARGEST_CANCELLATION`, for which the
-Gram matrix would lose digits, and one that is not finite.
+Gram matrix would lose digits, and one that is not finite; in single precision the kernels first try again in double.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Pulled(NamedTuple):
     #: Sum of the norms of the terms that `through_codes` is made of.
     magnitude: float
 
-    def keeps_digits_of(self, gradient: Tensor) -> bool:
-        """Return whether the terms leave enough digits in the gradient of which this is a part."""
-        norm = float(torch.linalg.norm(gradient))
-        return math.isfinite(norm) and self.magnitude <= LARGEST_CANCELLATION * norm
+    def keeps_digits_of(self, gradient: Tensor, dtype: torch.dtype) -> bool:
+        """Return whether the terms leave enough digits for a dtype in the gradient of which this is a part."""
+        norm, spare = float(torch.linalg.norm(gradient)), torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
+        return math.isfinite(norm) and self.magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
 def run(problem: Any, algorithm: Algorithm, state: State, depth: int, keep: Collection[int]) -> dict[int, State]:

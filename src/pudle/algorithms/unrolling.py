@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -78,18 +77,36 @@ def unrolled_gradients(
     if not kernels.apply(problem, algorithm, start):
         yield from _recorded_gradients(problem, algorithm, depths, window)
         return
-    for depth, (codes, pulled) in zip(depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True):
-        yield _completed(problem, codes, pulled, partial(_recorded_at, problem, algorithm, depth, window))
+    for depth, found in zip(depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True):
+        yield _completed(problem, *found, problem.theta.dtype) or _again_at(problem, algorithm, depth, window)
 
 
-def _completed(problem: Problem, codes: Tensor, pulled: kernels.Pulled, recorded: Callable[[], Evaluated]) -> Evaluated:
-    """Add the direct part to what the kernels pulled back; where digits are lost, call `recorded` for it all."""
+def _completed(problem: Problem, codes: Tensor, pulled: kernels.Pulled, dtype: torch.dtype) -> Evaluated | None:
+    """Add the direct part to what the kernels pulled back; return None where that leaves too few digits for a dtype."""
     gradient = direct_gradient(problem, codes) + pulled.through_codes
-    return (gradient, codes) if pulled.keeps_digits_of(gradient) else recorded()
+    return (gradient.to(dtype), codes.to(dtype)) if pulled.keeps_digits_of(gradient, dtype) else None
 
 
-def _recorded_at(problem: Problem, algorithm: Algorithm, depth: int, window: int | None) -> Evaluated:
-    return next(_recorded_gradients(problem, algorithm, [depth], window))
+def _again_at(problem: Problem, algorithm: Algorithm, depth: int, window: int | None) -> Evaluated:
+    layers = depth if window is None else min(window, depth)
+    state = algorithm.run(problem, depth - layers, keep=[depth - layers]).states[depth - layers]
+    return _again(problem, algorithm, state, layers)
+
+
+def _again(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
+    """Return what the kernels lost the digits of: from the kernels in double precision, if that helps, or by autograd."""
+    dtype = problem.theta.dtype
+    if dtype == torch.float32:
+        fine, fine_state = _in_double(problem), state.mapped(Tensor.double)
+        (found,) = kernels.unrolled(fine, algorithm, fine_state, [layers])
+        if completed := _completed(fine, *found, dtype):
+            return completed
+    return _recorded_gradient(problem, algorithm, state, layers)
+
+
+def _in_double(problem: Any) -> Any:
+    """Return a copy of a problem that the kernels apply to in double precision, with the same step."""
+    return problem.with_theta(problem.theta.double()).with_samples(observations=problem.observations.double())
 
 
 def _recorded_gradients(
@@ -119,11 +136,10 @@ def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, laye
 
     Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
     """
-    recorded = partial(_recorded_gradient, problem, algorithm, state, layers)
     if not kernels.apply(problem, algorithm, state):
-        return recorded()
-    ((codes, pulled),) = kernels.unrolled(problem, algorithm, state, [layers])
-    return _completed(problem, codes, pulled, recorded)
+        return _recorded_gradient(problem, algorithm, state, layers)
+    (found,) = kernels.unrolled(problem, algorithm, state, [layers])
+    return _completed(problem, *found, problem.theta.dtype) or _again(problem, algorithm, state, layers)
 
 
 def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
@@ -141,9 +157,8 @@ def window_gradients(problem: Problem, algorithm: Algorithm, depth: int, windows
     """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward and one backward pass."""
     lengths, start = [min(window, depth) for window in windows], algorithm.start(problem)
     if kernels.apply(problem, algorithm, start):
-        found = kernels.windows(problem, algorithm, start, depth, lengths)
-        for window, (codes, pulled) in zip(windows, found, strict=True):
-            yield _completed(problem, codes, pulled, partial(_recorded_at, problem, algorithm, depth, window))
+        for length, found in zip(lengths, kernels.windows(problem, algorithm, start, depth, lengths), strict=True):
+            yield _completed(problem, *found, problem.theta.dtype) or _again_at(problem, algorithm, depth, length)
         return
     with torch.no_grad():
         trajectory = algorithm.run(problem, depth, keep=range(depth - max(lengths, default=0), depth))
@@ -193,15 +208,26 @@ def pull_back(
     through.
     """
     if kernels.apply(problem, algorithm, state):
-        codes_bar = adjoints.state["codes"]
-        both = torch.stack([codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))])
-        pulled, (codes_bar, point_bar) = kernels.pull_back(problem, algorithm, state, layers, both)
-        theta_bar = adjoints.theta + pulled.through_codes
-        if pulled.keeps_digits_of(theta_bar):
-            if state.point is state.codes:
-                return Adjoints(theta_bar, {"codes": codes_bar + point_bar})
-            return Adjoints(theta_bar, {"codes": codes_bar, "point": point_bar})
+        found = _pulled_back(problem, algorithm, state, layers, adjoints)
+        if found is None and problem.theta.dtype == torch.float32:
+            found = _pulled_back(_in_double(problem), algorithm, state.mapped(Tensor.double), layers, adjoints)
+        if found is not None:
+            return found
     return recorded_pull_back(problem, algorithm, state, layers, step, adjoints)
+
+
+def _pulled_back(problem: Problem, algorithm: Algorithm, state: State, layers: int, adjoints: Adjoints) -> Adjoints | None:
+    """Return what the kernels make of adjoints, in the dtype of these, or None where that leaves too few digits for it."""
+    codes_bar = adjoints.state["codes"]
+    dtype, both = codes_bar.dtype, torch.stack([codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))])
+    pulled, back = kernels.pull_back(problem, algorithm, state, layers, both.to(problem.theta.dtype))
+    theta_bar = adjoints.theta + pulled.through_codes
+    if not pulled.keeps_digits_of(theta_bar, dtype):
+        return None
+    codes_bar, point_bar = back.to(dtype)
+    if state.point is state.codes:
+        return Adjoints(theta_bar.to(dtype), {"codes": codes_bar + point_bar})
+    return Adjoints(theta_bar.to(dtype), {"codes": codes_bar, "point": point_bar})
 
 
 def recorded_pull_back(

@@ -7,7 +7,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,14 @@ from .survey import Survey, survey
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
 
+#: Names that a line gives of the results that are without a number for one and the same reason.
+MOST_NAMES = 3
+
 
 class RunSummary(NamedTuple):
-    """The profile's folder, the new results by kind of task, and a line for each result without a number.
+    """The profile's folder, the new results by kind of task, and lines about results without a number.
 
-    `findings` are the lines where the problem is the cause, and `broken` those where something broke.
+    `findings` has a line for each reason that lies in the problem, and `broken` one for each result where something broke.
     """
 
     folder: Path
@@ -101,11 +105,13 @@ def execute(
                     continue
                 where = "{estimator} on {case} at depth {depth}".format(**record)
                 measured.append((f"{kind} of {where}", record["status"], record["reason"]))
-        summary = RunSummary(folder, records, [], [])
+        summary, findings = RunSummary(folder, records, [], []), defaultdict(list)
         for name, status, reason in measured:
-            if status and (status != "ok" or reason):
-                lines = summary.broken if status in BROKEN else summary.findings
-                lines.append(f"{name}: {status}: {reason}")
+            if status in BROKEN:
+                summary.broken.append(f"{name}: {status}: {reason}")
+            elif status and (status != "ok" or reason):
+                findings[f"{status}: {reason}"].append(name)
+        summary.findings.extend(f"{_first(names)}: {finding}" for finding, names in findings.items())
         if not root and not scores_only:
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
@@ -113,6 +119,12 @@ def execute(
             changed = any(records.values()) or not has_history(folder, commit)
             summary.broken.extend(_write_history(folder, root, commit) if changed else [])
     return summary
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _executor(
