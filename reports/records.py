@@ -72,7 +72,7 @@ class ExperimentRecord:
 
     @cached_property
     def _numbers(self) -> pd.DataFrame:
-        """The whole history as numbers, read once: each training is asked for a dozen goals."""
+        """The whole history as numbers, converted once: several tables and charts ask for the same one."""
         return self.rows.apply(pd.to_numeric, errors="coerce")
 
     def arrays(self, **axes: str) -> dict[str, np.ndarray]:
