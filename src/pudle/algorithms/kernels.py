@@ -32,13 +32,16 @@ LARGEST_CANCELLATION = 100.0
 _BUILT_IN_LOSSES = dict(LOSSES)
 
 
-def prepare() -> None:
-    """Compile the kernels, or load them from numba's cache, so that nothing measured later pays for it."""
+def prepare(dtypes: Collection[torch.dtype] = (torch.float32,)) -> None:
+    """Compile the kernels for some dtypes, or load them from numba's cache, so that nothing measured later pays for it.
+
+    Double precision is always among them: where terms cancel, it takes the place of single precision.
+    """
     if choice() == "torch":
         return
     from .ista import Ista
 
-    for dtype in (torch.float32, torch.float64):
+    for dtype in {*dtypes, torch.float64}:
         one = torch.ones(1, 1, dtype=dtype)
         # A penalty that leaves the codes empty, and layers beyond those that are dense whatever the codes.
         problem = SparseCoding(observations=one, dictionary=one, penalty=10)

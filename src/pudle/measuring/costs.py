@@ -28,7 +28,7 @@ from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
 from ..registry import list_datasets, list_estimators
 from . import sources
-from .case import Case
+from .case import DTYPES, Case
 from .statuses import failure
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
     Each cell has a fresh process, as under `asv run`: the peak of a process covers its life.
     """
     # All that the cells have in common is loaded and computed here, so that copies of this process have it.
-    kernels.prepare()
+    kernels.prepare((DTYPES[cell.case.dtype],))
     _load_benchmarks(selection, selection.stat().st_mtime_ns)
     if store.device == "cpu":
         # A copy of a process that uses CUDA could not use it.

@@ -18,7 +18,7 @@ from ..processes import ONE_THREAD
 from .attended import run_attended
 from .contents import AsvResults, RunList
 from .costs import benchmark_folder
-from .executors import Executor
+from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
@@ -86,14 +86,15 @@ def execute(
         known = survey(selection, store)
         remember(folder, store, selection, known)
         os.environ.update(ONE_THREAD)
-        with _executor(scheduler, selection.device, say) as executor:
-            records = fill(plan(selection, store, known), workers, executor=executor, progress=progress)
+        with _executor(scheduler, selection.device, say, workers) as executor:
+            records = fill(plan(selection, store, known), executor=executor, progress=progress)
             known.update(records)
             if not scores_only:
-                # On other machines they could not be compared with those that are stored.
+                # On this machine, because on others they could not be compared with those stored; in new processes, because
+                # memory that scores have given back would hide what a gradient takes.
                 costs = fill(plan_costs(selection, store, frozen, known, again=again), workers, progress=progress)
                 records |= {kind: costs[kind] for kind in ("memory", "time")}
-            experiments = fill(plan_experiments(selection, store, known), workers, executor=executor, progress=progress)
+            experiments = fill(plan_experiments(selection, store, known), executor=executor, progress=progress)
         known.update(experiments)
         records |= {"experiment": experiments["experiment"]}
         measured = [(f"{spec} on {case}", found.status, found.reason) for (case, spec), found in known.scores.items()]
@@ -128,11 +129,11 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _executor(
-    scheduler: str | None, device: str, say: Callable[[str], None]
-) -> contextlib.AbstractContextManager[Executor | None]:
-    """Return where scores and experiments run: None stands for this machine."""
+    scheduler: str | None, device: str, say: Callable[[str], None], workers: int
+) -> contextlib.AbstractContextManager[Executor]:
+    """Return where scores and experiments run: on this machine, if there is no scheduler."""
     if scheduler is None:
-        return contextlib.nullcontext()
+        return LocalProcesses(workers)
     require("distributed", "scale")
     from .dask_executor import dask_cluster
 

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from .case import DTYPES
 from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback, silent
 from .selection import Selection
@@ -13,7 +14,7 @@ from .store import Store
 from .survey import Survey, survey
 from .tasks import WORK, Task
 
-#: Seconds that compiling the kernels may take, which is some twenty on a quiet machine.
+#: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
 
 
@@ -35,7 +36,8 @@ def plan(selection: Selection, store: Store, known: Survey | None = None) -> lis
         return Task(kind, label, (*arguments, store), selection.timeout)
 
     # One process compiles the kernels while the others do what takes none. What is short comes last: all end together.
-    first = [Task("kernels", "kernels", (), MOST_COMPILING)] if pairs or surfaces else []
+    dtypes = {DTYPES[case.dtype] for case in [case for case, _ in pairs] + [case for _, case, _ in surfaces]}
+    first = [Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else []
     second = [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs]
     for kind, case, windows in surfaces:
         stage = first if kind == "jacobian_error" else second

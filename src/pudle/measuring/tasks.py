@@ -38,7 +38,7 @@ WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 class Task(NamedTuple):
     """A piece of work for another process: its kind, the text to show when it ends, arguments, and seconds it may take.
 
-    The last argument is the store that the result goes to; only a task of kind ``kernels`` has no arguments.
+    The last argument is the store that the result goes to; only a task of kind ``kernels`` has none, and names dtypes.
     """
 
     kind: str
