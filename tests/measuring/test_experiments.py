@@ -203,7 +203,9 @@ def test_run_carries_out_the_experiments_it_is_told(tmp_path, planted, monkeypat
 
     code, out, _ = run("planted-w*", "planted-lacks")
     assert code == 0
-    assert "2 of 2 experiments carried out now" in out and "planted-lacks: skipped: planted: install it" in out
+    assert (
+        "2 of 2 experiments carried out now, 1 ok, 1 skipped" in out and "planted-lacks: skipped: planted: install it" in out
+    )
     found = sorted(read_json(path)["name"] for path in (home / "quick/store/experiments").glob("*.json"))
     assert found == ["planted-lacks", "planted-works"]
     code, _, err = run("planted-raises")

@@ -87,18 +87,22 @@ def run_command(
             scheduler=scheduler, say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
         )  # fmt: skip
     records, pairs, experiments = summary.records, selection.pairs, selection.experiments
-    parts = [f"{len(records['score'])} of {len(pairs)} scores computed now"] if pairs else []
-    parts += [
-        f"{number} {status}" for status, number in sorted(Counter(item["status"] for item in records["score"]).items())
-    ]
-    if measured := len(records["memory"]) + len(records["time"]):
-        here = " on this machine, not on the cluster" if scheduler else ""
-        parts.append(f"{measured} times and memories measured now{here}")
-    if experiments:
-        parts.append(f"{len(records['experiment'])} of {len(experiments)} experiments carried out now")
+    here = " on this machine, not on the cluster" if scheduler else ""
+    costs = len(records["memory"]) + len(records["time"])
+    parts = [_counted(records["score"], len(pairs), "scores computed")] if pairs else []
+    parts += [f"{costs} times and memories measured now{here}"] if costs else []
+    parts += [_counted(records["experiment"], len(experiments), "experiments carried out")] if experiments else []
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
     broken = [*summary.broken, *registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")]
     if broken:
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
+
+
+def _counted(records: list[dict[str, Any]], total: int, what: str) -> str:
+    """Return how many records of a total are new, and how many of these have which status."""
+    statuses = Counter(record["status"] for record in records)
+    return ", ".join(
+        [f"{len(records)} of {total} {what} now", *(f"{number} {name}" for name, number in sorted(statuses.items()))]
+    )
