@@ -136,7 +136,8 @@ SMALL = tuple(specimen for specimen in DRAWN if specimen.model.observations.size
 @register(SMALL[::2], few_samples=True)
 def check_samples(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """The gradient is the mean of the gradients for each sample alone."""
-    depth, problem, algorithm = 5, specimen.make(), specimen.make_algorithm()
+    # Deeper than the usual windows: samples may influence each other from some layer on.
+    depth, problem, algorithm = 25, specimen.make(), specimen.make_algorithm()
     whole = specimen.estimate(estimator, depth)
     # A step of 1/L does not depend on the samples.
     parts = []
