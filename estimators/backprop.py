@@ -16,7 +16,7 @@ class Backprop(WindowEstimator):
     :math:`O(T \rho^T)` on the reconstruction loss.
 
     Cost: T layers forward, T backward. Memory grows linearly with T where layers are recorded by autograd; the kernels of
-    sparse coding keep the layers of one sample at a time.
+    sparse coding keep the layers of at most 250 samples at a time, in 128 MiB where all layers are dense.
     """
 
     name = "backprop"

@@ -1,5 +1,7 @@
 """The choice between compiled kernels and the plain torch path, and how kernels are compiled."""
 
+import contextlib
+import fcntl
 import functools
 import importlib.metadata
 import importlib.util
@@ -49,8 +51,39 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            return numba.njit(cache=True, **options)(function)
+            dispatcher = numba.njit(cache=True, **options)(function)
         except RuntimeError:
             return numba.njit(**options)(function)
+        _mend(dispatcher._cache, function.__code__.co_filename)
+        return dispatcher
 
     return decorate
+
+
+def _mend(cache: Any, source: str) -> None:
+    """Let a cache of numba survive a damaged file, and two processes that write to it at once.
+
+    Numba itself ends with the error of whatever reads a damaged file. Two processes that compile for different dtypes would
+    choose one name for their files, and each would find the code of the other.
+    """
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_or_compile(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # noqa: BLE001  # damaged bytes raise whatever they happen to say
+            cache.flush()
+            return None
+
+    def save_alone(*arguments: Any) -> None:
+        with open(source, "rb") as held:
+            # Some file systems know no locks.
+            with contextlib.suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+            try:
+                save(*arguments)
+            except Exception:  # noqa: BLE001  # as above: the index is read before it is written
+                cache.flush()
+                save(*arguments)
+
+    cache.load_overload, cache.save_overload = load_or_compile, save_alone

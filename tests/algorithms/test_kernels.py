@@ -7,12 +7,15 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from examples import sparse_arrays
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
+from threadpoolctl import threadpool_info
 
 import pudle
 from pudle import kernel_choice
@@ -195,6 +198,41 @@ def test_same_bits_for_any_number_of_threads():
     assert len(digests) == 1
 
 
+STEP = """
+import pudle, torch
+problem = pudle.make_dataset("sparse_gaussian(n_features=200, n_components=300, n_samples=9)").problem()
+print(problem.lipschitz_constant.hex(), float(pudle.Fista().run(problem, 30).codes.sum()).hex())
+"""
+
+
+def test_same_step_for_any_number_of_threads():
+    said = [python(STEP, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)).stdout for count in ("1", "2")]
+    assert said[0] == said[1] != ""
+
+
+def test_threads_of_python_leave_the_number_of_threads_alone():
+    problem, before = draw_problem(0, 300, 10, 20), torch.get_num_threads()
+    torch.set_num_threads(2)
+    libraries = [each["num_threads"] for each in threadpool_info()]
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: list(unrolling.unrolled_gradients(problem, Ista(), [30])), range(40)))
+        assert torch.get_num_threads() == 2 and [each["num_threads"] for each in threadpool_info()] == libraries
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape, penalty", [((40, 20), 0.1), ((20, 20), 0.2), ((10, 20), 0.3)])
+def test_restarts_do_not_depend_on_rounding(shape, penalty):
+    """Long after convergence the momentum is rounding alone: no layer restarts for it, in whatever order sums are taken."""
+    p, m = shape
+    arrays = {name: torch.tensor(array) for name, array in sparse_arrays(1, n=60, m=m, p=p, s=3).items()}
+    problem = pudle.SparseCoding(**arrays, penalty=penalty, loss="reconstruction")
+    for depth, window in ((150, None), (300, 3), (600, 10)):
+        doors = [lambda: next(unrolling.unrolled_gradients(problem, Fista(restart=True), [depth], window))[0]] * 2  # noqa: B023
+        assert relative(doors[0](), by_autograd(doors[1])) < DOUBLE
+
+
 def test_divergence_stays_divergence():
     """A parameter that has diverged gives what autograd gives: numbers that are not finite."""
     problem = draw_problem(0, 4, 5, 8)
@@ -203,6 +241,46 @@ def test_divergence_stays_divergence():
         broken = problem.with_theta(problem.theta * value)
         for name in ("backprop", "truncated(window=2)", "checkpointed"):
             assert not pudle.make_estimator(name).estimate(broken, Ista(), 6).gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("rule", [*RULES, Hard(threshold=1e39)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_not_finite_is_kept_as_by_autograd(rule, dtype):
+    """Zero times infinity is NaN, which a product that leaves zeros out would miss."""
+    problem = draw_problem(0, 4, 5, 8, dtype=dtype)
+    problem.lipschitz_constant  # noqa: B018  the copies keep it
+    start = torch.zeros(4, 8, dtype=dtype)
+    for value in (0.0, torch.nan, torch.inf, -torch.inf):
+        dictionary, initial = problem.theta.clone(), start.clone()
+        dictionary[2, 3] += value
+        initial[1, 2] = value
+        for one, algorithm in ((problem.with_theta(dictionary), Ista(thresholding=rule)),
+                               (problem, Ista(thresholding=rule, initial=initial))):  # fmt: skip
+            here, there = (path(lambda: algorithm.run(one, 6).codes) for path in (lambda run: run(), by_autograd))  # noqa: B023
+            assert torch.allclose(here, there, rtol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_cancellation_is_noticed_in_any_unit(scale):
+    """Squares of small numbers are zero in single precision: norms must not be taken there."""
+    arrays = sparse_arrays(0, n=50, m=50, p=100, s=5)
+    tensors = {"observations": scale * arrays["observations"], "dictionary": arrays["generating_dictionary"]}
+    problem = pudle.SparseCoding(
+        **{name: torch.tensor(value, dtype=torch.float32) for name, value in tensors.items()}, penalty=1e-4 * scale,
+        loss="reconstruction",
+    )  # fmt: skip
+    (gradient, _), (expected, _) = (
+        next(unrolling.unrolled_gradients(one, Fista(step=0.15), [300])) for one in (problem, exactly(problem))
+    )
+    assert relative(gradient.double(), expected) < SINGLE
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    """Where many layers are dense, few samples at a time bound the memory."""
+    problem = draw_problem(0, 50, 12, 20, penalty=1e-4)
+    whole = pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient
+    monkeypatch.setattr(gram_layers, "CHUNK_BYTES", 7 * 30 * 20 * 16)
+    assert relative(pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient, whole) < 1e-12
 
 
 def test_cancellation_takes_the_torch_path(monkeypatch):
@@ -280,6 +358,8 @@ def test_what_the_kernels_apply_to(monkeypatch):
     assert all(applies(algorithm=Ista(thresholding=rule)) for rule in RULES)
     assert not applies(Mine(**fields))
     assert not applies(algorithm=MyIsta()) and not applies(algorithm=Ista(thresholding=MySoft()))
+    # The Gram matrix of many more atoms than features takes longer than all products with the dictionary.
+    assert applies(draw_problem(0, 3, 2, 16)) and not applies(draw_problem(0, 3, 2, 17))
     monkeypatch.setitem(LOSSES, "mine", LOSSES["lasso"])
     assert not applies(dataclasses.replace(problem, loss="mine"))
     monkeypatch.setitem(LOSSES, "lasso", lambda problem, codes: codes.sum())
@@ -288,6 +368,9 @@ def test_what_the_kernels_apply_to(monkeypatch):
 
 def test_run_is_recorded_where_a_gradient_is_asked_for():
     problem = draw_problem(0, 3, 4, 6)
+    assert (
+        Ista().run(problem.with_samples(observations=problem.observations.clone().requires_grad_()), 3).codes.requires_grad
+    )
     theta = problem.theta.clone().requires_grad_()
     assert Ista().run(problem.with_theta(theta), 3).codes.requires_grad
     with torch.no_grad():
@@ -310,9 +393,11 @@ def test_transformations_take_the_torch_path():
     assert relative(batched[0], codes(problem.theta)) < DOUBLE
 
 
-def python(code, **variables):
+def python(code, arguments=(), **variables):
     environment = {name: value for name, value in os.environ.items() if name != kernel_choice.VARIABLE} | variables
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_choice(monkeypatch):
@@ -345,14 +430,18 @@ import torch, pudle
 from pudle.algorithms import kernels
 dtypes = [torch.{}]
 kernels.prepare(dtypes)
-from pudle.algorithms.compiled import run_layers
+from pudle.algorithms.compiled import restrict, run_layers
 compiled = len(run_layers.signatures)
-assert compiled == (1 if dtypes == [torch.float64] else 2)
+assert compiled == len(restrict.signatures) == (1 if dtypes == [torch.float64] else 2)
 for dtype in dtypes:
     problem = pudle.make_dataset("sparse_gaussian(n_samples=9)").problem(dtype=dtype)
     for name in ("backprop", "checkpointed", "truncated(window=3)"):
         pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 30)
-assert len(run_layers.signatures) == compiled
+        warm = torch.ones(problem.code_shape[::-1], dtype=dtype).T
+        pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True, initial=warm), 30)
+kernels.LARGEST_CANCELLATION = 1e-5
+pudle.make_estimator("backprop").estimate(problem, pudle.Fista(restart=True), 30)
+assert len(run_layers.signatures) == len(restrict.signatures) == compiled
 """
 
 
@@ -361,6 +450,53 @@ def test_prepare_leaves_nothing_to_compile(dtype):
     """A precision that no case has is not compiled, and takes no time of a first run."""
     done = python(PREPARED.format(dtype))
     assert done.returncode == 0, done.stderr
+
+
+DAMAGED = """
+import pathlib, shutil, sys
+from numba.core import caching
+source = pathlib.Path(sys.argv[1], "mine.py")
+source.write_text("from pudle.kernel_choice import compiled\\n@compiled()\\ndef double(x):\\n    return 2 * x\\n")
+sys.path.insert(0, sys.argv[1])
+import importlib, mine
+assert mine.double(2) == 4 and mine.double.stats.cache_misses
+for ending in ("nbi", "nbc"):
+    for content in (b"", b"no such thing", None):
+        (path,) = source.parent.glob(f"__pycache__/*.{ending}")
+        path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+        for misses in (1, 0):
+            importlib.reload(mine)
+            assert mine.double(2) == 4 and len(mine.double.stats.cache_misses) == misses, (ending, content, misses)
+"""
+
+
+def test_a_damaged_cache_is_compiled_anew(tmp_path):
+    done = python(DAMAGED, arguments=[str(tmp_path)])
+    assert done.returncode == 0, done.stderr
+
+
+SLOW_SAVE = """
+import sys, time
+from numba.core import caching
+original = caching.IndexDataCacheFile._save_index
+def slow(self, overloads):
+    time.sleep(1)
+    original(self, overloads)
+caching.IndexDataCacheFile._save_index = slow
+sys.path.insert(0, sys.argv[1])
+import mine
+print(mine.double(eval(sys.argv[2])))
+"""
+
+
+def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from pudle.kernel_choice import compiled\n@compiled()\ndef double(x):\n    return 2 * x\n"
+    )
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(lambda value: python(SLOW_SAVE, arguments=[str(tmp_path), value]), ["2", "2.5"])
+    assert [each.stdout for each in done] == ["4\n", "5.0\n"]
+    assert len(list(tmp_path.glob("__pycache__/*.nbc"))) == 2
 
 
 def test_without_a_folder_for_the_cache():

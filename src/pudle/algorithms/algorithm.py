@@ -196,7 +196,8 @@ class Algorithm(ABC):
         if missing:
             raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
         step, state, states = self.step_size(problem), self.start(problem, initial), {}
-        recorded = torch.is_grad_enabled() and (problem.theta.requires_grad or state.codes.requires_grad)
+        tensors = [value for value in (state.codes, *vars(problem).values()) if isinstance(value, Tensor)]
+        recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         if not recorded and kernels.apply(problem, self, state):
             states = kernels.run(problem, self, state, depth, keep)
             return Trajectory(codes=states[depth].codes, depth=depth, states=states)

@@ -72,7 +72,7 @@ def _subtract_rows(total, size, matrix, rows, weights, of, count):
 @_compiled
 def _threshold(values, threshold, hard, nonnegative):
     """Apply a thresholding rule in place, with the same treatment of NaN and infinity as the rules' own."""
-    zero = threshold - threshold
+    zero = values.dtype.type(0)
     if hard:
         for j in range(len(values)):
             v = values[j]
@@ -137,7 +137,7 @@ def _record(codes, point, accelerated, code_tape, point_tape, atoms, size, at, l
 
 @_compiled
 def _run_sample(
-    gram, products, row, codes, point, values, momentum, thresholds, pulls, one, flags, depth, recorded, tape, listed,
+    gram, products, row, codes, point, values, momentum, thresholds, pulls, numbers, flags, depth, recorded, tape, listed,
     keep, i, kept_codes, kept_points, kept_momenta,
 ):  # fmt: skip
     """Run one sample through the layers; return the index of its last group. Arguments are those of `run_layers`.
@@ -145,6 +145,7 @@ def _run_sample(
     `codes` and `point` hold the state before and after. Only if `recorded` all layers are kept on the tape.
     """
     hard, nonnegative, accelerated, restart = flags[0], flags[1], flags[2], flags[3]
+    one, margin = numbers[0], numbers[5]
     zero, two, four = one - one, one + one, one + one + one + one
     p = len(codes)
     code_tape, point_tape, lists, sizes, bounds, pulled = tape
@@ -181,13 +182,15 @@ def _run_sample(
         if accelerated:
             pull = pulls[t]
             if restart:
-                uphill = zero
+                uphill, noise = zero, zero
                 for j in range(p):
-                    uphill += (point[j] - values[j]) * (values[j] - codes[j])
+                    back, moved = point[j] - values[j], values[j] - codes[j]
+                    uphill += back * moved
+                    noise += abs(values[j]) * (abs(back) + abs(moved))
                 larger = (one + np.sqrt(one + four * momentum * momentum)) / two
                 pull = (momentum - one) / larger
                 momentum = larger
-                if uphill > zero:
+                if uphill > margin * noise:
                     momentum, pull = one, zero
             pulled[t + 1] = pull
             for j in range(p):
@@ -399,8 +402,9 @@ def run_layers(
         Threshold of each layer, and its extrapolation (a_t - 1) / a_{t+1} unless samples restart.
     flags : array of bool, shape (5,)
         Hard rule; non-negative codes; extrapolated point; restart; adjoints are given instead of those of the loss.
-    numbers : array, shape (5,)
-        One; eta; n; weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G contains.
+    numbers : array, shape (6,)
+        One; eta; n; weights of the l1 norm and of half the squared l2 norm in the outer loss beyond what G contains;
+        `momentum.MARGIN`.
     tops, bottoms, chains : array of int, shape (jobs,)
         Job k pulls back from layer tops[k] to bottoms[k]. It starts from the loss at its top or, if it does not name itself
         as its chain, from where the job before ended.
@@ -447,7 +451,7 @@ def run_layers(
         for j in range(p):
             z[j], y[j] = codes[row, j], points[row, j]
         group = _run_sample(
-            gram, products, row, z, y, values, momenta[row], thresholds, pulls, numbers[0], flags, depth, jobs > 0, tape,
+            gram, products, row, z, y, values, momenta[row], thresholds, pulls, numbers, flags, depth, jobs > 0, tape,
             listed, keep, first + row, kept_codes, kept_points, kept_momenta,
         )  # fmt: skip
         if jobs:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..problems import Problem
 from .algorithm import Algorithm, State
-from .momentum import following
+from .momentum import following, is_uphill
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Fista(Algorithm):
     ----------
     restart : bool
         Reset the momentum of a sample, ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, if it points uphill:
-        ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``. Derivatives treat this decision as given: it is piecewise constant.
+        ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, by more than rounding. Derivatives treat this decision as given: it is
+        piecewise constant.
 
     References
     ----------
@@ -53,7 +54,7 @@ class Fista(Algorithm):
         pull = (state.momentum - 1) / momentum
         moved = codes - state.codes
         if isinstance(pull, Tensor):
-            uphill = ((state.point - codes) * moved).flatten(1).sum(1).reshape(pull.shape) > 0
+            uphill = is_uphill(state.point - codes, moved, codes).reshape(pull.shape)
             momentum = torch.where(uphill, 1, momentum)
             point = torch.addcmul(codes, torch.where(uphill, 0, pull), moved)
         else:

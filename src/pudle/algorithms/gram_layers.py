@@ -8,26 +8,25 @@ faster than one with some of its rows.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from ..problems import SparseCoding
 from ..problems.l1 import gram as symmetric
-from .momentum import following
+from ..threads import single_thread
+from .momentum import MARGIN, following
 from .thresholding import Decaying, Hard
 
-#: Number of samples that are treated together. Sums over samples are in the order of these chunks.
-CHUNK = 250
+#: Number of samples that are treated together, and memory that they may take if all layers are dense. Sums over samples are
+#: in the order of these chunks.
+CHUNK, CHUNK_BYTES = 250, 1 << 27
 #: Share of non-zero code entries above which a chunk's layer is a dense product.
 DENSE = 0.38
 #: Number of a gradient's layers, over all samples, per atom, up to which no matrix for pairs of atoms is made.
@@ -55,26 +54,6 @@ class Result(NamedTuple):
     magnitudes: list[float]
     #: Adjoints of codes and point at the first state for each chain, shape (jobs, 2, n, p); empty unless they were given.
     adjoints: Tensor
-
-
-@contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Run dense products in one thread: among several, sums would be split, and the last bits depend on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        # A diverged parameter is no reason for numpy to warn.
-        with _libraries().limit(limits=1, user_api="blas"), np.errstate(all="ignore"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    # Compiled code takes its products from scipy's library, which can only be limited once it is loaded.
-    importlib.import_module("scipy.linalg.cython_blas")
-    return ThreadpoolController()
 
 
 @torch.no_grad()
@@ -129,12 +108,16 @@ def run_and_pull(
     gram_bar = gram.new_zeros(atoms, atoms, len(jobs)).movedim(2, 0)
     dense_bar = gram_bar if len(jobs) == 1 else gram.new_zeros(len(jobs), p, p)
     returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
-    for first in range(0, n, CHUNK):
-        rows = slice(first, min(first + CHUNK, n))
+    layer_bytes = p * gram.element_size() * (1 if points is codes else 2)
+    size = max(min(CHUNK, CHUNK_BYTES // (max(depth, 1) * layer_bytes)), 1) if jobs else CHUNK
+    for first in range(0, n, size):
+        rows = slice(first, min(first + size, n))
         part = problem.with_theta(problem.dictionary)
         object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
-        momentum = state.momentum[rows] if isinstance(state.momentum, Tensor) else state.momentum
-        fields = {"codes": state.codes[rows].detach(), "point": state.point[rows].detach(), "momentum": momentum}
+        # Compiled code is compiled anew for other layouts and dtypes.
+        momentum = state.momentum[rows].to(gram.dtype) if isinstance(state.momentum, Tensor) else state.momentum
+        codes_here, point_here = (tensor[rows].detach().contiguous() for tensor in (state.codes, state.point))
+        fields = {"codes": codes_here, "point": point_here, "momentum": momentum}
         products, derivatives = part.adjoint(part.observations).mul_(step), (gram_bar, dense_bar, columns_bar)
         chunk = _Chunk(part, algorithm, step, gram, products, n, jobs, columns, *derivatives)
         dense = chunk.run_dense(dataclasses.replace(state, **fields), depth, kept)
@@ -157,7 +140,8 @@ def run_and_pull(
     pairwise = columns_bar.T[None] if columnwise else torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
     through_gram = pairwise.mul_(step)
     through_products = theta_bar.mul_(step)
-    magnitudes = torch.linalg.norm(through_gram, dim=(1, 2)) + torch.linalg.norm(through_products, dim=(1, 2))
+    # Squares of small numbers underflow in single precision.
+    sizes = [torch.linalg.norm(term, dim=(1, 2), dtype=torch.float64) for term in (through_gram, through_products)]
 
     states, momentum = {}, state.momentum
     for layer in range(depth + 1):
@@ -169,7 +153,7 @@ def run_and_pull(
             states[layer] = dataclasses.replace(state, **fields) if layer else state
         if algorithm.name == "fista" and not isinstance(momentum, Tensor):
             momentum = following(momentum)
-    return Result(states, through_gram.add_(through_products), magnitudes.tolist(), returned)
+    return Result(states, through_gram.add_(through_products), sum(sizes).tolist(), returned)
 
 
 def _pull(before: Any, after: Any) -> Any:
@@ -245,7 +229,8 @@ class _Chunk:
             momenta.append(following(momenta[-1]))
         pulls = [(now - 1) / later for now, later in itertools.pairwise(momenta)]
         momentum = state.momentum.reshape(r).contiguous() if restart else self.gram.new_ones(r)
-        numbers = [1, self.step, self.samples, self.problem.penalty * lasso, -self.problem.l2_penalty * (not lasso)]
+        weights = self.problem.penalty * lasso, -self.problem.l2_penalty * (not lasso)
+        numbers = [1, self.step, self.samples, *weights, MARGIN]
         flags = [type(rule) is Hard, self.problem.nonnegative, accelerated, restart, given is not None]
         bounds = [max(job.top - offset, 0) for job in self.jobs], [max(job.bottom - offset, 0) for job in self.jobs]
         later = [place for place, layer in enumerate(keep) if layer > offset]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LARGEST_PASS = 1 << 20
 #: Largest ratio between the norms of a gradient's terms and that of their sum, the gradient.
 LARGEST_CANCELLATION = 100.0
+#: Largest number of atoms for each feature: the Gram matrix of more takes longer than products with the dictionary.
+MOST_OVERCOMPLETE = 8
 _BUILT_IN_LOSSES = dict(LOSSES)
 
 
@@ -66,11 +68,14 @@ def apply(problem: Problem, algorithm: Algorithm, state: State) -> bool:
 
     if not is_plain(problem) or type(algorithm) not in (Ista, Fista) or choice() == "torch":
         return False
-    tensors = [problem.observations, problem.theta, state.codes, state.point]
+    tensors, (features, atoms) = [problem.observations, problem.theta, state.codes, state.point], problem.dictionary.shape
     return (
-        type(algorithm.thresholding) in (Soft, Decaying, Hard)
+        atoms <= MOST_OVERCOMPLETE * features
+        and type(algorithm.thresholding) in (Soft, Decaying, Hard)
         and problem.theta.dtype in (torch.float32, torch.float64)
         and not any(tensor.device.type != "cpu" or _is_wrapped(tensor) for tensor in tensors)
+        # Zero times what is not finite is NaN, and no kernel multiplies zeros.
+        and all(bool(tensor.detach().sum().isfinite()) for tensor in tensors[1:])
     )
 
 
@@ -89,7 +94,9 @@ class Pulled(NamedTuple):
 
     def keeps_digits_of(self, gradient: Tensor, dtype: torch.dtype) -> bool:
         """Return whether the terms leave enough digits for a dtype in the gradient of which this is a part."""
-        norm, spare = float(torch.linalg.norm(gradient)), torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
+        # In double, because squares of small numbers underflow in single precision.
+        norm = float(torch.linalg.norm(gradient, dtype=torch.float64))
+        spare = torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
         return math.isfinite(norm) and self.magnitude <= LARGEST_CANCELLATION * spare * norm
 
 

@@ -33,9 +33,9 @@ class Layers:
     """Proximal gradient layers, which extrapolate as FISTA does if `accelerated`.
 
     The step is a constant: it does not change when theta is differentiated. With `restart` each sample drops its momentum
-    where it points uphill. The penalty is multiplied by `decay` from layer to layer. If `hard`, entries above the threshold
-    are kept in full; the threshold is `cutoff`, or the penalty times the step if that is not given. The `first` layers have
-    a step and a cutoff of their own. The `initial` codes (n, p) are zero if not given.
+    where it points uphill by more than rounding. The penalty is multiplied by `decay` from layer to layer. If `hard`,
+    entries above the threshold are kept in full; the threshold is `cutoff`, or the penalty times the step if that is not
+    given. The `first` layers have a step and a cutoff of their own. The `initial` codes (n, p) are zero if not given.
     """
 
     step: float
@@ -71,7 +71,9 @@ def unroll(
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             pull = (momentum - 1) / following
             if layers.restart:
-                uphill = ((point - after) * (after - codes)).real.sum(1, keepdims=True) > 0
+                back, moved, size = (point - after).real, (after - codes).real, np.abs(after.real)
+                noise = (size * (np.abs(back) + np.abs(moved))).sum(1, keepdims=True)
+                uphill = (back * moved).sum(1, keepdims=True) > 1e-12 * noise
                 pull, following = np.where(uphill, 0.0, pull), np.where(uphill, 1.0, following)
             point, momentum = after + pull * (after - codes), following
         else:

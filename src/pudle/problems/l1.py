@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
+from ..threads import single_thread
 from ..validation import check_alike, check_choice, check_nonzero, check_positive, check_scalar, check_tensor
 from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
@@ -79,9 +80,11 @@ class DenseL1Problem(L1Problem):
         return gram + self.l2_penalty * torch.eye(len(gram)).to(gram) if self.l2_penalty else gram
 
     @functools.cached_property
+    @single_thread()
     def lipschitz_constant(self) -> float:
         return float(torch.linalg.eigvalsh(self._smaller_gram())[-1]) + self.l2_penalty
 
+    @single_thread()
     def is_lipschitz(self, constant: float) -> bool:
         known = vars(self)
         if "lipschitz_constant" in known or known.get("_certified") == constant:
