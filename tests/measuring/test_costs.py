@@ -14,12 +14,14 @@ from plugin import write_plugin
 from pudle import registry
 from pudle.measuring import costs, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
+from pudle.measuring.executors import LocalProcesses
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute, remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
+from pudle.measuring.tasks import prepare_memory_worker
 from pudle.processes import run_in_copy
 from pudle.reports.load import load
 
@@ -74,6 +76,27 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     needed = {(cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6 for cell in cells(selection)}
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
     assert max(needed.values()) < 4, needed
+
+
+@pytest.mark.slow
+def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
+    """What the process freed of a problem before must not serve the estimate, which would seem to need a tenth."""
+    one, other = (dataclasses.replace(TINY, name=f"{size}", dataset=f"sparse_gaussian(n_samples={size})", seeds=(0,),
+                                      depths=(5,)) for size in (1500, 12000))  # fmt: skip
+    measured = []
+    for cases in ((one,), (other, one)):
+        folder = tmp_path / f"{len(cases)}"
+        selection = Selection("quick", cases, ("backprop",), (1,), (5,), costs=("memory_bytes",))
+        selection.write(folder / "selection.json")
+        kept = Store(folder / "store", "quick")
+        for case in cases:
+            measure(case, "backprop", kept)
+        # In this order, whichever name comes first.
+        tasks = sorted(plan_costs(selection, kept, folder / "selection.json")[0], key=lambda task: -len(task.label))
+        with LocalProcesses(1, prepare_memory_worker) as processes:
+            measured.append(fill([tasks], executor=processes)["memory"][-1]["value"])
+    # Eight times as many samples take eight times as much; the rest is noise.
+    assert measured[1] == pytest.approx(measured[0], rel=0.1)
 
 
 def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):

@@ -101,10 +101,11 @@ def _first_gradients() -> None:
 @functools.lru_cache(maxsize=1)
 def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
+    # The cache would keep the problem before until this one is drawn.
+    drawn.cache_clear()
     problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
     algorithm.step_size(problem)
     _first_gradients()
-    return_freed_memory()
     return problem, algorithm
 
 
@@ -123,6 +124,8 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
             return fail_cost(cell, selection, store, "skipped", NO_KERNEL)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
+    # Last, because an estimate would use again, and seem not to need, whatever this process has freed before.
+    return_freed_memory()
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))
     if code:
         killed = "out-of-memory", "its process was killed (signal 9)"

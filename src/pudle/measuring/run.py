@@ -27,6 +27,7 @@ from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
 from .survey import Survey, survey
+from .tasks import prepare_memory_worker
 
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
@@ -92,8 +93,10 @@ def execute(
             if not scores_only:
                 # On this machine, because on others they could not be compared with those stored; in new processes, because
                 # memory that scores have given back would hide what a gradient takes.
-                costs = fill(plan_costs(selection, store, frozen, known, again=again), workers, progress=progress)
-                records |= {kind: costs[kind] for kind in ("memory", "time")}
+                memory, times = plan_costs(selection, store, frozen, known, again=again)
+                with LocalProcesses(workers, prepare_memory_worker) as processes:
+                    records |= {"memory": fill([memory], executor=processes, progress=progress)["memory"]}
+                records |= {"time": fill([times], progress=progress)["time"]}
             experiments = fill(plan_experiments(selection, store, known), executor=executor, progress=progress)
         known.update(experiments)
         records |= {"experiment": experiments["experiment"]}

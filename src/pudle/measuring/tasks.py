@@ -13,6 +13,7 @@ import torch
 from .. import source_files, specs
 from ..algorithms import kernels
 from ..files import MOST_TRAVELLING, files_in
+from ..processes import return_freed_blocks
 from ..registry import make_dataset, make_estimator
 from . import sources
 from .costs import fail_cost, measure_cost
@@ -50,6 +51,15 @@ class Task(NamedTuple):
 def prepare_worker() -> None:
     """Make a new process ready for tasks."""
     torch.set_num_threads(1)
+
+
+def prepare_memory_worker() -> None:
+    """Make a new process ready to measure memory: what it freed before must not change what an estimate takes.
+
+    Times are measured in other processes, because this makes them longer.
+    """
+    prepare_worker()
+    return_freed_blocks()
 
 
 @contextlib.contextmanager
