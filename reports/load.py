@@ -20,6 +20,7 @@ from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, converted, lies_at, read_each, read_json
 from pudle.measuring import contents, statuses
+from pudle.measuring.costs import LEAST_SAMPLES
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.selection import holds
 from pudle.reports.records import read_experiments
@@ -213,6 +214,7 @@ def _cost_row(
     if kept["value"] is None:
         return row | {"status": "error", "reason": "recorded as ok, without a value"}
     samples = tuple(kept.get("samples") or ())
-    low, high = map(float, np.quantile(samples or kept["value"], (0.25, 0.75)))
+    # Fewer samples say nothing about their spread.
+    low, high = map(float, np.quantile(samples, (0.25, 0.75))) if len(samples) >= LEAST_SAMPLES else (math.nan,) * 2
     # The process's own peak is not the estimator's; noise can make the difference negative.
     return row | {"value": max(_number(kept["value"]), 0.0), "low": low, "high": high, "samples": samples}

@@ -179,8 +179,10 @@ class Fake:
     [
         (Fake(0.01), 5),  # no spread: the least number of samples
         (Fake(0.01, at_once=1), 3),
-        (Fake(2.0, at_once=1), 1),  # one sample takes longer than all may take
-        (Fake(0.06, 0.05, at_once=1), 2),  # a wide spread: until the time is up
+        (Fake(0.5, at_once=1), 3),  # quartiles need so many, although they take longer than more of them may take
+        (Fake(2.0, at_once=1), 1),  # one sample takes longer than these may take
+        (Fake(0.06, 0.05, at_once=1), 3),
+        (Fake(0.02, 0.03, at_once=1), 4),  # a wide spread: until the time is up
         (Fake(0.0010, 0.0011, at_once=4), 20),  # until the median is known to 2 %
     ],
 )

@@ -46,9 +46,10 @@ BENCHMARKS = {
 SELECTION_VARIABLE = "PUDLE_SELECTION"
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
-#: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
-#: samples have taken so many seconds.
-LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.1
+#: A time is repeated until it has so many samples, which its quartiles need, or these have taken so many seconds ...
+LEAST_SAMPLES, MOST_SECONDS_FOR_THESE = 3, 2.0
+#: ... and further until the standard error of the median is this share of it, or all have taken so many seconds.
+PRECISION, MOST_SECONDS = 0.02, 0.1
 
 
 class Cell(NamedTuple):
@@ -195,7 +196,7 @@ def _repeat(benchmark: Any) -> list[float]:
     """
     samples: list[float] = benchmark.do_run()["samples"]
     benchmark.warmup_time = 0.0
-    while sum(samples) < MOST_SECONDS:
+    while sum(samples) < (MOST_SECONDS if len(samples) >= LEAST_SAMPLES else MOST_SECONDS_FOR_THESE):
         low, median, high = np.quantile(samples, (0.25, 0.5, 0.75))
         if len(samples) >= LEAST_SAMPLES and 0.93 * (high - low) <= PRECISION * median * len(samples) ** 0.5:
             break
