@@ -12,6 +12,7 @@ from examples import TINY
 from plugin import write_plugin
 
 from pudle import registry
+from pudle.errors import UnwritableFile
 from pudle.measuring import costs, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.executors import LocalProcesses
@@ -150,6 +151,16 @@ def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, stat
     assert record["status"] == status and reason in record["reason"] and record["value"] is None
     # It is tried again.
     assert len(labels(selection, kept, tmp_path)) == 1
+
+
+@pytest.mark.parametrize("metric", ["memory_bytes", "seconds"])
+def test_a_record_that_cannot_be_written_ends_the_run(tmp_path, metric):
+    selection, kept = selected(tmp_path, "alternating", "backprop", costs=(metric,), torch_depths=())
+    (kept.folder / TINY.name / "costs").touch()
+    steps = []
+    with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
+        fill(plan_costs(selection, kept, tmp_path / "selection.json"), progress=lambda *step: steps.append(step))
+    assert steps == []
 
 
 def test_what_has_no_score_is_not_timed(tmp_path):

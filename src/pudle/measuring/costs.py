@@ -23,6 +23,7 @@ from asv_runner.discovery import get_benchmark_from_name
 
 from ..algorithms import Algorithm, kernels
 from ..algorithms.unrolling import directional_derivative
+from ..files import read_json
 from ..kernel_choice import choice
 from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
@@ -132,8 +133,10 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
         killed = "out-of-memory", "its process was killed (signal 9)"
         failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
         # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer be copied.
-        run_in_copy(lambda: fail_cost(cell, selection, store, *failed))
-    return store.read_cost(cell) or {}
+        if run_in_copy(lambda: fail_cost(cell, selection, store, *failed)):
+            # What ended that copy was not the estimate: here its error is told.
+            fail_cost(cell, selection, store, *failed)
+    return read_json(store.cost_path(cell))
 
 
 @functools.lru_cache(maxsize=1)
