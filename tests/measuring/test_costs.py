@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 
 import numpy as np
@@ -121,6 +122,24 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
         patch.setattr(sources, "digest", lambda *_: "changed")
         assert kept.cost_path(cell) != path
     assert kept.cost_path(cell) == path
+
+
+@pytest.mark.parametrize(
+    ("file", "outdated"),
+    [
+        ("timing.py", {"seconds", "seconds_torch"}),
+        ("memory.py", {"memory_bytes"}),
+        ("selected.py", set(METRICS)),
+        ("cases.py", set()),
+    ],
+)
+def test_a_cell_depends_on_its_benchmark_and_on_what_draws_the_problem(tmp_path, monkeypatch, file, outdated):
+    kept, folder = Store(tmp_path, "quick"), shutil.copytree(costs.benchmark_folder(), tmp_path / "bench")
+    places = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
+    (folder / file).write_text((folder / file).read_text() + "# changed")
+    monkeypatch.setattr(store, "benchmark_folder", lambda: folder)
+    now = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
+    assert {metric for metric in METRICS if now[metric] != places[metric]} == outdated
 
 
 @pytest.fixture

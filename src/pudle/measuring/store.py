@@ -224,8 +224,13 @@ def _on_data(module: str, case: Case, *made: Any) -> dict[str, str]:
 
 
 def _benchmark(metric: str) -> str:
-    """Return the source of the benchmark that measures a cost."""
-    return (benchmark_folder() / f"{BENCHMARKS[metric].partition('.')[0]}.py").read_text()
+    """Return the sources of the benchmark that measures a cost and of what draws its problem.
+
+    What else these import is left out: the list of cases would outdate the costs of all of them.
+    """
+    return "".join(
+        (benchmark_folder() / f"{name}.py").read_text() for name in (BENCHMARKS[metric].split(".")[0], "selected")
+    )
 
 
 def _hash(**parts: Any) -> str:
