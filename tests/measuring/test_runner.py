@@ -9,10 +9,13 @@ from plugin import NAMES, write_plugin
 
 from pudle import registry
 from pudle.algorithms import kernels
+from pudle.errors import ChangedSources
 from pudle.files import read_json
 from pudle.measuring.case import Case
+from pudle.measuring.costs import Cell
+from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import fill, plan
+from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
@@ -119,6 +122,62 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
     assert record["status"] == "uncertified"
     assert "of 20 samples are not certified" in record["reason"]
     assert all(row["relative_error"] != row["relative_error"] for row in record["scores"])
+
+
+#: An estimator in a file that changes the file, as its author may while a run goes on.
+CHANGING = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import pudle
+
+
+@dataclass(frozen=True)
+class Changing(pudle.GradientEstimator):
+    name, computes = "changing", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        if not FILE.read_text().endswith("# changed"):
+            FILE.write_text(f"{FILE.read_text()}# changed")
+        return pudle.Estimate(problem.theta, problem.initial_codes())
+"""
+
+
+@pytest.mark.parametrize("costs", [False, True])
+def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
+    """Whether it is of the old sources or of the new, its key would be that of others."""
+    file = tmp_path / "changing.py"
+    text = f"{CHANGING}\nFILE = Path({str(file)!r})\n"
+    file.write_text(f"{text}# changed")
+    selection, store = Selection("quick", (CASE,), (f"{file}:Changing", "alternating"), (1,), (5,)), Store(tmp_path, "quick")
+    selection.write(tmp_path / "selection.json")
+    if costs:
+        fill(plan(selection, store), workers=1)
+    file.write_text(text)
+    if costs:
+        store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
+    stages = plan_costs(selection, store, tmp_path / "selection.json") if costs else plan(selection, store)
+    before = set(tmp_path.glob("tiny/**/*changing*.json"))
+    with pytest.raises(ChangedSources, match="changed during the run: finished results are kept; run again"):
+        fill(stages, workers=1)
+    assert set(tmp_path.glob("tiny/**/*changing*.json")) == before
+    # Again, now that nothing changes.
+    fill(plan(selection, store), workers=1)
+    assert store.read(CASE, f"{file}:Changing")["status"] == "ok"
+
+
+def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
+    store = Store(tmp_path, "quick", planned=frozenset({"of another result"}))
+    cell, result = Cell("seconds", CASE, "alternating", 5, 0), ExperimentResult([])
+    reference = CASE.make_reference(0, "exact")
+    for write in (
+        lambda: store.write(CASE, "alternating", {}), lambda: store.write_cost(cell, {}),
+        lambda: store.write_reference(CASE, 0, reference), lambda: store.write_artifact("curve", CASE, (), [], ""),
+        lambda: store.write_experiment(next(iter(registry.list_experiments())), result, None),
+    ):  # fmt: skip
+        with pytest.raises(ChangedSources):
+            write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):

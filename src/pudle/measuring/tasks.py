@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,16 @@ class Task(NamedTuple):
     label: str
     arguments: tuple[Any, ...]
     timeout: float
+
+
+def planned(kind: str, label: str, arguments: tuple[Any, ...], timeout: float, key: str = "") -> Task:
+    """Return a task whose store takes its result, and references that it lacks, only under the keys that they have now.
+
+    The result's own `key` is given where it is known.
+    """
+    *what, store = arguments
+    keys = {key or place(kind, arguments)[1], *(path.stem for path in needs(kind, arguments))}
+    return Task(kind, label, (*what, dataclasses.replace(store, planned=frozenset(keys))), timeout)
 
 
 def prepare_worker() -> None:
