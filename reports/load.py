@@ -66,6 +66,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         listed |= {name: part for name, part in found.items() if part}
     experiments = read_experiments({store / place: name for name, place in listed["experiments"].items()}, damaged)
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
+    keys = listed.get("artifacts", {})
+    current = [item for item in artifacts if item.get("key") == keys.get(f"{item['case']}-{item['kind']}", item.get("key"))]
     cases = {case["name"]: case for case in listed["selection"]["cases"]}
     estimators = tuple(listed["selection"]["estimators"])
     limited = listed["selection"].get("limited", ())
@@ -83,6 +85,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         kept = _read(store / place, contents.CostRecord, tuple(cell), damaged)
         costs.append((dict(zip(CELL, cell, strict=True)), kept[0] if kept else None))
     notes = [f"Damaged and left out: {line}." for line in damaged]
+    if len(current) < len(artifacts):
+        notes.append(f"Surfaces and curves that this run has not measured yet are left out: {run}.")
     if not records:
         if not experiments:
             if damaged:
@@ -135,7 +139,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         estimators=estimators,
         provenances=tuple(distinct.values()),
         notes=tuple(notes),
-        artifacts=tuple(artifact for artifact in artifacts if artifact["case"] in cases),
+        artifacts=tuple(artifact for artifact in current if artifact["case"] in cases),
         experiments=experiments,
         damaged=tuple(damaged),
     )

@@ -11,13 +11,17 @@ from pudle import registry
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.files import read_json
+from pudle.measuring import sources
 from pudle.measuring.case import Case
 from pudle.measuring.costs import Cell
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure
+from pudle.measuring.run import remember
 from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
+from pudle.reports.load import load
 
 CASE = Case(
     name="tiny",
@@ -198,6 +202,27 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
     labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
     assert labels == ["window_surface of tiny", "window_surface of hard"]
+
+
+def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
+    store = Store(tmp_path / "quick" / "store", "quick")
+    selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), windows=(1, 5), jacobian_error=True)
+
+    def shown():
+        """Interrupt a run after its scores, and return the kinds of surfaces that a report shows."""
+        remember(tmp_path / "quick", store, selection, survey(selection, store))
+        measure(CASE, "alternating", store)
+        results = load(tmp_path, "quick")
+        return {artifact["kind"] for artifact in results.artifacts}, any(
+            "not measured yet" in note for note in results.notes
+        )
+
+    fill(plan(selection, store), workers=1)
+    assert shown() == ({"window_surface", "jacobian_error"}, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "digest", lambda *_: "changed")
+        assert shown() == (set(), True)
+    assert shown() == ({"window_surface", "jacobian_error"}, False)
 
 
 @pytest.mark.parametrize(("windows", "error"), [((), True), ((1,), False), ((), False)])

@@ -22,7 +22,7 @@ from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
-from .runner import fill, plan, plan_costs, plan_experiments
+from .runner import fill, plan, plan_costs, plan_experiments, surfaces
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
@@ -158,6 +158,8 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
     if selection.cases:
         costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
         content |= {"selection": dataclasses.asdict(selection), "costs": costs}
+        places = [store.artifact_place(*surface) for surface in surfaces(selection)]
+        content["artifacts"] = {path.stem: key for path, key in places}
         content["records"] = [(*pair, place(found.path)) for pair, found in known.scores.items()]
     experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from .case import DTYPES
+from .case import DTYPES, Case
 from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback, silent
 from .selection import Selection
@@ -16,6 +16,12 @@ from .tasks import WORK, Task, planned
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
+
+
+def surfaces(selection: Selection) -> list[tuple[str, Case, tuple[int, ...]]]:
+    """Return kind, case and windows of the surfaces and curves that a selection measures beside its scores."""
+    found = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
+    return found + [("jacobian_error", case, ()) for case in selection.cases if selection.jacobian_error]
 
 
 def plan(selection: Selection, store: Store, known: Survey | None = None) -> list[list[Task]]:
@@ -28,21 +34,19 @@ def plan(selection: Selection, store: Store, known: Survey | None = None) -> lis
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
-    surfaces = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
-    surfaces += [("jacobian_error", case, ()) for case in selection.cases if selection.jacobian_error]
-    surfaces = [surface for surface in surfaces if not store.has_artifact(*surface)]
+    missing = [surface for surface in surfaces(selection) if not store.has_artifact(*surface)]
 
     def task(kind: str, label: str, *arguments: Any, key: str = "") -> Task:
         return planned(kind, label, (*arguments, store), selection.timeout, key)
 
     # One process compiles the kernels while the others do what takes none. What is short comes last: all end together.
-    dtypes = {DTYPES[case.dtype] for case in [case for case, _ in pairs] + [case for _, case, _ in surfaces]}
+    dtypes = {DTYPES[case.dtype] for case in [case for case, _ in pairs] + [case for _, case, _ in missing]}
     first = [Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else []
     second = [
         task("score", f"{estimator} on {case.name}", case, estimator, key=scores[case.name, estimator].path.stem)
         for case, estimator in pairs
     ]
-    for kind, case, windows in surfaces:
+    for kind, case, windows in missing:
         stage = first if kind == "jacobian_error" else second
         stage.append(task("surface", f"{kind} of {case.name}", kind, case, windows))
     first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
