@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import time
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from plugin import write_plugin
 
 from pudle import registry
 from pudle.errors import UnwritableFile
-from pudle.measuring import costs, sources, store
+from pudle.measuring import costs, provenance, run, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.executors import LocalProcesses
 from pudle.measuring.measurement import measure
@@ -253,7 +256,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     selection = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     kept = Store(folder / "store", "quick")
 
-    def run(version, error):
+    def shown(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
         remember(folder, kept, selection, survey(selection, kept))
@@ -264,11 +267,36 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
         frame = load(tmp_path, "quick").frame
         return set(frame[(frame.metric == "relative_error")]["value"])
 
-    assert run("first", 0.1) == {0.1}
-    assert run("second", 0.2) == {0.2}
+    assert shown("first", 0.1) == {0.1}
+    assert shown("second", 0.2) == {0.2}
     monkeypatch.setattr(Store, "write", lambda *_: None)
-    assert run("first", 0.3) == {0.1}
-    assert run("second", 0.3) == {0.2}
+    assert shown("first", 0.3) == {0.1}
+    assert shown("second", 0.3) == {0.2}
+
+
+@pytest.mark.slow
+def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeypatch):
+    """After a run of other estimators, and after one that was interrupted before it wrote the history."""
+    commit, _ = provenance.commit_of(provenance.repository(Path.cwd()))
+    monkeypatch.setattr(run, "commit_of", lambda root: (commit, False))
+
+    def held(*estimators):
+        selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
+        execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
+        (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
+        values, (_, names, _), *_ = json.loads(path.read_text())["results"]["timing.Time.time_estimate"]
+        return dict(zip(names, values, strict=True))
+
+    first = held("alternating", "one_step")
+    assert set(first) == {"'alternating'", "'one_step'"}
+    assert set(held("backprop")) == {"'backprop'"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "_write_history", mock.Mock(side_effect=KeyboardInterrupt))
+        held("alternating", "one_step")
+    assert held("alternating", "one_step") == first
+    # And it is not written again for nothing.
+    monkeypatch.setattr(run, "_write_history", mock.Mock(side_effect=AssertionError))
+    assert held("alternating", "one_step") == first
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -120,8 +121,12 @@ def execute(
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
-            changed = any(records.values()) or not has_history(folder, commit)
-            summary.broken.extend(_write_history(folder, root, commit) if changed else [])
+            state, written = _state(selection, known), folder / "runs" / f"{commit}.history"
+            if not has_history(folder, commit) or not written.exists() or written.read_text() != state:
+                failed = _write_history(folder, root, commit)
+                summary.broken.extend(failed)
+                if not failed:
+                    write_atomically(written, state)
     return summary
 
 
@@ -168,6 +173,13 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
         listed = read_json(path, RunList) if lies_at(path) else {}
         both = {"experiments": listed.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(listed | content | both, indent=1))
+
+
+def _state(selection: Selection, known: Survey) -> str:
+    """Return a digest of the selection and of the stored scores and costs that asv's history of a commit is made of."""
+    paths = [found.path for found in (*known.scores.values(), *known.costs.values())]
+    files = [(path.name, path.stat().st_mtime_ns if path.exists() else None) for path in paths]
+    return hashlib.sha256(repr((selection, files)).encode()).hexdigest()
 
 
 def has_history(folder: Path, commit: str) -> bool:
