@@ -118,7 +118,7 @@ def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
         some = text.listing(names if len(names) <= 2 else [names[0], _others(len(names) - 1)])
         advice, apart = "Use", f"; not distinguishable in time from {some}" if some else ""
         short = f"Cheapest to an error of {goal}{apart}."
-        bounds = [bound for pair in best.quartiles.values() for bound in pair if not math.isnan(bound)]
+        bounds = [bound for pair in best.quartiles.values() for bound in pair if math.isfinite(bound)]
         ends = min(bounds, default=math.nan), max(bounds, default=math.nan)
         time = text.between(seconds[0], *ends, text.seconds, time)
     return {

@@ -20,6 +20,7 @@ from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, converted, lies_at, read_each, read_json
 from pudle.measuring import contents, statuses
+from pudle.measuring.costs import LEAST_SAMPLES
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.selection import holds
 from pudle.reports.records import read_experiments
@@ -65,6 +66,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         listed |= {name: part for name, part in found.items() if part}
     experiments = read_experiments({store / place: name for name, place in listed["experiments"].items()}, damaged)
     artifacts = read_each(sorted((store / "artifacts").glob("*.json")), _read_artifact, damaged)
+    keys = listed.get("artifacts", {})
+    current = [item for item in artifacts if item.get("key") == keys.get(f"{item['case']}-{item['kind']}", item.get("key"))]
     cases = {case["name"]: case for case in listed["selection"]["cases"]}
     estimators = tuple(listed["selection"]["estimators"])
     limited = listed["selection"].get("limited", ())
@@ -82,6 +85,8 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         kept = _read(store / place, contents.CostRecord, tuple(cell), damaged)
         costs.append((dict(zip(CELL, cell, strict=True)), kept[0] if kept else None))
     notes = [f"Damaged and left out: {line}." for line in damaged]
+    if len(current) < len(artifacts):
+        notes.append(f"Surfaces and curves that this run has not measured yet are left out: {run}.")
     if not records:
         if not experiments:
             if damaged:
@@ -134,7 +139,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         estimators=estimators,
         provenances=tuple(distinct.values()),
         notes=tuple(notes),
-        artifacts=tuple(artifact for artifact in artifacts if artifact["case"] in cases),
+        artifacts=tuple(artifact for artifact in current if artifact["case"] in cases),
         experiments=experiments,
         damaged=tuple(damaged),
     )
@@ -213,6 +218,7 @@ def _cost_row(
     if kept["value"] is None:
         return row | {"status": "error", "reason": "recorded as ok, without a value"}
     samples = tuple(kept.get("samples") or ())
-    low, high = map(float, np.quantile(samples or kept["value"], (0.25, 0.75)))
+    # Fewer samples say nothing about their spread.
+    low, high = map(float, np.quantile(samples, (0.25, 0.75))) if len(samples) >= LEAST_SAMPLES else (math.nan,) * 2
     # The process's own peak is not the estimator's; noise can make the difference negative.
     return row | {"value": max(_number(kept["value"]), 0.0), "low": low, "high": high, "samples": samples}

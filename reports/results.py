@@ -60,8 +60,8 @@ class Results:
     references: pd.DataFrame
     #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
     records: pd.DataFrame
-    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``, and a tuple ``samples`` of
-    #: the repeats.
+    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high`` (NaN where there are
+    #: fewer repeats than quartiles need), and a tuple ``samples`` of the repeats.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Mapping[str, Any]]

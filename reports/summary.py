@@ -33,7 +33,7 @@ class Reach:
     #: Time and memory at the median depth, and whether they are extrapolated.
     seconds: tuple[float, bool]
     memory: tuple[float, bool]
-    #: Quartiles of the timing at each seed's own depth.
+    #: Quartiles of the timing at each seed's own depth; without bounds where a time has too few samples for them.
     quartiles: Mapping[int, tuple[float, float]]
 
 
@@ -44,6 +44,10 @@ def reach(results: Results, case: str, estimator: str, goal: float = GOAL) -> Re
     middle = float(np.ceil(np.median(list(depths.values())))) if depths else math.nan
     low, high, seconds, memory = (results.line(case, estimator, cost) for cost in ("low", "high", "seconds", "memory_bytes"))
     quartiles = {seed: (low.at(depth)[0], high.at(depth)[0]) for seed, depth in depths.items()}
+    unknown = [
+        seed for seed, (end, _) in quartiles.items() if math.isnan(end) and not math.isnan(seconds.at(depths[seed])[0])
+    ]
+    quartiles |= dict.fromkeys(unknown, (-math.inf, math.inf))
     return Reach(estimator, depths, middle, seconds.at(middle), memory.at(middle), quartiles)
 
 
@@ -137,7 +141,7 @@ def _costs(results: Results, case: str, estimator: str) -> dict[str, Any]:
     """Summarize depth, time and memory at the goal and at the deepest depth, and the time relative to `BASE`."""
     reached, last = reach(results, case, estimator), _last(results.curve(case, estimator))[0]
     timed, memory, torch = (results.line(case, estimator, cost) for cost in ("seconds", "memory_bytes", "seconds_torch"))
-    bounds = [bound for pair in reached.quartiles.values() for bound in pair if not math.isnan(bound)]
+    bounds = [bound for pair in reached.quartiles.values() for bound in pair if math.isfinite(bound)]
     costs = {
         **spread("depth_to_goal", list(reached.depths.values())), "depth_to_goal": reached.depth,
         "seeds_reached": sum(map(math.isfinite, reached.depths.values())), "timed": len(timed.measured),

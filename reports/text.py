@@ -97,11 +97,11 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
 
 
 def between(middle: float, low: float, high: float, show: Callable[[float], str] = number, shown: str | None = None) -> Cell:
-    """Return a middle value, as it is `shown`, with its interval, which is left out where both ends look like it."""
+    """Return a middle value, as it is `shown`, with its interval, left out where unknown or where both ends look like it."""
     if math.isnan(middle):
         return Cell(DASH)
     value, least, greatest = show(middle), show(low), show(high)
-    details = () if least == greatest == value else (f"({least} to {greatest})",)
+    details = () if math.isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
     return Cell(value if shown is None else shown, key=middle, details=details)
 
 

@@ -111,8 +111,11 @@ def write_artifact(home, kind, rows, **changes):
     return path
 
 
-def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-lasso",), commit=COMMIT):
-    """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped."""
+def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-lasso",), commit=COMMIT, single=()):
+    """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped.
+
+    The times with the numbers in `single` have one sample, and the others five.
+    """
     folder, listed = home / "quick", []
     for metric, values in (("seconds", seconds), ("memory_bytes", memory or [])):
         cells = list(itertools.product(names, estimators, [100, 200])) if values else []
@@ -122,7 +125,8 @@ def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-l
                        "status": failed or "ok", "reason": "because of this" if failed else "",
                        "value": None if failed else value, "provenance": provenance(commit=commit)}  # fmt: skip
             if metric == "seconds" and not failed:
-                content["samples"] = [0.8 * value, 0.9 * value, value, 1.1 * value, 1.2 * value]
+                shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
+                content["samples"] = [share * value for share in shares]
             listed.append((metric, *cell, f"{cell[0]}/costs/{metric}-{number}.json"))
             path = folder / "store" / listed[-1][-1]
             path.parent.mkdir(parents=True, exist_ok=True)

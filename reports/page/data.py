@@ -154,7 +154,7 @@ def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
     if not len(line.depths):
         return None
     exact = [item.values.tolist() for item in (line, *quartiles)]
-    values = [[short(value) for value in item] for item in exact] if condensed else exact
+    values = [[None if value != value else short(value) if condensed else value for value in item] for item in exact]
     return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
 
 

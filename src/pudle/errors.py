@@ -29,6 +29,10 @@ class UnwritableFile(PudleError):
     """A file cannot be written; the text names it and the system's reason."""
 
 
+class ChangedSources(PudleError):
+    """Files that a result depends on were changed after it was planned."""
+
+
 class MissingResults(PudleError):
     """There are no results to report yet."""
 

@@ -47,6 +47,15 @@ def return_freed_memory() -> None:
         trim(0)
 
 
+def return_freed_blocks() -> None:
+    """Give blocks of memory back to the system as soon as they are freed, from now on, if they are larger than 128 KiB.
+
+    By default the GNU C library raises this limit to the size of the largest block that was ever freed.
+    """
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
+        set_option(-3, 1 << 17)  # M_MMAP_THRESHOLD
+
+
 def fork() -> int:
     """Return zero in a copy of this process, and the number of the copy in this one."""
     with warnings.catch_warnings():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import shutil
 import time
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,14 +16,17 @@ from examples import TINY
 from plugin import write_plugin
 
 from pudle import registry
-from pudle.measuring import costs, sources, store
+from pudle.errors import UnwritableFile
+from pudle.measuring import costs, provenance, run, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
+from pudle.measuring.executors import LocalProcesses
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute, remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
+from pudle.measuring.tasks import prepare_memory_worker
 from pudle.processes import run_in_copy
 from pudle.reports.load import load
 
@@ -76,6 +83,27 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     assert max(needed.values()) < 4, needed
 
 
+@pytest.mark.slow
+def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
+    """What the process freed of a problem before must not serve the estimate, which would seem to need a tenth."""
+    one, other = (dataclasses.replace(TINY, name=f"{size}", dataset=f"sparse_gaussian(n_samples={size})", seeds=(0,),
+                                      depths=(5,)) for size in (1500, 12000))  # fmt: skip
+    measured = []
+    for cases in ((one,), (other, one)):
+        folder = tmp_path / f"{len(cases)}"
+        selection = Selection("quick", cases, ("backprop",), (1,), (5,), costs=("memory_bytes",))
+        selection.write(folder / "selection.json")
+        kept = Store(folder / "store", "quick")
+        for case in cases:
+            measure(case, "backprop", kept)
+        # In this order, whichever name comes first.
+        tasks = sorted(plan_costs(selection, kept, folder / "selection.json")[0], key=lambda task: -len(task.label))
+        with LocalProcesses(1, prepare_memory_worker) as processes:
+            measured.append(fill([tasks], executor=processes)["memory"][-1]["value"])
+    # Eight times as many samples take eight times as much; the rest is noise.
+    assert measured[1] == pytest.approx(measured[0], rel=0.1)
+
+
 def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):
     kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5, 0)
     path = kept.cost_path(cell)
@@ -97,6 +125,24 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
         patch.setattr(sources, "digest", lambda *_: "changed")
         assert kept.cost_path(cell) != path
     assert kept.cost_path(cell) == path
+
+
+@pytest.mark.parametrize(
+    ("file", "outdated"),
+    [
+        ("timing.py", {"seconds", "seconds_torch"}),
+        ("memory.py", {"memory_bytes"}),
+        ("selected.py", set(METRICS)),
+        ("cases.py", set()),
+    ],
+)
+def test_a_cell_depends_on_its_benchmark_and_on_what_draws_the_problem(tmp_path, monkeypatch, file, outdated):
+    kept, folder = Store(tmp_path, "quick"), shutil.copytree(costs.benchmark_folder(), tmp_path / "bench")
+    places = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
+    (folder / file).write_text((folder / file).read_text() + "# changed")
+    monkeypatch.setattr(store, "benchmark_folder", lambda: folder)
+    now = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
+    assert {metric for metric in METRICS if now[metric] != places[metric]} == outdated
 
 
 @pytest.fixture
@@ -129,6 +175,16 @@ def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, stat
     assert len(labels(selection, kept, tmp_path)) == 1
 
 
+@pytest.mark.parametrize("metric", ["memory_bytes", "seconds"])
+def test_a_record_that_cannot_be_written_ends_the_run(tmp_path, metric):
+    selection, kept = selected(tmp_path, "alternating", "backprop", costs=(metric,), torch_depths=())
+    (kept.folder / TINY.name / "costs").touch()
+    steps = []
+    with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
+        fill(plan_costs(selection, kept, tmp_path / "selection.json"), progress=lambda *step: steps.append(step))
+    assert steps == []
+
+
 def test_what_has_no_score_is_not_timed(tmp_path):
     selection, kept = selected(tmp_path, "backprop", "finite_difference")
     found = labels(selection, kept, tmp_path)
@@ -156,8 +212,10 @@ class Fake:
     [
         (Fake(0.01), 5),  # no spread: the least number of samples
         (Fake(0.01, at_once=1), 3),
-        (Fake(2.0, at_once=1), 1),  # one sample takes longer than all may take
-        (Fake(0.06, 0.05, at_once=1), 2),  # a wide spread: until the time is up
+        (Fake(0.5, at_once=1), 3),  # quartiles need so many, although they take longer than more of them may take
+        (Fake(2.0, at_once=1), 1),  # one sample takes longer than these may take
+        (Fake(0.06, 0.05, at_once=1), 3),
+        (Fake(0.02, 0.03, at_once=1), 4),  # a wide spread: until the time is up
         (Fake(0.0010, 0.0011, at_once=4), 20),  # until the median is known to 2 %
     ],
 )
@@ -198,7 +256,7 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     selection = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     kept = Store(folder / "store", "quick")
 
-    def run(version, error):
+    def shown(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
         remember(folder, kept, selection, survey(selection, kept))
@@ -209,11 +267,36 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
         frame = load(tmp_path, "quick").frame
         return set(frame[(frame.metric == "relative_error")]["value"])
 
-    assert run("first", 0.1) == {0.1}
-    assert run("second", 0.2) == {0.2}
+    assert shown("first", 0.1) == {0.1}
+    assert shown("second", 0.2) == {0.2}
     monkeypatch.setattr(Store, "write", lambda *_: None)
-    assert run("first", 0.3) == {0.1}
-    assert run("second", 0.3) == {0.2}
+    assert shown("first", 0.3) == {0.1}
+    assert shown("second", 0.3) == {0.2}
+
+
+@pytest.mark.slow
+def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeypatch):
+    """After a run of other estimators, and after one that was interrupted before it wrote the history."""
+    commit, _ = provenance.commit_of(provenance.repository(Path.cwd()))
+    monkeypatch.setattr(run, "commit_of", lambda root: (commit, False))
+
+    def held(*estimators):
+        selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
+        execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
+        (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
+        values, (_, names, _), *_ = json.loads(path.read_text())["results"]["timing.Time.time_estimate"]
+        return dict(zip(names, values, strict=True))
+
+    first = held("alternating", "one_step")
+    assert set(first) == {"'alternating'", "'one_step'"}
+    assert set(held("backprop")) == {"'backprop'"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "_write_history", mock.Mock(side_effect=KeyboardInterrupt))
+        held("alternating", "one_step")
+    assert held("alternating", "one_step") == first
+    # And it is not written again for nothing.
+    monkeypatch.setattr(run, "_write_history", mock.Mock(side_effect=AssertionError))
+    assert held("alternating", "one_step") == first
 
 
 @pytest.mark.slow

@@ -9,12 +9,19 @@ from plugin import NAMES, write_plugin
 
 from pudle import registry
 from pudle.algorithms import kernels
+from pudle.errors import ChangedSources
 from pudle.files import read_json
+from pudle.measuring import sources
 from pudle.measuring.case import Case
+from pudle.measuring.costs import Cell
+from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure
-from pudle.measuring.runner import fill, plan
+from pudle.measuring.run import remember
+from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
+from pudle.reports.load import load
 
 CASE = Case(
     name="tiny",
@@ -121,6 +128,62 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
     assert all(row["relative_error"] != row["relative_error"] for row in record["scores"])
 
 
+#: An estimator in a file that changes the file, as its author may while a run goes on.
+CHANGING = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import pudle
+
+
+@dataclass(frozen=True)
+class Changing(pudle.GradientEstimator):
+    name, computes = "changing", "heuristic"
+
+    def estimate(self, problem, algorithm, depth):
+        if not FILE.read_text().endswith("# changed"):
+            FILE.write_text(f"{FILE.read_text()}# changed")
+        return pudle.Estimate(problem.theta, problem.initial_codes())
+"""
+
+
+@pytest.mark.parametrize("costs", [False, True])
+def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
+    """Whether it is of the old sources or of the new, its key would be that of others."""
+    file = tmp_path / "changing.py"
+    text = f"{CHANGING}\nFILE = Path({str(file)!r})\n"
+    file.write_text(f"{text}# changed")
+    selection, store = Selection("quick", (CASE,), (f"{file}:Changing", "alternating"), (1,), (5,)), Store(tmp_path, "quick")
+    selection.write(tmp_path / "selection.json")
+    if costs:
+        fill(plan(selection, store), workers=1)
+    file.write_text(text)
+    if costs:
+        store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
+    stages = plan_costs(selection, store, tmp_path / "selection.json") if costs else plan(selection, store)
+    before = set(tmp_path.glob("tiny/**/*changing*.json"))
+    with pytest.raises(ChangedSources, match="changed during the run: finished results are kept; run again"):
+        fill(stages, workers=1)
+    assert set(tmp_path.glob("tiny/**/*changing*.json")) == before
+    # Again, now that nothing changes.
+    fill(plan(selection, store), workers=1)
+    assert store.read(CASE, f"{file}:Changing")["status"] == "ok"
+
+
+def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
+    store = Store(tmp_path, "quick", planned=frozenset({"of another result"}))
+    cell, result = Cell("seconds", CASE, "alternating", 5, 0), ExperimentResult([])
+    reference = CASE.make_reference(0, "exact")
+    for write in (
+        lambda: store.write(CASE, "alternating", {}), lambda: store.write_cost(cell, {}),
+        lambda: store.write_reference(CASE, 0, reference), lambda: store.write_artifact("curve", CASE, (), [], ""),
+        lambda: store.write_experiment(next(iter(registry.list_experiments())), result, None),
+    ):  # fmt: skip
+        with pytest.raises(ChangedSources):
+            write()
+    assert not list(tmp_path.iterdir())
+
+
 def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     store = Store(tmp_path, "quick")
     hard = dataclasses.replace(CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",))
@@ -139,6 +202,27 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
     labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
     assert labels == ["window_surface of tiny", "window_surface of hard"]
+
+
+def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
+    store = Store(tmp_path / "quick" / "store", "quick")
+    selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), windows=(1, 5), jacobian_error=True)
+
+    def shown():
+        """Interrupt a run after its scores, and return the kinds of surfaces that a report shows."""
+        remember(tmp_path / "quick", store, selection, survey(selection, store))
+        measure(CASE, "alternating", store)
+        results = load(tmp_path, "quick")
+        return {artifact["kind"] for artifact in results.artifacts}, any(
+            "not measured yet" in note for note in results.notes
+        )
+
+    fill(plan(selection, store), workers=1)
+    assert shown() == ({"window_surface", "jacobian_error"}, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "digest", lambda *_: "changed")
+        assert shown() == (set(), True)
+    assert shown() == ({"window_surface", "jacobian_error"}, False)
 
 
 @pytest.mark.parametrize(("windows", "error"), [((), True), ((1,), False), ((), False)])

@@ -342,13 +342,15 @@ def test_every_cost_without_a_number_says_why(tmp_path):
     assert results.damaged == () and results.timings["depth"].tolist() == [200, 200, 200]
 
 
-def test_a_time_without_samples_is_its_own_quartiles(four):
+@pytest.mark.parametrize("samples", [{}, {"samples": [1.0]}, {"samples": [1.0, 1.0]}])
+def test_a_time_of_few_samples_has_no_quartiles(four, samples):
     path = write_costs(four, ["backprop"], [1.0, 2.0])
     content = json.loads(path.read_text())
     del content["samples"]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | samples))
     (first, second) = load(four, "quick").timings.to_dict("records")
-    assert [first[name] for name in TIMINGS] == [case()["name"], "backprop", 100, 1.0, 1.0, 1.0, ()]
+    assert (first["seconds"], first["samples"]) == (1.0, tuple(samples.get("samples", ())))
+    assert math.isnan(first["low"]) and math.isnan(first["high"])
     assert [second[name] for name in ("seconds", "low", "high")] == [2.0, 1.8, 2.2]
 
 

@@ -88,7 +88,7 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gaps(tmp_path_factory):
-    """Results whose errors rise again, and in which seeds are missing, from some depth on or as a whole, and some costs."""
+    """Results whose errors rise again, that lack seeds, from some depth on or as a whole, and some costs or quartiles."""
     random, home = np.random.default_rng(3), tmp_path_factory.mktemp("gaps")
 
     def uneven():
@@ -107,7 +107,7 @@ def gaps(tmp_path_factory):
     costs = [[random.uniform(1, 2) * part * random.choice([1, 1, 1, math.nan]) for _ in range(cells) for part in (1, 1.5)]
              for _ in range(2)]  # fmt: skip
     seconds, memory = ([scale * value for value in part] for scale, part in zip((3e-3, 2.0**21), costs, strict=True))
-    write_costs(home, list(CURVES), seconds, memory, [item["name"] for item in cases])
+    write_costs(home, list(CURVES), seconds, memory, [item["name"] for item in cases], single=range(0, 2 * cells, 7))
     return Report.of(load(home, "quick"))
 
 

@@ -176,6 +176,18 @@ def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     assert all(value.startswith("error") for _, value in within.values())
 
 
+@pytest.mark.parametrize("single", [(0, 1), (1,), (3,), range(4)])
+def test_a_time_of_one_sample_cannot_be_told_from_others(four, single):
+    """Ten times as long, which quartiles must say of both."""
+    for few, ties in (((), []), (single, ["backprop"])):
+        write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 20.0], single=few)
+        report = Report.of(load(four, "quick"))
+        (answer,) = answers(report.results, report.summary)
+        assert (answer["use"], answer["ties"]) == ("alternating", ties)
+        # Nor has it an interval.
+        assert ("(" in answer["time"]) == (few not in ((0, 1), (1,), range(4)))
+
+
 def test_the_goal_out_of_reach_is_no_budget(tmp_path):
     home = write(tmp_path, [record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))])
     (row,) = budgets(load(home, "quick"))

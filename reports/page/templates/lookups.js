@@ -44,7 +44,8 @@ function depthTo(curve, goal) {
 function costAt(line, depth, column = 1) {
   const depths = line?.[0] ?? [], next = depths.findIndex((known) => known >= depth);
   if (next < 0 || depth < depths[0]) return [NaN, true];
-  const [first, last] = line[2], values = line[column], extrapolated = depth < first || depth > last;
+  const [first, last] = line[2], values = line[column].map((value) => value ?? NaN);
+  const extrapolated = depth < first || depth > last;
   if (depths[next] === depth) return [values[next], extrapolated];
   const share = (depth - depths[next - 1]) / (depths[next] - depths[next - 1]);
   return [values[next - 1] + share * (values[next] - values[next - 1]), extrapolated];
@@ -59,9 +60,12 @@ function costInside(line, depth) {
 function reach(item, place, goal) {
   const depths = curves(item, place).map((curve) => depthTo(curve, goal)), depth = Math.ceil(median(depths));
   const line = item.seconds[place], at = (one, column) => costAt(line, one, column)[0];
+  // Without bounds where a time has too few samples for quartiles.
+  const unknown = (one) => Number.isNaN(at(one, 3)) && !Number.isNaN(at(one, 1));
+  const quartiles = (one) => (unknown(one) ? [-Infinity, Infinity] : [at(one, 3), at(one, 4)]);
   return {
     place, depth, seconds: costAt(line, depth), memory: costAt(item.memory[place], depth),
-    quartiles: depths.map((one) => (Number.isNaN(one) ? null : [at(one, 3), at(one, 4)])),
+    quartiles: depths.map((one) => (Number.isNaN(one) ? null : quartiles(one))),
   };
 }
 
@@ -118,10 +122,10 @@ function answer(run, item, wish) {
   }
   const names = ties.map((tie) => `\`${run.estimators[tie]}\``);
   const some = listing(names.length > 2 ? [names[0], others(names.length - 1)] : names);
-  const bounds = best.quartiles.flat().filter((one) => one > 0), ends = [Math.min(...bounds), Math.max(...bounds)];
+  const bounds = best.quartiles.flat().filter(Number.isFinite), ends = [Math.min(...bounds), Math.max(...bounds)];
   const [low, high] = ends.map((end) => seconds(end)), same = low === seconds(time[0]) && low === high;
   return {
-    ...shown, error: `\u2264 ${goal}`, range: same || shown.time === DASH ? "" : `(${low} to ${high})`,
+    ...shown, error: `\u2264 ${goal}`, range: same || !bounds.length || shown.time === DASH ? "" : `(${low} to ${high})`,
     short: shown.time === DASH ? `Fewest layers to an error of ${goal}; its time there is not known.`
       : `Cheapest to an error of ${goal}${some && `; not distinguishable in time from ${some}`}.`,
   };

@@ -220,6 +220,8 @@ class RunList(Struct):
     costs: list[tuple[str, str, str, Count, Place]] = []
     #: Place by name.
     experiments: dict[str, Place] = {}
+    #: Key by case and kind of a surface or curve: one file holds those of all keys in turn.
+    artifacts: dict[str, str] = {}
     selection: StoredSelection | None = None
 
     @property

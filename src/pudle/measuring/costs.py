@@ -23,6 +23,7 @@ from asv_runner.discovery import get_benchmark_from_name
 
 from ..algorithms import Algorithm, kernels
 from ..algorithms.unrolling import directional_derivative
+from ..files import read_json
 from ..kernel_choice import choice
 from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
@@ -46,9 +47,10 @@ BENCHMARKS = {
 SELECTION_VARIABLE = "PUDLE_SELECTION"
 #: Why a time on the torch path is skipped where that path is the only one.
 NO_KERNEL = "no kernel applies here: the time is that of the torch path"
-#: A time is repeated until it has so many samples and the standard error of their median is this share of it, or until the
-#: samples have taken so many seconds.
-LEAST_SAMPLES, PRECISION, MOST_SECONDS = 3, 0.02, 0.1
+#: A time is repeated until it has so many samples, which its quartiles need, or these have taken so many seconds ...
+LEAST_SAMPLES, MOST_SECONDS_FOR_THESE = 3, 2.0
+#: ... and further until the standard error of the median is this share of it, or all have taken so many seconds.
+PRECISION, MOST_SECONDS = 0.02, 0.1
 
 
 class Cell(NamedTuple):
@@ -101,10 +103,11 @@ def _first_gradients() -> None:
 @functools.lru_cache(maxsize=1)
 def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     """Return the problem of a case's first seed, with its Lipschitz constant computed where needed, and the algorithm."""
+    # The cache would keep the problem before until this one is drawn.
+    drawn.cache_clear()
     problem, algorithm = case.make_problem(case.seeds[0], device), case.make_algorithm()
     algorithm.step_size(problem)
     _first_gradients()
-    return_freed_memory()
     return problem, algorithm
 
 
@@ -123,13 +126,17 @@ def measure_cost(cell: Cell, selection: Path, store: Store) -> dict[str, Any]:
             return fail_cost(cell, selection, store, "skipped", NO_KERNEL)
     sources.digest("pudle.measuring.measurement", *list_estimators().values(), *list_datasets().values())
     store.path(cell.case, cell.estimator), store.cost_path(cell)
+    # Last, because an estimate would use again, and seem not to need, whatever this process has freed before.
+    return_freed_memory()
     code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, selection, store.device)))
     if code:
         killed = "out-of-memory", "its process was killed (signal 9)"
         failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
         # In a copy as well: the name of a GPU is part of the record, and who asks for it can no longer be copied.
-        run_in_copy(lambda: fail_cost(cell, selection, store, *failed))
-    return store.read_cost(cell) or {}
+        if run_in_copy(lambda: fail_cost(cell, selection, store, *failed)):
+            # What ended that copy was not the estimate: here its error is told.
+            fail_cost(cell, selection, store, *failed)
+    return read_json(store.cost_path(cell))
 
 
 @functools.lru_cache(maxsize=1)
@@ -192,7 +199,7 @@ def _repeat(benchmark: Any) -> list[float]:
     """
     samples: list[float] = benchmark.do_run()["samples"]
     benchmark.warmup_time = 0.0
-    while sum(samples) < MOST_SECONDS:
+    while sum(samples) < (MOST_SECONDS if len(samples) >= LEAST_SAMPLES else MOST_SECONDS_FOR_THESE):
         low, median, high = np.quantile(samples, (0.25, 0.5, 0.75))
         if len(samples) >= LEAST_SAMPLES and 0.93 * (high - low) <= PRECISION * median * len(samples) ** 0.5:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,8 @@ class Executor(ABC):
 class LocalProcesses(Executor):
     """Processes of this machine, of one thread each; they end when the context is left."""
 
-    def __init__(self, workers: int) -> None:
-        self.pool = Pool(workers, prepare_worker)
+    def __init__(self, workers: int, prepare: Callable[[], None] = prepare_worker) -> None:
+        self.pool = Pool(workers, prepare)
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
         jobs = [Job(task, partial(carry_out, task.kind, task.arguments), task.timeout) for task in tasks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -22,11 +23,12 @@ from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
-from .runner import fill, plan, plan_costs, plan_experiments
+from .runner import fill, plan, plan_costs, plan_experiments, surfaces
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
 from .survey import Survey, survey
+from .tasks import prepare_memory_worker
 
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
@@ -92,8 +94,10 @@ def execute(
             if not scores_only:
                 # On this machine, because on others they could not be compared with those stored; in new processes, because
                 # memory that scores have given back would hide what a gradient takes.
-                costs = fill(plan_costs(selection, store, frozen, known, again=again), workers, progress=progress)
-                records |= {kind: costs[kind] for kind in ("memory", "time")}
+                memory, times = plan_costs(selection, store, frozen, known, again=again)
+                with LocalProcesses(workers, prepare_memory_worker) as processes:
+                    records |= {"memory": fill([memory], executor=processes, progress=progress)["memory"]}
+                records |= {"time": fill([times], progress=progress)["time"]}
             experiments = fill(plan_experiments(selection, store, known), executor=executor, progress=progress)
         known.update(experiments)
         records |= {"experiment": experiments["experiment"]}
@@ -117,8 +121,12 @@ def execute(
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
-            changed = any(records.values()) or not has_history(folder, commit)
-            summary.broken.extend(_write_history(folder, root, commit) if changed else [])
+            state, written = _state(selection, known), folder / "runs" / f"{commit}.history"
+            if not has_history(folder, commit) or not written.exists() or written.read_text() != state:
+                failed = _write_history(folder, root, commit)
+                summary.broken.extend(failed)
+                if not failed:
+                    write_atomically(written, state)
     return summary
 
 
@@ -155,6 +163,8 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
     if selection.cases:
         costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
         content |= {"selection": dataclasses.asdict(selection), "costs": costs}
+        places = [store.artifact_place(*surface) for surface in surfaces(selection)]
+        content["artifacts"] = {path.stem: key for path, key in places}
         content["records"] = [(*pair, place(found.path)) for pair, found in known.scores.items()]
     experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.
@@ -163,6 +173,13 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
         listed = read_json(path, RunList) if lies_at(path) else {}
         both = {"experiments": listed.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(listed | content | both, indent=1))
+
+
+def _state(selection: Selection, known: Survey) -> str:
+    """Return a digest of the selection and of the stored scores and costs that asv's history of a commit is made of."""
+    paths = [found.path for found in (*known.scores.values(), *known.costs.values())]
+    files = [(path.name, path.stat().st_mtime_ns if path.exists() else None) for path in paths]
+    return hashlib.sha256(repr((selection, files)).encode()).hexdigest()
 
 
 def has_history(folder: Path, commit: str) -> bool:

@@ -6,16 +6,22 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from .case import DTYPES
+from .case import DTYPES, Case
 from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback, silent
 from .selection import Selection
 from .store import Store
 from .survey import Survey, survey
-from .tasks import WORK, Task
+from .tasks import WORK, Task, planned
 
 #: Seconds that compiling the kernels may take, which is a dozen for each dtype on a quiet machine.
 MOST_COMPILING = 900.0
+
+
+def surfaces(selection: Selection) -> list[tuple[str, Case, tuple[int, ...]]]:
+    """Return kind, case and windows of the surfaces and curves that a selection measures beside its scores."""
+    found = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
+    return found + [("jacobian_error", case, ()) for case in selection.cases if selection.jacobian_error]
 
 
 def plan(selection: Selection, store: Store, known: Survey | None = None) -> list[list[Task]]:
@@ -28,18 +34,19 @@ def plan(selection: Selection, store: Store, known: Survey | None = None) -> lis
     # Every estimator of a case needs its references: in the same stage, two workers would both compute them.
     needed = [(case, seed, target) for case, _ in pairs for seed in case.seeds for target in case.targets]
     references = {store.reference_path(*item): item for item in needed if store.read_reference(*item) is None}
-    surfaces = [("window_surface", case, selection.windows) for case in selection.cases if selection.windows]
-    surfaces += [("jacobian_error", case, ()) for case in selection.cases if selection.jacobian_error]
-    surfaces = [surface for surface in surfaces if not store.has_artifact(*surface)]
+    missing = [surface for surface in surfaces(selection) if not store.has_artifact(*surface)]
 
-    def task(kind: str, label: str, *arguments: Any) -> Task:
-        return Task(kind, label, (*arguments, store), selection.timeout)
+    def task(kind: str, label: str, *arguments: Any, key: str = "") -> Task:
+        return planned(kind, label, (*arguments, store), selection.timeout, key)
 
     # One process compiles the kernels while the others do what takes none. What is short comes last: all end together.
-    dtypes = {DTYPES[case.dtype] for case in [case for case, _ in pairs] + [case for _, case, _ in surfaces]}
+    dtypes = {DTYPES[case.dtype] for case in [case for case, _ in pairs] + [case for _, case, _ in missing]}
     first = [Task("kernels", "kernels", (dtypes,), MOST_COMPILING)] if dtypes else []
-    second = [task("score", f"{estimator} on {case.name}", case, estimator) for case, estimator in pairs]
-    for kind, case, windows in surfaces:
+    second = [
+        task("score", f"{estimator} on {case.name}", case, estimator, key=scores[case.name, estimator].path.stem)
+        for case, estimator in pairs
+    ]
+    for kind, case, windows in missing:
         stage = first if kind == "jacobian_error" else second
         stage.append(task("surface", f"{kind} of {case.name}", kind, case, windows))
     first += [task("reference", f"reference of {item[0].name}, seed {item[1]}", *item) for item in references.values()]
@@ -59,14 +66,17 @@ def plan_costs(
         if known.scores[cell.case.name, cell.estimator].at(cell.depth) == "ok" and (again or found.missing):
             kind = "memory" if cell.metric == "memory_bytes" else "time"
             label = f"{kind} of {cell.estimator} on {cell.case.name} at depth {cell.depth}"
-            stages[kind].append(Task(kind, label, (cell, path, store), selection.timeout))
+            stages[kind].append(planned(kind, label, (cell, path, store), selection.timeout, found.path.stem))
     return list(stages.values())
 
 
 def plan_experiments(selection: Selection, store: Store, known: Survey | None = None) -> list[list[Task]]:
     """Return the tasks for the experiments that the store lacks."""
-    missing = [name for name, found in (known or survey(selection, store)).experiments.items() if found.missing]
-    return [[Task("experiment", name, (name, store), selection.experiment_timeout) for name in missing]]
+    missing = {name: found for name, found in (known or survey(selection, store)).experiments.items() if found.missing}
+    return [[
+        planned("experiment", name, (name, store), selection.experiment_timeout, found.path.stem)
+        for name, found in missing.items()
+    ]]  # fmt: skip
 
 
 def fill(

@@ -62,6 +62,11 @@ def _digest(module: str, parts: frozenset[type]) -> str:
     return result.hexdigest()
 
 
+def read_again() -> None:
+    """Let the next digest be one of the files as they are then, and not as they were at the first."""
+    _digest.cache_clear()
+
+
 def files(module: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
     """Return the source files that a module and some classes depend on, by name.
 

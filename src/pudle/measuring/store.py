@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
-from ..errors import UnreadableResult
+from ..errors import ChangedSources, UnreadableResult
 from ..files import converted, read_arrays, read_json, strict, write_atomically
 from ..kernel_choice import choice, description
 from ..references.certified import Certificate, Reference
@@ -60,6 +60,9 @@ class Store:
         Device that estimates are computed on.
     commit, dirty : str, bool
         Label of the records that are written: the commit that is measured, and whether files differ from it.
+    planned : frozenset of str, optional
+        Keys of the results that may be written, see `pudle.measuring.tasks.place`; by default of all. One of another key is
+        refused with ChangedSources: its sources or data have changed since, and nobody knows which of them it comes from.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Store:
     device: str = "cpu"
     commit: str = ""
     dirty: bool = False
+    planned: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
@@ -88,10 +92,20 @@ class Store:
 
     def write(self, case: Case, estimator: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record atomically and return it with its identification and provenance."""
-        made = make_estimator(estimator)
+        path, made = self._confirmed(self.path, case, estimator), make_estimator(estimator)
         record: dict[str, Any] = {"key": self.key(case, estimator), "case": dataclasses.asdict(case), **content}
         record |= {"estimator": estimator, "computes": made.computes, "consistent_for": made.consistent_for}
-        return self._write_record(self.path(case, estimator), record)
+        return self._write_record(path, record)
+
+    def _confirmed(self, find: Callable[..., Any], *what: Any) -> Any:
+        """Return the place of a result that is to be written, found anew, or raise ChangedSources."""
+        if self.planned is None:
+            return find(*what)
+        sources.read_again()
+        place = find(*what)
+        if (place.stem if isinstance(place, Path) else place[1]) not in self.planned:
+            raise ChangedSources("sources or data were changed during the run: finished results are kept; run again")
+        return place
 
     def cost_path(self, cell: Cell) -> Path:
         """Return where the record of a time or memory is kept, whether or not it exists.
@@ -132,7 +146,7 @@ class Store:
             "estimator": cell.estimator,
             "depth": cell.depth,
         }
-        return self._write_record(self.cost_path(cell), {**identity, **content})
+        return self._write_record(self._confirmed(self.cost_path, cell), {**identity, **content})
 
     def _write_record(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
         label = {"provenance": provenance(self.device, self.commit, self.dirty)}
@@ -153,7 +167,7 @@ class Store:
 
     def write_experiment(self, name: str, result: ExperimentResult, seconds: float | None) -> dict[str, Any]:
         """Write the result of an experiment atomically, the arrays first: a record that exists has its arrays."""
-        path = self.experiment_path(name)
+        path = self._confirmed(self.experiment_path, name)
         experiment: Any = list_experiments()[name]
         if result.arrays:
             _write_arrays(path.with_suffix(".npz"), np.savez_compressed, result.arrays)
@@ -169,7 +183,7 @@ class Store:
 
     def write_artifact(self, kind: str, case: Case, windows: tuple[int, ...], rows: list[Any], reason: str) -> None:
         """Write an artifact of a case, or the reason why it has none, atomically in place of an outdated one."""
-        path, key = self.artifact_place(kind, case, windows)
+        path, key = self._confirmed(self.artifact_place, kind, case, windows)
         identity = {"kind": kind, "case": case.name, "key": key, "seed": case.seeds[0]}
         _write_json(path, identity | {"rows": rows, "reason": reason})
 
@@ -197,7 +211,7 @@ class Store:
         """Write the reference of one seed, atomically."""
         scalars = {name: getattr(reference, name) for name in _Scalars.__annotations__}
         scalars["certificate"] = dataclasses.asdict(reference.certificate)
-        path = self.reference_path(case, seed, reference.target)
+        path = self._confirmed(self.reference_path, case, seed, reference.target)
         arrays = {"gradient": reference.gradient.numpy(), "codes": reference.codes.numpy()}
         _write_arrays(path, np.savez, arrays | {"scalars": json.dumps(scalars | {"key": path.stem})})
 
@@ -224,8 +238,13 @@ def _on_data(module: str, case: Case, *made: Any) -> dict[str, str]:
 
 
 def _benchmark(metric: str) -> str:
-    """Return the source of the benchmark that measures a cost."""
-    return (benchmark_folder() / f"{BENCHMARKS[metric].partition('.')[0]}.py").read_text()
+    """Return the sources of the benchmark that measures a cost and of what draws its problem.
+
+    What else these import is left out: the list of cases would outdate the costs of all of them.
+    """
+    return "".join(
+        (benchmark_folder() / f"{name}.py").read_text() for name in (BENCHMARKS[metric].split(".")[0], "selected")
+    )
 
 
 def _hash(**parts: Any) -> str:

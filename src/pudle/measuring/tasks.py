@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from .. import source_files, specs
 from ..algorithms import kernels
 from ..files import MOST_TRAVELLING, files_in
+from ..processes import return_freed_blocks
 from ..registry import make_dataset, make_estimator
 from . import sources
 from .costs import fail_cost, measure_cost
@@ -47,9 +49,28 @@ class Task(NamedTuple):
     timeout: float
 
 
+def planned(kind: str, label: str, arguments: tuple[Any, ...], timeout: float, key: str = "") -> Task:
+    """Return a task whose store takes its result, and references that it lacks, only under the keys that they have now.
+
+    The result's own `key` is given where it is known.
+    """
+    *what, store = arguments
+    keys = {key or place(kind, arguments)[1], *(path.stem for path in needs(kind, arguments))}
+    return Task(kind, label, (*what, dataclasses.replace(store, planned=frozenset(keys))), timeout)
+
+
 def prepare_worker() -> None:
     """Make a new process ready for tasks."""
     torch.set_num_threads(1)
+
+
+def prepare_memory_worker() -> None:
+    """Make a new process ready to measure memory: what it freed before must not change what an estimate takes.
+
+    Times are measured in other processes, because this makes them longer.
+    """
+    prepare_worker()
+    return_freed_blocks()
 
 
 @contextlib.contextmanager
