@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from plugin import write_package
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import cli, registry
 from pudle.errors import PudleError
 from pudle.measuring.commits import scores_script
+from pudle.measuring.commits.build import last_line
 from pudle.measuring.commits.pair import _seen_from
 from pudle.measuring.commits.side import Side, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
@@ -130,6 +132,33 @@ def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(request_, 
 def test_a_commit_measures_what_it_has_of_what_is_asked_for(request_, arguments, asked, tmp_path):
     always = ["run", "--profile", "quick", "--home", str(tmp_path), "--device", "cpu"]
     assert asked(**request_) == [*always, *arguments]
+
+
+def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, monkeypatch):
+    """Entry points are looked at, requested or not, as well as files that are named."""
+    (tmp_path / "mine.py").write_text("x = 1\ndef mine(:\n")
+    for module, source in (("absent", "\nimport nothing_here\n"), ("typo", "x = 1\n\ndef typo(:\n")):
+        package = write_package(
+            tmp_path / module, f"{module}_plugin", source, f"[pudle.estimators]\n{module} = {module}_plugin:X"
+        )
+        monkeypatch.syspath_prepend(package)
+    monkeypatch.chdir(tmp_path)
+    registry.entries.cache_clear()
+    request = {"estimators": ["backprop", "mine.py", "g_dek"], "axes": {"datasets": ["digts(seed=1)"], "samples": None}}
+    reasons = scores_script.lacking(request)
+    registry.entries.cache_clear()
+    assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
+    assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"
+    assert "ModuleNotFoundError: No module named 'nothing_here' (absent_plugin.py, line 2)" in reasons.pop("absent")
+    assert "SyntaxError: invalid syntax (typo_plugin.py, line 3)" in reasons.pop("typo")
+    assert reasons.pop("mine.py").startswith("mine.py cannot be imported (line 2): SyntaxError: invalid syntax")
+    assert reasons == {}
+
+
+def test_the_place_of_an_error_in_a_source_is_said(tmp_path):
+    (tmp_path / "broken.py").write_text("x = 1\ndef broken(:\n")
+    done = subprocess.run([sys.executable, tmp_path / "broken.py"], capture_output=True, text=True)
+    assert last_line(done) == "broken.py, line 2: SyntaxError: invalid syntax"
 
 
 def pudle(*arguments, cwd):
