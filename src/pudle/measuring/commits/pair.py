@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -83,7 +84,8 @@ class CommitPair:
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
         `Side.measure`; of files of the repository that specs name, each side has its commit's version. After about so many
         `minutes`, building aside, what is not measured is left out. A commit that cannot be built or yields no results is an
-        error, and so is another comparison of the same commits at the same time.
+        error, and so are a spec or a pattern that names nothing at either commit, and another comparison of the same commits
+        at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
@@ -97,6 +99,10 @@ class CommitPair:
                 sides[name] = Side(label, commit, tree, python, self.side(name))
                 requests[name] = _request_at(tree, root, options)
                 lacking[name] = sides[name].lacking(self.profile, **requests[name])
+            why_base, why_head = (_reasons(requests[name], lacking[name]) for name in ("base", "head"))
+            if unknown := [reason for other, reason in zip(why_base, why_head, strict=True) if other and reason]:
+                hint = f"`pudle list --profile {self.profile}` shows what is known here"
+                raise SpecError(f"on both commits: {'; '.join(dict.fromkeys(unknown))}; {hint}")
             seconds = math.inf if minutes is None else 60 * minutes
             until, partial = time.monotonic() + seconds, False
             for name, side in sides.items():
@@ -111,6 +117,12 @@ class CommitPair:
             rounds = time_in_turns(sides, cells, limit, log, until)
             partial = partial or len({place(row) for row in rounds}) < len(cells)
             write_atomically(self.rounds_path, json.dumps({"rounds": rounds, "partial": partial, "lacking": lacking}))
+
+
+def _reasons(request: Mapping[str, Any], lacking: Mapping[str, str]) -> list[str]:
+    """Return why a side lacks each spec and pattern that is requested, empty for what it has."""
+    requested = (request.get(name, ()) for name in ("estimators", "datasets", "algorithms", "cases"))
+    return [lacking.get(each, "") for each in itertools.chain(*requested)]
 
 
 def _request_at(tree: Path, root: Path, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,9 @@ VALUES = {"losses": "--loss", "targets": "--target", "seeds": "--seeds", "sample
 
 
 def lacking(request: dict[str, Any]) -> dict[str, str]:
-    """Return the reason for each name that cannot be loaded here, and for each requested spec that names nothing here."""
+    """Return the reason for each name that cannot be loaded, and for each requested spec or pattern that names nothing."""
     import pudle
-    from pudle import registry
+    from pudle import registry, specs
 
     reasons: dict[str, str] = {}
     for group in registry.KINDS:
@@ -41,6 +41,12 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
             except Exception as error:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
                 # A list of all that is known is too long for a verdict.
                 reasons[spec] = (str(error) or repr(error)).splitlines()[0].partition(": known are ")[0]
+    names = [case.name for case in registry.list_profiles()[request["profile"]].cases]
+    # The names of cases on other datasets are not known before they are drawn.
+    for pattern in () if request["axes"].get("datasets") else request["cases"]:
+        if not fnmatch.filter(names, pattern):
+            nearest = specs.nearest(pattern, names)
+            reasons[pattern] = f"--case {pattern!r} matches no case of profile {request['profile']}{nearest}"
     return reasons
 
 
@@ -62,7 +68,6 @@ def main() -> None:
     if depths := tuple(request["depths"]):
         cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
         profile = dataclasses.replace(profile, cases=cases, timed_depths=depths, tracked_depths=depths)
-    names = [case.name for case in profile.cases]
     axes, options = {name: value for name, value in request["axes"].items() if value}, list[str]()
     estimators = [spec for spec in request["estimators"] if spec not in absent]
     for name, (option, _) in SPECS.items():
@@ -73,8 +78,7 @@ def main() -> None:
     for name, option in VALUES.items():
         value = axes.get(name, [])
         options += [f"{option}={each}" for each in (value if isinstance(value, list) else [value])]
-    # The names of cases on other datasets are not known before they are drawn.
-    patterns = [pattern for pattern in request["cases"] if "datasets" in axes or fnmatch.filter(names, pattern)]
+    patterns = [pattern for pattern in request["cases"] if pattern not in absent]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):
         return
     sys.argv[1:] = ["run", "--profile", request["profile"], "--home", sys.argv[2], "--device", request["device"]]
