@@ -16,6 +16,7 @@ from asv.results import Results
 from plugin import write_plugin
 
 from pudle import cli
+from pudle.measuring.run_command import _by_reason
 
 PUDLE = [sys.executable, "-m", "pudle"]
 
@@ -194,6 +195,15 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     with FileLock(home / "quick" / "lock"):
         done = run("run", *SMALL, "--home", home, cwd=tmp_path)
     assert done.returncode == 2 and "another run is writing to" in done.stderr
+
+
+def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
+    lines = [f"backprop on case-{number}: error: too large: give less" for number in range(8)]
+    assert _by_reason(lines) == ["backprop on case-0, backprop on case-1, backprop on case-2 and 5 more: "
+                                 "error: too large: give less"]  # fmt: skip
+    assert _by_reason(["a: error: x", "b: timeout: y", "c: error: x"]) == ["a, c: error: x", "b: timeout: y"]
+    many = _by_reason([f"backprop on case-{number}: error: number {number}" for number in range(100)])
+    assert len(many) == 4 and many[-1] == "and 97 more, which `pudle report` lists"
 
 
 @pytest.mark.slow

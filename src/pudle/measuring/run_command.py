@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,22 @@ def run_command(
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
-    broken = [*summary.broken, *registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")]
-    if broken:
-        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
+    plugins = registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
+    if number := len(summary.broken) + len(plugins):
+        raise PudleError(f"{number} broken: {'; '.join([*_by_reason(summary.broken), *plugins])}")
+
+
+def _by_reason(broken: list[str]) -> list[str]:
+    """Return one text for each of the first reasons why results broke, and how many more reasons there are."""
+    from .run import MOST_NAMES, first_names
+
+    names = defaultdict[str, list[str]](list)
+    for line in broken:
+        name, _, reason = line.partition(": ")
+        names[reason].append(name)
+    texts = [f"{first_names(those)}: {reason}" for reason, those in names.items()]
+    more = len(texts) - MOST_NAMES
+    return texts[:MOST_NAMES] + ([f"and {more} more, which `pudle report` lists"] if more > 0 else [])
 
 
 def _counted(records: list[dict[str, Any]], total: int, what: str) -> str:
