@@ -198,6 +198,13 @@ def test_unknown_name_suggests_the_nearest(make, spec, text):
     assert one_line(failure).startswith(text)
 
 
+@pytest.mark.parametrize("make", [pudle.make_estimator, pudle.make_dataset, pudle.make_algorithm])
+def test_an_unknown_name_says_how_an_own_one_is_named(make):
+    with pytest.raises(SpecError) as failure:
+        make("zzz")
+    assert one_line(failure).endswith(", and your own as path/file.py")
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SpecError) as failure:
         pudle.make_estimator("zzz")

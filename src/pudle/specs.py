@@ -96,7 +96,8 @@ def build(
     if name not in known:
         if name in broken:
             raise SpecError(broken[name])
-        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {', '.join(sorted(classes)) or 'none'}")
+        names = ", ".join(sorted(classes)) or "none"
+        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {names}, and your own as path/file.py")
     cls = known[name]
     if dataclasses.is_dataclass(cls):
         fields = {field.name: field for field in options(cls)}
