@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from .. import registry
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
 from .axis_options import axis_options
+
+#: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
+LOG_SECONDS = 1.0
 
 
 @click.command("run")
@@ -75,11 +80,14 @@ def run_command(
         check_device(selection.device)
     cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=None)
+        task, told = bar.add_task("", total=None), -math.inf
 
         def show(done: int, total: int, line: str) -> None:
+            nonlocal told
             bar.update(task, completed=done, total=total, description=line[:60])
-            if bar.disable:
+            # A log shows that the run goes on, and how each stage ends, in few lines.
+            if bar.disable and (done == total or time.monotonic() > told + LOG_SECONDS):
+                told = time.monotonic()
                 click.echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
