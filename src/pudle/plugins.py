@@ -116,16 +116,16 @@ def _load(point: EntryPoint) -> Any:
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything, or try to end the program
-        why = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
-        raise Broken(f"cannot be loaded from {point.value} ({why})") from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise Broken(f"cannot be loaded from {point.value} ({why}){_place(error)}") from error
 
 
 def _place(error: BaseException) -> str:
-    """Return where in a package an error arose, in the words of a syntax error, which says so itself."""
+    """Return where in a package an error arose, as the rest of a sentence; a syntax error says so itself."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
     if not frames or isinstance(error, SyntaxError):
         return ""
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:

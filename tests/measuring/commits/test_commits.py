@@ -151,7 +151,7 @@ def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, m
     # No names of cases are known on other datasets.
     assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
     assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"
-    assert "ModuleNotFoundError: No module named 'nothing_here' (absent_plugin.py, line 2)" in reasons.pop("absent")
+    assert "(ModuleNotFoundError: No module named 'nothing_here') at absent_plugin.py, line 2: " in reasons.pop("absent")
     assert "SyntaxError: invalid syntax (typo_plugin.py, line 3)" in reasons.pop("typo")
     assert reasons.pop("mine.py").startswith("mine.py cannot be imported (line 2): SyntaxError: invalid syntax")
     assert reasons == {}
