@@ -91,7 +91,10 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
         if not experiments:
             if damaged:
                 raise UnreadableResult("; ".join(damaged))
-            raise MissingResults(f"no results for profile {profile!r} under {folder}: {run} first")
+            remedy = f"{run} first"
+            if lies_at(Path(home) / "selection.json"):
+                remedy = f"{home} is a profile's own folder, did you mean --home {Path(home).parent}?"
+            raise MissingResults(f"no results for profile {profile!r} under {folder}: {remedy}")
         if cases:
             notes.append(f"None of the selected cases is measured yet: {run}.")
         cases, estimators = {}, ()

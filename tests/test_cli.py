@@ -16,6 +16,8 @@ from asv.results import Results
 from plugin import write_plugin
 
 from pudle import cli
+from pudle.measuring.run import RunSummary
+from pudle.measuring.run_command import _by_reason
 
 PUDLE = [sys.executable, "-m", "pudle"]
 
@@ -194,6 +196,29 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     with FileLock(home / "quick" / "lock"):
         done = run("run", *SMALL, "--home", home, cwd=tmp_path)
     assert done.returncode == 2 and "another run is writing to" in done.stderr
+
+
+def test_the_log_of_a_run_has_few_lines_about_its_progress_and_the_last(run_here, tmp_path, monkeypatch):
+    def execute(selection, *, progress, **options):
+        for done in range(1, 501):
+            progress(done, 500, f"task {done}")
+        records = {kind: [] for kind in ("score", "memory", "time", "experiment")}
+        return RunSummary(tmp_path, records, [], [])
+
+    monkeypatch.setattr("pudle.measuring.run.execute", execute)
+    done = run_here("run", "--home", str(tmp_path), cwd=tmp_path)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and len(lines) < 10
+    assert (lines[0], lines[-1]) == ("1/500: task 1", "500/500: task 500")
+
+
+def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
+    lines = [f"backprop on case-{number}: error: too large: give less" for number in range(8)]
+    assert _by_reason(lines) == ["backprop on case-0, backprop on case-1, backprop on case-2 and 5 more: "
+                                 "error: too large: give less"]  # fmt: skip
+    assert _by_reason(["a: error: x", "b: timeout: y", "c: error: x"]) == ["a, c: error: x", "b: timeout: y"]
+    many = _by_reason([f"backprop on case-{number}: error: number {number}" for number in range(100)])
+    assert len(many) == 4 and many[-1] == "and 97 more, which `pudle report` lists"
 
 
 @pytest.mark.slow

@@ -198,6 +198,13 @@ def test_unknown_name_suggests_the_nearest(make, spec, text):
     assert one_line(failure).startswith(text)
 
 
+@pytest.mark.parametrize("make", [pudle.make_estimator, pudle.make_dataset, pudle.make_algorithm])
+def test_an_unknown_name_says_how_an_own_one_is_named(make):
+    with pytest.raises(SpecError) as failure:
+        make("zzz")
+    assert one_line(failure).endswith(", and your own as path/file.py")
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SpecError) as failure:
         pudle.make_estimator("zzz")
@@ -244,6 +251,74 @@ def test_bad_arguments_elsewhere(make, spec, text):
     with pytest.raises(SpecError) as failure:
         make(spec)
     assert one_line(failure).startswith(f"spec {spec!r}: {text}")
+
+
+OPTIONS = """
+from dataclasses import dataclass
+from typing import ClassVar, Optional
+
+import pudle
+from pudle.algorithms import Algorithm
+
+@dataclass(frozen=True)
+class Mine(pudle.{base}):
+    name: ClassVar[str] = "mine"
+    computes: ClassVar[str] = "direct"
+    window: int = 10
+    share: float = 0.5
+    whole: bool = False
+    rule: str = "best"
+    most: Optional[int] = None
+    least: "float | None" = None
+    any: object = None
+    sizes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        self.window > 0
+
+    {methods}
+"""
+BASES = {
+    "make_estimator": ("GradientEstimator", "def estimate(self, problem, algorithm, depth): ..."),
+    "make_dataset": ("Dataset", "def problem(self, loss='lasso', **options): ..."),
+    "make_algorithm": ("Ista", ""),
+}
+
+
+@pytest.fixture(params=BASES)
+def make_mine(request, tmp_path, monkeypatch):
+    """Make an object of a file of the user's with options of all plain types."""
+    monkeypatch.chdir(tmp_path)
+    base, methods = BASES[request.param]
+    Path("mine.py").write_text(OPTIONS.format(base=base, methods=methods))
+    return lambda options: getattr(pudle, request.param)(f"mine.py({options})")
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("window='three'", "window='three' is of type str: give a whole number"),
+        ("window=2.0", "window=2.0 is of type float: give a whole number"),
+        ("window=True", "window=True is of type bool: give a whole number"),
+        ("window=None", "window=None is of type NoneType: give a whole number"),
+        ("share='half'", "share='half' is of type str: give a number"),
+        ("share=True", "share=True is of type bool: give a number"),
+        ("whole=1", "whole=1 is of type int: give True or False"),
+        ("rule=1", "rule=1 is of type int: give text in quotes"),
+        ("most='all'", "most='all' is of type str: give a whole number or None"),
+        ("least=[1]", "least=[1] is of type list: give a number or None"),
+    ],
+)
+def test_an_option_of_another_type_than_it_states_is_refused(option, text, make_mine):
+    with pytest.raises(SpecError) as failure:
+        make_mine(option)
+    spec = f"mine.py({option})"
+    assert one_line(failure) == f"spec {spec!r}: {text}"
+
+
+@pytest.mark.parametrize("options", ["share=1", "most=None", "most=3", "least=2", "any='x'", "sizes=(1, 'x')", "rule='x'"])
+def test_an_option_of_the_type_that_it_states_is_taken(options, make_mine):
+    assert make_mine(options) is not None
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def compare_command(
     if pair and run:
         pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
     if pair and lies_at(pair.rounds_path):
-        results, rounds = sides.load_pair(pair), pair.rounds()
+        results, rounds, lacking = sides.load_pair(pair), pair.rounds(), pair.lacking
     else:
-        results, rounds = [sides.load_side(name, root, home, profile) for name in names], None
+        results, rounds, lacking = [sides.load_side(name, root, home, profile) for name in names], None, {}
         for name, side in zip(names, results, strict=True):
             if not side.cases:
                 raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
@@ -91,7 +91,7 @@ def compare_command(
     if pair and rounds is not None and pair.partial:
         results, left_out = sides.on_both(results)
         notes = (f"Partial: the time limit left out times, and {left_out} scores or memories: what is judged is the rest.",)
-    comparison = compare(*results, limits, rounds)
+    comparison = compare(*results, limits, rounds, lacking)
     comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
     if markdown is not None:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pudle.measuring.commits.turns import compare_rounds
 from pudle.reports.compare.limits import Limits
 from pudle.reports.compare.rules import Row, judge_error, judge_memory, judge_repeats, judge_times
+from pudle.reports.load import parsed
 from pudle.reports.results import BROKEN, Results
 
 #: Verdicts from the best to the worst: the worst of a cell's seeds counts.
@@ -68,7 +70,13 @@ class Comparison:
         return self.frame[self.frame["verdict"] == verdict]
 
 
-def compare(base: Results, head: Results, limits: Limits | None = None, rounds: pd.DataFrame | None = None) -> Comparison:
+def compare(
+    base: Results,
+    head: Results,
+    limits: Limits | None = None,
+    rounds: pd.DataFrame | None = None,
+    lacking: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Comparison:
     """Judge head by base.
 
     Parameters
@@ -79,6 +87,8 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     rounds : DataFrame, optional
         Times of both sides measured in turns, see `pudle.measuring.commits.turns.compare_rounds`. Without it the timings in
         `base` and `head` are compared.
+    lacking : mapping, optional
+        Of ``base`` and ``head``, why each lacks something, by the name or the spec of what it lacks.
     """
     limits = limits or Limits()
     differences = _differences(base, head)
@@ -94,6 +104,8 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
         if metric == "seconds" and rounds is not None:
             continue
         rows.append(row)
+        if row["rule"] == "vanished" and (why := _why_lacking(lacking.get("head", {}), row, base.cases[row["case"]])):
+            row["reason"] += f": {why}"
         if comparable and metric == "seconds":
             old, new = (samples.get((row["case"], row["estimator"], row["depth"]), ()) for samples in repeats)
             judge_repeats(row, old, new, limits.seconds, unequal)
@@ -114,7 +126,7 @@ def compare(base: Results, head: Results, limits: Limits | None = None, rounds: 
     frame = _worst_of_seeds(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"}))
     separate = rounds is None and (frame["metric"] == "seconds").any()
     notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate, elsewhere)
-    return Comparison(frame, limits, differences, tuple(notes))
+    return Comparison(frame, limits, differences, (*_lacking_notes(lacking), *notes))
 
 
 # -- the cells of both sides
@@ -180,6 +192,15 @@ def _judge_statuses(base: _Number | None, head: _Number | None) -> tuple[str, st
     return "unmeasured", "status", now
 
 
+def _why_lacking(lacking: Mapping[str, str], row: Row, case: Mapping[str, Any]) -> str:
+    """Return the reason why a side lacks the estimator of a cell, or its dataset or algorithm; empty where none is known."""
+    reasons = {parsed(spec)[0]: reason for spec, reason in lacking.items()}
+    names = [parsed(spec)[0] for spec in (row["estimator"], case["dataset"], case["algorithm"])]
+    # A file with one class can be named without it.
+    known = (reasons[each] for name in names for each in (name, name.partition(":")[0]) if each in reasons)
+    return next(known, "")
+
+
 def _redefined(base: Results, head: Results) -> dict[tuple[str, str], str]:
     """Return the (case, estimator) pairs whose case has one name and two meanings, each with what changed."""
     redefined = {}
@@ -231,6 +252,12 @@ def _differences(base: Results, head: Results) -> dict[str, tuple[str, str]]:
 def _equal(name: str, base: str, head: str) -> bool:
     """Return whether two values of the provenance count as equal; for Python the first two numbers of the version do."""
     return base.split(".")[:2] == head.split(".")[:2] if name == "python" else base == head
+
+
+def _lacking_notes(lacking: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for reason in dict.fromkeys(reason for reasons in lacking.values() for reason in reasons.values()):
+        names = [name for name, reasons in lacking.items() if reason in reasons.values()]
+        yield f"Left out on {' and '.join(names)}: {reason}"
 
 
 def _notes(

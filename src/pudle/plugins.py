@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -114,7 +116,16 @@ def _load(point: EntryPoint) -> Any:
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything, or try to end the program
-        raise Broken(f"cannot be loaded from {point.value} ({type(error).__name__}: {first_line(error)})") from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise Broken(f"cannot be loaded from {point.value} ({why}){_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """Return where in a package an error arose, as the rest of a sentence; a syntax error says so itself."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
+    if not frames or isinstance(error, SyntaxError):
+        return ""
+    return f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def _check(group: str, name: str, entry: Any, *, made: bool) -> list[str]:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,9 @@ from .errors import InvalidArgument, MissingDependency, SpecError, first_line
 EXAMPLE = "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g. truncated(window=10)"
 #: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may hold paths as well.
 FILE = re.compile(r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL)
+
+#: Types of options whose values are checked, in words.
+PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "text in quotes", type(None): "None"}
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -92,7 +96,8 @@ def build(
     if name not in known:
         if name in broken:
             raise SpecError(broken[name])
-        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {', '.join(sorted(classes)) or 'none'}")
+        names = ", ".join(sorted(classes)) or "none"
+        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {names}, and your own as path/file.py")
     cls = known[name]
     if dataclasses.is_dataclass(cls):
         fields = {field.name: field for field in options(cls)}
@@ -103,13 +108,34 @@ def build(
         for key, field in fields.items():
             if key not in arguments and field.default is field.default_factory is dataclasses.MISSING:
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
+    # A class that checks its own options says more than their types do.
+    wrong = _wrong_type(cls, arguments)
     try:
-        return cls(**arguments)
+        made = cls(**arguments)
     except (SpecError, MissingDependency):
         raise
     except Exception as error:
         plain = isinstance(error, InvalidArgument | TypeError)
-        raise SpecError(f"spec {spec!r}: {'' if plain else f'{type(error).__name__}: '}{first_line(error)}") from error
+        why = f"{'' if plain else f'{type(error).__name__}: '}{first_line(error)}"
+        raise SpecError(f"spec {spec!r}: {why if isinstance(error, InvalidArgument) else wrong or why}") from error
+    if wrong:
+        raise SpecError(f"spec {spec!r}: {wrong}")
+    return made
+
+
+def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
+    """Return what is wrong with the first value that a plain annotation, such as ``int | None``, rules out, or nothing."""
+    hints: dict[str, Any] = {}
+    # Annotations that only type checkers can read check nothing here.
+    with contextlib.suppress(Exception):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+    for key, value in arguments.items():
+        kinds = typing.get_args(hints.get(key)) or (hints.get(key),)
+        takes = {*kinds, int} if float in kinds else {*kinds}
+        if takes <= PLAIN.keys() and type(value) not in takes:
+            wanted = " or ".join(PLAIN[kind] for kind in kinds)
+            return f"{key}={value!r} is of type {type(value).__name__}: give {wanted}"
+    return ""
 
 
 def text(instance: Any) -> str:

@@ -245,6 +245,11 @@ def test_command_writes_nothing_on_an_error(four, tmp_path):
     assert isinstance(run(tmp_path / "nowhere").exception, MissingResults)
 
 
+def test_command_refuses_a_profiles_folder_as_a_home_and_names_the_home(four):
+    done = run(four / "quick")
+    assert isinstance(done.exception, MissingResults) and f"did you mean --home {four}?" in str(done.exception)
+
+
 def test_command_names_a_damaged_file_and_writes_the_rest(four):
     path = next((four / "quick" / "store").glob("*/*.json"))
     path.write_text("{")

@@ -14,6 +14,7 @@ from repositories import git
 from pudle import conformance
 from pudle.errors import InvalidArgument
 from pudle.registry import make_estimator
+from pudle.sharing import plugin as sharing_plugin
 from pudle.sharing.init_plugin_command import init_plugin_command
 from pudle.sharing.plugin import write_plugin
 
@@ -34,6 +35,16 @@ def test_every_file_is_there_and_none_is_a_template(plugin):
     project = tomllib.loads(files["pyproject.toml"])["project"]
     assert project["dependencies"] == ["pudle>=0.1"]
     assert project["entry-points"] == {"pudle.estimators": {"my_window": "my_window:MyWindow"}}
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"), [("", "for pudle, which"), ("https://x.org", "for [pudle](https://x.org), which")]
+)
+def test_the_readme_has_a_link_only_where_the_project_has_an_address(address, shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing_plugin, "address", lambda kind: address)
+    write_plugin("my_window", tmp_path / "out", "pudle")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert shown in text and "]()" not in text
 
 
 def test_the_estimator_does_what_it_claims(plugin):

@@ -71,7 +71,8 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
             raise SpecError(f"{make.__name__} needs {name}: give it a default, or write a function `problem` that makes it")
         path = parameter.annotation in (Path, Path | None)
         default = dataclasses.MISSING if default is parameter.empty else default
-        fields.append((name, Any, dataclasses.field(default=default, metadata={"path": path})))
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields.append((name, kind, dataclasses.field(default=default, metadata={"path": path})))
     body = {"name": make.__name__, "_make": staticmethod(make), "_takes": frozenset(parameters)}
     body |= {"losses": _losses(parameters), "__doc__": make.__doc__}
     made = dataclasses.make_dataclass(make.__name__, fields, bases=(OwnProblem,), namespace=body, frozen=True, kw_only=True)

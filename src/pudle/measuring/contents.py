@@ -248,6 +248,8 @@ class Rounds(Struct):
     rounds: list[Round]
     #: Whether a time limit has left something out.
     partial: bool = False
+    #: Why each side lacks something, by side and name.
+    lacking: dict[str, dict[str, str]] = {}
 
 
 class Round(Struct):

@@ -116,7 +116,7 @@ def execute(
                 summary.broken.append(f"{name}: {status}: {reason}")
             elif status and (status != "ok" or reason):
                 findings[f"{status}: {reason}"].append(name)
-        summary.findings.extend(f"{_first(names)}: {finding}" for finding, names in findings.items())
+        summary.findings.extend(f"{first_names(names)}: {finding}" for finding, names in findings.items())
         if not root and not scores_only:
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
@@ -130,7 +130,7 @@ def execute(
     return summary
 
 
-def _first(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

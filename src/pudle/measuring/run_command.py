@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from .. import registry
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
 from .axis_options import axis_options
+
+#: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
+LOG_SECONDS = 1.0
 
 
 @click.command("run")
@@ -75,11 +80,14 @@ def run_command(
         check_device(selection.device)
     cores = os.cpu_count() or 1
     with progress_bar(TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=None)
+        task, told = bar.add_task("", total=None), -math.inf
 
         def show(done: int, total: int, line: str) -> None:
+            nonlocal told
             bar.update(task, completed=done, total=total, description=line[:60])
-            if bar.disable:
+            # A log shows that the run goes on, and how each stage ends, in few lines.
+            if bar.disable and (done == total or time.monotonic() > told + LOG_SECONDS):
+                told = time.monotonic()
                 click.echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
@@ -95,9 +103,22 @@ def run_command(
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
-    broken = [*summary.broken, *registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")]
-    if broken:
-        raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
+    plugins = registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
+    if number := len(summary.broken) + len(plugins):
+        raise PudleError(f"{number} broken: {'; '.join([*_by_reason(summary.broken), *plugins])}")
+
+
+def _by_reason(broken: list[str]) -> list[str]:
+    """Return one text for each of the first reasons why results broke, and how many more reasons there are."""
+    from .run import MOST_NAMES, first_names
+
+    names = defaultdict[str, list[str]](list)
+    for line in broken:
+        name, _, reason = line.partition(": ")
+        names[reason].append(name)
+    texts = [f"{first_names(those)}: {reason}" for reason, those in names.items()]
+    more = len(texts) - MOST_NAMES
+    return texts[:MOST_NAMES] + ([f"and {more} more, which `pudle report` lists"] if more > 0 else [])
 
 
 def _counted(records: list[dict[str, Any]], total: int, what: str) -> str:

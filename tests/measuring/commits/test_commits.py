@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from plugin import write_package
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
 from pudle import cli, registry
-from pudle.errors import PudleError
-from pudle.measuring.commits import scores_script
+from pudle.errors import PudleError, SpecError
+from pudle.measuring.commits import pair, scores_script
+from pudle.measuring.commits.build import last_line
 from pudle.measuring.commits.pair import _seen_from
-from pudle.measuring.commits.side import Side, timed_cells
+from pudle.measuring.commits.side import Side, _request, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
 from pudle.measuring.statuses import at_depth
 
@@ -130,6 +133,86 @@ def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(request_, 
 def test_a_commit_measures_what_it_has_of_what_is_asked_for(request_, arguments, asked, tmp_path):
     always = ["run", "--profile", "quick", "--home", str(tmp_path), "--device", "cpu"]
     assert asked(**request_) == [*always, *arguments]
+
+
+def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, monkeypatch):
+    """Entry points are looked at, requested or not, as well as files that are named."""
+    (tmp_path / "mine.py").write_text("x = 1\ndef mine(:\n")
+    for module, source in (("absent", "\nimport nothing_here\n"), ("typo", "x = 1\n\ndef typo(:\n")):
+        package = write_package(
+            tmp_path / module, f"{module}_plugin", source, f"[pudle.estimators]\n{module} = {module}_plugin:X"
+        )
+        monkeypatch.syspath_prepend(package)
+    monkeypatch.chdir(tmp_path)
+    registry.entries.cache_clear()
+    request = {"estimators": ["backprop", "mine.py", "g_dek"], "axes": {"datasets": ["digts(seed=1)"], "samples": None}}
+    reasons = scores_script.lacking({"profile": "quick", "cases": ["digts*"], **request})
+    registry.entries.cache_clear()
+    # No names of cases are known on other datasets.
+    assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
+    assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"
+    assert "(ModuleNotFoundError: No module named 'nothing_here') at absent_plugin.py, line 2: " in reasons.pop("absent")
+    assert "SyntaxError: invalid syntax (typo_plugin.py, line 3)" in reasons.pop("typo")
+    assert reasons.pop("mine.py").startswith("mine.py cannot be imported (line 2): SyntaxError: invalid syntax")
+    assert reasons == {}
+
+
+@contextlib.contextmanager
+def unbuilt(root, commit, folder, label):
+    """Pretend to build a commit."""
+    yield folder, Path(sys.executable)
+
+
+class Measured(Exception):
+    """Both commits are looked at, and one is about to be measured."""
+
+
+@pytest.fixture
+def requested(tmp_path, monkeypatch):
+    """Ask for a comparison of two commits that have what this one has, but for the base's own `only_there`."""
+
+    def lacking(side, profile, **options):
+        reasons = scores_script.lacking(json.loads(_request(profile, **options)))
+        return {spec: why for spec, why in reasons.items() if not (spec == "only_there" and side.label.startswith("base"))}
+
+    def measure(side, profile, **options):
+        raise Measured
+
+    monkeypatch.setattr(pair, "built", unbuilt)
+    monkeypatch.setattr(Side, "lacking", lacking)
+    monkeypatch.setattr(Side, "measure", measure)
+    both = pair.CommitPair(tmp_path, "b" * 40, "c" * 40, "quick")
+    return lambda **options: both.measure(tmp_path, TimeLimit(), lambda line: None, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ({"estimators": ["one_step", "bakprop"]}, ["unknown estimator 'bakprop' (did you mean 'backprop'?)"]),
+        ({"cases": [CASE, "zzz*"]}, ["--case 'zzz*' matches no case of profile quick"]),
+        ({"cases": ["sparse_gausian-ista-lasso"]}, [f"(did you mean '{CASE}'?)"]),
+        ({"datasets": ["digts"], "algorithms": ["istaa"]}, ["(did you mean 'digits'?)", "(did you mean 'ista'?)"]),
+        ({"estimators": ["nowhere.py"]}, ["nowhere.py cannot be read (No such file or directory)"]),
+    ],
+)
+def test_what_neither_commit_has_is_refused_before_either_is_measured(options, texts, requested):
+    with pytest.raises(SpecError) as failure:
+        requested(**options)
+    text = str(failure.value)
+    assert text.startswith("on both commits: ") and "one_step" not in text and len(text) < 300
+    for part in texts:
+        assert part in text
+
+
+def test_what_one_commit_has_is_measured(requested):
+    with pytest.raises(Measured):
+        requested(estimators=["only_there"], cases=[CASE])
+
+
+def test_the_place_of_an_error_in_a_source_is_said(tmp_path):
+    (tmp_path / "broken.py").write_text("x = 1\ndef broken(:\n")
+    done = subprocess.run([sys.executable, tmp_path / "broken.py"], capture_output=True, text=True)
+    assert last_line(done) == "broken.py, line 2: SyntaxError: invalid syntax"
 
 
 def pudle(*arguments, cwd):

@@ -19,7 +19,7 @@ def unchanged(tmp_path_factory):
 def judge(tmp_path, unchanged):
     """Judge a planted head by a base; the arguments edit their contents, and a side without an edit is unchanged."""
 
-    def judge(change=None, change_base=None, limits=None, rounds=None):
+    def judge(change=None, change_base=None, limits=None, rounds=None, lacking=None):
         def side(edit):
             if edit is None:
                 return unchanged
@@ -27,6 +27,6 @@ def judge(tmp_path, unchanged):
             edit(content)
             return load_folder(write(tmp_path / str(len(list(tmp_path.iterdir()))) / "quick", content))
 
-        return compare(side(change_base), side(change), limits, rounds)
+        return compare(side(change_base), side(change), limits, rounds, lacking or {})
 
     return judge

@@ -292,3 +292,28 @@ def test_uncommitted_changes_are_noted(judge):
         head["records"][CASES[0], "backprop"]["provenance"]["dirty"] = True
 
     assert any("head was measured with uncommitted changes" in note for note in judge(plant).notes)
+
+
+@pytest.mark.parametrize("lacks", ["backprop", "synthetic(n=10)", "ista(step=0.1)"])
+def test_what_head_cannot_load_is_said_where_its_cells_vanish(judge, lacks):
+    def plant(head):
+        head["estimators"].remove("backprop")
+
+    comparison = judge(plant, lacking={"base": {}, "head": {lacks: "cannot be loaded (mine.py, line 3)"}})
+    vanished = comparison.cells()
+    assert set(vanished["reason"]) == {"was ok, is no longer measured: cannot be loaded (mine.py, line 3)"}
+    assert comparison.notes[0] == "Left out on head: cannot be loaded (mine.py, line 3)"
+    for text in (summary.plain(comparison), summary.markdown(comparison, "base", "head", "quick")):
+        assert "no longer measured: cannot be loaded (mine.py, line 3)" in text
+
+
+def test_a_file_named_without_its_class_counts_as_the_class(judge):
+    def plant(base):
+        base["estimators"].append("mine.py:Mine(window=3)")
+        for name in CASES:
+            base["records"][name, "mine.py:Mine(window=3)"] = base["records"][name, "backprop"] | {
+                "estimator": "mine.py:Mine(window=3)"
+            }
+
+    vanished = judge(change_base=plant, lacking={"head": {"mine.py(window=3)": "SyntaxError"}}).cells()
+    assert set(vanished["reason"]) == {"was ok, is no longer measured: SyntaxError"}

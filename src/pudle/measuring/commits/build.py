@@ -46,8 +46,10 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last line that a process printed, which is where Python and pip say what went wrong."""
-    return next((line for line in reversed((done.stderr or done.stdout).splitlines()) if line.strip()), "no output")
+    """Return the last line that a process printed, where Python and pip say what went wrong, after the place in a source."""
+    output = done.stderr or done.stdout
+    place = [f"{Path(file).name}, line {line}: " for file, line in re.findall(r'^ +File "(.+)", line (\d+)', output, re.M)]
+    return "".join(place[-1:]) + next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
 
 
 def _pip(label: str, *arguments: str | Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ class CommitPair:
         """Tell whether the time limit of the measurement left something out."""
         return self._content().get("partial", False)
 
+    @property
+    def lacking(self) -> dict[str, dict[str, str]]:
+        """Why each side, ``base`` or ``head``, lacks something, see `Side.lacking`."""
+        return self._content().get("lacking", {})
+
     def _content(self) -> dict[str, Any]:
         return read_json(self.rounds_path, Rounds, remedy="delete it and run `pudle compare --run` again")
 
@@ -71,9 +77,6 @@ class CommitPair:
         log: Callable[[str], None],
         *,
         minutes: float | None = None,
-        estimators: Sequence[str] = (),
-        datasets: Sequence[str] = (),
-        algorithms: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Measure both commits of the repository at `root`, this suite's or a plug-in's.
@@ -81,11 +84,12 @@ class CommitPair:
         The limit says what counts as slower, `log` gets one line about each step, and the options are those of
         `Side.measure`; of files of the repository that specs name, each side has its commit's version. After about so many
         `minutes`, building aside, what is not measured is left out. A commit that cannot be built or yields no results is an
-        error, and so is another comparison of the same commits at the same time.
+        error, and so are a spec or a pattern that names nothing at either commit, and another comparison of the same commits
+        at the same time.
         """
         with locked(self.folder, "comparison"), contextlib.ExitStack() as stack:
             self.rounds_path.unlink(missing_ok=True)
-            sides = {}
+            sides, requests, lacking = {}, dict[str, dict[str, Any]](), dict[str, dict[str, str]]()
             for name, commit in (("base", self.base), ("head", self.head)):
                 # Nothing is reused: the keys of stored scores do not cover the packages that both sides share.
                 shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -93,15 +97,17 @@ class CommitPair:
                 log(f"building {label}")
                 tree, python = stack.enter_context(built(root, commit, self.folder / f"{name}-build", label))
                 sides[name] = Side(label, commit, tree, python, self.side(name))
+                requests[name] = _request_at(tree, root, options)
+                lacking[name] = sides[name].lacking(self.profile, **requests[name])
+            why_base, why_head = (_reasons(requests[name], lacking[name]) for name in ("base", "head"))
+            if unknown := [reason for other, reason in zip(why_base, why_head, strict=True) if other and reason]:
+                hint = f"`pudle list --profile {self.profile}` shows what is known here"
+                raise SpecError(f"on both commits: {'; '.join(dict.fromkeys(unknown))}; {hint}")
             seconds = math.inf if minutes is None else 60 * minutes
             until, partial = time.monotonic() + seconds, False
             for name, side in sides.items():
                 log(f"scores and memory of {name}")
-                find = functools.partial(_seen_from, side.tree, root)
-                options["estimators"] = [specs.placed(spec, find) for spec in estimators]
-                options["datasets"] = [specs.placed(spec, find, _path_options(spec)) for spec in datasets]
-                options["algorithms"] = [specs.placed(spec, find) for spec in algorithms]
-                done = side.measure(self.profile, timeout=None if minutes is None else SHARE * seconds, **options)
+                done = side.measure(self.profile, timeout=None if minutes is None else SHARE * seconds, **requests[name])
                 partial = partial or not done
                 if name == "base" and (references := side.folder / "store" / "references").is_dir():
                     # Both sides share all packages but the project, and a key covers the project's own sources.
@@ -110,7 +116,21 @@ class CommitPair:
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
             rounds = time_in_turns(sides, cells, limit, log, until)
             partial = partial or len({place(row) for row in rounds}) < len(cells)
-            write_atomically(self.rounds_path, json.dumps({"rounds": rounds, "partial": partial}))
+            write_atomically(self.rounds_path, json.dumps({"rounds": rounds, "partial": partial, "lacking": lacking}))
+
+
+def _reasons(request: Mapping[str, Any], lacking: Mapping[str, str]) -> list[str]:
+    """Return why a side lacks each spec and pattern that is requested, empty for what it has."""
+    requested = (request.get(name, ()) for name in ("estimators", "datasets", "algorithms", "cases"))
+    return [lacking.get(each, "") for each in itertools.chain(*requested)]
+
+
+def _request_at(tree: Path, root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options whose specs name the files of a checkout."""
+    find = functools.partial(_seen_from, tree, root)
+    placed = {name: [specs.placed(spec, find) for spec in options.get(name, ())] for name in ("estimators", "algorithms")}
+    datasets = [specs.placed(spec, find, _path_options(spec)) for spec in options.get("datasets", ())]
+    return {**options, **placed, "datasets": datasets}
 
 
 def _seen_from(tree: Path, root: Path, file: Path) -> Path:

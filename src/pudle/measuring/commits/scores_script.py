@@ -1,12 +1,13 @@
 """Script that measures scores and memory at one commit: run by path with that commit's Python, so `pudle` is that commit's.
 
-Usage: ``scores_script.py REQUEST HOME``, where REQUEST holds the arguments of `Side.measure` as JSON. The script ends
-without a result and with exit code 0 where the commit has none of the requested estimators or cases: on head they have
-vanished, or on base they do not exist yet.
+Usage: ``scores_script.py REQUEST [HOME]``, where REQUEST holds the arguments of `Side.measure` as JSON. Without HOME it only
+prints what the commit lacks, see `lacking`. With HOME it ends without a result and with exit code 0 where the commit has
+none of the requested estimators or cases: on head they have vanished, or on base they do not exist yet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -15,24 +16,51 @@ from typing import Any
 
 #: Parts of a profile that no verdict depends on, and how to leave them out: times are taken in turns.
 LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": (), "costs": ("memory_bytes",)}
-#: The options of `pudle run` that take the place of a profile's axes: those with specs, which a commit may lack, and others.
-SPECS = {"datasets": ("--dataset", "make_dataset"), "algorithms": ("--algorithm", "make_algorithm")}
+#: What a commit may lack: the options of `pudle run` with specs, and the functions that read these.
+SPECS = {
+    "estimators": ("--estimator", "make_estimator"),
+    "datasets": ("--dataset", "make_dataset"),
+    "algorithms": ("--algorithm", "make_algorithm"),
+}
+#: The other options of `pudle run` that take the place of a profile's axes.
 VALUES = {"losses": "--loss", "targets": "--target", "seeds": "--seeds", "samples": "--samples"}
 
 
-def main() -> None:
+def lacking(request: dict[str, Any]) -> dict[str, str]:
+    """Return the reason for each name that cannot be loaded, and for each requested spec or pattern that names nothing."""
     import pudle
+    from pudle import registry, specs
+
+    reasons: dict[str, str] = {}
+    for group in registry.KINDS:
+        reasons |= registry.entries(group).broken
+    for name, (_, maker) in SPECS.items():
+        for spec in request.get(name) or request["axes"].get(name, ()):
+            try:
+                getattr(pudle, maker)(spec)
+            except Exception as error:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
+                # A list of all that is known is too long for a verdict.
+                reasons[spec] = (str(error) or repr(error)).splitlines()[0].partition(": known are ")[0]
+    names = [case.name for case in registry.list_profiles()[request["profile"]].cases]
+    # The names of cases on other datasets are not known before they are drawn.
+    for pattern in () if request["axes"].get("datasets") else request["cases"]:
+        if not fnmatch.filter(names, pattern):
+            nearest = specs.nearest(pattern, names)
+            reasons[pattern] = f"--case {pattern!r} matches no case of profile {request['profile']}{nearest}"
+    return reasons
+
+
+def main() -> None:
     from pudle import registry
     from pudle.cli import main as pudle_command
 
-    request, home = json.loads(sys.argv[1]), sys.argv[2]
-
-    def exists(spec: str, maker: str) -> bool:
-        try:
-            return getattr(pudle, maker)(spec) is not None
-        except Exception:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
-            return False
-
+    request = json.loads(sys.argv[1])
+    # What a plug-in prints is no answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        absent = lacking(request)
+    if len(sys.argv) == 2:
+        print(json.dumps(absent))
+        return
     profile: Any = registry.list_profiles()[request["profile"]]
     profile = dataclasses.replace(profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)})
     # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line below.
@@ -40,22 +68,20 @@ def main() -> None:
     if depths := tuple(request["depths"]):
         cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
         profile = dataclasses.replace(profile, cases=cases, timed_depths=depths, tracked_depths=depths)
-    names = [case.name for case in profile.cases]
-    estimators = [spec for spec in request["estimators"] if exists(spec, "make_estimator")]
-    axes, options = {name: value for name, value in request["axes"].items() if value}, []
-    for name, (option, maker) in SPECS.items():
-        known = [spec for spec in axes.get(name, ()) if exists(spec, maker)]
+    axes, options = {name: value for name, value in request["axes"].items() if value}, list[str]()
+    estimators = [spec for spec in request["estimators"] if spec not in absent]
+    for name, (option, _) in SPECS.items():
+        known = [spec for spec in axes.get(name, ()) if spec not in absent]
         if name in axes and not known:
             return
         options += [f"{option}={spec}" for spec in known]
     for name, option in VALUES.items():
         value = axes.get(name, [])
         options += [f"{option}={each}" for each in (value if isinstance(value, list) else [value])]
-    # The names of cases on other datasets are not known before they are drawn.
-    patterns = [pattern for pattern in request["cases"] if "datasets" in axes or fnmatch.filter(names, pattern)]
+    patterns = [pattern for pattern in request["cases"] if pattern not in absent]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):
         return
-    sys.argv[1:] = ["run", "--profile", request["profile"], "--home", home, "--device", request["device"]]
+    sys.argv[1:] = ["run", "--profile", request["profile"], "--home", sys.argv[2], "--device", request["device"]]
     sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns] + options
     sys.argv += ["--only"] if request["only"] else []
     # A commit from before costs could be chosen would measure all times as well.

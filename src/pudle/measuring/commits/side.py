@@ -22,6 +22,8 @@ from .build import last_line
 
 Cell = tuple[str, str, int]
 
+SCRIPT = Path(__file__).with_name("scores_script.py")
+
 
 @dataclass(frozen=True)
 class Side:
@@ -51,35 +53,46 @@ class Side:
         command = [str(self.python), *map(str, arguments)]
         return run_attended(command, timeout, cwd=cwd or self.tree, env=self.environment())
 
-    def measure(
-        self,
-        profile: str,
-        *,
-        estimators: Sequence[str] = (),
-        only: bool = False,
-        cases: Sequence[str] = (),
-        depths: Sequence[int] = (),
-        device: str = "cpu",
-        timeout: float | None = None,
-        **axes: Any,
-    ) -> bool:
+    def lacking(self, profile: str, **options: Any) -> dict[str, str]:
+        """Return why this commit lacks what it cannot load and what is requested, by name and spec; options as `measure`."""
+        done = self.run(SCRIPT, _request(profile, **options))
+        if done.returncode:
+            raise self._failed(done)
+        return json.loads(done.stdout)
+
+    def measure(self, profile: str, *, timeout: float | None = None, **options: Any) -> bool:
         """Fill the store with scores and memory by this commit's own `pudle run`; what this side lacks is left out.
 
-        `estimators` are specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of case names;
-        `depths` replace those of the profile, and so do the other `axes`, see `pudle.measuring.selection.select`. After
-        `timeout` seconds the rest is left out, and the result is False. It is an error if the commit has some of them but
-        yields no scores.
+        The options are `device` and those of `pudle.measuring.selection.select`: `estimators` are specs, measured beside the
+        profile's own or, with `only`, alone; `cases` are patterns of case names; `depths` and the others replace those of
+        the profile. After `timeout` seconds the rest is left out, and the result is False. It is an error if the commit has
+        some of them but yields no scores.
         """
-        request = {"profile": profile, "estimators": estimators, "only": only, "cases": cases, "depths": depths,
-                   "device": device, "axes": axes}  # fmt: skip
-        script = Path(__file__).with_name("scores_script.py")
-        done = self.run(script, json.dumps(request), self.folder.parent, timeout=timeout)
+        done = self.run(SCRIPT, _request(profile, **options), self.folder.parent, timeout=timeout)
         if done.returncode == TIMED_OUT or (done.returncode == 0 and not self.selection.exists()):
             return done.returncode == 0
         # A broken estimator ends a run with an error as well, but leaves a record that says so.
         if not self.selection.exists() or not records_in(self.folder / "store", []):
-            raise PudleError(f"{self.label} yields no scores: {last_line(done)}")
+            raise self._failed(done)
         return True
+
+    def _failed(self, done: subprocess.CompletedProcess[str]) -> PudleError:
+        return PudleError(f"{self.label} yields no scores: {last_line(done)}")
+
+
+def _request(
+    profile: str,
+    *,
+    estimators: Sequence[str] = (),
+    only: bool = False,
+    cases: Sequence[str] = (),
+    depths: Sequence[int] = (),
+    device: str = "cpu",
+    **axes: Any,
+) -> str:
+    """Return the request that ``scores_script.py`` reads."""
+    return json.dumps({"profile": profile, "estimators": estimators, "only": only, "cases": cases, "depths": depths,
+                       "device": device, "axes": axes})  # fmt: skip
 
 
 def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
