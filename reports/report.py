@@ -19,7 +19,7 @@ from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
-from pudle.reports.scope import broken, pending_sentence, scope, where_timed
+from pudle.reports.scope import broken, pending_sentence, repeated_draws, scope, where_timed
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
 
 READING = (
@@ -147,6 +147,11 @@ class Report:
         """What was skipped, refused or failed, with its reason."""
         return pd.concat([tables.problems_table(self.results), experiments_problems(self.results)], ignore_index=True)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know about the numbers."""
+        return [*self.results.notes, *repeated_draws(self.results)]
+
     @cached_property
     def facts(self) -> dict[str, str]:
         """Where the numbers come from."""
@@ -173,7 +178,7 @@ class Report:
         content = {
             "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
             "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
-            "provenance": self.facts.items(), "notes": results.notes,
+            "provenance": self.facts.items(), "notes": self.notes,
             "where_timed": where_timed(results), "image": image,
         }  # fmt: skip
         if results.cases:

@@ -74,6 +74,16 @@ def scope(results: Results) -> str:
     return f"{sentence} No score {text.listing(left)}." if left else sentence
 
 
+def repeated_draws(results: Results) -> list[str]:
+    """Say on which cases every seed draws the same problem: those whose certificates agree over the seeds."""
+    references = results.references[results.references["gradient_norm"].notna()]
+    distinct = references.drop(columns="seed").drop_duplicates()
+    seeds, draws = (rows.groupby(["case", "target"], sort=False).size() for rows in (references, distinct))
+    names = list(dict.fromkeys(case for case, _ in seeds.index[(seeds > 1) & (draws == 1)]))
+    where = f"Every seed draws the same problem on {some(names)}"
+    return [f"{where}: the range over the seeds says nothing about other problems there."] if names else []
+
+
 def where_timed(results: Results) -> str:
     """Say on which machine times and memory were measured, or return an empty text where there are none."""
     costs = results.frame[results.frame["metric"].isin(COSTS) & (results.frame["status"] == "ok")]

@@ -130,7 +130,7 @@ class Page:
         """What a reader has to know about the origin of the numbers."""
         several = len(self.reports) > 1
         found = [f"{name}: {note}" if several else note for name, report in zip(self.names, self.reports, strict=True)
-                 for note in report.results.notes]  # fmt: skip
+                 for note in report.notes]  # fmt: skip
         if any(run["condensed"] for run in self.data["runs"]):
             found.append(
                 "So many errors do not fit into a page: it carries their median, least and greatest over the seeds, and "

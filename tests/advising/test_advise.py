@@ -109,6 +109,23 @@ def test_one_problem_promises_nothing_about_others():
     assert "This holds for this one problem" in str(advice)
 
 
+@dataclass(frozen=True)
+class Fixed(RidgeRegression):
+    """Ridge regression whose seed does nothing."""
+
+    name = "fixed"
+
+    def problem(self, loss="linear", **options):
+        return RidgeRegression(observations="random", kappa=5.0, seed=0).problem(loss, **options)
+
+
+def test_seeds_that_all_draw_the_same_problem_count_as_one():
+    advice = pudle.advise(Fixed(), "ista", error=0.01, estimators=["backprop", "alternating"])
+    assert math.isnan(advice.chosen.share) and advice.chosen.seeds == 1
+    assert "This holds for this one problem" in str(advice) and "confidence" not in str(advice)
+    assert advice.problem == "fixed, ista, linear loss, the same problem for every seed"
+
+
 def test_certified_and_limit_references_are_not_ranked_together():
     trials = Trials.of(SMALL, "ista")
     race = Race(trials, Wish(error=0.1), 10)

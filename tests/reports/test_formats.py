@@ -81,6 +81,15 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert line.replace("\\|", "").count("|") == 8 and "<script" not in line
 
 
+def test_seeds_that_all_draw_the_same_problem_are_noted(tmp_path):
+    same = [{**references()[0], "seed": seed} for seed in SEEDS]
+    home = write(tmp_path, [record(case("fixed"), "backprop", references=same), record(case("drawn"), "backprop")])
+    report = Report.of(load(home, "quick"))
+    said = "the range over the seeds says nothing about other problems there."
+    assert f"Every seed draws the same problem on <code>fixed</code>: {said}" in living_page.html(report)
+    assert f"- Every seed draws the same problem on `fixed`: {said}" in report.markdown()
+
+
 def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     """Two of four scores are there: nothing broke, and the command says so too."""
     cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
