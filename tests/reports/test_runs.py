@@ -90,6 +90,14 @@ def test_an_estimator_that_one_side_did_not_time_has_no_differences_in_time(tmp_
     assert rows.loc["backprop", compared].tolist() == ["+0.00", "1.00", "0"]
 
 
+@pytest.mark.parametrize("named", ["the home", "the profile's folder"])
+def test_the_report_of_one_folder_lies_in_it(two, tmp_path, named):
+    home = write(tmp_path / "home", [record(case(), "backprop")])
+    folder = two[0] if named == "the profile's folder" else two[0].parent
+    done = run(home, str(folder), "--format", "csv")
+    assert done.stdout.split() == [str(two[0] / "report" / "report.csv")] and not (home / "quick" / "report").exists()
+
+
 def test_command_shows_three_results_in_one_page(two, tmp_path):
     done = run(tmp_path, *map(str, two), str(two[0]), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
