@@ -13,7 +13,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.curves import Curve
 from pudle.reports.load import Results, parsed
-from pudle.reports.scope import count
+from pudle.wording import count
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13

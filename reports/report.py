@@ -159,7 +159,7 @@ class Report:
 
     @property
     def has_torch_times(self) -> bool:
-        """Whether times were measured without compiled kernels as well."""
+        """Tell whether times were measured without compiled kernels as well."""
         return bool((self.results.frame["metric"].eq("seconds_torch") & self.results.frame["value"].notna()).any())
 
     @cached_property

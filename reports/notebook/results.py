@@ -15,7 +15,8 @@ from pudle.files import write_atomically
 from pudle.reports import text
 from pudle.reports.costs import points
 from pudle.reports.results import Results
-from pudle.reports.scope import count, some
+from pudle.reports.scope import some
+from pudle.wording import count
 
 
 class Answers(pd.DataFrame):

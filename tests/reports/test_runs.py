@@ -193,7 +193,7 @@ def test_the_index_lists_every_result_and_links_to_its_report(two, tmp_path):
     assert len(rows) == 2 and ["2026-01-03 00:00" in row for row in rows] == [True, False]
     # Of the second, one of four pairs is not measured.
     (other,) = (row for row in rows if "b/quick" in row)
-    assert "1 of 4 scores are still to be measured" in other and "<td>2</td><td>2</td>" in other
+    assert "1 of 4 scores still to be measured" in other and "<td>2</td><td>2</td>" in other
 
 
 def test_the_index_names_a_damaged_result_and_refuses_a_folder_without_any(two, tmp_path):

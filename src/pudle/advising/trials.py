@@ -96,7 +96,7 @@ class Trials:
 
     @property
     def repeat(self) -> bool:
-        """Whether the seeds of a dataset draw one problem over and over: the first two have the same gradient to the bit."""
+        """Tell whether all seeds of a dataset draw one problem: the first two have the same gradient to the bit."""
         if self.seeds is not None or len(self.scorable((0, 1))) < 2:
             return False
         return torch.equal(self.reference(0).gradient, self.reference(1).gradient)
