@@ -17,6 +17,7 @@ from pudle.reports.load import Results
 from pudle.reports.rates import BASE
 from pudle.reports.summary import FEWEST_SEEDS, GOAL, Reach, reach
 from pudle.reports.tables import between
+from pudle.wording import count
 
 #: Relative errors for which the table of budgets names the cheapest estimator.
 GOALS = (1e-1, 1e-3, 1e-6)
@@ -108,14 +109,14 @@ def choose(results: Results, case: str, wanted: Wanted) -> dict[str, Any]:
     seconds, memory = (results.line(case, best.estimator, cost).at(best.depth) for cost in ("seconds", "memory_bytes"))
     time, error = text.starred(text.seconds(seconds[0]), seconds[1]), text.Cell(f"≤ {goal}", key=wanted.error)
     if isinstance(best, Point):
-        within = "these limits" if beyond else f"{max(point.depth for point in every)} layers"
+        within = "these limits" if beyond else count(max(point.depth for point in every), "layer")
         short = f"No estimator reaches {goal} within {within}; this one comes closest."
         advice, error = "Closest:", text.number(best.error)
     elif math.isnan(seconds[0]):
         advice, short = "Fewest layers:", f"Fewest layers to an error of {goal}; its time there is not known."
     else:
         names = [f"`{name}`" for name in ties]
-        some = text.listing(names if len(names) <= 2 else [names[0], _others(len(names) - 1)])
+        some = text.listing(names if len(names) <= 2 else [names[0], count(len(names) - 1, "other")])
         advice, apart = "Use", f"; not distinguishable in time from {some}" if some else ""
         short = f"Cheapest to an error of {goal}{apart}."
         bounds = [bound for pair in best.quartiles.values() for bound in pair if math.isfinite(bound)]
@@ -154,13 +155,9 @@ def budget(results: Results, case: str, wanted: Wanted) -> dict[str, str]:
         return {"estimator": best.estimator, "value": f"error {text.number(best.error)}"} if best else {
             "estimator": "", "value": "none"}  # fmt: skip
     time = text.starred(text.seconds(best.seconds[0]), best.seconds[1])
-    value = f"{best.depth:.0f} layers" if time == text.DASH else str(time)
-    value += f", not distinguishable from {_others(len(ties))}" if ties else ""
+    value = count(int(best.depth), "layer") if time == text.DASH else str(time)
+    value += f", not distinguishable from {count(len(ties), 'other')}" if ties else ""
     return {"estimator": best.estimator, "value": value}
-
-
-def _others(count: int) -> str:
-    return f"{count} other{'s' if count > 1 else ''}"
 
 
 def findings(rows: pd.DataFrame) -> str:
@@ -201,4 +198,4 @@ def _accelerations(rows: pd.DataFrame) -> str:
         return ""
     fewest = rows["seeds_accelerated"].min()
     what = "mean and its 95% interval" if fewest >= FEWEST_SEEDS else "median and range"
-    return f"Rate of decay over that of `{BASE}` (theory: 2; {what} over {fewest} seeds): {text.listing(found)}."
+    return f"Rate of decay over that of `{BASE}` (theory: 2; {what} over {count(fewest, 'seed')}): {text.listing(found)}."

@@ -25,7 +25,10 @@ def _formats(context: click.Context, option: click.Parameter, values: Sequence[s
 @click.argument("results", nargs=-1, metavar="[RESULTS]...")
 @click.option("--profile", default="quick", show_default=True, metavar="NAME", help="Profile: quick, default or paper.")
 @click.option("--home", type=click.Path(path_type=Path), help="Folder with the results [default: .asv in the repository].")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [default: report, beside the results].")
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="Folder to write to [default: report, beside the results; of several, report-runs in the home folder].",
+)  # fmt: skip
 @click.option(
     "--format", "formats", multiple=True, callback=_formats, metavar="NAME,...",
     help=f"Formats to write: {', '.join(FORMATS)}; repeatable [default: {', '.join(DEFAULT)}]. svg, pdf and png draw every "
@@ -52,7 +55,7 @@ def report_command(
     # These import torch, which --help does not need.
     from pudle.errors import InvalidArgument, UnreadableResult
     from pudle.files import read_each, write_atomically
-    from pudle.reports.compare.sides import load_side, repository_root
+    from pudle.reports.compare.sides import folder_of, load_side, repository_root
     from pudle.reports.load import load
     from pudle.reports.page import index as of_folder
     from pudle.reports.page.page import Page
@@ -78,7 +81,8 @@ def report_command(
     made: Any = reports[0] if len(sides) == 1 else Runs(reports, names)
     if missing := [name for name in formats if name not in ("html", *FIGURE_FORMATS) and not hasattr(made, name)]:
         raise InvalidArgument(f"--format {missing[0]} is for one result: leave it out for several side by side")
-    folder = out or home / profile / ("report-runs" if len(results) > 1 else "report")
+    own = folder_of(results[0], profile) if len(results) == 1 else None
+    folder = out or (own or home / profile) / ("report-runs" if len(results) > 1 else "report")
     # Everything is made before anything is written, so that an error leaves the last report as it was.
     makers = {
         name: Page(reports, names).html if name == "html" else getattr(made, name) for name in ENDINGS if name in formats

@@ -13,6 +13,7 @@ import pandas as pd
 from pudle.reports import text
 from pudle.reports.curves import Curve
 from pudle.reports.load import Results, parsed
+from pudle.wording import count
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -125,20 +126,23 @@ def _window(curve: Errors | None, wrong: Errors | None) -> tuple[np.ndarray, str
     if curve is None:
         return nothing, f"no curve of {WINDOW} to find the window from"
     if wrong is None:
-        return nothing, "no supports to find the window from"
+        return nothing, "no signs to find the window from"
     late = np.flatnonzero(wrong.values > 0)
     if len(late) and late[-1] == len(wrong.depths) - 1:
         share = text.percent(wrong.values[-1])
-        return nothing, f"window not reached: support wrong in {share} of samples at depth {wrong.depths[-1]}"
+        return nothing, f"window not reached: signs wrong in {share} of samples at depth {wrong.depths[-1]}"
     first = wrong.depths[late[-1] + 1] if len(late) else wrong.depths[0]
     above = curve.depths[curve.usable]
+    last = above[-1] if len(above) else -1
     # Depth 0 has no logarithm, and no layer.
-    depths = curve.depths[(curve.depths >= max(first, 1)) & (curve.depths <= (above[-1] if len(above) else -1))]
+    depths = curve.depths[(curve.depths >= max(first, 1)) & (curve.depths <= last)]
     if len(depths) >= FEWEST_DEPTHS:
         return depths, ""
-    last = f"depth {above[-1]}" if len(above) else "none"
-    between = f"supports right from depth {first}, {WINDOW} at rounding after {last}, {len(depths)} measured depths between"
-    return nothing, f"window too short: {between}"
+    causes = [f"signs are right from depth {first} on"] if len(late) else []
+    if len(beyond := curve.depths[curve.depths > last]):
+        causes.append(f"{WINDOW} is at rounding or at the bound from depth {beyond[0]} on")
+    why = f", as {text.listing(causes)}" if causes else ""
+    return nothing, f"window too short: {count(len(depths), 'measured depth')} where a fit needs {FEWEST_DEPTHS}{why}"
 
 
 def _fit_one(
@@ -155,7 +159,7 @@ def _fit_one(
         return {"reason": reason}
     depths = np.intersect1d(window, curve.depths[curve.usable])
     if len(depths) < FEWEST_DEPTHS:
-        return {"reason": f"above rounding at only {len(depths)} depths of the window"}
+        return {"reason": f"above rounding and the bound at only {count(len(depths), 'depth')} of the window"}
     depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]
     slope, crooked = _slope(curve, depths, theory.linear)
     row: dict[str, Any] = {"slope": slope, "rate": math.exp(slope), "first_depth": depths[0], "last_depth": depths[-1],

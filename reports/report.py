@@ -19,7 +19,7 @@ from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
-from pudle.reports.scope import broken, pending_sentence, scope, where_timed
+from pudle.reports.scope import broken, pending_sentence, repeated_draws, scope, where_timed
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
 
 READING = (
@@ -29,8 +29,13 @@ READING = (
     "Time to it: between timed depths, time is taken as linear; * marks an extrapolation, which goes up to "
     f"{REACH:g} times the deepest timed depth. Brackets reach from the least lower to the greatest upper quartile "
     "of the repeats, each seed at its own depth; two times are distinguishable where the quartiles are apart on every seed. "
-    "Torch path: the same without compiled kernels. Time and memory are measured for one seed. Memory is the peak of the "
+    "{torch} Time and memory are measured for one seed. Memory is the peak of the "
     "process, at the deepest timed depth, minus the peak of a process that only holds the problem, and at least 0.",
+)
+#: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
+TORCH = "Torch path: the same without compiled kernels."
+NO_TORCH = (
+    "Where compiled kernels take part, times are with them: `pudle run --profile default` measures those without as well."
 )
 READING_RATES = (
     "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the range over "
@@ -147,6 +152,16 @@ class Report:
         """What was skipped, refused or failed, with its reason."""
         return pd.concat([tables.problems_table(self.results), experiments_problems(self.results)], ignore_index=True)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know about the numbers."""
+        return [*self.results.notes, *repeated_draws(self.results)]
+
+    @property
+    def has_torch_times(self) -> bool:
+        """Tell whether times were measured without compiled kernels as well."""
+        return bool((self.results.frame["metric"].eq("seconds_torch") & self.results.frame["value"].notna()).any())
+
     @cached_property
     def facts(self) -> dict[str, str]:
         """Where the numbers come from."""
@@ -173,7 +188,7 @@ class Report:
         content = {
             "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
             "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
-            "provenance": self.facts.items(), "notes": results.notes,
+            "provenance": self.facts.items(), "notes": self.notes,
             "where_timed": where_timed(results), "image": image,
         }  # fmt: skip
         if results.cases:
@@ -183,7 +198,8 @@ class Report:
             pictures = self.pictures if image else []
             found = {kind: [picture for picture in pictures if picture.kind == kind] for kind in cases.KINDS}
             content |= {
-                "answers": self.answers, "budgets": budgets(results), "reading": READING, "reading_rates": READING_RATES,
+                "answers": self.answers, "budgets": budgets(results), "reading_rates": READING_RATES,
+                "reading": [part.format(torch=TORCH if self.has_torch_times else NO_TORCH) for part in READING],
                 "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": cases.KINDS,
                 "more": len(results.cases) - len(shown),
                 "figures": {kind: of_kind for kind, of_kind in found.items() if of_kind},

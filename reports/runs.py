@@ -140,7 +140,10 @@ def _differences(first: Report, second: Report) -> pd.DataFrame:
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:
-    return text.DASH if row is None else f"{row['use'] or 'no answer'}: {row['error']}, {row['depth']} layers, {row['time']}"
+    if row is None:
+        return text.DASH
+    layers = f"{row['depth']} layer{'' if row['depth'] == '1' else 's'}"
+    return f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
 
 
 def _contents(report: Report) -> set[str]:

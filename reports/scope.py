@@ -7,16 +7,12 @@ import pandas as pd
 from pudle.measuring import statuses
 from pudle.reports import text
 from pudle.reports.results import COSTS, Results
+from pudle.wording import count
 
 #: What is measured, by metric, as one and as several.
 MEASURED = {"relative_error": ("score", "scores"), "seconds": ("time", "times"), "memory_bytes": ("memory", "memories")}
 #: Most names in a sentence.
 MOST_NAMES = 4
-
-
-def count(number: int, thing: str, things: str = "") -> str:
-    """Return a number with its noun: ``1 case``, ``2 cases``."""
-    return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
 def some(names: list[str]) -> str:
@@ -62,7 +58,7 @@ def scope(results: Results) -> str:
     if not results.cases:
         return f"Rests on {count(len(results.experiments), 'experiment')}."
     seeds = sorted({len(results.cases[name]["seeds"]) for name in cases})
-    each = f" of {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''} seeds" if seeds else ""
+    each = f" of {f'{seeds[0]} to ' if len(seeds) > 1 else ''}{count(seeds[-1], 'seed')}" if seeds else ""
     sentence = f"Rests on {count(len(estimators), 'estimator')} and {count(len(cases), 'case')}{each}"
     trained = dict.fromkeys(record.estimator for record in results.experiments if record.estimator)
     others = [name for name in trained if name not in results.estimators]
@@ -72,6 +68,16 @@ def scope(results: Results) -> str:
     unscored = [name for name in results.cases if name not in cases]
     left = [f"{word} {some(names)}" for word, names in (("with", without), ("on", unscored)) if names]
     return f"{sentence} No score {text.listing(left)}." if left else sentence
+
+
+def repeated_draws(results: Results) -> list[str]:
+    """Say on which cases every seed draws the same problem: those whose certificates agree over the seeds."""
+    references = results.references[results.references["gradient_norm"].notna()]
+    distinct = references.drop(columns="seed").drop_duplicates()
+    seeds, draws = (rows.groupby(["case", "target"], sort=False).size() for rows in (references, distinct))
+    names = list(dict.fromkeys(case for case, _ in seeds.index[(seeds > 1) & (draws == 1)]))
+    where = f"Every seed draws the same problem on {some(names)}"
+    return [f"{where}: the range over the seeds says nothing about other problems there."] if names else []
 
 
 def where_timed(results: Results) -> str:

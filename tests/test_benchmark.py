@@ -109,14 +109,33 @@ def test_another_problem_is_never_taken_for_a_stored_one(tmp_path):
     assert values[0] == values[2] != values[1]
 
 
-def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(tmp_path):
-    """Of ``z = z/2 + theta`` with the loss sum(z), T layers leave the share 2^-T of the gradient."""
+def halving():
     zero = torch.zeros(1, 3, dtype=torch.float64)
-    problem = pudle.FixedPoint(zero[0] + 1, lambda z, theta: z / 2 + theta, lambda z, theta: z.sum(), zero)
-    results = pudle.benchmark(problem, estimators="backprop", depths=(3, 5), costs=False, home=tmp_path, progress=False)
+    return pudle.FixedPoint(zero[0] + 1, lambda z, theta: z / 2 + theta, lambda z, theta: z.sum(), zero)
+
+
+@pytest.mark.parametrize("algorithm", [(), pudle.Iteration()], ids=["by default", "as an object"])
+def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(tmp_path, algorithm):
+    """Of ``z = z/2 + theta`` with the loss sum(z), T layers leave the share 2^-T of the gradient."""
+    options = {"depths": (3, 5), "costs": False, "home": tmp_path, "progress": False}
+    results = pudle.benchmark(halving(), algorithm, "backprop", **options)
     errors = results.table[results.table.metric == "relative_error"].set_index("depth")["value"]
     assert errors.to_dict() == {3: pytest.approx(2**-3), 5: pytest.approx(2**-5)}
     assert set(results.table["target"]) == {"limit"} and results.folder
+
+
+def test_what_has_no_number_says_why(tmp_path):
+    results = measured(tmp_path, {"mine": halving()}, losses=())
+    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: FixedPoint lacks a Lipschitz constant"
+    assert expected in repr(results) and expected in results._repr_html_() and "Empty" not in repr(results)
+
+
+def test_answers_are_printed_whole(tmp_path):
+    name = "a problem whose name is far too long for half a line of a terminal, and more"
+    answers = measured(tmp_path, {name: sparse_problem("lasso"), "two": halving()}, losses=()).answers(error=10.0)
+    header, first, second = str(answers).splitlines()
+    assert header.split() == list(answers) and f"{name}-ista-lasso" in first and "..." not in str(answers)
+    assert answers["estimator"][0] in first and "nan" not in second.lower()
 
 
 def test_a_class_that_nobody_can_import_is_measured_in_memory_only(tmp_path, monkeypatch):
@@ -162,6 +181,11 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     [
         ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
         ({"estimators": [3]}, "estimators: 3 is neither a spec nor a GradientEstimator"),
+        ({"depths": 5}, "depths=5 is no sequence: give one, such as"),
+        ({"depths": [5, 2.5]}, "depths=2.5 is not an integer"),
+        ({"losses": "lasso"}, "losses='lasso' is no sequence"),
+        ({"seeds": 0}, "seeds=0 is too small"),
+        ({"timeout": -1}, "timeout=-1 is out of range"),
         ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
         ({"problems": {"a": TINY.dataset, "b": "nothing"}}, "unknown dataset 'nothing'"),
         ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),

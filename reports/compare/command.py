@@ -57,6 +57,7 @@ def compare_command(
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
     from pudle.terminal import check_device
+    from pudle.wording import count
 
     if not run and any(options.values()):
         raise InvalidArgument(
@@ -90,7 +91,8 @@ def compare_command(
     notes: tuple[str, ...] = ()
     if pair and rounds is not None and pair.partial:
         results, left_out = sides.on_both(results)
-        notes = (f"Partial: the time limit left out times, and {left_out} scores or memories: what is judged is the rest.",)
+        rest = f"{count(left_out, 'score or memory', 'scores or memories')}: what is judged is the rest"
+        notes = (f"Partial: the time limit left out times, and {rest}.",)
     comparison = compare(*results, limits, rounds, lacking)
     comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
     if markdown is not None:

@@ -31,6 +31,7 @@ from pudle.problems import Problem
 from pudle.reports.load import load
 from pudle.reports.notebook.results import BenchmarkResults
 from pudle.terminal import progress_bar
+from pudle.validation import check_integer, check_positive
 
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -86,8 +87,15 @@ def benchmark(
     Raises
     ------
     InvalidArgument
-        If something is neither a spec nor an object of the right kind, or two things have one name.
+        If something is neither a spec nor an object of the right kind, if two things have one name, or a number is out of
+        range.
     """
+    for name, value in (("depths", depths), ("losses", losses)):
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise InvalidArgument(f"{name}={value!r} is no sequence: give one, such as [{value!r}]")
+    depths = [check_integer("depths", depth, 0) for depth in depths]
+    check_integer("seeds", seeds, 1)
+    check_positive("timeout", timeout)
     held: dict[tuple[str, str], Any] = {}
     notes: list[str] = []
     taken = [_spec("algorithms", each, Algorithm, held, notes) for each in _listed(algorithms)]

@@ -15,6 +15,15 @@ from pudle.files import write_atomically
 from pudle.reports import text
 from pudle.reports.costs import points
 from pudle.reports.results import Results
+from pudle.reports.scope import some
+from pudle.wording import count
+
+
+class Answers(pd.DataFrame):
+    """A table of answers that is printed whole, however wide it is."""
+
+    def __repr__(self) -> str:
+        return self.to_string(index=False, float_format="{:.4g}".format, na_rep=text.DASH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +49,13 @@ class BenchmarkResults:
         """The tidy table: one row per case, target, estimator, depth, seed and metric; docs/schema.md has its columns."""
         return self.results.frame
 
-    def answers(self, error: float | None = None, seconds: float | None = None, memory: float | None = None) -> pd.DataFrame:
+    def answers(self, error: float | None = None, seconds: float | None = None, memory: float | None = None) -> Answers:
         """Return which estimator to use on each case, within a relative error, a time (s) and a memory (bytes).
 
         It is the fastest one with the error in the median seed or, without an `error`, the most accurate one. Columns are
         ``case``, ``estimator`` (empty where there is none), ``depth``, ``error``, ``seconds`` and ``memory_bytes``.
         """
-        return pd.DataFrame([self._answer(case, error, seconds, memory) for case in self.results.cases])
+        return Answers([self._answer(case, error, seconds, memory) for case in self.results.cases])
 
     def _answer(self, case: str, error: float | None, seconds: float | None, memory: float | None) -> dict[str, Any]:
         # An unknown cost is NaN, which is within no limit.
@@ -97,16 +106,26 @@ class BenchmarkResults:
         value = deepest.pivot_table(index="case", columns="estimator", values="value", aggfunc="median", sort=False)
         return value.map(text.number).reindex(columns=list(self.results.estimators)).fillna(text.DASH)
 
+    def _reasons(self) -> list[str]:
+        """Return why estimators have no number on a case, one line per reason."""
+        found = self.table[self.table["metric"] == "relative_error"]
+        without = found[found.groupby(["case", "estimator"])["value"].transform("count") == 0]
+        kinds = without.drop_duplicates(["case", "estimator"]).groupby(["status", "reason"], sort=False)
+        return [f"{some(part['estimator'].unique().tolist())} on {some(part['case'].unique().tolist())}: {status}: {reason}"
+                for (status, reason), part in kinds]  # fmt: skip
+
     def _what(self) -> str:
         kept = "in memory only" if self.folder is None else f"kept in {self.folder}"
         counts = {"estimator": len(self.results.estimators), "case": len(self.results.cases)}
         counts |= {name: self.table[name].nunique() for name in ("depth", "seed")}
-        return f"{', '.join(f'{count} {name}' + 's' * (count != 1) for name, count in counts.items())}; {kept}"
+        return f"{', '.join(count(number, name) for name, number in counts.items())}; {kept}"
 
     def __repr__(self) -> str:
-        return "\n".join([f"BenchmarkResults: {self._what()}", self._shown().to_string(), *self.notes])
+        shown = self._shown()
+        errors = [] if shown.empty else [shown.to_string()]
+        return "\n".join([f"BenchmarkResults: {self._what()}", *errors, *self._reasons(), *self.notes])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self._reasons(), *self.notes))
         what = escape(f"{self._what()}. Median relative error of the gradient at the largest depth:")
         return f"<p>{what}</p>{self._shown().to_html()}{notes}"

@@ -60,13 +60,16 @@ THEORY = {
     "mark": {"type": "line", "strokeDash": [4, 3], "strokeWidth": 1.2, "opacity": 0.55, "color": "currentColor", **SILENT},
 }  # fmt: skip
 LAWS = {
-    "data": {"name": "theory"}, "transform": [{"filter": "datum.label"}],
+    "data": {"name": "theory"}, "transform": [{"filter": "datum.label && isValid(datum.law)"}],
     "mark": {**BESIDE, "dx": 5, "dy": -4, "fontSize": 11}, "encoding": {"text": {"field": "law"}},
 }  # fmt: skip
 LEVELS = {"data": {"name": "levels"}, "mark": {"type": "rule", "strokeDash": [2, 3], **SILENT}, "encoding": {"x": None}}
+#: On the left, where errors are seldom as low yet, or on the `right`.
 LEVEL_NAMES = {
-    "data": {"name": "levels"}, "mark": {**BESIDE, "baseline": "bottom", "dx": 4, "dy": -2},
-    "encoding": {"x": {"value": 0}, "text": {"field": "label"}},
+    "data": {"name": "levels"}, "transform": [{"filter": "isValid(datum.label)"}],
+    "mark": {**BESIDE, "align": {"expr": "datum.right ? 'right' : 'left'"}, "baseline": "bottom",
+             "dx": {"expr": "datum.right ? -4 : 4"}, "dy": -2},
+    "encoding": {"x": {"value": {"expr": "datum.right ? width : 0"}}, "text": {"field": "label"}},
 }  # fmt: skip
 
 
@@ -181,7 +184,7 @@ def matrix(
             {"mark": {"type": "rect", "cornerRadius": 2}, "encoding": {"color": {
                 "field": "value", "type": "quantitative", "scale": scale, "legend": legend,
                 "condition": {"test": f"!{known}", "value": "#8884"}}}},
-            {"mark": "text", "encoding": {
+            {"transform": [{"filter": "isValid(datum.text)"}], "mark": "text", "encoding": {
                 "text": {"field": "text"}, "opacity": {"condition": {"test": known, "value": 1}, "value": 0.75},
                 "color": {"condition": [{"test": "datum.light", "value": "#fff"}, {"test": known, "value": "#000"}],
                           "value": "currentColor"}}},

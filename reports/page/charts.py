@@ -76,10 +76,12 @@ def stored(results: Results, case: str) -> list[dict[str, Any]]:
             "title": "Burn-in: error of the unrolled Jacobian", "kind": "lines",
             "about": f"{case}: error of the unrolled Jacobian against depth; above one it is worse than none.",
             "yTitle": "relative error of the Jacobian", "xLog": False, "yLog": True, "rows": rows,
-            "tooltip": tips(depth="depth", value="error"), "data": {"levels": [{"y": 1}]},
+            "tooltip": tips(depth="depth", value="error"),
+            # On the right, for the curve begins at it.
+            "data": {"levels": [{"y": 1, "label": "error of a Jacobian of zero", "right": True}]},
         })  # fmt: skip
     shared = {"host": "#case-figures", "height": HIGH, "x": [("depth", "depth (layers)")]}
-    return [shared | chart | {"rows": [{"name": ""} | row for row in chart["rows"]]} for chart in charts]
+    return [shared | chart | {"rows": [{"name": "", "line": ""} | row for row in chart["rows"]]} for chart in charts]
 
 
 def _artifact(results: Results, kind: str, name: str) -> list[dict[str, Any]]:
@@ -110,7 +112,7 @@ def training(chart: Chart, key: str) -> dict[str, Any]:
     return {
         "host": f'[data-training="{key}"]', "kind": "training", "title": chart.title, "about": chart.about, "height": LOW,
         "file": f"training-{chart.title}", "x": [(name, LABELS[name]) for name in chart.horizontal], "yTitle": chart.y,
-        "yLog": chart.log, "rows": rows, "data": {"levels": [{"y": goal, "label": ""} for goal in chart.goals]},
+        "yLog": chart.log, "rows": rows, "data": {"levels": [{"y": goal} for goal in chart.goals]},
     }  # fmt: skip
 
 

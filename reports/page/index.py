@@ -14,6 +14,7 @@ import pudle
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_json
 from pudle.measuring import contents
+from pudle.wording import count
 
 #: Name of the list of what a run holds; every result has one.
 LIST = "run.json"
@@ -84,4 +85,4 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
 def _note(folder: Path, selection: dict[str, Any], listed: dict[str, Any]) -> str:
     pairs = len(selection["cases"]) * len(selection["estimators"])
     there = sum((folder / "store" / place).exists() for *_, place in listed["records"])
-    return f"{pairs - there} of {pairs} scores are still to be measured" if there < pairs else ""
+    return f"{pairs - there} of {count(pairs, 'score')} still to be measured" if there < pairs else ""

@@ -23,7 +23,7 @@ from pudle.reports.learning.sections import Section
 from pudle.reports.page import charting, charts
 from pudle.reports.page.data import encode, looks_data, run_data, table
 from pudle.reports.page.static import MOST_ROWS, static_bought, static_budgets, static_cases
-from pudle.reports.report import READING, READING_RATES, Report
+from pudle.reports.report import NO_TORCH, READING, READING_RATES, Report
 from pudle.reports.results import TITLES
 from pudle.reports.scope import pending_sentence, where_timed
 from pudle.reports.summary import GOAL
@@ -45,6 +45,8 @@ READING_BOUGHT = (
     "dataset, algorithm and loss; upwards, what the training led to. Where points to the left are not lower, more accurate "
     "gradients buy nothing more."
 )
+#: The page has no room for times of the torch path.
+TORCH = "Where compiled kernels take part, times are with them: the report as Markdown and as CSV has those without as well."
 #: Cases whose answers the page holds in its text; the script pages through more.
 MOST_ANSWERS = 50
 
@@ -80,7 +82,9 @@ class Page:
             runs=[(str(place), name) for place, name in enumerate(self.names)], runs_reading=runs.READING,
             broken=list(dict.fromkeys(name for report in self.reports for name in report.broken)),
             pending=" ".join(filter(None, (pending_sentence(report.results) for report in self.reports))),
-            measured=self.measured, answers=chosen, notes=self.notes, reading=READING,
+            measured=self.measured, answers=chosen, notes=self.notes,
+            reading=[part.format(torch=TORCH if any(report.has_torch_times for report in self.reports) else NO_TORCH)
+                     for part in READING],
             case_names=list(dict.fromkeys(name for report in self.reports for name in report.results.cases)),
             reading_rates=READING_RATES, reading_references=READING_REFERENCES, bought_reading=READING_BOUGHT,
             bought=self.bought, experiments=self.experiments, sections=self.sections, data=encode(self.data),
@@ -130,7 +134,7 @@ class Page:
         """What a reader has to know about the origin of the numbers."""
         several = len(self.reports) > 1
         found = [f"{name}: {note}" if several else note for name, report in zip(self.names, self.reports, strict=True)
-                 for note in report.results.notes]  # fmt: skip
+                 for note in report.notes]  # fmt: skip
         if any(run["condensed"] for run in self.data["runs"]):
             found.append(
                 "So many errors do not fit into a page: it carries their median, least and greatest over the seeds, and "

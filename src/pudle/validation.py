@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidArgument
+from .wording import count
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,8 @@ def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
     # A finite sum has finite terms, and is far cheaper than a look at each.
     finite = math.isfinite(float(tensor.detach().sum()))
     if not finite and (bad := int((~torch.isfinite(tensor)).sum())):
-        raise InvalidArgument(f"{name} has {bad} entries that are NaN or infinite: remove or replace them")
+        entries = count(bad, "entry that is", "entries that are")
+        raise InvalidArgument(f"{name} has {entries} NaN or infinite: remove or replace what is not finite")
     return tensor
 
 

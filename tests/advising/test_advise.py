@@ -13,9 +13,9 @@ import pudle
 from pudle.advising import timing
 from pudle.advising.advise import _check_scorable
 from pudle.advising.candidates import candidates
-from pudle.advising.promises import rounded_up
+from pudle.advising.promises import Promises, rounded_up
 from pudle.advising.race import Race
-from pudle.advising.records import Wish
+from pudle.advising.records import Contender, Promise, Wish
 from pudle.advising.trials import Trials
 from pudle.datasets.ridge import RidgeRegression
 from pudle.errors import InvalidArgument
@@ -107,6 +107,40 @@ def test_one_problem_promises_nothing_about_others():
     advice = pudle.advise(problem, error=0.05, estimators=["backprop", "alternating"])
     assert math.isnan(advice.chosen.share) and advice.chosen.median <= 0.05
     assert "This holds for this one problem" in str(advice)
+
+
+@dataclass(frozen=True)
+class Fixed(RidgeRegression):
+    """Ridge regression whose seed does nothing."""
+
+    name = "fixed"
+
+    def problem(self, loss="linear", **options):
+        return RidgeRegression(observations="random", kappa=5.0, seed=0).problem(loss, **options)
+
+
+def test_seeds_that_all_draw_the_same_problem_count_as_one():
+    advice = pudle.advise(Fixed(), "ista", error=0.01, estimators=["backprop", "alternating"])
+    assert math.isnan(advice.chosen.share) and advice.chosen.seeds == 1
+    assert "This holds for this one problem" in str(advice) and "confidence" not in str(advice)
+    assert advice.problem == "fixed, ista, linear loss, the same problem for every seed"
+
+
+@pytest.mark.parametrize(
+    ("wish", "slower", "chosen"),
+    [
+        (Wish(error=0.1), 1.5, "backprop"),
+        (Wish(error=0.1), 1.0, "analytic"),  # neither is faster
+        (Wish(seconds=9.0), 1.5, "analytic"),  # the more accurate one
+    ],
+)
+def test_of_two_that_keep_the_error_the_final_times_choose(monkeypatch, wish, slower, chosen):
+    """The first of the race is slower by the final times."""
+    monkeypatch.setattr(timing, "times", lambda calls, *others: np.tile([slower, 1.0, 1.0], (7, 1)))
+    first, second = (Promise(Contender(name, 20), 0.1, 4, 4, 0.5, 0.05) for name in ("analytic", "backprop"))
+    fields = Promises(Race(Trials.of(RIDGE, "ista"), wish, 50), 4).compared([first, second])
+    assert fields["chosen"].contender.name == chosen and fields["runner_up"].contender.name != chosen
+    assert fields["relative_time"] == fields["chosen"].contender.seconds and fields["tied"] is (slower == 1.0)
 
 
 def test_certified_and_limit_references_are_not_ranked_together():

@@ -26,7 +26,7 @@ def test_an_advice_is_a_sentence_with_what_it_rests_on():
         "If you need 2e-4: analytic at 200 layers, 20 ms, by the first seeds.",
         "Of all seeds at least 78 % keep the promise, with 95 % confidence: the 20 seeds had no part in the choice.",
         "20 seeds decide little: more seeds would say more.",
-        "2 further seeds have no reference to score against: the promise is not about them.",
+        "2 further seeds have no reference to score against, which the promise is not about.",
         "Problem: digits, ista, lasso loss. References: certified.",
     ]
     shown = "Advice(digits, ista, lasso loss: truncated(window=30), depth 120, error <= 0.02 in 19 of 20 seeds)"

@@ -190,7 +190,7 @@ def test_what_does_not_fit_the_data_is_refused(options, text):
     [
         (FRAME.assign(x0="text"), "data: column 'x0' holds"),
         (FRAME.mask(FRAME == FRAME.iloc[2, 1]), "row 3, column 2"),
-        (FRAME.iloc[:3], "3 rows are too few"),
+        (FRAME.iloc[:3], "3 rows: too few"),
         (FRAME * 0, "half of the rows are zero"),
         (FRAME["x0"], "data has shape (60,)"),
     ],

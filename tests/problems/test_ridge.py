@@ -192,7 +192,7 @@ RIDGE_REFUSED = {
     ),
     "infinite observations": (
         {"observations": torch.where(torch.arange(3) + torch.arange(4)[:, None] == 0, INFINITY, X)},
-        "observations has 1 entries that are NaN or infinite: remove or replace them",
+        "observations has 1 entry that is NaN or infinite: remove or replace what is not finite",
     ),
     "two dtypes": ({"weights": torch.ones(5)}, "weights and observations differ in dtype"),
 }

@@ -37,15 +37,15 @@ X, D = good()["observations"], good()["dictionary"]
 REFUSED = {
     "NaN observations": (
         {"observations": with_entry(X, NAN)},
-        "observations has 1 entries that are NaN or infinite: remove or replace them",
+        "observations has 1 entry that is NaN or infinite: remove or replace what is not finite",
     ),
     "infinite observations": (
         {"observations": with_entry(X, INFINITY, -INFINITY)},
-        "observations has 2 entries that are NaN or infinite: remove or replace them",
+        "observations has 2 entries that are NaN or infinite: remove or replace what is not finite",
     ),
     "NaN dictionary": (
         {"dictionary": with_entry(D, NAN)},
-        "dictionary has 1 entries that are NaN or infinite: remove or replace them",
+        "dictionary has 1 entry that is NaN or infinite: remove or replace what is not finite",
     ),
     "integer observations": (
         {"observations": torch.ones(4, 3, dtype=torch.int64)},
@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "NaN generating codes": (
         {"generating_codes": torch.full((4, 5), NAN, dtype=torch.float64)},
-        "generating_codes has 20 entries that are NaN or infinite: remove or replace them",
+        "generating_codes has 20 entries that are NaN or infinite: remove or replace what is not finite",
     ),
     "generating dictionary in another precision": (
         {"generating_dictionary": D.float()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -79,6 +80,26 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert "<script>alert" not in living_page.html(report)
     line = next(line for line in report.markdown().splitlines() if "alert" in line)
     assert line.replace("\\|", "").count("|") == 8 and "<script" not in line
+
+
+def test_seeds_that_all_draw_the_same_problem_are_noted(tmp_path):
+    same = [{**references()[0], "seed": seed} for seed in SEEDS]
+    home = write(tmp_path, [record(case("fixed"), "backprop", references=same), record(case("drawn"), "backprop")])
+    report = Report.of(load(home, "quick"))
+    said = "the range over the seeds says nothing about other problems there."
+    assert f"Every seed draws the same problem on <code>fixed</code>: {said}" in living_page.html(report)
+    assert f"- Every seed draws the same problem on `fixed`: {said}" in report.markdown()
+
+
+def test_times_of_the_torch_path_are_explained_where_there_are_some(timed):
+    results, told = timed.results, "`pudle run --profile default` measures those without as well"
+    rows = results.frame[results.frame["metric"] == "seconds"].assign(metric="seconds_torch")
+    both = Report.of(dataclasses.replace(results, frame=pd.concat([results.frame, rows], ignore_index=True)))
+    for report, some in ((timed, False), (both, True)):
+        markdown, page = report.markdown(), living_page.html(report)
+        assert ("torch path: time to" in markdown) == ("Torch path: the same" in markdown) == some
+        assert ("as Markdown and as CSV has those without as well" in page) == some
+        assert (told in markdown) == (told.replace("`", "<code>", 1).replace("`", "</code>") in page) == (not some)
 
 
 def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):

@@ -31,6 +31,7 @@ from synthetic import (
     scores,
     training,
     write,
+    write_artifact,
     write_costs,
     write_experiments,
 )
@@ -83,6 +84,10 @@ def report(tmp_path_factory):
     memory = [(1 + place % 5) * 2.0**20 * part for place in range(cells) for part in (1, 1.7)]
     write_costs(home, list(CURVES), seconds, memory=memory, names=[item["name"] for item in cases])
     write_experiments(home, EXPERIMENTS)
+    first = {"case": cases[0]["name"]}
+    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 1 / depth} for depth in (1, 50)], **first)
+    surface = [{"depth": 50, "window": window, "relative_error": 1 / window, "status": "ok"} for window in (5, 50)]
+    write_artifact(home, "window_surface", surface, **first)
     return Report.of(load(home, "quick"))
 
 
@@ -535,6 +540,17 @@ def test_a_case_opens_into_its_details(page, report):
     assert visible(page, "#case-figures figcaption strong")[0] == "relative error of the gradient"
     (answer,) = (row for row in report.answers if row["case"] == name)
     assert visible(page, "#case-findings") == [answer["why"].replace("`", "")]
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_no_chart_shows_or_reads_out_what_is_missing(page, place):
+    """Texts, and names for screen readers: a field that a row lacks would stand there as undefined."""
+    press(page, f"tr[data-case='{name_of(*CASES[place])}'] th a")
+    script = """return [...document.querySelectorAll("figure.chart svg text, figure.chart svg [aria-label]")]
+        .map((e) => e.getAttribute("aria-label") ?? e.textContent)"""
+    said = page.execute_script(script)
+    assert ("error of a Jacobian of zero" in said) == (place == 0) and any("depth: " in one for one in said)
+    assert not [one for one in said if re.search(r"\b(undefined|null|NaN)\b", one)]
 
 
 def test_a_figure_is_enlarged_and_downloaded(chromium, page, tmp_path):

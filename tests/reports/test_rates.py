@@ -112,14 +112,39 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
 
 
 @pytest.mark.parametrize(("support", "reason"), [
-    (lambda depth: 0.5, "window not reached: support wrong in 50% of samples at depth 300"),
-    (lambda depth: 0.02 if depth == 200 else 0.0, "window too short"),
+    (lambda depth: 0.5, "window not reached: signs wrong in 50% of samples at depth 300"),
+    (lambda depth: 0.02 if depth == 200 else 0.0,
+     "window too short: 2 measured depths where a fit needs 3, as signs are right from depth 250 on"),
+    (lambda depth: 0.02 if depth == 250 else 0.0,
+     "window too short: 1 measured depth where a fit needs 3, as signs are right from depth 300 on"),
 ])  # fmt: skip
 def test_window_not_reached_is_the_reason_for_no_rate(tmp_path, support, reason):
     home = write(tmp_path, [record(case(), name, scores=scores(curve, support)) for name, curve in CURVES.items()])
     rates = fit(load(home, "quick"))
     assert rates["rate"].isna().all() and rates["acceleration"].isna().all()
     assert rates["reason"].str.contains(reason, regex=False).all()
+
+
+@pytest.mark.parametrize(("support", "rounding", "expected"), [
+    (0.0, 50, "2 measured depths where a fit needs 3, as backprop is at rounding or at the bound from depth 50 on"),
+    (0.0, 1, "0 measured depths where a fit needs 3, as backprop is at rounding or at the bound from depth 1 on"),
+    (1.0, 100, "1 measured depth where a fit needs 3, as signs are right from depth 50 on and "
+               "backprop is at rounding or at the bound from depth 100 on"),
+])  # fmt: skip
+def test_a_window_that_is_too_short_says_what_is_true_of_it(tmp_path, support, rounding, expected):
+    def signs(depth):
+        return support if depth < 50 else 0.0
+
+    found = scores(lambda depth, rho: 1e-20 if depth >= rounding else 0.9**depth, signs)
+    rates = fit(load(write(tmp_path, [record(case(), "backprop", scores=found)]), "quick"))
+    assert rates["reason"].unique().tolist() == [f"window too short: {expected}"]
+
+
+def test_a_window_of_few_depths_has_no_other_cause(tmp_path):
+    """Backpropagation is far from rounding, and the signs are right throughout: too little was measured."""
+    few = [row for row in scores(lambda depth, rho: 0.5**depth, lambda depth: 0.0) if row["depth"] < 50]
+    rates = fit(load(write(tmp_path, [record(case(), "backprop", scores=few)]), "quick"))
+    assert rates["reason"].unique().tolist() == ["window too short: 2 measured depths where a fit needs 3"]
 
 
 def test_curve_that_is_no_line_is_marked(tmp_path):

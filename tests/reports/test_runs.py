@@ -90,6 +90,14 @@ def test_an_estimator_that_one_side_did_not_time_has_no_differences_in_time(tmp_
     assert rows.loc["backprop", compared].tolist() == ["+0.00", "1.00", "0"]
 
 
+@pytest.mark.parametrize("named", ["the home", "the profile's folder"])
+def test_the_report_of_one_folder_lies_in_it(two, tmp_path, named):
+    home = write(tmp_path / "home", [record(case(), "backprop")])
+    folder = two[0] if named == "the profile's folder" else two[0].parent
+    done = run(home, str(folder), "--format", "csv")
+    assert done.stdout.split() == [str(two[0] / "report" / "report.csv")] and not (home / "quick" / "report").exists()
+
+
 def test_command_shows_three_results_in_one_page(two, tmp_path):
     done = run(tmp_path, *map(str, two), str(two[0]), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
@@ -185,7 +193,7 @@ def test_the_index_lists_every_result_and_links_to_its_report(two, tmp_path):
     assert len(rows) == 2 and ["2026-01-03 00:00" in row for row in rows] == [True, False]
     # Of the second, one of four pairs is not measured.
     (other,) = (row for row in rows if "b/quick" in row)
-    assert "1 of 4 scores are still to be measured" in other and "<td>2</td><td>2</td>" in other
+    assert "1 of 4 scores still to be measured" in other and "<td>2</td><td>2</td>" in other
 
 
 def test_the_index_names_a_damaged_result_and_refuses_a_folder_without_any(two, tmp_path):

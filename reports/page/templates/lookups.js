@@ -15,7 +15,7 @@ const scaled = (units) => (value, extrapolated = false) => {
 const seconds = scaled([[1, "s"], [1e-3, "ms"], [1e-6, "\u00b5s"]]);
 const memory = scaled([[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]]);
 const listing = (words) => [words.slice(0, -1).join(", "), ...words.slice(-1)].filter(Boolean).join(" and ");
-const others = (count) => `${count} other${count > 1 ? "s" : ""}`;
+const counted = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 const range = (low, high) => `${number(low)} to ${number(high)}`;
 
 function median(values) {
@@ -116,12 +116,12 @@ function answer(run, item, wish) {
   const costs = { time: seconds(...time), range: "", memory: memory(...space) };
   const shown = { name: run.estimators[place], depth: depth.toFixed(0), ...costs };
   if (!reached) {
-    const reason = beyond ? "these limits" : `${Math.max(...every.map((row) => row.depth))} layers`;
+    const reason = beyond ? "these limits" : counted(Math.max(...every.map((row) => row.depth)), "layer");
     const short = `No estimator reaches ${goal} within ${reason}; this one comes closest.`;
     return { ...shown, error: number(best.middle), short };
   }
   const names = ties.map((tie) => `\`${run.estimators[tie]}\``);
-  const some = listing(names.length > 2 ? [names[0], others(names.length - 1)] : names);
+  const some = listing(names.length > 2 ? [names[0], counted(names.length - 1, "other")] : names);
   const bounds = best.quartiles.flat().filter(Number.isFinite), ends = [Math.min(...bounds), Math.max(...bounds)];
   const [low, high] = ends.map((end) => seconds(end)), same = low === seconds(time[0]) && low === high;
   return {
@@ -137,6 +137,6 @@ function budget(run, item, wish) {
   const name = best ? run.estimators[best.place] : "";
   if (!reached && !every.length) return ["", DASH];
   if (!reached) return wish.error ? ["", "not reached"] : [name, best ? `error ${number(best.middle)}` : "none"];
-  if (Number.isNaN(best.seconds[0])) return [name, `${best.depth.toFixed(0)} layers`];
-  return [name, `${seconds(...best.seconds)}${ties.length ? `, not distinguishable from ${others(ties.length)}` : ""}`];
+  if (Number.isNaN(best.seconds[0])) return [name, counted(best.depth, "layer")];
+  return [name, `${seconds(...best.seconds)}${ties.length ? `, not distinguishable from ${counted(ties.length, "other")}` : ""}`];
 }

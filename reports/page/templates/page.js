@@ -315,7 +315,7 @@ function showCase() {
   const item = opened(), wish = wanted(), goal = number(wish.error, 1);
   $("#case-body").hidden = !item;
   if (!item) return;
-  const facts = `${item.dataset}, ${item.algorithm}, ${item.loss} loss, against ${item.target}, ${item.seeds.length} seeds.`;
+  const facts = `${item.dataset}, ${item.algorithm}, ${item.loss} loss, against ${item.target}, ${counted(item.seeds.length, "seed")}.`;
   $("#case-facts").textContent = item.badge ? `${facts} ${LIMIT}.` : facts;
   $("#case-findings").replaceChildren(...sentence(`${answer(run(), item, wish).short} ${item.findings}`));
   const rows = run().estimators.map((name, place) => {
@@ -353,7 +353,7 @@ function showControls() {
   for (const option of $$("#choose-case option")) option.hidden = option.value && !chosen.includes(option.value);
   const left = boxes.filter((box) => box.checked).length;
   $(".bar summary span").textContent = left < boxes.length ? `${left} of ${boxes.length}` : left;
-  $(".bar output").textContent = run().cases.length ? `${chosen.length} of ${run().cases.length} cases` : "";
+  $(".bar output").textContent = run().cases.length ? `${chosen.length} of ${counted(run().cases.length, "case")}` : "";
   for (const one of $$("#legend button")) {
     one.hidden = !shownNames().includes(one.value);
     one.setAttribute("aria-pressed", String(state.focus === one.value));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..algorithms import Algorithm
@@ -50,6 +51,7 @@ def advise(
     ----------
     problem : Dataset, str or Problem
         A dataset, or its spec, of which every seed gives a problem; or one problem, for which alone the answer then holds.
+        Where all seeds of a dataset draw the same, they count as one problem.
     algorithm : Algorithm or str, optional
         The unrolled algorithm; by default ISTA, or the own iteration of a `FixedPoint`.
     error : float, optional
@@ -107,6 +109,8 @@ def _advise(
     progress: ProgressCallback,
 ) -> Advice:
     progress(0, 4, "references of the first seeds")
+    if trials.repeat:
+        trials = replace(trials, text=f"{trials.text}, the same problem for every seed", seeds=1)
     race = Race(trials, wish, most_depth)
     _check_scorable(trials, race)
     progress(1, 4, "all candidates on few seeds")

@@ -87,7 +87,10 @@ class Promises:
         return None
 
     def compared(self, kept: list[Promise]) -> dict[str, Any]:
-        """Return the fields of an advice about the first promise, the second and `BASE`, with times measured in turns."""
+        """Return the fields of an advice about two promises and `BASE`, with times measured in turns.
+
+        The first promise is the choice. But where both keep the error that was wished for, the faster one is.
+        """
         base = self.base(kept)
         rows = [each.contender for each in kept[:2]] + ([base] if base else [])
         calls = [(each.estimator, each.depth) for each in rows]
@@ -96,12 +99,16 @@ class Promises:
             [timing.times(calls, self.trials.problem(seed), self.trials.algorithm, ROUNDS) for seed in seeds]
         )
         timed = [replace(each, seconds=float(taken)) for each, taken in zip(rows, np.median(seconds, 0), strict=True)]
-        chosen, *others = [replace(each, contender=at) for each, at in zip(kept[:2], timed, strict=False)]
-        fields: dict[str, Any] = {"chosen": chosen, "runner_up": next(iter(others), None)}
-        if others:
-            fields["tied"] = are_equal(seconds[:, 0], seconds[:, 1])
+        tied = len(kept) > 1 and are_equal(seconds[:, 0], seconds[:, 1])
+        made = [(replace(each, contender=at), taken)
+                for each, at, taken in zip(kept[:2], timed, seconds.T, strict=False)]  # fmt: skip
+        # The race timed them on one problem and in fewer rounds.
+        if self.race.wish.error is not None and not tied:
+            made.sort(key=lambda pair: pair[0].contender.seconds)
+        (chosen, taken), *others = made
+        fields: dict[str, Any] = {"chosen": chosen, "runner_up": others[0][0] if others else None, "tied": tied}
         if base:
-            fields |= {"base": timed[-1], "relative_time": float(np.median(seconds[:, 0] / seconds[:, -1]))}
+            fields |= {"base": timed[-1], "relative_time": float(np.median(taken / seconds[:, -1]))}
         return fields
 
     def stricter(self, able: list[Contender], error: float) -> dict[float, Contender]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from .. import registry, specs
 from ..algorithms import Algorithm
@@ -92,6 +93,13 @@ class Trials:
     def scorable(self, seeds: Sequence[int]) -> list[int]:
         """Return the seeds whose reference can be scored against."""
         return [seed for seed in seeds if self.reference(seed).status in SCORED]
+
+    @property
+    def repeat(self) -> bool:
+        """Tell whether all seeds of a dataset draw one problem: the first two have the same gradient to the bit."""
+        if self.seeds is not None or len(self.scorable((0, 1))) < 2:
+            return False
+        return torch.equal(self.reference(0).gradient, self.reference(1).gradient)
 
     def _at(self, seed: int) -> tuple[Problem, Reference]:
         if seed not in self._drawn:

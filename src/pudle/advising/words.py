@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..wording import count
 from .statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def memory(value: float) -> str:
 
 def layers(contender: Contender) -> str:
     """Return a contender with its depth."""
-    return f"{contender.name} at {contender.depth} layer{'' if contender.depth == 1 else 's'}"
+    return f"{contender.name} at {count(contender.depth, 'layer')}"
 
 
 def sentences(advice: Advice) -> Iterator[str]:
@@ -101,7 +102,7 @@ def _against_base(advice: Advice) -> str:
         return "; backprop does not come that near within the depths that were tried"
     if chosen.contender.name == base.name:
         return ""
-    return f", {advice.relative_time:.2g} times the time of backprop, which needs {base.depth} layers for it"
+    return f", {advice.relative_time:.2g} times the time of backprop, which needs {count(base.depth, 'layer')} for it"
 
 
 def _runner_up(advice: Advice) -> Iterator[str]:
@@ -128,4 +129,5 @@ def _certainty(advice: Advice) -> Iterator[str]:
     if chosen.share < 0.8:
         yield f"{chosen.seeds} seeds decide little: more seeds would say more."
     if advice.unscorable:
-        yield f"{advice.unscorable} further seeds have no reference to score against: the promise is not about them."
+        further = count(advice.unscorable, "further seed has", "further seeds have")
+        yield f"{further} no reference to score against, which the promise is not about."

@@ -12,6 +12,7 @@ from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..streams import generator
 from ..validation import check_integer, check_positive
+from ..wording import count
 from .atoms import COHERENCE
 from .dataset import Draw, to_tensors
 from .synthetic import normalize
@@ -46,7 +47,7 @@ def draw_from(
     if dictionary is None:
         if rows < 4:
             raise InvalidArgument(
-                f"{rows} rows are too few to learn a dictionary from and to code: give 4 or more, or a dictionary"
+                f"{count(rows, 'row')}: too few to learn a dictionary from and to code; give 4 or more, or a dictionary"
             )
         learned_from = min(rows // 2, MOST_ROWS)
         dictionary = learn_dictionary(shuffled[:learned_from], n_components, int(random.integers(2**31)))

@@ -15,6 +15,7 @@ from ..errors import InvalidArgument, MissingDependency, PudleError
 from ..files import write_atomically
 from ..measuring.experiment import ExperimentResult
 from ..terminal import check_device, output
+from ..wording import count
 from .command_options import named, shown_progress, training_options
 from .training import LearningExperiment
 
@@ -137,7 +138,7 @@ def _print(summaries: Mapping[str, Mapping[str, Any]]) -> None:
     if not summaries:
         return
     first = next(iter(summaries.values()))
-    title = f"{first['images']} images of {first['test_images']}, sigma {first['sigma']:g}"
+    title = f"{count(first['images'], 'image')} of {first['test_images']}, sigma {first['sigma']:g}"
     table = Table("method", title=title, title_justify="left")
     for heading in COLUMNS:
         table.add_column(heading, justify="right")

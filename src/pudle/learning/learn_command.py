@@ -13,6 +13,7 @@ import click
 from ..errors import InvalidArgument, PudleError
 from ..files import write_atomically
 from ..terminal import check_device
+from ..wording import count
 from .command_options import named, shown_progress, training_options
 from .training import LearningExperiment
 
@@ -105,7 +106,7 @@ def _learn(chosen: LearningExperiment, device: str, out: Path, resume: bool, pro
 
 def _describe(chosen: LearningExperiment, training: Training) -> str:
     first, last = training.history.iloc[0], training.history.iloc[-1]
-    parts = [f"{chosen.estimator} with {chosen.optimizer}: {training.steps} steps in {last.seconds:.1f} s"]
+    parts = [f"{chosen.estimator} with {chosen.optimizer}: {count(training.steps, 'step')} in {last.seconds:.1f} s"]
     if len(training.history) > 1:
         parts.append(f"loss {training.history.loss.iloc[1]:.4g} -> {last.loss:.4g}")
     # NaN without a generating dictionary.

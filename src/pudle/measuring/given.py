@@ -173,7 +173,7 @@ def why_unstorable(group: str, made: Any) -> str:
             return str(error)
         return ""
     hidden = [each.name for each in dataclasses.fields(made) if not each.metadata.get("spec", True)
-              and getattr(made, each.name) is not None] if dataclasses.is_dataclass(made) else []  # fmt: skip
+              and getattr(made, each.name) is not each.default] if dataclasses.is_dataclass(made) else []  # fmt: skip
     if hidden:
         return f"{cls.__name__} has {' and '.join(hidden)}, which no spec holds"
     known = dict(registry.entries(group)).get(getattr(made, "name", ""))

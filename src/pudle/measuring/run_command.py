@@ -15,6 +15,7 @@ from rich.progress import TimeRemainingColumn
 from .. import registry
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
+from ..wording import count
 from .axis_options import axis_options
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.
@@ -98,7 +99,7 @@ def run_command(
     here = " on this machine, not on the cluster" if scheduler else ""
     costs = len(records["memory"]) + len(records["time"])
     parts = [_counted(records["score"], len(pairs), "scores computed")] if pairs else []
-    parts += [f"{costs} times and memories measured now{here}"] if costs else []
+    parts += [f"{count(costs, 'time or memory', 'times and memories')} measured now{here}"] if costs else []
     parts += [_counted(records["experiment"], len(experiments), "experiments carried out")] if experiments else []
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
