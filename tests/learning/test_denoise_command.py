@@ -40,7 +40,7 @@ def test_table_and_files(denoise, options, tmp_path, monkeypatch):
     assert list(results) == ["backprop, reconstruction, supervised", "total variation"]
     assert summary["options"]["sigma"] == 25 and summary["options"]["training"]["epochs"] == 1
     lines = printed.splitlines()
-    assert "1 images of test, sigma 25" in lines[0]
+    assert "1 image of test, sigma 25" in lines[0]
     for name, result in {"noisy": {"psnr": results["total variation"]["noisy_psnr"]}, **results}.items():
         (line,) = (line for line in lines if f" {name} " in line)
         for key in ("psnr", "psnr_shifted"):
