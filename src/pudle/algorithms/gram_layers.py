@@ -76,6 +76,13 @@ def direct_gradients(problem: SparseCoding, codes: Tensor) -> tuple[Tensor, Tens
     return direct, code_gradient / len(codes)
 
 
+def norms(matrices: Tensor) -> Tensor:
+    """Return the Frobenius norms of matrices, shape (k, m, p), in double precision where squares may underflow."""
+    found = torch.linalg.norm(matrices, dim=(1, 2))
+    small = bool((found < torch.finfo(found.dtype).tiny ** 0.4).any())
+    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else found.double()
+
+
 @torch.no_grad()
 @single_thread()
 def run_and_pull(
@@ -140,8 +147,7 @@ def run_and_pull(
     pairwise = columns_bar.T[None] if columnwise else torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
     through_gram = pairwise.mul_(step)
     through_products = theta_bar.mul_(step)
-    # Squares of small numbers underflow in single precision.
-    sizes = [torch.linalg.norm(term, dim=(1, 2), dtype=torch.float64) for term in (through_gram, through_products)]
+    magnitudes = norms(through_gram) + norms(through_products)
 
     states, momentum = {}, state.momentum
     for layer in range(depth + 1):
@@ -153,7 +159,7 @@ def run_and_pull(
             states[layer] = dataclasses.replace(state, **fields) if layer else state
         if algorithm.name == "fista" and not isinstance(momentum, Tensor):
             momentum = following(momentum)
-    return Result(states, through_gram.add_(through_products), sum(sizes).tolist(), returned)
+    return Result(states, through_gram.add_(through_products), magnitudes.tolist(), returned)
 
 
 def _pull(before: Any, after: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..kernel_choice import choice
 from ..problems import Problem, SparseCoding
 from ..problems.l1 import LOSSES
-from .gram_layers import Job, run_and_pull
+from .gram_layers import Job, norms, run_and_pull
 from .thresholding import Decaying, Hard, Soft
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class Pulled(NamedTuple):
 
     def keeps_digits_of(self, gradient: Tensor, dtype: torch.dtype) -> bool:
         """Return whether the terms leave enough digits for a dtype in the gradient of which this is a part."""
-        # In double, because squares of small numbers underflow in single precision.
-        norm = float(torch.linalg.norm(gradient, dtype=torch.float64))
-        spare = torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
+        norm, spare = float(norms(gradient[None])), torch.finfo(dtype).eps / torch.finfo(gradient.dtype).eps
         return math.isfinite(norm) and self.magnitude <= LARGEST_CANCELLATION * spare * norm
 
 
