@@ -17,7 +17,7 @@ from plugin import write_plugin
 
 from pudle import cli
 from pudle.measuring.run import RunSummary
-from pudle.measuring.run_command import _by_reason
+from pudle.measuring.run_command import _first_reasons
 
 PUDLE = [sys.executable, "-m", "pudle"]
 
@@ -213,11 +213,11 @@ def test_the_log_of_a_run_has_few_lines_about_its_progress_and_the_last(run_here
 
 
 def test_an_error_says_each_reason_once_and_how_many_results_it_cost():
-    lines = [f"backprop on case-{number}: error: too large: give less" for number in range(8)]
-    assert _by_reason(lines) == ["backprop on case-0, backprop on case-1, backprop on case-2 and 5 more: "
+    lines = [(f"backprop on case-{number}", "error: too large: give less") for number in range(8)]
+    assert _first_reasons(lines) == ["backprop on case-0, backprop on case-1, backprop on case-2 and 5 more: "
                                  "error: too large: give less"]  # fmt: skip
-    assert _by_reason(["a: error: x", "b: timeout: y", "c: error: x"]) == ["a, c: error: x", "b: timeout: y"]
-    many = _by_reason([f"backprop on case-{number}: error: number {number}" for number in range(100)])
+    assert _first_reasons([("a", "error: x"), ("b", "timeout: y"), ("c", "error: x")]) == ["a, c: error: x", "b: timeout: y"]
+    many = _first_reasons([(f"backprop on case-{number}", f"error: number {number}") for number in range(100)])
     assert len(many) == 4 and many[-1] == "and 97 more, which `pudle report` lists"
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,13 +40,14 @@ MOST_NAMES = 3
 class RunSummary(NamedTuple):
     """The profile's folder, the new results by kind of task, and lines about results without a number.
 
-    `findings` has a line for each reason that lies in the problem, and `broken` one for each result where something broke.
+    `findings` has a line for each reason that lies in the problem, and `broken` the name and the reason of each result where
+    something broke.
     """
 
     folder: Path
     records: dict[str, list[dict[str, Any]]]
     findings: list[str]
-    broken: list[str]
+    broken: list[tuple[str, str]]
 
     def __repr__(self) -> str:
         counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
@@ -110,13 +111,11 @@ def execute(
                     continue
                 where = "{estimator} on {case} at depth {depth}".format(**record)
                 measured.append((f"{kind} of {where}", record["status"], record["reason"]))
-        summary, findings = RunSummary(folder, records, [], []), defaultdict(list)
+        broken, found = list[tuple[str, str]](), list[tuple[str, str]]()
         for name, status, reason in measured:
-            if status in BROKEN:
-                summary.broken.append(f"{name}: {status}: {reason}")
-            elif status and (status != "ok" or reason):
-                findings[f"{status}: {reason}"].append(name)
-        summary.findings.extend(f"{first_names(names)}: {finding}" for finding, names in findings.items())
+            if status and (status != "ok" or reason):
+                (broken if status in BROKEN else found).append((name, f"{status}: {reason}"))
+        summary = RunSummary(folder, records, by_reason(found), broken)
         if not root and not scores_only:
             summary.findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
@@ -130,8 +129,15 @@ def execute(
     return summary
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
+def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a text for each reason that results have, after the names of the first of these and how many more there are."""
+    names = defaultdict[str, list[str]](list)
+    for name, reason in results:
+        names[reason].append(name)
+    return [f"{_first(those)}: {reason}" for reason, those in names.items()]
+
+
+def _first(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
@@ -188,14 +194,14 @@ def has_history(folder: Path, commit: str) -> bool:
     return bool(read_each(paths, lambda path: read_json(path, AsvResults, commit), []))
 
 
-def _write_history(folder: Path, root: Path, commit: str) -> list[str]:
-    """Write asv's results of a commit from the store; return one line if that fails, and none otherwise."""
+def _write_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
+    """Write asv's results of a commit from the store; return what failed and why, or nothing."""
     configuration = write_asv_configuration(folder, root)
     command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
     # Paths in the selection are seen from the folder that this process works in.
     done = run_attended(command)
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return [f"asv's history of commits was not written: {why}"] if done.returncode else []
+    return [("asv's history of commits was not written", why)] if done.returncode else []
 
 
 def write_asv_configuration(folder: Path, repository: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +106,14 @@ def run_command(
         click.echo(f"  {finding}")
     plugins = registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
     if number := len(summary.broken) + len(plugins):
-        raise PudleError(f"{number} broken: {'; '.join([*_by_reason(summary.broken), *plugins])}")
+        raise PudleError(f"{number} broken: {'; '.join([*_first_reasons(summary.broken), *plugins])}")
 
 
-def _by_reason(broken: list[str]) -> list[str]:
+def _first_reasons(broken: list[tuple[str, str]]) -> list[str]:
     """Return one text for each of the first reasons why results broke, and how many more reasons there are."""
-    from .run import MOST_NAMES, first_names
+    from .run import MOST_NAMES, by_reason
 
-    names = defaultdict[str, list[str]](list)
-    for line in broken:
-        name, _, reason = line.partition(": ")
-        names[reason].append(name)
-    texts = [f"{first_names(those)}: {reason}" for reason, those in names.items()]
+    texts = by_reason(broken)
     more = len(texts) - MOST_NAMES
     return texts[:MOST_NAMES] + ([f"and {more} more, which `pudle report` lists"] if more > 0 else [])
 
