@@ -10,21 +10,30 @@ from .selected import record, require_ok, selection
 
 
 class Accuracy:
-    """Errors of each estimator on each case at each depth: the median over seeds, against the case's first target.
+    """Errors of each estimator on each case at each depth: the median over seeds, against the
+    case's first target.
 
-    A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate, diverged) and fails if
-    something broke; `track_status` always has a value, the index in `pudle.measuring.statuses.STATUSES`.
+    A cell without a number is skipped if that is a finding (unsupported, uncertified, degenerate,
+    diverged) and fails if something broke; `track_status` always has a value, the index in
+    `pudle.measuring.statuses.STATUSES`.
     """
 
-    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().tracked_depths))
+    params = (
+        [case.name for case in selection().cases],
+        list(selection().estimators),
+        list(selection().tracked_depths),
+    )
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
-    # asv's own hash covers these lines alone and not the scoring behind them: raise this when a value changes its meaning.
+    # asv's own hash covers these lines alone and not the scoring behind them: raise this when a
+    # value changes its meaning.
     version = "1"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         content = record(case, estimator)
-        scores = [row for row in content["scores"] if row["target"] == content["case"]["targets"][0]]
+        scores = [
+            row for row in content["scores"] if row["target"] == content["case"]["targets"][0]
+        ]
         self.rows = [row for row in scores if row["depth"] == depth]
         if scores and not self.rows:
             raise NotImplementedError(f"{case} is not scored at depth {depth}")

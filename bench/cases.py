@@ -1,4 +1,6 @@
-"""The frozen list of cases, by profile. A name, once published, keeps its meaning: change a case by adding another."""
+"""The frozen list of cases, by profile. A name, once published, keeps its meaning: change a case by
+adding another.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,83 @@ from pudle.learning.studies import denoising, interpretation, optimizers, recove
 from pudle.measuring.case import Case
 from pudle.measuring.selection import Selection
 
-#: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about 0.33.
+#: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about
+#: 0.33.
 PAPER_STEP = "ista(step=0.2)"
 
 QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
-DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800)
-#: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30 and 200.
-MALEZIEUX_DEPTHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200, 300, 500, 1000)
+DEPTHS = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    10,
+    15,
+    20,
+    30,
+    40,
+    50,
+    75,
+    100,
+    150,
+    200,
+    250,
+    300,
+    350,
+    400,
+    450,
+    500,
+    600,
+    700,
+    800,
+)
+#: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30
+#: and 200.
+MALEZIEUX_DEPTHS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    20,
+    25,
+    30,
+    40,
+    50,
+    60,
+    75,
+    100,
+    125,
+    150,
+    175,
+    200,
+    300,
+    500,
+    1000,
+)
 PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
 
-#: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where it is not installed.
-PEERS = ("jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit", "torchdeq_implicit", "torchopt_implicit")
+#: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where
+#: it is not installed.
+PEERS = (
+    "jaxopt_implicit",
+    "jaxopt_unrolled",
+    "optimistix_implicit",
+    "torchdeq_implicit",
+    "torchopt_implicit",
+)
 
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
-    "one_step", "truncated(window=50)", "fixed_point(terms=50)", "conjugate_gradient(iterations=20)", "checkpointed",
-    "forward", "finite_difference",
-)  # fmt: skip
+    "one_step",
+    "truncated(window=50)",
+    "fixed_point(terms=50)",
+    "conjugate_gradient(iterations=20)",
+    "checkpointed",
+    "forward",
+    "finite_difference",
+)
 
 LOSSES = ("lasso", "reconstruction")
 Depths = tuple[int, ...]
@@ -34,12 +96,27 @@ Texts = tuple[str, ...]
 
 
 def _cases(
-    depths: Depths, seeds: int, samples: int, problems: Iterable[Texts], losses: Texts = LOSSES, targets: Texts = ("exact",)
+    depths: Depths,
+    seeds: int,
+    samples: int,
+    problems: Iterable[Texts],
+    losses: Texts = LOSSES,
+    targets: Texts = ("exact",),
 ) -> tuple[Case, ...]:
-    """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the samples, and an algorithm."""
+    """Return a case per problem and loss; a problem is a name, a dataset with ``{n}`` for the
+    samples, and an algorithm.
+    """
     drawn = tuple(range(seeds))
     return tuple(
-        Case(f"{name}-{rule.partition('(')[0]}-{loss}", dataset.format(n=samples), rule, loss, drawn, depths, targets)
+        Case(
+            f"{name}-{rule.partition('(')[0]}-{loss}",
+            dataset.format(n=samples),
+            rule,
+            loss,
+            drawn,
+            depths,
+            targets,
+        )
         for name, dataset, rule in problems
         for loss in losses
     )
@@ -54,11 +131,16 @@ CORE = (
 PUBLISHED = (("published", "sparse_gaussian(n_samples={n})", PAPER_STEP),)
 MALEZIEUX = (("malezieux", "bernoulli_gaussian(n_samples={n})", "fista"),)
 MORE = (
-    ("sub_gaussian", "sparse_gaussian(n_samples={n}, amplitudes='gaussian', noise=0.05)", PAPER_STEP),
+    (
+        "sub_gaussian",
+        "sparse_gaussian(n_samples={n}, amplitudes='gaussian', noise=0.05)",
+        PAPER_STEP,
+    ),
     ("digits", "digits(n_samples=500)", "ista"),
     ("convolutional", "convolutional", "ista"),
 )
-#: Small enough for derivatives in every direction, and for every estimator to be compared with all others.
+#: Small enough for derivatives in every direction, and for every estimator to be compared with all
+#: others.
 SMALL = (
     (
         "sparse_gaussian_small",
@@ -66,56 +148,101 @@ SMALL = (
         "ista",
     ),
 )
-#: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and codes give the reference.
+#: Thresholdings that reduce PUDLE's bias lead to no lasso minimizer: the generating dictionary and
+#: codes give the reference.
 UNBIASED = (
-    ("sparse_gaussian_decaying", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='decaying(decay=0.99)')"),
-    ("sparse_gaussian_hard", "sparse_gaussian(n_samples={n})", "ista(step=0.2, thresholding='hard(threshold=0.15)')"),
+    (
+        "sparse_gaussian_decaying",
+        "sparse_gaussian(n_samples={n})",
+        "ista(step=0.2, thresholding='decaying(decay=0.99)')",
+    ),
+    (
+        "sparse_gaussian_hard",
+        "sparse_gaussian(n_samples={n})",
+        "ista(step=0.2, thresholding='hard(threshold=0.15)')",
+    ),
 )
-#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst step for unrolling.
+#: Problems whose parameter is a scalar: the lasso's penalty, and ridge regression with the worst
+#: step for unrolling.
 KAPPA = 100
 SCALAR = (
     *_cases(DEPTHS, 5, 0, (("penalty_selection", "penalty_selection", "ista"),), ("held_out",)),
-    *_cases(DEPTHS, 5, 0, (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),), ("linear",)),
+    *_cases(
+        DEPTHS,
+        5,
+        0,
+        (("ridge", f"ridge(kappa={KAPPA})", f"ista(step={2 * KAPPA / (KAPPA + 1)!r})"),),
+        ("linear",),
+    ),
 )
 
-#: Problems given by their step alone: two of the bilevel field, and a deep-equilibrium layer. No exact solver is known.
+#: Problems given by their step alone: two of the bilevel field, and a deep-equilibrium layer. No
+#: exact solver is known.
 FIXED_POINTS = (
     *_cases(DEPTHS, 5, 0, (("logistic", "logistic", "iteration"),), ("held_out",), ("limit",)),
-    *_cases(DEPTHS, 5, 0, (("logistic_features", "logistic(per_feature=True)", "iteration"),), ("held_out",), ("limit",)),
-    *_cases(DEPTHS, 5, 0, (("equilibrium", "equilibrium", "iteration"),), ("cross_entropy",), ("limit",)),
+    *_cases(
+        DEPTHS,
+        5,
+        0,
+        (("logistic_features", "logistic(per_feature=True)", "iteration"),),
+        ("held_out",),
+        ("limit",),
+    ),
+    *_cases(
+        DEPTHS, 5, 0, (("equilibrium", "equilibrium", "iteration"),), ("cross_entropy",), ("limit",)
+    ),
 )
 
 
-#: Where estimators are measured that take long: their cost grows with the number of parameters, they start or compile
-#: another library, or they run every layer twice for the gradient of `backprop`.
+#: Where estimators are measured that take long: their cost grows with the number of parameters,
+#: they start or compile another library, or they run every layer twice for the gradient of
+#: `backprop`.
 LIMITED = (
     *((name, "*_small-*") for name in ("checkpointed", *PEERS)),
     *(("checkpointed", f"{name}-*") for name, _, _ in CORE + PUBLISHED + MALEZIEUX),
-    *((name, pattern) for name in ("forward", "finite_difference")
-      for pattern in ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*")),
+    *(
+        (name, pattern)
+        for name in ("forward", "finite_difference")
+        for pattern in ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*")
+    ),
     ("forward", "equilibrium-*"),
-    # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the larger cases.
+    # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the
+    # larger cases.
     *((name, "sparse_gaussian-ista-lasso") for name in PEERS if name != "optimistix_implicit"),
     # On photographs, the others take seconds for each gradient, or for compiling at each depth.
     ("jaxopt_implicit", "image_patches-ista-lasso"),
-)  # fmt: skip
+)
 
 
 def _experiments(*patterns: str) -> Texts:
     """Return the suite's own experiments whose name matches a pattern."""
-    names = [name for study in (recovery, optimizers, denoising, interpretation) for name in study.EXPERIMENTS]
-    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    names = [
+        name
+        for study in (recovery, optimizers, denoising, interpretation)
+        for name in study.EXPERIMENTS
+    ]
+    return tuple(
+        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    )
 
 
 #: What the errors of gradients lead to, in seconds.
 SHORT = _experiments("2a-quick-*")
 #: Reduced experiments, on data that are drawn or come with scikit-learn.
 REDUCED = _experiments(
-    "2a-small-T25-*", "2a-small-T50-*", "2a-small-[ns]*", "2b-small-s3-*", "2b-medium-s10-*", "optimizers-*",
-    "denoising-small-*", "interpretation-*",
-)  # fmt: skip
+    "2a-small-T25-*",
+    "2a-small-T50-*",
+    "2a-small-[ns]*",
+    "2b-small-s3-*",
+    "2b-medium-s10-*",
+    "optimizers-*",
+    "denoising-small-*",
+    "interpretation-*",
+)
 #: The paper's sizes: on a CPU, days for 2b and hours for all others.
-FULL = _experiments("2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*")
+FULL = _experiments(
+    "2a-T*", "2b-s[124]0-*", "optimizers-*", "denoising-[abntw]*", "interpretation-*"
+)
 
 QUICK = Selection(
     profile="quick",

@@ -1,4 +1,6 @@
-"""Peak memory of one estimate, and of the same process without it: asv's peak covers the life of a process."""
+"""Peak memory of one estimate, and of the same process without it: asv's peak covers the life of a
+process.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ class ProblemAlone:
 class Memory:
     """Peak of a process that draws the problem and makes one estimate."""
 
-    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().timed_depths))
+    params = (
+        [case.name for case in selection().cases],
+        list(selection().estimators),
+        list(selection().timed_depths),
+    )
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
     version = "2"
@@ -41,10 +47,11 @@ class Memory:
         self._touch(min(depth, 2))
 
     def _touch(self, depth: int) -> None:
-        """Estimate on one sample, so that the code that this needs lies in memory before the estimate that is measured.
+        """Estimate on one sample, so that the code that this needs lies in memory before the
+        estimate that is measured.
 
-        Pages of libraries count as memory of a process once they are used, and some are imported at their first use: 20 to
-        70 MB, which the first estimate would seem to need.
+        Pages of libraries count as memory of a process once they are used, and some are imported at
+        their first use: 20 to 70 MB, which the first estimate would seem to need.
         """
         # Whatever fails will fail again, where it is kept.
         with contextlib.suppress(Exception):

@@ -24,10 +24,13 @@ from .cases import PROFILES
 
 @functools.cache
 def selection() -> Selection:
-    """Return the frozen selection; the same file serves discovery, every cell, and both sides of a comparison."""
+    """Return the frozen selection; the same file serves discovery, every cell, and both sides of a
+    comparison.
+    """
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)
-    # Discovery and the fork server call this before cells fork off, so that each cell finds all sources read.
+    # Discovery and the fork server call this before cells fork off, so that each cell finds all
+    # sources read.
     sources.digest(store.SCORES, *list_estimators().values(), *list_datasets().values())
     path = os.environ.get(SELECTION_VARIABLE)
     return Selection.read(Path(path)) if path else PROFILES["quick"]
@@ -45,8 +48,9 @@ def draw(case: str) -> tuple[Problem, Algorithm]:
 def record(case: str, estimator: str) -> dict[str, Any]:
     """Return the stored record of a cell, measuring it where it is missing.
 
-    The store lies beside the selection's file; that of a plain `asv run` in the checkout that holds this file.
-    NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that the case leaves out.
+    The store lies beside the selection's file; that of a plain `asv run` in the checkout that holds
+    this file. NotImplementedError makes asv skip the cell: for an estimator that this commit lacks,
+    or that the case leaves out.
     """
     if not selection().holds(case, estimator):
         raise NotImplementedError(f"{estimator} is not measured on {case}: it would take long")
@@ -55,7 +59,9 @@ def record(case: str, estimator: str) -> dict[str, Any]:
     except SpecError as error:
         raise NotImplementedError(str(error)) from None
     chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
-    folder = Path(path).parent if path else Path(__file__).resolve().parents[1] / ".asv" / chosen.profile
+    folder = (
+        Path(path).parent if path else Path(__file__).resolve().parents[1] / ".asv" / chosen.profile
+    )
     kept = store.Store(folder / "store", chosen.profile, chosen.device)
     return kept.read(chosen.case(case), estimator) or measure(chosen.case(case), estimator, kept)
 

@@ -33,7 +33,11 @@ class _DeviceClock:
 class Time:
     """Seconds for one estimate, data and references excluded, on one thread."""
 
-    params = ([case.name for case in selection().cases], list(selection().estimators), list(selection().timed_depths))
+    params = (
+        [case.name for case in selection().cases],
+        list(selection().estimators),
+        list(selection().timed_depths),
+    )
     param_names = ("case", "estimator", "depth")
     timeout = selection().timeout
     version = "1"

@@ -17,29 +17,32 @@ from pudle.validation import check_integer
 
 @dataclass(frozen=True)
 class Array(OwnRows):
-    """The rows of a file (.npy, .npz, .csv, .tsv, .parquet), coded in a given dictionary or in one learned from other rows.
+    """The rows of a file (.npy, .npz, .csv, .tsv, .parquet), coded in a given dictionary or in one
+    learned from other rows.
 
-    Without a dictionary, half of the rows, which the seed chooses, at most 1000, are what scikit-learn's
-    MiniBatchDictionaryLearning learns one from, and the other rows are coded. There is no generating dictionary.
-    `pudle.sparse_coding` does the same with a data frame.
+    Without a dictionary, half of the rows, which the seed chooses, at most 1000, are what
+    scikit-learn's MiniBatchDictionaryLearning learns one from, and the other rows are coded. There
+    is no generating dictionary. `pudle.sparse_coding` does the same with a data frame.
 
     Parameters
     ----------
     path : str
-        The file: samples as rows. The first line of a CSV file is a header if it holds a text; of an .npz file with several
-        arrays, ``observations`` is taken. Parquet needs pyarrow.
+        The file: samples as rows. The first line of a CSV file is a header if it holds a text; of
+        an .npz file with several arrays, ``observations`` is taken. Parquet needs pyarrow.
     dictionary : str, optional
         A file of the dictionary, atoms as columns.
     n_components : int, optional
-        Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
+        Number of atoms to learn; by default twice the columns, at most 100 and half the rows that
+        they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
-        half of the codes are zero.
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``,
+        the penalty above which half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
     standardize : bool
-        Whether to subtract each column's mean and divide by its standard deviation. Without it the values count as they
-        are: if their means or scales differ much, learned atoms are few and alike.
+        Whether to subtract each column's mean and divide by its standard deviation. Without it the
+        values count as they are: if their means or scales differ much, learned atoms are few and
+        alike.
     seed : int
     """
 
@@ -61,10 +64,16 @@ class Array(OwnRows):
     def fingerprint(self) -> str:
         """Return digests of the bytes of the files."""
         named = (("path", self.path), ("dictionary", self.dictionary))
-        return " ".join(content_digest(table_file(path, name)) for name, path in named if path is not None)
+        return " ".join(
+            content_digest(table_file(path, name)) for name, path in named if path is not None
+        )
 
     def read(self, atoms: np.ndarray | None) -> Draw:
         return draw_from(
-            read_table(self.path), self.generator(), dictionary=atoms, n_components=self.n_components,
-            n_samples=self.n_samples, standardize=self.standardize,
-        )  # fmt: skip
+            read_table(self.path),
+            self.generator(),
+            dictionary=atoms,
+            n_components=self.n_components,
+            n_samples=self.n_samples,
+            standardize=self.standardize,
+        )

@@ -1,4 +1,6 @@
-"""Bernoulli-Gaussian codes in a Gaussian dictionary, with noise: the supports are never fully recovered."""
+"""Bernoulli-Gaussian codes in a Gaussian dictionary, with noise: the supports are never fully
+recovered.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ from pudle.data.synthetic import normalize, observe
 
 @dataclass(frozen=True)
 class BernoulliGaussian(SparseCodingDataset):
-    """Observations ``x = D* z* + noise`` whose code entries are non-zero with a given probability, then standard normal.
+    """Observations ``x = D* z* + noise`` whose code entries are non-zero with a given probability,
+    then standard normal.
 
-    Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the generating one plus Gaussian
-    entries whose standard deviation is ``perturbation`` times that of the generating dictionary's entries, renormalized.
-    The defaults are the synthetic gradient experiment of Malezieux, Moreau and Kowalski, in which the penalty 0.1 is an
-    absolute weight too; there the perturbed dictionary is not renormalized.
+    Atoms are Gaussian, of unit norm. The dictionary at which the gradient is taken is the
+    generating one plus Gaussian entries whose standard deviation is ``perturbation`` times that of
+    the generating dictionary's entries, renormalized. The defaults are the synthetic gradient
+    experiment of Malezieux, Moreau and Kowalski, in which the penalty 0.1 is an absolute weight
+    too; there the perturbed dictionary is not renormalized.
 
     Parameters
     ----------
@@ -29,9 +33,11 @@ class BernoulliGaussian(SparseCodingDataset):
     noise : float
         Standard deviation of the Gaussian noise in every entry of the observations.
     perturbation : float
-        Standard deviation of the perturbation of every dictionary entry, as a multiple of that of the entries.
+        Standard deviation of the perturbation of every dictionary entry, as a multiple of that of
+        the entries.
     penalty, l2_penalty : float
-        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive for the elastic net.
+        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive
+        for the elastic net.
     seed : int
     """
 
@@ -47,8 +53,10 @@ class BernoulliGaussian(SparseCodingDataset):
 
     name = "bernoulli_gaussian"
     references = (
-        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary learning for pattern recovery, "
-        "ICLR 2022",
+        (
+            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+            " learning for pattern recovery, ICLR 2022"
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -59,7 +67,9 @@ class BernoulliGaussian(SparseCodingDataset):
         generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
         observations, codes = self.samples(generating, self.n_samples, random)
         spread = self.perturbation * generating.std()
-        dictionary = normalize(generating + spread * random.standard_normal(generating.shape), axis=0)
+        dictionary = normalize(
+            generating + spread * random.standard_normal(generating.shape), axis=0
+        )
         return Draw(observations, dictionary, generating, codes)
 
     def samples(

@@ -16,9 +16,9 @@ from pudle.problems import ConvolutionalSparseCoding
 class Convolutional(ConvolutionalDataset):
     """Images ``x = D* * z* + noise``: the PUDLE model with shifted filters in place of atoms.
 
-    Filters are Gaussian, of unit norm. Each code entry is non-zero with a given probability, then uniform in [1, 2], with
-    a random sign unless `nonnegative`. The filters at which the gradient is taken are the generating ones plus
-    ``perturbation`` times Gaussian entries, renormalized.
+    Filters are Gaussian, of unit norm. Each code entry is non-zero with a given probability, then
+    uniform in [1, 2], with a random sign unless `nonnegative`. The filters at which the gradient is
+    taken are the generating ones plus ``perturbation`` times Gaussian entries, renormalized.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class Convolutional(ConvolutionalDataset):
     nonnegative : bool
         Whether codes are non-negative, in the model and in the problem.
     noise, perturbation : float
-        Standard deviations of the Gaussian noise in every pixel and of the change of every filter entry.
+        Standard deviations of the Gaussian noise in every pixel and of the change of every filter
+        entry.
     penalty : float
         Weight of the l1 norm.
     seed : int
@@ -64,9 +65,13 @@ class Convolutional(ConvolutionalDataset):
 
     def draw(self) -> Draw:
         random = self.generator()
-        filters = random.standard_normal((self.n_components, self.channels, self.kernel, self.kernel))
+        filters = random.standard_normal(
+            (self.n_components, self.channels, self.kernel, self.kernel)
+        )
         generating = normalize(filters, axis=(1, 2, 3))
-        noise = self.noise * random.standard_normal((self.n_samples, self.channels, self.size, self.size))
+        noise = self.noise * random.standard_normal(
+            (self.n_samples, self.channels, self.size, self.size)
+        )
         options = {"penalty": self.penalty, "stride": self.stride}
         model = ConvolutionalSparseCoding(observations=noise, dictionary=generating, **options)
         present = random.random(model.code_shape) < self.density

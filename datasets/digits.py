@@ -16,12 +16,14 @@ SAMPLES = 1797
 
 @dataclass(frozen=True)
 class Digits(SparseCodingDataset):
-    """The 8 x 8 handwritten digits that ship inside scikit-learn, coded in a dictionary whose atoms are other digits.
+    """The 8 x 8 handwritten digits that ship inside scikit-learn, coded in a dictionary whose atoms
+    are other digits.
 
-    With gray values scaled to [0, 1], each digit has its mean removed and is scaled to unit norm, as image patches are.
-    So the penalty is relative, and the blank border does not make all atoms alike. Atoms are chosen greedily in random
-    order such that any two have a coherence ``|a^T b| < 0.95``; observations are drawn from the digits that are not atoms.
-    There is no generating dictionary. ``m = 64``; removing the means leaves 63 dimensions.
+    With gray values scaled to [0, 1], each digit has its mean removed and is scaled to unit norm,
+    as image patches are. So the penalty is relative, and the blank border does not make all atoms
+    alike. Atoms are chosen greedily in random order such that any two have a coherence ``|a^T b| <
+    0.95``; observations are drawn from the digits that are not atoms. There is no generating
+    dictionary. ``m = 64``; removing the means leaves 63 dimensions.
 
     Parameters
     ----------
@@ -38,14 +40,19 @@ class Digits(SparseCodingDataset):
     seed: int = 0
 
     name = "digits"
-    references = ("Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",)
+    references = (
+        (
+            "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning"
+            " Repository, 1998"
+        ),
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.n_samples + self.n_components > SAMPLES:
             raise InvalidArgument(
-                f"n_samples={self.n_samples} and n_components={self.n_components} need more than the {SAMPLES} "
-                f"digits there are: give n_samples + n_components <= {SAMPLES}"
+                f"n_samples={self.n_samples} and n_components={self.n_components} need more than"
+                f" the {SAMPLES} digits there are: give n_samples + n_components <= {SAMPLES}"
             )
 
     def draw(self) -> Draw:
@@ -53,7 +60,9 @@ class Digits(SparseCodingDataset):
 
         random = self.generator()
         digits = normalize_rows(random.permutation(load_digits().data / 16))
-        dictionary, observations = split_atoms([digits], self.n_components, self.n_samples, random, "the digits")
+        dictionary, observations = split_atoms(
+            [digits], self.n_components, self.n_samples, random, "the digits"
+        )
         return Draw(observations, dictionary)
 
     def labels(self) -> np.ndarray:
@@ -61,6 +70,7 @@ class Digits(SparseCodingDataset):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        # All rows have unit norm, so an observation has a correlation of one with its own image and less with others.
+        # All rows have unit norm, so an observation has a correlation of one with its own image and
+        # less with others.
         places = (self.draw().observations @ normalize_rows(digits.data / 16).T).argmax(axis=1)
         return digits.target[places]

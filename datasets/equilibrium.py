@@ -16,21 +16,25 @@ from pudle.errors import InvalidArgument
 from pudle.problems import FixedPoint
 from pudle.validation import check_choice
 
-#: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over blocks of 2 x 2.
+#: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over
+#: blocks of 2 x 2.
 IMAGES, CLASSES, PIXELS = 1797, 10, 16
 
 
 @dataclass(frozen=True)
 class Equilibrium(Dataset):
-    r"""`pudle.FixedPoint` of a layer that is applied until its output no longer changes, followed by a classifier.
+    r"""`pudle.FixedPoint` of a layer that is applied until its output no longer changes, followed
+    by a classifier.
 
     .. math:: z_{t+1} = \tanh(W z_t + U x + b), \qquad \ell = \text{cross entropy}(V z, y)
 
-    for images x of scikit-learn's digits, averaged over blocks of 2 x 2 pixels. The outer parameter is the vector of all
-    entries of W, U, b and V; W is `contraction` times a random orthogonal matrix, the others are Gaussian. The Jacobian
-    :math:`\operatorname{diag}(1 - z^2) W` is not symmetric. Its spectral radius :math:`\rho`, largest over the images, is
-    below `contraction`; states and implicit gradients converge as :math:`\rho^T`, unrolled ones as :math:`T \rho^T`, and a
-    gradient through K layers keeps an error of order :math:`\rho^K`.
+    for images x of scikit-learn's digits, averaged over blocks of 2 x 2 pixels. The outer parameter
+    is the vector of all entries of W, U, b and V; W is `contraction` times a random orthogonal
+    matrix, the others are Gaussian. The Jacobian
+    :math:`\operatorname{diag}(1 - z^2) W` is not symmetric. Its spectral radius :math:`\rho`,
+    largest over the images, is below `contraction`; states and implicit gradients converge as
+    :math:`\rho^T`, unrolled ones as :math:`T \rho^T`, and a gradient through K layers keeps an
+    error of order :math:`\rho^K`.
 
     Parameters
     ----------
@@ -56,12 +60,20 @@ class Equilibrium(Dataset):
     def __post_init__(self) -> None:
         check_options(self)
         if self.n_samples > IMAGES:
-            raise InvalidArgument(f"n_samples={self.n_samples} is more than there are: give at most {IMAGES}")
+            raise InvalidArgument(
+                f"n_samples={self.n_samples} is more than there are: give at most {IMAGES}"
+            )
         if self.contraction >= 1:
-            raise InvalidArgument(f"contraction={self.contraction} does not contract: give a number in (0, 1)")
+            raise InvalidArgument(
+                f"contraction={self.contraction} does not contract: give a number in (0, 1)"
+            )
 
     def problem(
-        self, loss: str = "cross_entropy", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+        self,
+        loss: str = "cross_entropy",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
     ) -> FixedPoint:
         """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
         from sklearn.datasets import load_digits  # slow to import, and only needed here
@@ -78,8 +90,15 @@ class Equilibrium(Dataset):
         }
         shapes = [array.shape for array in weights.values()]
         theta = np.concatenate([array.ravel() for array in weights.values()])
-        arrays = {"images": blocks / 16, "theta": theta, "initial": np.zeros((self.n_samples, width))}
-        tensors, labels = to_tensors(arrays, dtype, device), torch.as_tensor(digits.target[chosen]).to(device)
+        arrays = {
+            "images": blocks / 16,
+            "theta": theta,
+            "initial": np.zeros((self.n_samples, width)),
+        }
+        tensors, labels = (
+            to_tensors(arrays, dtype, device),
+            torch.as_tensor(digits.target[chosen]).to(device),
+        )
         images = tensors["images"]
 
         def cut(theta: Tensor) -> list[Tensor]:

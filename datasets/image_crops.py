@@ -11,18 +11,20 @@ from pudle.data.options import check_filters, check_options, path_option
 
 @dataclass(frozen=True)
 class ImageCrops(ImageDataset, ConvolutionalDataset):
-    """Square crops of gray photographs, coded by filters that are small patches of the same photographs.
+    """Square crops of gray photographs, coded by filters that are small patches of the same
+    photographs.
 
-    Crops and patches are drawn uniformly over all positions in all images. Gray values are in [0, 1]; the mean of every
-    crop is removed, because the filters have zero mean. Filters are chosen like the atoms of `image_patches`: without
-    mean, not nearly constant, of unit norm, any two with a coherence below 0.95. There is no generating dictionary. The
-    defaults for the number, size, stride and sign of the filters and codes are those of the PUDLE paper's denoising
-    experiment.
+    Crops and patches are drawn uniformly over all positions in all images. Gray values are in [0,
+    1]; the mean of every crop is removed, because the filters have zero mean. Filters are chosen
+    like the atoms of `image_patches`: without mean, not nearly constant, of unit norm, any two with
+    a coherence below 0.95. There is no generating dictionary. The defaults for the number, size,
+    stride and sign of the filters and codes are those of the PUDLE paper's denoising experiment.
 
     Parameters
     ----------
     folder : str, optional
-        A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
+        A folder with the user's own images; by default the two photographs that ship inside
+        scikit-learn.
     n_samples, size : int
         Number of crops, and their side in pixels, at least that of the filters.
     n_components, kernel : int

@@ -11,21 +11,23 @@ from pudle.data.options import check_options, path_option
 
 @dataclass(frozen=True)
 class ImagePatches(ImageDataset, SparseCodingDataset):
-    """Square patches of gray photographs, coded in a dictionary whose atoms are other patches of them.
+    """Square patches of gray photographs, coded in a dictionary whose atoms are other patches of
+    them.
 
-    Patches are drawn uniformly over all positions in all images, without replacement; no position serves both as an atom
-    and as an observation, though two patches may overlap. Gray values are in [0, 1]. The mean of each patch is removed, a
-    patch whose norm is then at most 0.3 is dropped (it is nearly constant, and normalizing it would amplify noise), and
-    the others are scaled to unit norm. So the penalty is relative: a code is zero where no atom has a correlation above it
-    with the patch. Atoms are chosen greedily such that any two have a coherence ``|a^T b| < 0.95``, because closer ones
-    make the active Gram matrices singular. There is no generating dictionary. Removing the means leaves observations and
-    atoms in ``m - 1`` dimensions.
+    Patches are drawn uniformly over all positions in all images, without replacement; no position
+    serves both as an atom and as an observation, though two patches may overlap. Gray values are in
+    [0, 1]. The mean of each patch is removed, a patch whose norm is then at most 0.3 is dropped (it
+    is nearly constant, and normalizing it would amplify noise), and the others are scaled to unit
+    norm. So the penalty is relative: a code is zero where no atom has a correlation above it with
+    the patch. Atoms are chosen greedily such that any two have a coherence ``|a^T b| < 0.95``,
+    because closer ones make the active Gram matrices singular. There is no generating dictionary.
+    Removing the means leaves observations and atoms in ``m - 1`` dimensions.
 
     Parameters
     ----------
     folder : str, optional
-        A folder with the user's own images (png, jpg, bmp, tif, gif, webp, pgm, ppm); by default the two photographs that
-        ship inside scikit-learn. Subfolders are not read.
+        A folder with the user's own images (png, jpg, bmp, tif, gif, webp, pgm, ppm); by default
+        the two photographs that ship inside scikit-learn. Subfolders are not read.
     n_samples, n_components : int
         Numbers of patches to code and of atoms.
     size : int
@@ -44,8 +46,10 @@ class ImagePatches(ImageDataset, SparseCodingDataset):
 
     name = "image_patches"
     references = (
-        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary learning for pattern recovery, "
-        "ICLR 2022",
+        (
+            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+            " learning for pattern recovery, ICLR 2022"
+        ),
     )
 
     def __post_init__(self) -> None:

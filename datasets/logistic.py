@@ -19,20 +19,27 @@ from pudle.validation import check_choice
 
 @dataclass(frozen=True)
 class LogisticRegression(Dataset):
-    r"""The standard task of bilevel optimization: `pudle.FixedPoint` of gradient descent on a logistic regression.
+    r"""The standard task of bilevel optimization: `pudle.FixedPoint` of gradient descent on a
+    logistic regression.
 
-    On breast_cancer, which comes with scikit-learn: 569 tumors with 30 features, standardized on the training half, labels
-    :math:`y = \pm 1`, no intercept. The outer parameter is the logarithm of the regularization, one number or one for each
-    feature,
+    On breast_cancer, which comes with scikit-learn: 569 tumors with 30 features, standardized on
+    the training half, labels
+    :math:`y = \pm 1`, no intercept. The outer parameter is the logarithm of the regularization, one
+    number or one for each feature,
 
-    .. math:: w(\theta) = \arg\min_w \frac{1}{n} \sum_i \log(1 + e^{-y_i x_i^\top w}) + \frac12 \sum_j e^{\theta_j} w_j^2 ,
+    .. math:: w(\theta) = \arg\min_w \frac{1}{n} \sum_i \log(1 + e^{-y_i x_i^\top w}) + \frac12
+    \sum_j e^{\theta_j} w_j^2 ,
 
-    and the outer loss is the mean logistic loss on the other half. A step is one of gradient descent of size
-    :math:`\eta = 1/L`, with :math:`L = \lambda_{\max}(X^\top X) / 4n + \max_j e^{\theta_j}` at the theta where the gradient
-    is taken. Its Jacobian is symmetric, with spectral radius :math:`\rho = 1 - \eta \mu`, where
-    :math:`\mu \ge \min_j e^{\theta_j}` is the smallest curvature at the solution. States and implicit gradients converge as
-    :math:`\rho^T`, unrolled ones as :math:`T \rho^T`; one through K layers keeps an error of order :math:`\rho^K`. The
-    direct part is zero. With H the Hessian at the solution and g the gradient of the outer loss in w,
+    and the outer loss is the mean logistic loss on the other half. A step is one of gradient
+    descent of size
+    :math:`\eta = 1/L`, with :math:`L = \lambda_{\max}(X^\top X) / 4n + \max_j e^{\theta_j}` at the
+    theta where the gradient is taken. Its Jacobian is symmetric, with spectral radius :math:`\rho =
+    1 - \eta \mu`, where
+    :math:`\mu \ge \min_j e^{\theta_j}` is the smallest curvature at the solution. States and
+    implicit gradients converge as
+    :math:`\rho^T`, unrolled ones as :math:`T \rho^T`; one through K layers keeps an error of order
+    :math:`\rho^K`. The direct part is zero. With H the Hessian at the solution and g the gradient
+    of the outer loss in w,
 
     .. math:: \partial_{\theta_j} \ell = -e^{\theta_j} w_j (H^{-1} g)_j ,
 
@@ -43,7 +50,8 @@ class LogisticRegression(Dataset):
     penalty : float
         The value of :math:`e^\theta` at which the gradient is taken, > 0.
     per_feature : bool
-        Whether each feature has a regularization of its own (all equal at first): theta then has 30 entries, not one.
+        Whether each feature has a regularization of its own (all equal at first): theta then has 30
+        entries, not one.
     seed : int
         Seed of the split.
     """
@@ -55,17 +63,26 @@ class LogisticRegression(Dataset):
     name = "logistic"
     references = (
         "Pedregosa, Hyperparameter optimization with approximate gradient, ICML 2016",
-        "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient computation, ICML 2020",
+        (
+            "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient"
+            " computation, ICML 2020"
+        ),
     )
     losses = ("held_out",)
 
     def __post_init__(self) -> None:
         check_options(self)
         if not isinstance(self.per_feature, bool):
-            raise InvalidArgument(f"per_feature={self.per_feature!r} is neither True nor False: give one of these")
+            raise InvalidArgument(
+                f"per_feature={self.per_feature!r} is neither True nor False: give one of these"
+            )
 
     def problem(
-        self, loss: str = "held_out", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+        self,
+        loss: str = "held_out",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
     ) -> FixedPoint:
         """Split the data and make the problem; its one outer loss is ``held_out``."""
         from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here

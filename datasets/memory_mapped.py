@@ -25,19 +25,21 @@ from pudle.validation import check_integer
 class MemoryMapped(OwnRows):
     """Samples on disk: an .npy file, a Zarr array, or a Hugging Face dataset.
 
-    A draw reads `n_samples` rows, which the seed chooses, and no others. `batches` yields all rows as problems of a few
-    each, over which `pudle.mean_estimate` takes the mean: memory is that of one batch. Values count as they are.
+    A draw reads `n_samples` rows, which the seed chooses, and no others. `batches` yields all rows
+    as problems of a few each, over which `pudle.mean_estimate` takes the mean: memory is that of
+    one batch. Values count as they are.
 
-    Up to 1 GiB, results depend on the bytes of the file. Beyond, they depend on its size and time of change, and a worker on
-    another machine must find the file under the same path.
+    Up to 1 GiB, results depend on the bytes of the file. Beyond, they depend on its size and time
+    of change, and a worker on another machine must find the file under the same path.
 
     Parameters
     ----------
     path : str
-        An .npy file, the folder of a Zarr array, or a folder that Hugging Face's ``save_to_disk`` wrote; samples as rows.
+        An .npy file, the folder of a Zarr array, or a folder that Hugging Face's ``save_to_disk``
+        wrote; samples as rows.
     dictionary : str, optional
-        An .npy file of shape (m, p), atoms as columns; by default scikit-learn learns one, as for the dataset ``array``,
-        from at most 1000 rows that are not among those drawn.
+        An .npy file of shape (m, p), atoms as columns; by default scikit-learn learns one, as for
+        the dataset ``array``, from at most 1000 rows that are not among those drawn.
     column : str, optional
         Column of a Hugging Face dataset.
     n_samples : int
@@ -45,7 +47,8 @@ class MemoryMapped(OwnRows):
     n_components : int, optional
         Number of atoms to learn; by default twice the columns, at most 100.
     penalty : float, optional
-        Weight of the l1 norm; by default a fifth of the median over the rows drawn of ``max_j |d_j^T x|``.
+        Weight of the l1 norm; by default a fifth of the median over the rows drawn of ``max_j
+        |d_j^T x|``.
     seed : int
     """
 
@@ -60,25 +63,37 @@ class MemoryMapped(OwnRows):
     name = "memory_mapped"
 
     def fingerprint(self) -> str:
-        """Return the names of the files with digests of their contents or, of a large array, sizes and times of change."""
+        """Return the names of the files with digests of their contents or, of a large array, sizes
+        and times of change.
+        """
         files = files_in(Path(self.path).expanduser())
         large = sum(file.stat().st_size for file in files) > MOST_TRAVELLING
         state = [(file.name, _changed(file) if large else content_digest(file)) for file in files]
-        dictionary = [] if self.dictionary is None else [content_digest(table_file(self.dictionary, "dictionary"))]
+        dictionary = (
+            []
+            if self.dictionary is None
+            else [content_digest(table_file(self.dictionary, "dictionary"))]
+        )
         return repr([*state, *dictionary])
 
     def read(self, atoms: np.ndarray | None) -> Draw:
         rows = open_rows(self.path, self.column)
         total = rows.shape[0]
         if self.n_samples > total:
-            raise InvalidArgument(f"n_samples={self.n_samples} is above the {total} rows of path={self.path!r}: lower it")
+            raise InvalidArgument(
+                f"n_samples={self.n_samples} is above the {total} rows of path={self.path!r}:"
+                " lower it"
+            )
         random = self.generator()
         wanted = self.n_samples if atoms is not None else min(self.n_samples + MOST_ROWS, total)
         places = np.sort(random.choice(total, wanted, replace=False))
         return draw_from(
-            finite(rows.read(places), places, self.path), random, dictionary=atoms, n_components=self.n_components,
+            finite(rows.read(places), places, self.path),
+            random,
+            dictionary=atoms,
+            n_components=self.n_components,
             n_samples=self.n_samples,
-        )  # fmt: skip
+        )
 
     def batches(
         self,

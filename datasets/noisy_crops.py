@@ -21,21 +21,24 @@ from pudle.validation import check_choice
 
 @dataclass(frozen=True)
 class NoisyCrops(ImageDataset, ConvolutionalDataset):
-    """Square crops of gray photographs with white Gaussian noise, from which filters for denoising are learned.
+    """Square crops of gray photographs with white Gaussian noise, from which filters for denoising
+    are learned.
 
-    Crops are drawn uniformly over all positions in all images; gray values are in [0, 1], and the noise is not clipped. The
-    mean of a noisy crop is removed from it and from its clean counterpart. There is no generating dictionary. The defaults
-    for the number, size, stride and sign of the filters and codes, the noise and the penalty are those of the PUDLE
-    paper's denoising experiment, whose published code trains against clean images.
+    Crops are drawn uniformly over all positions in all images; gray values are in [0, 1], and the
+    noise is not clipped. The mean of a noisy crop is removed from it and from its clean
+    counterpart. There is no generating dictionary. The defaults for the number, size, stride and
+    sign of the filters and codes, the noise and the penalty are those of the PUDLE paper's
+    denoising experiment, whose published code trains against clean images.
 
-    Local means matter here, unlike in `image_crops`: filters with zero mean cannot code the local means that are left when
-    the mean of the whole crop is removed. Therefore the initial filters, of unit norm, include the constant filter, and
-    its negative where codes are non-negative.
+    Local means matter here, unlike in `image_crops`: filters with zero mean cannot code the local
+    means that are left when the mean of the whole crop is removed. Therefore the initial filters,
+    of unit norm, include the constant filter, and its negative where codes are non-negative.
 
     Parameters
     ----------
     folder : str, optional
-        A folder with the user's own images; by default the two photographs that ship inside scikit-learn.
+        A folder with the user's own images; by default the two photographs that ship inside
+        scikit-learn.
     n_samples, size : int
         Number of crops, and their side in pixels, at least that of the filters.
     sigma : float
@@ -43,8 +46,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     supervised : bool
         Whether the outer loss compares with the clean crops, not with the noisy ones.
     start : {"cosine", "random"}
-        Initial filters. ``cosine``: products of discrete cosines of the lowest frequencies, each with its negative where
-        codes are non-negative. ``random``: the constant filter as above, and Gaussian ones with zero mean.
+        Initial filters. ``cosine``: products of discrete cosines of the lowest frequencies, each
+        with its negative where codes are non-negative. ``random``: the constant filter as above,
+        and Gaussian ones with zero mean.
     n_components, kernel : int
         Number of filters, and their side in pixels.
     stride : int
@@ -54,8 +58,8 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     penalty : float
         Weight of the l1 norm.
     learned_penalties : bool
-        Whether every filter has a weight of its own, which starts at `penalty` and is learned with the filter, as in
-        `pudle.ThresholdedConvolutionalSparseCoding`.
+        Whether every filter has a weight of its own, which starts at `penalty` and is learned with
+        the filter, as in `pudle.ThresholdedConvolutionalSparseCoding`.
     seed : int
     """
 
@@ -80,7 +84,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     )
 
     def __post_init__(self) -> None:
-        check_options(self, least={"size": 2, "kernel": 2, "n_components": 2}, may_be_zero=("sigma",))
+        check_options(
+            self, least={"size": 2, "kernel": 2, "n_components": 2}, may_be_zero=("sigma",)
+        )
         check_choice("start", self.start, ("cosine", "random"))
         check_filters(self)
         most = self.kernel**2 * (2 if self.nonnegative else 1)
@@ -89,7 +95,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             raise InvalidArgument(f"{text}: give fewer, or start='random'")
 
     def crops(self, images: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Draw noisy crops and their clean counterparts, each of shape (n, 1, size, size), from images as of `images`."""
+        """Draw noisy crops and their clean counterparts, each of shape (n, 1, size, size), from
+        images as of `images`.
+        """
         clean = random_patches(images, self.size, self.n_samples, self.generator("crops"))
         noisy = clean + self.sigma / 255 * self.generator("noise").standard_normal(clean.shape)
         means = noisy.mean(axis=1, keepdims=True)
@@ -102,7 +110,9 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         filters = np.empty((-(-self.n_components // signs), signs, size, size))
         if self.start == "cosine":
             # The lowest frequencies first; among equals the order is arbitrary but fixed.
-            frequencies = sorted(np.ndindex(size, size), key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair))
+            frequencies = sorted(
+                np.ndindex(size, size), key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair)
+            )
             for place, frequency in enumerate(frequencies[: len(filters)]):
                 spectrum = np.zeros((size, size))
                 spectrum[frequency] = 1
@@ -130,7 +140,15 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     ) -> ConvolutionalSparseCoding:
         """Draw the problem; from `images` instead of the folder's where they are given."""
         noisy, clean = self.crops(self.images() if images is None else images)
-        arrays = {"observations": noisy, "dictionary": self.filters(), "targets": clean if self.supervised else None}
-        make = ThresholdedConvolutionalSparseCoding if self.learned_penalties else ConvolutionalSparseCoding
+        arrays = {
+            "observations": noisy,
+            "dictionary": self.filters(),
+            "targets": clean if self.supervised else None,
+        }
+        make = (
+            ThresholdedConvolutionalSparseCoding
+            if self.learned_penalties
+            else ConvolutionalSparseCoding
+        )
         options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
         return make(loss=loss, **options, **to_tensors(arrays, dtype, device))

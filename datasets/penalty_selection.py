@@ -18,11 +18,13 @@ from pudle.validation import check_choice
 
 @dataclass(frozen=True)
 class HeldOutRegression(Dataset):
-    """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design and differ in z*.
+    """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design
+    and differ in z*.
 
-    Rows of the designs are Gaussian, neighboring columns correlated as ``correlation^|i - j|``, scaled by ``1/sqrt(m)``
-    so that columns have norm about one, in both designs. Each z* has `n_nonzero_coefs` entries +1 or -1 at uniformly
-    random places. The standard deviation of the noise is the root mean square of ``A z*`` over `snr`, in both sets.
+    Rows of the designs are Gaussian, neighboring columns correlated as ``correlation^|i - j|``,
+    scaled by ``1/sqrt(m)`` so that columns have norm about one, in both designs. Each z* has
+    `n_nonzero_coefs` entries +1 or -1 at uniformly random places. The standard deviation of the
+    noise is the root mean square of ``A z*`` over `snr`, in both sets.
 
     Parameters
     ----------
@@ -39,7 +41,8 @@ class HeldOutRegression(Dataset):
     penalty_fraction : float
         The penalty as a fraction of the smallest one at which all codes are zero, in (0, 1).
     weighted : bool
-        Whether each coefficient has a penalty of its own (all equal at first): theta then has p entries, not one.
+        Whether each coefficient has a penalty of its own (all equal at first): theta then has p
+        entries, not one.
     seed : int
     """
 
@@ -56,42 +59,73 @@ class HeldOutRegression(Dataset):
 
     name = "penalty_selection"
     references = (
-        "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter optimization, ICML 2020",
+        (
+            "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
+            " optimization, ICML 2020"
+        ),
     )
     losses = (PenaltySelection.loss,)
 
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("correlation",))
-        check_at_most(self, "n_nonzero_coefs", "n_components", "there are no more coefficients than that")
+        check_at_most(
+            self, "n_nonzero_coefs", "n_components", "there are no more coefficients than that"
+        )
         for name in ("correlation", "penalty_fraction"):
             if getattr(self, name) >= 1:
-                raise InvalidArgument(f"{name}={getattr(self, name)} is out of range: give a number below 1")
+                raise InvalidArgument(
+                    f"{name}={getattr(self, name)} is out of range: give a number below 1"
+                )
 
     def problem(
-        self, loss: str = "held_out", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+        self,
+        loss: str = "held_out",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
     ) -> PenaltySelection:
-        """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error on the held-out data."""
+        """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error
+        on the held-out data.
+        """
         check_choice("loss", loss, self.losses)
         random = self.generator()
         shape = (self.n_samples, self.n_components)
-        codes = sparse_codes(random, shape, self.n_nonzero_coefs, lambda random, shape: random.choice([-1.0, 1.0], shape))
-        design, held_out_design = self._design(random, self.n_features), self._design(random, self.held_out)
+        codes = sparse_codes(
+            random,
+            shape,
+            self.n_nonzero_coefs,
+            lambda random, shape: random.choice([-1.0, 1.0], shape),
+        )
+        design, held_out_design = (
+            self._design(random, self.n_features),
+            self._design(random, self.held_out),
+        )
         noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
-        observations = codes @ design.T + noise * random.standard_normal((self.n_samples, self.n_features))
-        held_out = codes @ held_out_design.T + noise * random.standard_normal((self.n_samples, self.held_out))
+        observations = codes @ design.T + noise * random.standard_normal(
+            (self.n_samples, self.n_features)
+        )
+        held_out = codes @ held_out_design.T + noise * random.standard_normal(
+            (self.n_samples, self.held_out)
+        )
         largest = np.abs(observations @ design).max()
         arrays = {
             "observations": observations,
             "design": design,
             "held_out_observations": held_out,
             "held_out_design": held_out_design,
-            "log_penalty": np.log(np.full(self.n_components if self.weighted else (), self.penalty_fraction * largest)),
+            "log_penalty": np.log(
+                np.full(self.n_components if self.weighted else (), self.penalty_fraction * largest)
+            ),
         }
         return PenaltySelection(**to_tensors(arrays, dtype, device))
 
     def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
-        """Draw rows of an autoregressive process of order one, with unit variance before the scaling."""
+        """Draw rows of an autoregressive process of order one, with unit variance before the
+        scaling.
+        """
         columns = random.standard_normal((self.n_components, rows))
         for j in range(1, self.n_components):
-            columns[j] = self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
+            columns[j] = (
+                self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
+            )
         return columns.T / np.sqrt(self.n_features)

@@ -1,4 +1,6 @@
-"""Ridge regression with a given condition number: the curse of unrolling, with a closed form at every depth."""
+"""Ridge regression with a given condition number: the curse of unrolling, with a closed form at
+every depth.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from pudle.problems import Ridge
 from pudle.validation import check_choice
 
 OBSERVATIONS = {
-    # The observations lie along the direction of largest curvature, so that only the error in it counts.
+    # The observations lie along the direction of largest curvature, so that only the error in it
+    # counts.
     "top": lambda random, n, left: random.uniform(1.0, 2.0, (n, 1)) * left[:, 0],
     "random": lambda random, n, left: random.standard_normal((n, len(left))),
 }
@@ -23,23 +26,27 @@ OBSERVATIONS = {
 
 @dataclass(frozen=True)
 class RidgeRegression(Dataset):
-    """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced geometrically.
+    """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced
+    geometrically.
 
-    The dictionary is square, with random singular vectors, and singular along its last direction, where the curvature mu
-    comes only from the strength, to which theta is added. With the observations along the top left singular vector and
-    gradient steps of size eta from zero, the relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``.
-    At the step ``2/(L + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it falls; at
-    ``1/L`` it is zero from the second layer on. With random observations the slow directions dominate, and the error falls
-    from the start.
+    The dictionary is square, with random singular vectors, and singular along its last direction,
+    where the curvature mu comes only from the strength, to which theta is added. With the
+    observations along the top left singular vector and gradient steps of size eta from zero, the
+    relative error of ``dz_t/dtheta`` is ``|1 - eta L|^(t-1) |1 + (t-1) eta L|``. At the step ``2/(L
+    + mu) = 2 kappa/(kappa + 1)``, the best one for the codes, it rises far above one before it
+    falls; at ``1/L`` it is zero from the second layer on. With random observations the slow
+    directions dominate, and the error falls from the start.
 
     Parameters
     ----------
     n_samples, n_components : int
-        Number of samples, and number of atoms, >= 2, which is the dimension of an observation as well.
+        Number of samples, and number of atoms, >= 2, which is the dimension of an observation as
+        well.
     kappa : float
         Condition number L/mu of the Hessian, > 1.
     observations : {"top", "random"}
-        Observations along the top left singular vector, with random amplitudes, or standard normal ones.
+        Observations along the top left singular vector, with random amplitudes, or standard normal
+        ones.
     seed : int
     """
 
@@ -61,12 +68,21 @@ class RidgeRegression(Dataset):
         check_choice("observations", self.observations, OBSERVATIONS)
 
     def problem(
-        self, loss: str = "linear", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+        self,
+        loss: str = "linear",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
     ) -> Ridge:
-        """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard normal c."""
+        """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard
+        normal c.
+        """
         check_choice("loss", loss, self.losses)
         random = self.generator()
-        left, right = (np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0] for _ in range(2))
+        left, right = (
+            np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0]
+            for _ in range(2)
+        )
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))

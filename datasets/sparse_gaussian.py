@@ -12,19 +12,24 @@ from pudle.data.synthetic import normalize, observe, sparse_codes
 from pudle.validation import check_choice
 
 AMPLITUDES = {
-    # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones (sub-Gaussian) do not.
-    "uniform": lambda random, shape: random.uniform(1.0, 2.0, shape) * random.choice([-1.0, 1.0], shape),
+    # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones
+    # (sub-Gaussian) do not.
+    "uniform": lambda random, shape: (
+        random.uniform(1.0, 2.0, shape) * random.choice([-1.0, 1.0], shape)
+    ),
     "gaussian": lambda random, shape: random.standard_normal(shape),
 }
 
 
 @dataclass(frozen=True)
 class SparseGaussian(SparseCodingDataset):
-    """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating one.
+    """Observations ``x = D* z* + noise`` with s-sparse codes, and a dictionary near the generating
+    one.
 
-    Atoms are Gaussian, of unit norm. Each code has s non-zero entries at uniformly random places. The dictionary at which
-    the gradient is taken is the generating one plus ``perturbation`` times Gaussian entries, renormalized. Except for
-    n_samples, the defaults are the local-gradient experiment of the PUDLE paper.
+    Atoms are Gaussian, of unit norm. Each code has s non-zero entries at uniformly random places.
+    The dictionary at which the gradient is taken is the generating one plus ``perturbation`` times
+    Gaussian entries, renormalized. Except for n_samples, the defaults are the local-gradient
+    experiment of the PUDLE paper.
 
     Parameters
     ----------
@@ -35,9 +40,11 @@ class SparseGaussian(SparseCodingDataset):
     amplitudes : {"uniform", "gaussian"}
         Non-zero entries: uniform in [1, 2] with random signs, or standard normal.
     noise, perturbation : float
-        Standard deviations of the Gaussian noise in the observations and of the change of every dictionary entry.
+        Standard deviations of the Gaussian noise in the observations and of the change of every
+        dictionary entry.
     penalty, l2_penalty : float
-        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive for the elastic net.
+        Weights of the l1 norm, > 0, and of half the squared l2 norm: zero for the lasso, positive
+        for the elastic net.
     seed : int
     """
 
@@ -53,22 +60,36 @@ class SparseGaussian(SparseCodingDataset):
     seed: int = 0
 
     name = "sparse_gaussian"
-    references = ("Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",)
+    references = (
+        "Tolooshams and Ba, Stable and Interpretable Unrolled Dictionary Learning, TMLR 2022",
+    )
 
     def __post_init__(self) -> None:
         check_options(self, may_be_zero=("noise", "perturbation", "l2_penalty"))
-        check_at_most(self, "n_nonzero_coefs", "n_components", "a code cannot have more non-zero entries than atoms")
+        check_at_most(
+            self,
+            "n_nonzero_coefs",
+            "n_components",
+            "a code cannot have more non-zero entries than atoms",
+        )
         check_choice("amplitudes", self.amplitudes, AMPLITUDES)
 
     def draw(self) -> Draw:
         random = self.generator()
         generating = normalize(random.standard_normal((self.n_features, self.n_components)), axis=0)
         observations, codes = self.samples(generating, self.n_samples, random)
-        dictionary = normalize(generating + self.perturbation * random.standard_normal(generating.shape), axis=0)
+        dictionary = normalize(
+            generating + self.perturbation * random.standard_normal(generating.shape), axis=0
+        )
         return Draw(observations, dictionary, generating, codes)
 
     def samples(
         self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        codes = sparse_codes(random, (n_samples, self.n_components), self.n_nonzero_coefs, AMPLITUDES[self.amplitudes])
+        codes = sparse_codes(
+            random,
+            (n_samples, self.n_components),
+            self.n_nonzero_coefs,
+            AMPLITUDES[self.amplitudes],
+        )
         return observe(codes, generating_dictionary, self.noise, random), codes

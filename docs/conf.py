@@ -1,4 +1,6 @@
-"""Build of the site: `make site`. Pages are Markdown; what stands in the code is read from the code."""
+"""Build of the site: `make site`. Pages are Markdown; what stands in the code is read from the
+code.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ ROOT = Path(__file__).parents[1]
 project = "pudle"
 author = "The pudle developers"
 version = release = pudle.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "numpydoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
@@ -39,7 +47,10 @@ html_theme_options = {
     "footer_end": [],
 }
 #: Places where `make report` leaves a page, which the gallery shows.
-PAGES = {profile: ROOT / ".asv" / profile / "report" / "report.html" for profile in ("quick", "default", "paper")}
+PAGES = {
+    profile: ROOT / ".asv" / profile / "report" / "report.html"
+    for profile in ("quick", "default", "paper")
+}
 GALLERY = ROOT / "docs" / "_build" / "gallery"
 html_extra_path = [str(GALLERY)]
 #: Where `make leaderboard` leaves its tables and badges.
@@ -51,19 +62,35 @@ myst_heading_anchors = 4
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-#: All checks but those that ask for sections or types that not every object needs, for another layout than the linter's, or
-#: for the order of inherited fields.
+#: All checks but those that ask for sections or types that not every object needs, for another
+#: layout than the linter's, or for the order of inherited fields.
 numpydoc_validation_checks = {
-    "all", "ES01", "EX01", "SA01", "SS06", "PR01", "RT01", "YD01", "GL01", "GL02", "GL07", "GL08", "PR03",
-    "PR04", "PR07", "RT03"
-}  # fmt: skip
+    "all",
+    "ES01",
+    "EX01",
+    "SA01",
+    "SS06",
+    "PR01",
+    "RT01",
+    "YD01",
+    "GL01",
+    "GL02",
+    "GL07",
+    "GL08",
+    "PR03",
+    "PR04",
+    "PR07",
+    "RT03",
+}
 
 linkcheck_anchors = False
 linkcheck_timeout = 20
 
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
-    """Fill in what a page takes from elsewhere: another file of the repository, or what stands in the code."""
+    """Fill in what a page takes from elsewhere: another file of the repository, or what stands in
+    the code.
+    """
     filled = {
         "python": _public_names,
         "commands": _commands,
@@ -72,11 +99,18 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
         "more": _more,
         "estimators": _estimators,
     }
-    text = re.sub(r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0])
+    text = re.sub(
+        r"<!-- include: ([\w.]+) -->", lambda found: (ROOT / found[1]).read_text(), source[0]
+    )
     text = re.sub(r"<!-- fill: (\w+) -->", lambda found: filled[found[1]](), text)
-    # Links of files at the top, as seen from this folder; what is no part of the site is named without a link.
-    text = re.sub(r"\]\(docs/([\w/.]+)\)", r"](\1)", text).replace("](CONTRIBUTING.md)", "](contributing.md)")
-    source[0] = re.sub(r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|CHANGELOG\.md)\)", r"\1", text)
+    # Links of files at the top, as seen from this folder; what is no part of the site is named
+    # without a link.
+    text = re.sub(r"\]\(docs/([\w/.]+)\)", r"](\1)", text).replace(
+        "](CONTRIBUTING.md)", "](contributing.md)"
+    )
+    source[0] = re.sub(
+        r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff|asv\.conf\.json|CHANGELOG\.md)\)", r"\1", text
+    )
 
 
 def _public_names() -> str:
@@ -88,7 +122,9 @@ def _public_names() -> str:
             value = getattr(pudle, name)
             kind = "autoclass" if isinstance(value, type) else "autofunction"
             members = "   :members:\n" if isinstance(value, type) else ""
-            parts.append(f"```{{eval-rst}}\n.. {kind}:: {value.__module__}.{value.__name__}\n{members}```\n")
+            parts.append(
+                f"```{{eval-rst}}\n.. {kind}:: {value.__module__}.{value.__name__}\n{members}```\n"
+            )
     return "\n".join(parts)
 
 
@@ -99,7 +135,9 @@ def _commands() -> str:
     for name in program.list_commands(context):
         command = program.get_command(context, name)
         assert command is not None
-        text = command.get_help(click.Context(command, parent=context, info_name=name, max_content_width=100))
+        text = command.get_help(
+            click.Context(command, parent=context, info_name=name, max_content_width=100)
+        )
         parts.append(f"## pudle {name}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 
@@ -108,13 +146,21 @@ def _gallery() -> str:
     """Return a line per page of a run, or what to do where there is none."""
     line = "- <a href='pages/{0}.html'>The page of the {0} profile</a>"
     there = [line.format(profile) for profile in PAGES if _copied(profile)]
-    return "\n".join(there) or "This copy of the site was built without results: `make report site` measures first."
+    return (
+        "\n".join(there)
+        or "This copy of the site was built without results: `make report site` measures first."
+    )
 
 
 def _estimators() -> str:
     """Return the docstring of every built-in estimator."""
-    built_in = [cls for cls in pudle.list_estimators().values() if cls.__module__.startswith("pudle.")]
-    return "\n".join(f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n" for cls in built_in)
+    built_in = [
+        cls for cls in pudle.list_estimators().values() if cls.__module__.startswith("pudle.")
+    ]
+    return "\n".join(
+        f"```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n"
+        for cls in built_in
+    )
 
 
 def _more() -> str:
@@ -127,7 +173,10 @@ def _more() -> str:
 def _leaderboard() -> str:
     """Return the ranks that `pudle leaderboard` wrote, or what to do where it was not run."""
     if not (BOARD / "leaderboard.md").is_file():
-        return "This copy of the site was built without the leaderboard: `make leaderboard site` scores it first."
+        return (
+            "This copy of the site was built without the leaderboard: `make leaderboard site`"
+            " scores it first."
+        )
     return re.sub(r"\]\(badges/", "](_build/badges/", (BOARD / "leaderboard.md").read_text())
 
 
@@ -146,13 +195,17 @@ def collect(app: Any) -> None:
 
 
 def leave_out_what_cannot_be_reached(app: Any) -> None:
-    """Check links to other places only where this machine has a way there, and say so where it has none."""
+    """Check links to other places only where this machine has a way there, and say so where it has
+    none.
+    """
     if app.builder.name != "linkcheck":
         return
     try:
         socket.create_connection(("github.com", 443), app.config.linkcheck_timeout).close()
     except OSError as error:
-        logging.getLogger(__name__).warning("skipped: links to other places, which cannot be reached from here (%s)", error)
+        logging.getLogger(__name__).warning(
+            "skipped: links to other places, which cannot be reached from here (%s)", error
+        )
         app.config.linkcheck_ignore = ["https?://"]
 
 
@@ -160,7 +213,11 @@ def plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[
     """Keep norms, products and final underscores of a docstring from being read as markup."""
     for number, line in enumerate(lines):
         # Names of parameters are numpydoc's to escape.
-        special = r"\||(?<=\w)_(?=[,)])" if re.match(r"\s*[\w*, ]+ : ", line) else r"\||(?<!\*)\*(?!\*)|(?<=\w)_(?!\w)"
+        special = (
+            r"\||(?<=\w)_(?=[,)])"
+            if re.match(r"\s*[\w*, ]+ : ", line)
+            else r"\||(?<!\*)\*(?!\*)|(?<=\w)_(?!\w)"
+        )
         parts = re.split(r"(`[^`]*`)", line)
         parts[::2] = [re.sub(special, r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "".join(parts)
@@ -185,4 +242,6 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", plain, priority=400)
     app.connect("autodoc-skip-member", skip)
     app.connect("source-read", fill)
-    app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=(formula, None), block_renderers=(formula, None)
+    )

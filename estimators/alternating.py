@@ -15,10 +15,13 @@ class Alternating(CodesEstimator):
 
     .. math:: g = \partial_\theta \ell(z_T, \theta)
 
-    At the minimizer this is the exact gradient of the lasso loss (Danskin's theorem), and its error at depth T falls as
-    :math:`O(\rho^T)`. On the reconstruction loss it has a floor, since the dependence of the codes on theta is dropped.
+    At the minimizer this is the exact gradient of the lasso loss (Danskin's theorem), and its error
+    at depth T falls as
+    :math:`O(\rho^T)`. On the reconstruction loss it has a floor, since the dependence of the codes
+    on theta is dropped.
 
-    Cost: T layers forward, one evaluation of the loss's partial derivative; memory independent of T.
+    Cost: T layers forward, one evaluation of the loss's partial derivative; memory independent of
+    T.
     """
 
     name = "alternating"
@@ -30,6 +33,8 @@ class Alternating(CodesEstimator):
     computes = "direct"
     consistent_for = ("lasso",)
 
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         for state in states:
             yield direct_gradient(problem, state.codes), {}

@@ -13,17 +13,21 @@ from pudle.problems import Problem
 class Analytic(ImplicitEstimator):
     r"""Implicit differentiation at the codes z_T, with an exact solve on their active set S.
 
-    With H the Hessian of the smooth part and F the gradient of the inner objective on the active set,
+    With H the Hessian of the smooth part and F the gradient of the inner objective on the active
+    set,
 
     .. math:: v_S = H_{SS}^{-1} (\partial_z \ell)_S, \qquad
               g = \partial_\theta \ell - (\partial_\theta F)_S^\top v_S .
 
-    For sparse coding this is :math:`g = \partial_D \ell - [(D z - x) v^\top + D v z^\top]`. Its error falls as
-    :math:`O(\rho^{2T})` on the lasso loss, for which it keeps the non-zero :math:`\partial_z \ell` of finite depth, and as
+    For sparse coding this is :math:`g = \partial_D \ell - [(D z - x) v^\top + D v z^\top]`. Its
+    error falls as
+    :math:`O(\rho^{2T})` on the lasso loss, for which it keeps the non-zero :math:`\partial_z \ell`
+    of finite depth, and as
     :math:`O(\rho^T)` on the reconstruction loss.
 
-    At small depth more atoms can be active than there are dimensions. The system is then singular, and its minimum-norm
-    solution finite but wrong: ``condition_number`` and ``singular`` in the diagnostics report it.
+    At small depth more atoms can be active than there are dimensions. The system is then singular,
+    and its minimum-norm solution finite but wrong: ``condition_number`` and ``singular`` in the
+    diagnostics report it.
 
     Cost: T layers forward, one solve per sample; memory independent of T.
     """
@@ -32,10 +36,18 @@ class Analytic(ImplicitEstimator):
     aliases = ("implicit", "g3", "ift", "aid")
     references = (
         "Ablin, Peyre and Moreau, Super-efficiency of automatic differentiation, ICML 2020",
-        "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter optimization, ICML 2020",
+        (
+            "Bertrand et al., Implicit differentiation of Lasso-type models for hyperparameter"
+            " optimization, ICML 2020"
+        ),
     )
     computes = "implicit"
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         solution, diagnostics = problem.solve_active(state.codes, code_gradient)
-        return through_minimizer(problem, state.codes, solution), {"solves": len(state.codes), **diagnostics}
+        return through_minimizer(problem, state.codes, solution), {
+            "solves": len(state.codes),
+            **diagnostics,
+        }

@@ -12,11 +12,13 @@ class Backprop(WindowEstimator):
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta), \qquad
               J_T = \mathrm{d} z_T / \mathrm{d} \theta
 
-    Its error falls as :math:`O(T \rho^{2T})` on the lasso loss, twice as fast as that of `alternating`, and as
+    Its error falls as :math:`O(T \rho^{2T})` on the lasso loss, twice as fast as that of
+    `alternating`, and as
     :math:`O(T \rho^T)` on the reconstruction loss.
 
-    Cost: T layers forward, T backward. Memory grows linearly with T where layers are recorded by autograd; the kernels of
-    sparse coding keep the layers of at most 250 samples at a time, in 128 MiB where all layers are dense.
+    Cost: T layers forward, T backward. Memory grows linearly with T where layers are recorded by
+    autograd; the kernels of sparse coding keep the layers of at most 250 samples at a time, in 128
+    MiB where all layers are dense.
     """
 
     name = "backprop"

@@ -16,21 +16,23 @@ from pudle.validation import check_integer
 
 @dataclass(frozen=True)
 class Checkpointed(SweepEstimator):
-    r"""Exact gradient of the loss after T layers, memory traded for a second evaluation of every layer.
+    r"""Exact gradient of the loss after T layers, memory traded for a second evaluation of every
+    layer.
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta)
 
-    The layers are cut into segments. A first pass keeps only the state before each segment. Then, from the last segment to
-    the first, its layers are run again with a graph, and the adjoints of codes and theta are carried back over it. The
-    result is that of `backprop`, up to rounding.
+    The layers are cut into segments. A first pass keeps only the state before each segment. Then,
+    from the last segment to the first, its layers are run again with a graph, and the adjoints of
+    codes and theta are carried back over it. The result is that of `backprop`, up to rounding.
 
-    Cost: 2 T layers forward, T backward, no solves; stored are S states and the tensors of T / S layers, which is least
-    near :math:`S = \sqrt{T}`.
+    Cost: 2 T layers forward, T backward, no solves; stored are S states and the tensors of T / S
+    layers, which is least near :math:`S = \sqrt{T}`.
 
     Parameters
     ----------
     segments : int, optional
-        Number S of segments, >= 1, at most one per layer; by default the rounded square root of the depth.
+        Number S of segments, >= 1, at most one per layer; by default the rounded square root of the
+        depth.
     """
 
     segments: int | None = None
@@ -38,8 +40,14 @@ class Checkpointed(SweepEstimator):
     name = "checkpointed"
     aliases = ("recursive_checkpointing",)
     references = (
-        "Griewank and Walther, Algorithm 799: revolve, ACM Transactions on Mathematical Software 2000",
-        "Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost, arXiv 1604.06174",
+        (
+            "Griewank and Walther, Algorithm 799: revolve, ACM Transactions on Mathematical"
+            " Software 2000"
+        ),
+        (
+            "Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost, arXiv"
+            " 1604.06174"
+        ),
     )
     computes = "unrolled"
 
@@ -47,20 +55,33 @@ class Checkpointed(SweepEstimator):
         if self.segments is not None:
             check_integer("segments", self.segments, 1)
 
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Yield the estimate at each depth; all share the first pass, which keeps the states before their segments."""
+    def sweep(
+        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
+    ) -> Iterator[Estimate]:
+        """Yield the estimate at each depth; all share the first pass, which keeps the states before
+        their segments.
+        """
         bounds = {depth: self._bounds(depth) for depth in check_depths(depths)}
         with torch.no_grad():
-            trajectory = algorithm.run(problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())})
+            trajectory = algorithm.run(
+                problem, max(bounds, default=0), keep={*bounds, *chain(*bounds.values())}
+            )
         step = algorithm.step_size(problem)
         for depth in depths:
             codes, segments = trajectory.at(depth), list(pairwise(bounds[depth]))
             direct, code_gradient = direct_gradients(problem, codes)
             adjoints = Adjoints(direct, {"codes": code_gradient})
             for start, end in reversed(segments):
-                adjoints = pull_back(problem, algorithm, trajectory.states[start], end - start, step, adjoints)
+                adjoints = pull_back(
+                    problem, algorithm, trajectory.states[start], end - start, step, adjoints
+                )
             stored = len(segments) + math.ceil(depth / max(len(segments), 1))
-            work = {"layers": 2 * depth, "layers_differentiated": depth, "segments": len(segments), "stored_states": stored}
+            work = {
+                "layers": 2 * depth,
+                "layers_differentiated": depth,
+                "segments": len(segments),
+                "stored_states": stored,
+            }
             yield Estimate(adjoints.theta, codes, work)
 
     def _bounds(self, depth: int) -> list[int]:

@@ -14,33 +14,39 @@ from pudle.validation import check_integer, check_positive
 
 @dataclass(frozen=True)
 class ConjugateGradient(ImplicitEstimator):
-    r"""Implicit differentiation at the codes z_T, the system on their active set S solved by conjugate gradients.
+    r"""Implicit differentiation at the codes z_T, the system on their active set S solved by
+    conjugate gradients.
 
-    With H the Hessian of the smooth part and F the gradient of the inner objective on the active set,
+    With H the Hessian of the smooth part and F the gradient of the inner objective on the active
+    set,
 
-    .. math:: H_{SS} v_S = (\partial_z \ell)_S, \qquad g = \partial_\theta \ell - (\partial_\theta F)_S^\top v_S ,
+    .. math:: H_{SS} v_S = (\partial_z \ell)_S, \qquad g = \partial_\theta \ell - (\partial_\theta
+    F)_S^\top v_S ,
 
-    the estimate of `analytic`. Off S the solution is zero. All samples advance together, each with its own step lengths. H
-    is only applied to vectors, by automatic differentiation of F: no Gram matrix is needed.
+    the estimate of `analytic`. Off S the solution is zero. All samples advance together, each with
+    its own step lengths. H is only applied to vectors, by automatic differentiation of F: no Gram
+    matrix is needed.
 
-    Conjugate gradients need a symmetric matrix. Where symmetry is not known by construction, as for `pudle.FixedPoint`, two
-    products with random vectors test it; a system that fails the test is solved by the normal equations, whose condition
-    number is the square (``normal_equations`` in the diagnostics).
+    Conjugate gradients need a symmetric matrix. Where symmetry is not known by construction, as for
+    `pudle.FixedPoint`, two products with random vectors test it; a system that fails the test is
+    solved by the normal equations, whose condition number is the square (``normal_equations`` in
+    the diagnostics).
 
-    Where H is singular on S there may be no solution: such a sample stops at the first direction without curvature. Every
-    sample ends with the iterate of smallest residual. The diagnostics hold ``unconverged``, the count of samples above the
-    tolerance, and ``largest_relative_residual``, evaluated at the solution and not by the recursion.
+    Where H is singular on S there may be no solution: such a sample stops at the first direction
+    without curvature. Every sample ends with the iterate of smallest residual. The diagnostics hold
+    ``unconverged``, the count of samples above the tolerance, and ``largest_relative_residual``,
+    evaluated at the solution and not by the recursion.
 
-    Cost: T layers forward, one solve per sample by at most ``iterations`` + 1 Hessian-vector products over all samples;
-    stored are about ten tensors of the codes' shape, whatever T.
+    Cost: T layers forward, one solve per sample by at most ``iterations`` + 1 Hessian-vector
+    products over all samples; stored are about ten tensors of the codes' shape, whatever T.
 
     Parameters
     ----------
     iterations : int
         Largest number of iterations, >= 1.
     rtol : float
-        Stop when every residual is at most this many times its right-hand side; the dtype's rounding unit where that is
-        larger.
+        Stop when every residual is at most this many times its right-hand side; the dtype's
+        rounding unit where that is larger.
     """
 
     iterations: int = 100
@@ -50,7 +56,10 @@ class ConjugateGradient(ImplicitEstimator):
     aliases = ("aid_cg",)
     references = (
         "Pedregosa, Hyperparameter optimization with approximate gradient, ICML 2016",
-        "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient computation, ICML 2020",
+        (
+            "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient"
+            " computation, ICML 2020"
+        ),
     )
     computes = "implicit"
 
@@ -58,10 +67,16 @@ class ConjugateGradient(ImplicitEstimator):
         check_integer("iterations", self.iterations, 1)
         check_positive("rtol", self.rtol)
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         system, active = problem.linearized(state.codes), problem.active(state.codes)
         symmetric = problem.symmetric or system.is_symmetric()
-        scale = problem.lipschitz_bound if problem.symmetric else system.norm_estimate ** (1 if symmetric else 2)
+        scale = (
+            problem.lipschitz_bound
+            if problem.symmetric
+            else system.norm_estimate ** (1 if symmetric else 2)
+        )
         rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
 
         def product(vectors: Tensor) -> Tensor:

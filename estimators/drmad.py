@@ -13,26 +13,35 @@ from pudle.problems import Problem
 
 @dataclass(frozen=True)
 class DrMad(GradientEstimator):
-    r"""Reverse mode through all layers, each differentiated at a point on the line from z_0 to z_T, not at its own input.
+    r"""Reverse mode through all layers, each differentiated at a point on the line from z_0 to z_T,
+    not at its own input.
 
-    .. math:: \tilde z_t = (1 - t/T) \, z_0 + (t/T) \, z_T, \qquad
-              g = \partial_\theta \ell + \sum_{t=1}^{T} \Big[ \prod_{s=t}^{T-1} \partial_z \Phi_s(\tilde z_s) \,
+    .. math:: \tilde z_t = (1 - t/T) \, z_0 + (t/T) \, z_T, \qquad g = \partial_\theta \ell +
+              \sum_{t=1}^{T} \Big[ \prod_{s=t}^{T-1} \partial_z \Phi_s(\tilde z_s) \,
               \partial_\theta \Phi_{t-1}(\tilde z_{t-1}) \Big]^\top \partial_z \ell
 
-    with both derivatives of the loss at :math:`z_T`, and factors of later layers further left. The states of the layers are
-    never stored. Every tensor that layers pass on moves on such a line, an accelerated method's extrapolated point as well;
-    what is not differentiated, such as its momentum, is that of the run.
+    with both derivatives of the loss at :math:`z_T`, and factors of later layers further left. The
+    states of the layers are never stored. Every tensor that layers pass on moves on such a line, an
+    accelerated method's extrapolated point as well; what is not differentiated, such as its
+    momentum, is that of the run.
 
-    It equals `backprop` where the codes do move on a straight line at constant speed. They do not here: they approach the
-    minimizer exponentially, so that :math:`\tilde z_t` lags behind. The error falls as 1/T alone: only the last layers
-    count, and there the line is off by a share of 1/T. So it is on the lasso loss too, where a derivative that other
-    estimators drop with the last layer's threshold passes wherever the line is on the other side of it.
+    It equals `backprop` where the codes do move on a straight line at constant speed. They do not
+    here: they approach the minimizer exponentially, so that :math:`\tilde z_t` lags behind. The
+    error falls as 1/T alone: only the last layers count, and there the line is off by a share of
+    1/T. So it is on the lasso loss too, where a derivative that other estimators drop with the last
+    layer's threshold passes wherever the line is on the other side of it.
 
-    Cost: 2 T layers forward, T backward, no solves; stored are the tensors of one layer, whatever T.
+    Cost: 2 T layers forward, T backward, no solves; stored are the tensors of one layer, whatever
+    T.
     """
 
     name = "drmad"
-    references = ("Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation, IJCAI 2016",)
+    references = (
+        (
+            "Fu, Luo, Feng, Low and Chua, DrMAD: Distilling reverse-mode automatic differentiation,"
+            " IJCAI 2016"
+        ),
+    )
     computes = "approximate"
     consistent_for = ()
 
@@ -43,13 +52,23 @@ class DrMad(GradientEstimator):
         with torch.no_grad():
             for _ in range(depth):
                 tensors = last.tensors()
-                constants.append({each: value for each, value in vars(last).items() if each not in tensors})
+                constants.append(
+                    {each: value for each, value in vars(last).items() if each not in tensors}
+                )
                 last = algorithm.advance(problem, last, step)
         direct, code_gradient = direct_gradients(problem, last.codes)
-        adjoints, starts, ends = Adjoints(direct, {"codes": code_gradient}), first.tensors(), last.tensors()
+        adjoints, starts, ends = (
+            Adjoints(direct, {"codes": code_gradient}),
+            first.tensors(),
+            last.tensors(),
+        )
         for iteration in reversed(range(depth)):
             share = iteration / depth
-            on_line = {name: torch.lerp(starts.get(name, end), end, share) for name, end in ends.items()}
+            on_line = {
+                name: torch.lerp(starts.get(name, end), end, share) for name, end in ends.items()
+            }
             state = dataclasses.replace(last, **(on_line | constants[iteration]))
             adjoints = recorded_pull_back(problem, algorithm, state, 1, step, adjoints)
-        return Estimate(adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth})
+        return Estimate(
+            adjoints.theta, last.codes, {"layers": 2 * depth, "layers_differentiated": depth}
+        )

@@ -15,13 +15,15 @@ from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import Problem
 from pudle.validation import check_integer, check_positive
 
-#: Default steps. For smooth losses the cube root of the rounding unit, 6e-6 and 5e-3, is best; unrolled losses have kinks
-#: from the threshold, and a smaller step meets fewer of them.
+#: Default steps. For smooth losses the cube root of the rounding unit, 6e-6 and 5e-3, is best;
+#: unrolled losses have kinks from the threshold, and a smaller step meets fewer of them.
 STEPS = {torch.float64: 1e-6, torch.float32: 3e-3}
 
 
 class Claim:
-    """The claim of `FiniteDifference`: "unrolled" of the class and along all coordinates, "stochastic" along random ones."""
+    """The claim of `FiniteDifference`: "unrolled" of the class and along all coordinates,
+    "stochastic" along random ones.
+    """
 
     def __get__(self, estimator: Any, cls: type) -> str:
         return "unrolled" if estimator is None or estimator.directions is None else "stochastic"
@@ -29,19 +31,24 @@ class Claim:
 
 @dataclass(frozen=True)
 class FiniteDifference(CodesEstimator):
-    r"""Central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)`, the algorithm's step held constant.
+    r"""Central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)`, the algorithm's step
+    held constant.
 
-    .. math:: g = \frac{P}{K} \sum_{k=1}^{K} \frac{f(\theta + h e_k) - f(\theta - h e_k)}{2 h} \, e_k
+    .. math:: g = \frac{P}{K} \sum_{k=1}^{K} \frac{f(\theta + h e_k) - f(\theta - h e_k)}{2 h} \,
+    e_k
 
-    By default the :math:`e_k` are all K = P coordinate axes, and g is the gradient of f up to :math:`O(h^2)`, rounding of
-    order :math:`\epsilon f / h`, and the kinks within h of theta. With ``directions`` they are K random orthonormal
-    directions: g is the gradient's projection on their span, times P / K so that its mean over the draws is the gradient,
-    and the estimator claims ``stochastic``. With K >= P all coordinates are used.
+    By default the :math:`e_k` are all K = P coordinate axes, and g is the gradient of f up to
+    :math:`O(h^2)`, rounding of order :math:`\epsilon f / h`, and the kinks within h of theta. With
+    ``directions`` they are K random orthonormal directions: g is the gradient's projection on their
+    span, times P / K so that its mean over the draws is the gradient, and the estimator claims
+    ``stochastic``. With K >= P all coordinates are used.
 
-    ``asymmetry`` in the diagnostics is half the distance between the forward and the backward differences of all directions
-    (Euclidean norm): where kinks lie within h it is the error they cause, elsewhere it is :math:`O(h)`.
+    ``asymmetry`` in the diagnostics is half the distance between the forward and the backward
+    differences of all directions (Euclidean norm): where kinks lie within h it is the error they
+    cause, elsewhere it is :math:`O(h)`.
 
-    Cost: 2 (K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer and K directions.
+    Cost: 2 (K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one
+    layer and K directions.
 
     Parameters
     ----------
@@ -77,20 +84,26 @@ class FiniteDifference(CodesEstimator):
         count = min(self.directions or problem.theta.numel(), problem.theta.numel())
         if 2 * count + 1 > self.max_evaluations:
             raise UnsupportedProblem(
-                f"finite_difference needs {2 * count + 1} loss evaluations for {count} directions of theta, above "
-                f"max_evaluations={self.max_evaluations}: raise that, give directions={(self.max_evaluations - 1) // 2} or "
-                f"fewer for the projection on random ones, or use backprop, which computes the same without them"
+                f"finite_difference needs {2 * count + 1} loss evaluations for {count} directions"
+                f" of theta, above max_evaluations={self.max_evaluations}: raise that, give"
+                f" directions={(self.max_evaluations - 1) // 2} or fewer for the projection on"
+                " random ones, or use backprop, which computes the same without them"
             )
 
     @torch.no_grad()
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         step = STEPS[theta.dtype] if self.step is None else self.step
         basis = np.eye(theta.numel())
         if self.directions is not None and self.directions < theta.numel():
             random = streams.generator(self.seed, "estimator finite_difference")
             basis, _ = np.linalg.qr(random.standard_normal((theta.numel(), self.directions)))
-        directions, count = torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape), basis.shape[1]
+        directions, count = (
+            torch.as_tensor(basis.T).to(theta).reshape(-1, *theta.shape),
+            basis.shape[1],
+        )
         gradient, squares = theta.new_zeros(len(depths), *theta.shape), theta.new_zeros(len(depths))
         center = losses_at(problem, algorithm, theta, depths)
         for direction in directions:
@@ -98,6 +111,12 @@ class FiniteDifference(CodesEstimator):
             below = losses_at(problem, algorithm, theta - step * direction, depths)
             gradient += torch.tensordot((above - below) / (2 * step), direction, dims=0)
             squares += ((above - 2 * center + below) / (2 * step)).square()
-        for depth, row, square in zip(depths, gradient * (theta.numel() / count), squares, strict=True):
-            work = {"layers": 2 * depth * (count + 1), "evaluations": 2 * count + 1, "directions": count}
+        for depth, row, square in zip(
+            depths, gradient * (theta.numel() / count), squares, strict=True
+        ):
+            work = {
+                "layers": 2 * depth * (count + 1),
+                "evaluations": 2 * count + 1,
+                "directions": count,
+            }
             yield row, {**work, "asymmetry": float(square.sqrt())}

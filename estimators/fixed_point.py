@@ -14,23 +14,27 @@ from pudle.validation import check_integer, check_share
 
 @dataclass(frozen=True)
 class FixedPointAdjoint(ImplicitEstimator):
-    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, \theta)`, by K terms of a Neumann series.
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, \theta)`, by K terms of a
+    Neumann series.
 
-    .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
-              v = \lambda \sum_{k=0}^{K-1} \big[\lambda \, \partial_z \Phi + (1 - \lambda) I\big]^{\top k} \, \partial_z \ell
+    .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad v = \lambda
+              \sum_{k=0}^{K-1} \big[\lambda \, \partial_z \Phi + (1 - \lambda) I\big]^{\top k} \,
+              \partial_z \ell
                 \approx (I - \partial_z \Phi^\top)^{-1} \partial_z \ell
 
-    with all derivatives at :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the algorithm's step, also for
-    an accelerated algorithm, which has the same fixed point; for `pudle.FixedPoint` it is the problem's own step. A
-    thresholding rule that changes from layer to layer is taken as it is in the last one. At depth zero, where no layer made
-    the codes, the estimate is the direct part alone.
+    with all derivatives at :math:`z_T`. :math:`\Phi` is one plain proximal gradient layer at the
+    algorithm's step, also for an accelerated algorithm, which has the same fixed point; for
+    `pudle.FixedPoint` it is the problem's own step. A thresholding rule that changes from layer to
+    layer is taken as it is in the last one. At depth zero, where no layer made the codes, the
+    estimate is the direct part alone.
 
-    The series converges as :math:`(1 - \lambda (1 - \rho))^K`. With a damping :math:`\lambda < 1` it is the Neumann form of
-    the phantom gradient, whose other form is `phantom`. Without one, at a converged code, it equals `truncated` with a
-    window of K layers of ISTA. The error falls with depth on the lasso loss; on any other there is a floor of the order of
-    what the series leaves.
+    The series converges as :math:`(1 - \lambda (1 - \rho))^K`. With a damping :math:`\lambda < 1`
+    it is the Neumann form of the phantom gradient, whose other form is `phantom`. Without one, at a
+    converged code, it equals `truncated` with a window of K layers of ISTA. The error falls with
+    depth on the lasso loss; on any other there is a floor of the order of what the series leaves.
 
-    Cost: T + 1 layers forward, K vector-Jacobian products of one layer, no exact solve; stored are the tensors of one layer.
+    Cost: T + 1 layers forward, K vector-Jacobian products of one layer, no exact solve; stored are
+    the tensors of one layer.
 
     Parameters
     ----------
@@ -46,8 +50,14 @@ class FixedPointAdjoint(ImplicitEstimator):
     name = "fixed_point"
     aliases = ("neumann", "aid_fp", "phantom_neumann", "npg")
     references = (
-        "Lorraine, Vicol and Duvenaud, Optimizing millions of hyperparameters by implicit differentiation, AISTATS 2020",
-        "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient computation, ICML 2020",
+        (
+            "Lorraine, Vicol and Duvenaud, Optimizing millions of hyperparameters by implicit"
+            " differentiation, AISTATS 2020"
+        ),
+        (
+            "Grazzi, Franceschi, Pontil and Salzo, On the iteration complexity of hypergradient"
+            " computation, ICML 2020"
+        ),
         "Geng, Zhang, Bai, Wang and Lin, On training implicit models, NeurIPS 2021",
     )
     computes = "approximate"
@@ -57,7 +67,9 @@ class FixedPointAdjoint(ImplicitEstimator):
         check_integer("terms", self.terms, 1)
         check_share("damping", self.damping)
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {"iterations": 0}
         step = algorithm.step_size(problem)

@@ -15,28 +15,32 @@ from pudle.estimator import CodesEstimator, Contribution
 from pudle.problems import FixedPoint, Problem
 from pudle.validation import check_integer
 
-#: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so that they fit the cache.
+#: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so
+#: that they fit the cache.
 CHUNK_ENTRIES = 1 << 19
 
 
 @dataclass(frozen=True)
 class Forward(CodesEstimator):
-    r"""Exact gradient of the loss after T layers, its Jacobian carried forward together with the codes.
+    r"""Exact gradient of the loss after T layers, its Jacobian carried forward together with the
+    codes.
 
     .. math:: J_{t+1} = \partial_z \Phi_t \, J_t + \partial_\theta \Phi_t, \quad J_0 = 0, \qquad
               g = \partial_\theta \ell(z_T, \theta) + J_T^\top \partial_z \ell(z_T, \theta)
 
-    It equals `backprop`, and one pass gives the gradient at every depth. The columns of J, one per entry of theta, are
-    carried in chunks, and each is contracted with the loss's derivative as soon as it is complete.
+    It equals `backprop`, and one pass gives the gradient at every depth. The columns of J, one per
+    entry of theta, are carried in chunks, and each is contracted with the loss's derivative as soon
+    as it is complete.
 
-    Cost: with P entries of theta in C chunks, (1 + C) T layers forward and P tangents through T layers, about P times the
-    work of `backprop`; no solves. Stored are the P directions and the tangents of one layer for one chunk, whatever T.
+    Cost: with P entries of theta in C chunks, (1 + C) T layers forward and P tangents through T
+    layers, about P times the work of `backprop`; no solves. Stored are the P directions and the
+    tangents of one layer for one chunk, whatever T.
 
     Parameters
     ----------
     max_jacobian_entries : int
-        Refuse problems where J, entries of theta times entries of the codes, has more: 2e7 takes about half a second per
-        layer on one core.
+        Refuse problems where J, entries of theta times entries of the codes, has more: 2e7 takes
+        about half a second per layer on one core.
     """
 
     max_jacobian_entries: int = 20_000_000
@@ -45,8 +49,14 @@ class Forward(CodesEstimator):
     aliases = ("piggyback", "iterdiff")
     references = (
         "Griewank and Faure, Piggyback differentiation and optimization, 2003",
-        "Deledalle, Vaiter, Fadili and Peyre, Stein unbiased gradient estimator of the risk, SIAM J. Imaging Sciences 2014",
-        "Franceschi, Donini, Frasconi and Pontil, Forward and reverse gradient-based hyperparameter optimization, ICML 2017",
+        (
+            "Deledalle, Vaiter, Fadili and Peyre, Stein unbiased gradient estimator of the risk,"
+            " SIAM J. Imaging Sciences 2014"
+        ),
+        (
+            "Franceschi, Donini, Frasconi and Pontil, Forward and reverse gradient-based"
+            " hyperparameter optimization, ICML 2017"
+        ),
     )
     computes = "unrolled"
 
@@ -57,18 +67,25 @@ class Forward(CodesEstimator):
         count, code_entries = problem.theta.numel(), math.prod(problem.code_shape)
         if count * code_entries > self.max_jacobian_entries:
             raise UnsupportedProblem(
-                f"forward carries a Jacobian of {count} x {code_entries} = {count * code_entries} entries here, above "
-                f"max_jacobian_entries={self.max_jacobian_entries}: raise that, use fewer samples, or use backprop or "
-                f"checkpointed, which compute the same"
+                f"forward carries a Jacobian of {count} x {code_entries} = {count * code_entries}"
+                f" entries here, above max_jacobian_entries={self.max_jacobian_entries}: raise"
+                " that, use fewer samples, or use backprop or checkpointed, which compute the same"
             )
 
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         pairs = [direct_gradients(problem, state.codes) for state in states]
 
         def contracted(theta: Tensor) -> Tensor:
             moved = codes_at(problem, algorithm, theta, depths)
-            return torch.stack([(z * code_gradient).sum() for z, (_, code_gradient) in zip(moved, pairs, strict=True)])
+            return torch.stack(
+                [
+                    (z * code_gradient).sum()
+                    for z, (_, code_gradient) in zip(moved, pairs, strict=True)
+                ]
+            )
 
         def derivative(direction: Tensor) -> Tensor:
             return directional_derivative(contracted, theta, direction)
@@ -77,16 +94,26 @@ class Forward(CodesEstimator):
         chunk = max(1, CHUNK_ENTRIES // (count + states[0].codes.numel()))
         directions = torch.eye(count).to(theta).reshape(-1, *theta.shape)
         try:
-            # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar theta needs no batch.
-            rows = vmap(derivative, chunk_size=chunk)(directions) if theta.ndim else derivative(directions[0])[None]
+            # Mapped over a batch, tensors without axes lose their dtype to Python numbers; a scalar
+            # theta needs no batch.
+            rows = (
+                vmap(derivative, chunk_size=chunk)(directions)
+                if theta.ndim
+                else derivative(directions[0])[None]
+            )
         except (RuntimeError, NotImplementedError) as error:
             if not isinstance(problem, FixedPoint):
                 raise
             raise UnsupportedProblem(
-                f"forward cannot carry tangents through this step ({first_line(error)}): use operations that torch can "
-                f"differentiate in forward mode, or backprop or checkpointed, which compute the same"
+                f"forward cannot carry tangents through this step ({first_line(error)}): use"
+                " operations that torch can differentiate in forward mode, or backprop or"
+                " checkpointed, which compute the same"
             ) from error
         layers = 1 + math.ceil(count / chunk)
         for state, (direct, _), through_codes in zip(states, pairs, rows.T, strict=True):
-            work = {"layers": layers * state.iteration, "layers_differentiated": state.iteration, "directions": count}
+            work = {
+                "layers": layers * state.iteration,
+                "layers_differentiated": state.iteration,
+                "directions": count,
+            }
             yield direct + through_codes.reshape(theta.shape), work

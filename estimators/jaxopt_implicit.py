@@ -17,24 +17,27 @@ SOLVERS = ("normal_cg", "cg", "gmres", "bicgstab")
 
 @dataclass(frozen=True)
 class JaxoptImplicit(peers.ImplicitPeer):
-    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by ``jaxopt.implicit_diff``.
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
+    ``jaxopt.implicit_diff``.
 
     :math:`\Phi` is one proximal gradient layer at the algorithm's step, written in jax. The system
-    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is solved for each sample by one of JAXopt's linear solvers. It is
-    not symmetric, because the columns off the support of :math:`\Phi` are zero and the rows are not. JAXopt's default,
-    conjugate gradients on the normal equations, is right for it. Plain conjugate gradients, which JAXopt offers as well, are
-    not: they return large errors without a warning. At depth zero the estimate is the direct part alone.
+    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is solved for each sample by one of
+    JAXopt's linear solvers. It is not symmetric, because the columns off the support of
+    :math:`\Phi` are zero and the rows are not. JAXopt's default, conjugate gradients on the normal
+    equations, is right for it. Plain conjugate gradients, which JAXopt offers as well, are not:
+    they return large errors without a warning. At depth zero the estimate is the direct part alone.
 
-    Cost: T layers forward, one solve per sample by at most ``iterations`` products with the system and its transpose, all
-    samples at a time; memory independent of T. Everything but the layers is compiled once for each shape and precision.
+    Cost: T layers forward, one solve per sample by at most ``iterations`` products with the system
+    and its transpose, all samples at a time; memory independent of T. Everything but the layers is
+    compiled once for each shape and precision.
 
     Parameters
     ----------
     iterations : int
         Largest number of iterations, >= 1.
     rtol : float
-        Stop when the residual is at most this many times the right-hand side; the dtype's rounding unit where that is
-        larger. JAXopt's default is 1e-5.
+        Stop when the residual is at most this many times the right-hand side; the dtype's rounding
+        unit where that is larger. JAXopt's default is 1e-5.
     solver : {"normal_cg", "cg", "gmres", "bicgstab"}
         The linear solver.
     """
@@ -54,7 +57,9 @@ class JaxoptImplicit(peers.ImplicitPeer):
         check_positive("rtol", self.rtol)
         check_choice("solver", self.solver, SOLVERS)
 
-    def solve(self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor) -> peers.Solved:
+    def solve(
+        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
+    ) -> peers.Solved:
         rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
         program = _program(self.solver, self.iterations, rtol, problem.nonnegative)
         tensors = (problem.dictionary, codes, problem.observations, code_gradient)

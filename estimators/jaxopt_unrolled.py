@@ -15,12 +15,15 @@ from pudle.problems import Problem
 
 @dataclass(frozen=True)
 class JaxoptUnrolled(peers.Peer):
-    r"""Reverse-mode differentiation through T iterations of ``jaxopt.ProximalGradient``: the estimate of `backprop`.
+    r"""Reverse-mode differentiation through T iterations of ``jaxopt.ProximalGradient``: the
+    estimate of `backprop`.
 
-    The iterations are JAXopt's own, accelerated for FISTA, at the algorithm's step; layer and loss are written in jax. Its
-    stopping rule is turned off, so that all T layers count. FISTA with restart is refused, because JAXopt has none.
+    The iterations are JAXopt's own, accelerated for FISTA, at the algorithm's step; layer and loss
+    are written in jax. Its stopping rule is turned off, so that all T layers count. FISTA with
+    restart is refused, because JAXopt has none.
 
-    Cost: T layers forward and back, compiled anew for each T; stored are the tensors of all T layers.
+    Cost: T layers forward and back, compiled anew for each T; stored are the tensors of all T
+    layers.
     """
 
     name = "jaxopt_unrolled"
@@ -33,10 +36,13 @@ class JaxoptUnrolled(peers.Peer):
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         if getattr(algorithm, "restart", False) or algorithm.name not in ("fista", "ista"):
             raise UnsupportedProblem(
-                f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use backprop"
+                f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use"
+                " backprop"
             )
         if callable(getattr(problem, "loss", None)):
-            raise UnsupportedProblem(f"{self.name} knows the named losses, not one that is a function: use backprop")
+            raise UnsupportedProblem(
+                f"{self.name} knows the named losses, not one that is a function: use backprop"
+            )
         super().check_supported(problem, algorithm)
 
     def estimate(self, problem: Problem, algorithm: Algorithm, depth: int) -> Estimate:
@@ -55,10 +61,13 @@ class JaxoptUnrolled(peers.Peer):
         return Estimate(gradient, codes, {"layers": depth, "layers_differentiated": depth})
 
 
-# Bounded, because each depth compiles a program of its own. The step is an argument of it, so that a case's seeds share one.
+# Bounded, because each depth compiles a program of its own. The step is an argument of it, so that
+# a case's seeds share one.
 @functools.lru_cache(maxsize=64)
 def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Callable[..., Any]:
-    """Compile the gradient of the loss after `depth` iterations; the program also returns the codes."""
+    """Compile the gradient of the loss after `depth` iterations; the program also returns the
+    codes.
+    """
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
 
     def smooth(codes, dictionary, observations, l2_penalty):
@@ -70,7 +79,13 @@ def _program(depth: int, accelerated: bool, loss: str, nonnegative: bool) -> Cal
 
     def value(dictionary, initial, observations, step, penalty, l2_penalty):
         solver = jaxopt.ProximalGradient(
-            smooth, prox, stepsize=lambda _: step, maxiter=depth, tol=-1.0, acceleration=accelerated, implicit_diff=False
+            smooth,
+            prox,
+            stepsize=lambda _: step,
+            maxiter=depth,
+            tol=-1.0,
+            acceleration=accelerated,
+            implicit_diff=False,
         )
         codes = solver.run(initial, penalty, dictionary, observations, l2_penalty).params
         if loss == "reconstruction":

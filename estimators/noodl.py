@@ -14,36 +14,52 @@ from pudle.problems import Problem, SparseCoding
 
 @dataclass(frozen=True)
 class Noodl(CodesEstimator):
-    r"""Direction of NOODL's dictionary update: the gradient of no loss, but one that leads to the generating dictionary.
+    r"""Direction of NOODL's dictionary update: the gradient of no loss, but one that leads to the
+    generating dictionary.
 
     .. math:: g = \frac{1}{n} \sum_i (D z_T^{(i)} - x^{(i)}) \, \mathrm{sign}(z_T^{(i)})^\top
 
-    Where `alternating` weights a residual by the codes, this weights it by their signs. The problem's loss plays no role,
-    and the size of g is not that of a gradient: near the generating dictionary, with s of p entries active, an atom's column
-    is about ``s/p E|z|`` times its error, so that a learning rate of about ``p / (s E|z|)`` corrects the atom in one step.
+    Where `alternating` weights a residual by the codes, this weights it by their signs. The
+    problem's loss plays no role, and the size of g is not that of a gradient: near the generating
+    dictionary, with s of p entries active, an atom's column is about ``s/p E|z|`` times its error,
+    so that a learning rate of about ``p / (s E|z|)`` corrects the atom in one step.
 
-    The algorithm `noodl` gives the codes of the paper, and the optimizer `sgd` with fresh samples in every step its descent;
-    the learner renormalizes the atoms. ISTA with the rule ``hard`` differs in the start only. Soft thresholding leaves a
-    residual at the generating dictionary, so that this direction does not vanish there: a warning says so.
+    The algorithm `noodl` gives the codes of the paper, and the optimizer `sgd` with fresh samples
+    in every step its descent; the learner renormalizes the atoms. ISTA with the rule ``hard``
+    differs in the start only. Soft thresholding leaves a residual at the generating dictionary, so
+    that this direction does not vanish there: a warning says so.
 
     Cost: T layers forward and one product of matrices; memory independent of T.
     """
 
     name = "noodl"
-    references = ("Rambhatla, Li and Haupt, NOODL: Provable Online Dictionary Learning and Sparse Coding, ICLR 2019",)
+    references = (
+        (
+            "Rambhatla, Li and Haupt, NOODL: Provable Online Dictionary Learning and Sparse Coding,"
+            " ICLR 2019"
+        ),
+    )
     computes = "heuristic"
     consistent_for = ()
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         if not isinstance(problem, SparseCoding):
             raise UnsupportedProblem(
-                f"{self.name} treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use alternating"
+                f"{self.name} treats SparseCoding with a dense dictionary, not"
+                f" {type(problem).__name__}: use alternating"
             )
 
     @torch.no_grad()
-    def gradients_at(self, problem: SparseCoding, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: SparseCoding, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         if algorithm.thresholding.proximal:
-            text = "noodl's direction does not vanish at the generating dictionary under soft thresholding"
-            warnings.warn(f"{text}: use the algorithm noodl, or ista with the rule hard", stacklevel=2)
+            text = (
+                "noodl's direction does not vanish at the generating dictionary under soft"
+                " thresholding"
+            )
+            warnings.warn(
+                f"{text}: use the algorithm noodl, or ista with the rule hard", stacklevel=2
+            )
         for state in states:
             yield problem.residual(state.codes).T @ state.codes.sign() / len(state.codes), {}

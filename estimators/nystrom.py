@@ -15,28 +15,33 @@ from pudle.validation import check_integer, check_positive
 
 @dataclass(frozen=True)
 class Nystrom(ImplicitEstimator):
-    r"""Implicit differentiation at the codes z_T, with K columns of the Hessian in place of a solve.
+    r"""Implicit differentiation at the codes z_T, with K columns of the Hessian in place of a
+    solve.
 
-    With H the Hessian of the smooth part on the active set S of a sample, F the gradient of the inner objective there, and C
-    the columns of H for a random set of at most K active entries,
+    With H the Hessian of the smooth part on the active set S of a sample, F the gradient of the
+    inner objective there, and C the columns of H for a random set of at most K active entries,
 
     .. math:: H \approx H_K = C \, C_K^{+} \, C^\top, \qquad
               v = (H_K + \rho L I)^{-1} \, \partial_z \ell, \qquad
               g = \partial_\theta \ell - (\partial_\theta F)^\top v
 
-    where :math:`C_K` are the rows of C for the chosen entries, and v is zero off S. The inverse is exact, from the singular
-    vectors of :math:`C \, C_K^{+1/2}`. With K at least the size of the active set, :math:`H_K = H`, and only the bias of
-    :math:`\rho` is left. With fewer columns, the part of the right-hand side outside their span is multiplied by
+    where :math:`C_K` are the rows of C for the chosen entries, and v is zero off S. The inverse is
+    exact, from the singular vectors of :math:`C \, C_K^{+1/2}`. With K at least the size of the
+    active set, :math:`H_K = H`, and only the bias of
+    :math:`\rho` is left. With fewer columns, the part of the right-hand side outside their span is
+    multiplied by
     :math:`1 / (\rho L)`: a small :math:`\rho` then makes the estimate much too large.
 
-    The authors draw K of all inner variables, and add an absolute number to H. Here each sample has a system of its own,
-    entries off its active set have no effect, and L, the Lipschitz constant of the gradient of the smooth part, gives
-    :math:`\rho` a scale. One random order of the entries serves all samples: each takes the first K that are active. For
-    `pudle.FixedPoint` all samples form one system, with the Jacobian of F for H, which has to be symmetric, and an estimate
-    of its norm for L.
+    The authors draw K of all inner variables, and add an absolute number to H. Here each sample has
+    a system of its own, entries off its active set have no effect, and L, the Lipschitz constant of
+    the gradient of the smooth part, gives
+    :math:`\rho` a scale. One random order of the entries serves all samples: each takes the first K
+    that are active. For `pudle.FixedPoint` all samples form one system, with the Jacobian of F for
+    H, which has to be symmetric, and an estimate of its norm for L.
 
-    Cost: T layers forward, K Hessian-vector products over all samples, and a singular value decomposition of p x K numbers
-    per sample, p the size of its code; stored are K tensors of the codes' shape.
+    Cost: T layers forward, K Hessian-vector products over all samples, and a singular value
+    decomposition of p x K numbers per sample, p the size of its code; stored are K tensors of the
+    codes' shape.
 
     Parameters
     ----------
@@ -59,7 +64,12 @@ class Nystrom(ImplicitEstimator):
 
     name = "nystrom"
     aliases = ("nystrom_hypergradient",)
-    references = ("Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation, AISTATS 2023",)
+    references = (
+        (
+            "Hataya and Yamada, Nystrom method for accurate and scalable implicit differentiation,"
+            " AISTATS 2023"
+        ),
+    )
     computes = "approximate"
     consistent_for = ("lasso",)
 
@@ -68,33 +78,51 @@ class Nystrom(ImplicitEstimator):
         check_positive("regularization", self.regularization)
         check_integer("seed", self.seed, 0)
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         system, active = problem.linearized(state.codes), problem.active(state.codes)
         if not (problem.symmetric or system.is_symmetric()):
             raise UnsupportedProblem(
-                "nystrom approximates a symmetric matrix by its columns, and the Jacobian of this step is none: use "
-                "fixed_point, phantom or analytic"
+                "nystrom approximates a symmetric matrix by its columns, and the Jacobian of this"
+                " step is none: use fixed_point, phantom or analytic"
             )
         rows, right = active.reshape(system.rows, -1), torch.where(active, code_gradient, 0)
         chosen = self.chosen(rows)
-        images = [system.transposed(vector.reshape(active.shape).to(right)) for vector in chosen.unbind(2)]
-        columns = torch.stack([torch.where(active, image, 0).reshape(rows.shape) for image in images], 2)
-        scale = self.regularization * (problem.lipschitz_constant if problem.symmetric else system.norm_estimate)
-        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(active.shape)
+        images = [
+            system.transposed(vector.reshape(active.shape).to(right)) for vector in chosen.unbind(2)
+        ]
+        columns = torch.stack(
+            [torch.where(active, image, 0).reshape(rows.shape) for image in images], 2
+        )
+        scale = self.regularization * (
+            problem.lipschitz_constant if problem.symmetric else system.norm_estimate
+        )
+        solution = regularized_solution(columns, chosen, right.reshape(rows.shape), scale).reshape(
+            active.shape
+        )
         work = {"vector_products": system.products, "largest_rank": int(chosen.sum((1, 2)).max())}
         return through_minimizer(problem, state.codes, solution), work
 
     def chosen(self, active: Tensor) -> Tensor:
-        """Return unit vectors (n, p, K) of the first active entries of each sample; zero columns where there are fewer."""
+        """Return unit vectors (n, p, K) of the first active entries of each sample; zero columns
+        where there are fewer.
+        """
         n, p = active.shape
-        order = torch.as_tensor(streams.generator(self.seed, "estimator nystrom").permutation(p)).to(active.device)
+        order = torch.as_tensor(
+            streams.generator(self.seed, "estimator nystrom").permutation(p)
+        ).to(active.device)
         # Places of the entries among those of their sample that are active, in the random order.
         places = torch.empty(n, p, dtype=torch.int64, device=active.device)
         places[:, order] = active[:, order].cumsum(1) - 1
-        return (places[:, :, None] == torch.arange(min(self.rank, p)).to(places)) & active[:, :, None]
+        return (places[:, :, None] == torch.arange(min(self.rank, p)).to(places)) & active[
+            :, :, None
+        ]
 
 
-def regularized_solution(columns: Tensor, chosen: Tensor, right: Tensor, regularization: float) -> Tensor:
+def regularized_solution(
+    columns: Tensor, chosen: Tensor, right: Tensor, regularization: float
+) -> Tensor:
     """Return ``(C C_K^+ C^T + regularization I)^-1 r`` for every sample, shape (n, p)."""
     small = torch.einsum("npi,npj->nij", chosen.to(columns), columns)
     values, vectors = torch.linalg.eigh((small + small.mT) / 2)
@@ -104,6 +132,12 @@ def regularized_solution(columns: Tensor, chosen: Tensor, right: Tensor, regular
     inside = torch.einsum("npk,np->nk", left, right)
     outside = right
     for _ in range(2):
-        # The second time removes what rounding left within the span, which the division below would enlarge.
-        outside = outside - torch.einsum("npk,nk->np", left, torch.einsum("npk,np->nk", left, outside))
-    return torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization)) + outside / regularization
+        # The second time removes what rounding left within the span, which the division below would
+        # enlarge.
+        outside = outside - torch.einsum(
+            "npk,nk->np", left, torch.einsum("npk,np->nk", left, outside)
+        )
+    return (
+        torch.einsum("npk,nk->np", left, inside / (singular.square() + regularization))
+        + outside / regularization
+    )

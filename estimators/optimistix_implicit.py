@@ -20,17 +20,20 @@ WELL_POSED = {"lu": None, "svd": False}
 
 @dataclass(frozen=True)
 class OptimistixImplicit(peers.ImplicitPeer):
-    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at z_T by ``optimistix.ImplicitAdjoint``.
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at z_T by
+    ``optimistix.ImplicitAdjoint``.
 
-    :math:`\Phi` is one proximal gradient layer at the algorithm's step, written in jax. For each sample the system
-    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is written out as a dense matrix and solved directly. Optimistix's
-    own default is an LU factorization, which fails, or returns numbers of size 1e13, where more atoms are active than there
-    are dimensions. Its solver for ill-posed systems, a singular value decomposition, gives the minimum-norm solution there.
-    At depth zero the estimate is the direct part alone.
+    :math:`\Phi` is one proximal gradient layer at the algorithm's step, written in jax. For each
+    sample the system
+    :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell` is written out as a dense matrix and
+    solved directly. Optimistix's own default is an LU factorization, which fails, or returns
+    numbers of size 1e13, where more atoms are active than there are dimensions. Its solver for
+    ill-posed systems, a singular value decomposition, gives the minimum-norm solution there. At
+    depth zero the estimate is the direct part alone.
 
-    Cost: T layers forward, p Jacobian-vector products of one layer and one decomposition of a p x p matrix per sample;
-    stored are several such matrices for each of some hundred samples, whatever T. Everything but the layers is compiled
-    once for each shape and precision.
+    Cost: T layers forward, p Jacobian-vector products of one layer and one decomposition of a p x p
+    matrix per sample; stored are several such matrices for each of some hundred samples, whatever
+    T. Everything but the layers is compiled once for each shape and precision.
 
     Parameters
     ----------
@@ -52,12 +55,21 @@ class OptimistixImplicit(peers.ImplicitPeer):
     def __post_init__(self) -> None:
         check_choice("solver", self.solver, WELL_POSED)
 
-    def solve(self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor) -> peers.Solved:
+    def solve(
+        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
+    ) -> peers.Solved:
         program = _program(WELL_POSED[self.solver], problem.nonnegative)
         constants = (step, problem.penalty, problem.l2_penalty)
         through_codes, solutions = torch.zeros_like(problem.dictionary), []
-        for chunk in zip(codes.split(CHUNK), problem.observations.split(CHUNK), code_gradient.split(CHUNK), strict=True):
-            share, solution = peers.run_jax(program, problem.dictionary, *chunk, constants=constants)
+        for chunk in zip(
+            codes.split(CHUNK),
+            problem.observations.split(CHUNK),
+            code_gradient.split(CHUNK),
+            strict=True,
+        ):
+            share, solution = peers.run_jax(
+                program, problem.dictionary, *chunk, constants=constants
+            )
             through_codes += share
             solutions.append(solution)
         return through_codes, torch.cat(solutions), {"solves": len(codes)}

@@ -15,26 +15,30 @@ from pudle.validation import check_integer, check_positive
 
 @dataclass(frozen=True)
 class Pes(CodesEstimator):
-    r"""Random central differences of the loss after T layers, theta perturbed anew in every segment of K layers.
+    r"""Random central differences of the loss after T layers, theta perturbed anew in every segment
+    of K layers.
 
-    With :math:`f(\theta_1, \dots, \theta_m)` the loss where segment i of the layers runs at :math:`\theta_i`, and the loss
-    itself is evaluated at :math:`\theta_m`, the parameter of the last segment,
+    With :math:`f(\theta_1, \dots, \theta_m)` the loss where segment i of the layers runs at
+    :math:`\theta_i`, and the loss itself is evaluated at :math:`\theta_m`, the parameter of the
+    last segment,
 
-    .. math:: g = \frac{1}{N} \sum_{k=1}^{N} \frac{f(\theta + \sigma E_{k1}, \dots, \theta + \sigma E_{km})
-              - f(\theta - \sigma E_{k1}, \dots, \theta - \sigma E_{km})}{2 \sigma} \, \sum_{i=1}^{m} E_{ki},
-              \qquad E_{ki} \sim N(0, I)
+    .. math:: g = \frac{1}{N} \sum_{k=1}^{N} \frac{f(\theta + \sigma E_{k1}, \dots, \theta + \sigma
+    E_{km})
+              - f(\theta - \sigma E_{k1}, \dots, \theta - \sigma E_{km})}{2 \sigma} \,
+              \sum_{i=1}^{m} E_{ki}, \qquad E_{ki} \sim N(0, I)
 
-    Its mean is the gradient of f in all its arguments together, smoothed by Gaussians of width :math:`\sigma`: that of
-    `backprop` up to :math:`O(\sigma^2)` where f is smooth. The method is meant for losses along the way, each of which it
-    credits to all perturbations so far. Here the loss stands at the end alone, and theta is held between segments, so that
-    the new perturbations only add variance: the noise of :math:`\sum_i E_{ki}` has m times the variance of one direction.
+    Its mean is the gradient of f in all its arguments together, smoothed by Gaussians of width
+    :math:`\sigma`: that of `backprop` up to :math:`O(\sigma^2)` where f is smooth. The method is
+    meant for losses along the way, each of which it credits to all perturbations so far. Here the
+    loss stands at the end alone, and theta is held between segments, so that the new perturbations
+    only add variance: the noise of :math:`\sum_i E_{ki}` has m times the variance of one direction.
     One perturbation for the whole trajectory, m = 1, is ES-Single, which is `spsa` here.
 
-    All calls and depths use the same perturbations. ``standard_error`` in the diagnostics, given for N > 1, is that of the
-    whole vector (Frobenius norm), estimated from the samples.
+    All calls and depths use the same perturbations. ``standard_error`` in the diagnostics, given
+    for N > 1, is that of the whole vector (Frobenius norm), estimated from the samples.
 
-    Cost: (2 N + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer and the
-    perturbations of one sample, T / K tensors of the shape of theta.
+    Cost: (2 N + 1) T layers forward, none differentiated, no solves; stored are the tensors of one
+    layer and the perturbations of one sample, T / K tensors of the shape of theta.
 
     Parameters
     ----------
@@ -56,7 +60,10 @@ class Pes(CodesEstimator):
     name = "pes"
     aliases = ("persistent_es",)
     references = (
-        "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution strategies, ICML 2021",
+        (
+            "Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation with persistent evolution"
+            " strategies, ICML 2021"
+        ),
     )
     computes = "stochastic"
 
@@ -66,15 +73,20 @@ class Pes(CodesEstimator):
         check_positive("scale", self.scale)
         check_integer("seed", self.seed, 0)
 
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         segments = [self.segment_of(depth) for depth in depths]
 
         @torch.no_grad()
         def term(sample: int) -> Tensor:
-            # A stream for each sample: the first segments of a sample do not depend on how many follow.
+            # A stream for each sample: the first segments of a sample do not depend on how many
+            # follow.
             random = streams.generator(self.seed, f"estimator pes {sample}")
-            drawn = torch.as_tensor(random.standard_normal((max(segments) + 1, *theta.shape))).to(theta)
+            drawn = torch.as_tensor(random.standard_normal((max(segments) + 1, *theta.shape))).to(
+                theta
+            )
             above = self.losses(problem, algorithm, theta + self.scale * drawn, depths)
             below = self.losses(problem, algorithm, theta - self.scale * drawn, depths)
             slopes = (above - below) / (2 * self.scale)
@@ -86,8 +98,12 @@ class Pes(CodesEstimator):
         """Return the index of the segment that holds the last of `depth` layers."""
         return max(depth - 1, 0) // self.window
 
-    def losses(self, problem: Problem, algorithm: Algorithm, thetas: Tensor, depths: Sequence[int]) -> Tensor:
-        """Return the loss at every depth, shape (len(depths),), where segment i runs at ``thetas[i]``."""
+    def losses(
+        self, problem: Problem, algorithm: Algorithm, thetas: Tensor, depths: Sequence[int]
+    ) -> Tensor:
+        """Return the loss at every depth, shape (len(depths),), where segment i runs at
+        ``thetas[i]``.
+        """
         step, live = algorithm.step_size(problem), [problem.with_theta(theta) for theta in thetas]
         state = algorithm.start(problem)
         found = {0: live[0].outer_loss(state.codes)}

@@ -14,24 +14,30 @@ from pudle.validation import check_integer, check_share
 
 @dataclass(frozen=True)
 class Phantom(ImplicitEstimator):
-    r"""Phantom gradient by unrolling: K damped layers from the codes z_T, which are held constant at their start.
+    r"""Phantom gradient by unrolling: K damped layers from the codes z_T, which are held constant
+    at their start.
 
     .. math:: h_0 = z_T, \quad h_{k+1} = \lambda \, \Phi(h_k, \theta) + (1 - \lambda) \, h_k, \qquad
-              g = \partial_\theta \ell + \Big(\frac{\mathrm{d} h_K}{\mathrm{d} \theta}\Big)^\top \partial_z \ell
+              g = \partial_\theta \ell + \Big(\frac{\mathrm{d} h_K}{\mathrm{d} \theta}\Big)^\top
+              \partial_z \ell
 
-    with both derivatives of the loss at :math:`z_T`. :math:`\Phi` is one plain layer at the algorithm's step, also for an
-    accelerated algorithm, which has the same fixed point; for `pudle.FixedPoint` it is the problem's own step. A
-    thresholding rule that changes from layer to layer is taken as it is in the last one. The authors evaluate the loss at
-    :math:`h_K`, which a network passes on; here all estimators are evaluated at the same codes, and the two agree at a fixed
-    point. At depth zero, where no layer made the codes, the estimate is the direct part alone.
+    with both derivatives of the loss at :math:`z_T`. :math:`\Phi` is one plain layer at the
+    algorithm's step, also for an accelerated algorithm, which has the same fixed point; for
+    `pudle.FixedPoint` it is the problem's own step. A thresholding rule that changes from layer to
+    layer is taken as it is in the last one. The authors evaluate the loss at
+    :math:`h_K`, which a network passes on; here all estimators are evaluated at the same codes, and
+    the two agree at a fixed point. At depth zero, where no layer made the codes, the estimate is
+    the direct part alone.
 
-    At a converged code it is :math:`\lambda \sum_{k<K} (\partial_\theta \Phi)^\top [\lambda \, \partial_z \Phi + (1 -
-    \lambda) I]^{\top k} \partial_z \ell`, the damped Neumann series of `fixed_point`; without damping it is `truncated` with
-    a window of K layers. Elsewhere the two forms differ, as the support changes along h. Damping slows the convergence in K
-    and keeps it where a layer does not contract. The error falls with depth on the lasso loss; on any other there is a floor
-    of order :math:`(1 - \lambda (1 - \rho))^K`.
+    At a converged code it is :math:`\lambda \sum_{k<K} (\partial_\theta \Phi)^\top [\lambda \,
+    \partial_z \Phi + (1 - \lambda) I]^{\top k} \partial_z \ell`, the damped Neumann series of
+    `fixed_point`; without damping it is `truncated` with a window of K layers. Elsewhere the two
+    forms differ, as the support changes along h. Damping slows the convergence in K and keeps it
+    where a layer does not contract. The error falls with depth on the lasso loss; on any other
+    there is a floor of order :math:`(1 - \lambda (1 - \rho))^K`.
 
-    Cost: T + K layers forward, K backward, no solves; stored are the tensors of K layers, whatever T.
+    Cost: T + K layers forward, K backward, no solves; stored are the tensors of K layers, whatever
+    T.
 
     Parameters
     ----------
@@ -54,7 +60,9 @@ class Phantom(ImplicitEstimator):
         check_integer("steps", self.steps, 1)
         check_share("damping", self.damping)
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {}
         step = algorithm.step_size(problem)
@@ -65,4 +73,7 @@ class Phantom(ImplicitEstimator):
                 image = algorithm.plain_layer(live, codes, step, state.iteration - 1)
                 codes = self.damping * image + (1 - self.damping) * codes
             (through_codes,) = gradients(codes, (theta,), code_gradient)
-        return through_codes, {"layers": state.iteration + self.steps, "layers_differentiated": self.steps}
+        return through_codes, {
+            "layers": state.iteration + self.steps,
+            "layers_differentiated": self.steps,
+        }

@@ -16,28 +16,33 @@ from pudle.validation import check_integer, check_positive
 
 @dataclass(frozen=True)
 class Spsa(CodesEstimator):
-    r"""Random central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)` along Gaussian directions.
+    r"""Random central differences of :math:`f(\theta) = \ell(z_T(\theta), \theta)` along Gaussian
+    directions.
 
-    .. math:: g = \frac{1}{K} \sum_{k=1}^{K} \frac{f(\theta + \sigma E_k) - f(\theta - \sigma E_k)}{2 \sigma} \, E_k,
-              \qquad E_k \sim N(0, I)
+    .. math:: g = \frac{1}{K} \sum_{k=1}^{K} \frac{f(\theta + \sigma E_k) - f(\theta - \sigma
+              E_k)}{2 \sigma} \, E_k, \qquad E_k \sim N(0, I)
 
-    Its mean is the gradient of f smoothed by a Gaussian of width :math:`\sigma`, which is that of f up to
-    :math:`O(\sigma^2)` where f is smooth; the algorithm's step is held constant. With P entries of theta the relative error
-    is about :math:`\sqrt{(P + 1) / K}`. All calls and depths use the same directions. ``standard_error`` in the diagnostics,
-    given for K > 1, is that of the whole vector (Frobenius norm), estimated from the samples.
+    Its mean is the gradient of f smoothed by a Gaussian of width :math:`\sigma`, which is that of f
+    up to
+    :math:`O(\sigma^2)` where f is smooth; the algorithm's step is held constant. With P entries of
+    theta the relative error is about :math:`\sqrt{(P + 1) / K}`. All calls and depths use the same
+    directions. ``standard_error`` in the diagnostics, given for K > 1, is that of the whole vector
+    (Frobenius norm), estimated from the samples.
 
-    Each direction serves a whole trajectory, whatever the number of layers between two evaluations. For a loss at the end
-    of the trajectory and a theta that does not move on the way, that is also what ES-Single computes; `pes` draws new
-    directions on the way.
+    Each direction serves a whole trajectory, whatever the number of layers between two evaluations.
+    For a loss at the end of the trajectory and a theta that does not move on the way, that is also
+    what ES-Single computes; `pes` draws new directions on the way.
 
-    Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one layer, whatever T.
+    Cost: (2 K + 1) T layers forward, none differentiated, no solves; stored are the tensors of one
+    layer, whatever T.
 
     Parameters
     ----------
     samples : int
         Number K of antithetic pairs, >= 1.
     scale : float
-        Width :math:`\sigma` of the smoothing, in units of theta. Below about 1e-3 in float32 rounding dominates.
+        Width :math:`\sigma` of the smoothing, in units of theta. Below about 1e-3 in float32
+        rounding dominates.
     seed : int
         Seed of the directions.
     """
@@ -49,10 +54,19 @@ class Spsa(CodesEstimator):
     name = "spsa"
     aliases = ("es", "antithetic", "zero_order", "es_single")
     references = (
-        "Spall, Multivariate stochastic approximation using a simultaneous perturbation gradient approximation, 1992",
+        (
+            "Spall, Multivariate stochastic approximation using a simultaneous perturbation"
+            " gradient approximation, 1992"
+        ),
         "Nesterov and Spokoiny, Random gradient-free minimization of convex functions, 2017",
-        "Salimans et al., Evolution strategies as a scalable alternative to reinforcement learning, arXiv 1703.03864",
-        "Vicol, Kolter and Swersky, Low-variance gradient estimation in unrolled graphs with ES-Single, ICML 2023",
+        (
+            "Salimans et al., Evolution strategies as a scalable alternative to reinforcement"
+            " learning, arXiv 1703.03864"
+        ),
+        (
+            "Vicol, Kolter and Swersky, Low-variance gradient estimation in unrolled graphs with"
+            " ES-Single, ICML 2023"
+        ),
     )
     computes = "stochastic"
 
@@ -61,7 +75,9 @@ class Spsa(CodesEstimator):
         check_positive("scale", self.scale)
         check_integer("seed", self.seed, 0)
 
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         theta, depths = problem.theta.detach(), [state.iteration for state in states]
         random = streams.generator(self.seed, "estimator spsa")
 

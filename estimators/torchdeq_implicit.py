@@ -17,28 +17,33 @@ SOLVERS = ("fixed_point_iter", "anderson", "broyden")
 
 @dataclass(frozen=True)
 class TorchdeqImplicit(peers.ImplicitPeer):
-    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by a ``torchdeq`` model.
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by a
+    ``torchdeq`` model.
 
-    :math:`\Phi` is one proximal gradient layer at the algorithm's step. The model starts from z_T and runs no iterations of
-    its own, so that it differentiates there; its backward solver then iterates
-    :math:`v \leftarrow \partial_z \Phi^\top v + \partial_z \ell`, each sample stopping at its smallest residual. With plain
-    fixed-point iterations, the default of TorchDEQ, this is the series of `fixed_point` summed until it has converged or
-    ``iterations`` are spent: on a slow problem, where :math:`\rho^K` is not small, it keeps that floor. At depth zero the
-    estimate is the direct part alone.
+    :math:`\Phi` is one proximal gradient layer at the algorithm's step. The model starts from z_T
+    and runs no iterations of its own, so that it differentiates there; its backward solver then
+    iterates
+    :math:`v \leftarrow \partial_z \Phi^\top v + \partial_z \ell`, each sample stopping at its
+    smallest residual. With plain fixed-point iterations, the default of TorchDEQ, this is the
+    series of `fixed_point` summed until it has converged or ``iterations`` are spent: on a slow
+    problem, where :math:`\rho^K` is not small, it keeps that floor. At depth zero the estimate is
+    the direct part alone.
 
-    TorchDEQ offers two accelerated solvers as well. Its Anderson mixing adds 1e-4 to the squared residuals it compares, and
-    so stops mixing once these are smaller. Its Broyden iterations converge in tens of steps, but go on for a sample that has
-    converged until all have, and then divide zero by zero: the gradient is NaN. Both are here to show what that costs.
+    TorchDEQ offers two accelerated solvers as well. Its Anderson mixing adds 1e-4 to the squared
+    residuals it compares, and so stops mixing once these are smaller. Its Broyden iterations
+    converge in tens of steps, but go on for a sample that has converged until all have, and then
+    divide zero by zero: the gradient is NaN. Both are here to show what that costs.
 
-    Cost: T + 1 layers forward, at most ``iterations`` vector-Jacobian products of one layer; memory independent of T.
+    Cost: T + 1 layers forward, at most ``iterations`` vector-Jacobian products of one layer; memory
+    independent of T.
 
     Parameters
     ----------
     iterations : int
         Largest number of iterations of the backward solver, >= 1; 40 in TorchDEQ.
     rtol : float
-        Stop when an iteration changes no sample by more than this many times its size; the dtype's rounding unit where that
-        is larger.
+        Stop when an iteration changes no sample by more than this many times its size; the dtype's
+        rounding unit where that is larger.
     solver : {"fixed_point_iter", "anderson", "broyden"}
         The backward solver.
     """
@@ -60,10 +65,14 @@ class TorchdeqImplicit(peers.ImplicitPeer):
         check_positive("rtol", self.rtol)
         check_choice("solver", self.solver, SOLVERS)
 
-    def solve(self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor) -> peers.Solved:
+    def solve(
+        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
+    ) -> peers.Solved:
         options = {"b_solver": self.solver, "b_max_iter": self.iterations, "b_stop_mode": "rel"}
         rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
-        model = peers.require("torchdeq").get_deq(hook_ift=True, f_max_iter=0, b_tol=rtol, **options)
+        model = peers.require("torchdeq").get_deq(
+            hook_ift=True, f_max_iter=0, b_tol=rtol, **options
+        )
         records: list[Any] = []
         with torch.enable_grad():
             dictionary = problem.theta.detach().requires_grad_()
@@ -72,9 +81,16 @@ class TorchdeqImplicit(peers.ImplicitPeer):
 
             def image(points: Tensor) -> Tensor:
                 # The offset changes nothing; its gradient is the solution of the linear system.
-                return Ista(step=step).advance(live, State(codes=points, point=points), step).codes + offset
+                return (
+                    Ista(step=step).advance(live, State(codes=points, point=points), step).codes
+                    + offset
+                )
 
             (final,), _ = model(image, codes.clone(), backward_writer=records.append)
             through_codes, solution = gradients(final, (dictionary, offset), code_gradient)
         iterations = int(records[0]["nstep"].max()) if records else 0
-        return through_codes, solution, {"layers_differentiated": 1, "solves": 1, "iterations": iterations}
+        return (
+            through_codes,
+            solution,
+            {"layers_differentiated": 1, "solves": 1, "iterations": iterations},
+        )

@@ -20,24 +20,26 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
 
     The root is that of the inner objective's gradient restricted to the active set S of z_T,
 
-    .. math:: F(z, D)_S = D_S^\top (D_S z_S - x) + \lambda \operatorname{sign}(z_S), \qquad F(z, D)_{\bar S} = z_{\bar S},
+    .. math:: F(z, D)_S = D_S^\top (D_S z_S - x) + \lambda \operatorname{sign}(z_S), \qquad F(z,
+    D)_{\bar S} = z_{\bar S},
 
-    whose Jacobian is symmetric: the estimate of `analytic`, with TorchOpt's solve in place of the exact one. The solve is
-    TorchOpt's default, conjugate gradients on the normal equations, here with options that let it converge (its own
-    default is a relative residual of 1e-5). One recursion serves all samples, so that the worst conditioned of them sets
-    the number of iterations, and the normal equations square that condition; but where the system is singular they still
-    have a solution.
+    whose Jacobian is symmetric: the estimate of `analytic`, with TorchOpt's solve in place of the
+    exact one. The solve is TorchOpt's default, conjugate gradients on the normal equations, here
+    with options that let it converge (its own default is a relative residual of 1e-5). One
+    recursion serves all samples, so that the worst conditioned of them sets the number of
+    iterations, and the normal equations square that condition; but where the system is singular
+    they still have a solution.
 
-    Cost: T layers forward, one solve by at most 2 ``iterations`` + 1 Hessian-vector products over all samples; memory
-    independent of T.
+    Cost: T layers forward, one solve by at most 2 ``iterations`` + 1 Hessian-vector products over
+    all samples; memory independent of T.
 
     Parameters
     ----------
     iterations : int
         Largest number of iterations, >= 1.
     rtol : float
-        Stop when the residual of the normal equations is at most this many times their right-hand side; the dtype's
-        rounding unit where that is larger.
+        Stop when the residual of the normal equations is at most this many times their right-hand
+        side; the dtype's rounding unit where that is larger.
     """
 
     iterations: int = 1000
@@ -56,8 +58,13 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
         check_integer("iterations", self.iterations, 1)
         check_positive("rtol", self.rtol)
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        implicit, linear_solve = peers.require("torchopt.diff.implicit"), peers.require("torchopt.linear_solve")
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
+        implicit, linear_solve = (
+            peers.require("torchopt.diff.implicit"),
+            peers.require("torchopt.linear_solve"),
+        )
         codes, active, signs = state.codes, problem.active(state.codes), state.codes.sign()
         right = torch.where(active, code_gradient, 0)
         products = 0
@@ -74,7 +81,9 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
                 return product(vectors)
 
             rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
-            return linear_solve.solve_normal_cg(maxiter=self.iterations, rtol=rtol)(counted, right_hand_side)
+            return linear_solve.solve_normal_cg(maxiter=self.iterations, rtol=rtol)(
+                counted, right_hand_side
+            )
 
         @implicit.custom_root(optimality, argnums=(1, 2), solve=solve)
         def solver(initial: Tensor, dictionary: Tensor, offset: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ class Truncated(WindowEstimator):
 
     .. math:: g = \partial_\theta \ell(z_T, \theta) + J_{T,K}^\top \partial_z \ell(z_T, \theta)
 
-    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is full backpropagation. The
-    error falls with depth on the lasso loss; on the reconstruction loss a floor of order :math:`\rho^K` remains.
+    with :math:`J_{T,K}` the Jacobian of the last K layers alone. A window of the depth or more is
+    full backpropagation. The error falls with depth on the lasso loss; on the reconstruction loss a
+    floor of order :math:`\rho^K` remains.
 
     Cost: T layers forward, min(K, T) backward; memory grows with K, not with T.
 
@@ -32,8 +33,14 @@ class Truncated(WindowEstimator):
     name = "truncated"
     aliases = ("k_rmd", "tbptt")
     references = (
-        "Shaban, Cheng, Hatch and Boots, Truncated back-propagation for bilevel optimization, AISTATS 2019",
-        "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary learning, ICLR 2022",
+        (
+            "Shaban, Cheng, Hatch and Boots, Truncated back-propagation for bilevel optimization,"
+            " AISTATS 2019"
+        ),
+        (
+            "Malezieux, Moreau and Kowalski, Understanding approximate and unrolled dictionary"
+            " learning, ICLR 2022"
+        ),
     )
     computes = "truncated"
     consistent_for = ("lasso",)
@@ -45,7 +52,16 @@ class Truncated(WindowEstimator):
     def sweep_windows(
         problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
     ) -> Iterator[tuple[int, Estimate]]:
-        """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and one backward pass."""
+        """Yield ``(window, estimate)`` for each window, in ascending order, from one forward and
+        one backward pass.
+        """
         windows = sorted({check_integer("windows", window, 1) for window in windows})
-        for window, (gradient, codes) in zip(windows, window_gradients(problem, algorithm, depth, windows), strict=True):
-            yield window, Estimate(gradient, codes, {"layers": depth, "layers_differentiated": min(window, depth)})
+        for window, (gradient, codes) in zip(
+            windows, window_gradients(problem, algorithm, depth, windows), strict=True
+        ):
+            yield (
+                window,
+                Estimate(
+                    gradient, codes, {"layers": depth, "layers_differentiated": min(window, depth)}
+                ),
+            )

@@ -13,8 +13,8 @@ from pudle import registry
 from pudle.errors import PudleError
 from pudle.reports.load import Results, parsed
 
-#: Hue and dashes by what an estimator computes. The hues are those of Okabe and Ito, which color-blind readers can
-#: distinguish; some are darkened to a contrast of at least 3:1 with white.
+#: Hue and dashes by what an estimator computes. The hues are those of Okabe and Ito, which
+#: color-blind readers can distinguish; some are darkened to a contrast of at least 3:1 with white.
 FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "direct": ("#d55e00", (8, 3)),
     "unrolled": ("#0072b2", ()),
@@ -25,8 +25,9 @@ FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "heuristic": ("#1a1a1a", (9, 3, 2, 3, 2, 3)),
 }
 UNKNOWN: tuple[str, tuple[float, ...]] = ("#6f6f6f", (2, 4))
-#: Estimators that compute the same differ in their marker, an outline around the origin in a square of side two with y
-#: downwards, and in the shade that belongs to the marker. matplotlib's code of the same marker is the key.
+#: Estimators that compute the same differ in their marker, an outline around the origin in a square
+#: of side two with y downwards, and in the shade that belongs to the marker. matplotlib's code of
+#: the same marker is the key.
 MARKERS: dict[Any, str] = {
     "o": "M0.9,0A0.9,0.9,0,1,1,-0.9,0A0.9,0.9,0,1,1,0.9,0Z",
     "s": "M-0.8,-0.8H0.8V0.8H-0.8Z",
@@ -35,7 +36,9 @@ MARKERS: dict[Any, str] = {
     "v": "M0,1L1,-0.8H-1Z",
     "P": "M-0.35,-1H0.35V-0.35H1V0.35H0.35V1H-0.35V0.35H-1V-0.35H-0.35Z",
     "X": "M-0.5,-1L0,-0.5L0.5,-1L1,-0.5L0.5,0L1,0.5L0.5,1L0,0.5L-0.5,1L-1,0.5L-0.5,0L-1,-0.5Z",
-    "*": "M0,-1.2L0.28,-0.38L1.14,-0.37L0.45,0.15L0.71,0.97L0,0.48L-0.71,0.97L-0.45,0.15L-1.14,-0.37L-0.28,-0.38Z",
+    "*": (
+        "M0,-1.2L0.28,-0.38L1.14,-0.37L0.45,0.15L0.71,0.97L0,0.48L-0.71,0.97L-0.45,0.15L-1.14,-0.37L-0.28,-0.38Z"
+    ),
     "<": "M-1,0L0.8,-1V1Z",
     ">": "M1,0L-0.8,-1V1Z",
     "p": "M0,-1L0.95,-0.31L0.59,0.81H-0.59L-0.95,-0.31Z",
@@ -62,20 +65,28 @@ class Look:
         return MARKERS[self.marker]
 
 
-def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None) -> dict[str, Look]:
+def looks(
+    claims: Mapping[str, str | None], builtins: Mapping[str, str | None] | None = None
+) -> dict[str, Look]:
     """Return the look of each estimator, from what each estimator (a spec) computes.
 
-    Hue and dashes show what it computes, marker and shade distinguish estimators that compute the same. Marker and dashes
-    together distinguish any two without color. A hash of the spec chooses the marker; if another estimator of the same hue
-    has it already, the next free one is taken. `builtins`, by default the suite's own estimators, choose first, whether or
-    not they are in the report, so that a plug-in never changes their looks.
+    Hue and dashes show what it computes, marker and shade distinguish estimators that compute the
+    same. Marker and dashes together distinguish any two without color. A hash of the spec chooses
+    the marker; if another estimator of the same hue has it already, the next free one is taken.
+    `builtins`, by default the suite's own estimators, choose first, whether or not they are in the
+    report, so that a plug-in never changes their looks.
     """
     if builtins is None:
         builtins = {}
-        # A plug-in that cannot be imported must not keep a report of earlier results from being written.
+        # A plug-in that cannot be imported must not keep a report of earlier results from being
+        # written.
         with contextlib.suppress(PudleError):
             classes = registry.list_estimators()
-            builtins = {name: cls.computes for name, cls in classes.items() if cls.__module__.startswith("pudle.")}
+            builtins = {
+                name: cls.computes
+                for name, cls in classes.items()
+                if cls.__module__.startswith("pudle.")
+            }
     own = {spec for spec in claims if parsed(spec)[0] in builtins}
     taken: set[tuple[str | None, int]] = set()
     places: dict[str, int] = {}
@@ -83,11 +94,15 @@ def looks(claims: Mapping[str, str | None], builtins: Mapping[str, str | None] |
         family = builtins[spec] if spec in builtins else claims[spec]
         place = int(hashlib.sha256(spec.encode()).hexdigest(), 16) % len(CODES)
         free = (candidate % len(CODES) for candidate in range(place, place + len(CODES)))
-        places[spec] = next((candidate for candidate in free if (family, candidate) not in taken), place)
+        places[spec] = next(
+            (candidate for candidate in free if (family, candidate) not in taken), place
+        )
         taken.add((family, places[spec]))
     families = {spec: FAMILIES.get(claim or "", UNKNOWN) for spec, claim in claims.items()}
-    return {spec: Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), CODES[places[spec]], dashes)
-            for spec, (hue, dashes) in families.items()}  # fmt: skip
+    return {
+        spec: Look(_shade(hue, SHADES[places[spec] % len(SHADES)]), CODES[places[spec]], dashes)
+        for spec, (hue, dashes) in families.items()
+    }
 
 
 def looks_of(results: Results) -> dict[str, Look]:

@@ -18,9 +18,16 @@ from pudle.measuring import contents
 
 #: Fields of a record that are taken as they are.
 FIELDS = ("kind", "study", "name", "options", "status", "reason", "summary", "provenance")
-#: By kind of experiment: the arrays that a report shows, and their axes; see `ExperimentRecord.arrays`.
+#: By kind of experiment: the arrays that a report shows, and their axes; see
+#: `ExperimentRecord.arrays`.
 ARRAYS = {
-    "denoising": {"clean": "ij", "noisy": "ij", "denoised": "ij", "denoised_shifted": "ij", "filters": "pkl"},
+    "denoising": {
+        "clean": "ij",
+        "noisy": "ij",
+        "denoised": "ij",
+        "denoised_shifted": "ij",
+        "filters": "pkl",
+    },
     "interpretation": {"atoms": "pij", "samples": "pskl", "weights": "ps"},
 }
 
@@ -29,9 +36,10 @@ ARRAYS = {
 class ExperimentRecord:
     """The stored result of one experiment.
 
-    The options of a training that the experiment contains stand beside its own. The history `rows` holds NaN where nothing
-    was measured, and its steps are numbers of rows where the experiment counts none. The arrays named in `array_names` are
-    in the file with the ending ``.npz`` beside `path`.
+    The options of a training that the experiment contains stand beside its own. The history `rows`
+    holds NaN where nothing was measured, and its steps are numbers of rows where the experiment
+    counts none. The arrays named in `array_names` are in the file with the ending ``.npz`` beside
+    `path`.
     """
 
     path: Path
@@ -64,7 +72,11 @@ class ExperimentRecord:
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
-        return float(value) if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value) else math.nan
+        return (
+            float(value)
+            if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value)
+            else math.nan
+        )
 
     def history(self, *names: str) -> pd.DataFrame:
         """Return columns of the history as numbers, NaN where it has none."""
@@ -72,32 +84,48 @@ class ExperimentRecord:
 
     @cached_property
     def _numbers(self) -> pd.DataFrame:
-        """The whole history as numbers, converted once: several tables and charts ask for the same one."""
+        """The whole history as numbers, converted once: several tables and charts ask for the same
+        one.
+        """
         return self.rows.apply(pd.to_numeric, errors="coerce")
 
     def arrays(self, **axes: str) -> dict[str, np.ndarray]:
-        """Read the arrays with these names, as far as the experiment has them, and check their types and shapes.
+        """Read the arrays with these names, as far as the experiment has them, and check their
+        types and shapes.
 
-        A keyword's value has one letter per axis of the array; axes with the same letter must have the same length. A file
-        that is missing or damaged is refused as `UnreadableResult`, as are arrays of other shapes or without real numbers.
+        A keyword's value has one letter per axis of the array; axes with the same letter must have
+        the same length. A file that is missing or damaged is refused as `UnreadableResult`, as are
+        arrays of other shapes or without real numbers.
         """
-        path, names = self.path.with_suffix(".npz"), [name for name in axes if name in self.array_names]
+        path, names = (
+            self.path.with_suffix(".npz"),
+            [name for name in axes if name in self.array_names],
+        )
         arrays = read_arrays(path, names, owner=self.path) if names else {}
         lengths: dict[str, int] = {}
         for name, array in arrays.items():
-            expected = [lengths.setdefault(letter, length) for letter, length in zip(axes[name], array.shape, strict=False)]
-            if array.dtype.kind not in "iuf" or array.ndim != len(axes[name]) or expected != list(array.shape):
+            expected = [
+                lengths.setdefault(letter, length)
+                for letter, length in zip(axes[name], array.shape, strict=False)
+            ]
+            if (
+                array.dtype.kind not in "iuf"
+                or array.ndim != len(axes[name])
+                or expected != list(array.shape)
+            ):
                 raise UnreadableResult(
-                    f"{path}: a report cannot show the array {name!r} of type {array.dtype} and shape {array.shape}: "
-                    f"delete {self.path} and run `pudle run` again"
+                    f"{path}: a report cannot show the array {name!r} of type {array.dtype} and"
+                    f" shape {array.shape}: delete {self.path} and run `pudle run` again"
                 )
         return arrays
 
 
 def read_experiments(names: Mapping[Path, str], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in those of these files that exist, in the order of the file names, with their names.
+    """Read the experiments in those of these files that exist, in the order of the file names, with
+    their names.
 
-    A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the remedy.
+    A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the
+    remedy.
     """
     paths = [path for path in sorted(names) if lies_at(path)]
     return tuple(read_each(paths, lambda path: _read(path, names[path]), damaged))
@@ -107,13 +135,21 @@ def _read(path: Path, name: str) -> ExperimentRecord:
     content = read_json(path, contents.ExperimentRecord, name)
     fields = {name: content[name] for name in FIELDS}
     if isinstance(training := fields["options"].get("training"), dict):
-        fields["options"] = training | {name: value for name, value in fields["options"].items() if name != "training"}
+        fields["options"] = training | {
+            name: value for name, value in fields["options"].items() if name != "training"
+        }
     converted(path, content["rows"], list[contents.HistoryRow])
     rows = pd.DataFrame(content["rows"])
-    rows = rows if all("step" in row for row in content["rows"]) else rows.assign(step=range(len(rows)))
+    rows = (
+        rows
+        if all("step" in row for row in content["rows"])
+        else rows.assign(step=range(len(rows)))
+    )
     record = ExperimentRecord(path=path, rows=rows, array_names=tuple(content["arrays"]), **fields)
     record.arrays(**ARRAYS.get(record.kind, {}))
     if record.kind == "interpretation" and record.status == "ok":
         if missing := ARRAYS["interpretation"].keys() - record.array_names:
-            raise UnreadableResult(f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}")
+            raise UnreadableResult(
+                f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}"
+            )
     return record

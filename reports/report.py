@@ -1,4 +1,6 @@
-"""The report of one run in its formats: Markdown, CSV, Parquet, LaTeX, every figure; `page` makes the page."""
+"""The report of one run in its formats: Markdown, CSV, Parquet, LaTeX, every figure; `page` makes
+the page.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +18,49 @@ from pudle.reports.answers import answers, budgets
 from pudle.reports.curves import REACH
 from pudle.reports.figures import cases
 from pudle.reports.figures.drawing import Picture
-from pudle.reports.learning.sections import Section, broken_experiments, experiments_problems, sections
+from pudle.reports.learning.sections import (
+    Section,
+    broken_experiments,
+    experiments_problems,
+    sections,
+)
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
 from pudle.reports.scope import broken, pending_sentence, repeated_draws, scope, where_timed
 from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
 
 READING = (
-    "Error: relative error of the gradient, as the median over seeds, with the range over the seeds in brackets. "
-    f"Depth to {text.number(GOAL, 1)}: from this depth on the error stays below. Between measured depths, log error "
-    "is taken as linear.",
-    "Time to it: between timed depths, time is taken as linear; * marks an extrapolation, which goes up to "
-    f"{REACH:g} times the deepest timed depth. Brackets reach from the least lower to the greatest upper quartile "
-    "of the repeats, each seed at its own depth; two times are distinguishable where the quartiles are apart on every seed. "
-    "{torch} Time and memory are measured for one seed. Memory is the peak of the "
-    "process, at the deepest timed depth, minus the peak of a process that only holds the problem, and at least 0.",
+    (
+        "Error: relative error of the gradient, as the median over seeds, with the range over the"
+        f" seeds in brackets. Depth to {text.number(GOAL, 1)}: from this depth on the error stays"
+        " below. Between measured depths, log error is taken as linear."
+    ),
+    (
+        "Time to it: between timed depths, time is taken as linear; * marks an extrapolation,"
+        f" which goes up to {REACH:g} times the deepest timed depth. Brackets reach from the least"
+        " lower to the greatest upper quartile of the repeats, each seed at its own depth; two"
+        " times are distinguishable where the quartiles are apart on every seed. {torch} Time"
+        " and memory are measured for one seed. Memory is the peak of the process, at the deepest"
+        " timed depth, minus the peak of a process that only holds the problem, and at least 0."
+    ),
 )
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
 TORCH = "Torch path: the same without compiled kernels."
 NO_TORCH = (
-    "Where compiled kernels take part, times are with them: `pudle run --profile default` measures those without as well."
+    "Where compiled kernels take part, times are with them: `pudle run --profile default` measures"
+    " those without as well."
 )
 READING_RATES = (
-    "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each layer, with the range over "
-    "the seeds in brackets. A window begins where all samples have the right signs and ends where the error of `backprop` "
-    "is at rounding or at the bound; the fit takes the later half. Acceleration: the ratio of the slope to `alternating`'s "
-    f"on the same depths, as the mean with the {CONFIDENCE:.0%} confidence interval of Student's t; of fewer than "
-    f"{FEWEST_SEEDS} seeds, as the median with the range. The interval is about the seeds: theory's 2 is a limit, "
-    "from which a window of finite depth is off by some percent."
+    "Rate: the factor by which the error (for laws with a factor T, error / T) shrinks with each"
+    " layer, with the range over the seeds in brackets. A window begins where all samples have the"
+    " right signs and ends where the error of `backprop` is at rounding or at the bound; the fit"
+    " takes the later half. Acceleration: the ratio of the slope to `alternating`'s on the same"
+    f" depths, as the mean with the {CONFIDENCE:.0%} confidence interval of Student's t; of fewer"
+    f" than {FEWEST_SEEDS} seeds, as the median with the range. The interval is about the seeds:"
+    " theory's 2 is a limit, from which a window of finite depth is off by some percent."
 )
-#: First lines of the LaTeX file: a table that is wider than a line is scaled down to it, others keep their size.
+#: First lines of the LaTeX file: a table that is wider than a line is scaled down to it, others
+#: keep their size.
 PREAMBLE = (
     "% \\usepackage{booktabs,graphicx}\n"
     r"\providecommand{\pudlefit}[1]{\sbox0{#1}"
@@ -61,7 +76,9 @@ FIGURES = "report_figures"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a report shows, computed once from the results; see `rates.fit` and `summary.summarize`."""
+    """Everything that a report shows, computed once from the results; see `rates.fit` and
+    `summary.summarize`.
+    """
 
     results: Results
     rates: pd.DataFrame
@@ -77,11 +94,17 @@ class Report:
         return cls(results, rates, summarize(results, rates), linked)
 
     def markdown(self) -> str:
-        """Return the report as Markdown, whose images are the figures' files, where they are written in a format for it."""
+        """Return the report as Markdown, whose images are the figures' files, where they are
+        written in a format for it.
+        """
         loader = jinja2.PackageLoader("pudle.reports")
-        made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, finalize=text.markdown)
+        made = jinja2.Environment(
+            loader=loader, undefined=jinja2.StrictUndefined, finalize=text.markdown
+        )
         made.filters |= {"backticks": text.markdown_code, "markdown_table": text.markdown_table}
-        shown = made.get_template("report.md.j2").render(self.content, folder=FIGURES, starred=text.STARRED)
+        shown = made.get_template("report.md.j2").render(
+            self.content, folder=FIGURES, starred=text.STARRED
+        )
         return shown.strip() + "\n"
 
     def csv(self) -> str:
@@ -97,10 +120,14 @@ class Report:
             raise MissingDependency(f"the format parquet needs pyarrow: {remedy}") from None
 
     def latex(self) -> str:
-        """Return answers, summaries and rates as tables, for a document that loads booktabs and graphicx."""
+        """Return answers, summaries and rates as tables, for a document that loads booktabs and
+        graphicx.
+        """
         parts = [PREAMBLE, *(self._latex_of_cases() if self.results.cases else ())]
         for section in self.experiments:
-            for number, (table, caption) in enumerate((table for block in section.blocks for table in block.tables), 1):
+            for number, (table, caption) in enumerate(
+                (table for block in section.blocks for table in block.tables), 1
+            ):
                 label = f"tab:{section.anchor}-{number}-{self.results.profile}"
                 parts.append(text.latex_table(table, caption, label, size=r"\footnotesize"))
         return "\n".join(parts)
@@ -109,13 +136,20 @@ class Report:
         chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
         chosen["use"] = chosen["use"].replace("", text.DASH)
         label = f"tab:answers-{self.results.profile}"
-        yield text.latex_table(chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small")
+        yield text.latex_table(
+            chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small"
+        )
         for case in self.of_cases(list(self.results.cases)):
             table = case["summary"].drop(columns=["time / alternating", "status"])
-            yield text.latex_table(table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize")
+            yield text.latex_table(
+                table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize"
+            )
         rates = tables.rates_table(self.summary)
         for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
-            part, caption = part.drop(columns=["case", "remark"]), f"Fitted and predicted rates on {name}"
+            part, caption = (
+                part.drop(columns=["case", "remark"]),
+                f"Fitted and predicted rates on {name}",
+            )
             yield text.latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
@@ -123,7 +157,12 @@ class Report:
         if not self.linked:
             return
         overview = cases.overview(self.results, self.rates) if self.results.cases else None
-        of_experiments = (picture for section in self.experiments for block in section.blocks for picture in block.pictures)
+        of_experiments = (
+            picture
+            for section in self.experiments
+            for block in section.blocks
+            for picture in block.pictures
+        )
         for picture in (*self.pictures, *of_experiments, *filter(None, [overview])):
             yield from picture.files((*self.linked, "csv"))
 
@@ -150,7 +189,10 @@ class Report:
     @cached_property
     def problems(self) -> pd.DataFrame:
         """What was skipped, refused or failed, with its reason."""
-        return pd.concat([tables.problems_table(self.results), experiments_problems(self.results)], ignore_index=True)
+        return pd.concat(
+            [tables.problems_table(self.results), experiments_problems(self.results)],
+            ignore_index=True,
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -160,7 +202,12 @@ class Report:
     @property
     def has_torch_times(self) -> bool:
         """Tell whether times were measured without compiled kernels as well."""
-        return bool((self.results.frame["metric"].eq("seconds_torch") & self.results.frame["value"].notna()).any())
+        return bool(
+            (
+                self.results.frame["metric"].eq("seconds_torch")
+                & self.results.frame["value"].notna()
+            ).any()
+        )
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -170,14 +217,26 @@ class Report:
     @property
     def title(self) -> str:
         """The question that the report answers."""
-        return "Which gradient estimator to use" if self.results.cases else "What each gradient learns"
+        return (
+            "Which gradient estimator to use" if self.results.cases else "What each gradient learns"
+        )
 
     @cached_property
     def subtitle(self) -> str:
         """What the report rests on, and where it was measured."""
         facts = self.facts
-        where = ", ".join(filter(None, [f"Profile {self.results.profile}", facts["Newest record"][:10], facts["Processor"],
-                                        facts.get("Device", ""), f"commit {facts['Commit']}"]))  # fmt: skip
+        where = ", ".join(
+            filter(
+                None,
+                [
+                    f"Profile {self.results.profile}",
+                    facts["Newest record"][:10],
+                    facts["Processor"],
+                    facts.get("Device", ""),
+                    f"commit {facts['Commit']}",
+                ],
+            )
+        )
         return f"{scope(self.results)} {where}."
 
     @cached_property
@@ -186,35 +245,60 @@ class Report:
         results = self.results
         image = next((ending for ending in ("svg", "png") if ending in self.linked), "")
         content = {
-            "title": self.title, "subtitle": self.subtitle, "measured": bool(results.cases), "experiments": self.experiments,
-            "broken": self.broken, "pending": pending_sentence(results), "problems": self.problems,
-            "provenance": self.facts.items(), "notes": self.notes,
-            "where_timed": where_timed(results), "image": image,
-        }  # fmt: skip
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "measured": bool(results.cases),
+            "experiments": self.experiments,
+            "broken": self.broken,
+            "pending": pending_sentence(results),
+            "problems": self.problems,
+            "provenance": self.facts.items(),
+            "notes": self.notes,
+            "where_timed": where_timed(results),
+            "image": image,
+        }
         if results.cases:
             shown = list(results.cases)[:MOST_CASES]
             summary = self.summary[self.summary["case"].isin(shown)]
             references = tables.references_table(results)
             pictures = self.pictures if image else []
-            found = {kind: [picture for picture in pictures if picture.kind == kind] for kind in cases.KINDS}
+            found = {
+                kind: [picture for picture in pictures if picture.kind == kind]
+                for kind in cases.KINDS
+            }
             content |= {
-                "answers": self.answers, "budgets": budgets(results), "reading_rates": READING_RATES,
-                "reading": [part.format(torch=TORCH if self.has_torch_times else NO_TORCH) for part in READING],
-                "cases": self.of_cases(shown), "rates": tables.rates_table(summary), "kinds": cases.KINDS,
+                "answers": self.answers,
+                "budgets": budgets(results),
+                "reading_rates": READING_RATES,
+                "reading": [
+                    part.format(torch=TORCH if self.has_torch_times else NO_TORCH)
+                    for part in READING
+                ],
+                "cases": self.of_cases(shown),
+                "rates": tables.rates_table(summary),
+                "kinds": cases.KINDS,
                 "more": len(results.cases) - len(shown),
                 "figures": {kind: of_kind for kind, of_kind in found.items() if of_kind},
-                "references": references[references["case"].isin(shown)] if len(references) else references,
-            }  # fmt: skip
+                "references": (
+                    references[references["case"].isin(shown)] if len(references) else references
+                ),
+            }
         return content
 
     def of_cases(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the tables of some cases, each with its name and a caption."""
         by_case = dict(iter(self.summary.groupby("case", sort=False)))
-        return [{
-            "name": name,
-            "caption": f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss, against {self.results.target(name)}, "
-                       f"{len(case['seeds'])} seed{'' if len(case['seeds']) == 1 else 's'}"
-                       f"{', scored against a limit' if self.results.badge(name) else ''}",
-            "summary": tables.summary_table(by_case[name], max(case["depths"])),
-            "others": tables.other_targets_table(self.results, name),
-        } for name, case in ((name, self.results.cases[name]) for name in names)]  # fmt: skip
+        return [
+            {
+                "name": name,
+                "caption": (
+                    f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss, against"
+                    f" {self.results.target(name)}, "
+                    f"{len(case['seeds'])} seed{'' if len(case['seeds']) == 1 else 's'}"
+                    f"{', scored against a limit' if self.results.badge(name) else ''}"
+                ),
+                "summary": tables.summary_table(by_case[name], max(case["depths"])),
+                "others": tables.other_targets_table(self.results, name),
+            }
+            for name, case in ((name, self.results.cases[name]) for name in names)
+        ]

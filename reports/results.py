@@ -1,4 +1,6 @@
-"""The results of a run as tables, and each estimator's errors and costs as arrays; `load` reads them."""
+"""The results of a run as tables, and each estimator's errors and costs as arrays; `load` reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +29,65 @@ TITLES = {
     "support_error": "share of samples with a wrong sign",
 }
 
-#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator, depth, seed, metric).
+#: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator,
+#: depth, seed, metric).
 COLUMNS = {
-    "case": "str", "dataset": "str", "algorithm": "str", "loss": "str", "target": "str", "estimator": "str",
-    "depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64", "status": "str", "reason": "str",
-    "commit": "str", "machine": "str", "profile": "str", "at_floor": "bool",
-}  # fmt: skip
+    "case": "str",
+    "dataset": "str",
+    "algorithm": "str",
+    "loss": "str",
+    "target": "str",
+    "estimator": "str",
+    "depth": "Int64",
+    "seed": "Int64",
+    "metric": "str",
+    "value": "float64",
+    "status": "str",
+    "reason": "str",
+    "commit": "str",
+    "machine": "str",
+    "profile": "str",
+    "at_floor": "bool",
+}
 #: Those that the records give, in the order in which `load` reads them.
 SCORES = [
-    "case", "target", "estimator", "depth", "seed", "metric", "value", "status", "reason", "at_floor", "commit", "machine",
-]  # fmt: skip
-#: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers from ``bound`` on.
+    "case",
+    "target",
+    "estimator",
+    "depth",
+    "seed",
+    "metric",
+    "value",
+    "status",
+    "reason",
+    "at_floor",
+    "commit",
+    "machine",
+]
+#: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers
+#: from ``bound`` on.
 RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
 CELL = ("metric", "case", "estimator", "depth")
 TIMINGS = ["case", "estimator", "depth", "seconds", "low", "high", "samples"]
 REFERENCES = [
-    "case", "seed", "target", "status", "reason", "bound", "gradient_norm", "kkt_residual", "smallest_eigenvalue",
-    "condition_number", "dual_margin", "smallest_amplitude", "zero_codes", "uncertified", "samples", "step", "rho",
-]  # fmt: skip
+    "case",
+    "seed",
+    "target",
+    "status",
+    "reason",
+    "bound",
+    "gradient_norm",
+    "kkt_residual",
+    "smallest_eigenvalue",
+    "condition_number",
+    "dual_margin",
+    "smallest_amplitude",
+    "zero_codes",
+    "uncertified",
+    "samples",
+    "step",
+    "rho",
+]
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
 
@@ -58,10 +101,12 @@ class Results:
     frame: pd.DataFrame
     #: One row per (case, seed, target): status, reason, bound and the rest of the certificate.
     references: pd.DataFrame
-    #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or None for all).
+    #: One row per selected (case, estimator): status, reason, computes, consistent_for (losses, or
+    #: None for all).
     records: pd.DataFrame
-    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high`` (NaN where there are
-    #: fewer repeats than quartiles need), and a tuple ``samples`` of the repeats.
+    #: One row per timed (case, estimator, depth): seconds, their quartiles ``low`` and ``high``
+    #: (NaN where there are fewer repeats than quartiles need), and a tuple ``samples`` of the
+    #: repeats.
     timings: pd.DataFrame
     #: The selected cases by name and the selected estimators, in their order.
     cases: Mapping[str, Mapping[str, Any]]
@@ -72,44 +117,72 @@ class Results:
     notes: tuple[str, ...] = ()
     #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
     artifacts: tuple[Mapping[str, Any], ...] = ()
-    #: The record of each experiment, without its arrays. Where there are some, there may be no cases.
+    #: The record of each experiment, without its arrays. Where there are some, there may be no
+    #: cases.
     experiments: tuple[ExperimentRecord, ...] = ()
-    #: A line for each file that is damaged and therefore left out: it names the file and the remedy.
+    #: A line for each file that is damaged and therefore left out: it names the file and the
+    #: remedy.
     damaged: tuple[str, ...] = ()
 
     def target(self, case: str) -> str:
         """Return the target that a case's summary is about: its first."""
         return self.cases[case]["targets"][0]
 
-    def curve(self, case: str, estimator: str, metric: str = "relative_error", target: str | None = None) -> Curve:
+    def curve(
+        self, case: str, estimator: str, metric: str = "relative_error", target: str | None = None
+    ) -> Curve:
         """Return the errors of an estimator on a case, against the case's first target by default."""
         return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
     def _curves(self) -> dict[tuple[Any, ...], Curve]:
-        rows = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["target"].notna()]
+        rows = self.frame[
+            (self.frame["status"] == "ok")
+            & self.frame["value"].notna()
+            & self.frame["target"].notna()
+        ]
         return dict(split(rows, "metric", "case", "target", "estimator"))
 
     def line(self, case: str, estimator: str, cost: str) -> Line:
-        """Return a cost against depth: a metric that is one, or the ``low`` or ``high`` quartile of the timing."""
+        """Return a cost against depth: a metric that is one, or the ``low`` or ``high`` quartile of
+        the timing.
+        """
         return self._lines.get((cost, case, estimator), NO_LINE)
 
     @cached_property
     def _lines(self) -> dict[tuple[Any, ...], Line]:
-        costs = self.frame[(self.frame["status"] == "ok") & self.frame["value"].notna() & self.frame["metric"].isin(COSTS)]
+        costs = self.frame[
+            (self.frame["status"] == "ok")
+            & self.frame["value"].notna()
+            & self.frame["metric"].isin(COSTS)
+        ]
         columns = ["metric", "case", "estimator", "depth", "value"]
-        quartiles = [self.timings.assign(metric=name, value=self.timings[name])[columns] for name in ("low", "high")]
-        rows = pd.concat([costs[columns], *quartiles], ignore_index=True).assign(seed=0, at_floor=False)
-        return {key: Line.of(found.depths, found.values[:, 0]) for key, found in split(rows, *columns[:3])}
+        quartiles = [
+            self.timings.assign(metric=name, value=self.timings[name])[columns]
+            for name in ("low", "high")
+        ]
+        rows = pd.concat([costs[columns], *quartiles], ignore_index=True).assign(
+            seed=0, at_floor=False
+        )
+        return {
+            key: Line.of(found.depths, found.values[:, 0])
+            for key, found in split(rows, *columns[:3])
+        }
 
     def badge(self, case: str) -> str:
-        """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else an empty text."""
+        """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else
+        an empty text.
+        """
         return "limit" if case in self._limits else ""
 
     @cached_property
     def bounds(self) -> Mapping[tuple[str, str], float]:
-        """The greatest bound over the seeds of each (case, target) whose references are certified or a limit."""
-        scored = self.references[self.references["status"].isin(("certified", "limit")) & (self.references["bound"] > 0)]
+        """The greatest bound over the seeds of each (case, target) whose references are certified
+        or a limit.
+        """
+        scored = self.references[
+            self.references["status"].isin(("certified", "limit")) & (self.references["bound"] > 0)
+        ]
         return scored.groupby(["case", "target"])["bound"].max().to_dict()
 
     @cached_property

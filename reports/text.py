@@ -13,13 +13,24 @@ import pandas as pd
 DASH = "–"
 STARRED = "* extrapolated beyond the measured depths"
 #: Characters that LaTeX does not print as they are.
-LATEX = str.maketrans({
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "≤": r"$\leq$", "µ": r"$\mu$", DASH: "--",
-})  # fmt: skip
+LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "≤": r"$\leq$",
+        "µ": r"$\mu$",
+        DASH: "--",
+    }
+)
 #: Characters that Markdown, or the HTML in it, does not show as they are.
-MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\`*|[]"}})
+MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\`*|[]"}}
+)
 #: Code in a sentence: a backslash in it, or another backtick beside it, could end it elsewhere.
 CODE = re.compile(r"(?<!`)(`[^`\\]+`)(?!`)")
 #: First characters of a formula: a spreadsheet would compute it instead of showing the text.
@@ -29,7 +40,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class Cell(str):
     """Text of a table cell, with what a table needs to know beyond the text."""
 
-    #: Text without the details, which are remarks at its end that a page shows on lines of their own.
+    #: Text without the details, which are remarks at its end that a page shows on lines of their
+    #: own.
     head: str
     details: tuple[str, ...]
     #: Number to sort the cell by: infinite for "not reached", None where the text holds no number.
@@ -40,10 +52,17 @@ class Cell(str):
     best: bool
 
     def __new__(
-        cls, value: str, estimator: str = "", best: bool = False, key: float | None = None, details: Sequence[str] = ()
+        cls,
+        value: str,
+        estimator: str = "",
+        best: bool = False,
+        key: float | None = None,
+        details: Sequence[str] = (),
     ) -> Cell:
         """Make a cell; what is not given is taken over from `value`, where that is a cell."""
-        added = "".join(f" {detail}" if detail.startswith("(") else f", {detail}" for detail in details)
+        added = "".join(
+            f" {detail}" if detail.startswith("(") else f", {detail}" for detail in details
+        )
         cell = super().__new__(cls, f"{value}{added}")
         cell.head = getattr(value, "head", str(value))
         cell.details = (*getattr(value, "details", ()), *details)
@@ -65,13 +84,19 @@ def number(value: float, digits: int = 2) -> Cell:
 
 
 def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
-    """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign` is ``+``."""
+    """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
+    is ``+``.
+    """
     return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
 
 
 def percent(share: float, digits: int = 2) -> Cell:
     """Return a share in percent with a few significant digits."""
-    return Cell(DASH) if math.isnan(share) else Cell(f"{number(100 * share, digits)}%", key=100 * share)
+    return (
+        Cell(DASH)
+        if math.isnan(share)
+        else Cell(f"{number(100 * share, digits)}%", key=100 * share)
+    )
 
 
 def starred(shown: Cell, extrapolated: bool) -> Cell:
@@ -96,8 +121,16 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
     return Cell(f"{number(value / size, 3)} {unit}", key=value)
 
 
-def between(middle: float, low: float, high: float, show: Callable[[float], str] = number, shown: str | None = None) -> Cell:
-    """Return a middle value, as it is `shown`, with its interval, left out where unknown or where both ends look like it."""
+def between(
+    middle: float,
+    low: float,
+    high: float,
+    show: Callable[[float], str] = number,
+    shown: str | None = None,
+) -> Cell:
+    """Return a middle value, as it is `shown`, with its interval, left out where unknown or where
+    both ends look like it.
+    """
     if math.isnan(middle):
         return Cell(DASH)
     value, least, greatest = show(middle), show(low), show(high)
@@ -126,11 +159,16 @@ class Markdown(str):
 
 
 def markdown(value: Any) -> Markdown:
-    """Return a value as Markdown that shows it: all is escaped but code, and the best cell of a column is bold."""
+    """Return a value as Markdown that shows it: all is escaped but code, and the best cell of a
+    column is bold.
+    """
     if isinstance(value, Markdown):
         return value
     parts = CODE.split(" ".join(str(value).split()))
-    shown = "".join(part.replace("|", "\\|") if odd % 2 else part.translate(MARKDOWN) for odd, part in enumerate(parts))
+    shown = "".join(
+        part.replace("|", "\\|") if odd % 2 else part.translate(MARKDOWN)
+        for odd, part in enumerate(parts)
+    )
     return Markdown(f"**{shown}**" if getattr(value, "best", False) else shown)
 
 
@@ -142,21 +180,35 @@ def markdown_code(value: Any) -> Markdown:
 
 def markdown_table(frame: pd.DataFrame, code: Collection[str] = ()) -> Markdown:
     """Return a table as Markdown, with the cells of the columns `code` as code."""
-    shown = frame.apply(lambda column: column.map(markdown_code if column.name in code else markdown)).to_numpy(dtype=object)
+    shown = frame.apply(
+        lambda column: column.map(markdown_code if column.name in code else markdown)
+    ).to_numpy(dtype=object)
     lines = [map(markdown, frame), ["---"] * frame.shape[1], *shown]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def csv(frame: pd.DataFrame, **options: Any) -> str:
-    """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a formula."""
-    texts = {name: _plain(column) for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()}
-    return frame.assign(**texts).rename(columns=_not_a_formula).to_csv(index=False, lineterminator="\n", **options)
+    """Return a table as CSV, with an apostrophe before text that a spreadsheet would take for a
+    formula.
+    """
+    texts = {
+        name: _plain(column)
+        for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
+    }
+    return (
+        frame.assign(**texts)
+        .rename(columns=_not_a_formula)
+        .to_csv(index=False, lineterminator="\n", **options)
+    )
 
 
 def _plain(column: pd.Series) -> pd.Series:
     # A long table has few different texts.
     codes, texts = pd.factorize(column, use_na_sentinel=False)
-    return pd.Series(np.array([_not_a_formula(value) for value in texts], dtype=object)[codes], index=column.index)
+    return pd.Series(
+        np.array([_not_a_formula(value) for value in texts], dtype=object)[codes],
+        index=column.index,
+    )
 
 
 def _not_a_formula(value: Any) -> Any:
@@ -169,15 +221,26 @@ def latex(value: Any) -> str:
     return rf"\textbf{{{shown}}}" if getattr(value, "best", False) else shown
 
 
-def latex_table(frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small") -> str:
-    """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the others right-aligned.
+def latex_table(
+    frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small"
+) -> str:
+    """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the
+    others right-aligned.
 
     `columns` changes this alignment, and `size` is the command for the size of the font.
     """
     label = re.sub(r"[^A-Za-z0-9:_.-]+", "-", label)
-    made = frame.map(latex).rename(columns=latex).to_latex(
-        index=False, escape=False, caption=latex(caption), label=label, position="htbp",
-        column_format=columns or "l" + "r" * (frame.shape[1] - 1),
-    )  # fmt: skip
+    made = (
+        frame.map(latex)
+        .rename(columns=latex)
+        .to_latex(
+            index=False,
+            escape=False,
+            caption=latex(caption),
+            label=label,
+            position="htbp",
+            column_format=columns or "l" + "r" * (frame.shape[1] - 1),
+        )
+    )
     made = made.replace(r"\begin{tabular}", f"{size}\n\\pudlefit{{%\n\\begin{{tabular}}")
     return made.replace(r"\end{tabular}", r"\end{tabular}}")

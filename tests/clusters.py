@@ -12,11 +12,15 @@ from pathlib import Path
 from paths import ROOT
 
 #: Where the folders of the repository lie in the package.
-FOLDERS = {"src/pudle": "."} | {name: name for name in ("estimators", "datasets", "bench", "reports")}
+FOLDERS = {"src/pudle": "."} | {
+    name: name for name in ("estimators", "datasets", "bench", "reports")
+}
 
 
 class Cluster:
-    """A scheduler at a fixed port, and workers of one thread each; all end when the context is left."""
+    """A scheduler at a fixed port, and workers of one thread each; all end when the context is
+    left.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.processes = folder, []
@@ -31,14 +35,27 @@ class Cluster:
 
     def start_worker(self, *options: str, **environment: str) -> subprocess.Popen:
         place = ("--local-directory", str(self.folder))
-        return self._start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", *place, *options, **environment)
+        return self._start(
+            "dask_worker",
+            self.address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            *place,
+            *options,
+            **environment,
+        )
 
     def _start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen:
         with (self.folder / f"{program}-{len(self.processes)}.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"],
-                cwd=self.folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                cwd=self.folder,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         self.processes.append(process)
         return process
 
@@ -52,7 +69,9 @@ class Cluster:
 
 
 def other_version(folder: Path) -> str:
-    """Return the PYTHONPATH of a worker whose copy of the package has another line in one estimator."""
+    """Return the PYTHONPATH of a worker whose copy of the package has another line in one
+    estimator.
+    """
     for source, place in FOLDERS.items():
         shutil.copytree(ROOT / source, folder / "pudle" / place, dirs_exist_ok=True)
     path = folder / "pudle" / "estimators" / "backprop.py"

@@ -11,7 +11,9 @@ import pudle
 
 def relative(mine, truth) -> float:
     """Euclidean error relative to the truth; absolute if the truth is zero."""
-    mine, truth = (np.asarray(torch.as_tensor(array).detach().cpu()).astype(float) for array in (mine, truth))
+    mine, truth = (
+        np.asarray(torch.as_tensor(array).detach().cpu()).astype(float) for array in (mine, truth)
+    )
     assert mine.shape == truth.shape
     size = np.linalg.norm(truth)
     return float(np.linalg.norm(mine - truth) / (size if size else 1))

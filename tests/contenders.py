@@ -1,7 +1,9 @@
-"""Programs that compute the same gradients: this package, its peers as their own documentation would write them, a bound.
+"""Programs that compute the same gradients: this package, its peers as their own documentation
+would write them, a bound.
 
-Every maker takes a task and a precision and returns a function without arguments, whose result is the task's gradients; all
-that is done once, such as compiling, is done by the maker or by the first call.
+Every maker takes a task and a precision and returns a function without arguments, whose result is
+the task's gradients; all that is done once, such as compiling, is done by the maker or by the first
+call.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ STEP = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """Gradients of `backprop` on a dataset, and in a sweep over several depths those of `alternating` as well."""
+    """Gradients of `backprop` on a dataset, and in a sweep over several depths those of
+    `alternating` as well.
+    """
 
     dataset: str
     depths: tuple[int, ...]
@@ -46,20 +50,29 @@ def _problem(task: Task, dtype: torch.dtype) -> pudle.SparseCoding:
     problem = pudle.make_dataset(task.dataset).problem(dtype=dtype)
     if task.samples is None:
         return problem
-    kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[: task.samples]
-    assert len(kept) == task.samples, f"{len(kept)} samples are smooth, {task.samples} are asked for: draw more"
+    kept = smooth(pudle.make_dataset(task.dataset).problem(dtype=torch.float64), max(task.depths))[
+        : task.samples
+    ]
+    assert len(kept) == task.samples, (
+        f"{len(kept)} samples are smooth, {task.samples} are asked for: draw more"
+    )
     return replace(problem, observations=problem.observations[kept], generating_codes=None)
 
 
 def smooth(problem: pudle.SparseCoding, depth: int, margin: float = 1e-6) -> Tensor:
-    """Return the indices of the samples of which no code comes within `margin` of its threshold, in any layer.
+    """Return the indices of the samples of which no code comes within `margin` of its threshold, in
+    any layer.
 
-    Where a code is that close, programs differ in its support, and the gradient of each is right for its own.
+    Where a code is that close, programs differ in its support, and the gradient of each is right
+    for its own.
     """
     threshold, codes = STEP * problem.penalty, problem.observations.new_zeros(problem.code_shape)
     kept = torch.ones(len(codes), dtype=torch.bool)
     for _ in range(depth):
-        values = codes - STEP * (codes @ problem.dictionary.T - problem.observations) @ problem.dictionary
+        values = (
+            codes
+            - STEP * (codes @ problem.dictionary.T - problem.observations) @ problem.dictionary
+        )
         kept &= ((values.abs() - threshold).abs() > margin).all(1)
         codes = softshrink(values, threshold)
     return kept.nonzero().squeeze(1)
@@ -76,13 +89,18 @@ def kernels(choice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop("PUDLE_KERNELS") if before is None else os.environ.update(PUDLE_KERNELS=before)
+        os.environ.pop("PUDLE_KERNELS") if before is None else os.environ.update(
+            PUDLE_KERNELS=before
+        )
 
 
 def project(choice: str, task: Task, dtype: torch.dtype) -> Work:
     """Return this package's gradients; each call makes its problem anew, as a training does."""
     given, algorithm = task.problem(dtype), pudle.Ista(step=STEP)
-    estimators = [pudle.make_estimator(name) for name in (("alternating", "backprop") if task.sweep else ("backprop",))]
+    estimators = [
+        pudle.make_estimator(name)
+        for name in (("alternating", "backprop") if task.sweep else ("backprop",))
+    ]
 
     def work():
         with kernels(choice):
@@ -105,13 +123,19 @@ def loss_at(problem: pudle.SparseCoding, loss: str, codes: Any, residual: Any) -
     return total / len(problem.observations)
 
 
-def torch_autograd(task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] | None = None) -> Work:
-    """Return plain torch: a loop over the layers and `backward`; a sweep keeps the graph of its one forward pass."""
+def torch_autograd(
+    task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] | None = None
+) -> Work:
+    """Return plain torch: a loop over the layers and `backward`; a sweep keeps the graph of its one
+    forward pass.
+    """
     problem = task.problem(dtype)
     observations, penalty = problem.observations, problem.penalty
 
     def plain(codes: Tensor, dictionary: Tensor) -> Tensor:
-        return softshrink(codes - STEP * (codes @ dictionary.T - observations) @ dictionary, STEP * penalty)
+        return softshrink(
+            codes - STEP * (codes @ dictionary.T - observations) @ dictionary, STEP * penalty
+        )
 
     layer = layer or plain
 
@@ -128,7 +152,9 @@ def torch_autograd(task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] 
                     value = loss_at(problem, loss, fixed, fixed @ dictionary.T - observations)
                     results += torch.autograd.grad(value, dictionary)
             for depth in task.depths:
-                value = loss_at(problem, loss, codes[depth], codes[depth] @ dictionary.T - observations)
+                value = loss_at(
+                    problem, loss, codes[depth], codes[depth] @ dictionary.T - observations
+                )
                 results += torch.autograd.grad(value, dictionary, retain_graph=task.sweep)
         return results
 
@@ -136,7 +162,9 @@ def torch_autograd(task: Task, dtype: torch.dtype, layer: Callable[..., Tensor] 
 
 
 def torch_compile(task: Task, dtype: torch.dtype) -> Work:
-    """Return the same with one compiled layer: torch's regional compilation, for blocks that repeat."""
+    """Return the same with one compiled layer: torch's regional compilation, for blocks that
+    repeat.
+    """
     problem = task.problem(dtype)
     observations, threshold = problem.observations, STEP * problem.penalty
     # Programs for other shapes count towards a limit, beyond which torch no longer compiles.
@@ -144,13 +172,17 @@ def torch_compile(task: Task, dtype: torch.dtype) -> Work:
 
     @torch.compile
     def layer(codes: Tensor, dictionary: Tensor) -> Tensor:
-        return softshrink(codes - STEP * (codes @ dictionary.T - observations) @ dictionary, threshold)
+        return softshrink(
+            codes - STEP * (codes @ dictionary.T - observations) @ dictionary, threshold
+        )
 
     return torch_autograd(task, dtype, layer)
 
 
 class Encoder(torch.nn.Module):
-    """The layers of the PUDLE paper as a network: samples are columns, and every layer shares the weight."""
+    """The layers of the PUDLE paper as a network: samples are columns, and every layer shares the
+    weight.
+    """
 
     def __init__(self, problem: pudle.SparseCoding, depth: int):
         super().__init__()
@@ -180,7 +212,12 @@ def published_layers(task: Task, dtype: torch.dtype) -> Work:
 
     def work():
         ways = (False, True) if task.sweep else (True,)
-        return [gradient(loss, depth, way) for loss in task.losses for way in ways for depth in task.depths]
+        return [
+            gradient(loss, depth, way)
+            for loss in task.losses
+            for way in ways
+            for depth in task.depths
+        ]
 
     return work
 
@@ -202,7 +239,10 @@ def jax_scan(task: Task, dtype: torch.dtype) -> Work:
     compiled = jax.jit(jax.grad(value))
     double = dtype == torch.float64
     with jax.enable_x64(double):
-        arrays = [jax.numpy.asarray(tensor.numpy()) for tensor in (problem.dictionary, problem.observations)]
+        arrays = [
+            jax.numpy.asarray(tensor.numpy())
+            for tensor in (problem.dictionary, problem.observations)
+        ]
 
     def work():
         with jax.enable_x64(double):
@@ -212,10 +252,15 @@ def jax_scan(task: Task, dtype: torch.dtype) -> Work:
 
 
 def dense_bound(task: Task, dtype: torch.dtype) -> Work:
-    """Return the matrix products alone that a dense gradient needs, two per layer forward and four backward; no gradient."""
+    """Return the matrix products alone that a dense gradient needs, two per layer forward and four
+    backward; no gradient.
+    """
     problem = task.problem(dtype)
     (depth,), dictionary = task.depths, problem.dictionary
-    codes, residual = torch.ones(problem.code_shape, dtype=dtype), torch.empty_like(problem.observations)
+    codes, residual = (
+        torch.ones(problem.code_shape, dtype=dtype),
+        torch.empty_like(problem.observations),
+    )
     gradient, adjoint = torch.empty_like(dictionary), torch.empty_like(codes)
 
     def work():

@@ -9,12 +9,15 @@ import pudle
 
 Array = np.ndarray
 
-#: A geometry with several channels, rectangles, a stride that does not divide the size, and a surplus to crop.
+#: A geometry with several channels, rectangles, a stride that does not divide the size, and a
+#: surplus to crop.
 GEOMETRY = {"image": (2, 9, 12), "filters": (3, 2, 3, 4), "stride": 2}
 
 
 def filter_entries(image: tuple[int, ...], filters: tuple[int, ...], stride: int) -> Array:
-    """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from the definition."""
+    """Index of the filter entry at each place of the matrix, -1 for none, built pixel by pixel from
+    the definition.
+    """
     channels, height, width = image
     p, _, tall, wide = filters
     rows, columns = -(-(height - tall) // stride) + 1, -(-(width - wide) // stride) + 1
@@ -36,7 +39,9 @@ def dense(filters: Array, entries: Array) -> Array:
 def chain(gradient: Array, entries: Array, shape: tuple[int, ...]) -> Array:
     """Gradient in the filters, from the gradient in the matrix."""
     used = entries >= 0
-    return np.bincount(entries[used], np.asarray(gradient)[used], minlength=int(np.prod(shape))).reshape(shape)
+    return np.bincount(
+        entries[used], np.asarray(gradient)[used], minlength=int(np.prod(shape))
+    ).reshape(shape)
 
 
 def convolutional(
@@ -71,7 +76,9 @@ def convolutional(
 
 def dense_twin(problem: pudle.ConvolutionalSparseCoding) -> tuple[pudle.SparseCoding, Array]:
     """The same problem with a dense dictionary, and the filter entries in it."""
-    entries = filter_entries(tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride)
+    entries = filter_entries(
+        tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride
+    )
     twin = pudle.SparseCoding(
         observations=problem.observations.flatten(1),
         dictionary=torch.as_tensor(dense(problem.dictionary.numpy(), entries)),

@@ -22,13 +22,22 @@ LIMIT_SPECS = {
 FINITE_SPECS = {"truncated": "truncated(window=3)", "fixed_point": "fixed_point(terms=4)"}
 FINITE_SPECS |= {"spsa": "spsa(samples=20)", "pes": "pes(samples=20, window=3)"}
 
-#: Largest errors, on losses that keep their derivative in the codes, of approximations that nothing makes exact: the share
-#: of 1/T by which DrMAD's line is off, and the regularization of `LIMIT_SPECS` times a condition number.
+#: Largest errors, on losses that keep their derivative in the codes, of approximations that nothing
+#: makes exact: the share of 1/T by which DrMAD's line is off, and the regularization of
+#: `LIMIT_SPECS` times a condition number.
 FLOORS = {"drmad": 0.1, "nystrom": 1e-6}
 
 #: Estimators that treat every problem.
 BUILT_IN = (
-    *("alternating", "analytic", "backprop", "checkpointed", "conjugate_gradient", "drmad", "finite_difference"),
+    *(
+        "alternating",
+        "analytic",
+        "backprop",
+        "checkpointed",
+        "conjugate_gradient",
+        "drmad",
+        "finite_difference",
+    ),
     *("fixed_point", "forward", "nystrom", "one_step", "pes", "phantom", "spsa", "truncated"),
 )
 
@@ -43,7 +52,9 @@ QUOTIENTS = ("pes", "spsa", "finite_difference")
 
 
 def estimate(name: str, specs: dict[str, str], problem, algorithm, depth: int) -> pudle.Estimate:
-    """Estimate, or skip if the estimator refuses this problem, which it must do in one line that says why."""
+    """Estimate, or skip if the estimator refuses this problem, which it must do in one line that
+    says why.
+    """
     try:
         return pudle.make_estimator(specs.get(name, name)).estimate(problem, algorithm, depth)
     except pudle.UnsupportedProblem as refused:

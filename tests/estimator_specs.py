@@ -7,7 +7,8 @@ import torch
 import pudle
 
 NAMES = sorted(pudle.list_estimators())
-#: Options for estimators that need some, or that cost much by default; all others are made by their bare name.
+#: Options for estimators that need some, or that cost much by default; all others are made by their
+#: bare name.
 EXAMPLE_SPECS = {
     "spsa": "spsa(samples=10)",
     "pes": "pes(samples=3, window=3)",
@@ -23,11 +24,14 @@ LIMIT_SPECS = EXAMPLE_SPECS | {
 }
 #: Depth of tests that need the codes to be on their way, neither at the start nor converged.
 DEPTH = 30
-#: The least relative distance of two gradients that a test calls different, such as those of windows one layer apart.
+#: The least relative distance of two gradients that a test calls different, such as those of
+#: windows one layer apart.
 VISIBLE = 1e-4
 
 
-def estimate(spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm, depth: int = DEPTH) -> pudle.Estimate:
+def estimate(
+    spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm, depth: int = DEPTH
+) -> pudle.Estimate:
     """Make the estimator of a spec and estimate."""
     return pudle.make_estimator(spec).estimate(problem, algorithm, depth)
 

@@ -20,8 +20,12 @@ TINY = Case(
 )
 
 
-def sparse_arrays(seed: int = 0, n: int = 40, m: int = 12, p: int = 18, s: int = 3) -> dict[str, np.ndarray]:
-    """Observations made of few Gaussian atoms of unit norm, and a dictionary near the generating one."""
+def sparse_arrays(
+    seed: int = 0, n: int = 40, m: int = 12, p: int = 18, s: int = 3
+) -> dict[str, np.ndarray]:
+    """Observations made of few Gaussian atoms of unit norm, and a dictionary near the generating
+    one.
+    """
     random = np.random.default_rng([seed, 2718])
     generating = random.standard_normal((m, p))
     generating /= np.linalg.norm(generating, axis=0)
@@ -46,16 +50,26 @@ def sparse_problem(
     nonnegative: bool = False,
     **shape: int,
 ) -> pudle.SparseCoding:
-    arrays = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in sparse_arrays(**shape).items()}
+    arrays = {
+        name: torch.tensor(array, dtype=dtype, device=device)
+        for name, array in sparse_arrays(**shape).items()
+    }
     return pudle.SparseCoding(**arrays, penalty=penalty, loss=loss, nonnegative=nonnegative)
 
 
-def ridge_problem(dtype: torch.dtype = torch.float64, device: str = "cpu", seed: int = 0) -> pudle.Ridge:
+def ridge_problem(
+    dtype: torch.dtype = torch.float64, device: str = "cpu", seed: int = 0
+) -> pudle.Ridge:
     """A well-conditioned ridge regression with random observations and weights."""
     random = np.random.default_rng([seed, 3141])
-    draw = {"observations": random.standard_normal((30, 12)), "dictionary": random.standard_normal((12, 8)) / 3}
+    draw = {
+        "observations": random.standard_normal((30, 12)),
+        "dictionary": random.standard_normal((12, 8)) / 3,
+    }
     draw["weights"] = random.standard_normal(8)
-    tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in draw.items()}
+    tensors = {
+        name: torch.tensor(array, dtype=dtype, device=device) for name, array in draw.items()
+    }
     return pudle.Ridge(**tensors, strength=0.3)
 
 
@@ -70,8 +84,13 @@ def elastic_net(
     d = random.standard_normal((7, 10))
     d /= np.linalg.norm(d, axis=0)
     x = 1.5 * random.standard_normal((9, 7))
-    tensors = {name: torch.tensor(array, dtype=dtype) for name, array in (("observations", x), ("dictionary", d))}
-    return pudle.SparseCoding(penalty=0.2, l2_penalty=l2_penalty, loss=loss, nonnegative=nonnegative, **tensors)
+    tensors = {
+        name: torch.tensor(array, dtype=dtype)
+        for name, array in (("observations", x), ("dictionary", d))
+    }
+    return pudle.SparseCoding(
+        penalty=0.2, l2_penalty=l2_penalty, loss=loss, nonnegative=nonnegative, **tensors
+    )
 
 
 def penalty_selection(
@@ -81,13 +100,17 @@ def penalty_selection(
     random = np.random.default_rng([0, 353])
     n, m, m2, p = 6, 20, 15, 12
     codes = random.choice([-1.0, 0, 0, 1.0], (n, p))
-    design, held_out_design = random.standard_normal((m, p)) / m**0.5, random.standard_normal((m2, p)) / m**0.5
+    design, held_out_design = (
+        random.standard_normal((m, p)) / m**0.5,
+        random.standard_normal((m2, p)) / m**0.5,
+    )
     arrays = {
         "observations": codes @ design.T + 0.1 * random.standard_normal((n, m)),
         "design": design,
         "held_out_observations": codes @ held_out_design.T + 0.1 * random.standard_normal((n, m2)),
         "held_out_design": held_out_design,
-        "log_penalty": np.log(0.1) + (0.3 * random.standard_normal(p) if weighted else np.zeros(())),
+        "log_penalty": np.log(0.1)
+        + (0.3 * random.standard_normal(p) if weighted else np.zeros(())),
     }
     tensors = {name: torch.tensor(array, dtype=dtype) for name, array in arrays.items()}
     return pudle.PenaltySelection(**tensors, nonnegative=nonnegative)
@@ -95,11 +118,16 @@ def penalty_selection(
 
 def arrays_of(problem: pudle.SparseCoding) -> tuple[np.ndarray, np.ndarray]:
     """Observations and dictionary as float64 arrays."""
-    return tuple(tensor.detach().cpu().double().numpy() for tensor in (problem.observations, problem.dictionary))
+    return tuple(
+        tensor.detach().cpu().double().numpy()
+        for tensor in (problem.observations, problem.dictionary)
+    )
 
 
 def largest_eigenvalue(matrix: np.ndarray) -> float:
-    """Largest eigenvalue of ``A^T A``, the Lipschitz constant of the gradient of ``1/2 |A z - x|^2``."""
+    """Largest eigenvalue of ``A^T A``, the Lipschitz constant of the gradient of ``1/2 |A z -
+    x|^2``.
+    """
     return float(np.linalg.norm(matrix, 2) ** 2)
 
 

@@ -17,11 +17,23 @@ from pudle import cli
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.errors import InvalidArgument
 
-OPTIMIZERS = ("sgd", "momentum(nesterov=True)", "adam(learning_rate=0.01)", "adamw(learning_rate=0.01)", "lbfgs")
+OPTIMIZERS = (
+    "sgd",
+    "momentum(nesterov=True)",
+    "adam(learning_rate=0.01)",
+    "adamw(learning_rate=0.01)",
+    "lbfgs",
+)
 
 
 def planted(loss: str = "reconstruction", **options: int) -> pudle.SparseCoding:
-    sizes = {"n_samples": 300, "n_features": 20, "n_components": 30, "n_nonzero_coefs": 2, **options}
+    sizes = {
+        "n_samples": 300,
+        "n_features": 20,
+        "n_components": 30,
+        "n_nonzero_coefs": 2,
+        **options,
+    }
     text = ", ".join(f"{key}={value}" for key, value in sizes.items())
     return pudle.make_dataset(f"sparse_gaussian({text}, perturbation=0.1)").problem(loss)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 def marked(mark: str) -> list[int]:
-    """Return the living processes with a mark in their command line or environment, besides this one; needs ``/proc``."""
+    """Return the living processes with a mark in their command line or environment, besides this
+    one; needs ``/proc``.
+    """
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -44,5 +46,7 @@ def wait_for(condition, seconds: float = 120.0):
 
 
 def heed_interrupts():
-    """For `preexec_fn`: where the tests run in the background of a shell, SIGINT is ignored, and children inherit that."""
+    """For `preexec_fn`: where the tests run in the background of a shell, SIGINT is ignored, and
+    children inherit that.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -17,7 +17,9 @@ def html(*reports, names=None):
 
 def data(page):
     """Return the data that a page carries."""
-    (packed,) = re.findall(r'<script type="application/octet-stream" id="data">([^<]+)</script>', page)
+    (packed,) = re.findall(
+        r'<script type="application/octet-stream" id="data">([^<]+)</script>', page
+    )
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 

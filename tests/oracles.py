@@ -1,4 +1,6 @@
-"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.oracles` has the unrolled layers."""
+"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.oracles` has the
+unrolled layers.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,21 @@ def unroll(
     nonnegative: bool = False,
     state: tuple[Array, Array, float | Array] | None = None,
 ) -> tuple[Array, Array, float | Array]:
-    """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated point, momentum)."""
+    """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated
+    point, momentum).
+    """
     layers = oracles.Layers(step, accelerated=accelerated)
-    return oracles.unroll(observations, (dictionary, penalty, 0.0), layers, range(depth), state, nonnegative)
+    return oracles.unroll(
+        observations, (dictionary, penalty, 0.0), layers, range(depth), state, nonnegative
+    )
 
 
-def outer_loss(observations: Array, dictionary: Array, codes: Array, penalty: float, loss: str) -> complex:
-    """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away from zero codes."""
+def outer_loss(
+    observations: Array, dictionary: Array, codes: Array, penalty: float, loss: str
+) -> complex:
+    """Return the mean lasso or reconstruction loss over the samples; analytic in its arguments away
+    from zero codes.
+    """
     residual = observations - codes @ dictionary.T
     total = 0.5 * (residual * residual).sum()
     if loss == "lasso":
@@ -63,23 +73,32 @@ def unrolled_loss(
     window: int | None = None,
     frozen: Array | None = None,
 ) -> complex:
-    """Return the loss of dictionary `at` after `depth` layers; those before the last `window` run with `frozen`."""
+    """Return the loss of dictionary `at` after `depth` layers; those before the last `window` run
+    with `frozen`.
+    """
     window = depth if window is None else min(window, depth)
     state = None
     if window < depth:
         assert frozen is not None, "layers before the window need a dictionary"
         state = unroll(observations, frozen, penalty, step, depth - window, accelerated=accelerated)
-    codes, _, _ = unroll(observations, at, penalty, step, window, accelerated=accelerated, state=state)
+    codes, _, _ = unroll(
+        observations, at, penalty, step, window, accelerated=accelerated, state=state
+    )
     return outer_loss(observations, at, codes, penalty, loss)
 
 
-def central_difference(function: Callable[[Array], Any], at: Array, direction: Array, step: float = 1e-5) -> Any:
+def central_difference(
+    function: Callable[[Array], Any], at: Array, direction: Array, step: float = 1e-5
+) -> Any:
     """Return a directional derivative with an error of the order of the squared step."""
     return (function(at + step * direction) - function(at - step * direction)) / (2 * step)
 
 
-def exact_codes(observations: Array, dictionary: Array, penalty: float, *, nonnegative: bool = False) -> Array:
-    """Minimize the lasso of every sample in extended precision, by coordinate descent and a refined active-set solve.
+def exact_codes(
+    observations: Array, dictionary: Array, penalty: float, *, nonnegative: bool = False
+) -> Array:
+    """Minimize the lasso of every sample in extended precision, by coordinate descent and a refined
+    active-set solve.
 
     Raises
     ------
@@ -124,7 +143,12 @@ def polish(observations: Array, dictionary: Array, penalty: float | Array, signs
 
 
 def kkt_violation(
-    observations: Array, dictionary: Array, penalty: float, codes: Array, *, nonnegative: bool = False
+    observations: Array,
+    dictionary: Array,
+    penalty: float,
+    codes: Array,
+    *,
+    nonnegative: bool = False,
 ) -> Array:
     """Return the violation of the lasso's optimality conditions per sample, in extended precision."""
     x, d, z = (array.astype(np.longdouble) for array in (observations, dictionary, codes))
@@ -138,12 +162,21 @@ def kkt_violation(
 
 
 def exact_loss(
-    observations: Array, dictionary: Array, penalty: float, loss: str, signs: Array, *, nonnegative: bool = False
+    observations: Array,
+    dictionary: Array,
+    penalty: float,
+    loss: str,
+    signs: Array,
+    *,
+    nonnegative: bool = False,
 ) -> np.longdouble:
     """Return the loss at the exact minimizer with the given signs, and verify these."""
     codes = polish(observations, dictionary, penalty, signs)
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
-    assert kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative).max() < 1e-14
+    assert (
+        kkt_violation(observations, dictionary, penalty, codes, nonnegative=nonnegative).max()
+        < 1e-14
+    )
     d, x = dictionary.astype(np.longdouble), observations.astype(np.longdouble)
     residual = x - codes @ d.T
     total = (residual * residual).sum() / 2
@@ -153,13 +186,16 @@ def exact_loss(
 
 
 class RidgeOracle:
-    """Closed forms for gradient steps on ``1/2 |x - D z|^2 + (strength + theta)/2 |z|^2`` from zero codes.
+    """Closed forms for gradient steps on ``1/2 |x - D z|^2 + (strength + theta)/2 |z|^2`` from zero
+    codes.
 
-    In the eigenbasis, ``z_t = b (1 - (1 - eta h)^t) / h`` for each eigenvalue h, with b the coefficients of ``D^T x``;
-    everything else is a derivative of that in h.
+    In the eigenbasis, ``z_t = b (1 - (1 - eta h)^t) / h`` for each eigenvalue h, with b the
+    coefficients of ``D^T x``; everything else is a derivative of that in h.
     """
 
-    def __init__(self, observations: Array, dictionary: Array, strength: float, weights: Array, step: float) -> None:
+    def __init__(
+        self, observations: Array, dictionary: Array, strength: float, weights: Array, step: float
+    ) -> None:
         gram = dictionary.T @ dictionary
         values, self.vectors = np.linalg.eigh(gram)
         self.h = values + strength
@@ -186,7 +222,9 @@ class RidgeOracle:
         entering = self._coordinates(depth - window)
         contraction = 1 - step * h
         slope = -window * step * contraction ** (window - 1)
-        sensitivity = entering * slope - self.b * slope / h - self.b * (1 - contraction**window) / h**2
+        sensitivity = (
+            entering * slope - self.b * slope / h - self.b * (1 - contraction**window) / h**2
+        )
         return float((sensitivity @ self.c).mean())
 
     def implicit(self, depth: int) -> float:

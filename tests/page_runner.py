@@ -1,7 +1,8 @@
-"""Script that runs the blocks of pages. It imports what takes seconds once, and runs every page and every command in a copy.
+"""Script that runs the blocks of pages. It imports what takes seconds once, and runs every page and
+every command in a copy.
 
-Each line on stdin is a page as JSON: its folder and its blocks. The answer is a line: an empty text, or what went wrong.
-What a page installs lies in its folder, so that no page sees another's.
+Each line on stdin is a page as JSON: its folder and its blocks. The answer is a line: an empty
+text, or what went wrong. What a page installs lies in its folder, so that no page sees another's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def in_copy(work) -> tuple[int, str, str]:
         try:
             for number, file in enumerate(outputs, start=1):
                 os.dup2(file.fileno(), number)
-            sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+            sys.stdout, sys.stderr = (
+                open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
+            )
             code = work()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -79,8 +82,17 @@ def run_command(words: list[str]) -> tuple[int, str, str]:
         return 0, "", ""
     if words[:2] == ["pip", "install"]:
         target = str(Path(".installed").absolute())
-        # Neither index nor isolated build, for there may be no network; what is installed here serves as dependencies.
-        options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--upgrade", "--target", target]
+        # Neither index nor isolated build, for there may be no network; what is installed here
+        # serves as dependencies.
+        options = [
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--quiet",
+            "--upgrade",
+            "--target",
+            target,
+        ]
         words = [sys.executable, "-m", "pip", "install", *options, *rest[1:]]
         sys.path.insert(1, target)
         os.environ["PYTHONPATH"] = target
@@ -143,7 +155,11 @@ def main() -> None:
 
         status, output, errors = in_copy(work)
         said = Path(page["folder"], ".said")
-        text = said.read_text() if said.exists() else f"the process ended with exit code {status}: {output}{errors}"
+        text = (
+            said.read_text()
+            if said.exists()
+            else f"the process ended with exit code {status}: {output}{errors}"
+        )
         print(json.dumps(text), flush=True)
 
 

@@ -27,7 +27,9 @@ EXIT_CODE = re.compile(r"\s+# exit code (\d)$")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, lines that it should print (`...` stands for anything), its exit code, and the file of its output."""
+    """A command line, lines that it should print (`...` stands for anything), its exit code, and
+    the file of its output.
+    """
 
     words: tuple[str, ...]
     expected: tuple[str, ...] = ()
@@ -37,7 +39,9 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, the file to save it as, its text, its line, and when and why no test runs it."""
+    """A fenced block: its language, the file to save it as, its text, its line, and when and why no
+    test runs it.
+    """
 
     language: str
     title: str
@@ -50,7 +54,9 @@ class Block:
     def commands(self) -> list[Command]:
         """The commands of a console block; a backslash joins lines."""
         found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", joined(self.text), re.MULTILINE)
-        return [each for line, output in found for each in commands(line, tuple(output.splitlines()))]
+        return [
+            each for line, output in found for each in commands(line, tuple(output.splitlines()))
+        ]
 
 
 def joined(text: str) -> str:
@@ -59,7 +65,9 @@ def joined(text: str) -> str:
 
 
 def commands(line: str, expected: tuple[str, ...] = ()) -> list[Command]:
-    """Return the commands of a line; `&&` and a redirection are the only things of a shell that pages use."""
+    """Return the commands of a line; `&&` and a redirection are the only things of a shell that
+    pages use.
+    """
     code = EXIT_CODE.search(line)
     parts = [shlex.split(part, comments=True) for part in EXIT_CODE.sub("", line).split("&&")]
     found = []
@@ -76,11 +84,19 @@ def blocks(page: str) -> list[Block]:
     """Return the blocks of a page, in order."""
     text = (ROOT / page).read_text()
     found = [
-        Block(match["language"], match["title"] or "", match["text"], text[: match.start("text")].count("\n") + 1,
-              match["mark"] or "", match["why"] or "")
+        Block(
+            match["language"],
+            match["title"] or "",
+            match["text"],
+            text[: match.start("text")].count("\n") + 1,
+            match["mark"] or "",
+            match["why"] or "",
+        )
         for match in FENCE.finditer(text)
-    ]  # fmt: skip
-    assert len(found) == len(re.findall(r"^```", text, re.MULTILINE)) / 2, f"{page}: a fence that the pattern does not read"
+    ]
+    assert len(found) == len(re.findall(r"^```", text, re.MULTILINE)) / 2, (
+        f"{page}: a fence that the pattern does not read"
+    )
     return found
 
 
@@ -92,4 +108,7 @@ def indented(page: str) -> list[Command]:
 
 def target_exists(name: str) -> bool:
     """Return whether the Makefile has a target of that name."""
-    return re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
+    return (
+        re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        is not None
+    )

@@ -20,7 +20,9 @@ class ParsedPage(HTMLParser):
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.links += [
-            value for name, value in attributes.items() if name in ("src", "href", "xlink:href", "data", "action")
+            value
+            for name, value in attributes.items()
+            if name in ("src", "href", "xlink:href", "data", "action")
         ]
         self.handlers += [name for name in attributes if name.startswith("on")]
         self.ids += [value for name, value in attributes.items() if name == "id"]

@@ -1,4 +1,6 @@
-"""Estimators with one defect each, which the checks have to find, and the sound ones that they are made from."""
+"""Estimators with one defect each, which the checks have to find, and the sound ones that they are
+made from.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,13 @@ class Sound(GradientEstimator):
 
 
 def spoiled(function, **attributes):
-    """Make a sound estimator whose gradient goes through `function(gradient, problem, depth)` at the end."""
-    body = {"spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth), "__doc__": "Spoiled."}
+    """Make a sound estimator whose gradient goes through `function(gradient, problem, depth)` at
+    the end.
+    """
+    body = {
+        "spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth),
+        "__doc__": "Spoiled.",
+    }
     return dataclass(frozen=True)(type("Spoiled", (Sound,), body | attributes))
 
 
@@ -112,7 +119,11 @@ class FrobeniusStep(Sound):
 
     def layers(self, live, problem, algorithm, depth):
         matrix = getattr(problem, "dictionary", problem.theta)
-        return dataclasses.replace(algorithm, step=float(1 / matrix.square().sum())).run(live, depth).codes
+        return (
+            dataclasses.replace(algorithm, step=float(1 / matrix.square().sum()))
+            .run(live, depth)
+            .codes
+        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,8 @@ class FrobeniusGradient(FrobeniusStep):
 
     def estimate(self, problem, algorithm, depth):
         return dataclasses.replace(
-            super().estimate(problem, algorithm, depth), codes=algorithm.run(problem, depth).codes.detach()
+            super().estimate(problem, algorithm, depth),
+            codes=algorithm.run(problem, depth).codes.detach(),
         )
 
 
@@ -132,20 +144,28 @@ class MovingStep(Sound):
     def layers(self, live, problem, algorithm, depth):
         codes = live.initial_codes()
         if algorithm.name != "ista" or live.theta.ndim != 2:
-            raise UnsupportedProblem("planted treats dense dictionaries under ista: use backprop instead")
+            raise UnsupportedProblem(
+                "planted treats dense dictionaries under ista: use backprop instead"
+            )
         step = 1 / torch.linalg.matrix_norm(live.theta, 2).square()
         for iteration in range(depth):
-            codes = live.prox(codes - step * live.smooth_gradient(codes), step, algorithm.thresholding, iteration)
+            codes = live.prox(
+                codes - step * live.smooth_gradient(codes), step, algorithm.thresholding, iteration
+            )
         return codes
 
 
 @dataclass(frozen=True)
 class EarlierSupport(Sound):
-    """Right codes at every layer, but their derivative is masked by the support of the layer before."""
+    """Right codes at every layer, but their derivative is masked by the support of the layer
+    before.
+    """
 
     def layers(self, live, problem, algorithm, depth):
         if algorithm.name != "ista":
-            raise UnsupportedProblem("planted treats only plain layers: use ista, or backprop instead")
+            raise UnsupportedProblem(
+                "planted treats only plain layers: use ista, or backprop instead"
+            )
         step = algorithm.step_size(problem)
         state = algorithm.start(live)
         for _ in range(depth):
@@ -200,7 +220,9 @@ class ColdStart(Sound):
 
 @dataclass(frozen=True)
 class PlainStart(Sound):
-    """Takes NOODL's iteration for hard thresholding from zero codes, without its start and its first updates."""
+    """Takes NOODL's iteration for hard thresholding from zero codes, without its start and its
+    first updates.
+    """
 
     def layers(self, live, problem, algorithm, depth):
         if algorithm.name == "noodl":
@@ -238,7 +260,9 @@ class Window(Sound):
     def estimate(self, problem, algorithm, depth):
         object.__setattr__(self, "_depth", check_integer("depth", depth, 0))
         result = super().estimate(problem, algorithm, depth)
-        return dataclasses.replace(result, diagnostics={"layers_differentiated": self.reported(depth)})
+        return dataclasses.replace(
+            result, diagnostics={"layers_differentiated": self.reported(depth)}
+        )
 
     def layers(self, live, problem, algorithm, depth):
         step = algorithm.step_size(problem)
@@ -300,7 +324,10 @@ class Damped(Window):
 
 def damped(function=lambda gradient, problem, depth: gradient, **attributes):
     """Make the honest approximation with another claim, or with its gradient spoiled."""
-    body = {"spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth), "__doc__": "Damped."}
+    body = {
+        "spoil": lambda self, gradient, problem, depth: function(gradient, problem, depth),
+        "__doc__": "Damped.",
+    }
     return dataclass(frozen=True)(type("DampedToo", (Damped,), body | attributes))()
 
 
@@ -343,7 +370,10 @@ class Smoothing(GradientEstimator):
         for index in range(20):
             direction = torch.as_tensor(self.draw(tuple(problem.theta.shape), index)).to(total)
             above, below = (
-                losses_at(problem, algorithm, problem.theta + sign * self.scale * direction, [depth])[0] for sign in (1, -1)
+                losses_at(
+                    problem, algorithm, problem.theta + sign * self.scale * direction, [depth]
+                )[0]
+                for sign in (1, -1)
             )
             total += (above - below) * self.factor() * direction / 20
         return Estimate(total, algorithm.run(problem, depth).codes, {"evaluations": 40})
@@ -351,7 +381,9 @@ class Smoothing(GradientEstimator):
 
 @dataclass(frozen=True)
 class SquaredScale(Smoothing):
-    """The direction is multiplied by the scale and the difference not divided by it: scale^2 times the gradient."""
+    """The direction is multiplied by the scale and the difference not divided by it: scale^2 times
+    the gradient.
+    """
 
     def factor(self):
         return self.scale / 2
@@ -422,7 +454,9 @@ class Implicit(GradientEstimator):
         solution = self.solve(problem, codes, code_gradient)
         with torch.enable_grad():
             theta = problem.theta.detach().requires_grad_()
-            (through,) = gradients(problem.with_theta(theta).stationarity(codes), (theta,), solution)
+            (through,) = gradients(
+                problem.with_theta(theta).stationarity(codes), (theta,), solution
+            )
         return Estimate(direct - through, trajectory.codes, {"condition_number": 1.0})
 
 
@@ -445,7 +479,9 @@ class ImplicitEverywhere(Implicit):
 
 @dataclass(frozen=True)
 class ImplicitNegated(Implicit):
-    """The correction with the wrong sign, and a claim only for the lasso loss, where the correction vanishes."""
+    """The correction with the wrong sign, and a claim only for the lasso loss, where the correction
+    vanishes.
+    """
 
     consistent_for = ("lasso",)
 
@@ -521,7 +557,9 @@ class Solves(Sound):
     """Reports solves, but not how singular the systems were."""
 
     def estimate(self, problem, algorithm, depth):
-        return dataclasses.replace(super().estimate(problem, algorithm, depth), diagnostics={"solves": 3})
+        return dataclasses.replace(
+            super().estimate(problem, algorithm, depth), diagnostics={"solves": 3}
+        )
 
 
 @dataclass
@@ -551,8 +589,12 @@ def zero_over_zero(gradient, problem, depth):
 
 
 def wrong_where(condition, factor=1.01):
-    """Make an estimator whose gradient is a percent too large where `condition(problem, depth)` holds."""
-    return spoiled(lambda gradient, problem, depth: gradient * (factor if condition(problem, depth) else 1.0))()
+    """Make an estimator whose gradient is a percent too large where `condition(problem, depth)`
+    holds.
+    """
+    return spoiled(
+        lambda gradient, problem, depth: gradient * (factor if condition(problem, depth) else 1.0)
+    )()
 
 
 def atoms_of_other_norms(problem, depth):
@@ -584,7 +626,11 @@ class HardAsSoft(Changed):
 
     def changed(self, live, problem, algorithm):
         hard = algorithm.thresholding.name == "hard"
-        return live, problem, dataclasses.replace(algorithm, thresholding="soft") if hard else algorithm
+        return (
+            live,
+            problem,
+            dataclasses.replace(algorithm, thresholding="soft") if hard else algorithm,
+        )
 
 
 class NoDecay(Changed):
@@ -592,7 +638,11 @@ class NoDecay(Changed):
 
     def changed(self, live, problem, algorithm):
         decays = algorithm.thresholding.name == "decaying" and algorithm.name == "fista"
-        return live, problem, dataclasses.replace(algorithm, thresholding="soft") if decays else algorithm
+        return (
+            live,
+            problem,
+            dataclasses.replace(algorithm, thresholding="soft") if decays else algorithm,
+        )
 
 
 class NoRestart(Changed):
@@ -643,14 +693,23 @@ class Cached(Sound):
     kept = {}
 
     def estimate(self, problem, algorithm, depth):
-        key = (type(problem), tuple(problem.theta.shape), problem.code_shape, problem.theta.dtype, str(algorithm), depth)
+        key = (
+            type(problem),
+            tuple(problem.theta.shape),
+            problem.code_shape,
+            problem.theta.dtype,
+            str(algorithm),
+            depth,
+        )
         if key not in Cached.kept:
             Cached.kept[key] = super().estimate(problem, algorithm, depth)
         return Cached.kept[key]
 
 
 class KeptByStart(Sound):
-    """Keeps results by problem, algorithm and depth; algorithms that differ in their start alone are equal."""
+    """Keeps results by problem, algorithm and depth; algorithms that differ in their start alone
+    are equal.
+    """
 
     kept = weakref.WeakKeyDictionary()
 
@@ -680,7 +739,9 @@ class OneBuffer(Sound):
     buffers = {}
 
     def spoil(self, gradient, problem, depth):
-        buffer = OneBuffer.buffers.setdefault((gradient.shape, gradient.dtype), torch.empty_like(gradient))
+        buffer = OneBuffer.buffers.setdefault(
+            (gradient.shape, gradient.dtype), torch.empty_like(gradient)
+        )
         return buffer.copy_(gradient)
 
 
@@ -724,7 +785,8 @@ class SweepKeepsOrder(Sound):
 
     def sweep(self, problem, algorithm, depths):
         yield from (
-            self.estimate(problem, algorithm, depth) for depth in (sorted(depths)[::-1] if len(depths) > 3 else depths)
+            self.estimate(problem, algorithm, depth)
+            for depth in (sorted(depths)[::-1] if len(depths) > 3 else depths)
         )
 
 
@@ -735,7 +797,9 @@ class MomentumLost(Sound):
         step, state = algorithm.step_size(problem), algorithm.start(live)
         for iteration in range(depth):
             if iteration == 50:
-                state = dataclasses.replace(algorithm.start(live, state.codes), codes=state.codes, point=state.codes)
+                state = dataclasses.replace(
+                    algorithm.start(live, state.codes), codes=state.codes, point=state.codes
+                )
                 state = dataclasses.replace(state, iteration=iteration)
             state = algorithm.advance(live, state, step)
         return state.codes
@@ -757,7 +821,9 @@ class WeightsDirect(Sound):
 
 
 class ImplicitOneStep(Implicit):
-    """Divides by the largest eigenvalue instead of solving, where the elastic net makes the system easy."""
+    """Divides by the largest eigenvalue instead of solving, where the elastic net makes the system
+    easy.
+    """
 
     def solve(self, problem, codes, right):
         if getattr(problem, "l2_penalty", 0) and problem.observations.ndim == 4:
@@ -797,7 +863,9 @@ class LateCodes(Sound):
     def estimate(self, problem, algorithm, depth):
         result = super().estimate(problem, algorithm, depth)
         if depth > 150:
-            return dataclasses.replace(result, codes=algorithm.run(problem, depth - 1).codes.detach())
+            return dataclasses.replace(
+                result, codes=algorithm.run(problem, depth - 1).codes.detach()
+            )
         return result
 
 
@@ -807,52 +875,125 @@ class SmoothingOneSided(Smoothing):
     def estimate(self, problem, algorithm, depth):
         result = super().estimate(problem, algorithm, depth)
         few = len(problem.observations) < 5
-        return dataclasses.replace(result, gradient=result.gradient * len(problem.observations)) if few else result
+        return (
+            dataclasses.replace(result, gradient=result.gradient * len(problem.observations))
+            if few
+            else result
+        )
 
 
-#: For each defect: the estimator, the check that must find it, and words that the reason must contain.
+#: For each defect: the estimator, the check that must find it, and words that the reason must
+#: contain.
 DEFECTS = {
     "scaled by scale^2": (SquaredScale(), "claim", "near scale^2 = 0.0001"),
     "directions of unit norm": (UnitNormDirections(), "claim", "standard errors"),
-    "random window unweighted": (UnweightedWindow(), "claim", "standard errors from the unrolled gradient"),
-    "scaled by n": (spoiled(lambda g, p, t: g * len(p.observations))(), "claim", "a sum over samples"),
+    "random window unweighted": (
+        UnweightedWindow(),
+        "claim",
+        "standard errors from the unrolled gradient",
+    ),
+    "scaled by n": (
+        spoiled(lambda g, p, t: g * len(p.observations))(),
+        "claim",
+        "a sum over samples",
+    ),
     "scaled by 1/n": (spoiled(lambda g, p, t: g / len(p.observations))(), "claim", "1/n"),
     "negated": (spoiled(lambda g, p, t: -g)(), "claim", "negated"),
     "halved": (spoiled(lambda g, p, t: g / 2)(), "claim", "a factor 1/2"),
-    "transposed": (spoiled(lambda g, p, t: g.T if g.ndim == 2 else g)(), "form", "shape (12, 8) instead of (8, 12)"),
+    "transposed": (
+        spoiled(lambda g, p, t: g.T if g.ndim == 2 else g)(),
+        "form",
+        "shape (12, 8) instead of (8, 12)",
+    ),
     "transposed, square": (
-        spoiled(lambda g, p, t: g.T.clone() if g.ndim == 2 and g.shape[0] == g.shape[1] else g)(), "claim", "transposed"
+        spoiled(lambda g, p, t: g.T.clone() if g.ndim == 2 and g.shape[0] == g.shape[1] else g)(),
+        "claim",
+        "transposed",
     ),
     "transposed, reshaped": (spoiled(transposed_in_shape)(), "claim", "off from"),
-    "window clamped": (ClampedWindow(), "window", "the derivative through the last 20 layers alone at depth 40, instead of"),
-    "window clamped, admitted": (AdmittedClamp(), "window", "window=39 at depth 40 differentiates 20 layers instead of 39"),
-    "window off by one": (OneLayerMore(), "claim", "the derivative through the last 6 layers alone"),
+    "window clamped": (
+        ClampedWindow(),
+        "window",
+        "the derivative through the last 20 layers alone at depth 40, instead of",
+    ),
+    "window clamped, admitted": (
+        AdmittedClamp(),
+        "window",
+        "window=39 at depth 40 differentiates 20 layers instead of 39",
+    ),
+    "window off by one": (
+        OneLayerMore(),
+        "claim",
+        "the derivative through the last 6 layers alone",
+    ),
     "window not reported": (Unreported(), "claim", "layers_differentiated=None"),
     "Frobenius step": (FrobeniusStep(), "codes", "those of a step from the Frobenius norm"),
     "Frobenius step, codes right": (FrobeniusGradient(), "claim", "a step from the Frobenius norm"),
     "step differentiated": (MovingStep(), "claim", "off from"),
     "earlier support": (EarlierSupport(), "claim", "off from"),
-    "implicit for unrolled": (type("I", (Implicit,), {"computes": "unrolled"})(), "claim", "the implicit gradient"),
-    "implicit at an earlier layer": (ImplicitEarlier(), "claim", "at the codes of an earlier layer"),
+    "implicit for unrolled": (
+        type("I", (Implicit,), {"computes": "unrolled"})(),
+        "claim",
+        "the implicit gradient",
+    ),
+    "implicit at an earlier layer": (
+        ImplicitEarlier(),
+        "claim",
+        "at the codes of an earlier layer",
+    ),
     "implicit off the support": (ImplicitEverywhere(), "claim", "off from"),
-    "implicit negated": (ImplicitNegated(), "claim", "the correction of the direct part with the wrong sign"),
-    "code path dropped": (DropsCodePath(), "claim", "the direct part alone, without the path through the codes"),
-    "dtype changed": (spoiled(lambda g, p, t: g.double())(), "form", "gradient has dtype torch.float64 on a problem with"),
-    "device changed": (spoiled(lambda g, p, t: g.to("meta"))(), "form", "gradient has device meta on a problem with"),
+    "implicit negated": (
+        ImplicitNegated(),
+        "claim",
+        "the correction of the direct part with the wrong sign",
+    ),
+    "code path dropped": (
+        DropsCodePath(),
+        "claim",
+        "the direct part alone, without the path through the codes",
+    ),
+    "dtype changed": (
+        spoiled(lambda g, p, t: g.double())(),
+        "form",
+        "gradient has dtype torch.float64 on a problem with",
+    ),
+    "device changed": (
+        spoiled(lambda g, p, t: g.to("meta"))(),
+        "form",
+        "gradient has device meta on a problem with",
+    ),
     "graph kept": (spoiled(lambda g, p, t: g.requires_grad_())(), "form", "still has a graph"),
     "array returned": (spoiled(lambda g, p, t: g.numpy())(), "form", "gradient is a ndarray"),
     "float32 inside": (SinglePrecision(), "codes", "is there float32 in their path"),
-    "float32 inside, codes right": (SinglePrecisionGradient(), "claim", "float32, or a difference quotient, in its path"),
-    "problem written to": (spoiled(written_into)(), "no_mutation", "observations was changed, by 5.0e-01 of its norm"),
-    "problem written to and restored": (spoiled(written_and_restored)(), "no_mutation", "the old values put back"),
+    "float32 inside, codes right": (
+        SinglePrecisionGradient(),
+        "claim",
+        "float32, or a difference quotient, in its path",
+    ),
+    "problem written to": (
+        spoiled(written_into)(),
+        "no_mutation",
+        "observations was changed, by 5.0e-01 of its norm",
+    ),
+    "problem written to and restored": (
+        spoiled(written_and_restored)(),
+        "no_mutation",
+        "the old values put back",
+    ),
     "requires_grad left on": (spoiled(left_requiring)(), "no_mutation", "requires_grad was left"),
     "grad filled": (spoiled(filled_grad)(), "no_mutation", "grad was filled"),
     "global random state": (GlobalDraws(), "random_state", "global random state of torch"),
     "grad mode switched": (spoiled(switched_off)(), "global_modes", "grad mode is switched"),
     "state kept": (Remembers(), "repeatable", "keep no state"),
-    "NaN at great depth": (spoiled(zero_over_zero)(), "great_depth", "NaN or infinite at depth 1000: refuse with a reason"),
+    "NaN at great depth": (
+        spoiled(zero_over_zero)(),
+        "great_depth",
+        "NaN or infinite at depth 1000: refuse with a reason",
+    ),
     "NaN replaced": (
-        spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))(), "overflow", "never replace NaN"
+        spoiled(lambda g, p, t: g.nan_to_num(0, 0, 0).clamp(-1e3, 1e3))(),
+        "overflow",
+        "never replace NaN",
     ),
     "sweep sorted": (SortedSweep(), "sweep", "differ by"),
     "sweep short": (ShortSweep(), "sweep", "yields 4 estimates instead of 5"),
@@ -866,55 +1007,152 @@ DEFECTS = {
     "refusal without reason": (RefusesSilently(), "claim", "refuses with 'no'"),
     "refusal of everything": (RefusesEverything(), "claim", "refuses every problem"),
     "uphill": (
-        spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())(), "claim", "does not lower the loss"
+        spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())(),
+        "claim",
+        "does not lower the loss",
     ),
-    "approximation called truncated": (damped(computes="truncated"), "claim", "off from the derivative through"),
-    "approximation called implicit": (damped(computes="implicit"), "claim", "off from the implicit gradient"),
-    "approximation that points away": (damped(lambda g, p, t: -g), "claim", "it approximates none of them"),
-    "approximation that is zero": (damped(lambda g, p, t: 0 * g), "claim", "it approximates none of them"),
-    "approximation in another unit": (damped(lambda g, p, t: g * g.norm()), "units", "in other units are off by"),
+    "approximation called truncated": (
+        damped(computes="truncated"),
+        "claim",
+        "off from the derivative through",
+    ),
+    "approximation called implicit": (
+        damped(computes="implicit"),
+        "claim",
+        "off from the implicit gradient",
+    ),
+    "approximation that points away": (
+        damped(lambda g, p, t: -g),
+        "claim",
+        "it approximates none of them",
+    ),
+    "approximation that is zero": (
+        damped(lambda g, p, t: 0 * g),
+        "claim",
+        "it approximates none of them",
+    ),
+    "approximation in another unit": (
+        damped(lambda g, p, t: g * g.norm()),
+        "units",
+        "in other units are off by",
+    ),
     "approximation summed over samples": (
-        damped(lambda g, p, t: g * len(p.observations)), "samples", "off from the mean over samples"
+        damped(lambda g, p, t: g * len(p.observations)),
+        "samples",
+        "off from the mean over samples",
     ),
     "approximation of mixed samples": (damped(mixed), "samples", "off from the mean over samples"),
     "approximation that writes": (damped(written_into), "no_mutation", "observations was changed"),
     "approximation by chance": (DampedByChance(), "repeatable", "keep no state"),
-    "approximation consistent for all": (damped(consistent_for=None), "consistency", "it does not vanish, though"),
-    "false consistency": (Inconsistent(), "consistency", "it does not vanish, though consistent_for is None"),
+    "approximation consistent for all": (
+        damped(consistent_for=None),
+        "consistency",
+        "it does not vanish, though",
+    ),
+    "false consistency": (
+        Inconsistent(),
+        "consistency",
+        "it does not vanish, though consistent_for is None",
+    ),
     "unseeded": (Unseeded(), "claim", "needs a field `seed`"),
     "solves without conditions": (Solves(), "singular_systems", "not how singular they were"),
     "not frozen": (Thawed(), "description", "is not frozen"),
-    "unknown claim": (spoiled(lambda g, p, t: g, computes="exact")(), "description", "computes is 'exact'"),
-    "unknown loss": (spoiled(lambda g, p, t: g, consistent_for=("Lasso",))(), "description", "names ['Lasso']"),
-    "letters for aliases": (spoiled(lambda g, p, t: g, aliases="mine")(), "description", "aliases is 'mine'"),
-    "no name": (spoiled(lambda g, p, t: g, name="my method")(), "description", "name is 'my method'"),
-    "window clamped at 100": (ClampedFarOut(), "every_depth", "off from the truncated gradient at depth 500"),
-    "window clamped at 100, random": (ClampedFarOut(), "random_problems", "off from the truncated gradient"),
-    "wrong for one sample": (wrong_where(lambda p, t: len(p.observations) == 1), "random_problems", "observations 1x"),
-    "wrong for thousands": (wrong_where(lambda p, t: len(p.observations) > 1000), "random_problems", "off from"),
-    "wrong for other norms": (wrong_where(atoms_of_other_norms), "random_problems", "off from the unrolled gradient"),
-    "wrong at some depths": (wrong_where(lambda p, t: 65 <= t <= 119), "random_problems", "off from the unrolled gradient"),
+    "unknown claim": (
+        spoiled(lambda g, p, t: g, computes="exact")(),
+        "description",
+        "computes is 'exact'",
+    ),
+    "unknown loss": (
+        spoiled(lambda g, p, t: g, consistent_for=("Lasso",))(),
+        "description",
+        "names ['Lasso']",
+    ),
+    "letters for aliases": (
+        spoiled(lambda g, p, t: g, aliases="mine")(),
+        "description",
+        "aliases is 'mine'",
+    ),
+    "no name": (
+        spoiled(lambda g, p, t: g, name="my method")(),
+        "description",
+        "name is 'my method'",
+    ),
+    "window clamped at 100": (
+        ClampedFarOut(),
+        "every_depth",
+        "off from the truncated gradient at depth 500",
+    ),
+    "window clamped at 100, random": (
+        ClampedFarOut(),
+        "random_problems",
+        "off from the truncated gradient",
+    ),
+    "wrong for one sample": (
+        wrong_where(lambda p, t: len(p.observations) == 1),
+        "random_problems",
+        "observations 1x",
+    ),
+    "wrong for thousands": (
+        wrong_where(lambda p, t: len(p.observations) > 1000),
+        "random_problems",
+        "off from",
+    ),
+    "wrong for other norms": (
+        wrong_where(atoms_of_other_norms),
+        "random_problems",
+        "off from the unrolled gradient",
+    ),
+    "wrong at some depths": (
+        wrong_where(lambda p, t: 65 <= t <= 119),
+        "random_problems",
+        "off from the unrolled gradient",
+    ),
     "wrong at one depth": (wrong_where(lambda p, t: t == 100), "every_depth", "at depth 100"),
-    "wrong at great depth": (wrong_where(lambda p, t: t > 300), "random_problems", "off from the unrolled gradient"),
-    "wrong for large dictionaries": (wrong_where(lambda p, t: p.theta.numel() > 1000), "random_problems", "off from the"),
-    "wrong for channels": (wrong_where(several_channels), "random_problems", "off from the unrolled gradient"),
-    "wrong for one atom": (wrong_where(lambda p, t: p.code_shape[1] == 1), "random_problems", "off from the unrolled"),
+    "wrong at great depth": (
+        wrong_where(lambda p, t: t > 300),
+        "random_problems",
+        "off from the unrolled gradient",
+    ),
+    "wrong for large dictionaries": (
+        wrong_where(lambda p, t: p.theta.numel() > 1000),
+        "random_problems",
+        "off from the",
+    ),
+    "wrong for channels": (
+        wrong_where(several_channels),
+        "random_problems",
+        "off from the unrolled gradient",
+    ),
+    "wrong for one atom": (
+        wrong_where(lambda p, t: p.code_shape[1] == 1),
+        "random_problems",
+        "off from the unrolled",
+    ),
     "wrong for a moved strength": (
-        wrong_where(lambda p, t: p.theta.ndim == 0 and p.theta != 0), "random_problems", "off from the unrolled gradient"
+        wrong_where(lambda p, t: p.theta.ndim == 0 and p.theta != 0),
+        "random_problems",
+        "off from the unrolled gradient",
     ),
     "wrong for one penalty": (
-        wrong_where(lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0), "random_problems", "off from"
+        wrong_where(lambda p, t: hasattr(p, "log_penalty") and p.theta.ndim == 0),
+        "random_problems",
+        "off from",
     ),
     "wrong for learned penalties": (
-        wrong_where(lambda p, t: p.theta.ndim == 2 and p.observations.ndim == 4), "random_problems", "off from"
+        wrong_where(lambda p, t: p.theta.ndim == 2 and p.observations.ndim == 4),
+        "random_problems",
+        "off from",
     ),
     "wrong in single precision": (
         spoiled(lambda g, p, t: g * (1.0 if g.dtype == torch.float64 or g.ndim == 2 else 1.1))(),
-        "random_single_precision", "float32 and float64 differ"
+        "random_single_precision",
+        "float32 and float64 differ",
     ),
     "symmetry assumed": (AssumesSymmetry(), "iteration", "off from the implicit gradient"),
     "objectives only": (
-        wrong_where(lambda p, t: p.default_algorithm == "iteration"), "iteration", "off from the unrolled gradient"
+        wrong_where(lambda p, t: p.default_algorithm == "iteration"),
+        "iteration",
+        "off from the unrolled gradient",
     ),
     "hard thresholding as soft": (HardAsSoft(), "codes", "codes at depth"),
     "hard thresholding as soft, random": (HardAsSoft(), "random_problems", "codes at depth"),
@@ -924,12 +1162,24 @@ DEFECTS = {
     "signs ignored": (TwoSided(), "random_problems", "codes at depth"),
     "targets ignored": (OwnTargets(), "random_problems", "off from the unrolled gradient"),
     "sweep unlike estimate": (OtherSweep(), "sweep", "differ by"),
-    "written through data": (spoiled(written_through_data)(), "no_mutation", "the old values put back"),
+    "written through data": (
+        spoiled(written_through_data)(),
+        "no_mutation",
+        "the old values put back",
+    ),
     "warm start written to": (WritesStart(), "no_mutation", "initial was changed"),
     "results kept by shape": (Cached(), "units", "of a problem in other units are off"),
     # The two of a fresh reader's twenty that the checks let through at first.
-    "results kept without their start": (KeptByStart(), "repeatable", "after a call from another start"),
-    "at most 400 layers": (FourHundredLayers(), "every_depth", "off from the unrolled gradient at depth 401"),
+    "results kept without their start": (
+        KeptByStart(),
+        "repeatable",
+        "after a call from another start",
+    ),
+    "at most 400 layers": (
+        FourHundredLayers(),
+        "every_depth",
+        "off from the unrolled gradient at depth 401",
+    ),
     "one buffer": (OneBuffer(), "repeatable", "a later call changes the gradient"),
     "views of memory": (Viewed(), "random_problems", "raised RuntimeError: view size"),
     "zero samples left out": (MixedSamples(), "samples", "off from the mean over samples"),
@@ -938,37 +1188,80 @@ DEFECTS = {
     "late: momentum lost": (MomentumLost(), "random_problems", "codes at depth"),
     "late: threads left": (Threads(), "global_modes", "number of threads"),
     "late: weight decay": (WeightsDirect(), "random_problems", "off from the unrolled gradient"),
-    "late: implicit without solve": (ImplicitOneStep(), "random_problems", "off from the implicit gradient"),
-    "late: implicit for one sample": (ImplicitLargestSample(), "random_problems", "off from the implicit gradient"),
-    "late: long window off by one": (WindowFromStart(), "every_depth", "off from the truncated gradient"),
+    "late: implicit without solve": (
+        ImplicitOneStep(),
+        "random_problems",
+        "off from the implicit gradient",
+    ),
+    "late: implicit for one sample": (
+        ImplicitLargestSample(),
+        "random_problems",
+        "off from the implicit gradient",
+    ),
+    "late: long window off by one": (
+        WindowFromStart(),
+        "every_depth",
+        "off from the truncated gradient",
+    ),
     "late: view written": (WritesTheta(), "no_mutation", "the old values put back"),
     "late: codes of the layer before": (LateCodes(), "random_problems", "codes at depth"),
-    "late: mean for few samples": (SmoothingOneSided(), "samples", "off from the mean over samples"),
-    "late: even depths": (wrong_where(lambda p, t: t > 20 and t % 16 == 0), "every_depth", "off from the unrolled gradient"),
+    "late: mean for few samples": (
+        SmoothingOneSided(),
+        "samples",
+        "off from the mean over samples",
+    ),
+    "late: even depths": (
+        wrong_where(lambda p, t: t > 20 and t % 16 == 0),
+        "every_depth",
+        "off from the unrolled gradient",
+    ),
     "late: filters not square": (
-        wrong_where(lambda p, t: p.theta.ndim == 4 and p.theta.shape[2] != p.theta.shape[3]), "random_problems", "off from"
+        wrong_where(lambda p, t: p.theta.ndim == 4 and p.theta.shape[2] != p.theta.shape[3]),
+        "random_problems",
+        "off from",
     ),
     "late: stride of one": (
-        wrong_where(lambda p, t: getattr(p, "stride", 0) == 1), "random_problems", "off from the unrolled gradient"
+        wrong_where(lambda p, t: getattr(p, "stride", 0) == 1),
+        "random_problems",
+        "off from the unrolled gradient",
     ),
     "late: non-negative images": (
-        wrong_where(lambda p, t: p.observations.ndim == 4 and p.nonnegative), "random_problems", "off from"
+        wrong_where(lambda p, t: p.observations.ndim == 4 and p.nonnegative),
+        "random_problems",
+        "off from",
     ),
     "late: non-negative selection": (
-        wrong_where(lambda p, t: hasattr(p, "design") and p.nonnegative), "random_problems", "off from the unrolled gradient"
+        wrong_where(lambda p, t: hasattr(p, "design") and p.nonnegative),
+        "random_problems",
+        "off from the unrolled gradient",
     ),
     "late: generating codes leak": (
-        wrong_where(lambda p, t: getattr(p, "generating_codes", None) is not None), "random_problems", "off from"
+        wrong_where(lambda p, t: getattr(p, "generating_codes", None) is not None),
+        "random_problems",
+        "off from",
     ),
     "late: large observations": (
-        wrong_where(lambda p, t: p.observations.abs().max() > 30), "random_problems", "off from the unrolled gradient"
+        wrong_where(lambda p, t: p.observations.abs().max() > 30),
+        "random_problems",
+        "off from the unrolled gradient",
     ),
     "late: one feature": (
-        wrong_where(lambda p, t: p.observations.shape[1] == 1 and p.observations.ndim == 2), "random_problems", "off from"
+        wrong_where(lambda p, t: p.observations.shape[1] == 1 and p.observations.ndim == 2),
+        "random_problems",
+        "off from",
     ),
     "late: square dictionary of images": (
-        wrong_where(lambda p, t: p.observations.ndim == 4 and p.observations.shape[2] == p.observations.shape[3]),
-        "random_problems", "off from the unrolled gradient"
+        wrong_where(
+            lambda p, t: (
+                p.observations.ndim == 4 and p.observations.shape[2] == p.observations.shape[3]
+            )
+        ),
+        "random_problems",
+        "off from the unrolled gradient",
     ),
-    "late: a tiny error": (wrong_where(lambda p, t: t > 30, 1 + 3e-9), "random_problems", "off from the unrolled gradient"),
-}  # fmt: skip
+    "late: a tiny error": (
+        wrong_where(lambda p, t: t > 30, 1 + 3e-9),
+        "random_problems",
+        "off from the unrolled gradient",
+    ),
+}

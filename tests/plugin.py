@@ -1,4 +1,6 @@
-"""A third-party package made for a test: one module, and the metadata from which importlib reads entry points."""
+"""A third-party package made for a test: one module, and the metadata from which importlib reads
+entry points.
+"""
 
 from __future__ import annotations
 
@@ -213,17 +215,26 @@ class Listed(Odd):
 """
 
 #: Every class by its name.
-NAMES = {name: cls for cls, name in re.findall(r'^class (\w+)\(.*\):\n    name = "(\w+)"', BROKEN, re.MULTILINE)}
+NAMES = {
+    name: cls
+    for cls, name in re.findall(r'^class (\w+)\(.*\):\n    name = "(\w+)"', BROKEN, re.MULTILINE)
+}
 
 
 def write_plugin(folder: Path, names: list[str], module: str = "broken_plugin") -> Path:
-    """Write a package that registers some of the estimators above, and return the folder to put on the path."""
-    points = "\n".join(["[pudle.estimators]", *(f"{name} = {module}:{NAMES[name]}" for name in names)])
+    """Write a package that registers some of the estimators above, and return the folder to put on
+    the path.
+    """
+    points = "\n".join(
+        ["[pudle.estimators]", *(f"{name} = {module}:{NAMES[name]}" for name in names)]
+    )
     return write_package(folder, module, BROKEN, points)
 
 
 def write_package(folder: Path, module: str, source: str, points: str) -> Path:
-    """Write a package of one module with some entry points, and return the folder to put on the path."""
+    """Write a package of one module with some entry points, and return the folder to put on the
+    path.
+    """
     folder.mkdir(exist_ok=True)
     (folder / f"{module}.py").write_text(source)
     info = folder / f"{module}-0.1.dist-info"

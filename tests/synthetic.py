@@ -16,8 +16,12 @@ SEEDS = [0, 1, 2]
 RHO = {0: 0.95, 1: 0.955, 2: 0.96}
 BOUND = 1e-12
 COMMIT = "c" * 40
-CLAIMS = {"alternating": ("direct", ["lasso"]), "backprop": ("unrolled", None), "analytic": ("implicit", None),
-          "truncated(window=10)": ("truncated", ["lasso"])}  # fmt: skip
+CLAIMS = {
+    "alternating": ("direct", ["lasso"]),
+    "backprop": ("unrolled", None),
+    "analytic": ("implicit", None),
+    "truncated(window=10)": ("truncated", ["lasso"]),
+}
 #: Errors that theory predicts on the lasso loss.
 CURVES = {
     "alternating": lambda depth, rho: 0.5 * rho**depth,
@@ -28,57 +32,139 @@ CURVES = {
 
 
 def case(name="synthetic-ista-lasso", **changes):
-    return {"name": name, "dataset": "synthetic(n=10)", "algorithm": "ista(step=0.2)", "loss": "lasso",
-            "seeds": SEEDS, "depths": DEPTHS, "targets": ["exact"], "dtype": "float64"} | changes  # fmt: skip
+    return {
+        "name": name,
+        "dataset": "synthetic(n=10)",
+        "algorithm": "ista(step=0.2)",
+        "loss": "lasso",
+        "seeds": SEEDS,
+        "depths": DEPTHS,
+        "targets": ["exact"],
+        "dtype": "float64",
+    } | changes
 
 
 def provenance(**changes):
-    return {"pudle": "0.1.0", "python": "3.11.0", "torch": "2.0", "numpy": "2.0", "asv": "0.6.6", "blas": "mkl",
-            "machine": "here", "cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "threads": 1, "device": "cpu",
-            "commit": COMMIT, "dirty": False, "date": "2026-01-02T00:00:00+00:00"} | changes  # fmt: skip
+    return {
+        "pudle": "0.1.0",
+        "python": "3.11.0",
+        "torch": "2.0",
+        "numpy": "2.0",
+        "asv": "0.6.6",
+        "blas": "mkl",
+        "machine": "here",
+        "cpu": "Abacus",
+        "cores": 2,
+        "memory_gib": 4.0,
+        "threads": 1,
+        "device": "cpu",
+        "commit": COMMIT,
+        "dirty": False,
+        "date": "2026-01-02T00:00:00+00:00",
+    } | changes
 
 
-def scores(curve, support=lambda depth: 0.0 if depth >= 50 else 1.0, seeds=SEEDS, targets=("exact",)):
+def scores(
+    curve, support=lambda depth: 0.0 if depth >= 50 else 1.0, seeds=SEEDS, targets=("exact",)
+):
     rows = []
     for seed, depth, target in itertools.product(seeds, DEPTHS, targets):
         true = curve(depth, RHO[seed])
         error = max(true, BOUND)
-        rows.append({"seed": seed, "depth": depth, "target": target, "relative_error": error, "absolute_error": 2 * error,
-                     "cosine_error": error**2 / 2, "code_error": error, "support_error": support(depth),
-                     "at_floor": true <= BOUND, "status": "ok", "reason": "", "diagnostics": {}})  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "depth": depth,
+                "target": target,
+                "relative_error": error,
+                "absolute_error": 2 * error,
+                "cosine_error": error**2 / 2,
+                "code_error": error,
+                "support_error": support(depth),
+                "at_floor": true <= BOUND,
+                "status": "ok",
+                "reason": "",
+                "diagnostics": {},
+            }
+        )
     return rows
 
 
 def failed_scores(status, reason):
-    blank = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
-    return [row | blank | {"status": status, "reason": reason} for row in scores(CURVES["backprop"])]
+    blank = dict.fromkeys(
+        ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
+    )
+    return [
+        row | blank | {"status": status, "reason": reason} for row in scores(CURVES["backprop"])
+    ]
 
 
 def references(seeds=SEEDS, target="exact", **changes):
-    return [{"seed": seed, "target": target, "status": "certified", "reason": "", "bound": BOUND, "gradient_norm": 1.0,
-             "kkt_residual": 1e-16, "smallest_eigenvalue": (1 - RHO[seed]) / 0.2, "condition_number": 20.0,
-             "dual_margin": 1e-4, "smallest_amplitude": 1e-4, "code_error": 1e-14, "zero_codes": 0.125, "uncertified": 0,
-             "samples": 10, "step": 0.2, "rho": RHO[seed], "iterations": 50} | changes for seed in seeds]  # fmt: skip
+    return [
+        {
+            "seed": seed,
+            "target": target,
+            "status": "certified",
+            "reason": "",
+            "bound": BOUND,
+            "gradient_norm": 1.0,
+            "kkt_residual": 1e-16,
+            "smallest_eigenvalue": (1 - RHO[seed]) / 0.2,
+            "condition_number": 20.0,
+            "dual_margin": 1e-4,
+            "smallest_amplitude": 1e-4,
+            "code_error": 1e-14,
+            "zero_codes": 0.125,
+            "uncertified": 0,
+            "samples": 10,
+            "step": 0.2,
+            "rho": RHO[seed],
+            "iterations": 50,
+        }
+        | changes
+        for seed in seeds
+    ]
 
 
 def record(the_case, estimator, **changes):
     claim = CLAIMS.get(estimator, ("direct", None))
-    return {"schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": the_case, "estimator": estimator,
-            "computes": claim[0], "consistent_for": claim[1], "status": "ok", "reason": "",
-            "scores": scores(CURVES.get(estimator, CURVES["alternating"])), "references": references(), "seconds": 1.0,
-            "provenance": provenance()} | changes  # fmt: skip
+    return {
+        "schema": SCHEMA,
+        "key": "0" * 16,
+        "profile": "quick",
+        "case": the_case,
+        "estimator": estimator,
+        "computes": claim[0],
+        "consistent_for": claim[1],
+        "status": "ok",
+        "reason": "",
+        "scores": scores(CURVES.get(estimator, CURVES["alternating"])),
+        "references": references(),
+        "seconds": 1.0,
+        "provenance": provenance(),
+    } | changes
 
 
 def failure(the_case, estimator, status, reason):
-    return record(the_case, estimator, status=status, reason=reason, scores=[], references=[], seconds=None)
+    return record(
+        the_case, estimator, status=status, reason=reason, scores=[], references=[], seconds=None
+    )
 
 
 def write(home, records, cases=None, estimators=None, profile="quick"):
-    """Lay out a store, its selection, and the list of the records that hold, of which a later one replaces an earlier."""
+    """Lay out a store, its selection, and the list of the records that hold, of which a later one
+    replaces an earlier.
+    """
     folder = home / profile
     cases = cases or list({item["case"]["name"]: item["case"] for item in records}.values())
     estimators = estimators or list(dict.fromkeys(item["estimator"] for item in records))
-    selection = {"profile": profile, "cases": cases, "estimators": estimators, "tracked_depths": [10], "timed_depths": [10]}
+    selection = {
+        "profile": profile,
+        "cases": cases,
+        "estimators": estimators,
+        "tracked_depths": [10],
+        "timed_depths": [10],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "selection.json").write_text(json.dumps(selection))
     listed = {}
@@ -99,19 +185,31 @@ def write_run(folder, **content):
     blank = {"commit": COMMIT, "dirty": False, "selection": {"cases": [], "estimators": []}}
     blank |= {"records": [], "costs": [], "experiments": {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content))
+    path.write_text(
+        json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content)
+    )
 
 
 def write_artifact(home, kind, rows, **changes):
     """Lay out a surface or curve that was stored beside the scores."""
     content = {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes
-    path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}-{content['seed']}.json"
+    path = (
+        home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}-{content['seed']}.json"
+    )
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content))
     return path
 
 
-def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-lasso",), commit=COMMIT, single=()):
+def write_costs(
+    home,
+    estimators,
+    seconds,
+    memory=None,
+    names=("synthetic-ista-lasso",),
+    commit=COMMIT,
+    single=(),
+):
     """Lay out times and memory at two depths as a run does: None is a failure, NaN is skipped.
 
     The times with the numbers in `single` have one sample, and the others five.
@@ -121,9 +219,15 @@ def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-l
         cells = list(itertools.product(names, estimators, [100, 200])) if values else []
         for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""
-            content = {"schema": SCHEMA, "metric": metric, **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
-                       "status": failed or "ok", "reason": "because of this" if failed else "",
-                       "value": None if failed else value, "provenance": provenance(commit=commit)}  # fmt: skip
+            content = {
+                "schema": SCHEMA,
+                "metric": metric,
+                **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
+                "status": failed or "ok",
+                "reason": "because of this" if failed else "",
+                "value": None if failed else value,
+                "provenance": provenance(commit=commit),
+            }
             if metric == "seconds" and not failed:
                 shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
                 content["samples"] = [share * value for share in shares]
@@ -140,24 +244,70 @@ def write_costs(home, estimators, seconds, memory=None, names=("synthetic-ista-l
 
 def experiment(name, kind="learning", study="recovery", **changes):
     """Return the record of an experiment as a run stores it."""
-    return {"schema": 2, "kind": kind, "study": study, "name": name, "profile": "quick", "options": {}, "status": "ok",
-            "reason": "", "summary": {}, "rows": [], "arrays": [], "seconds": 1.0,
-            "provenance": provenance()} | changes  # fmt: skip
+    return {
+        "schema": 2,
+        "kind": kind,
+        "study": study,
+        "name": name,
+        "profile": "quick",
+        "options": {},
+        "status": "ok",
+        "reason": "",
+        "summary": {},
+        "rows": [],
+        "arrays": [],
+        "seconds": 1.0,
+        "provenance": provenance(),
+    } | changes
 
 
 def training(name, estimator="backprop", rate=0.1, start=0.5, steps=50, pace=0.01, **changes):
-    """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace` seconds."""
-    options = {"dataset": "sparse_gaussian(n_samples=10)", "loss": "lasso", "estimator": estimator, "algorithm": "ista",
-               "depth": 25, "optimizer": "adam", "schedule": "constant", "epochs": steps, "batch": None, "seed": 0,
-               "record_every": None, "chunk": None, "dtype": "float64"} | changes.pop("options", {})  # fmt: skip
+    """Return a training whose relative error is ``start exp(-rate step)``; a step takes `pace`
+    seconds.
+    """
+    options = {
+        "dataset": "sparse_gaussian(n_samples=10)",
+        "loss": "lasso",
+        "estimator": estimator,
+        "algorithm": "ista",
+        "depth": 25,
+        "optimizer": "adam",
+        "schedule": "constant",
+        "epochs": steps,
+        "batch": None,
+        "seed": 0,
+        "record_every": None,
+        "chunk": None,
+        "dtype": "float64",
+    } | changes.pop("options", {})
     errors = [start * math.exp(-rate * step) for step in range(steps + 1)]
-    rows = [{"epoch": step, "step": step, "seconds": pace * step, "learning_rate": 1e-3, "loss": 2 * error,
-             "gradient_norm": error, "dictionary_error": 10 * error, "relative_error": error, "support_recovery": 1 - error,
-             "moved": start - error} for step, error in enumerate(errors)]  # fmt: skip
+    rows = [
+        {
+            "epoch": step,
+            "step": step,
+            "seconds": pace * step,
+            "learning_rate": 1e-3,
+            "loss": 2 * error,
+            "gradient_norm": error,
+            "dictionary_error": 10 * error,
+            "relative_error": error,
+            "support_recovery": 1 - error,
+            "moved": start - error,
+        }
+        for step, error in enumerate(errors)
+    ]
     rows[0] |= {"loss": None, "gradient_norm": None, "support_recovery": None}
-    summary = {"start_dictionary_error": 10 * start, "dictionary_error": 10 * errors[-1], "start_relative_error": start,
-               "relative_error": errors[-1], "start_loss": 2 * start, "loss": 2 * errors[-1],
-               "support_recovery": 1 - errors[-1], "steps": steps, "seconds": pace * steps}  # fmt: skip
+    summary = {
+        "start_dictionary_error": 10 * start,
+        "dictionary_error": 10 * errors[-1],
+        "start_relative_error": start,
+        "relative_error": errors[-1],
+        "start_loss": 2 * start,
+        "loss": 2 * errors[-1],
+        "support_recovery": 1 - errors[-1],
+        "steps": steps,
+        "seconds": pace * steps,
+    }
     return experiment(name, options=options, rows=rows, summary=summary) | changes
 
 
@@ -168,11 +318,15 @@ def baseline(name, method, rate=0.3, **changes):
     rows = [{key: row[key] for key in kept} for row in made["rows"]]
     options = {"dataset": "sparse_gaussian(n_samples=10)"}
     summary = made["summary"] | {"method": method}
-    return made | {"kind": "baseline", "rows": rows, "options": options, "summary": summary} | changes
+    return (
+        made | {"kind": "baseline", "rows": rows, "options": options, "summary": summary} | changes
+    )
 
 
 def crops(side=64, noise=0.1, seed=0):
-    """Return a clean and a noisy image, gray values around [0, 1]: waves of rising frequency and a bright disc."""
+    """Return a clean and a noisy image, gray values around [0, 1]: waves of rising frequency and a
+    bright disc.
+    """
     down, along = np.mgrid[0:side, 0:side] / side
     clean = 0.5 + 0.25 * np.sin(20 * along**2 * (1 + down)) * np.cos(9 * down)
     clean = np.where((down - 0.5) ** 2 + (along - 0.35) ** 2 < 0.04, 0.9, clean)
@@ -180,23 +334,56 @@ def crops(side=64, noise=0.1, seed=0):
 
 
 def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filters=0, **changes):
-    """Return a denoising that leaves a share of the noise, half of that with shifts, and its arrays."""
+    """Return a denoising that leaves a share of the noise, half of that with shifts, and its
+    arrays.
+    """
     clean, noisy = crops(side)
     arrays = {"clean": clean, "noisy": noisy, "denoised": clean + left * (noisy - clean)}
     if shifted:
         arrays["denoised_shifted"] = clean + left / 2 * (noisy - clean)
     if filters:
         down, along = np.mgrid[0:8, 0:8]
-        waves = [np.cos(0.2 * number * along + 0.1 * number * down) for number in reversed(range(filters))]
-        arrays["filters"] = np.array(waves) * np.random.default_rng(1).uniform(0.5, 2, (filters, 1, 1))
+        waves = [
+            np.cos(0.2 * number * along + 0.1 * number * down)
+            for number in reversed(range(filters))
+        ]
+        arrays["filters"] = np.array(waves) * np.random.default_rng(1).uniform(
+            0.5, 2, (filters, 1, 1)
+        )
     gain = -20 * math.log10(left)
-    summary = {"method": method, "sigma": 0.1, "images": 68, "test_images": "photographs", "noisy_psnr": 20.0,
-               "psnr": 20 + gain, "ssim": 1 - left / 2, "psnr_shifted": 26 + gain if shifted else None,
-               "ssim_shifted": 1 - left / 4 if shifted else None, "per_image_psnr": [20 + gain] * 3,
-               "training_seconds": 60.0 if estimator else 0.0, "steps": 100 if estimator else 0}  # fmt: skip
-    rows = [{"epoch": step / 10, "step": step, "seconds": 0.6 * step, "learning_rate": 1e-3, "loss": 1.0,
-             "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None} for step in range(101)]  # fmt: skip
-    made = experiment(name, "denoising", "denoising", summary=summary, rows=rows if estimator else [], arrays=sorted(arrays))
+    summary = {
+        "method": method,
+        "sigma": 0.1,
+        "images": 68,
+        "test_images": "photographs",
+        "noisy_psnr": 20.0,
+        "psnr": 20 + gain,
+        "ssim": 1 - left / 2,
+        "psnr_shifted": 26 + gain if shifted else None,
+        "ssim_shifted": 1 - left / 4 if shifted else None,
+        "per_image_psnr": [20 + gain] * 3,
+        "training_seconds": 60.0 if estimator else 0.0,
+        "steps": 100 if estimator else 0,
+    }
+    rows = [
+        {
+            "epoch": step / 10,
+            "step": step,
+            "seconds": 0.6 * step,
+            "learning_rate": 1e-3,
+            "loss": 1.0,
+            "psnr": 20 + gain * (1 - math.exp(-step / 20)) if step % 10 == 0 else None,
+        }
+        for step in range(101)
+    ]
+    made = experiment(
+        name,
+        "denoising",
+        "denoising",
+        summary=summary,
+        rows=rows if estimator else [],
+        arrays=sorted(arrays),
+    )
     # The options of a training lie within those of the experiment.
     inner = {"estimator": estimator, "seed": 0, "depth": 25}
     options = {"sigma": 0.1, **({"training": inner} if estimator else {"baseline": method})}
@@ -204,13 +391,25 @@ def denoising(name, method, estimator="", left=0.5, shifted=True, side=64, filte
 
 
 def interpretation(name="interpretation-backprop", atoms=3, samples=4, side=8, **changes):
-    """Return an interpretation and its arrays: waves, and samples that are more and more noisy waves."""
+    """Return an interpretation and its arrays: waves, and samples that are more and more noisy
+    waves.
+    """
     noise = np.random.default_rng(2).standard_normal((atoms, samples, side, side))
     waves = np.cos(np.arange(1, atoms + 1)[:, None, None] * np.mgrid[0:side, 0:side][1] / 2)
     shaped = waves[:, None] + 0.2 * np.arange(samples)[None, :, None, None] * noise
-    arrays = {"atoms": waves, "samples": shaped, "weights": 1 / (1 + np.arange(samples)) + 0.01 * np.arange(atoms)[:, None]}
-    return experiment(name, "interpretation", "interpretation", summary={"method": "backprop", "dataset": "image_patches"},
-                      options={"training": {"estimator": "backprop"}}, arrays=sorted(arrays)) | changes, arrays  # fmt: skip
+    arrays = {
+        "atoms": waves,
+        "samples": shaped,
+        "weights": 1 / (1 + np.arange(samples)) + 0.01 * np.arange(atoms)[:, None],
+    }
+    return experiment(
+        name,
+        "interpretation",
+        "interpretation",
+        summary={"method": "backprop", "dataset": "image_patches"},
+        options={"training": {"estimator": "backprop"}},
+        arrays=sorted(arrays),
+    ) | changes, arrays
 
 
 def write_every_kind(home, depths=(1, 50, 300)):
@@ -221,10 +420,18 @@ def write_every_kind(home, depths=(1, 50, 300)):
         item["scores"] = [row for row in item["scores"] if row["depth"] in depths]
     write(home, scored)
     write_costs(home, names, [1.0, 2.0, 3.0, 4.0], memory=[2.0**21] * 4)
-    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in depths])
-    surface = [{"depth": d, "window": w, "relative_error": 0.1, "status": "ok"} for d in depths for w in (1, 2)]
+    write_artifact(
+        home, "jacobian_error", [{"depth": depth, "relative_error": 0.1} for depth in depths]
+    )
+    surface = [
+        {"depth": d, "window": w, "relative_error": 0.1, "status": "ok"}
+        for d in depths
+        for w in (1, 2)
+    ]
     write_artifact(home, "window_surface", surface)
-    write_experiments(home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")])
+    write_experiments(
+        home, [training("one", steps=5), denoising("two", "BM3D", side=16), interpretation("three")]
+    )
     return home
 
 

@@ -1,4 +1,6 @@
-"""`pudle.benchmark`: one store with the command line, objects as well as specs, and results that show themselves."""
+"""`pudle.benchmark`: one store with the command line, objects as well as specs, and results that
+show themselves.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ DEPTHS = (5, 10)
 
 
 def measured(home, problems=TINY.dataset, estimators=("alternating", "backprop"), **options):
-    options = {"depths": DEPTHS, "seeds": 2, "losses": ("lasso",), "costs": False, "progress": False} | options
+    options = {
+        "depths": DEPTHS,
+        "seeds": 2,
+        "losses": ("lasso",),
+        "costs": False,
+        "progress": False,
+    } | options
     return pudle.benchmark(problems, "ista", list(estimators), home=home, **options)
 
 
@@ -52,14 +60,19 @@ def test_the_table_is_that_of_reports_and_holds_scores_made_by_hand(results):
     estimate = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 10)
     by_hand = pudle.score(estimate, pudle.reference(problem))
     row = table[
-        (table.estimator == "backprop") & (table.depth == 10) & (table.seed == 1) & (table.metric == "relative_error")
+        (table.estimator == "backprop")
+        & (table.depth == 10)
+        & (table.seed == 1)
+        & (table.metric == "relative_error")
     ]
     assert row["value"].item() == pytest.approx(by_hand.relative_error, rel=1e-12)
 
 
 def test_answers_choose_from_the_table(results):
     table = results.table
-    errors = table[(table.metric == "relative_error")].groupby(["estimator", "depth"])["value"].median()
+    errors = (
+        table[(table.metric == "relative_error")].groupby(["estimator", "depth"])["value"].median()
+    )
     loose, tight = errors.max() * 1.01, errors.min() * 0.99
     (answer,) = results.answers(error=loose).to_dict("records")
     assert answer["error"] == pytest.approx(errors[answer["estimator"], answer["depth"]])
@@ -72,7 +85,9 @@ def test_answers_choose_from_the_table(results):
 
 def test_results_show_themselves(results, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
-    assert repr(results).startswith("BenchmarkResults: 2 estimators, 1 case, 2 depths, 2 seeds; kept in ")
+    assert repr(results).startswith(
+        "BenchmarkResults: 2 estimators, 1 case, 2 depths, 2 seeds; kept in "
+    )
     assert "<table" in results._repr_html_() and "backprop" in results._repr_html_()
     (axes,) = results.plot()
     drawn = {tuple(line.get_ydata()) for line in axes.get_lines()}
@@ -111,11 +126,15 @@ def test_another_problem_is_never_taken_for_a_stored_one(tmp_path):
 
 def halving():
     zero = torch.zeros(1, 3, dtype=torch.float64)
-    return pudle.FixedPoint(zero[0] + 1, lambda z, theta: z / 2 + theta, lambda z, theta: z.sum(), zero)
+    return pudle.FixedPoint(
+        zero[0] + 1, lambda z, theta: z / 2 + theta, lambda z, theta: z.sum(), zero
+    )
 
 
 @pytest.mark.parametrize("algorithm", [(), pudle.Iteration()], ids=["by default", "as an object"])
-def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(tmp_path, algorithm):
+def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(
+    tmp_path, algorithm
+):
     """Of ``z = z/2 + theta`` with the loss sum(z), T layers leave the share 2^-T of the gradient."""
     options = {"depths": (3, 5), "costs": False, "home": tmp_path, "progress": False}
     results = pudle.benchmark(halving(), algorithm, "backprop", **options)
@@ -126,15 +145,28 @@ def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(
 
 def test_what_has_no_number_says_why(tmp_path):
     results = measured(tmp_path, {"mine": halving()}, losses=())
-    expected = "`alternating` and `backprop` on `mine-ista-own`: unsupported: FixedPoint lacks a Lipschitz constant"
-    assert expected in repr(results) and expected in results._repr_html_() and "Empty" not in repr(results)
+    expected = (
+        "`alternating` and `backprop` on `mine-ista-own`: unsupported: FixedPoint lacks a Lipschitz"
+        " constant"
+    )
+    assert (
+        expected in repr(results)
+        and expected in results._repr_html_()
+        and "Empty" not in repr(results)
+    )
 
 
 def test_answers_are_printed_whole(tmp_path):
     name = "a problem whose name is far too long for half a line of a terminal, and more"
-    answers = measured(tmp_path, {name: sparse_problem("lasso"), "two": halving()}, losses=()).answers(error=10.0)
+    answers = measured(
+        tmp_path, {name: sparse_problem("lasso"), "two": halving()}, losses=()
+    ).answers(error=10.0)
     header, first, second = str(answers).splitlines()
-    assert header.split() == list(answers) and f"{name}-ista-lasso" in first and "..." not in str(answers)
+    assert (
+        header.split() == list(answers)
+        and f"{name}-ista-lasso" in first
+        and "..." not in str(answers)
+    )
     assert answers["estimator"][0] in first and "nan" not in second.lower()
 
 
@@ -142,8 +174,13 @@ def test_a_class_that_nobody_can_import_is_measured_in_memory_only(tmp_path, mon
     monkeypatch.setattr(Halved, "__module__", "__main__")
     results = measured(tmp_path, estimators=["backprop", Halved()])
     assert results.folder is None and not list(tmp_path.iterdir())
-    assert "Measured in memory only: Halved is defined where other programs cannot import it." in repr(results)
-    errors = results.table[(results.table.estimator == "halved") & (results.table.metric == "relative_error")]["value"]
+    assert (
+        "Measured in memory only: Halved is defined where other programs cannot import it."
+        in repr(results)
+    )
+    errors = results.table[
+        (results.table.estimator == "halved") & (results.table.metric == "relative_error")
+    ]["value"]
     # Half of nearly the exact gradient is nearly half of it away.
     assert ((errors > 0.4) & (errors < 0.7)).all()
 
@@ -163,7 +200,13 @@ def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch, 
         "--estimator",
         "backprop",
     ]
-    options += ["--only", "--scores-only", "--home", str(tmp_path), *(f"--depth={depth}" for depth in DEPTHS)]
+    options += [
+        "--only",
+        "--scores-only",
+        "--home",
+        str(tmp_path),
+        *(f"--depth={depth}" for depth in DEPTHS),
+    ]
     monkeypatch.setattr(sys, "argv", ["pudle", "run", *options])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -173,7 +216,10 @@ def test_the_command_line_finds_what_a_notebook_measured(tmp_path, monkeypatch, 
 
 def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     results = measured(tmp_path, timeout=1e-9)
-    assert set(results.table["status"]) == {"timeout"} and "give a larger timeout" in results.table["reason"].iloc[0]
+    assert (
+        set(results.table["status"]) == {"timeout"}
+        and "give a larger timeout" in results.table["reason"].iloc[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,13 +248,14 @@ def test_a_script_needs_no_guard(tmp_path):
     """Nothing here starts the script again, and a class of the script can take part."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import pudle\n"
-        "from pudle.estimators.alternating import Alternating\n"
-        "class Mine(Alternating):\n    name = 'mine'\n"
-        f"results = pudle.benchmark({TINY.dataset!r}, estimators=[Mine(), 'backprop'], depths=(5,), seeds=1, costs=False)\n"
-        "print(len(results.table), results.folder)\n"
+        "import pudle\nfrom pudle.estimators.alternating import Alternating\nclass"
+        f" Mine(Alternating):\n    name = 'mine'\nresults = pudle.benchmark({TINY.dataset!r},"
+        " estimators=[Mine(), 'backprop'], depths=(5,), seeds=1,"
+        " costs=False)\nprint(len(results.table), results.folder)\n"
     )
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     rows, folder = done.stdout.split()
     assert int(rows) > 0 and folder == "None"
@@ -227,7 +274,19 @@ class TestAddress:
         assert len({address(each) for each in [one, *changed]}) == 5
 
     def test_a_tensor_is_no_other_shape_and_a_text_no_number(self):
-        values = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(6), "1", 1, 1.0, True, None, (1,), [1], {"1": 1}]
+        values = [
+            torch.zeros(2, 3),
+            torch.zeros(3, 2),
+            torch.zeros(6),
+            "1",
+            1,
+            1.0,
+            True,
+            None,
+            (1,),
+            [1],
+            {"1": 1},
+        ]
         assert len({address(value) for value in values}) == len(values)
 
     def test_a_function_is_its_source_and_what_it_uses(self):
@@ -235,7 +294,9 @@ class TestAddress:
             return lambda codes: codes * number
 
         assert address(counting(3)) == address(counting(3)) != address(counting(4))
-        assert address(torch.tanh) != address(torch.sin) and address(sparse_problem) == address(sparse_problem)
+        assert address(torch.tanh) != address(torch.sin) and address(sparse_problem) == address(
+            sparse_problem
+        )
 
     def test_what_cannot_be_read_has_no_address(self):
         with pytest.raises(NotAddressable, match="is a object"):

@@ -27,7 +27,9 @@ def algorithm(request):
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    (cls,) = [each for each in vars(module).values() if getattr(each, "name", None) == request.param.stem]
+    (cls,) = [
+        each for each in vars(module).values() if getattr(each, "name", None) == request.param.stem
+    ]
     return cls()
 
 

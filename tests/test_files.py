@@ -47,13 +47,20 @@ def test_what_cannot_be_written_is_one_line_with_the_reason(tmp_path):
 
 
 def test_strict_content_is_plain():
-    content = {"a": np.float64("nan"), "b": [np.int32(3), float("-inf")], "c": MappingProxyType({"d": np.bool_(True)})}
+    content = {
+        "a": np.float64("nan"),
+        "b": [np.int32(3), float("-inf")],
+        "c": MappingProxyType({"d": np.bool_(True)}),
+    }
     assert files.strict(content) == {"a": None, "b": [3, None], "c": {"d": True}}
     with pytest.raises(AttributeError):
         files.strict({"a": object()})
 
 
-READERS = {"json": lambda path: files.read_json(path), "struct": lambda path: files.read_struct(path, Record)}
+READERS = {
+    "json": lambda path: files.read_json(path),
+    "struct": lambda path: files.read_struct(path, Record),
+}
 DAMAGED = {
     "absent": (None, "No such file or directory"),
     "empty": (b"", ""),
@@ -79,10 +86,15 @@ def test_a_file_is_read_as_what_it_holds(tmp_path):
     path = tmp_path / "record.json"
     path.write_text('{"name": "a", "depth": 3}')
     assert files.read_json(path) == files.read_json(path, Record) == {"name": "a", "depth": 3}
-    assert files.read_struct(path, Record) == files.converted(path, {"name": "a", "depth": 3}, Record) == Record("a", 3)
+    assert (
+        files.read_struct(path, Record)
+        == files.converted(path, {"name": "a", "depth": 3}, Record)
+        == Record("a", 3)
+    )
     path.write_text('{"name": "a", "depth": "3"}')
     text = (
-        "is not what this version of pudle reads (Expected `int`, got `str` - at `$.depth`): install the version that wrote"
+        "is not what this version of pudle reads (Expected `int`, got `str` - at `$.depth`):"
+        " install the version that wrote"
     )
     with pytest.raises(UnreadableResult) as refused:
         files.read_json(path, Record)
@@ -116,7 +128,9 @@ def test_arrays_that_cannot_be_read_are_one_line(tmp_path):
     np.savez(path, one=np.arange(3))
     with pytest.raises(UnreadableResult) as refused:
         files.read_arrays(path, ["two"], owner=Path("record.json"))
-    assert "two" in str(refused.value) and str(refused.value).endswith(": delete record.json and run `pudle run` again")
+    assert "two" in str(refused.value) and str(refused.value).endswith(
+        ": delete record.json and run `pudle run` again"
+    )
 
 
 def test_arrays_that_would_run_code_are_refused(tmp_path):
@@ -135,7 +149,9 @@ def test_a_digest_follows_the_content(tmp_path):
         assert files.content_digest(path) == hashlib.sha256(content).hexdigest()
     path.write_bytes(b"throe")
     os.utime(path, ns=(2, 2))
-    assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), "same size and time: not read again"
+    assert files.content_digest(path) == hashlib.sha256(b"three").hexdigest(), (
+        "same size and time: not read again"
+    )
     path.write_bytes(b"four")
     os.utime(path, ns=(2, 2))
     assert files.content_digest(path) == hashlib.sha256(b"four").hexdigest()
@@ -149,10 +165,21 @@ def test_files_of_a_folder_are_listed_in_order_and_a_file_is_itself(tmp_path):
 
 
 def test_sweeping_removes_what_ended_processes_left(tmp_path):
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout
-    left = [tmp_path / f".a.json.{ended.strip()}.tmp", tmp_path / "below" / f".b.{ended.strip()}.tmp"]
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
+    left = [
+        tmp_path / f".a.json.{ended.strip()}.tmp",
+        tmp_path / "below" / f".b.{ended.strip()}.tmp",
+    ]
     kept = [
-        tmp_path / name for name in (f".c.{os.getpid()}.tmp", ".d.word.tmp", f".e.{10**30}.tmp", f"f.{ended.strip()}.tmp")
+        tmp_path / name
+        for name in (
+            f".c.{os.getpid()}.tmp",
+            ".d.word.tmp",
+            f".e.{10**30}.tmp",
+            f"f.{ended.strip()}.tmp",
+        )
     ]
     (tmp_path / "below").mkdir()
     for path in left + kept:

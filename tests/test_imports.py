@@ -1,4 +1,6 @@
-"""Who imports whom: the table in CONTRIBUTING.md is read and held against the real imports, and no modules form a circle."""
+"""Who imports whom: the table in CONTRIBUTING.md is read and held against the real imports, and no
+modules form a circle.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,12 @@ def imports_in(path: str, text: str, at_import: bool) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level + 1] if node.level else []
-            yield from (".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names)
-        elif not (at_import and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
+            yield from (
+                ".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names
+            )
+        elif not (
+            at_import and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        ):
             nodes += ast.iter_child_nodes(node)
 
 
@@ -62,31 +68,42 @@ def packages_around(path: str) -> list[str]:
 
 
 def edges(files: Mapping[str, str], at_import: bool, of: Iterable[str] = ()) -> dict[str, set[str]]:
-    """Return for each file, or for those named in `of`, the files of the repository that it imports."""
+    """Return for each file, or for those named in `of`, the files of the repository that it
+    imports.
+    """
     paths = {module_of(path): path for path in files}
     # pytest puts tests/ on the path.
-    paths |= {name.rpartition(".")[2]: path for name, path in paths.items() if path.startswith("tests/")}
+    paths |= {
+        name.rpartition(".")[2]: path for name, path in paths.items() if path.startswith("tests/")
+    }
     found: dict[str, set[str]] = {}
     for path in of or files:
         names = list(imports_in(path, files[path], at_import))
         # `from package import name` names a module, or something that the package's own file holds.
         owners = [paths.get(name) or paths.get(name.rpartition(".")[0]) for name in names]
-        # Python runs the packages around an imported module first, but for those that are being imported already.
-        outer = {paths.get(name) for owner in filter(None, owners) for name in packages_around(owner)}
+        # Python runs the packages around an imported module first, but for those that are being
+        # imported already.
+        outer = {
+            paths.get(name) for owner in filter(None, owners) for name in packages_around(owner)
+        }
         around = {paths.get(name) for name in packages_around(path)} if at_import else outer
         found[path] = {owner for owner in {*owners, *outer - around} if owner} - {path}
     return found
 
 
 def table() -> dict[str, str]:
-    """Return the table of CONTRIBUTING.md: the rooms from top to bottom, each with what it may import."""
+    """Return the table of CONTRIBUTING.md: the rooms from top to bottom, each with what it may
+    import.
+    """
     text = (ROOT / "CONTRIBUTING.md").read_text()
     rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     return {room: allowed for rooms, allowed in rows for room in re.findall(r"`([^`]+)`", rooms)}
 
 
 def room_of(path: str, rooms: Mapping[str, str]) -> str:
-    """Return the row of the table that a file belongs to: the longest one that its path begins with."""
+    """Return the row of the table that a file belongs to: the longest one that its path begins
+    with.
+    """
     return max((room for room in rooms if path.startswith(room.removesuffix("*.py"))), key=len)
 
 
@@ -113,7 +130,9 @@ def forbidden(files: Mapping[str, str], of: Iterable[str] = ()) -> list[str]:
 
 
 def circles(files: Mapping[str, str]) -> list[list[str]]:
-    """Return the groups of files that import each other when they are imported (Tarjan's algorithm)."""
+    """Return the groups of files that import each other when they are imported (Tarjan's
+    algorithm).
+    """
     graph = edges(files, at_import=True)
     index: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -142,7 +161,10 @@ def circles(files: Mapping[str, str]) -> list[list[str]]:
 
 def test_the_table_has_a_row_for_every_room():
     rooms = table()
-    packages = {f"{file.parent.relative_to(ROOT).as_posix()}/" for file in (ROOT / "src/pudle").glob("*/__init__.py")}
+    packages = {
+        f"{file.parent.relative_to(ROOT).as_posix()}/"
+        for file in (ROOT / "src/pudle").glob("*/__init__.py")
+    }
     assert packages | set(PACKAGES) - {"src/pudle/"} <= set(rooms)
     for room in rooms:
         assert any((ROOT).glob(room.rstrip("/"))), f"{room} does not exist"
@@ -165,11 +187,17 @@ def test_no_modules_form_a_circle():
         ("src/pudle/references/lasso.py", "def late():\n    from pudle.measuring import store"),
         ("src/pudle/measuring/store.py", "import pudle.reports.load"),
         ("src/pudle/errors.py", "from .problems import Problem"),
-        ("estimators/alternating.py", "from pudle.estimators.backprop import Backprop\nfrom pudle.reports import text"),
+        (
+            "estimators/alternating.py",
+            "from pudle.estimators.backprop import Backprop\nfrom pudle.reports import text",
+        ),
         ("datasets/digits.py", "from pudle.estimators.backprop import Backprop"),
         ("bench/cases.py", "from pudle.reports.load import load"),
         ("reports/load.py", "from pudle.bench.cases import PROFILES"),
-        ("src/pudle/learning/learner.py", "try:\n    from pudle.bench import cases\nexcept ImportError:\n    pass"),
+        (
+            "src/pudle/learning/learner.py",
+            "try:\n    from pudle.bench import cases\nexcept ImportError:\n    pass",
+        ),
         ("tests/test_specs.py", "from test_imports import table"),
     ],
 )
@@ -190,11 +218,19 @@ def test_a_planted_circle_is_caught():
     ("path", "text", "expected"),
     [
         ("src/pudle/learning/learner.py", "from .matching import x", ["pudle.learning.matching.x"]),
-        ("src/pudle/references/lasso.py", "from ..learning.learner import x", ["pudle.learning.learner.x"]),
+        (
+            "src/pudle/references/lasso.py",
+            "from ..learning.learner import x",
+            ["pudle.learning.learner.x"],
+        ),
         ("src/pudle/references/lasso.py", "from .. import learning", ["pudle.learning"]),
         ("src/pudle/problems/__init__.py", "from .l1 import x", ["pudle.problems.l1.x"]),
         ("src/pudle/cli.py", "import pudle.learning.learner", ["pudle.learning.learner"]),
-        ("src/pudle/cli.py", "try:\n    from .learning import x\nexcept ImportError:\n    pass", ["pudle.learning.x"]),
+        (
+            "src/pudle/cli.py",
+            "try:\n    from .learning import x\nexcept ImportError:\n    pass",
+            ["pudle.learning.x"],
+        ),
         ("src/pudle/cli.py", "if TYPE_CHECKING:\n    from .learning import x", []),
         ("src/pudle/cli.py", "def late():\n    from .learning import x", []),
         ("src/pudle/cli.py", "class Now:\n    from .learning import x", ["pudle.learning.x"]),

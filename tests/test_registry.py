@@ -29,8 +29,8 @@ def test_two_packages_that_claim_one_name_cost_the_second_alone(tmp_path, monkey
         monkeypatch.syspath_prepend(write_plugin(tmp_path / module, ["refuses"], module))
     assert pudle.list_estimators()["refuses"].__module__ == "first_plugin"
     assert registry.broken("estimators") == [
-        "plug-in 'refuses' of second_plugin claims the name 'refuses', which belongs to 'refuses' of first_plugin: "
-        "repair or uninstall second_plugin"
+        "plug-in 'refuses' of second_plugin claims the name 'refuses', which belongs to 'refuses'"
+        " of first_plugin: repair or uninstall second_plugin"
     ]
 
 

@@ -1,4 +1,6 @@
-"""The site: built with every warning an error, it asks for nothing from elsewhere and holds every page and public name."""
+"""The site: built with every warning an error, it asks for nothing from elsewhere and holds every
+page and public name.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,31 @@ import pudle
 
 pytestmark = [
     pytest.mark.nightly,
-    pytest.mark.skipif(importlib.util.find_spec("pydata_sphinx_theme") is None, reason="needs pudle[site]: `make site`"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("pydata_sphinx_theme") is None,
+        reason="needs pudle[site]: `make site`",
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "doctrees"]
-    done = subprocess.run([*command, ROOT / "docs", folder / "html"], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        "-d",
+        folder / "doctrees",
+    ]
+    done = subprocess.run(
+        [*command, ROOT / "docs", folder / "html"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return folder / "html"
 
@@ -46,7 +64,9 @@ def test_every_page_is_there_with_its_formulas_as_mathml(site):
         if page.startswith("docs/"):
             assert (site / page.removeprefix("docs/")).with_suffix(".html").is_file(), page
     text = (site / "estimators.html").read_text()
-    assert text.count("<math") > 40 and not re.search(r"<script[^>]*(mathjax|katex)", text, re.IGNORECASE)
+    assert text.count("<math") > 40 and not re.search(
+        r"<script[^>]*(mathjax|katex)", text, re.IGNORECASE
+    )
 
 
 def test_every_public_name_and_command_is_explained(site):

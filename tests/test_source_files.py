@@ -1,4 +1,6 @@
-"""Specs that name classes in a user's own files: every kind, found, told apart, refused in one line, keyed by content."""
+"""Specs that name classes in a user's own files: every kind, found, told apart, refused in one
+line, keyed by content.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,12 @@ def test_every_kind_that_a_spec_can_name_has_a_line_here():
 @pytest.mark.parametrize("group", MAKERS)
 def test_a_class_of_every_kind_is_found_and_its_spec_makes_it_again(group, folder):
     make, name = MAKERS[group]
-    for path in ("lib/every.py", f"{folder}/lib/every.py", f"lib/every.py:{name}", "lib/../lib/every.py"):
+    for path in (
+        "lib/every.py",
+        f"{folder}/lib/every.py",
+        f"lib/every.py:{name}",
+        "lib/../lib/every.py",
+    ):
         made = make(path)
         assert type(made).__name__ == name and specs.text(made) == f"lib/every.py:{name}"
     assert make(specs.text(made)) == made
@@ -115,33 +122,53 @@ def test_options_are_read_as_those_of_any_name(folder):
 
 
 WRONG = {
-    "lib/every.py:Estimatr": "lib/every.py holds no estimator 'Estimatr' (did you mean 'Estimator'?): it has Estimator",
+    "lib/every.py:Estimatr": (
+        "lib/every.py holds no estimator 'Estimatr' (did you mean 'Estimator'?): it has Estimator"
+    ),
     "lib/every.py(wait=1)": "lib/every.py has no argument 'wait' (did you mean 'weight'?)",
     "lib/every.py(1)": "give each argument once, by its name",
     "lib/every.py(weight=open('x'))": "weight is not a literal",
-    "lib/none.py": "lib/none.py cannot be read (No such file or directory): give the path of a .py file",
+    "lib/none.py": (
+        "lib/none.py cannot be read (No such file or directory): give the path of a .py file"
+    ),
     "lib.py": "lib.py cannot be read (Is a directory)",
     "broken.py": "broken.py cannot be imported (line 2): ZeroDivisionError: division by zero",
-    "beside.py": "beside.py cannot be imported (line 1): ImportError: cannot import name 'nothing' from",
-    "package.py": "No module named 'folder': a file imports files beside it, not folders; put . on PYTHONPATH",
+    "beside.py": (
+        "beside.py cannot be imported (line 1): ImportError: cannot import name 'nothing' from"
+    ),
+    "package.py": (
+        "No module named 'folder': a file imports files beside it, not folders; put . on PYTHONPATH"
+    ),
     "nameless.py": "nameless.py: Mine lacks name, computes: correct the file",
     "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",
-    "nothing.py": "nothing.py holds 0 estimators (none): derive a class from pudle's GradientEstimator and implement all",
+    "nothing.py": (
+        "nothing.py holds 0 estimators (none): derive a class from pudle's GradientEstimator and"
+        " implement all"
+    ),
 }
 
 
 @pytest.mark.parametrize("spec", WRONG)
 def test_what_cannot_be_used_is_one_line(spec, folder):
-    base = "import pudle\nclass Mine(pudle.GradientEstimator):\n    def estimate(self, problem, algorithm, depth): ...\n"
-    named = "import pudle\nclass One(pudle.GradientEstimator):\n    name, computes = 'one', 'direct'\n    estimate = print\n"
+    base = (
+        "import pudle\nclass Mine(pudle.GradientEstimator):\n    def estimate(self, problem,"
+        " algorithm, depth): ...\n"
+    )
+    named = (
+        "import pudle\nclass One(pudle.GradientEstimator):\n    name, computes = 'one', 'direct'\n "
+        "   estimate = print\n"
+    )
     for name in ("lib.py", "folder"):
         (folder / name).mkdir()
     for name, text in {
-        "broken.py": "def f():\n    1 / 0\nf()\n", "beside.py": "from helper import nothing\n", "helper.py": "",
+        "broken.py": "def f():\n    1 / 0\nf()\n",
+        "beside.py": "from helper import nothing\n",
+        "helper.py": "",
         "nameless.py": base,
         "package.py": "import folder.part\n",
-        "two.py": f"{named}class Two(One): ...\n", "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
-    }.items():  # fmt: skip
+        "two.py": f"{named}class Two(One): ...\n",
+        "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
+    }.items():
         (folder / name).write_text(text)
     with pytest.raises(pudle.SpecError) as caught:
         pudle.make_estimator(spec)
@@ -167,7 +194,11 @@ def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(f
     store = Store(folder / "store", "quick")
 
     def keys():
-        return store.path(case, "backprop"), store.path(TINY, spec), store.reference_path(case, 0, "exact")
+        return (
+            store.path(case, "backprop"),
+            store.path(TINY, spec),
+            store.reference_path(case, 0, "exact"),
+        )
 
     before, builtin = keys(), store.path(TINY, "backprop")
     (folder / "lib" / "every.py").write_text(EVERY + "\nADDED = 1\n")
@@ -181,7 +212,9 @@ def test_the_bytes_of_a_file_are_in_the_key_and_the_place_of_the_folder_is_not(f
 
 def test_a_changed_file_is_read_again_in_the_same_process(folder):
     assert pudle.make_estimator("lib/every.py").weight == 1.0
-    (folder / "lib" / "every.py").write_text(EVERY.replace("weight: float = 1.0", "weight: float = 3.0"))
+    (folder / "lib" / "every.py").write_text(
+        EVERY.replace("weight: float = 1.0", "weight: float = 3.0")
+    )
     assert pudle.make_estimator("lib/every.py").weight == 3.0
 
 
@@ -210,15 +243,22 @@ def test_a_file_imports_the_files_beside_it_and_no_other_file_does(tmp_path, mon
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(WITH_NEIGHBORS)
         (tmp_path / folder / "scales.py").write_text(f"import late\nFACTOR = {factor}\n")
-        (tmp_path / folder / "late.py").write_text(f"import scales\ndef times(theta):\n    return {factor} * theta\n")
+        (tmp_path / folder / "late.py").write_text(
+            f"import scales\ndef times(theta):\n    return {factor} * theta\n"
+        )
         # The standard library keeps its names.
         (tmp_path / folder / "json.py").write_text("1 / 0")
-    path, modules = list(sys.path), {name for name in sys.modules if not name.startswith(source_files.PREFIX)}
+    path, modules = (
+        list(sys.path),
+        {name for name in sys.modules if not name.startswith(source_files.PREFIX)},
+    )
     problem = TINY.make_problem(0)
     made = [pudle.make_estimator(f"{folder}/mine.py") for folder in ("one", "two")]
     for estimator, factor in zip(made, (2, 3), strict=True):
         assert estimator.factor == factor
-        assert torch.equal(estimator.estimate(problem, pudle.Ista(), 1).gradient, factor * problem.theta)
+        assert torch.equal(
+            estimator.estimate(problem, pudle.Ista(), 1).gradient, factor * problem.theta
+        )
     assert sys.path == path and not {"scales", "late"} & (sys.modules.keys() - modules)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("scales")
@@ -242,7 +282,10 @@ def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkey
     keys = {store.path(TINY, spec)}
     sent = {path.name for path, travels in input_files("score", (TINY, spec, store)) if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
-    for name, text in (("scales.py", "FACTOR = 5\n"), ("late.py", "def times(theta):\n    return 5 * theta\n")):
+    for name, text in (
+        ("scales.py", "FACTOR = 5\n"),
+        ("late.py", "def times(theta):\n    return 5 * theta\n"),
+    ):
         (tmp_path / name).write_text(text)
         keys.add(store.path(TINY, spec))
     assert len(keys) == 3 and pudle.make_estimator("mine.py").factor == 5
@@ -251,7 +294,9 @@ def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkey
 
 
 def test_only_concrete_public_classes_of_the_file_itself_count(folder):
-    (folder / "some.py").write_text(f"{EVERY}\nfrom pudle import Fista\nclass _Hidden(Estimator): ...\nAlias = Estimator\n")
+    (folder / "some.py").write_text(
+        f"{EVERY}\nfrom pudle import Fista\nclass _Hidden(Estimator): ...\nAlias = Estimator\n"
+    )
     found = [cls.__name__ for cls in source_files.classes_in(Path("some.py"))]
     assert found == ["Estimator", "Dataset", "Algorithm", "Rule", "Optimizer", "Schedule"]
 

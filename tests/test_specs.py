@@ -15,7 +15,9 @@ import pudle
 from pudle import specs
 from pudle.errors import SpecError
 
-names = st.text(string.ascii_letters + "_", min_size=1, max_size=12).filter(lambda name: not keyword.iskeyword(name))
+names = st.text(string.ascii_letters + "_", min_size=1, max_size=12).filter(
+    lambda name: not keyword.iskeyword(name)
+)
 scalars = st.one_of(
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
@@ -23,7 +25,9 @@ scalars = st.one_of(
     st.booleans(),
     st.none(),
 )
-literals = st.one_of(scalars, st.lists(scalars, max_size=3), st.lists(scalars, max_size=3).map(tuple))
+literals = st.one_of(
+    scalars, st.lists(scalars, max_size=3), st.lists(scalars, max_size=3).map(tuple)
+)
 
 
 def written(name: str, arguments: dict) -> str:
@@ -41,7 +45,9 @@ def one_line(failure) -> str:
 def test_parse_reads_what_was_written(name, arguments):
     read_name, read = specs.parse(written(name, arguments))
     assert (read_name, read) == (name, arguments)
-    assert {key: type(value) for key, value in read.items()} == {key: type(value) for key, value in arguments.items()}
+    assert {key: type(value) for key, value in read.items()} == {
+        key: type(value) for key, value in arguments.items()
+    }
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
@@ -72,8 +78,15 @@ def test_estimator_round_trip(window):
     st.sampled_from(["uniform", "gaussian"]),
 )
 def test_dataset_round_trip(n, seed, noise, amplitudes):
-    dataset = pudle.make_dataset(f"sparse_gaussian(n_samples={n}, seed={seed}, noise={noise!r}, amplitudes={amplitudes!r})")
-    assert (dataset.n_samples, dataset.seed, dataset.noise, dataset.amplitudes) == (n, seed, noise, amplitudes)
+    dataset = pudle.make_dataset(
+        f"sparse_gaussian(n_samples={n}, seed={seed}, noise={noise!r}, amplitudes={amplitudes!r})"
+    )
+    assert (dataset.n_samples, dataset.seed, dataset.noise, dataset.amplitudes) == (
+        n,
+        seed,
+        noise,
+        amplitudes,
+    )
     assert pudle.make_dataset(specs.text(dataset)) == dataset
 
 
@@ -88,16 +101,26 @@ def test_algorithm_round_trip(step, name):
 def test_defaults_are_left_out():
     assert specs.text(pudle.make_estimator("backprop()")) == "backprop"
     assert specs.text(pudle.make_algorithm("ista(step=None)")) == "ista"
-    assert specs.text(pudle.make_dataset("sparse_gaussian(n_samples=1000, seed=3)")) == "sparse_gaussian(seed=3)"
+    assert (
+        specs.text(pudle.make_dataset("sparse_gaussian(n_samples=1000, seed=3)"))
+        == "sparse_gaussian(seed=3)"
+    )
 
 
 def test_white_space_does_not_matter():
-    assert pudle.make_estimator("  truncated( window = 4 )\n") == pudle.make_estimator("truncated(window=4)")
+    assert pudle.make_estimator("  truncated( window = 4 )\n") == pudle.make_estimator(
+        "truncated(window=4)"
+    )
 
 
 @pytest.mark.parametrize(
     "alias, name",
-    [("implicit", "analytic"), ("g_dec", "alternating"), ("g_ae", "backprop"), ("k_rmd(window=2)", "truncated")],
+    [
+        ("implicit", "analytic"),
+        ("g_dec", "alternating"),
+        ("g_ae", "backprop"),
+        ("k_rmd(window=2)", "truncated"),
+    ],
 )
 def test_aliases_resolve(alias, name):
     estimator = pudle.make_estimator(alias)
@@ -161,13 +184,17 @@ def test_malformed(spec):
     ],
 )
 def test_nothing_is_ever_called(value, tmp_path):
-    """A value that would have an effect if it were evaluated is refused, and the effect does not happen."""
+    """A value that would have an effect if it were evaluated is refused, and the effect does not
+    happen.
+    """
     target = tmp_path / "evidence"
     spec = f"truncated(window={value.format(path=target)})"
     modules = set(sys.modules)
     with pytest.raises(SpecError) as failure:
         pudle.make_estimator(spec)
-    assert "window is not a literal, and a spec never calls or computes anything" in one_line(failure)
+    assert "window is not a literal, and a spec never calls or computes anything" in one_line(
+        failure
+    )
     assert not target.exists()
     assert set(sys.modules) == modules
 
@@ -184,11 +211,23 @@ def test_a_call_instead_of_the_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "make, spec, text",
     [
-        (pudle.make_estimator, "bakprop", "unknown estimator 'bakprop' (did you mean 'backprop'?): known are "),
-        (pudle.make_estimator, "truncted(window=3)", "unknown estimator 'truncted' (did you mean 'truncated'?)"),
+        (
+            pudle.make_estimator,
+            "bakprop",
+            "unknown estimator 'bakprop' (did you mean 'backprop'?): known are ",
+        ),
+        (
+            pudle.make_estimator,
+            "truncted(window=3)",
+            "unknown estimator 'truncted' (did you mean 'truncated'?)",
+        ),
         (pudle.make_estimator, "implict", "unknown estimator 'implict' (did you mean 'implicit'?)"),
         (pudle.make_estimator, "zzz", "unknown estimator 'zzz': known are "),
-        (pudle.make_dataset, "sparse_gausian(n=3)", "unknown dataset 'sparse_gausian' (did you mean 'sparse_gaussian'?)"),
+        (
+            pudle.make_dataset,
+            "sparse_gausian(n=3)",
+            "unknown dataset 'sparse_gausian' (did you mean 'sparse_gaussian'?)",
+        ),
         (pudle.make_algorithm, "fist", "unknown algorithm 'fist' (did you mean 'fista'?)"),
     ],
 )
@@ -215,7 +254,10 @@ def test_an_unknown_name_lists_the_known_ones():
 @pytest.mark.parametrize(
     "spec, text",
     [
-        ("truncated(windw=3)", "truncated has no argument 'windw' (did you mean 'window'?); it takes window"),
+        (
+            "truncated(windw=3)",
+            "truncated has no argument 'windw' (did you mean 'window'?); it takes window",
+        ),
         ("backprop(window=3)", "backprop has no argument 'window'; it takes no arguments"),
         ("truncated", "truncated needs window"),
         ("truncated(window=0)", "window=0 is too small: give a whole number >= 1"),
@@ -236,15 +278,43 @@ def test_bad_arguments_of_an_estimator(spec, text):
 @pytest.mark.parametrize(
     "make, spec, text",
     [
-        (pudle.make_dataset, "sparse_gaussian(n_samples=0)", "n_samples=0 is too small: give a whole number >= 1"),
-        (pudle.make_dataset, "sparse_gaussian(penalty=0)", "penalty=0 is out of range: give a number > 0"),
-        (pudle.make_dataset, "sparse_gaussian(seed=-1)", "seed=-1 is too small: give a whole number >= 0"),
-        (pudle.make_dataset, "sparse_gaussian(n_nonzero_coefs=200)", "n_nonzero_coefs=200 is above n_components=100"),
-        (pudle.make_dataset, "sparse_gaussian(amplitudes='normal')", "amplitudes='normal' is unknown: choose from "),
+        (
+            pudle.make_dataset,
+            "sparse_gaussian(n_samples=0)",
+            "n_samples=0 is too small: give a whole number >= 1",
+        ),
+        (
+            pudle.make_dataset,
+            "sparse_gaussian(penalty=0)",
+            "penalty=0 is out of range: give a number > 0",
+        ),
+        (
+            pudle.make_dataset,
+            "sparse_gaussian(seed=-1)",
+            "seed=-1 is too small: give a whole number >= 0",
+        ),
+        (
+            pudle.make_dataset,
+            "sparse_gaussian(n_nonzero_coefs=200)",
+            "n_nonzero_coefs=200 is above n_components=100",
+        ),
+        (
+            pudle.make_dataset,
+            "sparse_gaussian(amplitudes='normal')",
+            "amplitudes='normal' is unknown: choose from ",
+        ),
         (pudle.make_dataset, "sparse_gaussian(rows=3)", "sparse_gaussian has no argument 'rows'"),
         (pudle.make_algorithm, "ista(step=-1)", "step=-1 is out of range: give a number > 0"),
-        (pudle.make_algorithm, "ista(step='big')", "step='big' is not a finite number: give a number > 0"),
-        (pudle.make_algorithm, "ista(steps=1)", "ista has no argument 'steps' (did you mean 'step'?)"),
+        (
+            pudle.make_algorithm,
+            "ista(step='big')",
+            "step='big' is not a finite number: give a number > 0",
+        ),
+        (
+            pudle.make_algorithm,
+            "ista(steps=1)",
+            "ista has no argument 'steps' (did you mean 'step'?)",
+        ),
     ],
 )
 def test_bad_arguments_elsewhere(make, spec, text):
@@ -316,7 +386,10 @@ def test_an_option_of_another_type_than_it_states_is_refused(option, text, make_
     assert one_line(failure) == f"spec {spec!r}: {text}"
 
 
-@pytest.mark.parametrize("options", ["share=1", "most=None", "most=3", "least=2", "any='x'", "sizes=(1, 'x')", "rule='x'"])
+@pytest.mark.parametrize(
+    "options",
+    ["share=1", "most=None", "most=3", "least=2", "any='x'", "sizes=(1, 'x')", "rule='x'"],
+)
 def test_an_option_of_the_type_that_it_states_is_taken(options, make_mine):
     assert make_mine(options) is not None
 

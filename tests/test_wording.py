@@ -17,7 +17,10 @@ from pudle.validation import check_tensor
 from pudle.wording import count
 
 #: One of what reports count, as a plural.
-PLURAL = re.compile(r"(?<![\w.,-])1 (seeds|layers|depths|cases|estimators|scores|others|experiments|measured depths)\b")
+PLURAL = re.compile(
+    r"(?<![\w.,-])1 (seeds|layers|depths|cases|estimators|scores|others|experiments|measured"
+    r" depths)\b"
+)
 
 
 def test_one_is_no_plural():
@@ -27,10 +30,16 @@ def test_one_is_no_plural():
 
 def test_a_report_of_one_seed_and_one_depth_has_no_plural(tmp_path):
     rows = [row for row in scores(CURVES["backprop"], seeds=[0]) if row["depth"] == 1]
-    one = record(case(seeds=[0], depths=[1]), "backprop", scores=rows, references=references(seeds=[0]))
+    one = record(
+        case(seeds=[0], depths=[1]), "backprop", scores=rows, references=references(seeds=[0])
+    )
     report = Report.of(load(write(tmp_path, [one]), "quick"))
     page = living_page.html(report)
-    for text in (report.markdown(), ParsedPage(page).text, *living_page.texts(living_page.data(page))):
+    for text in (
+        report.markdown(),
+        ParsedPage(page).text,
+        *living_page.texts(living_page.data(page)),
+    ):
         assert not PLURAL.findall(text)
     assert "Rests on 1 estimator and 1 case of 1 seed." in report.subtitle
     assert "within 1 layer;" in report.answers[0]["short"]

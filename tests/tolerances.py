@@ -1,16 +1,21 @@
-"""Named tolerances. All are relative to the Euclidean norm of the true value unless their comment says otherwise."""
+"""Named tolerances. All are relative to the Euclidean norm of the true value unless their comment
+says otherwise.
+"""
 
-# The same numbers reached by the same operations in another order: a few hundred roundings of float64.
+# The same numbers reached by the same operations in another order: a few hundred roundings of
+# float64.
 SAME_ARITHMETIC = 1e-12
 
-# Two independent float64 programs for one closed expression: roundings times a modest condition number.
+# Two independent float64 programs for one closed expression: roundings times a modest condition
+# number.
 CLOSED_FORM = 1e-10
 
-# A derivative by a step into the complex plane has no cancellation, so that only roundings along the layers remain.
+# A derivative by a step into the complex plane has no cancellation, so that only roundings along
+# the layers remain.
 COMPLEX_STEP = 1e-11
 
-# Central differences in float64 with steps near 1e-5: truncation h^2 = 1e-10 and cancellation eps / h = 1e-11, times the
-# loss's own scale over that of its gradient.
+# Central differences in float64 with steps near 1e-5: truncation h^2 = 1e-10 and cancellation eps /
+# h = 1e-11, times the loss's own scale over that of its gradient.
 CENTRAL_DIFFERENCES = 1e-7
 
 # Central differences of the loss at an exact minimizer: the accuracy required of references.
@@ -25,7 +30,8 @@ DIFFERENCE_QUOTIENT = 1e-6
 # float32 has 6e-8 relative precision; a dozen layers and the sum over the samples cost two digits.
 SINGLE_PRECISION = 2e-5
 
-# A difference quotient of a loss known to 6e-8, over a step that balances truncation: the cube root of the precision.
+# A difference quotient of a loss known to 6e-8, over a step that balances truncation: the cube root
+# of the precision.
 SINGLE_PRECISION_QUOTIENT = 5e-2
 
 # Codes of two solvers that are run far beyond their own stopping rules; absolute.
@@ -34,7 +40,8 @@ SOLVER_CODES = 1e-9
 # The bound of a reference on a well-conditioned problem: far below the errors that scores resolve.
 USEFUL_BOUND = 1e-10
 
-# Optimality conditions of a code, evaluated in extended precision; absolute, for observations of norm about 5.
+# Optimality conditions of a code, evaluated in extended precision; absolute, for observations of
+# norm about 5.
 KKT = 1e-12
 
 # The closed form of the burn-in; absolute, on values up to 37.
@@ -46,11 +53,12 @@ PUBLISHED = 0.25
 # Plateaus measured on five hundred samples differ by this much from seed to seed.
 PLATEAU = 0.15
 
-# Linear solves of another library, run to a relative residual of 1e-13, times the condition number of the active systems.
+# Linear solves of another library, run to a relative residual of 1e-13, times the condition number
+# of the active systems.
 PEER_SOLVE = 1e-10
 
-# A thousand fixed-point iterations at the contraction factor of the small problem, 0.98 (measured: 1.7e-8 on the
-# reconstruction loss).
+# A thousand fixed-point iterations at the contraction factor of the small problem, 0.98 (measured:
+# 1.7e-8 on the reconstruction loss).
 PEER_ITERATIONS = 1e-7
 
 # Codes of SPAMS, whose stopping rule is not exposed (measured: 5.5e-10); absolute.

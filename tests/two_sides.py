@@ -25,46 +25,116 @@ def error(estimator, seed, depth):
 
 
 def case(name):
-    return {"name": name, "dataset": "synthetic(n=10)", "algorithm": "ista", "loss": "lasso", "seeds": list(SEEDS),
-            "depths": list(DEPTHS), "targets": ["exact"], "dtype": "float64"}  # fmt: skip
+    return {
+        "name": name,
+        "dataset": "synthetic(n=10)",
+        "algorithm": "ista",
+        "loss": "lasso",
+        "seeds": list(SEEDS),
+        "depths": list(DEPTHS),
+        "targets": ["exact"],
+        "dtype": "float64",
+    }
 
 
 def score(estimator, seed, depth):
     size = error(estimator, seed, depth)
-    return {"seed": seed, "depth": depth, "target": "exact", "relative_error": size, "absolute_error": 2 * size,
-            "cosine_error": size**2 / 2, "code_error": size, "support_error": 0.0, "at_floor": size == BOUND,
-            "status": "ok", "reason": "", "diagnostics": {}}  # fmt: skip
+    return {
+        "seed": seed,
+        "depth": depth,
+        "target": "exact",
+        "relative_error": size,
+        "absolute_error": 2 * size,
+        "cosine_error": size**2 / 2,
+        "code_error": size,
+        "support_error": 0.0,
+        "at_floor": size == BOUND,
+        "status": "ok",
+        "reason": "",
+        "diagnostics": {},
+    }
 
 
 def blank():
     """Return the contents of an unchanged side."""
-    provenance = {"pudle": "0.1.0", "python": "3.11.4", "torch": "2.9", "numpy": "2.0", "blas": "mkl", "asv": "0.6.6",
-                  "asv_runner": "0.3.2", "machine": "here", "cpu": "Abacus", "cores": 2, "system": "Linux", "threads": 1,
-                  "device": "cpu", "accelerator": "", "commit": "b" * 40, "dirty": False, "date": "2026-01-02"}  # fmt: skip
+    provenance = {
+        "pudle": "0.1.0",
+        "python": "3.11.4",
+        "torch": "2.9",
+        "numpy": "2.0",
+        "blas": "mkl",
+        "asv": "0.6.6",
+        "asv_runner": "0.3.2",
+        "machine": "here",
+        "cpu": "Abacus",
+        "cores": 2,
+        "system": "Linux",
+        "threads": 1,
+        "device": "cpu",
+        "accelerator": "",
+        "commit": "b" * 40,
+        "dirty": False,
+        "date": "2026-01-02",
+    }
     records = {
         (name, spec): {
-            "schema": SCHEMA, "key": "0" * 16, "profile": "quick", "case": case(name), "estimator": spec,
-            "computes": "direct", "consistent_for": None, "status": "ok", "reason": "", "seconds": 1.0,
+            "schema": SCHEMA,
+            "key": "0" * 16,
+            "profile": "quick",
+            "case": case(name),
+            "estimator": spec,
+            "computes": "direct",
+            "consistent_for": None,
+            "status": "ok",
+            "reason": "",
+            "seconds": 1.0,
             "provenance": dict(provenance),
             "scores": [score(spec, *place) for place in itertools.product(SEEDS, DEPTHS)],
-            "references": [{"seed": seed, "target": "exact", "status": "certified", "reason": "", "bound": BOUND,
-                            "gradient_norm": 2.0} for seed in SEEDS],
-        } for name in CASES for spec in ESTIMATORS
-    }  # fmt: skip
+            "references": [
+                {
+                    "seed": seed,
+                    "target": "exact",
+                    "status": "certified",
+                    "reason": "",
+                    "bound": BOUND,
+                    "gradient_norm": 2.0,
+                }
+                for seed in SEEDS
+            ],
+        }
+        for name in CASES
+        for spec in ESTIMATORS
+    }
     cells = list(itertools.product(CASES, ESTIMATORS, TIMED))
-    return {"cases": [case(name) for name in CASES], "estimators": list(ESTIMATORS), "records": records,
-            "memory": dict.fromkeys(cells, float(BASELINE + MEMORY)),
-            "samples": {cell: [1e-3 * cell[2] * (1 + 0.01 * turn) for turn in range(REPEATS)] for cell in cells},
-            "commit": "b" * 40}  # fmt: skip
+    return {
+        "cases": [case(name) for name in CASES],
+        "estimators": list(ESTIMATORS),
+        "records": records,
+        "memory": dict.fromkeys(cells, float(BASELINE + MEMORY)),
+        "samples": {
+            cell: [1e-3 * cell[2] * (1 + 0.01 * turn) for turn in range(REPEATS)] for cell in cells
+        },
+        "commit": "b" * 40,
+    }
 
 
 def write(folder, content):
     """Write a side as a run leaves it, and return its folder."""
     folder.mkdir(parents=True)
-    selection = {"profile": "quick", "cases": content["cases"], "estimators": content["estimators"],
-                 "tracked_depths": list(DEPTHS), "timed_depths": list(TIMED)}  # fmt: skip
+    selection = {
+        "profile": "quick",
+        "cases": content["cases"],
+        "estimators": content["estimators"],
+        "tracked_depths": list(DEPTHS),
+        "timed_depths": list(TIMED),
+    }
     (folder / "selection.json").write_text(json.dumps(selection))
-    listed = {"commit": content["commit"], "dirty": False, "selection": selection, "experiments": {}}
+    listed = {
+        "commit": content["commit"],
+        "dirty": False,
+        "selection": selection,
+        "experiments": {},
+    }
     listed |= {"records": [], "costs": []}
 
     def keep(kind, place, name, record):
@@ -85,7 +155,12 @@ def write(folder, content):
         memory = {"value": None if peak is None else peak - BASELINE}
         for metric, cost in (("seconds", time), ("memory_bytes", memory)):
             cost |= {"status": "error" if cost["value"] is None else "ok", "reason": ""}
-            keep("costs", (metric, *cell), f"{cell[0]}/costs/{metric}-{number}.json", known | {"metric": metric} | cost)
+            keep(
+                "costs",
+                (metric, *cell),
+                f"{cell[0]}/costs/{metric}-{number}.json",
+                known | {"metric": metric} | cost,
+            )
     (folder / "run.json").write_text(json.dumps(listed))
     return folder
 
@@ -98,7 +173,9 @@ def scores(head, estimator="backprop", name=CASES[0], **place):
 
 
 def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
-    """Return times of both sides in turns, with log-normal noise and an occasional round that the machine disturbs."""
+    """Return times of both sides in turns, with log-normal noise and an occasional round that the
+    machine disturbs.
+    """
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 20])))
     rows = []
     for cell in itertools.product(CASES, ESTIMATORS, TIMED):
@@ -106,7 +183,9 @@ def turns(ratio=lambda cell: 1.0, noise=0.1, rounds=16, seed=0):
             disturbed = np.where(draw.random(2) < 0.05, 3.0, 1.0)
             base, head = 1e-3 * cell[2] * np.exp(noise * draw.standard_normal(2)) * disturbed
             place = dict(zip(("case", "estimator", "depth"), cell, strict=True))
-            rows.append(place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""})
+            rows.append(
+                place | {"round": turn, "base": base, "head": head * ratio(cell), "reason": ""}
+            )
     return pd.DataFrame(rows)
 
 

@@ -10,13 +10,17 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_a
 
 @dataclass(frozen=True)
 class RandomWindow(GradientEstimator):
-    """Go back layer by layer, stop after each with probability `stop`, and divide by the chance of getting that far."""
+    """Go back layer by layer, stop after each with probability `stop`, and divide by the chance of
+    getting that far.
+    """
 
     stop: float = 0.05
     seed: int = 0
 
     name = "random_window"
-    references = ("Tallec and Ollivier, Unbiasing truncated backpropagation through time, arXiv 1705.08209",)
+    references = (
+        "Tallec and Ollivier, Unbiasing truncated backpropagation through time, arXiv 1705.08209",
+    )
     computes = "stochastic"
 
     def estimate(self, problem, algorithm, depth):
@@ -25,9 +29,13 @@ class RandomWindow(GradientEstimator):
             states = algorithm.run(problem, depth, keep=range(depth)).states
         gradient, code_gradient = direct_gradients(problem, states[depth].codes)
         window = min(int(streams.generator(self.seed, self.name).geometric(self.stop)), depth)
-        through = reverse_accumulation(problem, algorithm, [states[t] for t in range(depth + 1)], code_gradient)
+        through = reverse_accumulation(
+            problem, algorithm, [states[t] for t in range(depth + 1)], code_gradient
+        )
         before = 0
         for layer in range(window):
             upto = next(through)
             gradient, before = gradient + (upto - before) / (1 - self.stop) ** layer, upto
-        return Estimate(gradient, states[depth].codes, {"layers": depth, "layers_differentiated": window})
+        return Estimate(
+            gradient, states[depth].codes, {"layers": depth, "layers_differentiated": window}
+        )

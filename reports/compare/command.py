@@ -15,14 +15,44 @@ from pudle.measuring.axis_options import axis_options
 @click.command("compare")
 @click.argument("base")
 @click.argument("head")
-@click.option("--run", is_flag=True, help="Measure both first: they must be commits of this repository.")
-@click.option("--profile", default="quick", show_default=True, metavar="NAME", help="Profile: quick, default or paper.")
-@click.option("--home", type=click.Path(path_type=Path), help="Folder of results [default: .asv in the repository].")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here.")
-@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here.")
-@click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator too; needs --run.")
-@click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run.")
-@click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases that match; needs --run.")
+@click.option(
+    "--run", is_flag=True, help="Measure both first: they must be commits of this repository."
+)
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    metavar="NAME",
+    help="Profile: quick, default or paper.",
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Folder of results [default: .asv in the repository].",
+)
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary here."
+)
+@click.option(
+    "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write every verdict here."
+)
+@click.option(
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="SPEC",
+    help="Measure this estimator too; needs --run.",
+)
+@click.option(
+    "--only", is_flag=True, help="Measure only the estimators named with --estimator; needs --run."
+)
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="GLOB",
+    help="Measure only cases that match; needs --run.",
+)
 @axis_options
 @click.option(
     "--minutes",
@@ -30,15 +60,27 @@ from pudle.measuring.axis_options import axis_options
     metavar="M",
     help="Judge what is measured after about so many minutes; needs --run.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure on [default: cpu]; needs --run.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Device to measure on [default: cpu]; needs --run.",
+)
 def compare_command(
-    base: str, head: str, run: bool, profile: str, home: Path | None, markdown: Path | None, csv: Path | None, **options: Any
+    base: str,
+    head: str,
+    run: bool,
+    profile: str,
+    home: Path | None,
+    markdown: Path | None,
+    csv: Path | None,
+    **options: Any,
 ) -> None:
     """Compare HEAD with BASE: fail where accuracy, time or memory got worse.
 
-    BASE and HEAD are folders with results, or commits of the current repository. The table [tool.pudle.compare] in its
-    pyproject.toml sets the thresholds. Exits with 1 when something regressed, with 2 when there is nothing to judge.
-    With --run, the options from --dataset to --samples take the place of the profile's cases, as in `pudle run`.
+    BASE and HEAD are folders with results, or commits of the current repository. The table
+    [tool.pudle.compare] in its pyproject.toml sets the thresholds. Exits with 1 when something
+    regressed, with 2 when there is nothing to judge. With --run, the options from --dataset to
+    --samples take the place of the profile's cases, as in `pudle run`.
 
     \b
     Examples:
@@ -61,8 +103,8 @@ def compare_command(
 
     if not run and any(options.values()):
         raise InvalidArgument(
-            "--estimator, --only, --case, those from --dataset to --samples, --minutes and --device choose what --run "
-            "measures: add --run"
+            "--estimator, --only, --case, those from --dataset to --samples, --minutes and --device"
+            " choose what --run measures: add --run"
         )
     if options["only"] and not options["estimators"]:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
@@ -74,24 +116,40 @@ def compare_command(
     names = (base, head)
     folders = [name for name in names if sides.folder_of(name, profile)]
     if run and folders:
-        raise InvalidArgument(f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run")
-    pair = None if folders else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
+        raise InvalidArgument(
+            f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run"
+        )
+    pair = (
+        None
+        if folders
+        else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
+    )
     if pair and run:
         pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
     if pair and lies_at(pair.rounds_path):
         results, rounds, lacking = sides.load_pair(pair), pair.rounds(), pair.lacking
     else:
-        results, rounds, lacking = [sides.load_side(name, root, home, profile) for name in names], None, {}
+        results, rounds, lacking = (
+            [sides.load_side(name, root, home, profile) for name in names],
+            None,
+            {},
+        )
         for name, side in zip(names, results, strict=True):
             if not side.cases:
-                raise MissingResults(f"{name} holds experiments only, and only cases are judged: `pudle report` shows both")
+                raise MissingResults(
+                    f"{name} holds experiments only, and only cases are judged: `pudle report`"
+                    " shows both"
+                )
     # A verdict on what is left of a damaged result would be none.
     if damaged := [line for side in results for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))
     notes: tuple[str, ...] = ()
     if pair and rounds is not None and pair.partial:
         results, left_out = sides.on_both(results)
-        rest = f"{count(left_out, 'score or memory', 'scores or memories')}: what is judged is the rest"
+        rest = (
+            f"{count(left_out, 'score or memory', 'scores or memories')}: what is judged is the"
+            " rest"
+        )
         notes = (f"Partial: the time limit left out times, and {rest}.",)
     comparison = compare(*results, limits, rounds, lacking)
     comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))

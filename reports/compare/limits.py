@@ -18,8 +18,9 @@ from pudle.measuring.commits.turns import TimeLimit
 class ErrorLimit:
     """How much an error may grow, where errors below `floor` count as equal to it.
 
-    On one machine with one set of libraries errors are deterministic, and may grow by the factor `ratio`. Elsewhere sums are
-    taken in another order, which can change a code's support, and they may grow by the factor `elsewhere`.
+    On one machine with one set of libraries errors are deterministic, and may grow by the factor
+    `ratio`. Elsewhere sums are taken in another order, which can change a code's support, and they
+    may grow by the factor `elsewhere`.
     """
 
     ratio: float = 1.01
@@ -29,7 +30,9 @@ class ErrorLimit:
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`, whichever allows more."""
+    """How much memory above a process that estimates nothing may grow: by `ratio` or `mebibytes`,
+    whichever allows more.
+    """
 
     ratio: float = 1.3
     mebibytes: float = 4.0
@@ -41,15 +44,18 @@ class Limits:
 
     relative_error: ErrorLimit = ErrorLimit()
     absolute_error: ErrorLimit = ErrorLimit()
-    # Of second order in the relative error: the same loss of accuracy is its square, and so is the floor.
+    # Of second order in the relative error: the same loss of accuracy is its square, and so is the
+    # floor.
     cosine_error: ErrorLimit = ErrorLimit(ratio=1.02, elsewhere=1.6, floor=1e-28)
     code_error: ErrorLimit = ErrorLimit(floor=1e-12)
-    # A share of a few hundred samples: below a hundredth, one sample more or less would change it by a factor.
+    # A share of a few hundred samples: below a hundredth, one sample more or less would change it
+    # by a factor.
     support_error: ErrorLimit = ErrorLimit(floor=0.01)
     seconds: TimeLimit = TimeLimit()
     memory_bytes: MemoryLimit = MemoryLimit()
-    # Errors up to this many times the reference's bound count as equal: an error of that size is rounding in the estimate
-    # and the reference, and a mere reordering of sums changes it by a factor.
+    # Errors up to this many times the reference's bound count as equal: an error of that size is
+    # rounding in the estimate and the reference, and a mere reordering of sums changes it by a
+    # factor.
     floor_multiple: float = 10.0
 
     def of_error(self, metric: str) -> ErrorLimit:
@@ -58,7 +64,8 @@ class Limits:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Limits:
-        """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a ``pyproject.toml``.
+        """Return the defaults, changed by a table such as ``[tool.pudle.compare]`` in a
+        ``pyproject.toml``.
 
         An unknown metric or threshold is refused, and so is a value that is not a positive number.
         """
@@ -66,7 +73,9 @@ class Limits:
 
     @classmethod
     def of_repository(cls, root: Path) -> Limits:
-        """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the file may be missing."""
+        """Return the thresholds that the ``pyproject.toml`` of a repository states, see `of`; the
+        file may be missing.
+        """
         path = root / "pyproject.toml"
         try:
             content = tomllib.loads(path.read_text()) if path.exists() else {}
@@ -85,7 +94,11 @@ def _changed(limits: Any, table: Mapping[str, Any], where: str) -> Any:
             if not isinstance(value, Mapping):
                 raise InvalidArgument(f"{where} {name}={value!r} is not a table of thresholds")
             changes[name] = _changed(known[name], value, f"{where} {name}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 < value < math.inf
+        ):
             raise InvalidArgument(f"{where} {name}={value!r} is not a positive number")
         else:
             changes[name] = float(value)

@@ -1,4 +1,6 @@
-"""The rules for single rows of a comparison: what an error, a time and a memory may do before the verdict changes."""
+"""The rules for single rows of a comparison: what an error, a time and a memory may do before the
+verdict changes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from pudle.reports.compare.limits import MemoryLimit
 MEBIBYTE = 2.0**20
 Row = dict[str, Any]
 
-#: Relative change of an error that rounding can cause: sums in another order, in code that is otherwise the same.
+#: Relative change of an error that rounding can cause: sums in another order, in code that is
+#: otherwise the same.
 ROUNDING = 1e-6
 #: The verdict on time and memory in unequal environments.
 ELSEWHERE = {"verdict": "undecided", "reason": "measured in different environments"}
@@ -34,8 +37,12 @@ def judge_error(row: Row, allowed: float, floor: float, elsewhere: bool) -> None
         row |= {"verdict": "changed", "rule": "accuracy", "reason": times}
 
 
-def judge_repeats(row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]) -> None:
-    """Compare the times of two separate runs: give the row the p-values of slower and faster, or its verdict."""
+def judge_repeats(
+    row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]
+) -> None:
+    """Compare the times of two separate runs: give the row the p-values of slower and faster, or
+    its verdict.
+    """
     ratio = row["head"] / row["base"] if row["base"] else math.nan
     row |= {"change": ratio, "limit": limit.ratio}
     if unequal:
@@ -51,18 +58,27 @@ def judge_repeats(row: Row, old: Sequence[float], new: Sequence[float], limit: T
 def judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
     """Judge times by their ratio and their p-values.
 
-    The p-values are corrected for the number of cells by the false discovery rate, so that a longer list of cases brings no
-    more false alarms.
+    The p-values are corrected for the number of cells by the false discovery rate, so that a longer
+    list of cases brings no more false alarms.
     """
     p_values = np.array([(row["p_slower"], row["p_faster"]) for row in rows]).reshape(-1, 2)
-    for row, (slower, faster) in zip(rows, stats.false_discovery_control(p_values, axis=0), strict=True):
+    for row, (slower, faster) in zip(
+        rows, stats.false_discovery_control(p_values, axis=0), strict=True
+    ):
         ratio, row["p_value"] = row["change"], float(slower)
         beyond = ratio > limit.ratio or ratio < 1 / limit.ratio
         p_value = slower if ratio > limit.ratio else faster
         if beyond and p_value > limit.significance:
-            row |= {"verdict": "undecided", "reason": f"a ratio within the noise (p = {p_value:.2g})"}
+            row |= {
+                "verdict": "undecided",
+                "reason": f"a ratio within the noise (p = {p_value:.2g})",
+            }
         elif ratio > limit.ratio:
-            row |= {"verdict": "regression", "rule": "time", "reason": f"{ratio:.2f} times the time"}
+            row |= {
+                "verdict": "regression",
+                "rule": "time",
+                "reason": f"{ratio:.2f} times the time",
+            }
         elif beyond:
             row |= {"verdict": "improved", "rule": "time"}
 
@@ -76,6 +92,10 @@ def judge_memory(row: Row, limit: MemoryLimit, unequal: Sequence[str]) -> None:
     if unequal:
         row |= ELSEWHERE
     elif beyond and new > limit.ratio * old:
-        row |= {"verdict": "regression", "rule": "memory", "reason": f"{(new - old) / MEBIBYTE:.3g} MiB more"}
+        row |= {
+            "verdict": "regression",
+            "rule": "memory",
+            "reason": f"{(new - old) / MEBIBYTE:.3g} MiB more",
+        }
     elif beyond and old > limit.ratio * new:
         row |= {"verdict": "improved", "rule": "memory"}

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def repository_root() -> Path:
-    """Return the root of the repository around the current folder, or the current folder outside any."""
+    """Return the root of the repository around the current folder, or the current folder outside
+    any.
+    """
     try:
         return repository(Path.cwd())
     except NoRepository:
@@ -26,9 +28,13 @@ def repository_root() -> Path:
 
 
 def folder_of(name: str, profile: str) -> Path | None:
-    """Return the profile's folder that a path names, itself or as a home that holds it; None where it is neither."""
+    """Return the profile's folder that a path names, itself or as a home that holds it; None where
+    it is neither.
+    """
     path = Path(name)
-    return next((folder for folder in (path, path / profile) if (folder / "selection.json").is_file()), None)
+    return next(
+        (folder for folder in (path, path / profile) if (folder / "selection.json").is_file()), None
+    )
 
 
 def commit_named(name: str, root: Path) -> str:
@@ -38,13 +44,19 @@ def commit_named(name: str, root: Path) -> str:
             raise NoRepository
         return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except NoRepository:
-        kind = "a folder without results" if Path(name).is_dir() else "neither a folder with results nor a commit here"
+        kind = (
+            "a folder without results"
+            if Path(name).is_dir()
+            else "neither a folder with results nor a commit here"
+        )
         commits = "or a commit of this repository"
         try:
             repository(root)
         except NoRepository:
             commits = "because commits need a git repository, and here is none"
-        raise InvalidArgument(f"{name!r} is {kind}: give a profile's folder or a home that holds one, {commits}") from None
+        raise InvalidArgument(
+            f"{name!r} is {kind}: give a profile's folder or a home that holds one, {commits}"
+        ) from None
 
 
 def load_folder(folder: Path) -> Results:
@@ -54,30 +66,54 @@ def load_folder(folder: Path) -> Results:
 
 
 def load_side(name: str, root: Path, home: Path, profile: str) -> Results:
-    """Load the results that a name stands for: those of a folder, or those that a home holds of a commit."""
+    """Load the results that a name stands for: those of a folder, or those that a home holds of a
+    commit.
+    """
     folder = folder_of(name, profile)
-    return load_commit(commit_named(name, root), name, home, profile) if folder is None else load_folder(folder)
+    return (
+        load_commit(commit_named(name, root), name, home, profile)
+        if folder is None
+        else load_folder(folder)
+    )
 
 
 def load_pair(pair: CommitPair) -> list[Results]:
-    """Load both sides of two commits that were measured together; a side with nothing to measure has tables without rows."""
+    """Load both sides of two commits that were measured together; a side with nothing to measure
+    has tables without rows.
+    """
     folders = [pair.side(name) for name in ("base", "head")]
-    measured = [load_folder(folder) if (folder / "selection.json").exists() else None for folder in folders]
+    measured = [
+        load_folder(folder) if (folder / "selection.json").exists() else None for folder in folders
+    ]
     like = measured[0] or measured[1]
     if like is None:
-        raise MissingResults(f"neither commit has a requested case and estimator: see `pudle list --profile {pair.profile}`")
+        raise MissingResults(
+            "neither commit has a requested case and estimator: see `pudle list --profile"
+            f" {pair.profile}`"
+        )
     tables = ("frame", "references", "records", "timings")
-    empty = dataclasses.replace(like, estimators=(), notes=(), **{name: getattr(like, name).iloc[:0] for name in tables})
+    empty = dataclasses.replace(
+        like, estimators=(), notes=(), **{name: getattr(like, name).iloc[:0] for name in tables}
+    )
     return [side or empty for side in measured]
 
 
 def on_both(sides: list[Results]) -> tuple[list[Results], int]:
-    """Return both sides of a measurement that a time limit ended, without what it left out of either, and how much that is.
+    """Return both sides of a measurement that a time limit ended, without what it left out of
+    either, and how much that is.
 
-    A (case, estimator) pair without a record goes as a whole, and of a pair with one the costs that are missing.
+    A (case, estimator) pair without a record goes as a whole, and of a pair with one the costs that
+    are missing.
     """
     unmeasured = pd.concat([side.frame[side.frame["status"] == "missing"] for side in sides])
-    whole = set(map(tuple, unmeasured.loc[unmeasured["depth"].isna(), ["case", "estimator"]].itertuples(index=False)))
+    whole = set(
+        map(
+            tuple,
+            unmeasured.loc[unmeasured["depth"].isna(), ["case", "estimator"]].itertuples(
+                index=False
+            ),
+        )
+    )
     place = ["case", "estimator", "depth", "metric"]
     parts = set(map(tuple, unmeasured[place].itertuples(index=False)))
     kept = []
@@ -89,14 +125,16 @@ def on_both(sides: list[Results]) -> tuple[list[Results], int]:
 
 
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:
-    """Load the results that a home holds of one commit (full hash), even if later commits were measured there since.
+    """Load the results that a home holds of one commit (full hash), even if later commits were
+    measured there since.
 
-    The error that refuses a commit without results calls it by `name`, as the user did, and says how to measure it.
+    The error that refuses a commit without results calls it by `name`, as the user did, and says
+    how to measure it.
     """
     try:
         return load(home, profile, commit)
     except MissingResults:
         raise MissingResults(
-            f"no results of commit {name} ({commit[:8]}) under {home / profile}: let `pudle compare --run` make them, or "
-            f"check it out, install it and `pudle run --profile {profile}`"
+            f"no results of commit {name} ({commit[:8]}) under {home / profile}: let `pudle compare"
+            f" --run` make them, or check it out, install it and `pudle run --profile {profile}`"
         ) from None

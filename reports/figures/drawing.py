@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 SIZE = (6.0, 4.3)
 STYLE: dict[Any, Any] = {
     # Text in an SVG or a PDF stays text that an editor can change.
-    "svg.fonttype": "none", "pdf.fonttype": 42, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.25, "legend.frameon": False, "figure.facecolor": "white",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
     # Text is shown as it is: a name may hold a dollar sign.
     "text.parse_math": False,
-}  # fmt: skip
+}
 #: Metadata that would make the same figure differ from one run to the next.
 METADATA: dict[str, dict[str, None]] = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -39,10 +48,11 @@ METADATA: dict[str, dict[str, None]] = {
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure for files: `name` is the file's without ending, pictures of one `kind` stand together.
+    """A figure for files: `name` is the file's without ending, pictures of one `kind` stand
+    together.
 
-    `case` is empty for a figure about all cases, over which a `title` may stand. `alt` describes it in words, `data` is what
-    it shows, and `draw` draws it.
+    `case` is empty for a figure about all cases, over which a `title` may stand. `alt` describes it
+    in words, `data` is what it shows, and `draw` draws it.
     """
 
     name: str
@@ -77,7 +87,9 @@ def drawing(function: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Return a new figure and its axes; pyplot does not know it, so that nothing global is left behind."""
+    """Return a new figure and its axes; pyplot does not know it, so that nothing global is left
+    behind.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
@@ -85,7 +97,9 @@ def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
 
 
 def log_axis(axis: Any, show: Callable[[float], str] = text.number) -> None:
-    """Make an axis logarithmic, with few labels: at whole decades where there are enough of them, else also between them."""
+    """Make an axis logarithmic, with few labels: at whole decades where there are enough of them,
+    else also between them.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     at = axis.axes
@@ -98,13 +112,23 @@ def log_axis(axis: Any, show: Callable[[float], str] = text.number) -> None:
 
 
 def legend(figure: Figure, at: Any, columns: int = 2) -> None:
-    """Put the legend of some axes above them, where it hides no curve, and make the figure higher by as much."""
+    """Put the legend of some axes above them, where it hides no curve, and make the figure higher
+    by as much.
+    """
     handles, labels = at.get_legend_handles_labels()
     if at.get_legend():
         at.get_legend().remove()
     if not labels:
         return
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10, handlelength=3.6, columnspacing=1.5)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=columns,
+        fontsize=10,
+        handlelength=3.6,
+        columnspacing=1.5,
+    )
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.24 * ((len(labels) + columns - 1) // columns - 1))
 

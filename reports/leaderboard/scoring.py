@@ -1,6 +1,7 @@
 """Script that measures an estimator on the cases of the leaderboard, in a process of its own.
 
-Usage: ``python -m pudle.reports.leaderboard.scoring HOME SCORES_ONLY SPEC...``, from the folder that specs are relative to.
+Usage: ``python -m pudle.reports.leaderboard.scoring HOME SCORES_ONLY SPEC...``, from the folder
+that specs are relative to.
 """
 
 from __future__ import annotations
@@ -20,10 +21,21 @@ KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 
 
 def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bool) -> None:
-    """Measure estimators, whose specs are relative to a folder, in a process that sees nothing of this one's environment."""
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(home)}
+    """Measure estimators, whose specs are relative to a folder, in a process that sees nothing of
+    this one's environment.
+    """
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+        "HOME": str(home)
+    }
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", __name__, str(home.resolve()), "yes" if scores_only else "no", *specs]
+    command = [
+        sys.executable,
+        "-m",
+        __name__,
+        str(home.resolve()),
+        "yes" if scores_only else "no",
+        *specs,
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
@@ -33,9 +45,13 @@ def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bo
 def main() -> None:
     home, scores_only, *specs = sys.argv[1:]
     execute(
-        selection(*specs), home=Path(home), workers=os.cpu_count() or 1, scores_only=scores_only == "yes", again=False,
+        selection(*specs),
+        home=Path(home),
+        workers=os.cpu_count() or 1,
+        scores_only=scores_only == "yes",
+        again=False,
         progress=silent,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A submission: a folder with an estimator's file, its results, and a manifest that is signed off and holds all digests."""
+"""A submission: a folder with an estimator's file, its results, and a manifest that is signed off
+and holds all digests.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ from pudle.measuring.selection import Selection
 PROFILE, ESTIMATOR, MANIFEST = "leaderboard", "estimator.py", "submission.json"
 #: What times are measured beside: the ratio to it means the same on every machine of one kind.
 YARDSTICK = "backprop"
-#: Cases by the profile that holds them: dense dictionaries, photographs, and two problems with a scalar parameter.
+#: Cases by the profile that holds them: dense dictionaries, photographs, and two problems with a
+#: scalar parameter.
 CASES = {"quick": ("*",), "default": ("penalty_selection-*", "ridge-*")}
 DEPTHS = (10, 50, 100, 200, 400)
 TIMED_DEPTHS = (10, 100)
 #: What a person who signs off states, as the developer certificate of origin has it for code.
-STATEMENT = "I wrote this file, or may publish it under its license, and these results are as `pudle submit` measured them."
+STATEMENT = (
+    "I wrote this file, or may publish it under its license, and these results are as `pudle"
+    " submit` measured them."
+)
 
 
 class Manifest(Struct):
@@ -62,7 +68,9 @@ class Submission:
     @property
     def digest(self) -> str:
         """The digest of all files, by which a score computed again is kept."""
-        return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            json.dumps(self.manifest["files"], sort_keys=True).encode()
+        ).hexdigest()[:16]
 
 
 def selection(*estimators: str) -> Selection:
@@ -81,7 +89,8 @@ def write_manifest(folder: Path, estimator: Any, spec: str, person: str) -> Subm
     """Write the manifest of a folder that holds everything else, and return the submission."""
     if not re.fullmatch(r"[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>", person):
         raise InvalidArgument(
-            f"{person!r} signs nothing off: give a name and an address, as 'Ada Lovelace <ada@example.org>'"
+            f"{person!r} signs nothing off: give a name and an address, as 'Ada Lovelace"
+            " <ada@example.org>'"
         )
     manifest = {
         "name": estimator.name,
@@ -102,14 +111,22 @@ def read_submission(folder: Path) -> Submission:
     """Read a submission, and refuse one whose files are not those that were signed off."""
     manifest = read_json(folder / MANIFEST, Manifest, remedy="run `pudle submit` again")
     found, stated = digests(folder), manifest["files"]
-    wrong = sorted(place for place in found.keys() | stated.keys() if found.get(place) != stated.get(place))
+    wrong = sorted(
+        place for place in found.keys() | stated.keys() if found.get(place) != stated.get(place)
+    )
     if wrong:
-        raise UnreadableResult(f"{folder.name}: {wrong[0]} is not what was signed off: run `pudle submit` again")
+        raise UnreadableResult(
+            f"{folder.name}: {wrong[0]} is not what was signed off: run `pudle submit` again"
+        )
     name, place = manifest["name"], specs.file_of(specs.parse(manifest["spec"])[0])
     if name != folder.name or not name.isidentifier():
-        raise UnreadableResult(f"{folder.name}: the folder must be called as its estimator, {name!r:.80}")
+        raise UnreadableResult(
+            f"{folder.name}: the folder must be called as its estimator, {name!r:.80}"
+        )
     if not place or place[0] != Path(ESTIMATOR):
-        raise UnreadableResult(f"{name}: {manifest['spec']!r:.80} is not the file that was handed in, {ESTIMATOR}")
+        raise UnreadableResult(
+            f"{name}: {manifest['spec']!r:.80} is not the file that was handed in, {ESTIMATOR}"
+        )
     known = registry.list_estimators().get(name)
     if known is not None and known.__module__.startswith("pudle."):
         raise UnreadableResult(f"{name} is the name of a built-in estimator: choose another")
@@ -119,4 +136,7 @@ def read_submission(folder: Path) -> Submission:
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a submission but its manifest, by its place."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

@@ -12,17 +12,29 @@ import click
 
 @click.command("submit")
 @click.argument("spec", metavar="FILE.py")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("leaderboard"), show_default=True, metavar="FOLDER",
-              help="Folder of submissions; this one gets a folder in it.")  # fmt: skip
-@click.option("--signed-off-by", "person", metavar="PERSON", help="Who hands in, 'NAME <ADDRESS>' [default: git's author].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("leaderboard"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Folder of submissions; this one gets a folder in it.",
+)
+@click.option(
+    "--signed-off-by",
+    "person",
+    metavar="PERSON",
+    help="Who hands in, 'NAME <ADDRESS>' [default: git's author].",
+)
 @click.option("--accept", is_flag=True, help="Hand in although an earlier submission was better.")
 def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> None:
     """Check and measure an estimator in a file, and write the folder to hand in.
 
-    The estimator has to pass `pudle check`. Its accuracy, time and memory are measured on the cases of the leaderboard,
-    beside backprop. If the folder holds an earlier submission of that name, the new one has to be no worse. What is written
-    holds the file, the results, their digests and who signs them off; the site scores the file again. Exits with 1 where a
-    check or the comparison failed.
+    The estimator has to pass `pudle check`. Its accuracy, time and memory are measured on the cases
+    of the leaderboard, beside backprop. If the folder holds an earlier submission of that name, the
+    new one has to be no worse. What is written holds the file, the results, their digests and who
+    signs them off; the site scores the file again. Exits with 1 where a check or the comparison
+    failed.
 
     \b
     Example:
@@ -34,12 +46,20 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.sides import load_folder
     from pudle.reports.leaderboard.scoring import measure_apart
-    from pudle.reports.leaderboard.submission import ESTIMATOR, PROFILE, YARDSTICK, read_submission, write_manifest
+    from pudle.reports.leaderboard.submission import (
+        ESTIMATOR,
+        PROFILE,
+        YARDSTICK,
+        read_submission,
+        write_manifest,
+    )
 
     person = person or _author()
     name, options = specs.parse(spec)
     if not (place := specs.file_of(name)):
-        raise InvalidArgument(f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py")
+        raise InvalidArgument(
+            f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
+        )
     estimator = registry.make_estimator(spec)
     click.echo(f"checking {estimator.name}", err=True)
     if code := subprocess.run([sys.executable, "-m", "pudle", "check", spec]).returncode:
@@ -49,10 +69,16 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     new.mkdir(parents=True)
     shutil.copy(place[0], new / ESTIMATOR)
     shown = f"{ESTIMATOR}:{type(estimator).__name__}"
-    shown += f"({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else ""
+    shown += (
+        f"({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else ""
+    )
     click.echo("measuring accuracy, time and memory", err=True)
     measure_apart(new, new, [shown, YARDSTICK], scores_only=False)
-    for path in (new / PROFILE / "store" / "references", new / PROFILE / "results", new / PROFILE / "runs"):
+    for path in (
+        new / PROFILE / "store" / "references",
+        new / PROFILE / "results",
+        new / PROFILE / "runs",
+    ):
         shutil.rmtree(path, ignore_errors=True)
     for name in ("lock", "asv.conf.json"):
         (new / PROFILE / name).unlink(missing_ok=True)
@@ -74,8 +100,12 @@ def _author() -> str:
     """Return the author that git knows, or refuse to sign anything off."""
     from pudle.errors import InvalidArgument
 
-    words = [subprocess.run(["git", "config", f"user.{part}"], capture_output=True, text=True).stdout.strip()
-             for part in ("name", "email")]  # fmt: skip
+    words = [
+        subprocess.run(
+            ["git", "config", f"user.{part}"], capture_output=True, text=True
+        ).stdout.strip()
+        for part in ("name", "email")
+    ]
     if not all(words):
         raise InvalidArgument("git knows no author: give --signed-off-by 'NAME <ADDRESS>'")
     return "{} <{}>".format(*words)

@@ -1,4 +1,6 @@
-"""What gradients buy: the outcome of each training beside the error of its gradient on the same problem."""
+"""What gradients buy: the outcome of each training beside the error of its gradient on the same
+problem.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,22 @@ OUTCOMES = {
 
 
 def bought(results: Results) -> list[dict[str, Any]]:
-    """Return one chart per dataset: for each training the error of its gradient, and what it led to.
+    """Return one chart per dataset: for each training the error of its gradient, and what it led
+    to.
 
-    The error is the median scored at the training's depth on a case with the same kind of dataset, loss and algorithm;
-    trainings without such a case are counted in the ``note``.
+    The error is the median scored at the training's depth on a case with the same kind of dataset,
+    loss and algorithm; trainings without such a case are counted in the ``note``.
     """
-    optimizers = {title: list(trainings["method"]) for title, trainings in optimized(results).items()}
-    groups = {("recovery", title): methods for title, methods in (recovery.recovered(results) | optimizers).items()}
-    groups |= {("denoising", title): methods for title, methods in denoising.denoised(results).items()}
+    optimizers = {
+        title: list(trainings["method"]) for title, trainings in optimized(results).items()
+    }
+    groups = {
+        ("recovery", title): methods
+        for title, methods in (recovery.recovered(results) | optimizers).items()
+    }
+    groups |= {
+        ("denoising", title): methods for title, methods in denoising.denoised(results).items()
+    }
     charts = []
     for (kind, title), methods in groups.items():
         outcome, label, log = OUTCOMES[kind]
@@ -35,31 +45,48 @@ def bought(results: Results) -> list[dict[str, Any]]:
         rows = [row for method in trained if (row := _row(results, method, outcome))]
         if rows:
             left = len(trained) - len(rows)
-            note = f"{left} of {len(trained)} trainings have no case that scores their gradient." if left else ""
+            note = (
+                f"{left} of {len(trained)} trainings have no case that scores their gradient."
+                if left
+                else ""
+            )
             charts.append({"title": title, "yTitle": label, "log": log, "rows": rows, "note": note})
     return charts
 
 
 def _row(results: Results, method: Method, outcome: str) -> dict[str, Any] | None:
     options, value = method.good[0].options, method.median(outcome)
-    errors = [gradient_error(results, name, method.estimator, method.depth or options.get("depth"))
-              for name, case in results.cases.items() if _same(case, options)]  # fmt: skip
+    errors = [
+        gradient_error(results, name, method.estimator, method.depth or options.get("depth"))
+        for name, case in results.cases.items()
+        if _same(case, options)
+    ]
     known = [error for error in errors if error > 0]
     if not known or math.isnan(value):
         return None
-    return {"method": method.label, "estimator": method.estimator, "depth": method.depth, "outcome": float(f"{value:.5g}"),
-            "gradient_error": float(f"{np.median(known):.4g}")}  # fmt: skip
+    return {
+        "method": method.label,
+        "estimator": method.estimator,
+        "depth": method.depth,
+        "outcome": float(f"{value:.5g}"),
+        "gradient_error": float(f"{np.median(known):.4g}"),
+    }
 
 
 def _same(case: Any, options: Any) -> bool:
-    """Return whether a case scores gradients of the problem that a training solves, whatever the number of samples."""
+    """Return whether a case scores gradients of the problem that a training solves, whatever the
+    number of samples.
+    """
     return case["loss"] == options.get("loss") and all(
-        parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0] for key in ("dataset", "algorithm")
+        parsed(str(case[key]))[0] == parsed(str(options.get(key)))[0]
+        for key in ("dataset", "algorithm")
     )
 
 
 def gradient_error(results: Results, case: str, estimator: str, depth: int | None) -> float:
-    """Return the median error at a depth, its logarithm linear between measured depths; NaN where it is not known."""
+    """Return the median error at a depth, its logarithm linear between measured depths; NaN where
+    it is not known.
+    """
     spread = results.curve(case, estimator).spread
     if depth is None or not len(spread) or not spread[0, 0] <= depth <= spread[-1, 0]:
         return math.nan

@@ -1,4 +1,6 @@
-"""Denoised images: which method and which gradient denoises best, images before and after, and the learned filters."""
+"""Denoised images: which method and which gradient denoises best, images before and after, and the
+learned filters.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,22 @@ decibels = partial(text.fixed, digits=2, unit=" dB")
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
-    """Return the methods that denoised the same images with the same noise; what was skipped or failed is left out."""
-    return group((item for item in results.experiments if item.kind == "denoising" and item.status == "ok"), _images)
+    """Return the methods that denoised the same images with the same noise; what was skipped or
+    failed is left out.
+    """
+    return group(
+        (item for item in results.experiments if item.kind == "denoising" and item.status == "ok"),
+        _images,
+    )
 
 
 def _images(record: ExperimentRecord) -> str:
     source, count = record.summary.get("test_images"), record.summary.get("images")
     sigma = text.number(record.number("sigma"), 4)
-    return f"{source}, {count} image{'' if count == 1 else 's'}, noise standard deviation {sigma} (0-255 scale)"
+    return (
+        f"{source}, {count} image{'' if count == 1 else 's'}, noise standard deviation {sigma}"
+        " (0-255 scale)"
+    )
 
 
 def _noisy(methods: Sequence[Method]) -> float:
@@ -45,32 +55,49 @@ def _best(method: Method) -> float:
 
 def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
-    methods, noisy = sorted(methods, key=lambda method: np.nan_to_num(-_best(method))), _noisy(methods)
+    methods, noisy = (
+        sorted(methods, key=lambda method: np.nan_to_num(-_best(method))),
+        _noisy(methods),
+    )
     similarity = partial(text.fixed, digits=3)
-    columns = cells(methods, {
-        "PSNR": ("psnr", decibels, "max"), "SSIM": ("ssim", similarity, "max"),
-        "PSNR with shifts": ("psnr_shifted", decibels, "max"), "SSIM with shifts": ("ssim_shifted", similarity, "max"),
-    })  # fmt: skip
+    columns = cells(
+        methods,
+        {
+            "PSNR": ("psnr", decibels, "max"),
+            "SSIM": ("ssim", similarity, "max"),
+            "PSNR with shifts": ("psnr_shifted", decibels, "max"),
+            "SSIM with shifts": ("ssim_shifted", similarity, "max"),
+        },
+    )
     columns["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
     # A method that is not trained takes no time and no steps.
-    columns |= cells(methods, {
-        "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
-        "steps": ("steps", lambda value: whole(value or math.nan), None),
-    })  # fmt: skip
+    columns |= cells(
+        methods,
+        {
+            "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
+            "steps": ("steps", lambda value: whole(value or math.nan), None),
+        },
+    )
     last = dict.fromkeys(columns, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
-    shown = pd.DataFrame({heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object)
+    shown = pd.DataFrame(
+        {heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object
+    )
     return shown.loc[:, (shown != text.DASH).any()]
 
 
 def answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
-    ranked = sorted((method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True)
+    ranked = sorted(
+        (method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True
+    )
     if not ranked:
         return ""
     first, top = ranked[0], _best(ranked[0])
     plain = [method for method in ranked if not math.isnan(method.median("psnr"))]
     with_shifts = first not in plain or top > first.median("psnr")
-    sentence = f"{first.quoted} denoises best: {decibels(top)}{' with shifts' if with_shifts else ''}"
+    sentence = (
+        f"{first.quoted} denoises best: {decibels(top)}{' with shifts' if with_shifts else ''}"
+    )
     sentence += f", {top - _noisy(methods):.2f} dB above the noisy images"
     if len(ranked) > 1:
         sentence += f"; next is {ranked[1].quoted}, {top - _best(ranked[1]):.2f} dB less"
@@ -78,20 +105,36 @@ def answer(methods: Sequence[Method]) -> str:
     if with_shifts and len(plain) > 1:
         best = max(plain, key=lambda method: method.median("psnr"))
         shown = decibels(best.median("psnr"))
-        sentences.append(f"Without shifts, which not every method uses, {best.quoted} is best: {shown}.")
+        sentences.append(
+            f"Without shifts, which not every method uses, {best.quoted} is best: {shown}."
+        )
     trained = [method for method in ranked if method.estimator]
     if trained and not first.estimator:
-        sentences.append(f"The best of the gradients is {trained[0].quoted}, {top - _best(trained[0]):.2f} dB behind.")
+        sentences.append(
+            f"The best of the gradients is {trained[0].quoted}, {top - _best(trained[0]):.2f} dB"
+            " behind."
+        )
     if len(trained) > 1 and max(len(method.runs) for method in trained) == 1:
-        sentences.append("Each training ran with one seed only: differences of a few hundredths of a decibel may be chance.")
+        sentences.append(
+            "Each training ran with one seed only: differences of a few hundredths of a decibel may"
+            " be chance."
+        )
     return " ".join(sentences)
 
 
 def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Chart]:
     """Return the PSNR on validation images against steps and seconds."""
-    return charts(title, {"": {method: method.curve("psnr") for method in methods}}, ("step", "seconds"), styles,
-                  y="PSNR on validation images (dB)", column="psnr", kind="Denoising while training",
-                  name="denoising-{x}-{title}", log=False)  # fmt: skip
+    return charts(
+        title,
+        {"": {method: method.curve("psnr") for method in methods}},
+        ("step", "seconds"),
+        styles,
+        y="PSNR on validation images (dB)",
+        column="psnr",
+        kind="Denoising while training",
+        name="denoising-{x}-{title}",
+        log=False,
+    )
 
 
 def galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
@@ -100,7 +143,9 @@ def galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
 
 
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
-    """Return images before and after denoising by the first seed of each method, one gallery per image."""
+    """Return images before and after denoising by the first seed of each method, one gallery per
+    image.
+    """
     images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
         arrays = method.runs[0].arrays(clean="ij", noisy="ij", denoised="ij", denoised_shifted="ij")
@@ -111,8 +156,10 @@ def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
         if not tiles:
             noisy = psnr(clean, arrays["noisy"])
             alt = f"The same part with noise: {decibels(noisy)}."
-            tiles += [Tile(gray(clean), ("clean",), "Part of an image without noise."),
-                      Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt)]  # fmt: skip
+            tiles += [
+                Tile(gray(clean), ("clean",), "Part of an image without noise."),
+                Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt),
+            ]
             rows.append({"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan})
         plain, shifted = psnr(clean, arrays["denoised"]), math.nan
         lines, best = [decibels(plain)], arrays["denoised"]
@@ -123,12 +170,22 @@ def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
         tiles.append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
         rows.append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
-    return [gallery(f"images-{number}" if number > 1 else "images", "Denoised images", title, [tiles], pd.DataFrame(rows))
-            for number, (tiles, rows) in enumerate(images.values(), start=1)]  # fmt: skip
+    return [
+        gallery(
+            f"images-{number}" if number > 1 else "images",
+            "Denoised images",
+            title,
+            [tiles],
+            pd.DataFrame(rows),
+        )
+        for number, (tiles, rows) in enumerate(images.values(), start=1)
+    ]
 
 
 def psnr(clean: np.ndarray, image: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio of gray values in [0, 1], in dB; infinite for equal images."""
+    """Return the peak signal-to-noise ratio of gray values in [0, 1], in dB; infinite for equal
+    images.
+    """
     from skimage.metrics import peak_signal_noise_ratio  # slow to import
 
     with np.errstate(divide="ignore"):
@@ -136,23 +193,41 @@ def psnr(clean: np.ndarray, image: np.ndarray) -> float:
 
 
 def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
-    """Return the filters that the first seed of each method learned as one gallery, none if there are no filters."""
+    """Return the filters that the first seed of each method learned as one gallery, none if there
+    are no filters.
+    """
     tiles, tables = [], []
     for method in methods:
         filters = method.runs[0].arrays(filters="pij").get("filters", np.empty(0))
         if filters.size:
             sheet, order = mosaic(filters)
-            count = f"{len(order)} of {len(filters)}" if len(order) < len(filters) else f"{len(filters)}"
+            count = (
+                f"{len(order)} of {len(filters)}"
+                if len(order) < len(filters)
+                else f"{len(filters)}"
+            )
             size = f"{count} filters of {filters.shape[1]} by {filters.shape[2]} pixels"
             alt = f"The {size} that {method.label} learned, from smooth to rough."
             tiles.append(Tile(sheet, (method.label, size), alt, method.estimator, enlarged=True))
-            tables.append(pd.DataFrame({"method": method.label, "place": range(len(order)), "filter": order,
-                                        "roughness": roughness(filters)[order]}))  # fmt: skip
-    return [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))] if tiles else []
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "method": method.label,
+                        "place": range(len(order)),
+                        "filter": order,
+                        "roughness": roughness(filters)[order],
+                    }
+                )
+            )
+    return (
+        [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))] if tiles else []
+    )
 
 
 def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the energy of the differences between neighbors over the energy of each filter; infinite for zeros."""
+    """Return the energy of the differences between neighbors over the energy of each filter;
+    infinite for zeros.
+    """
     filters = np.nan_to_num(filters)
     energy = (filters**2).sum((1, 2))
     differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))

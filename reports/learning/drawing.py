@@ -36,12 +36,30 @@ def draw_chart(chart: Chart, x: str) -> Figure:
     for method, data in chart.series.items():
         look, line = chart.styles[method.owner], VARIANTS[method.variant % len(VARIANTS)]
         if len(data) == 1 and data[x].isna().all():
-            at.axhline(data["median"].iloc[0], color=look.color, linewidth=1.2, linestyle=(0, (1, 2)), label=method.label)
+            at.axhline(
+                data["median"].iloc[0],
+                color=look.color,
+                linewidth=1.2,
+                linestyle=(0, (1, 2)),
+                label=method.label,
+            )
             continue
         shown = data[data[x] > 0] if wide else data
-        at.plot(shown[x], shown["median"], color=look.color, linestyle=line, marker=look.marker, label=method.label,
-                markevery=max(len(shown) // 8, 1), linewidth=1.6, markersize=6, markeredgewidth=0)  # fmt: skip
-        at.fill_between(shown[x], shown["least"], shown["greatest"], color=look.color, alpha=0.14, linewidth=0)
+        at.plot(
+            shown[x],
+            shown["median"],
+            color=look.color,
+            linestyle=line,
+            marker=look.marker,
+            label=method.label,
+            markevery=max(len(shown) // 8, 1),
+            linewidth=1.6,
+            markersize=6,
+            markeredgewidth=0,
+        )
+        at.fill_between(
+            shown[x], shown["least"], shown["greatest"], color=look.color, alpha=0.14, linewidth=0
+        )
     for goal in chart.goals:
         at.axhline(goal, color="0.4", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     at.set(xlabel=LABELS[x], ylabel=chart.y)
@@ -58,11 +76,19 @@ def draw_sheet(rows: Sequence[Sequence[Tile]]) -> Figure:
     """Draw rows of tiles as one sheet."""
     from matplotlib.figure import Figure
 
-    sheet = [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)] if len(rows) == 1 else rows
+    sheet = (
+        [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)]
+        if len(rows) == 1
+        else rows
+    )
     columns, lines = max(map(len, sheet)), max(len(tile.caption) for row in rows for tile in row)
     width = WIDTH * min(1, ABREAST / columns)
-    figure = Figure(figsize=(width * columns, (width + LINE * lines) * len(sheet)), layout="constrained")
-    for row, row_of_axes in zip(sheet, figure.subplots(len(sheet), columns, squeeze=False), strict=True):
+    figure = Figure(
+        figsize=(width * columns, (width + LINE * lines) * len(sheet)), layout="constrained"
+    )
+    for row, row_of_axes in zip(
+        sheet, figure.subplots(len(sheet), columns, squeeze=False), strict=True
+    ):
         for at, tile in itertools.zip_longest(row_of_axes, row):
             at.axis("off")
             if tile is not None:

@@ -1,4 +1,6 @@
-"""Group experiments: those that differ in nothing but their seed are one method, and methods on the same data one group."""
+"""Group experiments: those that differ in nothing but their seed are one method, and methods on the
+same data one group.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,27 @@ from pudle.reports.load import parsed
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.text import Cell
 
-#: Options that distinguish trainings on one dataset with one estimator and depth, in the order in which a label has them,
-#: and how it shows their values.
+#: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
+#: which a label has them, and how it shows their values.
 PARTS = {
-    "loss": "{} loss", "algorithm": "{}", "optimizer": "{}", "schedule": "{}", "batch": "batch {}", "epochs": "epochs {}",
+    "loss": "{} loss",
+    "algorithm": "{}",
+    "optimizer": "{}",
+    "schedule": "{}",
+    "batch": "batch {}",
+    "epochs": "epochs {}",
     "dtype": "dtype {}",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
     """Experiments that differ in nothing but their seed.
 
-    The label holds the estimator and the options that distinguish the method from the others of its group, or the name of
-    another package, whose estimator is empty. `parts` has these options with their shortened values, and `variant` counts
-    the other labels that the estimator has before this one.
+    The label holds the estimator and the options that distinguish the method from the others of its
+    group, or the name of another package, whose estimator is empty. `parts` has these options with
+    their shortened values, and `variant` counts the other labels that the estimator has before this
+    one.
     """
 
     label: str
@@ -64,7 +72,9 @@ class Method:
         return f"`{self.estimator}` ({rest})" if rest else f"`{self.estimator}`"
 
     def spread(self, name: str) -> tuple[float, float, float]:
-        """Return the median, least and greatest value over the seeds of a number of the summary, NaN if no seed has it."""
+        """Return the median, least and greatest value over the seeds of a number of the summary,
+        NaN if no seed has it.
+        """
         values = pd.Series([run.number(name) for run in self.good], dtype=float).dropna()
         return values.median(), values.min(), values.max()
 
@@ -73,23 +83,37 @@ class Method:
         return self.spread(name)[0]
 
     def curve(self, name: str) -> pd.DataFrame:
-        """Return the median, least and greatest value over the seeds of a column of the history, by step.
+        """Return the median, least and greatest value over the seeds of a column of the history, by
+        step.
 
-        Steps at which some seed has no value are left out, because a median over other seeds would jump there.
+        Steps at which some seed has no value are left out, because a median over other seeds would
+        jump there.
         """
         columns = ["step", "epoch", "seconds", "median", "least", "greatest"]
         histories = [run.history(*columns[:3], name).dropna(subset=[name]) for run in self.good]
         if not histories:
             return pd.DataFrame(columns=columns, dtype=float)
-        merged = pd.concat(histories).groupby("step", as_index=False).agg(
-            epoch=("epoch", "median"), seconds=("seconds", "median"), median=(name, "median"), least=(name, "min"),
-            greatest=(name, "max"), seeds=(name, "count"),
-        )  # fmt: skip
+        merged = (
+            pd.concat(histories)
+            .groupby("step", as_index=False)
+            .agg(
+                epoch=("epoch", "median"),
+                seconds=("seconds", "median"),
+                median=(name, "median"),
+                least=(name, "min"),
+                greatest=(name, "max"),
+                seeds=(name, "count"),
+            )
+        )
         return merged.loc[merged["seeds"] == len(histories), columns].reset_index(drop=True)
 
 
-def group(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]) -> dict[str, list[Method]]:
-    """Sort experiments by a title that names their data, and those with one title into methods, in the order of depths."""
+def group(
+    records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord], str]
+) -> dict[str, list[Method]]:
+    """Sort experiments by a title that names their data, and those with one title into methods, in
+    the order of depths.
+    """
     members: dict[str, list[ExperimentRecord]] = defaultdict(list)
     for record in records:
         members[title(record)].append(record)
@@ -97,26 +121,46 @@ def group(records: Iterable[ExperimentRecord], title: Callable[[ExperimentRecord
 
 
 def _methods(records: Sequence[ExperimentRecord]) -> list[Method]:
-    """Label trainings by their estimator and the options in which they differ, other experiments by their own words."""
-    values = {part: [str(record.options.get(part)) for record in records if record.kind == "learning"] for part in PARTS}
+    """Label trainings by their estimator and the options in which they differ, other experiments by
+    their own words.
+    """
+    values = {
+        part: [str(record.options.get(part)) for record in records if record.kind == "learning"]
+        for part in PARTS
+    }
     short = {part: shortened(options) for part, options in values.items() if len(set(options)) > 1}
     methods: dict[tuple[str, int | None, str], Method] = {}
     for record in records:
         label, depth, parts = record.method, None, {}
         if record.kind == "learning":
             parts = {part: names[str(record.options.get(part))] for part, names in short.items()}
-            label = ", ".join([record.estimator, *(PARTS[part].format(value) for part, value in parts.items())])
+            label = ", ".join(
+                [record.estimator, *(PARTS[part].format(value) for part, value in parts.items())]
+            )
             depth = record.options.get("depth")
-        options = repr(sorted((name, repr(value)) for name, value in record.options.items() if name != "seed"))
-        methods.setdefault((label, depth, options), Method(label, record.estimator, parts, depth, [])).runs.append(record)
+        options = repr(
+            sorted((name, repr(value)) for name, value in record.options.items() if name != "seed")
+        )
+        methods.setdefault(
+            (label, depth, options), Method(label, record.estimator, parts, depth, [])
+        ).runs.append(record)
     counts = Counter((method.label, method.depth) for method in methods.values())
-    labels = [method.label if counts[method.label, method.depth] == 1 else f"{method.label}, {method.runs[0].name}"
-              for method in methods.values()]  # fmt: skip
-    return sorted(relabeled(methods.values(), labels), key=lambda item: math.inf if item.depth is None else item.depth)
+    labels = [
+        method.label
+        if counts[method.label, method.depth] == 1
+        else f"{method.label}, {method.runs[0].name}"
+        for method in methods.values()
+    ]
+    return sorted(
+        relabeled(methods.values(), labels),
+        key=lambda item: math.inf if item.depth is None else item.depth,
+    )
 
 
 def relabeled(methods: Iterable[Method], labels: Iterable[str]) -> list[Method]:
-    """Return methods with other labels, and with variants that distinguish the labels of one estimator."""
+    """Return methods with other labels, and with variants that distinguish the labels of one
+    estimator.
+    """
     variants: dict[str, dict[str, int]] = defaultdict(dict)
     made = []
     for method, label in zip(methods, labels, strict=True):
@@ -126,14 +170,19 @@ def relabeled(methods: Iterable[Method], labels: Iterable[str]) -> list[Method]:
 
 
 def shortened(values: Sequence[str]) -> dict[str, str]:
-    """Return specs without the arguments that all of the same name share, and without the name if all have the same."""
+    """Return specs without the arguments that all of the same name share, and without the name if
+    all have the same.
+    """
     specs = {value: parsed(value) for value in values}
     one_name = len({name for name, _ in specs.values()}) == 1
     short = {}
     for value, (name, arguments) in specs.items():
         same_name = [other for other_name, other in specs.values() if other_name == name]
-        differing = ", ".join(f"{key}={item}" for key, item in arguments.items()
-                              if any(key not in other or other[key] != item for other in same_name))  # fmt: skip
+        differing = ", ".join(
+            f"{key}={item}"
+            for key, item in arguments.items()
+            if any(key not in other or other[key] != item for other in same_name)
+        )
         short[value] = name if not differing else differing if one_name else f"{name}({differing})"
     return short
 
@@ -146,13 +195,17 @@ def whole(value: float) -> str:
 def cells(
     methods: Sequence[Method], columns: Mapping[str, tuple[str, Callable[[float], str], str | None]]
 ) -> dict[str, list[Cell]]:
-    """Return columns of a table with one row per method: its label, and medians and ranges over the seeds.
+    """Return columns of a table with one row per method: its label, and medians and ranges over the
+    seeds.
 
-    `columns` has by heading: a number of the summary, the function that formats it, and ``min`` or ``max`` to mark the best.
+    `columns` has by heading: a number of the summary, the function that formats it, and ``min`` or
+    ``max`` to mark the best.
     """
     table = {"method": [Cell(method.label, method.estimator) for method in methods]}
     for heading, (name, show, choose) in columns.items():
         spreads = [method.spread(name) for method in methods]
         best = pd.Series([median for median, *_ in spreads]).agg(choose) if choose else math.nan
-        table[heading] = [Cell(text.between(*spread, show), best=spread[0] == best) for spread in spreads]
+        table[heading] = [
+            Cell(text.between(*spread, show), best=spread[0] == best) for spread in spreads
+        ]
     return table

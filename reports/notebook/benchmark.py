@@ -54,28 +54,33 @@ def benchmark(
 ) -> BenchmarkResults:
     """Measure estimators on problems, and return the results.
 
-    What can be named by its content is kept in the store of the command line: a later call, or `pudle run` with the same
-    selection, computes nothing that is there, and `pudle report` shows the last one. Where something cannot, such as a class
-    of a notebook, the whole call is measured in memory only, and the results say why. Everything runs in this process and in
-    copies of it, in one thread; an estimator that takes too long is ended at its next depth.
+    What can be named by its content is kept in the store of the command line: a later call, or
+    `pudle run` with the same selection, computes nothing that is there, and `pudle report` shows
+    the last one. Where something cannot, such as a class of a notebook, the whole call is measured
+    in memory only, and the results say why. Everything runs in this process and in copies of it, in
+    one thread; an estimator that takes too long is ended at its next depth.
 
     Parameters
     ----------
     problems : str, Dataset, Problem, a list of these, or a mapping from names to these
-        A dataset, or its spec, has a problem for each seed. A `Problem` is one problem, with its own loss.
+        A dataset, or its spec, has a problem for each seed. A `Problem` is one problem, with its
+        own loss.
     algorithms, estimators : str, object, or a list of these
-        Specs or objects. By default the algorithm is the problem's own iteration for a `FixedPoint`, and ISTA for others.
+        Specs or objects. By default the algorithm is the problem's own iteration for a
+        `FixedPoint`, and ISTA for others.
     depths : sequence of int
     seeds : int
         Number of seeds.
     losses : sequence of str
-        Outer losses; by default all that a problem has. What does not fit is ``unsupported`` in the table.
+        Outer losses; by default all that a problem has. What does not fit is ``unsupported`` in the
+        table.
     costs : bool
         Whether to measure time and memory as well.
     timeout : float
         Seconds that one estimator may take on one case.
     profile, home
-        Where the results are kept: the folder of that profile in ``.asv`` of the repository, or in `home`.
+        Where the results are kept: the folder of that profile in ``.asv`` of the repository, or in
+        `home`.
     device : {"cpu", "cuda"}
     progress : bool
         Whether to show progress.
@@ -87,8 +92,8 @@ def benchmark(
     Raises
     ------
     InvalidArgument
-        If something is neither a spec nor an object of the right kind, if two things have one name, or a number is out of
-        range.
+        If something is neither a spec nor an object of the right kind, if two things have one name,
+        or a number is out of range.
     """
     for name, value in (("depths", depths), ("losses", losses)):
         if isinstance(value, str) or not isinstance(value, Iterable):
@@ -99,18 +104,40 @@ def benchmark(
     held: dict[tuple[str, str], Any] = {}
     notes: list[str] = []
     taken = [_spec("algorithms", each, Algorithm, held, notes) for each in _listed(algorithms)]
-    named = [_spec("estimators", each, GradientEstimator, held, notes) for each in _listed(estimators)]
-    datasets = [(name, _spec("datasets", given(each) if isinstance(each, Problem) else each, Dataset, held, notes))
-                for name, each in _named(problems)]  # fmt: skip
+    named = [
+        _spec("estimators", each, GradientEstimator, held, notes) for each in _listed(estimators)
+    ]
+    datasets = [
+        (
+            name,
+            _spec(
+                "datasets", given(each) if isinstance(each, Problem) else each, Dataset, held, notes
+            ),
+        )
+        for name, each in _named(problems)
+    ]
     place = (Path(home) if home else results_home()).resolve()
     with holding(held), contextlib.ExitStack() as stack:
-        axes = {"estimators": named, "only": True, "losses": losses, "depths": depths, "seeds": seeds, "timeout": timeout}
+        axes = {
+            "estimators": named,
+            "only": True,
+            "losses": losses,
+            "depths": depths,
+            "seeds": seeds,
+            "timeout": timeout,
+        }
         axes |= {"device": device, "home": place}
         chosen = [_selection(profile, name, spec, taken, **axes) for name, spec in datasets]
         cases = [case for selection in chosen for case in selection.cases]
         if len({case.name for case in cases}) < len(cases):
-            raise InvalidArgument("problems: two have one name; give different ones as a mapping from names")
-        at = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-"))) if notes else place
+            raise InvalidArgument(
+                "problems: two have one name; give different ones as a mapping from names"
+            )
+        at = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
+            if notes
+            else place
+        )
         _measure(replace(chosen[0], cases=tuple(cases)), at / profile, costs, progress)
         return BenchmarkResults(load(at, profile), None if notes else at / profile, tuple(notes))
 
@@ -121,48 +148,83 @@ def _listed(value: Any) -> list[Any]:
 
 def _named(problems: Any) -> list[tuple[str, Any]]:
     """Return the problems with the names that the caller gives them, if any."""
-    found = list(problems.items()) if isinstance(problems, Mapping) else [("", each) for each in _listed(problems)]
+    found = (
+        list(problems.items())
+        if isinstance(problems, Mapping)
+        else [("", each) for each in _listed(problems)]
+    )
     if not found:
-        raise InvalidArgument("problems: there is none; give a dataset such as 'sparse_gaussian', or a problem")
+        raise InvalidArgument(
+            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
+        )
     return found
 
 
-def _spec(group: str, thing: Any, kind: type, held: dict[tuple[str, str], Any], notes: list[str]) -> str:
-    """Return the spec of a thing, which `held` then has if it is an object; `notes` say what cannot be kept."""
+def _spec(
+    group: str, thing: Any, kind: type, held: dict[tuple[str, str], Any], notes: list[str]
+) -> str:
+    """Return the spec of a thing, which `held` then has if it is an object; `notes` say what cannot
+    be kept.
+    """
     if isinstance(thing, str):
         return thing
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
         what = "problems" if group == "datasets" else group
-        remedy = "give one, or a list of them" if not isinstance(thing, kind) else "give its class a `name`"
-        raise InvalidArgument(f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: {remedy}")
+        remedy = (
+            "give one, or a list of them"
+            if not isinstance(thing, kind)
+            else "give its class a `name`"
+        )
+        raise InvalidArgument(
+            f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: {remedy}"
+        )
     spec = specs.text(thing)
     if held.get((group, spec), thing) is not thing:
-        raise InvalidArgument(f"{group}: two different things are called {spec}: give one of them another name")
+        raise InvalidArgument(
+            f"{group}: two different things are called {spec}: give one of them another name"
+        )
     held[group, spec] = thing
     if reason := why_unstorable(group, thing):
         notes.append(f"Measured in memory only: {reason}.")
     return spec
 
 
-def _selection(profile: str, name: str, dataset: str, algorithms: Iterable[str], **axes: Any) -> Selection:
-    """Return what `pudle run` with these options selects on one dataset, under the name that the caller gives it."""
+def _selection(
+    profile: str, name: str, dataset: str, algorithms: Iterable[str], **axes: Any
+) -> Selection:
+    """Return what `pudle run` with these options selects on one dataset, under the name that the
+    caller gives it.
+    """
     made: Any = registry.make_dataset(dataset)
-    chosen = select(registry.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes)
+    chosen = select(
+        registry.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes
+    )
 
     def named(case: Case) -> Case:
         # One problem is the same whatever the seed.
         case = replace(case, seeds=case.seeds[:1]) if isinstance(made, Given) else case
         return replace(case, name=f"{name}-{slug(case.algorithm)}-{case.loss}") if name else case
 
-    return replace(chosen, cases=tuple(map(named, chosen.cases)), torch_depths=(), windows=(), jacobian_error=False)
+    return replace(
+        chosen,
+        cases=tuple(map(named, chosen.cases)),
+        torch_depths=(),
+        windows=(),
+        jacobian_error=False,
+    )
 
 
 def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) -> None:
-    """Fill the store with what is missing, in this process: others could not make the objects that take part."""
+    """Fill the store with what is missing, in this process: others could not make the objects that
+    take part.
+    """
     commit, dirty = "", False
     with contextlib.suppress(NoRepository):
         commit, dirty = commit_of(repository(Path.cwd()))
-    store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
+    store, frozen = (
+        Store(folder / "store", selection.profile, selection.device, commit, dirty),
+        folder / "selection.json",
+    )
     with locked(folder, "benchmark"), _shown(progress) as show:
         selection.write(frozen)
         known = survey(selection, store)
@@ -174,7 +236,9 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
 
 @contextlib.contextmanager
 def _shown(progress: bool) -> Iterator[ProgressCallback]:
-    """Show a progress bar on a terminal; elsewhere, such as in a notebook, one line that is written over."""
+    """Show a progress bar on a terminal; elsewhere, such as in a notebook, one line that is written
+    over.
+    """
     if not progress:
         yield lambda done, total, line: None
         return
@@ -184,6 +248,11 @@ def _shown(progress: bool) -> Iterator[ProgressCallback]:
         def show(done: int, total: int, line: str) -> None:
             bar.update(task, completed=done, total=total, description=line[:60])
             if bar.disable:
-                print(f"\r{done}/{total} {line:60.60}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+                print(
+                    f"\r{done}/{total} {line:60.60}",
+                    end="" if done < total else "\n",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
         yield show

@@ -46,37 +46,58 @@ class BenchmarkResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The tidy table: one row per case, target, estimator, depth, seed and metric; docs/schema.md has its columns."""
+        """The tidy table: one row per case, target, estimator, depth, seed and metric;
+        docs/schema.md has its columns.
+        """
         return self.results.frame
 
-    def answers(self, error: float | None = None, seconds: float | None = None, memory: float | None = None) -> Answers:
-        """Return which estimator to use on each case, within a relative error, a time (s) and a memory (bytes).
+    def answers(
+        self, error: float | None = None, seconds: float | None = None, memory: float | None = None
+    ) -> Answers:
+        """Return which estimator to use on each case, within a relative error, a time (s) and a
+        memory (bytes).
 
-        It is the fastest one with the error in the median seed or, without an `error`, the most accurate one. Columns are
-        ``case``, ``estimator`` (empty where there is none), ``depth``, ``error``, ``seconds`` and ``memory_bytes``.
+        It is the fastest one with the error in the median seed or, without an `error`, the most
+        accurate one. Columns are ``case``, ``estimator`` (empty where there is none), ``depth``,
+        ``error``, ``seconds`` and ``memory_bytes``.
         """
         return Answers([self._answer(case, error, seconds, memory) for case in self.results.cases])
 
-    def _answer(self, case: str, error: float | None, seconds: float | None, memory: float | None) -> dict[str, Any]:
+    def _answer(
+        self, case: str, error: float | None, seconds: float | None, memory: float | None
+    ) -> dict[str, Any]:
         # An unknown cost is NaN, which is within no limit.
         limits = {"error": error, "seconds": seconds, "memory": memory}
         given = {name: limit for name, limit in limits.items() if limit is not None}
-        found = [point for point in points(self.results, case) if all(getattr(point, name) <= given[name] for name in given)]
+        found = [
+            point
+            for point in points(self.results, case)
+            if all(getattr(point, name) <= given[name] for name in given)
+        ]
         if not found:
             return {"case": case, "estimator": ""}
         # Without known times, fewer layers count.
         best = min(
             found,
-            key=lambda point: (point.error if error is None else np.nan_to_num(point.seconds, nan=np.inf), point.depth),
+            key=lambda point: (
+                point.error if error is None else np.nan_to_num(point.seconds, nan=np.inf),
+                point.depth,
+            ),
         )
         costs = {"seconds": best.seconds, "memory_bytes": best.memory}
-        return {"case": case, "estimator": best.estimator, "depth": best.depth, "error": best.error, **costs}
+        return {
+            "case": case,
+            "estimator": best.estimator,
+            "depth": best.depth,
+            "error": best.error,
+            **costs,
+        }
 
     def plot(self, metric: str = "relative_error", **options: Any) -> Any:
         """Draw a metric against depth, with a panel per case, and return the axes.
 
-        The line is the median over the seeds, the band reaches from the least to the greatest. `options` go to
-        `seaborn.relplot`.
+        The line is the median over the seeds, the band reaches from the least to the greatest.
+        `options` go to `seaborn.relplot`.
         """
         import seaborn
 
@@ -84,7 +105,13 @@ class BenchmarkResults:
         if found.empty:
             known = ", ".join(self.table["metric"].unique())
             raise InvalidArgument(f"metric={metric!r} was not measured: choose from {known}")
-        drawn = {"kind": "line", "estimator": "median", "errorbar": ("pi", 100), "marker": "o", "col_wrap": 3} | options
+        drawn = {
+            "kind": "line",
+            "estimator": "median",
+            "errorbar": ("pi", 100),
+            "marker": "o",
+            "col_wrap": 3,
+        } | options
         found = found.astype({"depth": float, "seed": float}).rename(columns={"value": metric})
         grid = seaborn.relplot(found, x="depth", y=metric, hue="estimator", col="case", **drawn)
         grid.set(yscale="log")
@@ -103,16 +130,25 @@ class BenchmarkResults:
         """Return the errors at the deepest depth, one row per case and one column per estimator."""
         found = self.table[self.table["metric"] == "relative_error"]
         deepest = found[found["depth"] == found.groupby("case")["depth"].transform("max")]
-        value = deepest.pivot_table(index="case", columns="estimator", values="value", aggfunc="median", sort=False)
-        return value.map(text.number).reindex(columns=list(self.results.estimators)).fillna(text.DASH)
+        value = deepest.pivot_table(
+            index="case", columns="estimator", values="value", aggfunc="median", sort=False
+        )
+        return (
+            value.map(text.number).reindex(columns=list(self.results.estimators)).fillna(text.DASH)
+        )
 
     def _reasons(self) -> list[str]:
         """Return why estimators have no number on a case, one line per reason."""
         found = self.table[self.table["metric"] == "relative_error"]
         without = found[found.groupby(["case", "estimator"])["value"].transform("count") == 0]
-        kinds = without.drop_duplicates(["case", "estimator"]).groupby(["status", "reason"], sort=False)
-        return [f"{some(part['estimator'].unique().tolist())} on {some(part['case'].unique().tolist())}: {status}: {reason}"
-                for (status, reason), part in kinds]  # fmt: skip
+        kinds = without.drop_duplicates(["case", "estimator"]).groupby(
+            ["status", "reason"], sort=False
+        )
+        return [
+            f"{some(part['estimator'].unique().tolist())} on"
+            f" {some(part['case'].unique().tolist())}: {status}: {reason}"
+            for (status, reason), part in kinds
+        ]
 
     def _what(self) -> str:
         kept = "in memory only" if self.folder is None else f"kept in {self.folder}"
@@ -123,9 +159,13 @@ class BenchmarkResults:
     def __repr__(self) -> str:
         shown = self._shown()
         errors = [] if shown.empty else [shown.to_string()]
-        return "\n".join([f"BenchmarkResults: {self._what()}", *errors, *self._reasons(), *self.notes])
+        return "\n".join(
+            [f"BenchmarkResults: {self._what()}", *errors, *self._reasons(), *self.notes]
+        )
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{escape(note)}</p>" for note in (*self._reasons(), *self.notes))
-        what = escape(f"{self._what()}. Median relative error of the gradient at the largest depth:")
+        what = escape(
+            f"{self._what()}. Median relative error of the gradient at the largest depth:"
+        )
         return f"<p>{what}</p>{self._shown().to_html()}{notes}"

@@ -1,1 +1,3 @@
-"""The page: one HTML file that carries its data, its templates and scripts, and the index of several results."""
+"""The page: one HTML file that carries its data, its templates and scripts, and the index of
+several results.
+"""

@@ -1,4 +1,6 @@
-"""A page about every result in some folders: what each holds, when and where it was measured, and its report."""
+"""A page about every result in some folders: what each holds, when and where it was measured, and
+its report.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +28,31 @@ def html(folders: Sequence[Path], base: Path, damaged: list[str]) -> str:
     A result whose list is damaged has a row that says so, and adds a line to `damaged`.
     """
     found = sorted(
-        (item for folder in folders for item in _results(folder, base, damaged)), key=lambda row: row["date"], reverse=True
+        (item for folder in folders for item in _results(folder, base, damaged)),
+        key=lambda row: row["date"],
+        reverse=True,
     )
     if not found:
         names = ", ".join(map(str, folders))
         raise MissingResults(
-            f"no results under {names}: give folders in which some folder holds a {LIST}, as `pudle run` makes"
+            f"no results under {names}: give folders in which some folder holds a {LIST}, as `pudle"
+            " run` makes"
         )
     loader = jinja2.PackageLoader("pudle.reports.page")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     style = loader.get_source(made, "style.css")[0]
-    return made.get_template("index.html.j2").render(rows=found, style=style, version=pudle.__version__)
+    return made.get_template("index.html.j2").render(
+        rows=found, style=style, version=pudle.__version__
+    )
 
 
 def _results(folder: Path, base: Path, damaged: list[str]) -> Iterator[dict[str, Any]]:
     # Unlike a pattern, this finds links that lead nowhere.
-    found = [Path(place) / LIST for place, folders, files in os.walk(folder) if LIST in (*folders, *files)]
+    found = [
+        Path(place) / LIST
+        for place, folders, files in os.walk(folder)
+        if LIST in (*folders, *files)
+    ]
     for path in sorted(found):
         row: dict[str, Any] = {
             "folder": os.path.relpath(path.parent, base),
@@ -54,17 +65,30 @@ def _results(folder: Path, base: Path, damaged: list[str]) -> Iterator[dict[str,
             listed = read_json(path, contents.RunList)
         except UnreadableResult as error:
             damaged.append(str(error))
-            yield row | dict.fromkeys(("estimators", "cases", "experiments"), 0) | {"note": str(error), "report": ""}
+            yield (
+                row
+                | dict.fromkeys(("estimators", "cases", "experiments"), 0)
+                | {
+                    "note": str(error),
+                    "report": "",
+                }
+            )
             continue
         selection = listed["selection"] or {"cases": [], "estimators": []}
         places = [place for *_, place in listed["records"]] + list(listed["experiments"].values())
         report = path.parent / "report" / "report.html"
-        yield row | _origin(path.parent, places) | {
-            "estimators": len({estimator for _, estimator, _ in listed["records"]}),
-            "cases": len({case for case, *_ in listed["records"]}), "experiments": len(listed["experiments"]),
-            "commit": listed["commit"][:12], "report": quote(os.path.relpath(report, base)) if report.is_file() else "",
-            "note": _note(path.parent, selection, listed),
-        }  # fmt: skip
+        yield (
+            row
+            | _origin(path.parent, places)
+            | {
+                "estimators": len({estimator for _, estimator, _ in listed["records"]}),
+                "cases": len({case for case, *_ in listed["records"]}),
+                "experiments": len(listed["experiments"]),
+                "commit": listed["commit"][:12],
+                "report": quote(os.path.relpath(report, base)) if report.is_file() else "",
+                "note": _note(path.parent, selection, listed),
+            }
+        )
 
 
 def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
@@ -72,7 +96,9 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
     newest = {"date": "", "machine": ""}
     for place in places:
         path = folder / "store" / place
-        kind = contents.ExperimentRecord if place.startswith("experiments/") else contents.ScoreRecord
+        kind = (
+            contents.ExperimentRecord if place.startswith("experiments/") else contents.ScoreRecord
+        )
         try:
             provenance = read_json(path, kind)["provenance"] if path.exists() else newest
         except UnreadableResult:
@@ -85,4 +111,6 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
 def _note(folder: Path, selection: dict[str, Any], listed: dict[str, Any]) -> str:
     pairs = len(selection["cases"]) * len(selection["estimators"])
     there = sum((folder / "store" / place).exists() for *_, place in listed["records"])
-    return f"{pairs - there} of {count(pairs, 'score')} still to be measured" if there < pairs else ""
+    return (
+        f"{pairs - there} of {count(pairs, 'score')} still to be measured" if there < pairs else ""
+    )

@@ -1,4 +1,6 @@
-"""What the page shows where scripts do not run: a table of each case with a sketch of its curves, and the budgets."""
+"""What the page shows where scripts do not run: a table of each case with a sketch of its curves,
+and the budgets.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,14 @@ WIDTH, HEIGHT = 480, 150
 def static_cases(report: Report) -> list[dict[str, Any]]:
     """Return the table of each of the first cases and the sketch of its curves."""
     shown = report.of_cases(list(report.results.cases)[:MOST_CASES]) if report.results.cases else []
-    return [{"title": f"{case['name']}: {case['caption']}", **sketch(report, case["name"]),
-             "table": table(case["summary"], f"Every estimator on {case['name']}")} for case in shown]  # fmt: skip
+    return [
+        {
+            "title": f"{case['name']}: {case['caption']}",
+            **sketch(report, case["name"]),
+            "table": table(case["summary"], f"Every estimator on {case['name']}"),
+        }
+        for case in shown
+    ]
 
 
 def static_budgets(report: Report) -> dict[str, Any] | None:
@@ -32,23 +40,40 @@ def static_budgets(report: Report) -> dict[str, Any] | None:
     if not rows:
         return None
     columns = ["case", *(cell["budget"] for cell in rows[0]["cells"])]
-    found = [[row["case"], *(": ".join(filter(None, (cell["estimator"], cell["value"]))) for cell in row["cells"])]
-             for row in rows]  # fmt: skip
+    found = [
+        [
+            row["case"],
+            *(": ".join(filter(None, (cell["estimator"], cell["value"]))) for cell in row["cells"]),
+        ]
+        for row in rows
+    ]
     return {"caption": "Which estimator at which budget", "columns": columns, "rows": found}
 
 
 def static_bought(charts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a table per chart of what trainings led to."""
-    return [{"caption": chart["title"], "columns": ["method", "error of the gradient", chart["yTitle"]],
-             "rows": [[row["method"], text.number(row["gradient_error"]), text.number(row["outcome"], 3)]
-                      for row in chart["rows"]]} for chart in charts]  # fmt: skip
+    return [
+        {
+            "caption": chart["title"],
+            "columns": ["method", "error of the gradient", chart["yTitle"]],
+            "rows": [
+                [row["method"], text.number(row["gradient_error"]), text.number(row["outcome"], 3)]
+                for row in chart["rows"]
+            ],
+        }
+        for chart in charts
+    ]
 
 
 def sketch(report: Report, case: str) -> dict[str, Any]:
-    """Return the median errors of a case against depth as ``paths`` of an SVG by estimator, and what they span in words."""
+    """Return the median errors of a case against depth as ``paths`` of an SVG by estimator, and
+    what they span in words.
+    """
     results = report.results
     curves = {name: results.curve(case, name).spread[:, :2] for name in results.estimators}
-    curves = {name: rows for name, found in curves.items() if len(rows := found[found[:, 1] > 0]) > 1}
+    curves = {
+        name: rows for name, found in curves.items() if len(rows := found[found[:, 1] > 0]) > 1
+    }
     if not curves:
         return {"paths": {}, "about": ""}
     every = np.vstack(list(curves.values()))
@@ -59,5 +84,8 @@ def sketch(report: Report, case: str) -> dict[str, Any]:
         across = WIDTH * (rows[:, 0] - first) / ((last - first) or 1.0)
         down = HEIGHT * (math.log(greatest) - np.log(rows[:, 1])) / span
         paths[name] = "M" + "L".join(f"{x:.0f} {y:.0f}" for x, y in zip(across, down, strict=True))
-    about = f"Median error, {greatest:.1e} to {least:.1e} on a logarithmic scale, against depth, {first:.0f} to {last:.0f}"
+    about = (
+        f"Median error, {greatest:.1e} to {least:.1e} on a logarithmic scale, against depth,"
+        f" {first:.0f} to {last:.0f}"
+    )
     return {"paths": paths, "about": about}

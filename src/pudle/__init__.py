@@ -1,4 +1,5 @@
-"""Benchmarks of hypergradients: gradient estimators for bilevel losses that depend on an unrolled inner algorithm.
+"""Benchmarks of hypergradients: gradient estimators for bilevel losses that depend on an unrolled
+inner algorithm.
 
 The public names are imported on first use, so that ``import pudle`` does not import torch.
 """
@@ -26,13 +27,17 @@ _NAMES = {
     "learning.training": "LearningExperiment",
     "measuring.experiment": "Experiment ExperimentResult",
     "measuring.scoring": "Score score",
-    "problems": "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
-    "ThresholdedConvolutionalSparseCoding",
+    "problems": (
+        "ConvolutionalSparseCoding FixedPoint PenaltySelection Problem Ridge SparseCoding "
+        "ThresholdedConvolutionalSparseCoding"
+    ),
     "reports.notebook.benchmark": "benchmark",
     "reports.notebook.results": "BenchmarkResults",
     "references.certified": "Certificate Reference reference",
-    "registry": "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator make_optimizer "
-    "make_schedule",
+    "registry": (
+        "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator"
+        " make_optimizer make_schedule"
+    ),
 }
 _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -45,7 +50,13 @@ if TYPE_CHECKING:
     from .batches import MeanEstimate, mean_estimate, split
     from .data import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
     from .data.tables import sparse_coding
-    from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, UnsupportedProblem
+    from .errors import (
+        InvalidArgument,
+        MissingDependency,
+        PudleError,
+        SpecError,
+        UnsupportedProblem,
+    )
     from .estimator import Estimate, GradientEstimator
     from .learning.learner import Learner, LearningWarning, Training
     from .learning.matching import Matching, match_atoms

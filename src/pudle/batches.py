@@ -34,7 +34,8 @@ class MeanEstimate:
 
 
 def split(problem: Problem, size: int) -> Iterator[Problem]:
-    """Yield problems of at most `size` samples each, which together have the samples of one problem, in order.
+    """Yield problems of at most `size` samples each, which together have the samples of one
+    problem, in order.
 
     Raises
     ------
@@ -44,24 +45,32 @@ def split(problem: Problem, size: int) -> Iterator[Problem]:
     check_integer("size", size, 1)
     if not problem.per_sample:
         raise UnsupportedProblem(
-            f"{type(problem).__name__} cannot be split into batches: it does not name the fields in `per_sample`"
+            f"{type(problem).__name__} cannot be split into batches: it does not name the fields in"
+            " `per_sample`"
         )
-    given = {name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None}
+    given = {
+        name: value for name in problem.per_sample if (value := getattr(problem, name)) is not None
+    }
     for first in range(0, problem.code_shape[0], size):
-        yield problem.with_samples(**{name: value[first : first + size] for name, value in given.items()})
+        yield problem.with_samples(
+            **{name: value[first : first + size] for name, value in given.items()}
+        )
 
 
 def mean_estimate(
     estimator: GradientEstimator, problems: Iterable[Problem], algorithm: Algorithm, depth: int
 ) -> MeanEstimate:
-    r"""Estimate the gradient of a mean over all samples of some problems, of which one is in memory at a time.
+    r"""Estimate the gradient of a mean over all samples of some problems, of which one is in memory
+    at a time.
 
-    The loss of each problem is a mean over its samples. With :math:`n_b` samples in batch b, and g_b its estimate,
+    The loss of each problem is a mean over its samples. With :math:`n_b` samples in batch b, and
+    g_b its estimate,
 
     .. math:: g = \sum_b n_b g_b \Big/ \sum_b n_b ,
 
-    which is the estimate on all samples at once, up to rounding, for every estimator that is linear in the samples: all but
-    those that draw random directions, which draw them anew for each batch. The sums are in float64.
+    which is the estimate on all samples at once, up to rounding, for every estimator that is linear
+    in the samples: all but those that draw random directions, which draw them anew for each batch.
+    The sums are in float64.
 
     Parameters
     ----------
@@ -78,7 +87,10 @@ def mean_estimate(
         If there is no problem, or the algorithm has a warm start.
     """
     if algorithm.initial is not None:
-        raise InvalidArgument("algorithm has a warm start, whose rows belong to the samples of one problem: leave it out")
+        raise InvalidArgument(
+            "algorithm has a warm start, whose rows belong to the samples of one problem: leave"
+            " it out"
+        )
     total: Tensor | None = None
     loss, samples, batches = 0.0, 0, 0
     for problem in problems:

@@ -24,7 +24,9 @@ USAGE = 2
 
 
 class Commands(click.Group):
-    """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is used."""
+    """A group whose commands are the entry points of ``pudle.commands``; each is loaded when it is
+    used.
+    """
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with explained():
@@ -41,8 +43,13 @@ class Commands(click.Group):
         point = self.points().get(cmd_name)
         if point is None:
             return None
-        if plugins.owner(point) != plugins.PACKAGE and (end := trial.verdict(point.value, point.load)):
-            raise PudleError(f"command {cmd_name!r} of {plugins.owner(point)} {end}: repair or uninstall the package")
+        if plugins.owner(point) != plugins.PACKAGE and (
+            end := trial.verdict(point.value, point.load)
+        ):
+            raise PudleError(
+                f"command {cmd_name!r} of {plugins.owner(point)} {end}: repair or uninstall the"
+                " package"
+            )
         try:
             command = point.load()
             if not isinstance(command, click.Command):
@@ -50,23 +57,30 @@ class Commands(click.Group):
         except (Exception, SystemExit) as error:
             owner = plugins.owner(point)
             text = (
-                f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair {owner} or install it again"
+                f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair"
+                f" {owner} or install it again"
             )
             raise PudleError(text) from error
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary(point)) for name, point in sorted(self.points().items())])
+            formatter.write_dl(
+                [(name, summary(point)) for name, point in sorted(self.points().items())]
+            )
 
     @staticmethod
     def points() -> dict[str, EntryPoint]:
-        """Return the entry points of the commands by name; a plug-in's never takes the place of one that is built in."""
+        """Return the entry points of the commands by name; a plug-in's never takes the place of one
+        that is built in.
+        """
         return {point.name: point for point in reversed(plugins.points("commands"))}
 
 
 def summary(point: EntryPoint) -> str:
-    """Return the first paragraph of a command's docstring, read from its source, because importing it may take seconds."""
+    """Return the first paragraph of a command's docstring, read from its source, because importing
+    it may take seconds.
+    """
     with contextlib.suppress(Exception):
         for node in ast.parse(_source(point).read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == point.attr:
@@ -77,20 +91,26 @@ def summary(point: EntryPoint) -> str:
 def _source(point: EntryPoint) -> Path:
     """Return the source file of a command.
 
-    To find a module in a package imports the package, which only this suite's own may do for the sake of a help text.
+    To find a module in a package imports the package, which only this suite's own may do for the
+    sake of a help text.
     """
     if plugins.owner(point) == plugins.PACKAGE:
         spec = importlib.util.find_spec(point.module)
         return Path(str(spec and spec.origin))
     module = point.module.replace(".", "/")
-    places = [Path(str(point.dist.locate_file(f"{module}{end}"))) for end in (".py", "/__init__.py")] if point.dist else []
+    places = (
+        [Path(str(point.dist.locate_file(f"{module}{end}"))) for end in (".py", "/__init__.py")]
+        if point.dist
+        else []
+    )
     return next(place for place in places if place.is_file())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pudle")
 def pudle() -> None:
-    """Benchmark hypergradients: gradient estimators for bilevel losses that depend on an unrolled inner algorithm.
+    """Benchmark hypergradients: gradient estimators for bilevel losses that depend on an unrolled
+    inner algorithm.
 
     \b
     Example:
@@ -134,7 +154,9 @@ def run() -> int:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Raise PudleError for a file that cannot be used, an output that is closed, and code that tries to end the program."""
+    """Raise PudleError for a file that cannot be used, an output that is closed, and code that
+    tries to end the program.
+    """
     try:
         yield
     except (OSError, SystemExit) as error:
@@ -149,17 +171,23 @@ def explained() -> Iterator[None]:
             remedy = "correct the path, its permissions or the space there, or choose another place"
             raise PudleError(f"{cause.filename}: {why}: {remedy}") from error
         _discard(sys.stdout)
-        raise PudleError(f"the output cannot be written ({why}): finished results are kept") from error
+        raise PudleError(
+            f"the output cannot be written ({why}): finished results are kept"
+        ) from error
 
 
 def _discard(stream: TextIO) -> None:
-    """Drop what the interpreter still holds back for a stream: it must not fail once more when the program ends."""
+    """Drop what the interpreter still holds back for a stream: it must not fail once more when the
+    program ends.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str) -> int:
-    """Print one line on stderr, if that is possible, and return the exit code for wrong usage or a broken run."""
+    """Print one line on stderr, if that is possible, and return the exit code for wrong usage or a
+    broken run.
+    """
     try:
         click.echo(f"pudle: error: {' '.join(message.split())}", err=True)
     except OSError:

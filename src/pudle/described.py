@@ -11,7 +11,9 @@ LONGEST = 60
 
 
 def described(record: Any) -> str:
-    """Return a dataclass as ``Name(tensor=(3, 4), number=0.2)``: shapes for tensors, names for functions, no defaults."""
+    """Return a dataclass as ``Name(tensor=(3, 4), number=0.2)``: shapes for tensors, names for
+    functions, no defaults.
+    """
     shown = []
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
@@ -25,7 +27,9 @@ def short(value: Any) -> str:
     if _is_tensor(value):
         shown = f"{tuple(value.shape)}" if value.ndim else f"{value.item():.4g}"
         kind, device = str(value.dtype).removeprefix("torch."), str(value.device)
-        return " ".join([shown, *[each for each in (kind, device) if each not in ("float64", "cpu")]])
+        return " ".join(
+            [shown, *[each for each in (kind, device) if each not in ("float64", "cpu")]]
+        )
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):

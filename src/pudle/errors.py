@@ -2,7 +2,9 @@
 
 
 class PudleError(Exception):
-    """Base class of the errors that pudle raises: one line that says what is wrong, where, and what to do."""
+    """Base class of the errors that pudle raises: one line that says what is wrong, where, and what
+    to do.
+    """
 
 
 class InvalidArgument(PudleError, ValueError):
@@ -14,7 +16,9 @@ class SpecError(InvalidArgument):
 
 
 class UnsupportedProblem(PudleError, NotImplementedError):
-    """An estimator cannot treat this problem; the text says what is missing and what to use instead."""
+    """An estimator cannot treat this problem; the text says what is missing and what to use
+    instead.
+    """
 
 
 class MissingDependency(PudleError):

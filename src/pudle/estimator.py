@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm, State
-from .algorithms.unrolling import check_depths, differentiable, direct_gradients, gradients, unrolled_gradients
+from .algorithms.unrolling import (
+    check_depths,
+    differentiable,
+    direct_gradients,
+    gradients,
+    unrolled_gradients,
+)
 from .described import described
 from .problems import Problem
 
@@ -51,10 +57,11 @@ class Estimate:
 
 
 class GradientEstimator(ABC):
-    """An estimator of the gradient of ``theta -> loss(z(theta), theta)``, also called the hypergradient.
+    """An estimator of the gradient of ``theta -> loss(z(theta), theta)``, also called the
+    hypergradient.
 
-    A concrete estimator sets `name` and `computes`, keeps its options as frozen dataclass fields, and implements
-    `estimate`. Everything else has a default.
+    A concrete estimator sets `name` and `computes`, keeps its options as frozen dataclass fields,
+    and implements `estimate`. Everything else has a default.
 
     Attributes
     ----------
@@ -83,11 +90,16 @@ class GradientEstimator(ABC):
         Raises
         ------
         UnsupportedProblem
-            If the estimator cannot treat this problem; the text says what is missing and what to use instead.
+            If the estimator cannot treat this problem; the text says what is missing and what to
+            use instead.
         """
 
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
-        """Yield the estimate at each depth, in the order given; override this where depths can share work."""
+    def sweep(
+        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
+    ) -> Iterator[Estimate]:
+        """Yield the estimate at each depth, in the order given; override this where depths can
+        share work.
+        """
         for depth in depths:
             yield self.estimate(problem, algorithm, depth)
 
@@ -107,48 +119,77 @@ class SweepEstimator(GradientEstimator):
 
 
 class CodesEstimator(SweepEstimator):
-    """An estimator that starts from the codes z_T, which one forward pass without a graph gives for all depths."""
+    """An estimator that starts from the codes z_T, which one forward pass without a graph gives for
+    all depths.
+    """
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        """Raise `UnsupportedProblem` where the estimator cannot treat this; by default it treats everything."""
+        """Raise `UnsupportedProblem` where the estimator cannot treat this; by default it treats
+        everything.
+        """
 
     @abstractmethod
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
-        """Yield the gradient and the diagnostics at each state, which holds a depth T as its iteration, and the codes z_T.
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
+        """Yield the gradient and the diagnostics at each state, which holds a depth T as its
+        iteration, and the codes z_T.
 
         The diagnostics ``layers`` and ``layers_differentiated`` are T and zero unless given.
         """
 
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+    def sweep(
+        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
+    ) -> Iterator[Estimate]:
         depths = check_depths(depths)
         self.check_supported(problem, algorithm)
         if not depths:
             return
         with torch.no_grad():
             trajectory = algorithm.run(problem, max(depths), keep=depths)
-        states = [State(trajectory.at(depth), trajectory.at(depth), iteration=depth) for depth in depths]
-        for state, (gradient, diagnostics) in zip(states, self.gradients_at(problem, algorithm, states), strict=True):
-            yield Estimate(gradient, state.codes, {"layers": state.iteration, "layers_differentiated": 0, **diagnostics})
+        states = [
+            State(trajectory.at(depth), trajectory.at(depth), iteration=depth) for depth in depths
+        ]
+        for state, (gradient, diagnostics) in zip(
+            states, self.gradients_at(problem, algorithm, states), strict=True
+        ):
+            yield Estimate(
+                gradient,
+                state.codes,
+                {"layers": state.iteration, "layers_differentiated": 0, **diagnostics},
+            )
 
 
 class ImplicitEstimator(CodesEstimator):
-    r"""An estimator :math:`g = \partial_\theta \ell + J^\top \partial_z \ell` that finds J from the codes z_T alone."""
+    r"""An estimator :math:`g = \partial_\theta \ell + J^\top \partial_z \ell` that finds J from the
+    codes z_T alone.
+    """
 
     @abstractmethod
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
-        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics; `code_gradient` is ``partial_z loss``."""
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
+        """Return ``J^T partial_z loss``, shape of theta, and the diagnostics; `code_gradient` is
+        ``partial_z loss``.
+        """
 
-    def gradients_at(self, problem: Problem, algorithm: Algorithm, states: list[State]) -> Iterator[Contribution]:
+    def gradients_at(
+        self, problem: Problem, algorithm: Algorithm, states: list[State]
+    ) -> Iterator[Contribution]:
         for state in states:
             direct, code_gradient = direct_gradients(problem, state.codes)
-            through_codes, diagnostics = self.through_codes(problem, algorithm, state, code_gradient)
+            through_codes, diagnostics = self.through_codes(
+                problem, algorithm, state, code_gradient
+            )
             yield direct + through_codes, diagnostics
 
 
 def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tensor:
-    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of the codes.
+    """Return ``-(partial_theta F)^T v``, F the gradient of the inner objective on the active set of
+    the codes.
 
-    For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z loss`` at a minimizer.
+    For the solution v of ``H_SS v_S = (partial_z loss)_S``, zero off S, this is ``J^T partial_z
+    loss`` at a minimizer.
     """
     with torch.enable_grad():
         live, theta = differentiable(problem)
@@ -159,8 +200,9 @@ def through_minimizer(problem: Problem, codes: Tensor, solution: Tensor) -> Tens
 def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[Contribution]:
     """Yield, for every depth, the mean over antithetic pairs and what it cost.
 
-    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in the diagnostics, given for
-    two pairs or more, is that of the whole vector (Frobenius norm), estimated from the terms.
+    A term has the estimates of one pair, shape (len(depths), *theta.shape). ``standard_error`` in
+    the diagnostics, given for two pairs or more, is that of the whole vector (Frobenius norm),
+    estimated from the terms.
     """
     total: Any = 0.0
     squares: Any = 0.0
@@ -178,12 +220,18 @@ def averaged_pairs(terms: Iterable[Tensor], depths: Sequence[int]) -> Iterator[C
 
 
 class WindowEstimator(SweepEstimator):
-    """Backpropagation through the last `window` layers, or all if None; the codes that enter them are held constant."""
+    """Backpropagation through the last `window` layers, or all if None; the codes that enter them
+    are held constant.
+    """
 
     window: int | None
 
-    def sweep(self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]) -> Iterator[Estimate]:
+    def sweep(
+        self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]
+    ) -> Iterator[Estimate]:
         results = unrolled_gradients(problem, algorithm, depths, self.window)
         for depth, (gradient, codes) in zip(depths, results, strict=True):
             differentiated = depth if self.window is None else min(self.window, depth)
-            yield Estimate(gradient, codes, {"layers": depth, "layers_differentiated": differentiated})
+            yield Estimate(
+                gradient, codes, {"layers": depth, "layers_differentiated": differentiated}
+            )

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = TypeVar("P", Path, str)
-#: Bytes up to which the data that one option names travel to other machines and count by their contents; beyond, they lie
-#: where every machine finds them, and count by their size and time of change.
+#: Bytes up to which the data that one option names travel to other machines and count by their
+#: contents; beyond, they lie where every machine finds them, and count by their size and time of
+#: change.
 MOST_TRAVELLING = 1 << 30
 #: What to do about a file that cannot be used.
 REMEDY = "delete it and run `pudle run` again"
@@ -44,12 +45,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableFile(
-            f"cannot write to {path} ({error.strerror}): choose another folder, make room, or move away what is in its place"
+            f"cannot write to {path} ({error.strerror}): choose another folder, make room, or move"
+            " away what is in its place"
         ) from None
 
 
 def content_digest(path: Path) -> str:
-    """Return a digest of a file's bytes; it is read again only if its size or its time of change differ."""
+    """Return a digest of a file's bytes; it is read again only if its size or its time of change
+    differ.
+    """
     state = path.stat()
     return _content_digest(path, state.st_size, state.st_mtime_ns)
 
@@ -83,12 +87,16 @@ def strict(content: Any) -> Any:
 
     TypeError, ValueError and AttributeError say that it holds something else.
     """
-    text = json.dumps(content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item())
+    text = json.dumps(
+        content, default=lambda value: dict(value) if isinstance(value, Mapping) else value.item()
+    )
     return json.loads(text, parse_constant=lambda _: None)
 
 
 def lies_at(path: Path) -> bool:
-    """Return whether anything lies at a path, be it a file that cannot be read or a link that leads nowhere."""
+    """Return whether anything lies at a path, be it a file that cannot be read or a link that leads
+    nowhere.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -99,15 +107,20 @@ def lies_at(path: Path) -> bool:
     return True
 
 
-def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None, remedy: str = REMEDY) -> dict[str, Any]:
-    """Read a JSON object from a result file and check it against a type, see `pudle.measuring.contents`.
+def read_json(
+    path: Path, kind: Any = dict[str, Any], identity: Any = None, remedy: str = REMEDY
+) -> dict[str, Any]:
+    """Read a JSON object from a result file and check it against a type, see
+    `pudle.measuring.contents`.
 
-    With an `identity`, that of the type must be the same: a file can be whole and hold the result of something else.
+    With an `identity`, that of the type must be the same: a file can be whole and hold the result
+    of something else.
 
     Raises
     ------
     UnreadableResult
-        If the file is damaged or holds something else; the text is one line that names the file, the place and the remedy.
+        If the file is damaged or holds something else; the text is one line that names the file,
+        the place and the remedy.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -118,9 +131,12 @@ def read_json(path: Path, kind: Any = dict[str, Any], identity: Any = None, reme
 
 
 def read_struct(path: Path, kind: type[T], identity: Any = None) -> T:
-    """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise UnreadableResult."""
+    """Read a JSON file as an instance of a type, in a third of the time of `read_json`, or raise
+    UnreadableResult.
+    """
     try:
-        # As text, because the decoder looks at no letters of the fields that the type does not name.
+        # As text, because the decoder looks at no letters of the fields that the type does not
+        # name.
         content = msgspec.json.decode(path.read_bytes().decode(), type=kind)
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableResult(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from None
@@ -130,22 +146,28 @@ def read_struct(path: Path, kind: type[T], identity: Any = None) -> T:
 
 def _check_identity(path: Path, content: Any, identity: Any) -> None:
     if identity is not None and content.identity != identity:
-        raise UnreadableResult(f"{path} holds the result of {content.identity!r}, not of {identity!r}: {REMEDY}")
+        raise UnreadableResult(
+            f"{path} holds the result of {content.identity!r}, not of {identity!r}: {REMEDY}"
+        )
 
 
 def converted(path: Path, content: Any, kind: Any, remedy: str = REMEDY) -> Any:
-    """Return what a file holds, made of plain values, as an instance of a type, or raise UnreadableResult."""
+    """Return what a file holds, made of plain values, as an instance of a type, or raise
+    UnreadableResult.
+    """
     try:
         return msgspec.convert(content, kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UnreadableResult(
-            f"{path} is not what this version of pudle reads ({first_line(error)}): install the version that wrote it, or "
-            f"{remedy}"
+            f"{path} is not what this version of pudle reads ({first_line(error)}): install the"
+            f" version that wrote it, or {remedy}"
         ) from None
 
 
 def read_each(paths: Iterable[P], read: Callable[[P], T], damaged: list[str]) -> list[T]:
-    """Read files, and add the error text of each that is damaged to a list, so that it does not hide the others."""
+    """Read files, and add the error text of each that is damaged to a list, so that it does not
+    hide the others.
+    """
     found = []
     for path in paths:
         try:
@@ -155,10 +177,14 @@ def read_each(paths: Iterable[P], read: Callable[[P], T], damaged: list[str]) ->
     return found
 
 
-def read_arrays(path: Path, names: Iterable[str], *, owner: Path | None = None) -> dict[str, np.ndarray]:
-    """Read named arrays from an .npz result file, or raise UnreadableResult if it is damaged or lacks one.
+def read_arrays(
+    path: Path, names: Iterable[str], *, owner: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Read named arrays from an .npz result file, or raise UnreadableResult if it is damaged or
+    lacks one.
 
-    The error says to delete the file or, if given, its `owner`, the record that comes with the arrays.
+    The error says to delete the file or, if given, its `owner`, the record that comes with the
+    arrays.
     """
     import numpy as np
 

@@ -1,4 +1,6 @@
-"""Objects of Python code that take part in a run: while they are held, specs that stand for them make these very objects."""
+"""Objects of Python code that take part in a run: while they are held, specs that stand for them
+make these very objects.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ VARIABLE, CHOICES = "PUDLE_KERNELS", ("numba", "torch")
 
 
 def choice() -> str:
-    """Return which path is taken, ``numba`` or ``torch``: the environment variable PUDLE_KERNELS, if it is set.
+    """Return which path is taken, ``numba`` or ``torch``: the environment variable PUDLE_KERNELS,
+    if it is set.
 
     Raises
     ------
@@ -25,7 +26,9 @@ def choice() -> str:
     """
     chosen = os.environ.get(VARIABLE) or ("numba" if importlib.util.find_spec("numba") else "torch")
     if chosen not in CHOICES:
-        raise InvalidArgument(f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch")
+        raise InvalidArgument(
+            f"the environment variable {VARIABLE}={chosen!r} is unknown: set it to numba or torch"
+        )
     return chosen
 
 
@@ -42,8 +45,8 @@ def _numba_version() -> str:
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator by which numba compiles a function and keeps the result in its cache.
 
-    Multiplication and addition may become one instruction; nothing else may change the order or the handling of NaN. Where
-    no folder for the cache can be written to, each process compiles anew.
+    Multiplication and addition may become one instruction; nothing else may change the order or the
+    handling of NaN. Where no folder for the cache can be written to, each process compiles anew.
     """
     import numba  # slow to import, and only needed where kernels are used
 
@@ -63,8 +66,9 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 def _mend(cache: Any, source: str) -> None:
     """Let a cache of numba survive a damaged file, and two processes that write to it at once.
 
-    Numba itself ends with the error of whatever reads a damaged file. Two processes that compile for different dtypes would
-    choose one name for their files, and each would find the code of the other.
+    Numba itself ends with the error of whatever reads a damaged file. Two processes that compile
+    for different dtypes would choose one name for their files, and each would find the code of the
+    other.
     """
     load, save = cache.load_overload, cache.save_overload
 

@@ -1,4 +1,6 @@
-"""Bases of estimators that call another library, from the optional extra ``peers``; none is imported before it is needed."""
+"""Bases of estimators that call another library, from the optional extra ``peers``; none is
+imported before it is needed.
+"""
 
 import contextlib
 import functools
@@ -24,23 +26,32 @@ Solved = tuple[Tensor, Tensor, dict[str, Any]]
 
 
 def require(module: str, extra: str = "peers") -> Any:
-    """Import a module of an optional extra; where it is not installed, `MissingDependency` says what to install."""
+    """Import a module of an optional extra; where it is not installed, `MissingDependency` says
+    what to install.
+    """
     try:
         with quiet():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingDependency(f"install pudle[{extra}]: {error.name or module} is not installed") from None
+        raise MissingDependency(
+            f"install pudle[{extra}]: {error.name or module} is not installed"
+        ) from None
 
 
 @functools.cache
 def versions(*distributions: str) -> dict[str, str]:
     """Return the installed version of each distribution, empty where it is absent."""
-    return {name: next((each.version for each in installed_distributions(name=name)), "") for name in distributions}
+    return {
+        name: next((each.version for each in installed_distributions(name=name)), "")
+        for name in distributions
+    }
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide a library's deprecation warnings: they address its authors, and the caller cannot act on them."""
+    """Hide a library's deprecation warnings: they address its authors, and the caller cannot act on
+    them.
+    """
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
@@ -48,7 +59,9 @@ def quiet() -> Iterator[None]:
 
 
 class Peer(GradientEstimator):
-    """An estimator by another library, for sparse coding in a dense dictionary by soft thresholding."""
+    """An estimator by another library, for sparse coding in a dense dictionary by soft
+    thresholding.
+    """
 
     #: The libraries that it calls, the one that it cannot do without last.
     distributions: ClassVar[tuple[str, ...]]
@@ -61,15 +74,22 @@ class Peer(GradientEstimator):
         return str(versions(*self.distributions))
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
-        """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where it is absent."""
+        """Raise `UnsupportedProblem` where the library cannot treat this, `MissingDependency` where
+        it is absent.
+        """
         if not isinstance(problem, SparseCoding):
-            refused = f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
+            refused = (
+                f"treats SparseCoding with a dense dictionary, not {type(problem).__name__}: use"
+            )
         elif not isinstance(problem.penalty, float):
             refused = "treats one penalty for all atoms, not one for each: use"
         elif not algorithm.thresholding.proximal:
             refused = f"treats soft thresholding, not {algorithm.thresholding.name}: use"
         elif self.cpu_only and (device := problem.theta.device).type != "cpu":
-            refused = f"computes on the CPU and the problem is on {device}: make the problem on the CPU, or use"
+            refused = (
+                f"computes on the CPU and the problem is on {device}: make the problem on the CPU,"
+                " or use"
+            )
         else:
             require(self.distributions[-1])
             return
@@ -77,72 +97,99 @@ class Peer(GradientEstimator):
 
 
 class ImplicitPeer(Peer, ImplicitEstimator):
-    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by another library.
+    r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
+    another library.
 
-    :math:`\Phi` is one proximal gradient layer at the algorithm's step. At depth zero, where no layer made the codes, the
-    estimate is the direct part alone. The residual in the diagnostics is evaluated here, not taken from the library.
+    :math:`\Phi` is one proximal gradient layer at the algorithm's step. At depth zero, where no
+    layer made the codes, the estimate is the direct part alone. The residual in the diagnostics is
+    evaluated here, not taken from the library.
     """
 
     computes = "implicit"
 
     @abstractmethod
     def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
-        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D \Phi)^\top v` as well."""
+        r"""Solve :math:`(I - \partial_z \Phi^\top) v = \partial_z \ell`; return :math:`(\partial_D
+        \Phi)^\top v` as well.
+        """
 
-    def through_codes(self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor) -> Contribution:
+    def through_codes(
+        self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor
+    ) -> Contribution:
         if state.iteration == 0:
             return torch.zeros_like(problem.theta), {"solves": 0}
         step = algorithm.step_size(problem)
         through_codes, solution, diagnostics = self.solve(problem, step, state.codes, code_gradient)
         with torch.enable_grad():
             leaf = state.codes.detach().requires_grad_()
-            (carried,) = gradients(algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution)
+            (carried,) = gradients(
+                algorithm.proximal_step(problem, leaf, step, 0), (leaf,), solution
+            )
         residual = relative_residual(solution - carried - code_gradient, code_gradient)
         layers = state.iteration + diagnostics.get("layers_differentiated", 0)
-        return through_codes, {"layers": layers, **diagnostics, "largest_relative_residual": residual}
+        return through_codes, {
+            "layers": layers,
+            **diagnostics,
+            "largest_relative_residual": residual,
+        }
 
 
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
-    """Return the largest ratio over samples of the residual's norm to the right-hand side's; the norm where that is zero."""
+    """Return the largest ratio over samples of the residual's norm to the right-hand side's; the
+    norm where that is zero.
+    """
     norms, scales = residual.norm(dim=1), right_hand_side.norm(dim=1)
     return float((norms / torch.where(scales > 0, scales, 1)).max())
 
 
-def run_jax(program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()) -> list[Tensor]:
-    """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the tensors.
+def run_jax(
+    program: Callable[..., Iterable[Any]], *tensors: Tensor, constants: Iterable[float] = ()
+) -> list[Tensor]:
+    """Call a jax function on tensors and plain numbers, on the CPU and in the precision of the
+    tensors.
 
-    jax computes in float32 unless a setting of the process says otherwise. That setting stays as it is: the precision is
-    that of this call and this thread alone.
+    jax computes in float32 unless a setting of the process says otherwise. That setting stays as it
+    is: the precision is that of this call and this thread alone.
     """
     jax, double = require("jax"), tensors[0].dtype == torch.float64
     with quiet(), jax.enable_x64(double), jax.default_device(jax.devices("cpu")[0]):
-        results = program(*(jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors), *constants)
-        # Copies in numpy: the next operation outside the context would turn float64 arrays of jax into float32.
+        results = program(
+            *(jax.numpy.asarray(tensor.detach().numpy()) for tensor in tensors), *constants
+        )
+        # Copies in numpy: the next operation outside the context would turn float64 arrays of jax
+        # into float32.
         return [torch.from_numpy(np.array(result)) for result in results]
 
 
 def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
     """Compile the gradient through the implicit functions of all samples.
 
-    `minimizer` takes the arguments of `layer` except the last, and returns the codes of this one sample. Its derivative in
-    the dictionary and the offset is that of the fixed point of `layer`. The compiled function takes dictionary, codes,
-    observations, code gradient, step, penalty and l2 penalty. It returns the gradient in the dictionary and that in the
-    offsets, which is the solution of the linear systems.
+    `minimizer` takes the arguments of `layer` except the last, and returns the codes of this one
+    sample. Its derivative in the dictionary and the offset is that of the fixed point of `layer`.
+    The compiled function takes dictionary, codes, observations, code gradient, step, penalty and l2
+    penalty. It returns the gradient in the dictionary and that in the offsets, which is the
+    solution of the linear systems.
     """
     jax = require("jax")
 
     def pull_back(dictionary, codes, observations, code_gradient, *constants):
         def contracted(dictionary, offsets):
             over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
-            return (over_samples(codes, dictionary, offsets, observations, constants) * code_gradient).sum()
+            return (
+                over_samples(codes, dictionary, offsets, observations, constants) * code_gradient
+            ).sum()
 
         return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 
     return jax.jit(pull_back)
 
 
-def layer(codes: Any, dictionary: Any, offset: Any, observation: Any, constants: Any, nonnegative: bool) -> Any:
-    """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but has a derivative."""
+def layer(
+    codes: Any, dictionary: Any, offset: Any, observation: Any, constants: Any, nonnegative: bool
+) -> Any:
+    """Run one proximal gradient layer on one sample's arrays, and add an offset that is zero but
+    has a derivative.
+    """
     step, penalty, l2_penalty = constants
     slope = (codes @ dictionary.T - observation) @ dictionary + l2_penalty * codes
     return soft(codes - step * slope, step * penalty, nonnegative) + offset
@@ -150,4 +197,8 @@ def layer(codes: Any, dictionary: Any, offset: Any, observation: Any, constants:
 
 def soft(values: Any, threshold: Any, nonnegative: bool) -> Any:
     """Soft-threshold arrays of any library."""
-    return (values - threshold).clip(min=0) if nonnegative else values - values.clip(-threshold, threshold)
+    return (
+        (values - threshold).clip(min=0)
+        if nonnegative
+        else values - values.clip(-threshold, threshold)
+    )

@@ -1,6 +1,8 @@
-"""Find estimators, datasets, algorithms and so on: entry points, built in or of a plug-in, or classes in a user's own file.
+"""Find estimators, datasets, algorithms and so on: entry points, built in or of a plug-in, or
+classes in a user's own file.
 
-The registry knows none of the classes that it returns, so that every room can ask it; `pudle` itself has the types.
+The registry knows none of the classes that it returns, so that every room can ask it; `pudle`
+itself has the types.
 """
 
 from __future__ import annotations
@@ -37,25 +39,31 @@ def list_profiles() -> dict[str, Any]:
 
 
 def list_studies() -> dict[str, dict[str, Any]]:
-    """Return every study as ``{name: {name: experiment}}``; each entry point of ``pudle.experiments`` is a study."""
+    """Return every study as ``{name: {name: experiment}}``; each entry point of
+    ``pudle.experiments`` is a study.
+    """
     return dict(entries("experiments"))
 
 
 def list_experiments() -> dict[str, Any]:
     """Return every experiment of every study as ``{name: experiment}``."""
-    return {name: experiment for study in list_studies().values() for name, experiment in study.items()}
+    return {
+        name: experiment for study in list_studies().values() for name, experiment in study.items()
+    }
 
 
 def make_estimator(spec: str) -> Any:
-    """Make an estimator from a spec: a name, which may be an alias from the literature, or a file of the user's own.
+    """Make an estimator from a spec: a name, which may be an alias from the literature, or a file
+    of the user's own.
 
-    Examples are ``"truncated(window=10)"`` and ``"path/file.py:Mine(window=10)"``; a file named without a class holds one.
+    Examples are ``"truncated(window=10)"`` and ``"path/file.py:Mine(window=10)"``; a file named
+    without a class holds one.
 
     Raises
     ------
     SpecError
-        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or that of a broken plug-in, or
-        the file cannot be used.
+        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or
+        that of a broken plug-in, or the file cannot be used.
     """
     return _make("estimators", spec)
 
@@ -98,17 +106,28 @@ def _make(group: str, spec: str) -> Any:
 
 
 def class_in(group: str, path: Path, name: str = "") -> type:
-    """Return the class of a group in a file, the only one there unless its name is given, or raise SpecError."""
+    """Return the class of a group in a file, the only one there unless its name is given, or raise
+    SpecError.
+    """
     kind, shown = KINDS[group][0], source_files.shown_path(path)
     classes = {cls.__name__: cls for cls in classes_in(group, path)}
     if name and group == "datasets" and name not in classes:
         # Any function may make a problem, if it is asked for.
         classes |= {each.__name__: each for each in _datasets_of_problems(path, name)}
     if name and name not in classes:
-        raise SpecError(f"{shown} holds no {kind} {name!r}{specs.nearest(name, classes)}: {_bases(group, classes)}")
+        raise SpecError(
+            f"{shown} holds no {kind} {name!r}{specs.nearest(name, classes)}:"
+            f" {_bases(group, classes)}"
+        )
     if not name and len(classes) != 1:
-        remedy = f"name one of them, as {shown}:{next(iter(classes))}" if classes else _bases(group, classes)
-        raise SpecError(f"{shown} holds {len(classes)} {kind}s ({', '.join(classes) or 'none'}): {remedy}")
+        remedy = (
+            f"name one of them, as {shown}:{next(iter(classes))}"
+            if classes
+            else _bases(group, classes)
+        )
+        raise SpecError(
+            f"{shown} holds {len(classes)} {kind}s ({', '.join(classes) or 'none'}): {remedy}"
+        )
     return checked(group, classes[name] if name else next(iter(classes.values())), shown)
 
 
@@ -124,7 +143,8 @@ def checked(group: str, cls: type, shown: str) -> type:
 def classes_in(group: str, path: Path) -> list[type]:
     """Return the classes of a group in a file: those that derive from the group's base class.
 
-    A file without a dataset has those of its function ``problem`` or, without one, of its classes of problems.
+    A file without a dataset has those of its function ``problem`` or, without one, of its classes
+    of problems.
     """
     found = [cls for cls in source_files.classes_in(path) if _derives(cls, KINDS[group][1])]
     return found or (_datasets_of_problems(path) if group == "datasets" else [])
@@ -133,15 +153,22 @@ def classes_in(group: str, path: Path) -> list[type]:
 def _datasets_of_problems(path: Path, name: str = "") -> list[type]:
     """Return the dataset of the function or class `name` that makes a problem.
 
-    Without a name, it is that of the function ``problem`` or, without one, those of classes of problems with defaults.
+    Without a name, it is that of the function ``problem`` or, without one, those of classes of
+    problems with defaults.
     """
     classes = [cls for cls in source_files.classes_in(path) if _derives(cls, "Problem")]
     makers: dict[str, Any] = {
-        key: value for key, value in source_files.defined_in(path).items() if inspect.isfunction(value)
+        key: value
+        for key, value in source_files.defined_in(path).items()
+        if inspect.isfunction(value)
     }
     makers |= {cls.__name__: cls for cls in classes} if name else {}
     if name or "problem" in makers:
-        return [pudle.Dataset.of_problem(make) for key, make in makers.items() if key == (name or "problem")]
+        return [
+            pudle.Dataset.of_problem(make)
+            for key, make in makers.items()
+            if key == (name or "problem")
+        ]
     found = []
     for cls in classes:
         with contextlib.suppress(SpecError):
@@ -151,11 +178,18 @@ def _datasets_of_problems(path: Path, name: str = "") -> list[type]:
 
 def _derives(cls: type, base: str) -> bool:
     """Return whether a class derives from the base of that name in this package."""
-    return any(each.__name__ == base and each.__module__.partition(".")[0] == PACKAGE for each in cls.__mro__)
+    return any(
+        each.__name__ == base and each.__module__.partition(".")[0] == PACKAGE
+        for each in cls.__mro__
+    )
 
 
 def _bases(group: str, classes: Mapping[str, type]) -> str:
     if classes:
         return f"it has {', '.join(classes)}"
     way = f"derive a class from pudle's {KINDS[group][1]} and implement all of its methods"
-    return f"{way}, or write a function `problem` that returns a problem" if group == "datasets" else way
+    return (
+        f"{way}, or write a function `problem` that returns a problem"
+        if group == "datasets"
+        else way
+    )

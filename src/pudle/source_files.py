@@ -25,7 +25,8 @@ PREFIX = "pudle_file_"
 
 
 def load(path: Path) -> ModuleType:
-    """Run a file as a module, once for each content that it and the files beside it which it imports have.
+    """Run a file as a module, once for each content that it and the files beside it which it
+    imports have.
 
     Raises
     ------
@@ -36,13 +37,18 @@ def load(path: Path) -> ModuleType:
     try:
         name = _name(path)
     except OSError as error:
-        raise SpecError(f"{shown} cannot be read ({error.strerror}): give the path of a .py file") from None
+        raise SpecError(
+            f"{shown} cannot be read ({error.strerror}): give the path of a .py file"
+        ) from None
     if name not in sys.modules:
         if end := trial.verdict(name, lambda: _run(name, path)):
             raise SpecError(f"{shown} {end}: correct the file")
         try:
             _run(name, path)
-        except (Exception, SystemExit) as error:  # whatever the file raises is reported as an error in that file
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # whatever the file raises is reported as an error in that file
             why = f"{type(error).__name__}: {first_line(error)}{_hint(error, path)}"
             raise SpecError(f"{shown} cannot be imported{_line(error, path)}: {why}") from error
     return sys.modules[name]
@@ -55,7 +61,10 @@ def _run(name: str, path: Path) -> None:
     # Dataclasses look their module up by its name.
     sys.modules[name] = module = importlib.util.module_from_spec(place)
     # Its own import statements alone find the files beside it, now and when its functions run.
-    vars(module)["__builtins__"] = {**vars(builtins), "__import__": functools.partial(_import, path)}
+    vars(module)["__builtins__"] = {
+        **vars(builtins),
+        "__import__": functools.partial(_import, path),
+    }
     try:
         # Not an import, which would write a compiled file beside the file.
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
@@ -72,7 +81,9 @@ def _import(
     fromlist: tuple[str, ...] = (),
     level: int = 0,
 ) -> ModuleType:
-    """Import a module for a file, which may be one that lies beside it: what its import statements call."""
+    """Import a module for a file, which may be one that lies beside it: what its import statements
+    call.
+    """
     beside = _beside(path, name)
     if level or not beside:
         return builtins.__import__(name, globals, locals, fromlist, level)
@@ -82,15 +93,25 @@ def _import(
 
 
 def _beside(path: Path, module: str) -> Path | None:
-    """Return the file of a module that lies beside another file, which comes first as it does for a script of Python's."""
+    """Return the file of a module that lies beside another file, which comes first as it does for a
+    script of Python's.
+    """
     beside = path.with_name(f"{module}.py")
-    # A file that has the name of a library which it wraps means the library, and the standard library keeps its names.
-    return beside if beside != path and module not in sys.stdlib_module_names and beside.is_file() else None
+    # A file that has the name of a library which it wraps means the library, and the standard
+    # library keeps its names.
+    return (
+        beside
+        if beside != path and module not in sys.stdlib_module_names and beside.is_file()
+        else None
+    )
 
 
 def _name(path: Path) -> str:
     """Return the name of the module that a file is: a digest of its path and of all that it runs."""
-    parts = [os.fsencode(path), *(part for each in with_neighbors(path) for part in (os.fsencode(each), each.read_bytes()))]
+    parts = [
+        os.fsencode(path),
+        *(part for each in with_neighbors(path) for part in (os.fsencode(each), each.read_bytes())),
+    ]
     return PREFIX + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -106,7 +127,9 @@ def with_neighbors(path: Path) -> list[Path]:
 
 
 def neighbors(module: str) -> set[str]:
-    """Return the names of the modules that the files beside a file are which it imports; none for any other module."""
+    """Return the names of the modules that the files beside a file are which it imports; none for
+    any other module.
+    """
     if not module.startswith(PREFIX):
         return set()
     found, path = set(), Path(str(sys.modules[module].__file__))
@@ -124,19 +147,33 @@ def _imported(content: bytes) -> list[str]:
     with contextlib.suppress(SyntaxError, ValueError):
         nodes += ast.walk(ast.parse(content))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    return names + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return names + [
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
 
 
 def classes_in(path: Path) -> list[type]:
-    """Return the concrete classes that a file defines, in their order; those whose names begin with ``_`` are left out."""
+    """Return the concrete classes that a file defines, in their order; those whose names begin with
+    ``_`` are left out.
+    """
     defined = [value for value in defined_in(path).values() if isinstance(value, type)]
-    return [cls for cls in dict.fromkeys(defined) if not inspect.isabstract(cls) and not cls.__name__.startswith("_")]
+    return [
+        cls
+        for cls in dict.fromkeys(defined)
+        if not inspect.isabstract(cls) and not cls.__name__.startswith("_")
+    ]
 
 
 def defined_in(path: Path) -> dict[str, Any]:
     """Return the classes and functions that a file defines, by name in their order."""
     module = load(path)
-    return {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
+    }
 
 
 def origin(cls: type) -> Path | None:
@@ -147,8 +184,12 @@ def origin(cls: type) -> Path | None:
 
 
 def lasting_name(module: str) -> str:
-    """Return the name of a module as keys of results have it: it stays when a file and the working folder move together."""
-    return shown_path(Path(str(sys.modules[module].__file__))) if module.startswith(PREFIX) else module
+    """Return the name of a module as keys of results have it: it stays when a file and the working
+    folder move together.
+    """
+    return (
+        shown_path(Path(str(sys.modules[module].__file__))) if module.startswith(PREFIX) else module
+    )
 
 
 def shown_path(path: Path) -> str:
@@ -160,7 +201,11 @@ def _line(error: BaseException, path: Path) -> str:
     """Return the line of the file in which an error arose, as text."""
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno})"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
     return f" (line {lines[-1]})" if lines else ""
 
 
@@ -169,4 +214,7 @@ def _hint(error: BaseException, path: Path) -> str:
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not name or not path.with_name(name).is_dir():
         return ""
-    return f": a file imports files beside it, not folders; put {shown_path(path.parent)} on PYTHONPATH"
+    return (
+        f": a file imports files beside it, not folders; put {shown_path(path.parent)} on"
+        " PYTHONPATH"
+    )

@@ -1,4 +1,6 @@
-"""Specs: estimators, datasets and so on as text, ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``."""
+"""Specs: estimators, datasets and so on as text, ``name(key=literal, ...)`` or
+``path/file.py:Class(key=literal, ...)``.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,41 @@ from typing import Any
 from . import source_files
 from .errors import InvalidArgument, MissingDependency, SpecError, first_line
 
-EXAMPLE = "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g. truncated(window=10)"
-#: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may hold paths as well.
-FILE = re.compile(r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL)
+EXAMPLE = (
+    "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g."
+    " truncated(window=10)"
+)
+#: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may
+#: hold paths as well.
+FILE = re.compile(
+    r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL
+)
 
 #: Types of options whose values are checked, in words.
-PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "text in quotes", type(None): "None"}
+PLAIN = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text in quotes",
+    type(None): "None",
+}
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a spec into its name and its keyword arguments; the name may be ``path/file.py`` or ``path/file.py:Class``.
+    """Split a spec into its name and its keyword arguments; the name may be ``path/file.py`` or
+    ``path/file.py:Class``.
 
-    The text is parsed and never evaluated: values must be literals (numbers, text, True, False, None, tuples or lists of
-    these). A malformed text, a positional argument and a value that is not a literal raise SpecError.
+    The text is parsed and never evaluated: values must be literals (numbers, text, True, False,
+    None, tuples or lists of these). A malformed text, a positional argument and a value that is not
+    a literal raise SpecError.
     """
     name, node = "", _expression(spec)
     named = node.func if isinstance(node, ast.Call) else node
-    if not isinstance(named, ast.Name) and isinstance(spec, str) and (file := FILE.fullmatch(spec.strip())):
+    if (
+        not isinstance(named, ast.Name)
+        and isinstance(spec, str)
+        and (file := FILE.fullmatch(spec.strip()))
+    ):
         # The options of a file are read as those of any name are.
         name, node = file["name"], _expression(f"file{file['options']}")
     if isinstance(node, ast.Name):
@@ -48,8 +68,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, MemoryError, RecursionError):
             raise SpecError(
-                f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes anything: "
-                f"write a number, text, True, False or None"
+                f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes"
+                " anything: write a number, text, True, False or None"
             ) from None
     return name or node.func.id, arguments
 
@@ -62,13 +82,17 @@ def _expression(text: str) -> ast.expr | None:
 
 
 def file_of(name: str) -> tuple[Path, str] | None:
-    """Return the file that the name of a spec stands for and the class in it, or an empty text; None for a plain name."""
+    """Return the file that the name of a spec stands for and the class in it, or an empty text;
+    None for a plain name.
+    """
     file = None if name.isidentifier() else FILE.fullmatch(name)
     return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
 
 
 def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
-    """Return a spec with other paths, of its file and of the options named in `paths`; without any it stays as it is."""
+    """Return a spec with other paths, of its file and of the options named in `paths`; without any
+    it stays as it is.
+    """
     name, arguments = parse(spec)
     moved = {key: value for key in paths if isinstance(value := arguments.get(key), str)}
     file = file_of(name)
@@ -76,7 +100,11 @@ def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) 
         return spec
     name = f"{place(file[0])}{':' * bool(file[1])}{file[1]}" if file else name
     arguments |= {key: str(place(Path(value).expanduser())) for key, value in moved.items()}
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})" if arguments else name
+    return (
+        f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+        if arguments
+        else name
+    )
 
 
 def build(
@@ -88,8 +116,8 @@ def build(
 ) -> Any:
     """Make the object that a spec names, from mappings of names and of aliases to classes.
 
-    A malformed spec, a name that is not among them, and arguments that the class refuses raise SpecError. `broken` has the
-    text of the error for names that cannot be used.
+    A malformed spec, a name that is not among them, and arguments that the class refuses raise
+    SpecError. `broken` has the text of the error for names that cannot be used.
     """
     name, arguments = parse(spec)
     known = {**aliases, **classes}
@@ -97,16 +125,25 @@ def build(
         if name in broken:
             raise SpecError(broken[name])
         names = ", ".join(sorted(classes)) or "none"
-        raise SpecError(f"unknown {kind} {name!r}{nearest(name, known)}: known are {names}, and your own as path/file.py")
+        raise SpecError(
+            f"unknown {kind} {name!r}{nearest(name, known)}: known are {names}, and your own as"
+            " path/file.py"
+        )
     cls = known[name]
     if dataclasses.is_dataclass(cls):
         fields = {field.name: field for field in options(cls)}
         for key in arguments:
             if key not in fields:
                 takes = ", ".join(fields) or "no arguments"
-                raise SpecError(f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; it takes {takes}")
+                raise SpecError(
+                    f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; it takes"
+                    f" {takes}"
+                )
         for key, field in fields.items():
-            if key not in arguments and field.default is field.default_factory is dataclasses.MISSING:
+            if (
+                key not in arguments
+                and field.default is field.default_factory is dataclasses.MISSING
+            ):
                 raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
     # A class that checks its own options says more than their types do.
     wrong = _wrong_type(cls, arguments)
@@ -117,14 +154,18 @@ def build(
     except Exception as error:
         plain = isinstance(error, InvalidArgument | TypeError)
         why = f"{'' if plain else f'{type(error).__name__}: '}{first_line(error)}"
-        raise SpecError(f"spec {spec!r}: {why if isinstance(error, InvalidArgument) else wrong or why}") from error
+        raise SpecError(
+            f"spec {spec!r}: {why if isinstance(error, InvalidArgument) else wrong or why}"
+        ) from error
     if wrong:
         raise SpecError(f"spec {spec!r}: {wrong}")
     return made
 
 
 def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
-    """Return what is wrong with the first value that a plain annotation, such as ``int | None``, rules out, or nothing."""
+    """Return what is wrong with the first value that a plain annotation, such as ``int | None``,
+    rules out, or nothing.
+    """
     hints: dict[str, Any] = {}
     # Annotations that only type checkers can read check nothing here.
     with contextlib.suppress(Exception):
@@ -139,10 +180,12 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
 
 
 def text(instance: Any) -> str:
-    """Return the canonical spec of an object: its name and the fields that differ from their defaults.
+    """Return the canonical spec of an object: its name and the fields that differ from their
+    defaults.
 
-    If a field holds an object with a spec of its own, such as an algorithm's thresholding rule, that spec is written in
-    quotes. Paths are those seen from the working folder, so that what is stored holds no other.
+    If a field holds an object with a spec of its own, such as an algorithm's thresholding rule,
+    that spec is written in quotes. Paths are those seen from the working folder, so that what is
+    stored holds no other.
     """
     parts = []
     for field in options(instance) if dataclasses.is_dataclass(instance) else ():
@@ -158,7 +201,9 @@ def text(instance: Any) -> str:
 
 
 def name_of(cls: Any) -> str:
-    """Return the name that specs have for a class: its own, or ``path/file.py:Class`` if a file of the user's holds it."""
+    """Return the name that specs have for a class: its own, or ``path/file.py:Class`` if a file of
+    the user's holds it.
+    """
     file = source_files.origin(cls)
     return f"{source_files.shown_path(file)}:{cls.__name__}" if file else cls.name
 
@@ -173,11 +218,19 @@ def path_options(instance: Any) -> list[str]:
 
 
 def options(cls: Any) -> list[dataclasses.Field[Any]]:
-    """Return the fields that a spec of a dataclass can hold: the constructor's, without those marked ``spec=False``."""
-    return [field for field in dataclasses.fields(cls) if field.init and field.metadata.get("spec", True)]
+    """Return the fields that a spec of a dataclass can hold: the constructor's, without those
+    marked ``spec=False``.
+    """
+    return [
+        field
+        for field in dataclasses.fields(cls)
+        if field.init and field.metadata.get("spec", True)
+    ]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known word, or an empty text if none is close."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known word, or an empty text if none is
+    close.
+    """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,4 +1,6 @@
-"""The parts that commands share: the names of the profiles, the progress bar, tables, and the check of the device."""
+"""The parts that commands share: the names of the profiles, the progress bar, tables, and the check
+of the device.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from importlib.metadata import entry_points
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from .errors import InvalidArgument
 
@@ -15,14 +24,24 @@ PROFILES = click.Choice(sorted(entry_points(group="pudle.profiles").names))
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
-    """Return a progress bar on stderr, with further columns; it is disabled if stderr is not a terminal."""
+    """Return a progress bar on stderr, with further columns; it is disabled if stderr is not a
+    terminal.
+    """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *more)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *more,
+    )
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
 
 
 def output(width: int) -> Console:
-    """Return the console that prints on stdout; if that is not a terminal, lines are `width` characters long."""
+    """Return the console that prints on stdout; if that is not a terminal, lines are `width`
+    characters long.
+    """
     console = Console()
     return console if console.is_terminal else Console(width=width)
 

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-#: The number of threads belongs to the whole process: of several that change it at once, none would find what it was.
+#: The number of threads belongs to the whole process: of several that change it at once, none would
+#: find what it was.
 _ALONE = threading.RLock()
 
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Run dense products in one thread: among several, sums would be split, and the last bits depend on their number.
+    """Run dense products in one thread: among several, sums would be split, and the last bits
+    depend on their number.
 
     Other threads of Python wait that come here meanwhile.
     """
@@ -35,6 +37,7 @@ def single_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    # Compiled code takes its products from scipy's library, which can only be limited once it is loaded.
+    # Compiled code takes its products from scipy's library, which can only be limited once it is
+    # loaded.
     importlib.import_module("scipy.linalg.cython_blas")
     return ThreadpoolController()

@@ -1,4 +1,6 @@
-"""Code of others that is about to be loaded, tried first in a copy of this process: it may end the process, or never end."""
+"""Code of others that is about to be loaded, tried first in a copy of this process: it may end the
+process, or never end.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from typing import Any
 
 from .processes import end_group_with_pipe, end_with_parent, fork
 
-#: Environment variable of what was tried, by name, as JSON: how each would have ended this process, or an empty text. The
-#: processes that a program starts inherit it and try nothing again; where it is not set, nothing is tried at all.
+#: Environment variable of what was tried, by name, as JSON: how each would have ended this process,
+#: or an empty text. The processes that a program starts inherit it and try nothing again; where it
+#: is not set, nothing is tried at all.
 VARIABLE = "PUDLE_TRIED"
-#: Seconds that loading may take, torch aside: many more than any package needs, also on a busy machine.
+#: Seconds that loading may take, torch aside: many more than any package needs, also on a busy
+#: machine.
 SECONDS = 60.0
 
 
@@ -26,7 +30,8 @@ def begin() -> None:
 
 
 def verdict(name: str, load: Callable[[], Any]) -> str:
-    """Return how loading something would end this process, as the rest of a sentence, or an empty text if it would not.
+    """Return how loading something would end this process, as the rest of a sentence, or an empty
+    text if it would not.
 
     An error that it raises is no such end: whoever loads it sees the error.
     """

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
-    """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least `minimum`."""
+    """Return `value` as an int, or raise InvalidArgument unless it is an integer of at least
+    `minimum`.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidArgument(f"{name}={value!r} is not an integer: give a whole number >= {minimum}")
+        raise InvalidArgument(
+            f"{name}={value!r} is not an integer: give a whole number >= {minimum}"
+        )
     if value < minimum:
         raise InvalidArgument(f"{name}={value} is too small: give a whole number >= {minimum}")
     return int(value)
@@ -25,9 +29,14 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
 def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     """Return `value` as a float, or raise InvalidArgument unless it is a finite positive number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InvalidArgument(f"{name}={value!r} is not a finite number: give a number {'>=' if allow_zero else '>'} 0")
+        raise InvalidArgument(
+            f"{name}={value!r} is not a finite number: give a number"
+            f" {'>=' if allow_zero else '>'} 0"
+        )
     if value < 0 or (value == 0 and not allow_zero):
-        raise InvalidArgument(f"{name}={value} is out of range: give a number {'>=' if allow_zero else '>'} 0")
+        raise InvalidArgument(
+            f"{name}={value} is out of range: give a number {'>=' if allow_zero else '>'} 0"
+        )
     return float(value)
 
 
@@ -41,54 +50,84 @@ def check_share(name: str, value: Any) -> float:
 def check_choice(name: str, value: Any, choices: Any) -> Any:
     """Return `value`, or raise InvalidArgument unless it is one of `choices`."""
     if value not in choices:
-        raise InvalidArgument(f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}")
+        raise InvalidArgument(
+            f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}"
+        )
     return value
 
 
 def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:
-    """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as ``"(n, m)"``, names.
+    """Return a tensor, an array or a data frame as a tensor with as many axes as `shape`, such as
+    ``"(n, m)"``, names.
 
     Any number of axes will do if `shape` is None.
 
     Raises
     ------
     InvalidArgument
-        If it is not a dense tensor or has integer or complex entries, the wrong number of axes, no entries, or entries that
-        are NaN or infinite.
+        If it is not a dense tensor or has integer or complex entries, the wrong number of axes, no
+        entries, or entries that are NaN or infinite.
     """
     import torch  # not at the top, because reading specs and help texts does not need it
 
     try:
-        # A data frame has an array to offer, which torch does not ask for, and which may not be writable.
-        tensor = torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
+        # A data frame has an array to offer, which torch does not ask for, and which may not be
+        # writable.
+        tensor = (
+            torch.tensor(value.to_numpy()) if hasattr(value, "to_numpy") else torch.as_tensor(value)
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         wanted = f"a tensor of shape {shape}" if shape else "a tensor"
         raise InvalidArgument(f"{name} is a {type(value).__name__}: give {wanted}") from error
     if tensor.dtype not in (torch.float32, torch.float64):
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise InvalidArgument(f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()")
+        raise InvalidArgument(
+            f"{name} has dtype {kind}: convert it to float32 or float64, e.g. {name}.double()"
+        )
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
-        raise InvalidArgument(f"{name} is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()")
-    axes = tensor.ndim if shape is None else sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
+        raise InvalidArgument(
+            f"{name} is a sparse, nested or meta tensor: give a dense one, e.g. {name}.to_dense()"
+        )
+    axes = (
+        tensor.ndim
+        if shape is None
+        else sum(bool(axis.strip()) for axis in shape.strip("()").split(","))
+    )
     if tensor.ndim != axes:
-        raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}")
+        raise InvalidArgument(
+            f"{name} has shape {tuple(tensor.shape)}: give a tensor of shape {shape}"
+        )
     if tensor.numel() == 0:
-        raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}, which is empty: give at least one entry per axis")
+        raise InvalidArgument(
+            f"{name} has shape {tuple(tensor.shape)}, which is empty: give at least one entry per"
+            " axis"
+        )
     # A finite sum has finite terms, and is far cheaper than a look at each.
     finite = math.isfinite(float(tensor.detach().sum()))
     if not finite and (bad := int((~torch.isfinite(tensor)).sum())):
         entries = count(bad, "entry that is", "entries that are")
-        raise InvalidArgument(f"{name} has {entries} NaN or infinite: remove or replace what is not finite")
+        raise InvalidArgument(
+            f"{name} has {entries} NaN or infinite: remove or replace what is not finite"
+        )
     return tensor
 
 
 def check_scalar(name: str, value: Any) -> torch.Tensor:
-    """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of one real number."""
+    """Return what a user's function `name` gave, or raise InvalidArgument unless it is a tensor of
+    one real number.
+    """
     import torch
 
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
-        kind = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
-        raise InvalidArgument(f"{name} returns {kind}: return one real number as a tensor, such as a mean over samples")
+        kind = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, torch.Tensor)
+            else type(value).__name__
+        )
+        raise InvalidArgument(
+            f"{name} returns {kind}: return one real number as a tensor, such as a mean over"
+            " samples"
+        )
     return value.reshape(())
 
 
@@ -104,5 +143,6 @@ def check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.T
         mine, theirs = getattr(tensor, kind), getattr(other, kind)
         if mine != theirs:
             raise InvalidArgument(
-                f"{name} and {other_name} differ in {kind} ({mine} and {theirs}): convert one, e.g. {name}.to({other_name})"
+                f"{name} and {other_name} differ in {kind} ({mine} and {theirs}): convert one, e.g."
+                f" {name}.to({other_name})"
             )

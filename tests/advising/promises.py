@@ -1,4 +1,6 @@
-"""The promises of `pudle.advise`, tested on fresh seeds; as a script, it prints the table of docs/results/advice.md."""
+"""The promises of `pudle.advise`, tested on fresh seeds; as a script, it prints the table of
+docs/results/advice.md.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Wished(NamedTuple):
 
 WISHES = {
     "lasso": Wished("sparse_gaussian(n_samples=200)", "ista(step=0.2)", "lasso", 0.02),
-    "reconstruction": Wished("sparse_gaussian(n_samples=200)", "ista(step=0.2)", "reconstruction", 0.02),
+    "reconstruction": Wished(
+        "sparse_gaussian(n_samples=200)", "ista(step=0.2)", "reconstruction", 0.02
+    ),
     "accelerated": Wished("bernoulli_gaussian(n_samples=200)", "fista", "reconstruction", 0.05),
     "ridge": Wished("ridge(observations='random')", "ista", "linear", 1e-3),
     "penalty": Wished("penalty_selection", "ista", "held_out", 1e-3),
@@ -39,7 +43,9 @@ WISHES = {
 
 
 class Kept(NamedTuple):
-    """What became of a promise on the fresh seeds: the errors there, and the times over those of backprop."""
+    """What became of a promise on the fresh seeds: the errors there, and the times over those of
+    backprop.
+    """
 
     errors: list[float]
     ratios: list[float]
@@ -84,10 +90,24 @@ def main() -> None:
         advice = advise(wished.dataset, wished.algorithm, loss=wished.loss, error=wished.error)
         took, kept = time.process_time() - start, kept_on_fresh_seeds(wished, advice)
         chosen = advice.chosen.contender
-        cells = [f"`{wished.dataset}`, `{wished.algorithm}`, {wished.loss}", f"{wished.error:g}", f"`{chosen.name}`"]
-        cells += [str(chosen.depth), seconds(chosen.seconds), f"{kept.count(wished)} of {len(kept.errors)}"]
-        cells += [f"{max(kept.errors):.2g}", f"{advice.relative_time:.2g}" if advice.base else "not reached"]
-        cells += [f"{min(kept.ratios):.2g} to {max(kept.ratios):.2g}" if kept.ratios else "", f"{took:.0f} s"]
+        cells = [
+            f"`{wished.dataset}`, `{wished.algorithm}`, {wished.loss}",
+            f"{wished.error:g}",
+            f"`{chosen.name}`",
+        ]
+        cells += [
+            str(chosen.depth),
+            seconds(chosen.seconds),
+            f"{kept.count(wished)} of {len(kept.errors)}",
+        ]
+        cells += [
+            f"{max(kept.errors):.2g}",
+            f"{advice.relative_time:.2g}" if advice.base else "not reached",
+        ]
+        cells += [
+            f"{min(kept.ratios):.2g} to {max(kept.ratios):.2g}" if kept.ratios else "",
+            f"{took:.0f} s",
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
         print(advice, dict(advice.left_out), file=sys.stderr, flush=True)
 

@@ -20,8 +20,14 @@ def run(monkeypatch, capsys, *arguments):
 
 
 def test_an_advice_is_0(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "backprop", "--dataset", SMALL, "--error", "0.1", "--seeds", "3")
-    assert code == 0 and out.startswith("backprop at ") and "within 10 % of the exact gradient in 3 of 3 seeds" in out
+    code, out, _ = run(
+        monkeypatch, capsys, "backprop", "--dataset", SMALL, "--error", "0.1", "--seeds", "3"
+    )
+    assert (
+        code == 0
+        and out.startswith("backprop at ")
+        and "within 10 % of the exact gradient in 3 of 3 seeds" in out
+    )
 
 
 def test_no_advice_is_1(monkeypatch, capsys):
@@ -39,7 +45,11 @@ def test_no_advice_is_1(monkeypatch, capsys):
         "--train",
     ]
     code, out, err = run(monkeypatch, capsys, "alternating", *options)
-    assert code == 1 and out.startswith("Nothing meets the wish") and "no training: there is no advice to try" in err
+    assert (
+        code == 1
+        and out.startswith("Nothing meets the wish")
+        and "no training: there is no advice to try" in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +71,11 @@ def test_wrong_usage_is_2(monkeypatch, capsys, options, text):
 def test_a_training_says_whether_the_advice_holds(monkeypatch, capsys):
     options = ["--dataset", SMALL, "--error", "0.1", "--seeds", "3", "--train"]
     code, out, _ = run(monkeypatch, capsys, "backprop", "alternating", *options)
-    assert code == 0 and "20 steps of adam(learning_rate=0.01): the loss " in out and "the advice " in out
+    assert (
+        code == 0
+        and "20 steps of adam(learning_rate=0.01): the loss " in out
+        and "the advice " in out
+    )
 
 
 def test_a_training_needs_a_dictionary(monkeypatch, capsys):

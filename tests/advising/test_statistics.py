@@ -10,8 +10,16 @@ from scipy import stats
 
 from pudle.advising.statistics import are_equal, least_share, tolerance_limit
 
-#: One-sided factors for confidence 0.95: Natrella, Experimental Statistics (NBS Handbook 91), table A-7.
-PUBLISHED = {(10, 0.90): 2.355, (10, 0.95): 2.911, (20, 0.90): 1.926, (20, 0.95): 2.396, (5, 0.90): 3.407, (12, 0.95): 2.736}
+#: One-sided factors for confidence 0.95: Natrella, Experimental Statistics (NBS Handbook 91), table
+#: A-7.
+PUBLISHED = {
+    (10, 0.90): 2.355,
+    (10, 0.95): 2.911,
+    (20, 0.90): 1.926,
+    (20, 0.95): 2.396,
+    (5, 0.90): 3.407,
+    (12, 0.95): 2.736,
+}
 
 
 @pytest.mark.parametrize(("n", "share"), PUBLISHED)
@@ -39,7 +47,9 @@ def test_there_is_no_limit_without_errors(errors):
 @pytest.mark.parametrize(("kept", "tried"), [(20, 20), (19, 20), (5, 10), (1, 3)])
 def test_at_the_least_share_so_many_successes_are_just_so_unlikely(kept, tried):
     share = least_share(kept, tried)
-    at_least = sum(math.comb(tried, k) * share**k * (1 - share) ** (tried - k) for k in range(kept, tried + 1))
+    at_least = sum(
+        math.comb(tried, k) * share**k * (1 - share) ** (tried - k) for k in range(kept, tried + 1)
+    )
     assert at_least == pytest.approx(0.05)
 
 

@@ -27,14 +27,18 @@ def test_codes_against_numpy(make, depth, step, nonnegative):
     problem = sparse_problem(nonnegative=nonnegative)
     x, d = arrays_of(problem)
     size = 1 / largest_eigenvalue(d) if step is None else step
-    truth, _, _ = oracles.unroll(x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative)
+    truth, _, _ = oracles.unroll(
+        x, d, PENALTY, size, depth, accelerated=make is pudle.Fista, nonnegative=nonnegative
+    )
     codes = make(step=step).run(problem, depth).codes
     assert relative(codes, truth) < tolerances.SAME_ARITHMETIC
     assert np.array_equal(codes.numpy() == 0, truth == 0)
 
 
 def test_accelerated_codes_are_those_of_the_proximal_map():
-    """The codes are never the extrapolated point, which is not zero where an entry has just become zero."""
+    """The codes are never the extrapolated point, which is not zero where an entry has just become
+    zero.
+    """
     problem = sparse_problem()
     x, d = arrays_of(problem)
     codes, point, _ = oracles.unroll(x, d, PENALTY, 1 / largest_eigenvalue(d), 6, accelerated=True)
@@ -47,10 +51,15 @@ def test_accelerated_codes_are_those_of_the_proximal_map():
 
 def test_ridge_steps_are_plain_gradient_steps():
     problem = ridge_problem()
-    x, d, c = (tensor.numpy() for tensor in (problem.observations, problem.dictionary, problem.weights))
+    x, d, c = (
+        tensor.numpy() for tensor in (problem.observations, problem.dictionary, problem.weights)
+    )
     oracle = oracles.RidgeOracle(x, d, problem.strength, c, 1 / problem.lipschitz_constant)
     for depth in (1, 10, 100):
-        assert relative(pudle.Ista().run(problem, depth).codes, oracle.codes(depth)) < tolerances.SAME_ARITHMETIC
+        assert (
+            relative(pudle.Ista().run(problem, depth).codes, oracle.codes(depth))
+            < tolerances.SAME_ARITHMETIC
+        )
 
 
 def test_default_step_is_one_over_the_largest_eigenvalue(make):
@@ -88,13 +97,17 @@ def test_warm_start_resumes_the_iteration():
     """ISTA keeps no state except its codes: five layers and seven more are twelve."""
     problem = sparse_problem()
     first = pudle.Ista().run(problem, 5).codes
-    assert torch.equal(pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes)
+    assert torch.equal(
+        pudle.Ista().run(problem, 7, initial=first).codes, pudle.Ista().run(problem, 12).codes
+    )
 
 
 def test_warm_start_at_the_minimizer_stays_there(make):
     problem = sparse_problem()
     codes = pudle.reference(problem).codes
-    assert (make().run(problem, 30, initial=codes).codes - codes).abs().max() < tolerances.SAME_ARITHMETIC
+    assert (
+        make().run(problem, 30, initial=codes).codes - codes
+    ).abs().max() < tolerances.SAME_ARITHMETIC
 
 
 def test_warm_start_is_not_written_to(make):
@@ -119,7 +132,8 @@ def test_acceleration_helps():
     problem = sparse_problem("lasso")
     best = float(problem.outer_loss(pudle.reference(problem).codes))
     plain, accelerated = (
-        float(problem.outer_loss(algorithm.run(problem, 60).codes)) - best for algorithm in (pudle.Ista(), pudle.Fista())
+        float(problem.outer_loss(algorithm.run(problem, 60).codes)) - best
+        for algorithm in (pudle.Ista(), pudle.Fista())
     )
     assert 0 <= accelerated < 0.5 * plain
 
@@ -163,17 +177,24 @@ class TestRunRefusals:
         step = 2.01 / problem.lipschitz_constant
         with pytest.raises(pudle.InvalidArgument) as failure:
             pudle.Ista(step=step).run(problem, 3)
-        assert str(failure.value) == (
-            f"step={step} is above 2/L={2 / problem.lipschitz_constant:.6g}, where the iteration diverges: "
-            f"give a smaller step, or step=None for 1/L={1 / problem.lipschitz_constant:.6g}"
+        assert (
+            str(failure.value)
+            == f"step={step} is above 2/L={2 / problem.lipschitz_constant:.6g}, where the iteration"
+            " diverges: give a smaller step, or step=None for"
+            f" 1/L={1 / problem.lipschitz_constant:.6g}"
         )
 
     @pytest.mark.parametrize("shape", [(3, 5), (5, 3)], ids=str)
     def test_given_step_where_the_constant_is_not_known(self, shape):
-        """The largest singular value is 2 by construction: with the l2 penalty L = 5. Eigenvalues are for refusals alone."""
+        """The largest singular value is 2 by construction: with the l2 penalty L = 5. Eigenvalues
+        are for refusals alone.
+        """
         dictionary = torch.eye(*shape, dtype=torch.float64) / 2
         dictionary[0, 0] = 2
-        data = {"observations": torch.ones(2, shape[0], dtype=torch.float64), "dictionary": dictionary}
+        data = {
+            "observations": torch.ones(2, shape[0], dtype=torch.float64),
+            "dictionary": dictionary,
+        }
         problem = pudle.SparseCoding(**data, penalty=0.1, l2_penalty=1.0)
         assert pudle.Ista(step=0.399).step_size(problem) == 0.399
         assert "lipschitz_constant" not in vars(problem)
@@ -208,12 +229,17 @@ class TestRunRefusals:
             pudle.make_estimator("truncated(window=1)").__class__(window=window)
 
     def test_warm_start_of_another_shape(self, problem):
-        with pytest.raises(pudle.InvalidArgument, match=r"initial has shape \(40, 17\): codes here have shape \(40, 18\)"):
+        with pytest.raises(
+            pudle.InvalidArgument,
+            match=r"initial has shape \(40, 17\): codes here have shape \(40, 18\)",
+        ):
             pudle.Ista().run(problem, 1, initial=torch.zeros(40, 17, dtype=torch.float64))
 
     def test_iteration_that_was_not_kept(self, problem):
         trajectory = pudle.Ista().run(problem, 5, keep=[2])
-        with pytest.raises(pudle.InvalidArgument, match=r"iteration 3 was not kept: run again with keep=\(3,\)"):
+        with pytest.raises(
+            pudle.InvalidArgument, match=r"iteration 3 was not kept: run again with keep=\(3,\)"
+        ):
             trajectory.at(3)
 
     @pytest.mark.parametrize("keep", [[6], [-1, 2]], ids=str)

@@ -14,7 +14,9 @@ import pudle
 from pudle.algorithms.thresholding import Soft
 
 
-def restarted_codes(x: np.ndarray, d: np.ndarray, step: float, depth: int) -> tuple[np.ndarray, list[int]]:
+def restarted_codes(
+    x: np.ndarray, d: np.ndarray, step: float, depth: int
+) -> tuple[np.ndarray, list[int]]:
     """Restarted FISTA on one sample, and the layers at which it restarted."""
     codes, point, a, restarts = np.zeros(d.shape[1]), np.zeros(d.shape[1]), 1.0, []
     for layer in range(depth):
@@ -55,13 +57,17 @@ class TestFista:
         alone = [restarted_codes(sample, d, step, self.DEPTH) for sample in x]
         mine = pudle.Fista(restart=True).run(problem, self.DEPTH).codes.numpy()
         assert np.abs(mine - [codes for codes, _ in alone]).max() < tolerances.SAME_ARITHMETIC
-        assert len({tuple(restarts) for _, restarts in alone}) > 10, "samples restart at layers of their own"
+        assert len({tuple(restarts) for _, restarts in alone}) > 10, (
+            "samples restart at layers of their own"
+        )
 
     def test_restart_reaches_the_minimizer_sooner(self):
         problem = sparse_problem()
         truth = pudle.reference(problem).codes
         errors = {
-            restart: float((pudle.Fista(restart=restart).run(problem, 400).codes - truth).abs().max())
+            restart: float(
+                (pudle.Fista(restart=restart).run(problem, 400).codes - truth).abs().max()
+            )
             for restart in (False, True)
         }
         assert errors[True] < 1e-12
@@ -77,7 +83,9 @@ class TestFista:
             codes = np.array([restarted_codes(sample, at, step, 40)[0] for sample in x])
             return oracles.outer_loss(x, at, codes, PENALTY, loss)
 
-        gradient = pudle.make_estimator("backprop").estimate(problem, algorithm, 40).gradient.numpy()
+        gradient = (
+            pudle.make_estimator("backprop").estimate(problem, algorithm, 40).gradient.numpy()
+        )
         for direction in directions(d.shape):
             truth = oracles.complex_step(value, d, direction)
             assert abs((gradient * direction).sum() - truth) < 1e-10 * np.linalg.norm(gradient)

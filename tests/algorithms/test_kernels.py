@@ -1,4 +1,6 @@
-"""Compiled kernels against automatic differentiation, and when they take the place of the torch path."""
+"""Compiled kernels against automatic differentiation, and when they take the place of the torch
+path.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,22 @@ def by_autograd(compute):
         return compute()
 
 
-def draw_problem(seed, n, m, p, *, scale=1.0, coherence=0.0, penalty=0.1, dtype=torch.float64, zero_row=False, **options):
-    """Return a problem with unit atoms whose common part is `coherence`; the penalty is relative to the largest product."""
+def draw_problem(
+    seed,
+    n,
+    m,
+    p,
+    *,
+    scale=1.0,
+    coherence=0.0,
+    penalty=0.1,
+    dtype=torch.float64,
+    zero_row=False,
+    **options,
+):
+    """Return a problem with unit atoms whose common part is `coherence`; the penalty is relative to
+    the largest product.
+    """
     random = torch.Generator().manual_seed(seed)
     dictionary = torch.randn(m, p, generator=random, dtype=torch.float64)
     dictionary = (1 - coherence) * dictionary + coherence * dictionary[:, :1]
@@ -89,15 +105,28 @@ SIZES = {"n": st.integers(1, 7), "m": st.integers(1, 8), "p": st.integers(1, 24)
     warm=st.booleans(),
     dense=st.sampled_from([0.0, 0.35, 1.1]),
 )
-def test_gradients_of_any_problem(seed, sizes, scale, coherence, penalty, options, make, rule, depths, window, warm, dense):
-    """The share of active entries at which dense products end is drawn too: all, most or no layers are dense."""
-    problem = draw_problem(seed, **sizes, scale=scale, coherence=coherence, penalty=penalty, **options)
-    initial = scale * torch.randn(problem.code_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def test_gradients_of_any_problem(
+    seed, sizes, scale, coherence, penalty, options, make, rule, depths, window, warm, dense
+):
+    """The share of active entries at which dense products end is drawn too: all, most or no layers
+    are dense.
+    """
+    problem = draw_problem(
+        seed, **sizes, scale=scale, coherence=coherence, penalty=penalty, **options
+    )
+    initial = scale * torch.randn(
+        problem.code_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     algorithm = make(thresholding=rule, initial=initial * (initial > 0) if warm else None)
-    expected = by_autograd(lambda: list(unrolling.unrolled_gradients(problem, algorithm, depths, window)))
-    # A decision at the threshold itself is rounding's: autograd at a neighboring penalty must keep the supports.
+    expected = by_autograd(
+        lambda: list(unrolling.unrolled_gradients(problem, algorithm, depths, window))
+    )
+    # A decision at the threshold itself is rounding's: autograd at a neighboring penalty must keep
+    # the supports.
     nearby = dataclasses.replace(problem, penalty=problem.penalty * (1 + 1e-12))
-    moved = by_autograd(lambda: list(unrolling.unrolled_gradients(nearby, algorithm, depths, window)))
+    moved = by_autograd(
+        lambda: list(unrolling.unrolled_gradients(nearby, algorithm, depths, window))
+    )
     assume(all(relative(a, b) < DOUBLE for (a, _), (b, _) in zip(moved, expected, strict=True)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gram_layers, "DENSE", dense)
@@ -119,7 +148,9 @@ CASES = [
 
 @pytest.fixture
 def no_fallback(monkeypatch):
-    """Let a gradient that falls back to the torch path fail, so that the kernels themselves are tested."""
+    """Let a gradient that falls back to the torch path fail, so that the kernels themselves are
+    tested.
+    """
 
     def refuse(*_):
         raise AssertionError("the torch path was taken")
@@ -128,14 +159,16 @@ def no_fallback(monkeypatch):
     monkeypatch.setattr(unrolling, "_recorded_gradient", refuse)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, DOUBLE), (torch.float32, SINGLE)], ids=["double", "single"])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float64, DOUBLE), (torch.float32, SINGLE)], ids=["double", "single"]
+)
 @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
 @pytest.mark.parametrize("algorithm, options", CASES, ids=str)
 def test_every_door(algorithm, options, loss, dtype, tolerance, request):
     """Deep enough for sparse layers; in float64 more samples than a chunk has.
 
-    In float32 there are fewer: of 260 samples' entries in 30 layers, 780,000, one or two lie so near the threshold that
-    rounding decides whether they are zero, here or in autograd.
+    In float32 there are fewer: of 260 samples' entries in 30 layers, 780,000, one or two lie so
+    near the threshold that rounding decides whether they are zero, here or in autograd.
     """
     n = 260 if dtype == torch.float64 else 40
     problem = pudle.make_dataset(f"sparse_gaussian(n_samples={n})").problem(loss=loss, dtype=dtype)
@@ -143,13 +176,34 @@ def test_every_door(algorithm, options, loss, dtype, tolerance, request):
     depths, weights = [30, 0, 1, 17], torch.linspace(-1, 1, 100 * n, dtype=dtype).reshape(n, 100)
 
     def compute():
-        gradients = [g for window in (None, 5) for g, _ in unrolling.unrolled_gradients(problem, algorithm, depths, window)]
-        windows = [estimate.gradient for _, estimate in Truncated.sweep_windows(problem, algorithm, 30, [1, 4, 29, 50])]
+        gradients = [
+            g
+            for window in (None, 5)
+            for g, _ in unrolling.unrolled_gradients(problem, algorithm, depths, window)
+        ]
+        windows = [
+            estimate.gradient
+            for _, estimate in Truncated.sweep_windows(problem, algorithm, 30, [1, 4, 29, 50])
+        ]
         states = algorithm.run(problem, 30, keep=range(25, 31)).states
         middle, _ = unrolling.unrolled_gradient(problem, algorithm, states[27], 3)
-        accumulated = list(unrolling.reverse_accumulation(problem, algorithm, [states[t] for t in range(25, 31)], weights))
-        checkpointed = pudle.make_estimator("checkpointed").estimate(problem, algorithm, 30).gradient
-        return [states[30].codes, states[30].point, *gradients, *windows, middle, *accumulated, checkpointed]
+        accumulated = list(
+            unrolling.reverse_accumulation(
+                problem, algorithm, [states[t] for t in range(25, 31)], weights
+            )
+        )
+        checkpointed = (
+            pudle.make_estimator("checkpointed").estimate(problem, algorithm, 30).gradient
+        )
+        return [
+            states[30].codes,
+            states[30].point,
+            *gradients,
+            *windows,
+            middle,
+            *accumulated,
+            checkpointed,
+        ]
 
     expected = by_autograd(compute)
     request.getfixturevalue("no_fallback")
@@ -175,12 +229,18 @@ def _plain_autograd(problem, depth):
     return torch.autograd.grad(loss, theta)[0]
 
 
-@pytest.mark.parametrize("name", ["backprop", "truncated(window=5)", "one_step", "alternating", "checkpointed"])
+@pytest.mark.parametrize(
+    "name", ["backprop", "truncated(window=5)", "one_step", "alternating", "checkpointed"]
+)
 def test_order_of_samples(name):
     problem = pudle.make_dataset("sparse_gaussian(n_samples=600)").problem()
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
-    mixed = dataclasses.replace(problem, observations=problem.observations[order], generating_codes=None)
-    first, second = (pudle.make_estimator(name).estimate(one, Ista(step=0.2), 40) for one in (problem, mixed))
+    mixed = dataclasses.replace(
+        problem, observations=problem.observations[order], generating_codes=None
+    )
+    first, second = (
+        pudle.make_estimator(name).estimate(one, Ista(step=0.2), 40) for one in (problem, mixed)
+    )
     assert relative(second.gradient, first.gradient) < 1e-12
     assert relative(second.codes, first.codes[order]) < 1e-12
 
@@ -193,7 +253,11 @@ def test_same_bits_for_any_number_of_threads():
             torch.set_num_threads(threads)
             estimate = pudle.make_estimator("backprop").estimate(problem, Fista(step=0.2), 40)
             assert torch.get_num_threads() == threads
-            digests.add(hashlib.sha256(estimate.gradient.numpy().tobytes() + estimate.codes.numpy().tobytes()).hexdigest())
+            digests.add(
+                hashlib.sha256(
+                    estimate.gradient.numpy().tobytes() + estimate.codes.numpy().tobytes()
+                ).hexdigest()
+            )
     finally:
         torch.set_num_threads(before)
     assert len(digests) == 1
@@ -207,7 +271,10 @@ print(problem.lipschitz_constant.hex(), float(pudle.Fista().run(problem, 30).cod
 
 
 def test_same_step_for_any_number_of_threads():
-    said = [python(STEP, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)).stdout for count in ("1", "2")]
+    said = [
+        python(STEP, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)).stdout
+        for count in ("1", "2")
+    ]
     assert said[0] == said[1] != ""
 
 
@@ -217,20 +284,33 @@ def test_threads_of_python_leave_the_number_of_threads_alone():
     libraries = [each["num_threads"] for each in threadpool_info()]
     try:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda _: list(unrolling.unrolled_gradients(problem, Ista(), [30])), range(40)))
-        assert torch.get_num_threads() == 2 and [each["num_threads"] for each in threadpool_info()] == libraries
+            list(
+                pool.map(
+                    lambda _: list(unrolling.unrolled_gradients(problem, Ista(), [30])), range(40)
+                )
+            )
+        assert (
+            torch.get_num_threads() == 2
+            and [each["num_threads"] for each in threadpool_info()] == libraries
+        )
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape, penalty", [((40, 20), 0.1), ((20, 20), 0.2), ((10, 20), 0.3)])
 def test_restarts_do_not_depend_on_rounding(shape, penalty):
-    """Long after convergence the momentum is rounding alone: no layer restarts for it, in whatever order sums are taken."""
+    """Long after convergence the momentum is rounding alone: no layer restarts for it, in whatever
+    order sums are taken.
+    """
     p, m = shape
-    arrays = {name: torch.tensor(array) for name, array in sparse_arrays(1, n=60, m=m, p=p, s=3).items()}
+    arrays = {
+        name: torch.tensor(array) for name, array in sparse_arrays(1, n=60, m=m, p=p, s=3).items()
+    }
     problem = pudle.SparseCoding(**arrays, penalty=penalty, loss="reconstruction")
     for depth, window in ((150, None), (300, 3), (600, 10)):
-        found = functools.partial(unrolling.unrolled_gradients, problem, Fista(restart=True), [depth], window)
+        found = functools.partial(
+            unrolling.unrolled_gradients, problem, Fista(restart=True), [depth], window
+        )
         (gradient, _), (expected, _) = next(found()), by_autograd(lambda: next(found()))  # noqa: B023
         assert relative(gradient, expected) < DOUBLE
 
@@ -242,7 +322,9 @@ def test_divergence_stays_divergence():
     for value in (torch.nan, torch.inf, 1e200):
         broken = problem.with_theta(problem.theta * value)
         for name in ("backprop", "truncated(window=2)", "checkpointed"):
-            assert not pudle.make_estimator(name).estimate(broken, Ista(), 6).gradient.isfinite().all()
+            assert (
+                not pudle.make_estimator(name).estimate(broken, Ista(), 6).gradient.isfinite().all()
+            )
 
 
 @pytest.mark.parametrize("rule", [*RULES, Hard(threshold=1e39)])
@@ -256,9 +338,14 @@ def test_what_is_not_finite_is_kept_as_by_autograd(rule, dtype):
         dictionary, initial = problem.theta.clone(), start.clone()
         dictionary[2, 3] += value
         initial[1, 2] = value
-        for one, algorithm in ((problem.with_theta(dictionary), Ista(thresholding=rule)),
-                               (problem, Ista(thresholding=rule, initial=initial))):  # fmt: skip
-            here, there = (path(lambda: algorithm.run(one, 6).codes) for path in (lambda run: run(), by_autograd))  # noqa: B023
+        for one, algorithm in (
+            (problem.with_theta(dictionary), Ista(thresholding=rule)),
+            (problem, Ista(thresholding=rule, initial=initial)),
+        ):
+            here, there = (
+                path(lambda: algorithm.run(one, 6).codes)
+                for path in (lambda run: run(), by_autograd)
+            )  # noqa: B023
             assert torch.allclose(here, there, rtol=1e-4, equal_nan=True)
 
 
@@ -266,13 +353,18 @@ def test_what_is_not_finite_is_kept_as_by_autograd(rule, dtype):
 def test_cancellation_is_noticed_in_any_unit(scale):
     """Squares of small numbers are zero in single precision: norms must not be taken there."""
     arrays = sparse_arrays(0, n=50, m=50, p=100, s=5)
-    tensors = {"observations": scale * arrays["observations"], "dictionary": arrays["generating_dictionary"]}
+    tensors = {
+        "observations": scale * arrays["observations"],
+        "dictionary": arrays["generating_dictionary"],
+    }
     problem = pudle.SparseCoding(
-        **{name: torch.tensor(value, dtype=torch.float32) for name, value in tensors.items()}, penalty=1e-4 * scale,
+        **{name: torch.tensor(value, dtype=torch.float32) for name, value in tensors.items()},
+        penalty=1e-4 * scale,
         loss="reconstruction",
-    )  # fmt: skip
+    )
     (gradient, _), (expected, _) = (
-        next(unrolling.unrolled_gradients(one, Fista(step=0.15), [300])) for one in (problem, exactly(problem))
+        next(unrolling.unrolled_gradients(one, Fista(step=0.15), [300]))
+        for one in (problem, exactly(problem))
     )
     assert relative(gradient.double(), expected) < SINGLE
 
@@ -282,7 +374,10 @@ def test_chunks_do_not_matter(monkeypatch):
     problem = draw_problem(0, 50, 12, 20, penalty=1e-4)
     whole = pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient
     monkeypatch.setattr(gram_layers, "CHUNK_BYTES", 7 * 30 * 20 * 16)
-    assert relative(pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient, whole) < 1e-12
+    assert (
+        relative(pudle.make_estimator("backprop").estimate(problem, Fista(), 30).gradient, whole)
+        < 1e-12
+    )
 
 
 def test_cancellation_takes_the_torch_path(monkeypatch):
@@ -291,14 +386,20 @@ def test_cancellation_takes_the_torch_path(monkeypatch):
     monkeypatch.setattr(kernels, "LARGEST_CANCELLATION", 0.0)
     for spec in ("backprop", "truncated(window=3)"):
         estimator = pudle.make_estimator(spec)
-        expected = by_autograd(lambda estimator=estimator: estimator.estimate(problem, Ista(), 3).gradient)
+        expected = by_autograd(
+            lambda estimator=estimator: estimator.estimate(problem, Ista(), 3).gradient
+        )
         assert relative(estimator.estimate(problem, Ista(), 3).gradient, expected) < 1e-14
 
 
 def test_single_precision_that_cancels_is_computed_in_double(request):
-    """Near a minimum of the loss a gradient's terms cancel: in single precision autograd itself has two digits left here."""
+    """Near a minimum of the loss a gradient's terms cancel: in single precision autograd itself has
+    two digits left here.
+    """
     shape = "n_samples=40, n_features=100, n_components=150, n_nonzero_coefs=3"
-    problem = pudle.make_dataset(f"sparse_gaussian({shape})").problem(loss="reconstruction", dtype=torch.float32)
+    problem = pudle.make_dataset(f"sparse_gaussian({shape})").problem(
+        loss="reconstruction", dtype=torch.float32
+    )
     problem = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
     algorithm = Ista(step=0.2, thresholding=Decaying(decay=0.95))
     (rough, _), (expected, _) = (
@@ -314,24 +415,36 @@ def test_single_precision_that_cancels_is_computed_in_double(request):
 
 @pytest.mark.parametrize("algorithm, options", CASES, ids=str)
 def test_every_door_leads_to_double_precision(algorithm, options, monkeypatch, request):
-    """With a limit that single precision cannot keep, every gradient is as near to autograd's as a rounded number can be."""
+    """With a limit that single precision cannot keep, every gradient is as near to autograd's as a
+    rounded number can be.
+    """
     problem = draw_problem(0, 5, 6, 12, loss="reconstruction", dtype=torch.float32, **options)
     weights = torch.linspace(-1, 1, 60).reshape(5, 12)
 
     def compute(problem):
         dtype = problem.theta.dtype
         start = algorithm.start(problem)
-        gradients = [g for window in (None, 9) for g, _ in unrolling.unrolled_gradients(problem, algorithm, [9, 4], window)]
-        windows = [gradient for gradient, _ in unrolling.window_gradients(problem, algorithm, 6, [6, 20])]
+        gradients = [
+            g
+            for window in (None, 9)
+            for g, _ in unrolling.unrolled_gradients(problem, algorithm, [9, 4], window)
+        ]
+        windows = [
+            gradient for gradient, _ in unrolling.window_gradients(problem, algorithm, 6, [6, 20])
+        ]
         whole, codes = unrolling.unrolled_gradient(problem, algorithm, start, 8)
         adjoints = unrolling.Adjoints(torch.zeros_like(problem.theta), {"codes": weights.to(dtype)})
-        back = unrolling.pull_back(problem, algorithm, start, 7, algorithm.step_size(problem), adjoints)
+        back = unrolling.pull_back(
+            problem, algorithm, start, 7, algorithm.step_size(problem), adjoints
+        )
         return [*gradients, *windows, whole, codes, back.theta]
 
     expected = by_autograd(lambda: compute(exactly(problem)))
     monkeypatch.setattr(kernels, "LARGEST_CANCELLATION", 1e-5)
     request.getfixturevalue("no_fallback")
-    monkeypatch.setattr(unrolling, "recorded_pull_back", lambda *_: pytest.fail("the torch path was taken"))
+    monkeypatch.setattr(
+        unrolling, "recorded_pull_back", lambda *_: pytest.fail("the torch path was taken")
+    )
     for actual, true in zip(compute(problem), expected, strict=True):
         assert actual.dtype == torch.float32 and relative(actual.double(), true) < 1e-6
 
@@ -356,11 +469,16 @@ def test_what_the_kernels_apply_to(monkeypatch):
         algorithm = algorithm or Ista()
         return kernels.apply(problem, algorithm, algorithm.start(problem))
 
-    assert applies() and applies(problem.with_theta(problem.theta * 2)) and applies(algorithm=Fista(restart=True))
+    assert (
+        applies()
+        and applies(problem.with_theta(problem.theta * 2))
+        and applies(algorithm=Fista(restart=True))
+    )
     assert all(applies(algorithm=Ista(thresholding=rule)) for rule in RULES)
     assert not applies(Mine(**fields))
     assert not applies(algorithm=MyIsta()) and not applies(algorithm=Ista(thresholding=MySoft()))
-    # The Gram matrix of many more atoms than features takes longer than all products with the dictionary.
+    # The Gram matrix of many more atoms than features takes longer than all products with the
+    # dictionary.
     assert applies(draw_problem(0, 3, 2, 16)) and not applies(draw_problem(0, 3, 2, 17))
     monkeypatch.setitem(LOSSES, "mine", LOSSES["lasso"])
     assert not applies(dataclasses.replace(problem, loss="mine"))
@@ -371,7 +489,9 @@ def test_what_the_kernels_apply_to(monkeypatch):
 def test_run_is_recorded_where_a_gradient_is_asked_for():
     problem = draw_problem(0, 3, 4, 6)
     assert (
-        Ista().run(problem.with_samples(observations=problem.observations.clone().requires_grad_()), 3).codes.requires_grad
+        Ista()
+        .run(problem.with_samples(observations=problem.observations.clone().requires_grad_()), 3)
+        .codes.requires_grad
     )
     theta = problem.theta.clone().requires_grad_()
     assert Ista().run(problem.with_theta(theta), 3).codes.requires_grad
@@ -390,15 +510,23 @@ def test_transformations_take_the_torch_path():
     _, tangent = torch.func.jvp(codes, (problem.theta,), (direction,))
     batched = torch.func.vmap(codes)(torch.stack([problem.theta, 2 * problem.theta]))
     step = 1e-6
-    quotient = (codes(problem.theta + step * direction) - codes(problem.theta - step * direction)) / (2 * step)
+    quotient = (
+        codes(problem.theta + step * direction) - codes(problem.theta - step * direction)
+    ) / (2 * step)
     assert relative(tangent, quotient) < 1e-7
     assert relative(batched[0], codes(problem.theta)) < DOUBLE
 
 
 def python(code, arguments=(), **variables):
-    environment = {name: value for name, value in os.environ.items() if name != kernel_choice.VARIABLE} | variables
+    environment = {
+        name: value for name, value in os.environ.items() if name != kernel_choice.VARIABLE
+    } | variables
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -408,22 +536,39 @@ def test_choice(monkeypatch):
     monkeypatch.setenv(kernel_choice.VARIABLE, "")
     assert kernel_choice.choice() == "numba" and kernel_choice.description().startswith("numba ")
     monkeypatch.setenv(kernel_choice.VARIABLE, "cuda")
-    with pytest.raises(pudle.InvalidArgument, match="PUDLE_KERNELS='cuda' is unknown: set it to numba or torch"):
+    with pytest.raises(
+        pudle.InvalidArgument, match="PUDLE_KERNELS='cuda' is unknown: set it to numba or torch"
+    ):
         kernel_choice.choice()
 
 
 def test_unknown_choice_ends_the_program_in_one_line(tmp_path):
     command = "import sys; from pudle.cli import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", command, "run", "--scores-only", "--home", str(tmp_path), "--case", "sparse*"],
-        env=os.environ | {kernel_choice.VARIABLE: "cuda"}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            command,
+            "run",
+            "--scores-only",
+            "--home",
+            str(tmp_path),
+            "--case",
+            "sparse*",
+        ],
+        env=os.environ | {kernel_choice.VARIABLE: "cuda"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "PUDLE_KERNELS='cuda' is unknown" in done.stderr
 
 
 def test_import_leaves_numba_alone():
-    done = python("import sys, pudle.algorithms.unrolling, pudle.estimator; sys.exit('numba' in sys.modules)")
+    done = python(
+        "import sys, pudle.algorithms.unrolling, pudle.estimator; sys.exit('numba' in sys.modules)"
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -496,17 +641,22 @@ def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_pat
         "from pudle.kernel_choice import compiled\n@compiled()\ndef double(x):\n    return 2 * x\n"
     )
     with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda value: python(SLOW_SAVE, arguments=[str(tmp_path), value]), ["2", "2.5"])
+        done = pool.map(
+            lambda value: python(SLOW_SAVE, arguments=[str(tmp_path), value]), ["2", "2.5"]
+        )
     assert [each.stdout for each in done] == ["4\n", "5.0\n"]
     assert len(list(tmp_path.glob("__pycache__/*.nbc"))) == 2
 
 
 def test_without_a_folder_for_the_cache():
-    """Numba refuses to cache where it can write nowhere; the kernels are then compiled for this process."""
+    """Numba refuses to cache where it can write nowhere; the kernels are then compiled for this
+    process.
+    """
     code = (
-        "from numba.core import caching; caching.CacheImpl._locator_classes = []; "
-        "from pudle.algorithms.compiled import run_layers; from pudle.problems.compiled import solve_by_cholesky; "
-        "assert {type(kernel._cache).__name__ for kernel in (run_layers, solve_by_cholesky)} == {'NullCache'}"
+        "from numba.core import caching; caching.CacheImpl._locator_classes = []; from"
+        " pudle.algorithms.compiled import run_layers; from pudle.problems.compiled import"
+        " solve_by_cholesky; assert {type(kernel._cache).__name__ for kernel in (run_layers,"
+        " solve_by_cholesky)} == {'NullCache'}"
     )
     done = python(code)
     assert done.returncode == 0 and not done.stderr

@@ -14,7 +14,10 @@ from pudle.errors import InvalidArgument
 from pudle.kernel_choice import VARIABLE
 
 STEPS, THRESHOLDS, BOUND = (0.1, 0.12), (0.3, 0.2, 0.15), 0.8
-SPEC = f"noodl(step=0.15, thresholding='hard(threshold=0.08)', lower_bound={BOUND}, steps={STEPS}, thresholds={THRESHOLDS})"
+SPEC = (
+    f"noodl(step=0.15, thresholding='hard(threshold=0.08)', lower_bound={BOUND}, steps={STEPS},"
+    f" thresholds={THRESHOLDS})"
+)
 
 
 def hard(values: np.ndarray, threshold: float) -> np.ndarray:
@@ -56,13 +59,17 @@ def test_kernels_run_the_layers_that_are_alike(choice, calls, monkeypatch):
     """The start and the three updates with a threshold of their own come before."""
     seen, run = [], kernels.run
     monkeypatch.setenv(VARIABLE, choice)
-    monkeypatch.setattr(kernels, "run", lambda *arguments: seen.append(arguments[3]) or run(*arguments))
+    monkeypatch.setattr(
+        kernels, "run", lambda *arguments: seen.append(arguments[3]) or run(*arguments)
+    )
     pudle.make_algorithm(SPEC).run(sparse_problem(), 40)
     assert seen == calls
 
 
 def test_derivatives_pass_through_the_start():
-    """The start depends on the dictionary: a window as long as the depth includes it, and differences confirm it."""
+    """The start depends on the dictionary: a window as long as the depth includes it, and
+    differences confirm it.
+    """
     problem = sparse_problem("reconstruction")
     algorithm = pudle.make_algorithm(SPEC)
     gradient = pudle.make_estimator("backprop").estimate(problem, algorithm, 6).gradient
@@ -74,7 +81,9 @@ def test_derivatives_pass_through_the_start():
         d = d + sign * h * direction.numpy()
         z = codes_of_the_paper(x, d, 6)[-1]
         losses.append(0.5 * np.square(z @ d.T - x).sum(1).mean())
-    assert float((gradient * direction).sum()) == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
+    assert float((gradient * direction).sum()) == pytest.approx(
+        (losses[0] - losses[1]) / (2 * h), rel=1e-6
+    )
     windowed = pudle.make_estimator("truncated(window=6)").estimate(problem, algorithm, 6).gradient
     shorter = pudle.make_estimator("truncated(window=5)").estimate(problem, algorithm, 6).gradient
     assert float((windowed - gradient).norm()) < tolerances.CLOSED_FORM * float(gradient.norm())
@@ -99,8 +108,13 @@ def test_wrong_options_are_refused(spec, text):
 def test_a_warm_start_and_a_state_beyond_the_depth_are_refused():
     problem = sparse_problem()
     start = problem.initial_codes()
-    for call in (lambda: pudle.Noodl(initial=start), lambda: pudle.Noodl().run(problem, 3, initial=start)):
-        with pytest.raises(InvalidArgument, match="starts at the thresholded D.T x: for a warm start use ista"):
+    for call in (
+        lambda: pudle.Noodl(initial=start),
+        lambda: pudle.Noodl().run(problem, 3, initial=start),
+    ):
+        with pytest.raises(
+            InvalidArgument, match="starts at the thresholded D.T x: for a warm start use ista"
+        ):
             call()
     for depth in (0, 3, 20):
         with pytest.raises(InvalidArgument, match="lies outside"):

@@ -35,7 +35,9 @@ class Averaging(pudle.Algorithm):
 
     def start(self, problem, initial=None):
         codes = super().start(problem, initial).codes
-        return Averaged(codes, codes, slow=codes, fast=codes, seen=(0,), scale=torch.ones(1).to(codes))
+        return Averaged(
+            codes, codes, slow=codes, fast=codes, seen=(0,), scale=torch.ones(1).to(codes)
+        )
 
     def advance(self, problem, state, step):
         point = 0.5 * state.slow + 0.5 * state.fast
@@ -59,10 +61,14 @@ def by_hand(problem, algorithm, depth, constant_layers=0):
     return torch.autograd.grad(live.outer_loss(state.codes), theta)[0]
 
 
-@pytest.mark.parametrize("spec", ["backprop", "forward", *(f"checkpointed(segments={count})" for count in (1, 3, 11))])
+@pytest.mark.parametrize(
+    "spec", ["backprop", "forward", *(f"checkpointed(segments={count})" for count in (1, 3, 11))]
+)
 def test_all_tensors_carry_derivatives(problem, spec):
     estimate = pudle.make_estimator(spec).estimate(problem, Averaging(), 11)
-    assert relative(estimate.gradient, by_hand(problem, Averaging(), 11)) < tolerances.SAME_ARITHMETIC
+    assert (
+        relative(estimate.gradient, by_hand(problem, Averaging(), 11)) < tolerances.SAME_ARITHMETIC
+    )
 
 
 @pytest.mark.parametrize("window", [1, 2, 7])
@@ -89,7 +95,14 @@ def test_adjoints_are_named_and_fields_that_share_a_tensor_count_once(problem):
     (slope,) = torch.autograd.grad(problem.outer_loss(codes), codes)
     first = initial.detach()
     begin = Averaged(first, first, slow=first, fast=first, scale=start.scale)
-    back = pull_back(problem, algorithm, begin, 3, step, Adjoints(torch.zeros_like(problem.theta), {"codes": slope}))
+    back = pull_back(
+        problem,
+        algorithm,
+        begin,
+        3,
+        step,
+        Adjoints(torch.zeros_like(problem.theta), {"codes": slope}),
+    )
     assert set(back.state) == {"codes"}
     assert relative(back.state["codes"], expected) < tolerances.SAME_ARITHMETIC
 
@@ -102,5 +115,7 @@ def test_detaching_keeps_what_is_shared(problem):
 def test_collections_of_tensors_are_refused(problem):
     codes = problem.initial_codes()
     for collection in ((codes,), [codes], {"one": codes}):
-        text = refusal(lambda collection=collection: Averaged(codes, codes, seen=collection).detach())
+        text = refusal(
+            lambda collection=collection: Averaged(codes, codes, seen=collection).detach()
+        )
         assert "Averaged.seen" in text and "a field of its own" in text

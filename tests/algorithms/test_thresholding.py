@@ -1,4 +1,6 @@
-"""Thresholding rules: their values and slopes, their specs, and the bias of the codes that they leave."""
+"""Thresholding rules: their values and slopes, their specs, and the bias of the codes that they
+leave.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from pudle import specs
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 
 
-def expected(rule, values: np.ndarray, threshold: float, iteration: int, nonnegative: bool) -> np.ndarray:
+def expected(
+    rule, values: np.ndarray, threshold: float, iteration: int, nonnegative: bool
+) -> np.ndarray:
     """The values that a rule returns, computed entry by entry."""
 
     def one(value: float) -> float:
         size = value if nonnegative else abs(value)
         if isinstance(rule, Hard):
-            return value if size > (threshold if rule.threshold is None else rule.threshold) else 0.0
+            return (
+                value if size > (threshold if rule.threshold is None else rule.threshold) else 0.0
+            )
         at = threshold * rule.decay**iteration if isinstance(rule, Decaying) else threshold
         return 0.0 if size <= at else value - at if value > 0 else value + at
 
@@ -39,7 +45,10 @@ class TestRules:
         # Both rules drop an entry that is exactly at the threshold.
         values[0, :4] = 0.25, -0.25, 0.3, 0.0
         mine = rule(torch.tensor(values), 0.25, iteration, nonnegative)
-        assert np.abs(mine.numpy() - expected(rule, values, 0.25, iteration, nonnegative)).max() < 1e-15
+        assert (
+            np.abs(mine.numpy() - expected(rule, values, 0.25, iteration, nonnegative)).max()
+            < 1e-15
+        )
 
     @pytest.mark.parametrize("rule", RULES, ids=specs.text)
     @pytest.mark.parametrize("nonnegative", [False, True])
@@ -99,7 +108,9 @@ class TestRules:
 
 
 class TestBias:
-    """Decaying and hard thresholding come closer to the generating codes than soft thresholding, as in the paper."""
+    """Decaying and hard thresholding come closer to the generating codes than soft thresholding, as
+    in the paper.
+    """
 
     @staticmethod
     def bias(dataset: str, spec: str, depth: int) -> float:
@@ -108,7 +119,10 @@ class TestBias:
         return float(torch.linalg.norm(codes - problem.generating_codes, dim=1).mean())
 
     # Enough dimensions that the rules find the support of five active atoms, as in the paper.
-    DATASET = "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.0025, seed={seed})"
+    DATASET = (
+        "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.0025,"
+        " seed={seed})"
+    )
 
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_decaying_and_hard_lower_it(self, seed):
@@ -122,17 +136,28 @@ class TestBias:
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_soft_keeps_it_however_deep(self, seed):
         dataset = self.DATASET.format(seed=seed)
-        assert self.bias(dataset, "ista(step=0.2)", 400) > 0.95 * self.bias(dataset, "ista(step=0.2)", 100)
+        assert self.bias(dataset, "ista(step=0.2)", 400) > 0.95 * self.bias(
+            dataset, "ista(step=0.2)", 100
+        )
 
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_they_lower_it_on_the_gradient_experiment_too(self, seed):
         dataset = f"sparse_gaussian(n_samples=100, seed={seed})"
         soft = self.bias(dataset, "ista(step=0.2)", 100)
-        assert self.bias(dataset, "ista(step=0.2, thresholding='decaying(decay=0.99)')", 100) < 0.85 * soft
-        assert self.bias(dataset, "ista(step=0.2, thresholding='hard(threshold=0.15)')", 100) < 0.85 * soft
+        assert (
+            self.bias(dataset, "ista(step=0.2, thresholding='decaying(decay=0.99)')", 100)
+            < 0.85 * soft
+        )
+        assert (
+            self.bias(dataset, "ista(step=0.2, thresholding='hard(threshold=0.15)')", 100)
+            < 0.85 * soft
+        )
 
     def test_decay_over_too_many_layers_raises_it_again(self):
-        # The dictionary is not the generating one: without a penalty, other atoms explain the difference.
+        # The dictionary is not the generating one: without a penalty, other atoms explain the
+        # difference.
         spec = "ista(step=0.2, thresholding='decaying(decay=0.98)')"
-        dataset = "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.01)"
+        dataset = (
+            "sparse_gaussian(n_samples=50, n_features=200, n_components=300, perturbation=0.01)"
+        )
         assert self.bias(dataset, spec, 400) > 2 * self.bias(dataset, spec, 100)

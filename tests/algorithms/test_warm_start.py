@@ -27,7 +27,9 @@ class TestWarmStart:
         return torch.tensor(np.random.default_rng(11).standard_normal((40, 18)))
 
     @pytest.mark.parametrize("name", ESTIMATORS)
-    @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text)
+    @pytest.mark.parametrize(
+        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text
+    )
     def test_every_estimator_starts_from_it(self, name, algorithm, initial):
         problem = sparse_problem()
         warm = dataclasses.replace(algorithm, initial=initial)
@@ -84,5 +86,9 @@ class TestWarmStart:
 
     def test_refusals(self, initial):
         problem = sparse_problem()
-        assert "initial has shape (3, 18)" in refusal(lambda: pudle.Ista(initial=initial[:3]).run(problem, 1))
-        assert "differ in dtype" in refusal(lambda: pudle.Ista(initial=initial.float()).run(problem, 1))
+        assert "initial has shape (3, 18)" in refusal(
+            lambda: pudle.Ista(initial=initial[:3]).run(problem, 1)
+        )
+        assert "differ in dtype" in refusal(
+            lambda: pudle.Ista(initial=initial.float()).run(problem, 1)
+        )

@@ -37,7 +37,9 @@ SOUND = {
     "approximate": planted.Damped(),
 }
 NAMED = tuple(name for name in KINDS if "#" not in name)
-EVERY_SPECIMEN = specimens(*NAMED, algorithms=tuple(name for name in ALGORITHMS if "#" not in name)) + DRAWN
+EVERY_SPECIMEN = (
+    specimens(*NAMED, algorithms=tuple(name for name in ALGORITHMS if "#" not in name)) + DRAWN
+)
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,10 @@ def test_sound_estimators_pass(claim):
 
 @pytest.mark.parametrize(
     "defect",
-    [pytest.param(name, marks=[pytest.mark.nightly] if name.startswith("late: ") else []) for name in planted.DEFECTS],
+    [
+        pytest.param(name, marks=[pytest.mark.nightly] if name.startswith("late: ") else [])
+        for name in planted.DEFECTS
+    ],
 )
 def test_every_planted_defect_is_caught(defect):
     estimator, name, words = planted.DEFECTS[defect]
@@ -89,7 +94,11 @@ def test_every_planted_defect_is_caught(defect):
         if words in record.reason:
             return
     # A failure of the estimator as a whole, such as refusing every problem.
-    failed = [record for record in conformance.check(estimator, names=(name,)) if record.status == "failed"]
+    failed = [
+        record
+        for record in conformance.check(estimator, names=(name,))
+        if record.status == "failed"
+    ]
     assert [record.check for record in failed] == [name] and words in failed[0].reason
 
 
@@ -104,7 +113,9 @@ def test_refusals_are_records_with_the_reason():
     records = conformance.check(planted.MovingStep(), names=("codes",))
     refused = [record for record in records if record.status == "refused"]
     assert {record.problem for record in refused} >= {"ridge", "penalty"}
-    assert {record.reason for record in refused} == {"planted treats dense dictionaries under ista: use backprop instead"}
+    assert {record.reason for record in refused} == {
+        "planted treats dense dictionaries under ista: use backprop instead"
+    }
 
 
 def test_an_exception_without_a_text_is_named():
@@ -114,7 +125,9 @@ def test_an_exception_without_a_text_is_named():
 
     record = conformance.CHECKS["claim"](Silent(), conformance.GRID[0])
     assert record.status == "failed"
-    assert record.reason.startswith("raised ValueError with an empty message; raise UnsupportedProblem")
+    assert record.reason.startswith(
+        "raised ValueError with an empty message; raise UnsupportedProblem"
+    )
 
 
 def test_a_missing_library_is_neither_passed_nor_failed(check, tmp_path):
@@ -128,22 +141,30 @@ def test_a_missing_library_is_neither_passed_nor_failed(check, tmp_path):
         conformance.check(Needs(), names=("claim",))
     needs = "raise MissingDependency('install this first, please')"
     source = ESTIMATOR.replace("(depth,) = check_depths([depth])", needs)
-    (tmp_path / "mine.py").write_text(source.replace("import Estimate", "import MissingDependency, Estimate"))
+    (tmp_path / "mine.py").write_text(
+        source.replace("import Estimate", "import MissingDependency, Estimate")
+    )
     done = check("mine.py")
     assert done.code == 2
     assert done.err.endswith("pudle: error: install this first, please\n")
 
 
 def test_a_heuristic_passes_where_the_direct_part_is_zero():
-    estimator = planted.spoiled(lambda gradient, problem, depth: gradient, computes="heuristic", consistent_for=())()
+    estimator = planted.spoiled(
+        lambda gradient, problem, depth: gradient, computes="heuristic", consistent_for=()
+    )()
     (record,) = [
-        r for r in conformance.check(estimator, names=("claim",)) if (r.problem, r.algorithm) == ("penalty", "ista")
+        r
+        for r in conformance.check(estimator, names=("claim",))
+        if (r.problem, r.algorithm) == ("penalty", "ista")
     ]
     assert record.status == "passed"
 
 
 def test_an_approximation_passes_and_its_distances_are_reported():
-    """The damping leaves a fifth of the way from the window's derivative to the direct part, which is known."""
+    """The damping leaves a fifth of the way from the window's derivative to the direct part, which
+    is known.
+    """
     records = conformance.check(planted.Damped(), names=("claim",))
     assert {record.status for record in records} == {"passed"}
     for record in records:
@@ -161,11 +182,20 @@ def test_an_approximation_passes_and_its_distances_are_reported():
 
 def test_distances_are_printed_by_target_and_depth(capsys):
     found = (conformance.Distance("exact", 2, 0.123), conformance.Distance("exact", 60, 4e-5))
-    record = conformance.Record("claim", "penalty", "held_out", "ista", "passed", 0.25, 1.0, distances=found)
+    record = conformance.Record(
+        "claim", "penalty", "held_out", "ista", "passed", 0.25, 1.0, distances=found
+    )
     command.print_result(output(400), "planted", [record], everything=False)
     printed = capsys.readouterr().out
     (row,) = (line for line in printed.splitlines() if "held_out" in line)
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["penalty", "held_out", "ista", "exact", "0.12", "4e-05"]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        "penalty",
+        "held_out",
+        "ista",
+        "exact",
+        "0.12",
+        "4e-05",
+    ]
     assert "at depth 60" in printed and printed.endswith("planted: 1 passed\n")
 
 
@@ -182,7 +212,9 @@ def test_a_complex_gradient_is_refused_and_not_cut_to_its_real_part():
 
 def test_progress_is_reported():
     steps = []
-    conformance.check(planted.Sound(), lambda *step: steps.append(step), names=("description", "sweep"))
+    conformance.check(
+        planted.Sound(), lambda *step: steps.append(step), names=("description", "sweep")
+    )
     total = steps[-1][-1]
     assert steps[0] == ("description", 0, total) and steps[-1] == ("done", total, total)
 
@@ -198,7 +230,9 @@ def test_global_random_state_is_put_back():
 
 @pytest.mark.parametrize("specimen", EVERY_SPECIMEN, ids=str)
 def test_models_are_the_problems(specimen):
-    """Loss, prox and layers of the package and of numpy agree, for all kinds of problems and all algorithms."""
+    """Loss, prox and layers of the package and of numpy agree, for all kinds of problems and all
+    algorithms.
+    """
     problem, algorithm, model = specimen.make(), specimen.make_algorithm(), specimen.model
     trajectory = algorithm.run(problem, 7)
     codes = trajectory.codes.flatten(1).numpy()
@@ -208,7 +242,9 @@ def test_models_are_the_problems(specimen):
     assert problem.lipschitz_constant == pytest.approx(model.lipschitz_constant, rel=1e-6)
 
 
-@pytest.mark.parametrize("specimen", specimens(*NAMED, algorithms=("ista", "fista(restart)", "ista(hard)")), ids=str)
+@pytest.mark.parametrize(
+    "specimen", specimens(*NAMED, algorithms=("ista", "fista(restart)", "ista(hard)")), ids=str
+)
 @pytest.mark.parametrize("window", [None, 3])
 def test_derivatives_of_the_models_are_central_differences(specimen, window):
     model, layers = specimen.model, specimen.layers
@@ -217,23 +253,31 @@ def test_derivatives_of_the_models_are_central_differences(specimen, window):
     difference = oracles.central_difference(
         lambda at: model.loss(model.codes(layers, 8, at, window), at), model.theta, direction
     )
-    size = np.linalg.norm(gradient) * np.linalg.norm(direction) + abs(model.loss(specimen.codes(8), model.theta))
+    size = np.linalg.norm(gradient) * np.linalg.norm(direction) + abs(
+        model.loss(specimen.codes(8), model.theta)
+    )
     assert abs(float((gradient * direction).sum()) - float(difference)) < DIFFERENCES * size
 
 
-@pytest.mark.parametrize("specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str)
+@pytest.mark.parametrize(
+    "specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str
+)
 def test_implicit_gradient_of_the_models_is_the_certified_one(specimen):
     reference = pudle.reference(specimen.make())
     assert reference.status == "certified"
     exact = specimen.model.implicit(reference.codes.flatten(1).numpy())
-    assert np.linalg.norm(exact - reference.gradient.numpy()) < 1e-10 * float(reference.gradient.norm())
+    assert np.linalg.norm(exact - reference.gradient.numpy()) < 1e-10 * float(
+        reference.gradient.norm()
+    )
 
 
 # --- the draws
 
 
 def values_drawn() -> dict[tuple[str, str], set[object]]:
-    """Return the values that the drawn specimens give to every field of every problem, algorithm and thresholding rule."""
+    """Return the values that the drawn specimens give to every field of every problem, algorithm
+    and thresholding rule.
+    """
     values: dict[tuple[str, str], set[object]] = {}
     for specimen in DRAWN:
         problem, algorithm = specimen.make(), specimen.make_algorithm()
@@ -247,7 +291,11 @@ def values_drawn() -> dict[tuple[str, str], set[object]]:
 
 def public(module: object, base: type) -> list[type]:
     """Return the concrete subclasses of a class that a module holds."""
-    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, base)]
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base)
+    ]
     return [cls for cls in classes if not inspect.isabstract(cls)]
 
 
@@ -274,7 +322,9 @@ def test_the_draws_hold_all_sizes_and_layouts():
     assert {specimen.make().observations.is_contiguous() for specimen in DRAWN} == {True, False}
     deepest = [max(depths_of(specimen)) for specimen in DRAWN]
     assert max(deepest) > 400 and sum(depth > 100 for depth in deepest) > 20
-    assert {specimen.problem.split(" #")[0] for specimen in FEW} == {specimen.problem.split(" #")[0] for specimen in DRAWN}
+    assert {specimen.problem.split(" #")[0] for specimen in FEW} == {
+        specimen.problem.split(" #")[0] for specimen in DRAWN
+    }
 
 
 # --- the command
@@ -322,7 +372,8 @@ def check(tmp_path, monkeypatch, capsys):
     return run
 
 
-#: Refuses all problems but one, so that a check takes seconds: the sound estimators of the suite go through all of them.
+#: Refuses all problems but one, so that a check takes seconds: the sound estimators of the suite go
+#: through all of them.
 REFUSAL = """        if not isinstance(problem, Ridge):
             raise UnsupportedProblem(f"mine treats Ridge, not {type(problem).__name__}: use truncated instead")
 """
@@ -330,9 +381,13 @@ REFUSAL = """        if not isinstance(problem, Ridge):
 
 def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
     source = ESTIMATOR.replace("import Estimate,", "import Estimate, Ridge, UnsupportedProblem,")
-    source = source.replace("        (depth,)", REFUSAL + "        (depth,)").replace('("lasso",)', "()")
+    source = source.replace("        (depth,)", REFUSAL + "        (depth,)").replace(
+        '("lasso",)', "()"
+    )
     (tmp_path / "mine.py").write_text(source)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     done = subprocess.run(
         [sys.executable, "-m", "pudle", "check", "mine.py:Mine(window=3)"],
         cwd=tmp_path,
@@ -348,11 +403,21 @@ def test_a_sound_file_passes_in_a_process_of_its_own(tmp_path):
 
 
 def test_a_defect_is_printed_with_number_and_reason_on_one_line(check, tmp_path):
-    (tmp_path / "mine.py").write_text(ESTIMATOR.replace("Estimate(gradient,", "Estimate(-gradient,"))
+    (tmp_path / "mine.py").write_text(
+        ESTIMATOR.replace("Estimate(gradient,", "Estimate(-gradient,")
+    )
     done = check("mine.py")
     assert done.code == 1
-    (line, *_) = [line for line in done.out.splitlines() if "negated" in line]
-    for words in ("claim", "sparse coding", "lasso", "ista", "2", "1e-09", "-1 times the derivative through 2 of 2 layers"):
+    line, *_ = [line for line in done.out.splitlines() if "negated" in line]
+    for words in (
+        "claim",
+        "sparse coding",
+        "lasso",
+        "ista",
+        "2",
+        "1e-09",
+        "-1 times the derivative through 2 of 2 layers",
+    ):
         assert words in line
     assert "more like these are printed with --all" in done.out
     assert "Traceback" not in done.err
@@ -368,7 +433,8 @@ def test_several_targets_end_in_a_table_by_problem(check, tmp_path):
         (row,) = (
             line
             for line in table.splitlines()
-            if [cell.strip() for cell in line.split("│")[1:4]] == [specimen.problem, specimen.loss, specimen.algorithm]
+            if [cell.strip() for cell in line.split("│")[1:4]]
+            == [specimen.problem, specimen.loss, specimen.algorithm]
         )
         assert [cell.strip() for cell in row.split("│")[4:6]] == ["passed", "passed"]
 
@@ -385,11 +451,13 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_a_file_that_ends_or_hangs_in_estimate_has_failed(name, check, tmp_path):
     code, text = ENDS[name]
-    source = ESTIMATOR.replace("(depth,) = check_depths([depth])", f"(depth,) = check_depths([depth])\n        {code}")
+    source = ESTIMATOR.replace(
+        "(depth,) = check_depths([depth])", f"(depth,) = check_depths([depth])\n        {code}"
+    )
     (tmp_path / "mine.py").write_text("import ctypes, os, sys, time\n" + source)
     done = check("mine.py", *(["--timeout", "8"] if name == "hangs" else []))
     assert done.code == 1
-    (line, *_) = [line for line in done.out.splitlines() if text in line]
+    line, *_ = [line for line in done.out.splitlines() if text in line]
     assert "failed" in line
 
 
@@ -400,23 +468,65 @@ def test_a_file_that_ends_or_hangs_at_import_is_one_line(code, check, tmp_path):
     done = check("mine.py", "--timeout", "8")
     assert done.code == 2 and done.out == ""
     assert done.err.startswith("pudle: error: mine.py ") and done.err.count("\n") == 1
-    assert ("ends the whole process with exit code 0" if "exit" in code else "not finished after 8 s") in done.err
+    assert (
+        "ends the whole process with exit code 0" if "exit" in code else "not finished after 8 s"
+    ) in done.err
 
 
 TWO = ESTIMATOR + "\n\n@dataclass(frozen=True)\nclass Second(Mine):\n    name = 'second'\n"
 WRONG = {
-    "no file": (None, ["mine.py"], "mine.py cannot be read (No such file or directory): give the path of a .py file"),
-    "empty": ("", ["mine.py"], "mine.py holds 0 estimators (none): derive a class from pudle's GradientEstimator"),
-    "two": (TWO, ["mine.py"], "mine.py holds 2 estimators (Mine, Second): name one of them, as mine.py:Mine"),
-    "no such class": (TWO, ["mine.py:Thyrd"], "mine.py holds no estimator 'Thyrd': it has Mine, Second"),
-    "no name": (ESTIMATOR.replace('name = "mine"', ""), ["mine.py"], "mine.py: Mine lacks name: correct the file"),
-    "import error": ("\n\nimport nothing_of_this_name", ["mine.py"], "mine.py cannot be imported (line 3): ModuleNotFound"),
+    "no file": (
+        None,
+        ["mine.py"],
+        "mine.py cannot be read (No such file or directory): give the path of a .py file",
+    ),
+    "empty": (
+        "",
+        ["mine.py"],
+        "mine.py holds 0 estimators (none): derive a class from pudle's GradientEstimator",
+    ),
+    "two": (
+        TWO,
+        ["mine.py"],
+        "mine.py holds 2 estimators (Mine, Second): name one of them, as mine.py:Mine",
+    ),
+    "no such class": (
+        TWO,
+        ["mine.py:Thyrd"],
+        "mine.py holds no estimator 'Thyrd': it has Mine, Second",
+    ),
+    "no name": (
+        ESTIMATOR.replace('name = "mine"', ""),
+        ["mine.py"],
+        "mine.py: Mine lacks name: correct the file",
+    ),
+    "import error": (
+        "\n\nimport nothing_of_this_name",
+        ["mine.py"],
+        "mine.py cannot be imported (line 3): ModuleNotFound",
+    ),
     "syntax error": ("def f(:\n", ["mine.py"], "mine.py cannot be imported (line 1): SyntaxError"),
-    "exits": ("import sys\nsys.exit(0)\n", ["mine.py"], "mine.py cannot be imported (line 2): SystemExit: 0"),
-    "unknown argument": (ESTIMATOR, ["mine.py(windw=3)"], "mine.py has no argument 'windw' (did you mean 'window'?)"),
-    "argument that calls": (ESTIMATOR, ["mine.py:Mine(window=exit())"], "a spec never calls or computes"),
+    "exits": (
+        "import sys\nsys.exit(0)\n",
+        ["mine.py"],
+        "mine.py cannot be imported (line 2): SystemExit: 0",
+    ),
+    "unknown argument": (
+        ESTIMATOR,
+        ["mine.py(windw=3)"],
+        "mine.py has no argument 'windw' (did you mean 'window'?)",
+    ),
+    "argument that calls": (
+        ESTIMATOR,
+        ["mine.py:Mine(window=exit())"],
+        "a spec never calls or computes",
+    ),
     "positional argument": (ESTIMATOR, ["mine.py(3)"], "by its name"),
-    "unknown estimator": (None, ["backprp"], "unknown estimator 'backprp' (did you mean 'backprop'?)"),
+    "unknown estimator": (
+        None,
+        ["backprp"],
+        "unknown estimator 'backprp' (did you mean 'backprop'?)",
+    ),
     "nothing": (None, [], "Missing argument 'SPEC...'"),
 }
 

@@ -1,4 +1,6 @@
-"""Datasets: draws are reproducible and follow the model that is documented; bad options are refused in one clear line."""
+"""Datasets: draws are reproducible and follow the model that is documented; bad options are refused
+in one clear line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ import pudle
 from pudle.data import Draw
 from pudle.errors import InvalidArgument
 
-#: A spec for a small draw of every built-in dataset; a line here adds a dataset to the shared tests.
+#: A spec for a small draw of every built-in dataset; a line here adds a dataset to the shared
+#: tests.
 SMALL = {
     "bernoulli_gaussian": "bernoulli_gaussian(n_samples=40)",
     "digits": "digits(n_samples=40, n_components=30)",
@@ -43,14 +46,21 @@ def make(name: str, seed: int = 0) -> pudle.Dataset:
 
 
 def arrays(draw: Draw) -> list[np.ndarray]:
-    everything = (draw.observations, draw.dictionary, draw.generating_dictionary, draw.generating_codes)
+    everything = (
+        draw.observations,
+        draw.dictionary,
+        draw.generating_dictionary,
+        draw.generating_codes,
+    )
     return [array for array in everything if array is not None]
 
 
 def textured(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
     """Make an image of smooth random texture with full contrast, as 8-bit values."""
     noise = np.random.default_rng(seed).standard_normal((height + 2, width + 2))
-    smooth = sum(np.roll(noise, (i, j), (0, 1)) for i in range(3) for j in range(3))[:height, :width]
+    smooth = sum(np.roll(noise, (i, j), (0, 1)) for i in range(3) for j in range(3))[
+        :height, :width
+    ]
     return np.interp(smooth, (smooth.min(), smooth.max()), (0, 255)).astype(np.uint8)
 
 
@@ -78,7 +88,8 @@ class TestEveryDataset:
         built_in = {
             name
             for name, cls in pudle.list_datasets().items()
-            if cls.__module__.startswith("pudle.datasets.") and issubclass(cls, pudle.SparseCodingDataset)
+            if cls.__module__.startswith("pudle.datasets.")
+            and issubclass(cls, pudle.SparseCodingDataset)
         }
         assert built_in == set(SMALL) | OWN_FILES
 
@@ -95,22 +106,31 @@ class TestEveryDataset:
         assert problem.loss == "reconstruction"
         assert problem.penalty == dataset.penalty
         assert problem.dictionary.dtype == torch.float64
-        assert all(np.isfinite(array).all() and array.dtype == np.float64 for array in arrays(dataset.draw()))
+        assert all(
+            np.isfinite(array).all() and array.dtype == np.float64
+            for array in arrays(dataset.draw())
+        )
 
     @pytest.mark.parametrize("name", NAMES)
     def test_float32_is_the_rounded_draw(self, name):
         problem = make(name).problem(dtype=torch.float32)
         assert problem.observations.dtype == problem.dictionary.dtype == torch.float32
-        assert torch.equal(problem.dictionary, torch.as_tensor(make(name).draw().dictionary).float())
+        assert torch.equal(
+            problem.dictionary, torch.as_tensor(make(name).draw().dictionary).float()
+        )
 
     @pytest.mark.parametrize("name", NAMES)
     def test_same_seed_same_bits(self, name):
-        for first, second in zip(arrays(make(name, 3).draw()), arrays(make(name, 3).draw()), strict=True):
+        for first, second in zip(
+            arrays(make(name, 3).draw()), arrays(make(name, 3).draw()), strict=True
+        ):
             assert np.array_equal(first, second)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_seeds_differ(self, name):
-        for first, second in zip(arrays(make(name, 0).draw()), arrays(make(name, 1).draw()), strict=True):
+        for first, second in zip(
+            arrays(make(name, 0).draw()), arrays(make(name, 1).draw()), strict=True
+        ):
             assert not np.isin(first, second).all()
 
     @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +144,11 @@ class TestEveryDataset:
         from pudle.streams import generator
 
         streams = [make(name).generator() for name in NAMES]
-        streams += [make(NAMES[0]).generator("other"), generator(0, "estimator spsa"), np.random.default_rng(0)]
+        streams += [
+            make(NAMES[0]).generator("other"),
+            generator(0, "estimator spsa"),
+            np.random.default_rng(0),
+        ]
         first = [stream.standard_normal() for stream in streams]
         assert len(set(first)) == len(first)
 
@@ -155,7 +179,9 @@ class TestEveryDataset:
         ],
     )
     def test_bad_options_are_refused_by_name(self, name, option, value):
-        assert refusal(lambda: pudle.list_datasets()[name](**{option: value})).startswith(f"{option}={value!r}")
+        assert refusal(lambda: pudle.list_datasets()[name](**{option: value})).startswith(
+            f"{option}={value!r}"
+        )
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
@@ -166,12 +192,16 @@ class TestEveryDataset:
 
     def test_listing_imports_neither_scikit_learn_nor_images(self):
         code = "import sys, pudle; pudle.list_datasets(); print('sklearn' in sys.modules)"
-        listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert listed.stdout.strip() == "False"
 
 
 class TestSparseGaussian:
-    draw = staticmethod(lambda **options: pudle.list_datasets()["sparse_gaussian"](**options).draw())
+    draw = staticmethod(
+        lambda **options: pudle.list_datasets()["sparse_gaussian"](**options).draw()
+    )
 
     def test_codes(self):
         codes = self.draw(n_samples=2000, n_components=80, n_nonzero_coefs=4).generating_codes
@@ -191,13 +221,20 @@ class TestSparseGaussian:
 
     def test_observations_and_perturbation(self):
         exact = self.draw(n_samples=200)
-        assert np.allclose(exact.observations, exact.generating_codes @ exact.generating_dictionary.T, atol=ROUNDING)
+        assert np.allclose(
+            exact.observations,
+            exact.generating_codes @ exact.generating_dictionary.T,
+            atol=ROUNDING,
+        )
         noisy = self.draw(n_samples=2000, noise=0.3, perturbation=0)
         noise = noisy.observations - noisy.generating_codes @ noisy.generating_dictionary.T
         assert noise.std() == pytest.approx(0.3, rel=STATISTICAL)
         assert np.allclose(noisy.dictionary, noisy.generating_dictionary, atol=ROUNDING)
-        # Renormalizing removes the part along the atom, 1/m of the variance: far below the tolerance.
-        assert (exact.dictionary - exact.generating_dictionary).std() == pytest.approx(0.02, rel=STATISTICAL)
+        # Renormalizing removes the part along the atom, 1/m of the variance: far below the
+        # tolerance.
+        assert (exact.dictionary - exact.generating_dictionary).std() == pytest.approx(
+            0.02, rel=STATISTICAL
+        )
 
     def test_refusals(self):
         assert refusal(lambda: self.draw(n_nonzero_coefs=9, n_components=8)).startswith(
@@ -210,7 +247,9 @@ class TestSparseGaussian:
 
 
 class TestBernoulliGaussian:
-    draw = staticmethod(lambda **options: pudle.list_datasets()["bernoulli_gaussian"](**options).draw())
+    draw = staticmethod(
+        lambda **options: pudle.list_datasets()["bernoulli_gaussian"](**options).draw()
+    )
 
     def test_codes(self):
         codes = self.draw(n_samples=2000).generating_codes
@@ -231,19 +270,24 @@ class TestBernoulliGaussian:
     @pytest.mark.parametrize("perturbation", [0.1, 0.5, 1.0])
     def test_perturbation_is_relative_to_the_entries(self, perturbation):
         draw = self.draw(n_samples=1, n_features=300, n_components=200, perturbation=perturbation)
-        # D = (D* + s E) / |.|: an atom's cosine with the original is 1 / sqrt(1 + m s^2), with s = ratio / sqrt(m).
+        # D = (D* + s E) / |.|: an atom's cosine with the original is 1 / sqrt(1 + m s^2), with s =
+        # ratio / sqrt(m).
         cosines = (draw.dictionary * draw.generating_dictionary).sum(0)
         assert cosines.mean() == pytest.approx(1 / np.sqrt(1 + perturbation**2), rel=0.01)
 
     def test_full_density_and_no_noise(self):
         draw = self.draw(n_samples=20, density=1, noise=0)
         assert (draw.generating_codes != 0).all()
-        assert np.allclose(draw.observations, draw.generating_codes @ draw.generating_dictionary.T, atol=1e-13)
+        assert np.allclose(
+            draw.observations, draw.generating_codes @ draw.generating_dictionary.T, atol=1e-13
+        )
 
     def test_refusals(self):
         assert refusal(lambda: self.draw(density=1.5)).startswith("density=1.5 is above 1")
         assert refusal(lambda: self.draw(density=0)).startswith("density=0 is out of range")
-        assert refusal(lambda: self.draw(perturbation=float("nan"))).startswith("perturbation=nan is not a finite number")
+        assert refusal(lambda: self.draw(perturbation=float("nan"))).startswith(
+            "perturbation=nan is not a finite number"
+        )
 
 
 class TestFromData:
@@ -347,7 +391,12 @@ class TestImagePatches:
         folders = [tmp_path / name for name in ("gray", "color", "transparent", "deep")]
         values = textured()
         opaque = np.full_like(values, 255)
-        kinds = (values, np.dstack([values] * 3), np.dstack([values] * 3 + [opaque]), values.astype(np.uint16) * 257)
+        kinds = (
+            values,
+            np.dstack([values] * 3),
+            np.dstack([values] * 3 + [opaque]),
+            values.astype(np.uint16) * 257,
+        )
         for folder, kind in zip(folders, kinds, strict=True):
             folder.mkdir()
             save(folder, "a.png", kind)
@@ -387,13 +436,17 @@ class TestImagePatches:
 
     def test_through_the_registry(self, tmp_path):
         save(tmp_path, "a.png", textured())
-        dataset = pudle.make_dataset(f"image_patches(folder={str(tmp_path)!r}, n_samples=20, n_components=10, size=5)")
+        dataset = pudle.make_dataset(
+            f"image_patches(folder={str(tmp_path)!r}, n_samples=20, n_components=10, size=5)"
+        )
         assert dataset.problem().observations.shape == (20, 25)
 
     def test_user_images(self):
         if not USER_IMAGES.is_dir():
             pytest.skip(f"no folder {USER_IMAGES}: set PUDLE_TEST_IMAGES to a folder of images")
-        problem = pudle.list_datasets()["image_patches"](folder=str(USER_IMAGES), n_samples=300).problem()
+        problem = pudle.list_datasets()["image_patches"](
+            folder=str(USER_IMAGES), n_samples=300
+        ).problem()
         reference = pudle.reference(problem)
         assert reference.status == "certified", reference.reason
         assert reference.certificate.zero_codes <= 0.05
@@ -402,19 +455,27 @@ class TestImagePatches:
 class TestImagePatchesRefusals:
     def test_folder_does_not_exist(self, tmp_path):
         text = refusal(lambda: patches_of(tmp_path / "absent"))
-        assert text == f"folder={str(tmp_path / 'absent')!r} is not an existing folder: give the path of a folder of images"
+        assert (
+            text
+            == f"folder={str(tmp_path / 'absent')!r} is not an existing folder: give the path of a"
+            " folder of images"
+        )
 
     def test_folder_is_a_file(self, tmp_path):
         file = save(tmp_path, "a.png", textured())
         assert "is not an existing folder" in refusal(lambda: patches_of(file))
 
     def test_folder_is_no_path(self):
-        assert refusal(lambda: pudle.list_datasets()["image_patches"](folder=3)).startswith("folder=3 is not a path")
+        assert refusal(lambda: pudle.list_datasets()["image_patches"](folder=3)).startswith(
+            "folder=3 is not a path"
+        )
 
     def test_empty_folder(self, tmp_path):
         (tmp_path / "notes.txt").write_text("no image")
         text = refusal(lambda: patches_of(tmp_path))
-        assert text.startswith(f"folder={str(tmp_path)!r} is an empty image folder: put images in it (.png .jpg")
+        assert text.startswith(
+            f"folder={str(tmp_path)!r} is an empty image folder: put images in it (.png .jpg"
+        )
 
     @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
     @pytest.mark.parametrize("damage", ["not an image", "cut short", "empty"])
@@ -422,22 +483,32 @@ class TestImagePatchesRefusals:
         save(tmp_path, "good.png", textured())
         file = save(tmp_path, f"bad.{suffix}", textured())
         whole = file.read_bytes()
-        file.write_bytes({"not an image": b"hello", "cut short": whole[: len(whole) // 2], "empty": b""}[damage])
+        file.write_bytes(
+            {"not an image": b"hello", "cut short": whole[: len(whole) // 2], "empty": b""}[damage]
+        )
         text = refusal(lambda: patches_of(tmp_path))
-        assert text.startswith(f"folder={str(tmp_path)!r} holds an unreadable image, bad.{suffix} (")
+        assert text.startswith(
+            f"folder={str(tmp_path)!r} holds an unreadable image, bad.{suffix} ("
+        )
         assert text.endswith("repair or remove it")
 
     def test_image_smaller_than_a_patch(self, tmp_path):
         save(tmp_path, "large.png", textured())
         save(tmp_path, "small.png", textured(5, 30))
         text = refusal(lambda: patches_of(tmp_path, size=6))
-        assert text == "size=6 does not fit into small.png (30 x 5 pixels): give size <= 5 or remove that image"
+        assert (
+            text
+            == "size=6 does not fit into small.png (30 x 5 pixels): give size <= 5 or remove that"
+            " image"
+        )
 
     def test_constant_images(self, tmp_path):
         save(tmp_path, "flat.png", np.full((40, 40), 200, dtype=np.uint8))
         text = refusal(lambda: patches_of(tmp_path))
-        assert text == (
-            f"the patches of folder={str(tmp_path)!r} are all nearly constant (norm <= 0.3 about the mean): give others"
+        assert (
+            text
+            == f"the patches of folder={str(tmp_path)!r} are all nearly constant (norm <= 0.3 about"
+            " the mean): give others"
         )
 
     def test_too_many_atoms(self, tmp_path):
@@ -449,11 +520,15 @@ class TestImagePatchesRefusals:
     def test_too_many_observations(self, tmp_path):
         save(tmp_path, "a.png", textured(12, 12))
         text = refusal(lambda: patches_of(tmp_path, n_samples=40, n_components=10))
-        assert text == (
-            f"n_samples=40 is above the 39 that the patches of folder={str(tmp_path)!r} offer (besides the atoms, norm "
-            f"above 0.3 about the mean): give a smaller n_samples or more data"
+        assert (
+            text
+            == f"n_samples=40 is above the 39 that the patches of folder={str(tmp_path)!r} offer"
+            " (besides the atoms, norm above 0.3 about the mean): give a smaller n_samples or"
+            " more data"
         )
 
     @pytest.mark.parametrize("size", [0, 1, 2.5])
     def test_size(self, size):
-        assert refusal(lambda: pudle.list_datasets()["image_patches"](size=size)).startswith(f"size={size} is")
+        assert refusal(lambda: pudle.list_datasets()["image_patches"](size=size)).startswith(
+            f"size={size} is"
+        )

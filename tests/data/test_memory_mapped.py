@@ -29,7 +29,8 @@ def table(tmp_path):
 def made(folder, name="rows.npy", **options):
     shown = "".join(f", {key}={value!r}" for key, value in options.items())
     return pudle.make_dataset(
-        f"memory_mapped(path={str(folder / name)!r}, dictionary={str(folder / 'dictionary.npy')!r}{shown})"
+        f"memory_mapped(path={str(folder / name)!r},"
+        f" dictionary={str(folder / 'dictionary.npy')!r}{shown})"
     )
 
 
@@ -43,7 +44,9 @@ def as_hugging_face(folder, values):
     datasets = pytest.importorskip("datasets", reason="install Hugging Face's datasets")
     if not hasattr(datasets, "Dataset"):
         pytest.skip("install Hugging Face's datasets")
-    datasets.Dataset.from_dict({"x": values.tolist(), "y": [0] * len(values)}).save_to_disk(str(folder / "rows.hf"))
+    datasets.Dataset.from_dict({"x": values.tolist(), "y": [0] * len(values)}).save_to_disk(
+        str(folder / "rows.hf")
+    )
     return "rows.hf", {"column": "x"}
 
 
@@ -52,7 +55,9 @@ def by_columns(folder, values):
     return "columns.npy", {}
 
 
-@pytest.mark.parametrize("write", [lambda folder, values: ("rows.npy", {}), by_columns, as_zarr, as_hugging_face])
+@pytest.mark.parametrize(
+    "write", [lambda folder, values: ("rows.npy", {}), by_columns, as_zarr, as_hugging_face]
+)
 def test_every_format_gives_the_rows_that_were_written(tmp_path, table, write):
     name, options = write(tmp_path, table)
     dataset = made(tmp_path, name, n_samples=20, **options)
@@ -63,27 +68,41 @@ def test_every_format_gives_the_rows_that_were_written(tmp_path, table, write):
     assert not np.array_equal(drawn, other)
     batches = list(dataset.batches(16, "reconstruction"))
     assert [len(batch.observations) for batch in batches] == [16, 16, 16, 2]
-    assert torch.equal(torch.cat([batch.observations for batch in batches]), torch.from_numpy(table))
+    assert torch.equal(
+        torch.cat([batch.observations for batch in batches]), torch.from_numpy(table)
+    )
     assert {batch.loss for batch in batches} == {"reconstruction"}
 
 
 def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, table):
     dataset = made(tmp_path, n_samples=50)
     whole = pudle.make_estimator("backprop").estimate(dataset.problem(), pudle.Ista(), 10)
-    mean = pudle.mean_estimate(pudle.make_estimator("backprop"), dataset.batches(7), pudle.Ista(), 10)
+    mean = pudle.mean_estimate(
+        pudle.make_estimator("backprop"), dataset.batches(7), pudle.Ista(), 10
+    )
     assert mean.samples == 50
-    assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(whole.gradient)
+    assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(
+        whole.gradient
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "options", "reason"),
     [
-        (None, {"name": "absent.npy"}, "is no .npy file, Zarr array or Hugging Face dataset on disk"),
+        (
+            None,
+            {"name": "absent.npy"},
+            "is no .npy file, Zarr array or Hugging Face dataset on disk",
+        ),
         (np.array([[{}]], object), {}, "cannot be read"),
         (np.zeros(5), {}, "has shape (5,)"),
         (np.zeros((0, 6)), {}, "has shape (0, 6)"),
         (np.array([["a"]]), {}, "numbers of kind 'U'"),
-        (np.zeros((5, 7)), {"n_samples": 2}, "dictionary has shape (6, 9), atoms as columns: it must be (7, any)"),
+        (
+            np.zeros((5, 7)),
+            {"n_samples": 2},
+            "dictionary has shape (6, 9), atoms as columns: it must be (7, any)",
+        ),
         (np.full((5, 6), np.nan), {"n_samples": 2}, "missing or infinite values"),
         (np.zeros((50, 6)), {"n_samples": 51}, "n_samples=51 is above the 50 rows"),
     ],
@@ -139,21 +158,27 @@ def peaks(specs):
     """Return the peak memory of a process for each dataset, in KiB, and the number of its samples."""
     found = []
     for spec in specs:
-        done = subprocess.run([sys.executable, "-c", PEAK, spec], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, spec], capture_output=True, text=True, check=True
+        )
         samples, peak = map(int, done.stdout.split())
         found.append((samples, peak))
     return found
 
 
 def test_without_a_dictionary_one_is_learned_from_other_rows(tmp_path, table):
-    dataset = pudle.make_dataset(f"memory_mapped(path={str(tmp_path / 'rows.npy')!r}, n_samples=20, n_components=4)")
+    dataset = pudle.make_dataset(
+        f"memory_mapped(path={str(tmp_path / 'rows.npy')!r}, n_samples=20, n_components=4)"
+    )
     problem = dataset.problem()
     assert problem.dictionary.shape == (6, 4)
     # Half of the codes are zero above five times this penalty.
     largest = (problem.observations @ problem.dictionary).abs().amax(1)
     assert problem.penalty == pytest.approx(0.2 * float(np.median(largest)))
     again = dataset.problem()
-    assert torch.equal(again.dictionary, problem.dictionary) and torch.equal(again.observations, problem.observations)
+    assert torch.equal(again.dictionary, problem.dictionary) and torch.equal(
+        again.observations, problem.observations
+    )
 
 
 @pytest.mark.nightly
@@ -166,11 +191,16 @@ def test_peak_memory_does_not_grow_with_the_file(tmp_path):
     specs = []
     for copies in (1, 10):
         path = tmp_path / f"rows{copies}.npy"
-        rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(copies * len(block), 64))
+        rows = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.float64, shape=(copies * len(block), 64)
+        )
         for copy in range(copies):
             rows[copy * len(block) : (copy + 1) * len(block)] = block
         del rows
-        specs.append(f"memory_mapped(path={str(path)!r}, dictionary={str(tmp_path / 'dictionary.npy')!r}, n_samples=5)")
+        specs.append(
+            f"memory_mapped(path={str(path)!r}, dictionary={str(tmp_path / 'dictionary.npy')!r},"
+            " n_samples=5)"
+        )
     (few, small), (many, large) = peaks(specs)
     assert (few, many) == (10_000, 100_000)
     # The process alone is some 300 MB, but the file itself would show as well.

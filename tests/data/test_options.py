@@ -1,4 +1,6 @@
-"""The checks of options that datasets share: what they refuse follows from the type of an option's default."""
+"""The checks of options that datasets share: what they refuse follows from the type of an option's
+default.
+"""
 
 from __future__ import annotations
 

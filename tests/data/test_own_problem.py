@@ -18,7 +18,8 @@ from pudle.measuring.selection import select
 from pudle.measuring.store import Store
 from pudle.measuring.tasks import input_files
 
-#: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that are made otherwise.
+#: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that
+#: are made otherwise.
 OWN = """
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,10 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_a_function_is_a_dataset_whose_options_are_its_arguments():
     made = pudle.make_dataset("own.py(goal=2.0)")
-    assert specs.text(made) == "own.py:problem(goal=2.0)" and pudle.make_dataset(specs.text(made)) == made
+    assert (
+        specs.text(made) == "own.py:problem(goal=2.0)"
+        and pudle.make_dataset(specs.text(made)) == made
+    )
     assert made.losses == ("square", "linear") and type(made).__name__ == "problem"
     problem = pudle.make_dataset("own.py(goal=2.0, seed=3)").problem("square")
     # By hand: half the square of the distance from 0 to 2 + 3.
@@ -81,14 +85,17 @@ def test_a_function_is_a_dataset_whose_options_are_its_arguments():
 @pytest.mark.parametrize("option", ["goal='far'", "rate=True", "seed=1.5"])
 def test_an_option_has_the_type_of_its_argument(option):
     with pytest.raises(
-        pudle.SpecError, match="is of type (str: give a number|bool: give a number|float: give a whole number)"
+        pudle.SpecError,
+        match="is of type (str: give a number|bool: give a number|float: give a whole number)",
     ):
         pudle.make_dataset(f"own.py({option})")
 
 
 def test_its_scores_are_those_of_the_closed_form(folder):
     """The gradient of sum z is e^theta, of which T steps from zero have 1 - 2^-T."""
-    case = Case("own", "own.py", "iteration", "linear", seeds=(0, 1), depths=(3, 60), targets=("limit",))
+    case = Case(
+        "own", "own.py", "iteration", "linear", seeds=(0, 1), depths=(3, 60), targets=("limit",)
+    )
     record = measure(case, "backprop", Store(folder / "store", "quick"))
     assert record["status"] == "ok"
     errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record["scores"]}
@@ -104,9 +111,14 @@ def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
         ("iteration", "square", ("limit",)),
         ("iteration", "linear", ("limit",)),
     }
-    with pytest.raises(pudle.InvalidArgument, match="wrong gives no problem but int: return one, such as pudle.FixedPoint"):
+    with pytest.raises(
+        pudle.InvalidArgument,
+        match="wrong gives no problem but int: return one, such as pudle.FixedPoint",
+    ):
         select(profile, datasets=["own.py:wrong"])
-    with pytest.raises(pudle.InvalidArgument, match="another problem when it draws again with the same seed"):
+    with pytest.raises(
+        pudle.InvalidArgument, match="another problem when it draws again with the same seed"
+    ):
         select(profile, datasets=["own.py:unseeded"])
 
 
@@ -116,7 +128,11 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
     case = Case("table", specs.text(dataset), "ista", "own", (0,), (1,))
     store = Store(folder / "store", "quick")
-    sent = {path.name for path, travels in input_files("reference", (case, 0, "exact", store)) if travels}
+    sent = {
+        path.name
+        for path, travels in input_files("reference", (case, 0, "exact", store))
+        if travels
+    }
     assert sent == {"own.py", "rows.npy"}
     before = store.path(case, "backprop")
     np.save(folder / "rows.npy", np.ones((2, 3)))
@@ -126,18 +142,37 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
 def test_a_class_of_problem_whose_fields_have_defaults_is_a_dataset_too(folder):
     made = pudle.make_dataset("own.py:Drawn(strength=0.25)")
     assert type(made.problem()).__name__ == "Drawn" and made.problem().strength == 0.25
-    (folder / "alone.py").write_text(OWN[: OWN.index("def problem")] + OWN[OWN.index("@dataclass") :])
-    assert specs.text(pudle.make_dataset("alone.py(strength=0.25)")) == "alone.py:Drawn(strength=0.25)"
+    (folder / "alone.py").write_text(
+        OWN[: OWN.index("def problem")] + OWN[OWN.index("@dataclass") :]
+    )
+    assert (
+        specs.text(pudle.make_dataset("alone.py(strength=0.25)")) == "alone.py:Drawn(strength=0.25)"
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("own.py(gaol=2)", "own.py has no argument 'gaol' (did you mean 'goal'?); it takes seed, goal, rate"),
+        (
+            "own.py(gaol=2)",
+            "own.py has no argument 'gaol' (did you mean 'goal'?); it takes seed, goal, rate",
+        ),
         ("own.py:table", "own.py:table needs path: write own.py:table(path=...)"),
-        ("own.py:problems", "own.py holds no dataset 'problems' (did you mean 'problem'?): it has problem"),
-        ("needs.py:Needs", "Needs needs observations: give it a default, or write a function `problem` that makes it"),
-        ("needs.py", "implement all of its methods, or write a function `problem` that returns a problem"),
+        (
+            "own.py:problems",
+            "own.py holds no dataset 'problems' (did you mean 'problem'?): it has problem",
+        ),
+        (
+            "needs.py:Needs",
+            (
+                "Needs needs observations: give it a default, or write a function `problem` that"
+                " makes it"
+            ),
+        ),
+        (
+            "needs.py",
+            "implement all of its methods, or write a function `problem` that returns a problem",
+        ),
     ],
 )
 def test_what_makes_no_problem_is_refused_in_one_line(spec, reason, folder):
@@ -156,4 +191,7 @@ def test_what_it_does_not_follow_is_unsupported(option):
 
 def test_pudle_list_shows_it_and_says_how_to_give_one():
     assert "own.py:problem" in CliRunner().invoke(list_command, ["own.py"]).output
-    assert "--dataset FILE.py with a function `problem`" in CliRunner().invoke(list_command, ["problems"]).output
+    assert (
+        "--dataset FILE.py with a function `problem`"
+        in CliRunner().invoke(list_command, ["problems"]).output
+    )

@@ -41,14 +41,22 @@ class TestDatasets:
         dataset = pudle.make_dataset(spec)
         first, again = (pudle.make_dataset(spec).problem() for _ in range(2))
         other = dataclasses.replace(dataset, seed=1).problem()
-        assert dataset.references and dataset == pudle.make_dataset(spec) and hash(dataset) == hash(pudle.make_dataset(spec))
+        assert (
+            dataset.references
+            and dataset == pudle.make_dataset(spec)
+            and hash(dataset) == hash(pudle.make_dataset(spec))
+        )
         assert first.loss == losses[0] and set(losses) <= set(dataset.losses)
-        assert torch.equal(first.observations, again.observations) and torch.equal(first.theta, again.theta)
+        assert torch.equal(first.observations, again.observations) and torch.equal(
+            first.theta, again.theta
+        )
         assert not torch.equal(first.observations, other.observations)
         assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
 
     def test_unknown_losses_are_refused(self):
-        assert "choose from held_out" in refusal(lambda: pudle.make_dataset("penalty_selection").problem("lasso"))
+        assert "choose from held_out" in refusal(
+            lambda: pudle.make_dataset("penalty_selection").problem("lasso")
+        )
         for name in ("convolutional", "image_crops"):
             assert "choose from lasso" in refusal(
                 lambda name=name: pudle.make_dataset(f"{name}(n_samples=1)").problem("held_out")
@@ -64,7 +72,10 @@ class TestDatasets:
             ("image_crops(kernel=40)", "kernel=40 is above size=32"),
             ("image_crops(penalty=0)", "penalty=0"),
             ("image_crops(folder=3)", "folder=3"),
-            ("penalty_selection(n_nonzero_coefs=200)", "n_nonzero_coefs=200 is above n_components=100"),
+            (
+                "penalty_selection(n_nonzero_coefs=200)",
+                "n_nonzero_coefs=200 is above n_components=100",
+            ),
             ("penalty_selection(penalty_fraction=1)", "penalty_fraction=1"),
             ("penalty_selection(correlation=-1)", "correlation=-1"),
             ("penalty_selection(weighted=2)", "weighted=2"),
@@ -77,14 +88,20 @@ class TestDatasets:
         """Images are the generating filters times the codes, plus noise; filters have unit norm."""
         problem = pudle.make_dataset("convolutional(n_samples=4, noise=0.001)").problem()
         clean = dataclasses.replace(problem, dictionary=problem.generating_dictionary)
-        assert float(clean.residual(problem.generating_codes).std()) == pytest.approx(0.001, rel=0.1)
-        assert torch.allclose(problem.dictionary.flatten(1).norm(dim=1), torch.ones(8, dtype=torch.float64))
+        assert float(clean.residual(problem.generating_codes).std()) == pytest.approx(
+            0.001, rel=0.1
+        )
+        assert torch.allclose(
+            problem.dictionary.flatten(1).norm(dim=1), torch.ones(8, dtype=torch.float64)
+        )
         for target in ("gstar", "gtilde"):
             assert pudle.reference(problem, target).status == "certified"
 
     def test_a_penalty_above_the_largest_correlation_leaves_nothing(self):
         """The penalty is a fraction of the smallest penalty at which all codes are zero."""
-        problem = pudle.make_dataset("penalty_selection(n_samples=5, penalty_fraction=0.999)").problem()
+        problem = pudle.make_dataset(
+            "penalty_selection(n_samples=5, penalty_fraction=0.999)"
+        ).problem()
         codes = pudle.reference(problem).codes
         assert 1 <= int((codes != 0).sum()) <= 3
         above = dataclasses.replace(problem, log_penalty=problem.log_penalty + np.log(1.01))
@@ -100,7 +117,9 @@ class TestFixedPoints:
         features, labels = sklearn.datasets.load_breast_cancer(return_X_y=True)
         order = pudle.make_dataset("logistic").generator().permutation(569)
         rows, held_out = order[:284], order[284:]
-        signed = (2 * labels - 1)[:, None] * (features - features[rows].mean(0)) / features[rows].std(0)
+        signed = (
+            (2 * labels - 1)[:, None] * (features - features[rows].mean(0)) / features[rows].std(0)
+        )
         return signed[rows], signed[held_out]
 
     @pytest.mark.parametrize("per_feature", [False, True])
@@ -110,7 +129,8 @@ class TestFixedPoints:
         reference = pudle.reference(problem)
         assert reference.status == "limit" and reference.bound < 1e-9, reference.reason
         n, penalty = len(training), 0.1
-        # Rows are label times features: all labels are one, and half of them turned around for scikit-learn's sake.
+        # Rows are label times features: all labels are one, and half of them turned around for
+        # scikit-learn's sake.
         signs = np.where(np.arange(n) % 2, 1, -1)
         fitted = sklearn.linear_model.LogisticRegression(
             C=1 / (n * penalty), fit_intercept=False, tol=1e-14, solver="newton-cholesky"
@@ -118,20 +138,28 @@ class TestFixedPoints:
         weights = fitted.coef_[0]
         assert np.abs(reference.codes.numpy()[0] - weights).max() < 1e-8
         chances = 1 / (1 + np.exp(training @ weights))
-        hessian = (training.T * (chances * (1 - chances))) @ training / n + penalty * np.eye(len(weights))
+        hessian = (training.T * (chances * (1 - chances))) @ training / n + penalty * np.eye(
+            len(weights)
+        )
         slope = -(held.T / (1 + np.exp(held @ weights))).mean(1)
         expected = -penalty * weights * np.linalg.solve(hessian, slope)
         expected = expected if per_feature else expected.sum()
-        assert np.linalg.norm(reference.gradient.numpy() - expected) < 1e-7 * np.linalg.norm(expected)
+        assert np.linalg.norm(reference.gradient.numpy() - expected) < 1e-7 * np.linalg.norm(
+            expected
+        )
 
     def test_logistic_against_central_differences(self):
         training, held = self.halves()
 
         def value(theta):
             weights = scipy.optimize.minimize(
-                lambda w: np.logaddexp(0, -training @ w).mean() + 0.5 * (np.exp(theta) * w**2).sum(),
+                lambda w: (
+                    np.logaddexp(0, -training @ w).mean() + 0.5 * (np.exp(theta) * w**2).sum()
+                ),
                 np.zeros(30),
-                jac=lambda w: -(training.T / (1 + np.exp(training @ w))).mean(1) + np.exp(theta) * w,
+                jac=lambda w: (
+                    -(training.T / (1 + np.exp(training @ w))).mean(1) + np.exp(theta) * w
+                ),
                 method="BFGS",
                 options={"gtol": 1e-11},
             ).x
@@ -139,7 +167,9 @@ class TestFixedPoints:
 
         problem = pudle.make_dataset("logistic").problem()
         gradient, theta = float(pudle.reference(problem).gradient), float(problem.theta)
-        assert abs((value(theta + 1e-4) - value(theta - 1e-4)) / 2e-4 - gradient) < 1e-6 * abs(gradient)
+        assert abs((value(theta + 1e-4) - value(theta - 1e-4)) / 2e-4 - gradient) < 1e-6 * abs(
+            gradient
+        )
 
     def test_equilibrium_converges_at_the_rate_that_its_jacobian_has(self):
         problem = pudle.make_dataset("equilibrium(n_samples=12)").problem()
@@ -150,17 +180,31 @@ class TestFixedPoints:
         depths = [100, 160]
         errors = [
             pudle.score(estimate, reference).relative_error
-            for estimate in pudle.make_estimator("analytic").sweep(problem, pudle.Iteration(), depths)
+            for estimate in pudle.make_estimator("analytic").sweep(
+                problem, pudle.Iteration(), depths
+            )
         ]
         rate = (errors[1] / errors[0]) ** (1 / (depths[1] - depths[0]))
         assert rate == pytest.approx(rho, abs=0.02)
 
-    @pytest.mark.parametrize("spec", ["logistic", "logistic(per_feature=True)", "equilibrium(n_samples=8)"])
+    @pytest.mark.parametrize(
+        "spec", ["logistic", "logistic(per_feature=True)", "equilibrium(n_samples=8)"]
+    )
     def test_float32_and_seeds(self, spec):
-        double, single = (pudle.make_dataset(spec).problem(dtype=dtype) for dtype in (torch.float64, torch.float32))
-        estimates = [pudle.make_estimator("backprop").estimate(p, pudle.Iteration(), 20).gradient for p in (double, single)]
+        double, single = (
+            pudle.make_dataset(spec).problem(dtype=dtype)
+            for dtype in (torch.float64, torch.float32)
+        )
+        estimates = [
+            pudle.make_estimator("backprop").estimate(p, pudle.Iteration(), 20).gradient
+            for p in (double, single)
+        ]
         assert estimates[1].dtype == torch.float32
-        assert float((estimates[1].double() - estimates[0]).norm()) < 1e-4 * float(estimates[0].norm())
+        assert float((estimates[1].double() - estimates[0]).norm()) < 1e-4 * float(
+            estimates[0].norm()
+        )
         other = dataclasses.replace(pudle.make_dataset(spec), seed=1).problem()
-        other_gradient = pudle.make_estimator("backprop").estimate(other, pudle.Iteration(), 20).gradient
+        other_gradient = (
+            pudle.make_estimator("backprop").estimate(other, pudle.Iteration(), 20).gradient
+        )
         assert float((other_gradient - estimates[0]).norm()) > 1e-3 * float(estimates[0].norm())

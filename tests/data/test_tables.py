@@ -1,4 +1,6 @@
-"""Tables of the user's own: read whole from every kind of file, refused in one line, and split by the seed."""
+"""Tables of the user's own: read whole from every kind of file, refused in one line, and split by
+the seed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from pudle.errors import InvalidArgument, MissingDependency
 
 RANDOM = np.random.default_rng(0)
 #: Rows made of few atoms, so that a dictionary can be learned.
-VALUES = (RANDOM.standard_normal((60, 9)) * (RANDOM.random((60, 9)) < 0.3)) @ RANDOM.standard_normal((9, 6)) + 1e-3
+VALUES = (
+    RANDOM.standard_normal((60, 9)) * (RANDOM.random((60, 9)) < 0.3)
+) @ RANDOM.standard_normal((9, 6)) + 1e-3
 FRAME = pd.DataFrame(VALUES, columns=[f"x{number}" for number in range(6)])
 
 
@@ -48,8 +52,14 @@ def test_a_file_without_a_header_keeps_its_first_row(tmp_path):
 WRONG = {
     "text.csv": ("a,b\n1,two\n", "column 'b' holds"),
     "gap.csv": ("a,b\n1,2\n3,\n", "has 1 missing or infinite values, the first in row 2, column 2"),
-    "inf.csv": ("a,b\n1,2\ninf,4\n", "has 1 missing or infinite values, the first in row 2, column 1"),
-    "semicolons.csv": ("a;b\n1;2\n", "has one column, with semicolons in it: separate columns by commas"),
+    "inf.csv": (
+        "a,b\n1,2\ninf,4\n",
+        "has 1 missing or infinite values, the first in row 2, column 1",
+    ),
+    "semicolons.csv": (
+        "a;b\n1;2\n",
+        "has one column, with semicolons in it: separate columns by commas",
+    ),
     "ragged.csv": ("a,b\n1,2\n3,4,5\n", "cannot be read (ParserError"),
     "empty.csv": ("", "cannot be read (EmptyDataError"),
     "header.csv": ("a,b\n", "which is empty"),
@@ -59,8 +69,14 @@ WRONG = {
     "vector.npy": (np.zeros(3), "has shape (3,): reshape it to (rows, columns)"),
     "images.npy": (np.zeros((2, 3, 3)), "has shape (2, 3, 3): reshape it to (rows, columns)"),
     "complex.npy": (np.zeros((2, 2), complex), "holds complex128, not real numbers"),
-    "objects.npy": (np.array([[None]]), "cannot be read (ValueError: Object arrays cannot be loaded"),
-    "several.npz": ({"a": VALUES, "b": VALUES}, "holds a, b: keep one array, or call one 'observations'"),
+    "objects.npy": (
+        np.array([[None]]),
+        "cannot be read (ValueError: Object arrays cannot be loaded",
+    ),
+    "several.npz": (
+        {"a": VALUES, "b": VALUES},
+        "holds a, b: keep one array, or call one 'observations'",
+    ),
     "nowhere.csv": (None, "is not an existing file: give the path of a .npy"),
 }
 
@@ -78,7 +94,11 @@ def test_what_is_no_table_of_numbers_is_refused_in_one_line(name, tmp_path):
             np.save(path, content)
     with pytest.raises(InvalidArgument) as caught:
         pudle.make_dataset(f"array(path={str(path)!r})").problem()
-    assert text in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        text in str(caught.value)
+        and str(path) in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 def test_parquet_without_its_package_is_refused_with_the_remedy(tmp_path, monkeypatch):
@@ -89,7 +109,9 @@ def test_parquet_without_its_package_is_refused_with_the_remedy(tmp_path, monkey
 
 
 def test_a_dictionary_is_learned_from_other_rows_than_those_that_are_coded(tmp_path):
-    problem = pudle.make_dataset(f"array(path={write(tmp_path / 'data.npy')!r}, n_components=8)").problem()
+    problem = pudle.make_dataset(
+        f"array(path={write(tmp_path / 'data.npy')!r}, n_components=8)"
+    ).problem()
     coded = {tuple(row) for row in problem.observations.numpy()}
     assert len(coded) == 30 and coded < {tuple(row) for row in VALUES}
     assert problem.dictionary.shape == (6, 8)
@@ -98,7 +120,9 @@ def test_a_dictionary_is_learned_from_other_rows_than_those_that_are_coded(tmp_p
     assert coherence.abs().max() < 0.95
     # Learned atoms explain the rows better than random ones do.
     random = np.random.default_rng(1).standard_normal((6, 8))
-    other = pudle.sparse_coding(VALUES, dictionary=random / np.linalg.norm(random, axis=0), penalty=problem.penalty)
+    other = pudle.sparse_coding(
+        VALUES, dictionary=random / np.linalg.norm(random, axis=0), penalty=problem.penalty
+    )
     assert minimum(problem) < 0.8 * minimum(other)
 
 
@@ -112,15 +136,22 @@ def test_standardized_columns_have_no_mean_and_one_scale():
     np.testing.assert_allclose(whole.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(whole.std(0), [1] * 6 + [0], atol=1e-12)
     # Else the means and the largest columns decide what is learned.
-    few, many = (pudle.sparse_coding(values, standardize=choice).dictionary.shape[1] for choice in (False, True))
+    few, many = (
+        pudle.sparse_coding(values, standardize=choice).dictionary.shape[1]
+        for choice in (False, True)
+    )
     assert few < 4 < many
 
 
 def test_the_default_penalty_is_the_stated_fraction(tmp_path):
-    """Above the median of the largest correlations half of the codes are zero; the default is a fifth of it."""
+    """Above the median of the largest correlations half of the codes are zero; the default is a
+    fifth of it.
+    """
     problem = pudle.sparse_coding(FRAME, seed=3)
     zero = pudle.SparseCoding(
-        observations=problem.observations, dictionary=problem.dictionary, penalty=problem.penalty / tables.FRACTION
+        observations=problem.observations,
+        dictionary=problem.dictionary,
+        penalty=problem.penalty / tables.FRACTION,
     )
     codes = pudle.Fista().run(zero, 500).codes
     assert int((codes == 0).all(1).sum()) == len(codes) // 2 and tables.FRACTION == 0.2
@@ -128,8 +159,12 @@ def test_the_default_penalty_is_the_stated_fraction(tmp_path):
 
 def test_the_seed_chooses_the_rows_and_the_file_gives_the_fingerprint(tmp_path):
     path, state = write(tmp_path / "data.csv"), np.random.get_state()[1].copy()  # noqa: NPY002
-    first, again, other = (pudle.make_dataset(f"array(path={path!r}, seed={seed})").problem() for seed in (0, 0, 1))
-    assert torch.equal(first.observations, again.observations) and torch.equal(first.dictionary, again.dictionary)
+    first, again, other = (
+        pudle.make_dataset(f"array(path={path!r}, seed={seed})").problem() for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.observations, again.observations) and torch.equal(
+        first.dictionary, again.dictionary
+    )
     assert not torch.equal(first.observations, other.observations)
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     dataset = pudle.make_dataset(f"array(path={path!r})")
@@ -146,10 +181,15 @@ def test_a_change_to_a_problem_does_not_reach_the_next_one(tmp_path):
 
 
 def test_a_frame_an_array_and_a_file_give_one_problem(tmp_path):
-    from_file = pudle.make_dataset(f"array(path={write(tmp_path / 'data.npy')!r}, seed=2)").problem("reconstruction")
+    from_file = pudle.make_dataset(f"array(path={write(tmp_path / 'data.npy')!r}, seed=2)").problem(
+        "reconstruction"
+    )
     for data in (FRAME, VALUES):
         problem = pudle.sparse_coding(data, seed=2, loss="reconstruction")
-        assert torch.equal(problem.observations, from_file.observations) and problem.loss == "reconstruction"
+        assert (
+            torch.equal(problem.observations, from_file.observations)
+            and problem.loss == "reconstruction"
+        )
         assert problem.penalty == from_file.penalty
     problem = pudle.SparseCoding(observations=FRAME, dictionary=np.eye(6), penalty=0.1)
     np.testing.assert_array_equal(problem.observations, VALUES)
@@ -158,7 +198,9 @@ def test_a_frame_an_array_and_a_file_give_one_problem(tmp_path):
 
 def test_a_given_dictionary_is_taken_as_it_is(tmp_path):
     np.save(tmp_path / "dictionary.npy", np.eye(6)[:, :4])
-    options = f"path={write(tmp_path / 'data.npy')!r}, dictionary={str(tmp_path / 'dictionary.npy')!r}"
+    options = (
+        f"path={write(tmp_path / 'data.npy')!r}, dictionary={str(tmp_path / 'dictionary.npy')!r}"
+    )
     problem = pudle.make_dataset(f"array({options}, penalty=0.3, n_samples=20)").problem()
     np.testing.assert_array_equal(problem.dictionary, np.eye(6)[:, :4])
     assert len(problem.observations) == 20 and problem.penalty == 0.3
@@ -172,7 +214,10 @@ def test_a_given_dictionary_is_taken_as_it_is(tmp_path):
         ({"n_components": 30}, "n_components=30 is above the"),
         (
             {"dictionary": np.eye(6)[:4]},
-            "dictionary has shape (4, 6), atoms as columns: it must be (6, any) to fit; transpose it",
+            (
+                "dictionary has shape (4, 6), atoms as columns: it must be (6, any) to fit;"
+                " transpose it"
+            ),
         ),
         ({"dictionary": np.eye(6), "n_components": 5}, "it must be (6, 5) to fit"),
         ({"penalty": 0}, "penalty=0 is out of range"),

@@ -15,7 +15,9 @@ import pudle
 
 
 def formula(x, d, z, loss):
-    """Return ``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, computed sample by sample."""
+    """Return ``partial_D loss - [(D z - x) v^T + D v z^T]`` with a minimum-norm v, computed sample
+    by sample.
+    """
     residual = z @ d.T - x
     code_gradient = residual @ d + (PENALTY * np.sign(z) if loss == "lasso" else 0)
     direct = residual.T @ z
@@ -44,8 +46,12 @@ def test_formula_at_any_depth(loss, depth):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_more_active_atoms_than_dimensions(loss, dtype):
-    """At depth 1 the active Gram matrices are singular: the gradient is finite, and the diagnostics report them."""
-    problem = pudle.make_dataset("sparse_gaussian(n_samples=200, penalty=0.02)").problem(loss, dtype=dtype)
+    """At depth 1 the active Gram matrices are singular: the gradient is finite, and the diagnostics
+    report them.
+    """
+    problem = pudle.make_dataset("sparse_gaussian(n_samples=200, penalty=0.02)").problem(
+        loss, dtype=dtype
+    )
     estimate = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), 1)
     sizes = (estimate.codes != 0).sum(1)
     overfull = int((sizes > 50).sum())
@@ -62,7 +68,9 @@ def test_wrong_supports_show_as_large_errors():
     reference = pudle.reference(problem)
     early, late = (
         pudle.score(estimate, reference)
-        for estimate in pudle.make_estimator("analytic").sweep(problem, pudle.Ista(step=0.2), [5, 400])
+        for estimate in pudle.make_estimator("analytic").sweep(
+            problem, pudle.Ista(step=0.2), [5, 400]
+        )
     )
     assert early.status == "ok" and early.relative_error > 1
     assert late.relative_error < 1e-6

@@ -1,4 +1,6 @@
-"""The approximations on fixed points: closed forms of a linear step, and a refusal where a method needs symmetry."""
+"""The approximations on fixed points: closed forms of a linear step, and a refusal where a method
+needs symmetry.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def gradient(spec: str, matrix: np.ndarray, depth: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("matrix", [SYMMETRIC, GENERAL], ids=["symmetric", "general"])
-@pytest.mark.parametrize("spec", ["phantom(steps=4, damping=0.7)", "phantom_neumann(terms=4, damping=0.7)"])
+@pytest.mark.parametrize(
+    "spec", ["phantom(steps=4, damping=0.7)", "phantom_neumann(terms=4, damping=0.7)"]
+)
 def test_both_phantom_gradients_are_the_damped_series(spec, matrix):
     """A linear step has one Jacobian, so that both forms are the same at any depth."""
     codes = state(matrix, 3)
@@ -69,7 +73,9 @@ def test_nystrom_at_full_rank_is_the_solve_of_a_symmetric_system():
 
 
 def test_nystrom_refuses_a_system_that_is_not_symmetric():
-    with pytest.raises(pudle.UnsupportedProblem, match="the Jacobian of this step is none: use fixed_point"):
+    with pytest.raises(
+        pudle.UnsupportedProblem, match="the Jacobian of this step is none: use fixed_point"
+    ):
         gradient("nystrom", GENERAL, 4)
 
 
@@ -77,28 +83,48 @@ def test_the_mean_of_pes_is_the_gradient_of_the_steps():
     """400 samples; 4 standard errors are exceeded once in 15,000 trials."""
     exact = gradient("backprop", GENERAL, 6).numpy()
     specs = [f"pes(samples=20, window=2, seed={seed})" for seed in range(20)]
-    found = np.array([gradient(spec, GENERAL, 6).numpy() @ exact / np.linalg.norm(exact) for spec in specs])
+    found = np.array(
+        [gradient(spec, GENERAL, 6).numpy() @ exact / np.linalg.norm(exact) for spec in specs]
+    )
     standard_error = found.std(ddof=1) / len(found) ** 0.5
     assert standard_error < 0.1 * np.linalg.norm(exact), "the check has power"
     assert abs(found.mean() - np.linalg.norm(exact)) < 4 * standard_error
 
 
-@pytest.mark.parametrize("spec", ["drmad", "phantom", "phantom_neumann(terms=5, damping=0.5)", "pes(samples=2)"])
+@pytest.mark.parametrize(
+    "spec", ["drmad", "phantom", "phantom_neumann(terms=5, damping=0.5)", "pes(samples=2)"]
+)
 def test_a_state_of_several_tensors_is_treated_as_one(spec):
     """A heavy ball with position and velocity gives what the same step gives on one vector of both."""
     a, b = torch.tensor(SYMMETRIC), torch.tensor(FORCING)
     start = {name: torch.zeros(SIZE, dtype=torch.float64) for name in ("position", "velocity")}
 
     def named(state, theta):
-        velocity = 0.3 * state["velocity"] + torch.tanh(a @ state["position"] + b @ theta) - state["position"]
+        velocity = (
+            0.3 * state["velocity"]
+            + torch.tanh(a @ state["position"] + b @ theta)
+            - state["position"]
+        )
         return {"position": state["position"] + 0.5 * velocity, "velocity": velocity}
 
     def joint(state, theta):
-        return torch.cat(list(named({"position": state[:SIZE], "velocity": state[SIZE:]}, theta).values()))
+        return torch.cat(
+            list(named({"position": state[:SIZE], "velocity": state[SIZE:]}, theta).values())
+        )
 
     problems = [
-        pudle.FixedPoint(torch.tensor(THETA), named, lambda s, t: s["position"].square().sum(), start),
-        pudle.FixedPoint(torch.tensor(THETA), joint, lambda s, t: s[:SIZE].square().sum(), torch.cat([*start.values()])),
+        pudle.FixedPoint(
+            torch.tensor(THETA), named, lambda s, t: s["position"].square().sum(), start
+        ),
+        pudle.FixedPoint(
+            torch.tensor(THETA),
+            joint,
+            lambda s, t: s[:SIZE].square().sum(),
+            torch.cat([*start.values()]),
+        ),
     ]
-    first, second = (pudle.make_estimator(spec).estimate(each, pudle.Iteration(), 7).gradient for each in problems)
+    first, second = (
+        pudle.make_estimator(spec).estimate(each, pudle.Iteration(), 7).gradient
+        for each in problems
+    )
     assert relative(first, second) < tolerances.SAME_ARITHMETIC

@@ -1,4 +1,6 @@
-"""The bases of estimators, as an estimator of one's own meets them: what it is handed, in which order, what is refused."""
+"""The bases of estimators, as an estimator of one's own meets them: what it is handed, in which
+order, what is refused.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,22 @@ class Mine(CodesEstimator):
     def gradients_at(self, problem, algorithm, states):
         self.seen.append((problem, algorithm, states))
         for number, _ in enumerate(states[: self.given]):
-            yield torch.tensor(float(number)), {"solves": number} if number else {"layers": 7, "layers_differentiated": 8}
+            yield (
+                torch.tensor(float(number)),
+                {"solves": number} if number else {"layers": 7, "layers_differentiated": 8},
+            )
 
 
 def test_the_sweep_of_the_base_asks_for_every_depth_in_its_turn():
     plain, problem, algorithm = Plain(), ridge_problem(), pudle.Ista()
-    assert [estimate.diagnostics["layers"] for estimate in plain.sweep(problem, algorithm, [5, 0, 3])] == [5, 0, 3]
-    assert plain.asked == [(problem, algorithm, 5), (problem, algorithm, 0), (problem, algorithm, 3)]
+    assert [
+        estimate.diagnostics["layers"] for estimate in plain.sweep(problem, algorithm, [5, 0, 3])
+    ] == [5, 0, 3]
+    assert plain.asked == [
+        (problem, algorithm, 5),
+        (problem, algorithm, 0),
+        (problem, algorithm, 3),
+    ]
     assert plain.fingerprint() == "", "the numbers depend on nothing but the source code"
 
 
@@ -58,7 +69,11 @@ class TestCodesEstimator:
         for depth, state, estimate in zip([5, 0, 3], states, estimates, strict=True):
             codes = algorithm.run(problem, depth).codes
             # A layer can go on from the state: its next step starts at the codes.
-            assert torch.equal(state.codes, codes) and torch.equal(state.point, codes) and state.iteration == depth
+            assert (
+                torch.equal(state.codes, codes)
+                and torch.equal(state.point, codes)
+                and state.iteration == depth
+            )
             assert torch.equal(estimate.codes, codes) and not codes.requires_grad
         assert [float(estimate.gradient) for estimate in estimates] == [0, 1, 2]
         assert [estimate.diagnostics for estimate in estimates] == [
@@ -72,7 +87,8 @@ class TestCodesEstimator:
         assert not list(Mine().sweep(ridge_problem(), pudle.Ista(), []))
         for depths in ([], [3]):
             text = refusal(
-                lambda depths=depths: list(Mine().sweep(ridge_problem(), pudle.Fista(), depths)), pudle.UnsupportedProblem
+                lambda depths=depths: list(Mine().sweep(ridge_problem(), pudle.Fista(), depths)),
+                pudle.UnsupportedProblem,
             )
             assert text == "mine: not known for fista"
 
@@ -94,7 +110,10 @@ class TestAveragedPairs:
             assert mean.numpy() == pytest.approx(terms.mean(0)[index], rel=1e-14)
             assert diagnostics.pop("standard_error") == pytest.approx(errors[index], rel=1e-12)
             # One run for the codes, and two of each pair.
-            assert diagnostics == {"layers": (4, 6)[index] * (2 * count + 1), "evaluations": 2 * count}
+            assert diagnostics == {
+                "layers": (4, 6)[index] * (2 * count + 1),
+                "evaluations": 2 * count,
+            }
 
     def test_one_pair_has_no_standard_error_and_equal_pairs_have_none_but_zero(self):
         ((_, diagnostics),) = averaged_pairs([torch.ones(1, 3)], [4])

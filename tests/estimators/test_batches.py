@@ -1,4 +1,6 @@
-"""A gradient over all samples is the weighted mean of those of batches: against the whole at once, and autograd."""
+"""A gradient over all samples is the weighted mean of those of batches: against the whole at once,
+and autograd.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,23 @@ from pudle.algorithms import Fista, Ista
 from pudle.batches import mean_estimate, split
 from pudle.problems import Problem
 
-ESTIMATORS = ("alternating", "backprop", "truncated(window=3)", "analytic", "conjugate_gradient", "fixed_point(terms=4)")
+ESTIMATORS = (
+    "alternating",
+    "backprop",
+    "truncated(window=3)",
+    "analytic",
+    "conjugate_gradient",
+    "fixed_point(terms=4)",
+)
 PROBLEMS = {
     "lasso": sparse_problem,
     "reconstruction": lambda: sparse_problem("reconstruction"),
     "elastic net": elastic_net,
     "penalty": penalty_selection,
     "ridge": ridge_problem,
-    "images": lambda: pudle.make_dataset("convolutional(n_samples=5, size=16, density=0.1)").problem(),
+    "images": lambda: pudle.make_dataset(
+        "convolutional(n_samples=5, size=16, density=0.1)"
+    ).problem(),
 }
 
 
@@ -30,9 +41,14 @@ def test_batches_of_any_size_give_the_gradient_of_all_samples(kind):
         whole = estimator.estimate(problem, algorithm, 12)
         for size in (1, 4, problem.code_shape[0], 1000):
             mean = mean_estimate(estimator, split(problem, size), algorithm, 12)
-            assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(whole.gradient)
+            assert torch.linalg.norm(mean.gradient - whole.gradient) <= 1e-12 * torch.linalg.norm(
+                whole.gradient
+            )
             assert mean.loss == pytest.approx(float(problem.outer_loss(whole.codes)), rel=1e-12)
-            assert (mean.samples, mean.batches) == (problem.code_shape[0], -(-problem.code_shape[0] // size))
+            assert (mean.samples, mean.batches) == (
+                problem.code_shape[0],
+                -(-problem.code_shape[0] // size),
+            )
 
 
 def test_batches_give_the_derivative_of_the_mean_loss():
@@ -43,7 +59,8 @@ def test_batches_give_the_derivative_of_the_mean_loss():
     codes = torch.zeros(problem.code_shape, dtype=torch.float64)
     for _ in range(5):
         codes = torch.nn.functional.softshrink(
-            codes - step * (codes @ dictionary.T - problem.observations) @ dictionary, step * problem.penalty
+            codes - step * (codes @ dictionary.T - problem.observations) @ dictionary,
+            step * problem.penalty,
         )
     loss = 0.5 * (codes @ dictionary.T - problem.observations).square().sum() / 7
     (expected,) = torch.autograd.grad(loss, dictionary)
@@ -58,7 +75,9 @@ def test_what_cannot_be_split_or_joined_is_refused():
     class Whole(type(problem)):
         per_sample = ()
 
-    whole = Whole(**{name: getattr(problem, name) for name in ("observations", "dictionary", "penalty")})
+    whole = Whole(
+        **{name: getattr(problem, name) for name in ("observations", "dictionary", "penalty")}
+    )
     with pytest.raises(pudle.UnsupportedProblem, match="Whole cannot be split into batches"):
         next(split(whole, 3))
     with pytest.raises(pudle.InvalidArgument, match="size"):

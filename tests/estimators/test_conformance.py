@@ -1,7 +1,8 @@
-"""The contract of every registered estimator, built-in or plug-in. Only options name an estimator here.
+"""The contract of every registered estimator, built-in or plug-in. Only options name an estimator
+here.
 
-The checks themselves are those of `pudle check`. The tests add requirements on registered estimators, and comparisons that
-are too slow or too special for that command.
+The checks themselves are those of `pudle check`. The tests add requirements on registered
+estimators, and comparisons that are too slow or too special for that command.
 """
 
 from __future__ import annotations
@@ -19,14 +20,28 @@ import pudle
 from pudle import conformance, specs
 
 #: Specs of the same classes with options that change what is claimed.
-VARIANTS = ("finite_difference(directions=15)", "checkpointed(segments=5)", "truncated(window=1)", "fixed_point(terms=1)")
+VARIANTS = (
+    "finite_difference(directions=15)",
+    "checkpointed(segments=5)",
+    "truncated(window=1)",
+    "fixed_point(terms=1)",
+)
 #: What estimators that claim to be approximate compute in the limit of an option, by `LIMIT_SPECS`.
 LIMITS = {"fixed_point": "implicit", "phantom": "exact"}
 #: Estimators whose accuracy is that of a difference quotient.
 DIFFERENCE_QUOTIENTS = {"finite_difference", "spsa"}
 
-#: Checks that take seconds for each estimator, and the estimators for which every run of the tests carries them out.
-LONG = {"random_problems", "every_depth", "samples", "units", "random_single_precision", "sweep", "consistency"}
+#: Checks that take seconds for each estimator, and the estimators for which every run of the tests
+#: carries them out.
+LONG = {
+    "random_problems",
+    "every_depth",
+    "samples",
+    "units",
+    "random_single_precision",
+    "sweep",
+    "consistency",
+}
 ALWAYS = {"alternating", "analytic", "backprop", "truncated(window=5)"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
@@ -43,18 +58,26 @@ def checked() -> list:
         pytest.param(
             spec,
             check,
-            marks=[pytest.mark.nightly] if spec in VARIANTS or (check in LONG and spec not in ALWAYS) else [],
+            marks=(
+                [pytest.mark.nightly]
+                if spec in VARIANTS or (check in LONG and spec not in ALWAYS)
+                else []
+            ),
         )
         for spec in [*SPECS, *VARIANTS]
         for check in conformance.CHECKS
     ]
 
 
-IMPLICIT = [name for name in NAMES if name in LIMITS or pudle.list_estimators()[name].computes == "implicit"]
+IMPLICIT = [
+    name for name in NAMES if name in LIMITS or pudle.list_estimators()[name].computes == "implicit"
+]
 
 
 def relative(actual, expected) -> float:
-    """Return the distance over the norm of what is expected; the distance itself where that is zero."""
+    """Return the distance over the norm of what is expected; the distance itself where that is
+    zero.
+    """
     actual, expected = np.asarray(actual), np.asarray(expected)
     size = np.linalg.norm(expected)
     return float(np.linalg.norm(actual - expected) / (size if size else 1))
@@ -83,7 +106,9 @@ def test_some_estimators_are_registered():
 
 
 def test_aliases_name_one_estimator_each():
-    claimed = [alias for cls in pudle.list_estimators().values() for alias in (*cls.aliases, cls.name)]
+    claimed = [
+        alias for cls in pudle.list_estimators().values() for alias in (*cls.aliases, cls.name)
+    ]
     assert len(claimed) == len(set(claimed))
 
 
@@ -98,7 +123,11 @@ class TestConformance:
         refused = [record for record in records if record.status == "refused"]
         if spec in BUILT_IN:
             # An estimator that refuses everything would skip every test.
-            assert not [record for record in refused if (record.problem, record.algorithm) == ("sparse coding", "ista")]
+            assert not [
+                record
+                for record in refused
+                if (record.problem, record.algorithm) == ("sparse coding", "ista")
+            ]
         if refused and len(refused) == len(records):
             pytest.skip(refused[0].reason)
 
@@ -106,7 +135,10 @@ class TestConformance:
         cls = type(estimator)
         assert pudle.list_estimators()[cls.name] is cls
         # Authors, title, and where and when it was published.
-        assert all(re.fullmatch(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})", text) for text in cls.references)
+        assert all(
+            re.fullmatch(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})", text)
+            for text in cls.references
+        )
         assert cls.references
         assert (cls.__doc__ or "").strip()
 
@@ -119,7 +151,9 @@ class TestConformance:
 
     @pytest.mark.parametrize("estimator_at_its_limit", IMPLICIT, indirect=True)
     def test_implicit_claim_at_converged_codes(self, estimator_at_its_limit, problem):
-        """At the minimizer the implicit function theorem gives the gradient of the exact minimizer's loss."""
+        """At the minimizer the implicit function theorem gives the gradient of the exact
+        minimizer's loss.
+        """
         estimator = estimator_at_its_limit
         x, d = arrays_of(problem)
         result = estimate(estimator, problem, pudle.Ista(), 3000)
@@ -132,25 +166,34 @@ class TestConformance:
                 lambda at: oracles.exact_loss(x, at, PENALTY, problem.loss, signs), d, direction
             )
             actual = float((gradient * direction).sum())
-            assert abs(actual - float(expected)) < tolerances.CENTRAL_DIFFERENCES * np.linalg.norm(gradient)
+            assert abs(actual - float(expected)) < tolerances.CENTRAL_DIFFERENCES * np.linalg.norm(
+                gradient
+            )
 
     @pytest.mark.parametrize("depth", [1, 2, 7, 60])
     @pytest.mark.parametrize("fraction", [0.4, 1.0, 1.7], ids="step={}/L".format)
     def test_claim_on_ridge(self, estimator_at_its_limit, ridge, depth, fraction):
         """Ridge regression has a closed form at every depth and for every claim."""
         estimator = estimator_at_its_limit
-        x, d, c = (tensor.numpy() for tensor in (ridge.observations, ridge.dictionary, ridge.weights))
+        x, d, c = (
+            tensor.numpy() for tensor in (ridge.observations, ridge.dictionary, ridge.weights)
+        )
         step = fraction / (oracles.lipschitz_constant(d) + ridge.strength)
         oracle = oracles.RidgeOracle(x, d, ridge.strength, c, step)
         claim = LIMITS.get(estimator.name, estimator.computes)
         if claim in ("stochastic", "approximate"):
-            pytest.skip("neither a random vector nor an approximation has a closed form: see the estimator's own tests")
+            pytest.skip(
+                "neither a random vector nor an approximation has a closed form: see the"
+                " estimator's own tests"
+            )
         result = estimate(estimator, ridge, pudle.Ista(step=step), depth)
         assert relative(result.codes, oracle.codes(depth)) < tolerances.CLOSED_FORM
         expected = {
             "direct": lambda: 0.0,
             "unrolled": lambda: oracle.unrolled(depth),
-            "truncated": lambda: oracle.truncated(depth, result.diagnostics["layers_differentiated"]),
+            "truncated": lambda: oracle.truncated(
+                depth, result.diagnostics["layers_differentiated"]
+            ),
             "implicit": lambda: oracle.implicit(depth),
             "exact": oracle.exact,
         }[claim]()

@@ -26,7 +26,10 @@ class Matrixless(pudle.SparseCoding):
 def test_converges_to_analytic(problem, algorithm):
     expected = estimate("analytic", problem, algorithm, 200).gradient
     errors = [
-        relative(estimate(f"conjugate_gradient(iterations={count})", problem, algorithm, 200).gradient, expected)
+        relative(
+            estimate(f"conjugate_gradient(iterations={count})", problem, algorithm, 200).gradient,
+            expected,
+        )
         for count in (1, 2, 100)
     ]
     assert errors[0] > errors[1] > errors[2]
@@ -34,9 +37,14 @@ def test_converges_to_analytic(problem, algorithm):
 
 
 def test_needs_no_matrix(problem):
-    fields = {name: getattr(problem, name) for name in ("observations", "dictionary", "penalty", "loss")}
+    fields = {
+        name: getattr(problem, name) for name in ("observations", "dictionary", "penalty", "loss")
+    }
     actual = estimate("conjugate_gradient", Matrixless(**fields), pudle.Ista(), 200)
-    assert relative(actual.gradient, estimate("analytic", problem, pudle.Ista(), 200).gradient) < SOLVED
+    assert (
+        relative(actual.gradient, estimate("analytic", problem, pudle.Ista(), 200).gradient)
+        < SOLVED
+    )
 
 
 def test_diagnostics_report_the_progress(problem):
@@ -51,12 +59,17 @@ def test_diagnostics_report_the_progress(problem):
 
 
 def test_singular_systems_give_no_garbage():
-    """With 18 atoms active in 12 dimensions and a right-hand side outside the range there is no solution."""
+    """With 18 atoms active in 12 dimensions and a right-hand side outside the range there is no
+    solution.
+    """
     problem = sparse_problem("lasso", penalty=1e-4)
     actual = estimate("conjugate_gradient(iterations=1000)", problem, pudle.Ista(), 1)
     assert estimate("analytic", problem, pudle.Ista(), 1).diagnostics["singular"] > 0
     assert torch.isfinite(actual.gradient).all()
     assert actual.diagnostics["unconverged"] > 0
     assert actual.diagnostics["iterations"] < 100, "a sample without curvature stops"
-    # A sound iterate is not much larger than the minimum-norm solution; an unguarded one is off by powers of ten.
-    assert actual.gradient.norm() < 2 * estimate("analytic", problem, pudle.Ista(), 1).gradient.norm()
+    # A sound iterate is not much larger than the minimum-norm solution; an unguarded one is off by
+    # powers of ten.
+    assert (
+        actual.gradient.norm() < 2 * estimate("analytic", problem, pudle.Ista(), 1).gradient.norm()
+    )

@@ -21,16 +21,28 @@ DEPTH = 12
 
 
 def derivative_on_the_line(specimen: Specimen, direction: np.ndarray) -> float:
-    """Carry a tangent forward through layers that are linearized on the line, with steps into the complex plane."""
+    """Carry a tangent forward through layers that are linearized on the line, with steps into the
+    complex plane.
+    """
     model, layers, tiny = specimen.model, specimen.layers, 1e-30
-    states = [unroll(model.observations, model.parts(model.theta), layers, range(depth)) for depth in range(DEPTH + 1)]
+    states = [
+        unroll(model.observations, model.parts(model.theta), layers, range(depth))
+        for depth in range(DEPTH + 1)
+    ]
     tangents = np.zeros((2, *states[0][0].shape))
     parts = model.parts(model.theta + 1j * tiny * direction)
     for index, (_, _, momentum) in enumerate(states[:-1]):
         share = index / DEPTH
-        on_line = [(1 - share) * first + share * last for first, last in zip(states[0][:2], states[-1][:2], strict=True)]
-        codes, point = (tensor + 1j * tiny * tangent for tensor, tangent in zip(on_line, tangents, strict=True))
-        after = unroll(model.observations, parts, layers, range(index, index + 1), (codes, point, momentum))
+        on_line = [
+            (1 - share) * first + share * last
+            for first, last in zip(states[0][:2], states[-1][:2], strict=True)
+        ]
+        codes, point = (
+            tensor + 1j * tiny * tangent for tensor, tangent in zip(on_line, tangents, strict=True)
+        )
+        after = unroll(
+            model.observations, parts, layers, range(index, index + 1), (codes, point, momentum)
+        )
         tangents = np.stack([tensor.imag for tensor in after[:2]]) / tiny
     codes = states[-1][0]
     through_codes = complex(model.loss(codes + 1j * tiny * tangents[0], model.theta)).imag / tiny
@@ -38,21 +50,27 @@ def derivative_on_the_line(specimen: Specimen, direction: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    "specimen", specimens("sparse coding", "penalty", "ridge", algorithms=("ista", "fista", "warm start")), ids=str
+    "specimen",
+    specimens("sparse coding", "penalty", "ridge", algorithms=("ista", "fista", "warm start")),
+    ids=str,
 )
 def test_layers_are_differentiated_on_the_line(specimen):
     gradient = specimen.estimate(pudle.make_estimator("drmad"), DEPTH).gradient.numpy()
     assert relative(gradient, specimen.unrolled(DEPTH)) > VISIBLE, "the codes are not on the line"
     for direction in directions(specimen):
         expected = derivative_on_the_line(specimen, direction)
-        assert abs((gradient * direction).sum() - expected) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
+        assert abs(
+            (gradient * direction).sum() - expected
+        ) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Drifting(pudle.Ridge):
-    """Layers ``z + 1 + sin(2 pi z) / 10 + theta sin(z)`` under a unit step: from an integer they count upwards at theta = 0.
+    """Layers ``z + 1 + sin(2 pi z) / 10 + theta sin(z)`` under a unit step: from an integer they
+    count upwards at theta = 0.
 
-    Their Jacobian ``1 + 2 pi cos(2 pi z) / 10`` is not one, and the derivative in theta depends on z.
+    Their Jacobian ``1 + 2 pi cos(2 pi z) / 10`` is not one, and the derivative in theta depends on
+    z.
     """
 
     @property
@@ -84,10 +102,14 @@ def test_it_is_exact_where_the_codes_move_on_a_line(start, on_line):
 
 
 def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivative():
-    """On ridge regression, by a factor of about two from one depth to its double; rates of layers would give far more."""
+    """On ridge regression, by a factor of about two from one depth to its double; rates of layers
+    would give far more.
+    """
     specimen = Specimen("ridge", "linear")
     errors = [
         relative(found.gradient, specimen.unrolled(depth))
-        for depth, found in zip((200, 400), specimen.sweep(pudle.make_estimator("drmad"), (200, 400)), strict=True)
+        for depth, found in zip(
+            (200, 400), specimen.sweep(pudle.make_estimator("drmad"), (200, 400)), strict=True
+        )
     ]
     assert 1.8 < errors[0] / errors[1] < 2.2

@@ -15,7 +15,9 @@ SAME_FIXED_POINT = 1e-10
 
 @pytest.fixture(scope="module")
 def converged() -> tuple[pudle.SparseCoding, pudle.Ista]:
-    """On the reconstruction loss, where the correction does not vanish at convergence, and an algorithm started there."""
+    """On the reconstruction loss, where the correction does not vanish at convergence, and an
+    algorithm started there.
+    """
     problem = sparse_problem("reconstruction")
     return problem, pudle.Ista(initial=pudle.Ista().run(problem, 4000).codes)
 
@@ -26,7 +28,10 @@ def test_terms_are_layers_at_a_converged_code(converged, terms):
     windowed = estimate(f"truncated(window={terms})", problem, algorithm, terms + 10).gradient
     for count in (terms - 1, terms, terms + 1):
         if count:
-            error = relative(estimate(f"fixed_point(terms={count})", problem, algorithm, terms + 10).gradient, windowed)
+            error = relative(
+                estimate(f"fixed_point(terms={count})", problem, algorithm, terms + 10).gradient,
+                windowed,
+            )
             assert error < SAME_ARITHMETIC if count == terms else error > VISIBLE
 
 

@@ -1,4 +1,6 @@
-"""Micro-benchmarks of the inner loops of every measurement; `make kernels` runs them, and the normal run skips them."""
+"""Micro-benchmarks of the inner loops of every measurement; `make kernels` runs them, and the
+normal run skips them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from pudle.algorithms.unrolling import reverse_accumulation
 
 @pytest.fixture(params=[500, 5000], ids="n={}".format)
 def problem(request, dtype, device) -> pudle.SparseCoding:
-    return pudle.make_dataset(f"sparse_gaussian(n_samples={request.param})").problem(dtype=dtype, device=device)
+    return pudle.make_dataset(f"sparse_gaussian(n_samples={request.param})").problem(
+        dtype=dtype, device=device
+    )
 
 
 @pytest.fixture
@@ -69,7 +73,9 @@ def test_adjoint(benchmark, problem, finished, algorithm):
 @pytest.mark.benchmark(group="one training step of convolutional sparse coding")
 @pytest.mark.parametrize("name", ["backprop", "alternating", "autograd over torch's convolutions"])
 def test_convolutional_step(benchmark, dtype, device, finished, name):
-    """Make a new problem every time, as in a training: 64 filters of 9 x 9, stride 4, 15 layers, 4 crops of 129 x 129."""
+    """Make a new problem every time, as in a training: 64 filters of 9 x 9, stride 4, 15 layers, 4
+    crops of 129 x 129.
+    """
     random = torch.Generator().manual_seed(0)
     images = torch.rand((4, 1, 129, 129), generator=random, dtype=dtype).to(device)
     filters = torch.randn((64, 1, 9, 9), generator=random, dtype=dtype).to(device)
@@ -80,7 +86,10 @@ def test_convolutional_step(benchmark, dtype, device, finished, name):
         for _ in range(15):
             residual = conv_transpose2d(codes, leaf, stride=4) - images
             codes = torch.relu(codes - 0.08 * conv2d(residual, leaf, stride=4) - 0.08 * 0.1)
-        loss = 0.5 * (conv_transpose2d(codes, leaf, stride=4) - images).square().sum() + 0.1 * codes.sum()
+        loss = (
+            0.5 * (conv_transpose2d(codes, leaf, stride=4) - images).square().sum()
+            + 0.1 * codes.sum()
+        )
         return torch.autograd.grad(loss / 4, leaf)[0]
 
     def estimate():

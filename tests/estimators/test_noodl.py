@@ -21,8 +21,11 @@ def hard(values: np.ndarray, threshold: float) -> np.ndarray:
     return values * (np.abs(values) > threshold)
 
 
-def direction(x: np.ndarray, d: np.ndarray, depth: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over samples of (D z - x) sign(z)^T, and the codes z, computed sample by sample as in the paper.
+def direction(
+    x: np.ndarray, d: np.ndarray, depth: int, start: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over samples of (D z - x) sign(z)^T, and the codes z, computed sample by
+    sample as in the paper.
 
     Codes start at zero, or with `start` at the thresholded D^T x as in the paper.
     """
@@ -37,7 +40,9 @@ def direction(x: np.ndarray, d: np.ndarray, depth: int, start: float | None = No
 
 
 def close(actual: torch.Tensor, expected: np.ndarray) -> bool:
-    return float(np.linalg.norm(actual.numpy() - expected)) < tolerances.CLOSED_FORM * float(np.linalg.norm(expected))
+    return float(np.linalg.norm(actual.numpy() - expected)) < tolerances.CLOSED_FORM * float(
+        np.linalg.norm(expected)
+    )
 
 
 def algorithm() -> pudle.Ista:
@@ -67,14 +72,22 @@ def test_the_papers_start_is_a_warm_start_with_the_support_of_the_first_layer():
 
 
 def test_an_atoms_column_is_its_error_times_its_use():
-    """With orthonormal atoms and true codes, column j is (d_j - d*_j) E|z_j| times the atom's share of the samples."""
+    """With orthonormal atoms and true codes, column j is (d_j - d*_j) E|z_j| times the atom's share
+    of the samples.
+    """
     random = np.random.default_rng(3)
     n, m = 200_000, 6
     generating = np.linalg.qr(random.standard_normal((m, m)))[0]
-    codes = random.uniform(1, 2, (n, m)) * random.choice([-1.0, 1.0], (n, m)) * (random.random((n, m)) < 0.4)
+    codes = (
+        random.uniform(1, 2, (n, m))
+        * random.choice([-1.0, 1.0], (n, m))
+        * (random.random((n, m)) < 0.4)
+    )
     moved = generating + 1e-3 * random.standard_normal((m, m))
     problem = pudle.SparseCoding(
-        observations=torch.as_tensor(codes @ generating.T), dictionary=torch.as_tensor(moved), penalty=0.2
+        observations=torch.as_tensor(codes @ generating.T),
+        dictionary=torch.as_tensor(moved),
+        penalty=0.2,
     )
     # The codes are held at the true ones: no layer is run.
     given = pudle.Ista(thresholding="hard", initial=torch.as_tensor(codes))
@@ -85,11 +98,15 @@ def test_an_atoms_column_is_its_error_times_its_use():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "fresh"), [("ista(step=0.2, thresholding='hard(threshold=0.1)')", False), ("noodl(step=0.2)", True)]
+    ("algorithm", "fresh"),
+    [("ista(step=0.2, thresholding='hard(threshold=0.1)')", False), ("noodl(step=0.2)", True)],
 )
 def test_it_recovers_a_dictionary(algorithm, fresh):
     experiment = pudle.LearningExperiment(
-        dataset="sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2, perturbation=0.005)",
+        dataset=(
+            "sparse_gaussian(n_samples=1000, n_features=100, n_components=130, n_nonzero_coefs=2,"
+            " perturbation=0.005)"
+        ),
         estimator="noodl",
         loss="reconstruction",
         algorithm=algorithm,
@@ -99,13 +116,20 @@ def test_it_recovers_a_dictionary(algorithm, fresh):
         batch=100,
         fresh=fresh,
     )
-    errors = experiment.learner().fit(experiment.problem(), source=experiment.source()).history.relative_error
+    errors = (
+        experiment.learner()
+        .fit(experiment.problem(), source=experiment.source())
+        .history.relative_error
+    )
     assert errors.iloc[-1] < 1e-3 * errors.iloc[0]
 
 
 def test_soft_thresholding_warns_and_hard_does_not():
     problem, estimator = sparse_problem(), pudle.make_estimator("noodl")
-    with pytest.warns(UserWarning, match="does not vanish at the generating dictionary under soft thresholding: use the"):
+    with pytest.warns(
+        UserWarning,
+        match="does not vanish at the generating dictionary under soft thresholding: use the",
+    ):
         estimator.estimate(problem, pudle.Ista(), 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -120,4 +144,7 @@ def test_claim_holds_on_dense_problems_and_the_others_are_refused():
     assert passed == {"sparse coding", "square", "non-negative", "elastic net"}
     refused = {record.problem: record.reason for record in records if record.status == "refused"}
     assert refused.keys() == {"convolutional", "penalty", "ridge"}
-    assert refused["ridge"] == "noodl treats SparseCoding with a dense dictionary, not Ridge: use alternating"
+    assert (
+        refused["ridge"]
+        == "noodl treats SparseCoding with a dense dictionary, not Ridge: use alternating"
+    )

@@ -1,4 +1,6 @@
-"""The Nystrom hypergradient: the inverse of a low-rank matrix, and the exact solve that it becomes at full rank."""
+"""The Nystrom hypergradient: the inverse of a low-rank matrix, and the exact solve that it becomes
+at full rank.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,21 @@ from pudle.conformance.specimens import Specimen, specimens
 DEPTH = 60
 
 
-def low_rank_gradient(specimen: Specimen, rank: int, regularization: float, seed: int = 0) -> np.ndarray:
+def low_rank_gradient(
+    specimen: Specimen, rank: int, regularization: float, seed: int = 0
+) -> np.ndarray:
     """Return the estimate with plain inverses and pseudo-inverses, sample by sample."""
     model, codes = specimen.model, specimen.codes(DEPTH)
     matrix, penalty, l2_penalty = model.parts(model.theta)
     hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
     order = streams.generator(seed, "estimator nystrom").permutation(matrix.shape[1])
     columns = 1e-30j * np.eye(codes.shape[1])
-    slope = np.stack([np.asarray(model.losses(codes + column, model.theta)).imag for column in columns], 1) / 1e-30
+    slope = (
+        np.stack(
+            [np.asarray(model.losses(codes + column, model.theta)).imag for column in columns], 1
+        )
+        / 1e-30
+    )
     solution = np.zeros_like(codes)
     for row, code, right in zip(solution, codes, slope / len(codes), strict=True):
         active = np.flatnonzero(code) if np.any(penalty) else np.arange(len(code))
@@ -42,15 +51,21 @@ def low_rank_gradient(specimen: Specimen, rank: int, regularization: float, seed
     return specimen.direct(DEPTH) - derivative(contracted, model.theta)
 
 
-@pytest.mark.parametrize("specimen", specimens("elastic net", "convolutional", "penalty", "ridge"), ids=str)
+@pytest.mark.parametrize(
+    "specimen", specimens("elastic net", "convolutional", "penalty", "ridge"), ids=str
+)
 @pytest.mark.parametrize("rank, regularization, seed", [(2, 0.1, 0), (3, 0.01, 5), (50, 0.3, 0)])
 def test_is_the_inverse_of_the_low_rank_matrix(specimen, rank, regularization, seed):
-    estimator = pudle.make_estimator(f"nystrom(rank={rank}, regularization={regularization}, seed={seed})")
+    estimator = pudle.make_estimator(
+        f"nystrom(rank={rank}, regularization={regularization}, seed={seed})"
+    )
     expected = low_rank_gradient(specimen, rank, regularization, seed)
     assert relative(specimen.estimate(estimator, DEPTH).gradient, expected) < tolerances.CLOSED_FORM
 
 
-@pytest.mark.parametrize("specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str)
+@pytest.mark.parametrize(
+    "specimen", specimens("square", "convolutional", "penalty", "ridge"), ids=str
+)
 def test_full_rank_without_regularization_is_the_implicit_gradient(specimen):
     estimator = pudle.make_estimator("nystrom(rank=1000, regularization=1e-9)")
     assert relative(specimen.estimate(estimator, DEPTH).gradient, specimen.implicit(DEPTH)) < 1e-6

@@ -39,10 +39,16 @@ def test_aliases_resolve(spec):
         ("fixed_point(terms=0)", "terms=0 is too small: give a whole number >= 1"),
         ("conjugate_gradient(iterations=0)", "iterations=0 is too small: give a whole number >= 1"),
         ("conjugate_gradient(rtol=0)", "rtol=0 is out of range: give a number > 0"),
-        ("forward(max_jacobian_entries=0)", "max_jacobian_entries=0 is too small: give a whole number >= 1"),
+        (
+            "forward(max_jacobian_entries=0)",
+            "max_jacobian_entries=0 is too small: give a whole number >= 1",
+        ),
         ("checkpointed(segments=0)", "segments=0 is too small: give a whole number >= 1"),
         ("finite_difference(step=-1)", "step=-1 is out of range: give a number > 0"),
-        ("finite_difference(max_evaluations=2)", "max_evaluations=2 is too small: give a whole number >= 3"),
+        (
+            "finite_difference(max_evaluations=2)",
+            "max_evaluations=2 is too small: give a whole number >= 3",
+        ),
         ("finite_difference(directions=0)", "directions=0 is too small: give a whole number >= 1"),
         ("spsa(samples=0)", "samples=0 is too small: give a whole number >= 1"),
         ("spsa(scale=0.0)", "scale=0.0 is out of range: give a number > 0"),
@@ -69,11 +75,20 @@ class Counting(pudle.SparseCoding):
 @pytest.mark.parametrize(
     "spec",
     [
-        *("one_step", "fixed_point(terms=9)", "conjugate_gradient", "forward", "checkpointed", "finite_difference"),
+        *(
+            "one_step",
+            "fixed_point(terms=9)",
+            "conjugate_gradient",
+            "forward",
+            "checkpointed",
+            "finite_difference",
+        ),
         *("finite_difference(directions=3)", "spsa(samples=3)"),
     ],
 )
 def test_layers_are_counted_right(spec, algorithm):
     plain = sparse_problem()
-    problem = Counting(observations=plain.observations, dictionary=plain.dictionary, penalty=plain.penalty)
+    problem = Counting(
+        observations=plain.observations, dictionary=plain.dictionary, penalty=plain.penalty
+    )
     assert estimate(spec, problem, algorithm, 7).diagnostics["layers"] == len(problem.calls)

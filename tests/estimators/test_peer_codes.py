@@ -19,12 +19,16 @@ def scikit_learn_codes(observations, dictionary, penalty):
 
 
 def celer_codes(observations, dictionary, penalty):
-    model = peers.require("celer").Lasso(alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000)
+    model = peers.require("celer").Lasso(
+        alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000
+    )
     return np.array([model.fit(dictionary, x).coef_.copy() for x in observations])
 
 
 def skglm_codes(observations, dictionary, penalty):
-    model = peers.require("skglm").Lasso(alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000)
+    model = peers.require("skglm").Lasso(
+        alpha=penalty / len(dictionary), fit_intercept=False, tol=1e-14, max_iter=1000
+    )
     return np.array([model.fit(dictionary, x).coef_.copy() for x in observations])
 
 
@@ -36,7 +40,13 @@ def spams_codes(observations, dictionary, penalty):
 
 def sporco_admm_codes(observations, dictionary, penalty):
     bpdn = peers.require("sporco.admm.bpdn").BPDN
-    options = {"Verbose": False, "MaxMainIter": 5000, "RelStopTol": 1e-13, "AutoRho": {"Enabled": False}, "rho": 1.0}
+    options = {
+        "Verbose": False,
+        "MaxMainIter": 5000,
+        "RelStopTol": 1e-13,
+        "AutoRho": {"Enabled": False},
+        "rho": 1.0,
+    }
     return bpdn(dictionary, observations.T.copy(), penalty, bpdn.Options(options)).solve().T
 
 

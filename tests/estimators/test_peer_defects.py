@@ -1,4 +1,6 @@
-"""Known defects of other libraries, each with the number that was measured, so that a repair upstream is noticed."""
+"""Known defects of other libraries, each with the number that was measured, so that a repair
+upstream is noticed.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,31 @@ def known_defect(what: str, measured: float, recorded: float, within: float, rig
     """
     text = f"{what}: measured {measured:.3g}, recorded {recorded:.3g}"
     if abs(measured) <= right * (1 + 1e-6):
-        pytest.fail(f"{text}, right is {right:.3g}: fixed upstream: remove this test and the remarks in docstrings")
-    assert recorded / within <= measured <= recorded * within, f"{text}: the defect has changed, measure it again"
+        pytest.fail(
+            f"{text}, right is {right:.3g}: fixed upstream: remove this test and the remarks in"
+            " docstrings"
+        )
+    assert recorded / within <= measured <= recorded * within, (
+        f"{text}: the defect has changed, measure it again"
+    )
     pytest.xfail(text)
 
 
 @pytest.mark.parametrize(
     ("measured", "outcome"),
-    [(1.7, pytest.xfail.Exception), (1e-9, pytest.fail.Exception), (40.0, AssertionError), (float("nan"), AssertionError)],
+    [
+        (1.7, pytest.xfail.Exception),
+        (1e-9, pytest.fail.Exception),
+        (40.0, AssertionError),
+        (float("nan"), AssertionError),
+    ],
     ids=["as recorded", "fixed", "changed", "not a number"],
 )
 def test_a_repair_upstream_is_noticed(measured, outcome):
-    with pytest.raises(outcome, match="fixed upstream: remove this" if measured < 1e-6 else "some library: measured"):
+    with pytest.raises(
+        outcome,
+        match="fixed upstream: remove this" if measured < 1e-6 else "some library: measured",
+    ):
         known_defect("some library", measured, 1.7, 5, 1e-6)
 
 
@@ -60,13 +75,15 @@ class Fixed:
 
 
 def smoothing_ratio(method: str, scale: float, samples: int) -> float:
-    """Return TorchOpt's smoothing gradient of a linear function over the right one for the noise drawn: 1 if it is right."""
+    """Return TorchOpt's smoothing gradient of a linear function over the right one for the noise
+    drawn: 1 if it is right.
+    """
     peers.require("torchopt")
     zero_order = peers.require("torchopt.diff.zero_order").zero_order
     slope, noise = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.3, 0.4, -1.0]).double()
-    function = zero_order(Fixed(noise), method=method, argnums=(0,), num_samples=samples, sigma=scale)(
-        lambda point: (slope * point).sum()
-    )
+    function = zero_order(
+        Fixed(noise), method=method, argnums=(0,), num_samples=samples, sigma=scale
+    )(lambda point: (slope * point).sum())
     point = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(function(point), point)
     return float(gradient @ noise / (slope @ noise * noise @ noise))
@@ -84,14 +101,23 @@ def test_torchopt_forward_smoothing_scales_as_the_squared_scale(scale):
     ratio = smoothing_ratio("forward", scale, 1)
     if ratio == pytest.approx(1):
         known_defect("torchopt forward smoothing", 1, scale**2, 1, 1)
-    assert ratio == pytest.approx(scale**2, rel=tolerances.CLOSED_FORM), "the defect has changed, measure it again"
-    pytest.xfail(f"torchopt 0.7.3: forward smoothing at scale {scale} is {ratio:.3g} times the gradient, the squared scale")
+    assert ratio == pytest.approx(scale**2, rel=tolerances.CLOSED_FORM), (
+        "the defect has changed, measure it again"
+    )
+    pytest.xfail(
+        f"torchopt 0.7.3: forward smoothing at scale {scale} is {ratio:.3g} times the gradient, the"
+        " squared scale"
+    )
 
 
 def test_torchopt_forward_smoothing_forgets_the_base_value_after_the_first_sample():
-    """It overwrites f(x) by f(x + s e) - f(x); on this linear function the second of two samples is then zero."""
+    """It overwrites f(x) by f(x + s e) - f(x); on this linear function the second of two samples is
+    then zero.
+    """
     missing = 1 - smoothing_ratio("forward", 1.0, 2)
-    known_defect("torchopt 0.7.3: share of two samples lost by forward smoothing", missing, 0.5, 1.001, 1e-9)
+    known_defect(
+        "torchopt 0.7.3: share of two samples lost by forward smoothing", missing, 0.5, 1.001, 1e-9
+    )
 
 
 @pytest.mark.parametrize(("iterations", "recorded"), [(100, 0.17), (5000, 5.8)], ids=str)
@@ -100,12 +126,22 @@ def test_jaxopt_plain_conjugate_gradients_diverge_on_the_fixed_point(iterations,
     problem = sparse_problem("reconstruction")
     reference, algorithm = at_minimizer(problem)
     spec = f"jaxopt_implicit(solver='cg', iterations={iterations})"
-    error = relative(pudle.make_estimator(spec).estimate(problem, algorithm, 1).gradient, reference.gradient)
-    known_defect(f"jaxopt 0.8.5: relative error by plain CG, {iterations} iterations", error, recorded, 5, 1e-6)
+    error = relative(
+        pudle.make_estimator(spec).estimate(problem, algorithm, 1).gradient, reference.gradient
+    )
+    known_defect(
+        f"jaxopt 0.8.5: relative error by plain CG, {iterations} iterations",
+        error,
+        recorded,
+        5,
+        1e-6,
+    )
 
 
 def test_jaxopt_plain_conjugate_gradients_by_its_own_solver_class():
-    """The same through `ProximalGradient` as its manual has it, whose fixed point is that of a step of one."""
+    """The same through `ProximalGradient` as its manual has it, whose fixed point is that of a step
+    of one.
+    """
     problem = sparse_problem("reconstruction")
     reference, _ = at_minimizer(problem)
     jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
@@ -118,23 +154,36 @@ def test_jaxopt_plain_conjugate_gradients_by_its_own_solver_class():
             maxiter=2,
             tol=1e-13,
             acceleration=False,
-            implicit_diff_solve=lambda product, right: solve(product, right, tol=1e-13, maxiter=1000),
+            implicit_diff_solve=lambda product, right: solve(
+                product, right, tol=1e-13, maxiter=1000
+            ),
         )
 
         def loss(d):
-            z = jax.vmap(lambda start, x: solver.run(start, problem.penalty, d, x).params)(codes, observations)
+            z = jax.vmap(lambda start, x: solver.run(start, problem.penalty, d, x).params)(
+                codes, observations
+            )
             return 0.5 * ((z @ d.T - observations) ** 2).sum() / len(z)
 
         return jax.jit(jax.grad(loss))(dictionary)
 
     def both(*arrays):
         linear_solve = peers.require("jaxopt.linear_solve")
-        return [gradient(solve, *arrays) for solve in (linear_solve.solve_normal_cg, linear_solve.solve_cg)]
+        return [
+            gradient(solve, *arrays)
+            for solve in (linear_solve.solve_normal_cg, linear_solve.solve_cg)
+        ]
 
     right, wrong = peers.run_jax(both, problem.dictionary, problem.observations, reference.codes)
     assert relative(right, reference.gradient) < tolerances.PEER_SOLVE
     error = relative(wrong, reference.gradient)
-    known_defect("jaxopt 0.8.5: relative error of ProximalGradient by plain CG, 1000 iterations", error, 2.8, 5, 1e-6)
+    known_defect(
+        "jaxopt 0.8.5: relative error of ProximalGradient by plain CG, 1000 iterations",
+        error,
+        2.8,
+        5,
+        1e-6,
+    )
 
 
 def test_torchdeq_anderson_mixing_stops_short():
@@ -143,30 +192,51 @@ def test_torchdeq_anderson_mixing_stops_short():
     reference, algorithm = at_minimizer(problem)
     estimator = pudle.make_estimator("torchdeq_implicit(solver='anderson')")
     error = relative(estimator.estimate(problem, algorithm, 1).gradient, reference.gradient)
-    known_defect("torchdeq 0.1.0: relative error by Anderson mixing, 1000 iterations", error, 1.4e-3, 5, 1e-6)
+    known_defect(
+        "torchdeq 0.1.0: relative error by Anderson mixing, 1000 iterations", error, 1.4e-3, 5, 1e-6
+    )
 
 
 def test_torchdeq_broyden_is_not_a_number_where_samples_converge_apart():
-    """Each sample alone is solved. Together, samples that have converged divide zero by zero until all have."""
+    """Each sample alone is solved. Together, samples that have converged divide zero by zero until
+    all have.
+    """
     problem = sparse_problem("reconstruction", nonnegative=True)
     reference, algorithm = at_minimizer(problem)
     estimator = pudle.make_estimator("torchdeq_implicit(solver='broyden', iterations=100)")
     for row in range(0, 40, 8):
         rows = slice(row, row + 1)
-        alone = dataclasses.replace(problem, observations=problem.observations[rows], generating_codes=None)
+        alone = dataclasses.replace(
+            problem, observations=problem.observations[rows], generating_codes=None
+        )
         start = pudle.Ista(initial=reference.codes[rows])
         expected = pudle.make_estimator("analytic").estimate(alone, start, 1)
-        assert relative(estimator.estimate(alone, start, 1).gradient, expected.gradient) < tolerances.PEER_SOLVE
+        assert (
+            relative(estimator.estimate(alone, start, 1).gradient, expected.gradient)
+            < tolerances.PEER_SOLVE
+        )
     together = estimator.estimate(problem, algorithm, 1)
     bad = float((~torch.isfinite(together.gradient)).double().mean())
-    known_defect("torchdeq 0.1.0: share of NaN in the gradient by Broyden's method", bad, 1.0, 2, 0.0)
+    known_defect(
+        "torchdeq 0.1.0: share of NaN in the gradient by Broyden's method", bad, 1.0, 2, 0.0
+    )
 
 
 def test_optimistix_lu_returns_garbage_on_singular_systems():
-    """At depth one every atom is active. LU does not fail, and returns a gradient that is far too large."""
+    """At depth one every atom is active. LU does not fail, and returns a gradient that is far too
+    large.
+    """
     problem = sparse_problem()
-    estimate = pudle.make_estimator("optimistix_implicit(solver='lu')").estimate(problem, pudle.Ista(), 1)
+    estimate = pudle.make_estimator("optimistix_implicit(solver='lu')").estimate(
+        problem, pudle.Ista(), 1
+    )
     direct, _ = direct_gradients(problem, estimate.codes)
     ratio = float(torch.linalg.norm(estimate.gradient) / torch.linalg.norm(direct))
     # Rounding decides how large: between 1e10 and 1e20 it is the same defect.
-    known_defect("optimistix 0.1.0: size of the gradient by LU at depth 1, over the direct part's", ratio, 1e15, 1e5, 100)
+    known_defect(
+        "optimistix 0.1.0: size of the gradient by LU at depth 1, over the direct part's",
+        ratio,
+        1e15,
+        1e5,
+        100,
+    )

@@ -1,4 +1,5 @@
-"""Estimators of other libraries, from the optional extra `peers`: refusals, and agreement with ours.
+"""Estimators of other libraries, from the optional extra `peers`: refusals, and agreement with
+ours.
 
 Without the extra only the tests of refusals and of the missing library run.
 """
@@ -79,13 +80,19 @@ def test_missing_library_is_scored_as_skipped(tmp_path, monkeypatch):
     assert record["reason"].startswith("install pudle[peers]")
     assert len(record["scores"]) == len(TINY.seeds) * len(TINY.depths)
     for row in record["scores"]:
-        assert row["status"] == "skipped" and row["reason"] == record["reason"] and row["relative_error"] is None
+        assert (
+            row["status"] == "skipped"
+            and row["reason"] == record["reason"]
+            and row["relative_error"] is None
+        )
 
 
 def test_installing_or_updating_a_library_outdates_what_is_stored(tmp_path, monkeypatch):
     store, keys = Store(tmp_path, "quick"), set()
     for version in ("", "0.1.0", "0.2.0"):
-        monkeypatch.setattr(peers, "versions", lambda *names, version=version: dict.fromkeys(names, version))
+        monkeypatch.setattr(
+            peers, "versions", lambda *names, version=version: dict.fromkeys(names, version)
+        )
         keys.add(store.key(TINY, "torchdeq_implicit"))
         other = store.key(TINY, "backprop")
     assert len(keys) == 3
@@ -99,22 +106,31 @@ def test_installing_or_updating_a_library_outdates_what_is_stored(tmp_path, monk
 @pytest.mark.parametrize("name", MODULES)
 def test_refusals_name_what_to_use(name):
     estimator = pudle.make_estimator(name)
-    with pytest.raises(pudle.UnsupportedProblem, match="treats SparseCoding with a dense dictionary, not Ridge: use "):
+    with pytest.raises(
+        pudle.UnsupportedProblem,
+        match="treats SparseCoding with a dense dictionary, not Ridge: use ",
+    ):
         estimator.estimate(ridge_problem(), pudle.Ista(), 3)
     with pytest.raises(pudle.UnsupportedProblem, match="treats soft thresholding, not hard: use "):
         estimator.estimate(sparse_problem(), pudle.Ista(thresholding="hard"), 3)
 
 
 def test_jaxopt_unrolled_refuses_restart():
-    with pytest.raises(pudle.UnsupportedProblem, match="without restart, not fista.restart=True.: use backprop"):
-        pudle.make_estimator("jaxopt_unrolled").estimate(sparse_problem(), pudle.Fista(restart=True), 3)
+    with pytest.raises(
+        pudle.UnsupportedProblem, match="without restart, not fista.restart=True.: use backprop"
+    ):
+        pudle.make_estimator("jaxopt_unrolled").estimate(
+            sparse_problem(), pudle.Fista(restart=True), 3
+        )
 
 
 # --- agreement
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"nonnegative": True}, {"l2_penalty": 0.1}], ids=["lasso", "nonnegative", "elastic"]
+    "changes",
+    [{}, {"nonnegative": True}, {"l2_penalty": 0.1}],
+    ids=["lasso", "nonnegative", "elastic"],
 )
 @pytest.mark.parametrize("spec", SOLVES)
 def test_implicit_peers_agree_with_the_certified_gradient(spec, loss, changes):
@@ -139,14 +155,20 @@ def test_implicit_peers_agree_with_analytic_once_the_supports_are_right(spec):
 def test_torchdeq_by_fixed_point_iterations_is_the_series(loss):
     """K iterations from zero add up the first K terms, at any codes."""
     problem, terms = sparse_problem(loss), 25
-    series = pudle.make_estimator(f"fixed_point(terms={terms})").estimate(problem, pudle.Ista(), SUPPORTED)
-    estimate = pudle.make_estimator(f"torchdeq_implicit(iterations={terms})").estimate(problem, pudle.Ista(), SUPPORTED)
+    series = pudle.make_estimator(f"fixed_point(terms={terms})").estimate(
+        problem, pudle.Ista(), SUPPORTED
+    )
+    estimate = pudle.make_estimator(f"torchdeq_implicit(iterations={terms})").estimate(
+        problem, pudle.Ista(), SUPPORTED
+    )
     assert relative(estimate.gradient, series.gradient) < tolerances.SAME_ARITHMETIC
     # The residual shows that it has not converged.
     assert estimate.diagnostics["largest_relative_residual"] > 1e-3
 
 
-@pytest.mark.parametrize("spec", ["jaxopt_implicit(iterations=3)", "torchopt_implicit(iterations=3)"])
+@pytest.mark.parametrize(
+    "spec", ["jaxopt_implicit(iterations=3)", "torchopt_implicit(iterations=3)"]
+)
 def test_residual_shows_a_solve_cut_short(spec):
     problem = sparse_problem("reconstruction")
     exact = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), SUPPORTED)
@@ -197,6 +219,8 @@ def test_jax_settings_do_not_change(name):
 def test_optimistix_by_singular_values_stays_bounded_on_singular_systems():
     """At depth one every atom is active."""
     problem = sparse_problem()
-    estimate = pudle.make_estimator("optimistix_implicit(solver='svd')").estimate(problem, pudle.Ista(), 1)
+    estimate = pudle.make_estimator("optimistix_implicit(solver='svd')").estimate(
+        problem, pudle.Ista(), 1
+    )
     direct, _ = direct_gradients(problem, estimate.codes)
     assert torch.linalg.norm(estimate.gradient) < 100 * torch.linalg.norm(direct)

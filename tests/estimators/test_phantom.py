@@ -1,4 +1,6 @@
-"""Both forms of the phantom gradient: their formulas in numpy, and the gradients that they become in a limit."""
+"""Both forms of the phantom gradient: their formulas in numpy, and the gradients that they become
+in a limit.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pudle
 from pudle.conformance.oracles import complex_step, derivative, soft
 from pudle.conformance.specimens import Specimen
 
-#: Its codes converge to rounding within 600 layers, and the reconstruction loss keeps its derivative in them.
+#: Its codes converge to rounding within 600 layers, and the reconstruction loss keeps its
+#: derivative in them.
 SPECIMEN = Specimen("square", "reconstruction")
 CONVERGED = 600
 
@@ -30,7 +33,9 @@ def layer(codes: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """Return one plain layer from some codes at some dictionary."""
     model, step = SPECIMEN.model, SPECIMEN.layers.step
     dictionary, penalty, _ = model.parts(theta)
-    return soft(codes - step * (codes @ dictionary.T - model.observations) @ dictionary, step * penalty)
+    return soft(
+        codes - step * (codes @ dictionary.T - model.observations) @ dictionary, step * penalty
+    )
 
 
 @pytest.mark.parametrize("steps, damping", [(1, 0.5), (4, 0.7), (3, 1.0)])
@@ -45,12 +50,17 @@ def test_unrolling_is_the_derivative_of_the_damped_layers(steps, damping):
         return (at * slope_at(codes)).sum()
 
     expected = SPECIMEN.direct(5) + derivative(contracted, SPECIMEN.model.theta)
-    assert relative(estimate(f"phantom(steps={steps}, damping={damping})", 5), expected) < tolerances.COMPLEX_STEP
+    assert (
+        relative(estimate(f"phantom(steps={steps}, damping={damping})", 5), expected)
+        < tolerances.COMPLEX_STEP
+    )
 
 
 @pytest.mark.parametrize("terms, damping", [(1, 0.5), (4, 0.7), (3, 1.0)])
 def test_neumann_form_is_the_damped_series(terms, damping):
-    """The Jacobian of a layer is applied by a step into the complex plane, transposed through the adjoint's symmetry."""
+    """The Jacobian of a layer is applied by a step into the complex plane, transposed through the
+    adjoint's symmetry.
+    """
     codes, model = SPECIMEN.codes(5), SPECIMEN.model
     dictionary, _, _ = model.parts(model.theta)
     contraction = np.eye(len(dictionary.T)) - SPECIMEN.layers.step * dictionary.T @ dictionary
@@ -64,7 +74,9 @@ def test_neumann_form_is_the_damped_series(terms, damping):
     assert relative(actual, SPECIMEN.direct(5) + series) < tolerances.COMPLEX_STEP
 
 
-@pytest.mark.parametrize("spec", ["phantom(steps={}, damping=1.0)", "fixed_point(terms={}, damping=1.0)"])
+@pytest.mark.parametrize(
+    "spec", ["phantom(steps={}, damping=1.0)", "fixed_point(terms={}, damping=1.0)"]
+)
 @pytest.mark.parametrize("count", [1, 6, 30])
 def test_without_damping_both_are_the_last_layers_at_converged_codes(spec, count):
     window = SPECIMEN.unrolled(CONVERGED, count)
@@ -86,7 +98,10 @@ def test_both_forms_agree_at_converged_codes_and_tend_to_the_implicit_gradient(d
 
 @pytest.mark.parametrize("spec", ["phantom(damping={})", "fixed_point(terms=2, damping={})"])
 def test_a_damping_outside_its_range_is_refused(spec):
-    for damping, text in (("0", "out of range"), ("1.5", "damping=1.5 is above 1: give a number in (0, 1]")):
+    for damping, text in (
+        ("0", "out of range"),
+        ("1.5", "damping=1.5 is above 1: give a number in (0, 1]"),
+    ):
         with pytest.raises(pudle.SpecError, match=text.replace("(", r"\(").replace("]", r"\]")):
             pudle.make_estimator(spec.format(damping))
 

@@ -16,12 +16,16 @@ from pudle.conformance.specimens import Specimen
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-3, 1e-2])
 def test_mean_along_the_gradient_is_right(scale):
-    """2000 samples in 20 batches, whose spread gives the standard error; several scales show a missing 1/scale."""
+    """2000 samples in 20 batches, whose spread gives the standard error; several scales show a
+    missing 1/scale.
+    """
     problem, depth = sparse_problem("reconstruction"), 5
     expected = estimate("backprop", problem, pudle.Ista(), depth).gradient
     specs = [f"spsa(samples=100, scale={scale}, seed={seed})" for seed in range(20)]
     unit = expected / expected.norm()
-    batches = torch.stack([(estimate(spec, problem, pudle.Ista(), depth).gradient * unit).sum() for spec in specs])
+    batches = torch.stack(
+        [(estimate(spec, problem, pudle.Ista(), depth).gradient * unit).sum() for spec in specs]
+    )
     standard_error = batches.std() / len(batches) ** 0.5
     assert standard_error < 0.06 * expected.norm(), "the check has power"
     assert abs(batches.mean() - expected.norm()) < 4 * standard_error
@@ -36,24 +40,38 @@ def test_standard_error_is_right(problem):
 
 def test_draws_come_from_its_own_stream(problem):
     gradient = estimate("spsa(samples=1, seed=4)", problem, pudle.Ista(), 10).gradient
-    draw = torch.as_tensor(streams.generator(4, "estimator spsa").standard_normal(tuple(gradient.shape)))
+    draw = torch.as_tensor(
+        streams.generator(4, "estimator spsa").standard_normal(tuple(gradient.shape))
+    )
     cosine = float(torch.cosine_similarity(gradient.reshape(-1), draw.reshape(-1), dim=0))
     assert abs(cosine) == pytest.approx(1, abs=SAME_ARITHMETIC)
 
 
 def test_es_single_is_the_same_for_a_loss_at_the_end():
-    """Particles that keep one perturbation and advance three layers at a time, in numpy: the last estimate is this one."""
+    """Particles that keep one perturbation and advance three layers at a time, in numpy: the last
+    estimate is this one.
+    """
     specimen, scale = Specimen("sparse coding", "reconstruction"), 0.05
     model, layers, total = specimen.model, specimen.layers, 0.0
     random = streams.generator(2, "estimator spsa")
     for _ in range(4):
         direction = random.standard_normal(model.theta.shape)
-        particles = {sign: unroll(model.observations, model.parts(model.theta), layers, range(0)) for sign in (1, -1)}
+        particles = {
+            sign: unroll(model.observations, model.parts(model.theta), layers, range(0))
+            for sign in (1, -1)
+        }
         for start in (0, 3, 6):
             for sign in particles:
                 parts = model.parts(model.theta + sign * scale * direction)
-                particles[sign] = unroll(model.observations, parts, layers, range(start, start + 3), particles[sign])
-        losses = {sign: float(model.loss(particles[sign][0], model.theta + sign * scale * direction)) for sign in particles}
+                particles[sign] = unroll(
+                    model.observations, parts, layers, range(start, start + 3), particles[sign]
+                )
+        losses = {
+            sign: float(model.loss(particles[sign][0], model.theta + sign * scale * direction))
+            for sign in particles
+        }
         total = total + (losses[1] - losses[-1]) / (2 * scale) * direction / 4
-    found = specimen.estimate(pudle.make_estimator(f"es_single(samples=4, scale={scale}, seed=2)"), 9)
+    found = specimen.estimate(
+        pudle.make_estimator(f"es_single(samples=4, scale={scale}, seed=2)"), 9
+    )
     assert relative(found.gradient, torch.as_tensor(total)) < CLOSED_FORM

@@ -18,7 +18,11 @@ DEPTH = 12
 WINDOWS = [1, 2, 5, 11, 12, 13, 100]
 
 
-@pytest.mark.parametrize("make", [lambda loss: sparse_problem(loss), lambda loss: ridge_problem()], ids=["sparse", "ridge"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda loss: sparse_problem(loss), lambda loss: ridge_problem()],
+    ids=["sparse", "ridge"],
+)
 def test_windows_of_one_backward_pass_equal_single_windows(algorithm, loss, make):
     problem = make(loss)
     swept = list(Truncated.sweep_windows(problem, algorithm, DEPTH, WINDOWS))
@@ -39,13 +43,24 @@ def test_sweep_of_windows_against_differences(algorithm, problem):
 
         def value(at, window=window):
             return oracles.unrolled_loss(
-                x, at, PENALTY, problem.loss, step, DEPTH, accelerated=algorithm.name == "fista", window=window, frozen=d
+                x,
+                at,
+                PENALTY,
+                problem.loss,
+                step,
+                DEPTH,
+                accelerated=algorithm.name == "fista",
+                window=window,
+                frozen=d,
             )
 
         size = float(torch.linalg.norm(estimate.gradient))
         for direction in directions(d.shape):
             actual = float((estimate.gradient.numpy() * direction).sum())
-            assert abs(actual - oracles.complex_step(value, d, direction)) < tolerances.COMPLEX_STEP * size
+            assert (
+                abs(actual - oracles.complex_step(value, d, direction))
+                < tolerances.COMPLEX_STEP * size
+            )
 
 
 def test_windows_are_sorted_and_unique(algorithm, problem):
@@ -62,8 +77,12 @@ def test_window_of_the_depth_or_more_is_backprop(algorithm, problem, window):
 
 
 @pytest.mark.parametrize("window, differentiated", [(1, 1), (5, 5), (DEPTH, DEPTH), (50, DEPTH)])
-def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem, window, differentiated):
-    """A window above the depth stays in the estimator's options; the diagnostics report what was differentiated."""
+def test_diagnostics_say_how_many_layers_were_differentiated(
+    algorithm, problem, window, differentiated
+):
+    """A window above the depth stays in the estimator's options; the diagnostics report what was
+    differentiated.
+    """
     estimator = Truncated(window=window)
     estimate = estimator.estimate(problem, algorithm, DEPTH)
     assert estimate.diagnostics["layers"] == DEPTH
@@ -72,16 +91,22 @@ def test_diagnostics_say_how_many_layers_were_differentiated(algorithm, problem,
 
 
 def test_neighboring_windows_differ():
-    """On the reconstruction loss one layer more or less is visible, so that an off-by-one window is found."""
+    """On the reconstruction loss one layer more or less is visible, so that an off-by-one window is
+    found.
+    """
     problem = sparse_problem("reconstruction")
-    estimates = [estimate for _, estimate in Truncated.sweep_windows(problem, pudle.Ista(), 40, range(1, 21))]
+    estimates = [
+        estimate for _, estimate in Truncated.sweep_windows(problem, pudle.Ista(), 40, range(1, 21))
+    ]
     for shorter, longer in zip(estimates, estimates[1:], strict=False):
         assert relative(shorter.gradient, longer.gradient) > 1e-4
 
 
 def test_sweep_equals_single_depths(algorithm, problem):
     """The windows reach the first layer at small depths and do not at large ones."""
-    for depth, estimate in zip([3, 5, 9, 20], Truncated(window=5).sweep(problem, algorithm, [3, 5, 9, 20]), strict=True):
+    for depth, estimate in zip(
+        [3, 5, 9, 20], Truncated(window=5).sweep(problem, algorithm, [3, 5, 9, 20]), strict=True
+    ):
         alone = Truncated(window=5).estimate(problem, algorithm, depth)
         assert relative(estimate.gradient, alone.gradient) < tolerances.SAME_ARITHMETIC
         assert torch.equal(estimate.codes, alone.codes)
@@ -101,7 +126,9 @@ def test_impossible_windows_are_refused(problem, windows):
 
 
 def test_floor_falls_with_the_window():
-    """On the reconstruction loss the error has a floor, about the contraction factor to the power of the window."""
+    """On the reconstruction loss the error has a floor, about the contraction factor to the power
+    of the window.
+    """
     problem = sparse_problem("reconstruction")
     reference = pudle.reference(problem)
     floors = [

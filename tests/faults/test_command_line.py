@@ -1,4 +1,6 @@
-"""The command line, fuzzed: whatever is typed, the exit code is 0, 1 or 2, and an error is one line without a traceback."""
+"""The command line, fuzzed: whatever is typed, the exit code is 0, 1 or 2, and an error is one line
+without a traceback.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,109 @@ from pudle.measuring.statuses import failure
 
 #: Calls of one test; the nightly one makes five times as many.
 CALLS = 2000
-NAMES = ["backprop", "truncated", "implicit", "sparse_gaussian", "digits", "image_patches", "ista", "adam", "lasso", "ridge"]
+NAMES = [
+    "backprop",
+    "truncated",
+    "implicit",
+    "sparse_gaussian",
+    "digits",
+    "image_patches",
+    "ista",
+    "adam",
+    "lasso",
+    "ridge",
+]
 SPECS = [
-    "truncated(window=3)", "truncated(window=-1)", "truncated(windw=3)", "backprop", "finite_difference(step=0)",
-    "ista(step=2.5)", "ista(thresholding='decaying(decay=0.9)')", "sparse_gaussian(n_samples=10)", "ridge(kappa=1e-3)",
-    "sparse_gaussian(n_samples=10, seed=True)", "digits(n_samples=20)", "image_patches(folder='.')",
-    "image_patches(folder='nowhere', n_samples=3)", "sgd(learning_rate='x')", "step(every=0)", "spsa(samples=(1, 2))",
-    "file.py", "file.py:Class(a=1)", "nowhere/file.py(a=1)", "array(path='file.txt')", "ista(thresholding='file.py')",
-    "x" * 300, "(((((((" * 50, "a(b=[[[[]]]])", "f(**{})",
-]  # fmt: skip
+    "truncated(window=3)",
+    "truncated(window=-1)",
+    "truncated(windw=3)",
+    "backprop",
+    "finite_difference(step=0)",
+    "ista(step=2.5)",
+    "ista(thresholding='decaying(decay=0.9)')",
+    "sparse_gaussian(n_samples=10)",
+    "ridge(kappa=1e-3)",
+    "sparse_gaussian(n_samples=10, seed=True)",
+    "digits(n_samples=20)",
+    "image_patches(folder='.')",
+    "image_patches(folder='nowhere', n_samples=3)",
+    "sgd(learning_rate='x')",
+    "step(every=0)",
+    "spsa(samples=(1, 2))",
+    "file.py",
+    "file.py:Class(a=1)",
+    "nowhere/file.py(a=1)",
+    "array(path='file.txt')",
+    "ista(thresholding='file.py')",
+    "x" * 300,
+    "(((((((" * 50,
+    "a(b=[[[[]]]])",
+    "f(**{})",
+]
 TEXTS = [
-    "", " ", "-", "--", "-1", "0", "1", "2", "7", "1e999", "nan", "-inf", "0x10", "１", "None", "True", "*",
-    "[", "[!", "**/*", "?", "~", ".", "..", "/", "/dev/null", "/proc/self/mem", "nowhere/deep", "file.txt",
-    "file.py", "HEAD", "HEAD~99", "main", "@", "字典", "a b", "é", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m",
-    "\\", "'", '"', "=", "a=b", "%s", "{0}", "$(true)", "<script>", "cpu", "cuda", "quick", "default", "html",
-    "csv", "latex", "float32", "exact", "lasso", "reconstruction",
-]  # fmt: skip
+    "",
+    " ",
+    "-",
+    "--",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "7",
+    "1e999",
+    "nan",
+    "-inf",
+    "0x10",
+    "１",
+    "None",
+    "True",
+    "*",
+    "[",
+    "[!",
+    "**/*",
+    "?",
+    "~",
+    ".",
+    "..",
+    "/",
+    "/dev/null",
+    "/proc/self/mem",
+    "nowhere/deep",
+    "file.txt",
+    "file.py",
+    "HEAD",
+    "HEAD~99",
+    "main",
+    "@",
+    "字典",
+    "a b",
+    "é",
+    "e\u0301",
+    "\udce9",
+    "\n",
+    "\t",
+    "\x1b[31m",
+    "\\",
+    "'",
+    '"',
+    "=",
+    "a=b",
+    "%s",
+    "{0}",
+    "$(true)",
+    "<script>",
+    "cpu",
+    "cuda",
+    "quick",
+    "default",
+    "html",
+    "csv",
+    "latex",
+    "float32",
+    "exact",
+    "lasso",
+    "reconstruction",
+]
 
 
 class InThisProcess(Pool):
@@ -48,7 +137,9 @@ class InThisProcess(Pool):
 
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capfd):
-    """Call the program in this process, without the hours of work that a well-formed call would start."""
+    """Call the program in this process, without the hours of work that a well-formed call would
+    start.
+    """
     from pudle.advising.race import Race
     from pudle.conformance import command
     from pudle.learning.denoising import DenoisingExperiment
@@ -67,7 +158,12 @@ def typed(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(run, "execute", work)
     monkeypatch.setattr(command, "Pool", InThisProcess)
     monkeypatch.setattr(command, "_check", work)
-    begins = [(CommitPair, "measure"), (DenoisingExperiment, "run"), (DenoisingBaseline, "run"), (Learner, "fit")]
+    begins = [
+        (CommitPair, "measure"),
+        (DenoisingExperiment, "run"),
+        (DenoisingBaseline, "run"),
+        (Learner, "fit"),
+    ]
     for kind, method in [*begins, (Race, "__init__"), (page, "measure_apart")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
@@ -90,7 +186,11 @@ def value(draw: random.Random) -> str:
     for _ in range(draw.choice([0, 0, 0, 1, 3])):
         # No digits, which would turn small data sets into huge ones.
         place = draw.randrange(len(text) + 1)
-        text = text[:place] + draw.choice(["(", ")", "=", ",", "'", '"', "\\", "é", " ", "[", "-", "_", "x"]) + text[place:]
+        text = (
+            text[:place]
+            + draw.choice(["(", ")", "=", ",", "'", '"', "\\", "é", " ", "[", "-", "_", "x"])
+            + text[place:]
+        )
     return text
 
 
@@ -106,18 +206,27 @@ def arguments(draw: random.Random, commands: dict[str, click.Command]) -> list[s
                 chosen = str(draw.choice(list(parameter.type.choices)))
             else:
                 chosen = value(draw)
-            parts += [option] if parameter.is_flag else draw.choice([[option, chosen], [f"{option}={chosen}"]])
+            parts += (
+                [option]
+                if parameter.is_flag
+                else draw.choice([[option, chosen], [f"{option}={chosen}"]])
+            )
         else:
             parts.append(value(draw))
     if draw.random() < 0.1:
-        parts.insert(draw.randrange(len(parts) + 1), draw.choice(["--help", "--", "-", "--unknown", value(draw)]))
+        parts.insert(
+            draw.randrange(len(parts) + 1),
+            draw.choice(["--help", "--", "-", "--unknown", value(draw)]),
+        )
     return [name, *parts]
 
 
 def fuzz(typed, calls: int, seed: int) -> None:
     draw = random.Random(seed)
     context = click.Context(cli.pudle)
-    commands = {name: cli.pudle.get_command(context, name) for name in cli.pudle.list_commands(context)}
+    commands = {
+        name: cli.pudle.get_command(context, name) for name in cli.pudle.list_commands(context)
+    }
     codes = []
     for _ in range(calls):
         line = arguments(draw, commands)
@@ -125,9 +234,13 @@ def fuzz(typed, calls: int, seed: int) -> None:
         told = [text for text in errors.splitlines() if text.startswith("pudle: error: ")]
         assert code in (0, 1, 2), line
         assert "Traceback" not in errors + output, (line, errors)
-        assert code != 2 or len(told) == 1 or (errors.startswith("Usage:") and not told), (line, errors)
+        assert code != 2 or len(told) == 1 or (errors.startswith("Usage:") and not told), (
+            line,
+            errors,
+        )
         codes.append(code)
-    # The fuzzer reaches both sides of every check: wrong usage, help, and calls that would have worked.
+    # The fuzzer reaches both sides of every check: wrong usage, help, and calls that would have
+    # worked.
     assert codes.count(2) > calls / 2 and codes.count(0) > calls / 100
 
 

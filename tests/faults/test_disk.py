@@ -1,4 +1,6 @@
-"""What the system refuses (a full disk, a folder that cannot be written to, a name too long): one line and exit code 2."""
+"""What the system refuses (a full disk, a folder that cannot be written to, a name too long): one
+line and exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,48 @@ def home(tmp_path_factory):
 def pudle(*arguments, cwd, full=False):
     limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, LITTLE))) if full else None
     command = [sys.executable, "-m", "pudle", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, preexec_fn=limit, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, preexec_fn=limit, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "full", "reason"),
     [
-        (("report", "--home", "{home}", "--out", "{tmp}/out", "--format", "csv"), True, "File too large"),
-        (("report", "--home", "{home}", "--out", "{tmp}/" + 300 * "x", "--format", "csv"), False, "File name too long"),
-        (("report", "--home", "{home}", "--out", "{tmp}/file/out", "--format", "csv"), False, "Not a directory"),
-        (("report", "--home", "{home}", "--out", "/proc/out", "--format", "csv"), False, "No such file or directory"),
+        (
+            ("report", "--home", "{home}", "--out", "{tmp}/out", "--format", "csv"),
+            True,
+            "File too large",
+        ),
+        (
+            ("report", "--home", "{home}", "--out", "{tmp}/" + 300 * "x", "--format", "csv"),
+            False,
+            "File name too long",
+        ),
+        (
+            ("report", "--home", "{home}", "--out", "{tmp}/file/out", "--format", "csv"),
+            False,
+            "Not a directory",
+        ),
+        (
+            ("report", "--home", "{home}", "--out", "/proc/out", "--format", "csv"),
+            False,
+            "No such file or directory",
+        ),
         (("run", "--home", "{tmp}/file/home", "--scores-only"), False, "Not a directory"),
         (("run", "--home", "{tmp}/" + 300 * "x", "--scores-only"), False, "File name too long"),
-        (("run", "--home", "{tmp}/new", "--scores-only", "--case", "sparse*lasso"), True, "File too large"),
+        (
+            ("run", "--home", "{tmp}/new", "--scores-only", "--case", "sparse*lasso"),
+            True,
+            "File too large",
+        ),
     ],
 )
 def test_one_line_and_exit_code_2(home, tmp_path, arguments, full, reason):
     (tmp_path / "file").write_text("no folder")
-    done = pudle(*(text.format(home=home, tmp=tmp_path) for text in arguments), cwd=tmp_path, full=full)
+    done = pudle(
+        *(text.format(home=home, tmp=tmp_path) for text in arguments), cwd=tmp_path, full=full
+    )
     lines = [line for line in done.stderr.splitlines() if line.startswith("pudle: error:")]
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert len(lines) == 1 and reason in lines[0], done.stderr

@@ -1,4 +1,6 @@
-"""Killed processes: nothing that they started outlives them for two seconds, and nothing that they half wrote stays."""
+"""Killed processes: nothing that they started outlives them for two seconds, and nothing that they
+half wrote stays.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from pudle import trial
 from pudle.files import sweep, write_atomically
 from pudle.measuring.locking import locked
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="looks for processes in /proc"
+)
 
 #: A command that starts another one in a process group of its own, as asv does.
 TREE = """
@@ -78,7 +82,14 @@ def mark():
 def start(script, *arguments, mark, cwd):
     environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(cwd)}
     command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
 
 
 def write(path, text):
@@ -88,20 +99,27 @@ def write(path, text):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, tmp_path, mark):
-    process = start(write(tmp_path / "attended.py", ATTENDED), TREE, "child", mark=mark, cwd=tmp_path)
+    process = start(
+        write(tmp_path / "attended.py", ATTENDED), TREE, "child", mark=mark, cwd=tmp_path
+    )
     assert process.stdout.readline() == "started\n"
-    # This process's child, its attendant, the command, and what the command started, once it has its environment.
+    # This process's child, its attendant, the command, and what the command started, once it has
+    # its environment.
     wait_for(lambda: len(marked(mark)) == 4)
     process.send_signal(number)
     process.communicate()
     assert gone(mark)
 
 
-def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(tmp_path, mark, monkeypatch):
+def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(
+    tmp_path, mark, monkeypatch
+):
     from pudle.measuring.attended import attended, run_attended
 
     monkeypatch.setenv("PUDLE_TEST_MARK", mark)
-    with attended([sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True) as process:
+    with attended(
+        [sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "started\n"
         wait_for(lambda: len(marked(mark)) == 3)
     assert not marked(mark)
@@ -128,7 +146,9 @@ def test_no_worktree_outlives_the_comparison_that_made_it(number, tmp_path, mark
     git(root, "init", "-q")
     git(root, "commit", "-q", "--allow-empty", "-m", "first")
     folder = tmp_path / "build"
-    process = start(write(tmp_path / "build_script.py", BUILD), root, folder, mark=mark, cwd=tmp_path)
+    process = start(
+        write(tmp_path / "build_script.py", BUILD), root, folder, mark=mark, cwd=tmp_path
+    )
     assert process.stdout.readline() == "pip\n" and (folder / "tree").exists()
     process.send_signal(number)
     process.communicate()
@@ -146,7 +166,9 @@ def test_unfinished_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
         tmp_path / "a.json",
     ]
     (tmp_path / "deep").mkdir()
-    strays = [folder / f".record.json.{process.pid}.tmp" for folder in (tmp_path, tmp_path / "deep")]
+    strays = [
+        folder / f".record.json.{process.pid}.tmp" for folder in (tmp_path, tmp_path / "deep")
+    ]
     for path in (*kept, *strays):
         path.touch()
     with locked(tmp_path, "run"):
@@ -156,15 +178,20 @@ def test_unfinished_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
 
 
 def test_a_file_that_is_being_written_is_never_seen_half_done(tmp_path, mark):
-    """Writers are killed at any moment: the file holds one of the contents in full, and the next run sweeps the rest."""
-    script = write(tmp_path / "writes.py", """
+    """Writers are killed at any moment: the file holds one of the contents in full, and the next
+    run sweeps the rest.
+    """
+    script = write(
+        tmp_path / "writes.py",
+        """
 import sys, itertools
 from pathlib import Path
 from pudle.files import write_atomically
 print("ready", flush=True)
 for number in itertools.count():
     write_atomically(Path("content"), f"{number % 10}" * 1_000_000)
-""")  # fmt: skip
+""",
+    )
     for delay in (0.01, 0.02, 0.05, 0.1):
         process = start(script, mark=mark, cwd=tmp_path)
         process.stdout.readline()
@@ -182,13 +209,17 @@ for number in itertools.count():
 
 
 def test_code_that_is_tried_ends_with_the_program(tmp_path, mark):
-    """A plug-in that hangs when it is loaded is tried in a copy of the program, which is killed meanwhile."""
+    """A plug-in that hangs when it is loaded is tried in a copy of the program, which is killed
+    meanwhile.
+    """
     points = "[pudle.estimators]\nhangs = hanging_plugin:Any"
     source = "import pathlib\npathlib.Path('loading').touch()\nsum(range(10**15))\n"
     site = write_package(tmp_path / "site", "hanging_plugin", source, points)
     environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(site)}
     environment.pop(trial.VARIABLE, None)
-    process = subprocess.Popen([sys.executable, "-m", "pudle", "list", "estimators"], cwd=tmp_path, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pudle", "list", "estimators"], cwd=tmp_path, env=environment
+    )
     wait_for((tmp_path / "loading").exists)
     process.kill()
     process.wait()

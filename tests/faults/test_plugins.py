@@ -1,4 +1,6 @@
-"""Plug-ins that cannot be used: each costs itself alone, by name, and the suite's own entries stay what they are."""
+"""Plug-ins that cannot be used: each costs itself alone, by name, and the suite's own entries stay
+what they are.
+"""
 
 from __future__ import annotations
 
@@ -34,63 +36,124 @@ class Good(Base):
     name = "good"
 """
 
-#: What a second package holds: the rest of its module, its entry points, and what is said about each that is broken.
+#: What a second package holds: the rest of its module, its entry points, and what is said about
+#: each that is broken.
 BROKEN = {
-    "import error": ("import nothing_of_that_name", "bad = bad_plugin:Bad", "ModuleNotFoundError: No module named"),
-    "syntax error": ("def", "bad = bad_plugin:Bad", "cannot be loaded from bad_plugin:Bad (SyntaxError"),
-    "exit at import": ("sys.exit(0)", "bad = bad_plugin:Bad", "cannot be loaded from bad_plugin:Bad (SystemExit: 0)"),
-    "no class": ("Bad = 3", "bad = bad_plugin:Bad", "is not a class that implements all of its methods, but 3"),
+    "import error": (
+        "import nothing_of_that_name",
+        "bad = bad_plugin:Bad",
+        "ModuleNotFoundError: No module named",
+    ),
+    "syntax error": (
+        "def",
+        "bad = bad_plugin:Bad",
+        "cannot be loaded from bad_plugin:Bad (SyntaxError",
+    ),
+    "exit at import": (
+        "sys.exit(0)",
+        "bad = bad_plugin:Bad",
+        "cannot be loaded from bad_plugin:Bad (SystemExit: 0)",
+    ),
+    "no class": (
+        "Bad = 3",
+        "bad = bad_plugin:Bad",
+        "is not a class that implements all of its methods, but 3",
+    ),
     "an object": ("bad = Good()", "bad = bad_plugin:bad", "is not a class"),
     "absent": ("", "bad = bad_plugin:Bad", "AttributeError"),
-    "no estimator": ("class Bad:\n    name = 'bad'", "bad = bad_plugin:Bad", "lacks computes, aliases, estimate, sweep"),
+    "no estimator": (
+        "class Bad:\n    name = 'bad'",
+        "bad = bad_plugin:Bad",
+        "lacks computes, aliases, estimate, sweep",
+    ),
     "no name": ("class Bad(Base):\n    pass", "bad = bad_plugin:Bad", "lacks name"),
-    "abstract": ("class Bad(GradientEstimator):\n    name = 'bad'", "bad = bad_plugin:Bad", "implements all of its methods"),
+    "abstract": (
+        "class Bad(GradientEstimator):\n    name = 'bad'",
+        "bad = bad_plugin:Bad",
+        "implements all of its methods",
+    ),
     "no claim": (
-        "class Bad(GradientEstimator):\n    name = 'bad'\n    estimate = Base.estimate", "bad = bad_plugin:Bad",
+        "class Bad(GradientEstimator):\n    name = 'bad'\n    estimate = Base.estimate",
+        "bad = bad_plugin:Bad",
         "lacks computes",
     ),
-    "other name": ("class Bad(Base):\n    name = 'backprop'", "bad = bad_plugin:Bad", "has name='backprop', which must be"),
-    "name of no text": ("class Bad(Base):\n    name = 3", "bad = bad_plugin:Bad", "has name=3, which must be"),
-    "no identifier": ("class Bad(Base):\n    name = 'b-d'", "b-d = bad_plugin:Bad", "and an identifier"),
-    "aliases": ("class Bad(Base):\n    name = 'bad'\n    aliases = 'worse'", "bad = bad_plugin:Bad", "not a tuple of texts"),
-    "claim": ("class Bad(Base):\n    name = 'bad'\n    computes = 3", "bad = bad_plugin:Bad", "has computes=3"),
+    "other name": (
+        "class Bad(Base):\n    name = 'backprop'",
+        "bad = bad_plugin:Bad",
+        "has name='backprop', which must be",
+    ),
+    "name of no text": (
+        "class Bad(Base):\n    name = 3",
+        "bad = bad_plugin:Bad",
+        "has name=3, which must be",
+    ),
+    "no identifier": (
+        "class Bad(Base):\n    name = 'b-d'",
+        "b-d = bad_plugin:Bad",
+        "and an identifier",
+    ),
+    "aliases": (
+        "class Bad(Base):\n    name = 'bad'\n    aliases = 'worse'",
+        "bad = bad_plugin:Bad",
+        "not a tuple of texts",
+    ),
+    "claim": (
+        "class Bad(Base):\n    name = 'bad'\n    computes = 3",
+        "bad = bad_plugin:Bad",
+        "has computes=3",
+    ),
     "options": (
-        "class Bad(Base):\n    name = 'bad'\n    def __init__(self):\n        1 / 0", "bad = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'bad'\n    def __init__(self):\n        1 / 0",
+        "bad = bad_plugin:Bad",
         "cannot be made with its default options (ZeroDivisionError: division by zero)",
     ),
     "options that exit": (
-        "@dataclass(frozen=True)\nclass Bad(Base):\n    name = 'bad'\n    def __post_init__(self):\n        sys.exit(0)",
-        "bad = bad_plugin:Bad", "cannot be made with its default options (SystemExit: 0)",
+        (
+            "@dataclass(frozen=True)\nclass Bad(Base):\n    name = 'bad'\n    def"
+            " __post_init__(self):\n        sys.exit(0)"
+        ),
+        "bad = bad_plugin:Bad",
+        "cannot be made with its default options (SystemExit: 0)",
     ),
     "fingerprint": (
-        "class Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return {}['key']", "bad = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return {}['key']",
+        "bad = bad_plugin:Bad",
         "cannot be made with its default options (KeyError",
     ),
     "changing fingerprint": (
-        "n = itertools.count()\nclass Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return str(next(n))",
-        "bad = bad_plugin:Bad", "not a text that stays the same, but '0'",
+        (
+            "n = itertools.count()\nclass Bad(Base):\n    name = 'bad'\n    def"
+            " fingerprint(self):\n        return str(next(n))"
+        ),
+        "bad = bad_plugin:Bad",
+        "not a text that stays the same, but '0'",
     ),
     "fingerprint of no text": (
-        "class Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return None", "bad = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return None",
+        "bad = bad_plugin:Bad",
         "not a text that stays the same, but None",
     ),
     "name of ours": (
-        "class Bad(Base):\n    name = 'backprop'", "backprop = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'backprop'",
+        "backprop = bad_plugin:Bad",
         "claims the name 'backprop', which belongs to 'backprop' of pudle",
     ),
     "alias of ours": (
-        "class Bad(Base):\n    name = 'bad'\n    aliases = ('implicit',)", "bad = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'bad'\n    aliases = ('implicit',)",
+        "bad = bad_plugin:Bad",
         "claims the name 'implicit', which belongs to 'analytic' of pudle",
     ),
     "alias as name": (
-        "class Bad(Base):\n    name = 'implicit'", "implicit = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'implicit'",
+        "implicit = bad_plugin:Bad",
         "claims the name 'implicit', which belongs to 'analytic' of pudle",
     ),
     "name as alias": (
-        "class Bad(Base):\n    name = 'bad'\n    aliases = ('truncated',)", "bad = bad_plugin:Bad",
+        "class Bad(Base):\n    name = 'bad'\n    aliases = ('truncated',)",
+        "bad = bad_plugin:Bad",
         "claims the name 'truncated', which belongs to 'truncated' of pudle",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -106,7 +169,9 @@ def fresh_registry():
 
 @pytest.fixture
 def ours(fresh_registry):
-    found = {name: dict(registry.entries(name)) for name in ("estimators", "datasets", "experiments")}
+    found = {
+        name: dict(registry.entries(name)) for name in ("estimators", "datasets", "experiments")
+    }
     registry.entries.cache_clear()
     return found
 
@@ -115,10 +180,14 @@ def install(folder, monkeypatch, name):
     """Install a good package and a broken one, and return what is said about the broken one."""
     rest, points, reason = BROKEN[name]
     monkeypatch.syspath_prepend(
-        write_package(folder / "bad", "bad_plugin", f"{GOOD}\n{rest}\n", f"[pudle.estimators]\n{points}")
+        write_package(
+            folder / "bad", "bad_plugin", f"{GOOD}\n{rest}\n", f"[pudle.estimators]\n{points}"
+        )
     )
     monkeypatch.syspath_prepend(
-        write_package(folder / "good", "good_plugin", GOOD, "[pudle.estimators]\ngood = good_plugin:Good")
+        write_package(
+            folder / "good", "good_plugin", GOOD, "[pudle.estimators]\ngood = good_plugin:Good"
+        )
     )
     return reason
 
@@ -129,9 +198,17 @@ def test_a_broken_plugin_costs_itself_alone_and_is_named(name, tmp_path, monkeyp
     known = pudle.list_estimators()
     assert known.pop("good").__module__ == "good_plugin" and known == ours["estimators"]
     (line,) = registry.broken("estimators")
-    assert line.startswith("plug-in '") and "of bad_plugin" in line and reason in line and "\n" not in line
+    assert (
+        line.startswith("plug-in '")
+        and "of bad_plugin" in line
+        and reason in line
+        and "\n" not in line
+    )
     assert line.endswith(": repair or uninstall bad_plugin")
-    assert pudle.make_estimator("implicit").name == "analytic" and type(pudle.make_estimator("backprop")) in known.values()
+    assert (
+        pudle.make_estimator("implicit").name == "analytic"
+        and type(pudle.make_estimator("backprop")) in known.values()
+    )
 
 
 def test_who_asks_for_a_broken_plugin_is_told_why(tmp_path, monkeypatch, fresh_registry):
@@ -146,8 +223,14 @@ def test_who_asks_for_a_broken_plugin_is_told_why(tmp_path, monkeypatch, fresh_r
     [
         ("[pudle.datasets]\nbad = bad_plugin:Good", "lacks losses, problem"),
         ("[pudle.datasets]\ndigits = bad_plugin:Good", "lacks losses, problem"),
-        ("[pudle.experiments]\nbad = bad_plugin:Good", "is not a mapping from plain file names to experiments"),
-        ("[pudle.experiments]\nbad = bad_plugin:ESCAPES", "is not a mapping from plain file names to experiments"),
+        (
+            "[pudle.experiments]\nbad = bad_plugin:Good",
+            "is not a mapping from plain file names to experiments",
+        ),
+        (
+            "[pudle.experiments]\nbad = bad_plugin:ESCAPES",
+            "is not a mapping from plain file names to experiments",
+        ),
         (
             "[pudle.experiments]\nbad = bad_plugin:TAKEN",
             "claims the name 'denoising-backprop', which belongs to 'denoising'",
@@ -173,22 +256,33 @@ TAKEN = {"denoising-backprop": Any()}
 
 def test_an_unknown_profile_and_a_broken_one_say_so(tmp_path, monkeypatch, fresh_registry):
     monkeypatch.syspath_prepend(
-        write_package(tmp_path / "bad", "bad_plugin", "", "[pudle.profiles]\nbad = bad_plugin:nothing")
+        write_package(
+            tmp_path / "bad", "bad_plugin", "", "[pudle.profiles]\nbad = bad_plugin:nothing"
+        )
     )
     with pytest.raises(pudle.PudleError, match="plug-in 'bad' of bad_plugin cannot be loaded"):
         registry.list_profiles()["bad"]
-    with pytest.raises(pudle.PudleError, match="'other' is unknown: known are default, paper, quick"):
+    with pytest.raises(
+        pudle.PudleError, match="'other' is unknown: known are default, paper, quick"
+    ):
         registry.list_profiles()["other"]
 
 
 def test_list_shows_the_broken_plugin_after_all_others(tmp_path):
     """In a process of its own, where the plug-in tries to end it with exit code 0."""
-    write_package(tmp_path / "bad", "bad_plugin", "import sys\nsys.exit(0)", "[pudle.estimators]\nbad = bad_plugin:Bad")
+    write_package(
+        tmp_path / "bad",
+        "bad_plugin",
+        "import sys\nsys.exit(0)",
+        "[pudle.estimators]\nbad = bad_plugin:Bad",
+    )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "bad")}
     command = [sys.executable, "-m", "pudle", "list", "estimators"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "truncated" in done.stdout
-    assert done.stderr.startswith("pudle: error: 1 broken: plug-in 'bad' of bad_plugin cannot be loaded")
+    assert done.stderr.startswith(
+        "pudle: error: 1 broken: plug-in 'bad' of bad_plugin cannot be loaded"
+    )
     assert "SystemExit: 0" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -199,22 +293,47 @@ def test_a_command_of_a_plugin_takes_no_place_and_breaks_no_help(tmp_path):
 
     def pudle_command(*arguments):
         command = [sys.executable, "-m", "pudle", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
 
     assert "Measure accuracy, time and memory" in pudle_command("run", "--help").stdout
     assert pudle_command("--help").returncode == 0
     done = pudle_command("bad")
-    assert done.returncode == 2 and done.stderr.startswith("pudle: error: command 'bad' of bad_plugin cannot be loaded")
+    assert done.returncode == 2 and done.stderr.startswith(
+        "pudle: error: command 'bad' of bad_plugin cannot be loaded"
+    )
 
 
 @pytest.mark.slow
 def test_a_run_measures_the_others_and_ends_with_exit_code_2(tmp_path):
     bad = write_package(
-        tmp_path / "bad", "bad_plugin", "import sys\nsys.exit(0)", "[pudle.estimators]\nbad = bad_plugin:Bad"
+        tmp_path / "bad",
+        "bad_plugin",
+        "import sys\nsys.exit(0)",
+        "[pudle.estimators]\nbad = bad_plugin:Bad",
     )
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "pudle", "run", "--scores-only", "--workers", "1", "--home", str(home), "--only"]
-    command += ["--estimator", "alternating", "--dataset", "sparse_gaussian(n_samples=10)", "--case", "*n_samples_10*-lasso"]
+    command = [
+        sys.executable,
+        "-m",
+        "pudle",
+        "run",
+        "--scores-only",
+        "--workers",
+        "1",
+        "--home",
+        str(home),
+        "--only",
+    ]
+    command += [
+        "--estimator",
+        "alternating",
+        "--dataset",
+        "sparse_gaussian(n_samples=10)",
+        "--case",
+        "*n_samples_10*-lasso",
+    ]
     environment = os.environ | {"PYTHONPATH": str(bad)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "1 of 1 scores computed now, 1 ok" in done.stdout, done.stderr

@@ -1,4 +1,6 @@
-"""Runs and reports killed at random moments: nothing finished is lost, nothing outlives them, no number differs."""
+"""Runs and reports killed at random moments: nothing finished is lost, nothing outlives them, no
+number differs.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,37 @@ EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, 
 PUDLE = (sys.executable, "-m", "pudle")
 CASE = "sparse_gaussian_n_samples_200-ista-lasso"
 RUN = (
-    *PUDLE, "run", "--only", "--estimator", "alternating", "--estimator", "backprop",
-    "--dataset", "sparse_gaussian(n_samples=200)", "--case", CASE, "--depth", "5", "--depth", "400",
-    "--experiment", "killed-training",
-)  # fmt: skip
+    *PUDLE,
+    "run",
+    "--only",
+    "--estimator",
+    "alternating",
+    "--estimator",
+    "backprop",
+    "--dataset",
+    "sparse_gaussian(n_samples=200)",
+    "--case",
+    CASE,
+    "--depth",
+    "5",
+    "--depth",
+    "400",
+    "--experiment",
+    "killed-training",
+)
 REPORT = (*PUDLE, "report")
-#: The files that a run makes, and how many, by phase in the order in which a run of one worker comes to them. Two workers
-#: make some side by side: the phase is the first whose files are not all there. The last phase lasts until the run ends.
+#: The files that a run makes, and how many, by phase in the order in which a run of one worker
+#: comes to them. Two workers make some side by side: the phase is the first whose files are not all
+#: there. The last phase lasts until the run ends.
 FILES = {
-    "references": ("store/references/*.npz", 3), "scores": (f"store/{CASE}/*.json", 2),
-    "surfaces": ("store/artifacts/*.json", 2), "memory": (f"store/{CASE}/costs/memory_bytes-*", 4),
-    "time": (f"store/{CASE}/costs/seconds-*", 4), "experiments": ("store/experiments/*.json", 1),
+    "references": ("store/references/*.npz", 3),
+    "scores": (f"store/{CASE}/*.json", 2),
+    "surfaces": ("store/artifacts/*.json", 2),
+    "memory": (f"store/{CASE}/costs/memory_bytes-*", 4),
+    "time": (f"store/{CASE}/costs/seconds-*", 4),
+    "experiments": ("store/experiments/*.json", 1),
     "history of asv": ("results/*/*-*.json", 1),
-}  # fmt: skip
+}
 PHASES = ("start", *FILES, "report")
 #: Kills that each phase has at least, and the most runs that these may take.
 LEAST, MOST_RUNS = 3, 20
@@ -50,22 +70,35 @@ TICK = 0.02
 
 
 def names(home: Path, pattern: str) -> set[str]:
-    return {str(path.relative_to(home)) for path in home.glob(pattern) if not path.name.startswith(".")}
+    return {
+        str(path.relative_to(home)) for path in home.glob(pattern) if not path.name.startswith(".")
+    }
 
 
 def lacking(home: Path) -> list[str]:
     """Return the phases whose files are not all there."""
-    return [phase for phase, (pattern, number) in FILES.items() if len(names(home, pattern)) < number]
+    return [
+        phase for phase, (pattern, number) in FILES.items() if len(names(home, pattern)) < number
+    ]
 
 
 def stored(home: Path) -> dict[str, bytes]:
-    """Return the content of every file of results in the store; checkpoints and what is being written are no results."""
-    paths = (home / name for pattern, _ in FILES.values() for name in names(home, pattern) if name.startswith("store/"))
+    """Return the content of every file of results in the store; checkpoints and what is being
+    written are no results.
+    """
+    paths = (
+        home / name
+        for pattern, _ in FILES.values()
+        for name in names(home, pattern)
+        if name.startswith("store/")
+    )
     return {str(path.relative_to(home)): path.read_bytes() for path in paths}
 
 
 def accuracy(home: Path) -> dict[str, object]:
-    """Return all that a run computed, by file, without what depends on the moment: dates, times and memory."""
+    """Return all that a run computed, by file, without what depends on the moment: dates, times and
+    memory.
+    """
     found: dict[str, object] = {}
     for name, content in stored(home).items():
         if "/costs/" in name:
@@ -76,7 +109,10 @@ def accuracy(home: Path) -> dict[str, object]:
             record = json.loads(content)
             for part in (*record.get("rows", ()), record.get("summary", {})):
                 part.pop("seconds", None)
-            found[name] = {key: record.get(key) for key in ("status", "scores", "references", "rows", "summary")}
+            found[name] = {
+                key: record.get(key)
+                for key in ("status", "scores", "references", "rows", "summary")
+            }
     return found
 
 
@@ -94,17 +130,29 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def attempt(folder: Path, environment: dict[str, str], workers: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run and report, and yield the process that is at work with the phase that it is in, until both have ended well."""
+def attempt(
+    folder: Path, environment: dict[str, str], workers: int
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run and report, and yield the process that is at work with the phase that it is in, until
+    both have ended well.
+    """
     home = folder / ".asv" / "quick"
     for command in ((*RUN, "--workers", str(workers)), REPORT):
         begun = time.time_ns()
         with (folder / "said").open("w") as said:
-            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=said, stderr=said
+            )
         while process.poll() is None:
             # A run writes its list once it knows what is stored, before it measures anything.
             listed = (home / "run.json").exists() and (home / "run.json").stat().st_mtime_ns > begun
-            here = "report" if command is REPORT else next(iter(lacking(home)), [*FILES][-1]) if listed else "start"
+            here = (
+                "report"
+                if command is REPORT
+                else next(iter(lacking(home)), [*FILES][-1])
+                if listed
+                else "start"
+            )
             yield process, here
             time.sleep(TICK)
         assert process.returncode == 0, (folder / "said").read_text()
@@ -120,12 +168,17 @@ def lengths_of(folder: Path, environment: dict[str, str]) -> dict[str, float]:
 
 
 def kill(
-    folder: Path, environment: dict[str, str], targets: list[str], lengths: dict[str, float], draw: random.Random
+    folder: Path,
+    environment: dict[str, str],
+    targets: list[str],
+    lengths: dict[str, float],
+    draw: random.Random,
 ) -> tuple[str, str] | None:
-    """Run and report, and kill what is at work in the first of the phases aimed at; return the phase hit and the signal.
+    """Run and report, and kill what is at work in the first of the phases aimed at; return the
+    phase hit and the signal.
 
-    The moment within the phase is random, up to the `lengths` of an undisturbed run: where little of a phase is left, it
-    falls into a later one, and None says that it came too late for all.
+    The moment within the phase is random, up to the `lengths` of an undisturbed run: where little
+    of a phase is left, it falls into a later one, and None says that it came too late for all.
     """
     moment = math.inf
     for process, here in attempt(folder, environment, draw.choice([1, 2])):
@@ -150,13 +203,18 @@ def at(hits: Counter[tuple[str, str]], phase: str) -> int:
 @pytest.mark.nightly
 @pytest.mark.parametrize("kills", [50])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tmp_path, environment):
+def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(
+    kills, tmp_path, environment
+):
     draw, hits, completed = random.Random(0), Counter[tuple[str, str]](), 0
     whole = tmp_path / "whole"
     # Kernels may be compiled in the first run; the second takes as long as those that follow.
     lengths_of(whole, environment)
     lengths = lengths_of(tmp_path / "again", environment)
-    made = {phase: len(names(whole / ".asv" / "quick", pattern)) for phase, (pattern, _) in FILES.items()}
+    made = {
+        phase: len(names(whole / ".asv" / "quick", pattern))
+        for phase, (pattern, _) in FILES.items()
+    }
     assert made == {phase: number for phase, (_, number) in FILES.items()}
     truth = accuracy(whole / ".asv" / "quick")
     while hits.total() < kills or min(at(hits, phase) for phase in PHASES) < LEAST:
@@ -165,14 +223,18 @@ def test_runs_killed_at_random_moments_end_with_the_numbers_of_one_run(kills, tm
         home, finished = folder / ".asv" / "quick", {}
         # Every attempt passes the start, so that kills there may come between any others.
         chosen = draw.choices(PHASES, k=10)
-        targets = sorted(chosen, key=lambda phase: PHASES.index(phase) or draw.uniform(0, len(PHASES)))
+        targets = sorted(
+            chosen, key=lambda phase: PHASES.index(phase) or draw.uniform(0, len(PHASES))
+        )
         hit: tuple[str, str] | None = ("", "")
         while hit is not None:
             mark = f"mark-{uuid.uuid4().hex}"
             hit = kill(folder, environment | {"PUDLE_TEST_MARK": mark}, targets, lengths, draw)
             assert gone(mark)
             now = stored(home)
-            assert {name: now.get(name) for name in finished} == finished, "a finished result was lost or changed"
+            assert {name: now.get(name) for name in finished} == finished, (
+                "a finished result was lost or changed"
+            )
             finished = now
             hits.update([hit] if hit else [])
         completed += 1

@@ -1,4 +1,6 @@
-"""Signals and outputs that close: one line or none, exit code 2, never a traceback, and never exit code 1."""
+"""Signals and outputs that close: one line or none, exit code 2, never a traceback, and never exit
+code 1.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,41 @@ from pudle import cli
 
 PUDLE = [sys.executable, "-m", "pudle"]
 FULL = Path("/dev/full")
-needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="looks for processes in /proc"
+)
 
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_and_all_its_workers_with_one_line(number, tmp_path):
     mark = f"mark-{uuid.uuid4().hex}"
-    environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(write_plugin(tmp_path / "plugin", ["sleeps"]))}
-    command = [*PUDLE, "run", "--scores-only", "--workers", "2", "--home", "home", "--only", "--estimator", "sleeps"]
+    environment = os.environ | {
+        "PUDLE_TEST_MARK": mark,
+        "PYTHONPATH": str(write_plugin(tmp_path / "plugin", ["sleeps"])),
+    }
+    command = [
+        *PUDLE,
+        "run",
+        "--scores-only",
+        "--workers",
+        "2",
+        "--home",
+        "home",
+        "--only",
+        "--estimator",
+        "sleeps",
+    ]
     command += ["--case", "sparse_gaussian-ista-*"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=heed_interrupts,
-    )  # fmt: skip
+    )
     store = tmp_path / "home" / "quick" / "store"
     # All references are there, so that the estimator sleeps.
     wait_for(lambda: len(list(store.glob("references/*.npz"))) >= 6 and len(marked(mark)) >= 2)
@@ -45,12 +68,20 @@ def test_a_signal_ends_a_run_and_all_its_workers_with_one_line(number, tmp_path)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this machine has no /dev/full")
-@pytest.mark.parametrize("arguments", [["list", "datasets"], ["--help"], ["--version"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["list", "datasets"], ["--help"], ["--version"], ["run", "--help"]]
+)
 def test_a_full_output_is_one_line(arguments, tmp_path):
     with FULL.open("w") as full:
-        done = subprocess.run([*PUDLE, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*PUDLE, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 2
-    assert done.stderr == "pudle: error: the output cannot be written (No space left on device): finished results are kept\n"
+    assert (
+        done.stderr
+        == "pudle: error: the output cannot be written (No space left on device): finished results"
+        " are kept\n"
+    )
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this machine has no /dev/full")
@@ -64,10 +95,15 @@ def test_where_not_even_the_error_can_be_written_the_exit_code_says_it(tmp_path)
 def test_an_output_that_nobody_reads_is_one_line(arguments, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([*PUDLE, *arguments], cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [*PUDLE, *arguments], cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
     os.close(writing)
     assert done.returncode == 2
-    assert done.stderr == "pudle: error: the output cannot be written (Broken pipe): finished results are kept\n"
+    assert (
+        done.stderr
+        == "pudle: error: the output cannot be written (Broken pipe): finished results are kept\n"
+    )
 
 
 def test_a_closed_output_is_no_traceback(tmp_path):
@@ -81,7 +117,10 @@ def test_a_path_that_cannot_be_written_is_named_with_the_reason(tmp_path):
     command = [*PUDLE, "run", "--scores-only", "--case", "image*", "--home", "file/home"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"pudle: error: {tmp_path / 'file'}") and "Not a directory" in done.stderr
+    assert (
+        done.stderr.startswith(f"pudle: error: {tmp_path / 'file'}")
+        and "Not a directory" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("code", [0, 1, None, "done"])
@@ -93,15 +132,25 @@ def test_whatever_ends_the_program_early_is_no_success_and_no_regression(code, m
     monkeypatch.setattr(cli.Commands, "get_command", lambda *_: ends)
     monkeypatch.setattr(sys, "argv", ["pudle", "ends"])
     assert cli.run() == 2
-    assert capsys.readouterr().err == (
-        f"pudle: error: a plug-in tried to end the program with sys.exit({code!r}): finished results are kept; "
-        f"repair the plug-in\n"
+    assert (
+        capsys.readouterr().err
+        == f"pudle: error: a plug-in tried to end the program with sys.exit({code!r}): finished"
+        " results are kept; repair the plug-in\n"
     )
 
 
 def test_an_estimator_that_ends_the_program_ends_no_training_with_success(tmp_path):
     plugin = write_plugin(tmp_path / "plugin", ["quits"])
-    command = [*PUDLE, "learn", "--dataset", "sparse_gaussian(n_samples=10)", "--estimator", "quits", "--out", "out"]
+    command = [
+        *PUDLE,
+        "learn",
+        "--dataset",
+        "sparse_gaussian(n_samples=10)",
+        "--estimator",
+        "quits",
+        "--out",
+        "out",
+    ]
     environment = os.environ | {"PYTHONPATH": str(plugin)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -1,4 +1,6 @@
-"""Every kind of stored file, damaged in every way: one line names it, the rest is shown, and nothing is a traceback."""
+"""Every kind of stored file, damaged in every way: one line names it, the rest is shown, and
+nothing is a traceback.
+"""
 
 from __future__ import annotations
 
@@ -31,24 +33,54 @@ from pudle.reports.load import load
 from pudle.reports.report import Report
 
 #: What takes the place of each value in turn: other types, numbers out of range, and nesting.
-WRONG = (None, True, -1, 10**30, 1.5, float("inf"), "", "x", "\x00\n", [], [None], [[]], {}, {"x": {}}, {"x": [1e300]})
+WRONG = (
+    None,
+    True,
+    -1,
+    10**30,
+    1.5,
+    float("inf"),
+    "",
+    "x",
+    "\x00\n",
+    [],
+    [None],
+    [[]],
+    {},
+    {"x": {}},
+    {"x": [1e300]},
+)
 TINY = Case(
-    "tiny", "sparse_gaussian(n_samples=8, n_features=6, n_components=8, n_nonzero_coefs=2)", "ista", "lasso", (0,), (1,)
+    "tiny",
+    "sparse_gaussian(n_samples=8, n_features=6, n_components=8, n_nonzero_coefs=2)",
+    "ista",
+    "lasso",
+    (0,),
+    (1,),
 )
 
 #: The files of a report: those of one run, by kind.
 FILES = {
-    "scores": "store/synthetic-ista-lasso/0-*.json", "curve": "store/artifacts/*-jacobian_error-*.json",
-    "surface": "store/artifacts/*-window_surface-*.json", "training": "store/experiments/one-*.json",
-    "denoising": "store/experiments/two-*.json", "arrays": "store/experiments/two-*.npz",
+    "scores": "store/synthetic-ista-lasso/0-*.json",
+    "curve": "store/artifacts/*-jacobian_error-*.json",
+    "surface": "store/artifacts/*-window_surface-*.json",
+    "training": "store/experiments/one-*.json",
+    "denoising": "store/experiments/two-*.json",
+    "arrays": "store/experiments/two-*.npz",
     "time": "store/synthetic-ista-lasso/costs/seconds-1.json",
     "memory": "store/synthetic-ista-lasso/costs/memory_bytes-1.json",
-}  # fmt: skip
+}
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path to every value in a content; of a list, its first item stands for all."""
-    items = content.items() if isinstance(content, dict) else enumerate(content[:1]) if isinstance(content, list) else ()
+    items = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content[:1])
+        if isinstance(content, list)
+        else ()
+    )
     for key, value in items:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -81,7 +113,11 @@ def broken_bytes(whole: bytes, count: int) -> Iterator[bytes]:
     draw = np.random.default_rng(len(whole))
     for place in draw.integers(0, len(whole), count):
         yield whole[:place]
-        yield whole[:place] + bytes([whole[place] ^ (1 << int(draw.integers(8)))]) + whole[place + 1 :]
+        yield (
+            whole[:place]
+            + bytes([whole[place] ^ (1 << int(draw.integers(8)))])
+            + whole[place + 1 :]
+        )
     yield from (
         b"",
         b"{}",
@@ -98,7 +134,10 @@ def broken_bytes(whole: bytes, count: int) -> Iterator[bytes]:
 def damages(whole: bytes, thorough: bool) -> Iterable[bytes]:
     """Return damaged versions of a file: all of them, or a sample."""
     wrong = list(wrong_contents(whole)) if whole[:1] == b"{" else []
-    return [*broken_bytes(whole, 200 if thorough else 4), *(wrong if thorough else wrong[3 :: 1 + len(wrong) // 20])]
+    return [
+        *broken_bytes(whole, 200 if thorough else 4),
+        *(wrong if thorough else wrong[3 :: 1 + len(wrong) // 20]),
+    ]
 
 
 def named(lines: Iterable[str], path: Path) -> None:
@@ -109,7 +148,9 @@ def named(lines: Iterable[str], path: Path) -> None:
 
 
 def check_reader(path: Path, read: Callable[[], Any], thorough: bool, least: int) -> None:
-    """Check that a reader refuses at least so many damaged versions of a file by name, and takes the others."""
+    """Check that a reader refuses at least so many damaged versions of a file by name, and takes
+    the others.
+    """
     whole, refused = path.read_bytes(), 0
     for content in damages(whole, thorough):
         path.write_bytes(content)
@@ -124,7 +165,9 @@ def check_reader(path: Path, read: Callable[[], Any], thorough: bool, least: int
 
 
 def check_list(path: Path, read: Callable[[], Any], thorough: bool) -> None:
-    """Check the reader of a run's list, which may also say, of a list that is whole but empty, that there are no results."""
+    """Check the reader of a run's list, which may also say, of a list that is whole but empty, that
+    there are no results.
+    """
 
     def read_or_missing() -> None:
         with contextlib.suppress(MissingResults):
@@ -133,7 +176,9 @@ def check_list(path: Path, read: Callable[[], Any], thorough: bool) -> None:
     check_reader(path, read_or_missing, thorough, 10)
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.nightly)], ids=["sample", "all"])
+@pytest.fixture(
+    params=[False, pytest.param(True, marks=pytest.mark.nightly)], ids=["sample", "all"]
+)
 def thorough(request):
     return request.param
 
@@ -178,7 +223,9 @@ def test_whatever_a_killed_run_lacks_the_rest_is_shown(results, seed, tmp_path):
         path.unlink()
     read = load(home, "quick")
     assert read.damaged == () and not Report.of(read).csv().isspace()
-    records = len([path for path in paths if path.parent.name.endswith("lasso") and path not in lost])
+    records = len(
+        [path for path in paths if path.parent.name.endswith("lasso") and path not in lost]
+    )
     assert (read.records["status"] == "ok").sum() == records or not records
 
 
@@ -207,7 +254,15 @@ def test_selections_and_lists_of_a_run(tmp_path, results, thorough):
     check_list(runs, lambda: load_commit(COMMIT, "main", results, "quick"), thorough)
     pair = CommitPair(tmp_path, "a" * 40, "b" * 40, "quick")
     pair.rounds_path.parent.mkdir(parents=True)
-    row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": "", "base": 1.0, "head": None}
+    row = {
+        "case": "one",
+        "estimator": "backprop",
+        "depth": 3,
+        "round": 0,
+        "reason": "",
+        "base": 1.0,
+        "head": None,
+    }
     pair.rounds_path.write_text(json.dumps({"rounds": [row]}))
     check_reader(pair.rounds_path, pair.rounds, thorough, 15)
 

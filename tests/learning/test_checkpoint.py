@@ -33,7 +33,10 @@ def stop_at(step):
 
 
 KILLABLE = Learner("backprop", "fista", 10, "adam(learning_rate=0.01)", "cosine", 8, 20)
-KILLED_DATASET = "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)"
+KILLED_DATASET = (
+    "sparse_gaussian(n_samples=90, n_features=12, n_components=18, n_nonzero_coefs=2,"
+    " perturbation=0.1)"
+)
 #: The same training, slowly, in a process that can be killed.
 SCRIPT = f"""
 import sys, time, torch, pudle
@@ -46,18 +49,36 @@ learner.fit(problem, folder=sys.argv[1], save_seconds=0, progress=lambda *_: tim
 
 class TestResume:
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-    def test_a_resumed_training_ends_bitwise_where_an_uninterrupted_one_does(self, optimizer, tmp_path):
+    def test_a_resumed_training_ends_bitwise_where_an_uninterrupted_one_does(
+        self, optimizer, tmp_path
+    ):
         problem = planted(n_samples=100)
-        learner = Learner("backprop", "ista(step=0.2)", 8, optimizer, "step(every=1, factor=0.7)", epochs=4, batch=30)
+        learner = Learner(
+            "backprop",
+            "ista(step=0.2)",
+            8,
+            optimizer,
+            "step(every=1, factor=0.7)",
+            epochs=4,
+            batch=30,
+        )
         whole = learner.fit(problem)
         for step in (5, 11):  # in the middle of an epoch, and a second time
             with pytest.raises(Killed):
-                learner.fit(problem, folder=tmp_path, resume=step > 5, save_seconds=0, progress=stop_at(step))
+                learner.fit(
+                    problem,
+                    folder=tmp_path,
+                    resume=step > 5,
+                    save_seconds=0,
+                    progress=stop_at(step),
+                )
         resumed = learner.fit(problem, folder=tmp_path, resume=True)
         assert_same(resumed, whole)
         assert (np.load(tmp_path / DICTIONARY_FILE) == whole.dictionary.numpy()).all()
         written = pd.read_csv(tmp_path / HISTORY_FILE)
-        pd.testing.assert_frame_equal(untimed(written), untimed(whole.history), check_dtype=False, rtol=1e-15)
+        pd.testing.assert_frame_equal(
+            untimed(written), untimed(whole.history), check_dtype=False, rtol=1e-15
+        )
         # After the end, resuming changes nothing.
         assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
 
@@ -85,7 +106,10 @@ class TestResume:
         ("change", "text"),
         [
             ({"depth": 6}, "with depth=5, not 6"),
-            ({"optimizer": "adam(learning_rate=0.5)"}, "with optimizer='adam', not 'adam(learning_rate=0.5)'"),
+            (
+                {"optimizer": "adam(learning_rate=0.5)"},
+                "with optimizer='adam', not 'adam(learning_rate=0.5)'",
+            ),
             ({"schedule": "cosine"}, "epochs=None, not 2"),
         ],
     )
@@ -97,11 +121,15 @@ class TestResume:
         assert text in str(caught.value)
         with pytest.raises(InvalidArgument, match="with other data or another start"):
             learner.fit(planted(n_samples=60, seed=1), folder=tmp_path, resume=True)
-        with pytest.raises(InvalidArgument, match="holds a training already: resume it, or give another folder"):
+        with pytest.raises(
+            InvalidArgument, match="holds a training already: resume it, or give another folder"
+        ):
             learner.fit(problem, folder=tmp_path)
 
     def test_nothing_to_resume(self, tmp_path):
-        with pytest.raises(InvalidArgument, match="holds no checkpoint to resume: start without resuming first"):
+        with pytest.raises(
+            InvalidArgument, match="holds no checkpoint to resume: start without resuming first"
+        ):
             Learner(depth=1, epochs=1).fit(planted(), folder=tmp_path, resume=True)
         with pytest.raises(InvalidArgument, match="resume=True needs the folder"):
             Learner(depth=1, epochs=1).fit(planted(), resume=True)
@@ -119,44 +147,101 @@ class TestResume:
     @pytest.mark.parametrize(
         ("dataset", "loss", "options"),
         [
-            ("sparse_gaussian(n_samples=50, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)", "lasso",
-             {"estimator": "analytic", "depth": 60}),
-            ("sparse_gaussian(n_samples=50, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)", "lasso",
-             {"estimator": "spsa(samples=2)"}),
-            ("sparse_gaussian(n_samples=50, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)", "lasso",
-             {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
-            ("convolutional(n_samples=6, size=20, n_components=4, density=0.1)", "reconstruction", {"batch": 3, "chunk": 2}),
-            ("noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)", "reconstruction", {"batch": 3, "chunk": 2}),
+            (
+                (
+                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
+                    " n_nonzero_coefs=2, perturbation=0.1)"
+                ),
+                "lasso",
+                {"estimator": "analytic", "depth": 60},
+            ),
+            (
+                (
+                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
+                    " n_nonzero_coefs=2, perturbation=0.1)"
+                ),
+                "lasso",
+                {"estimator": "spsa(samples=2)"},
+            ),
+            (
+                (
+                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
+                    " n_nonzero_coefs=2, perturbation=0.1)"
+                ),
+                "lasso",
+                {"optimizer": "adam(learning_rate=0.01, tangent=True)"},
+            ),
+            (
+                "convolutional(n_samples=6, size=20, n_components=4, density=0.1)",
+                "reconstruction",
+                {"batch": 3, "chunk": 2},
+            ),
+            (
+                "noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)",
+                "reconstruction",
+                {"batch": 3, "chunk": 2},
+            ),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
-    def test_chunks_noisy_images_and_estimators_with_a_seed_resume_bitwise(self, dataset, loss, options, tmp_path):
+    def test_chunks_noisy_images_and_estimators_with_a_seed_resume_bitwise(
+        self, dataset, loss, options, tmp_path
+    ):
         problem = pudle.make_dataset(dataset).problem(loss)
-        common = {"estimator": "backprop", "algorithm": "ista", "depth": 4, "optimizer": "momentum(learning_rate=0.1)",
-                  "schedule": "cosine", "epochs": 3, "batch": 20, "chunk": 8, "record_every": 2}  # fmt: skip
+        common = {
+            "estimator": "backprop",
+            "algorithm": "ista",
+            "depth": 4,
+            "optimizer": "momentum(learning_rate=0.1)",
+            "schedule": "cosine",
+            "epochs": 3,
+            "batch": 20,
+            "chunk": 8,
+            "record_every": 2,
+        }
         learner = Learner(**(common | options))
         whole = learner.fit(problem)
         assert whole.history.moved.iloc[-1] > 1e-4
-        for step in (1, 4):  # the first step, and within an epoch and between two rows of the history
+        for step in (
+            1,
+            4,
+        ):  # the first step, and within an epoch and between two rows of the history
             with pytest.raises(Killed):
-                learner.fit(problem, folder=tmp_path, resume=step > 1, save_seconds=0, progress=stop_at(step))
+                learner.fit(
+                    problem,
+                    folder=tmp_path,
+                    resume=step > 1,
+                    save_seconds=0,
+                    progress=stop_at(step),
+                )
         assert_same(learner.fit(problem, folder=tmp_path, resume=True), whole)
 
     def test_a_training_that_diverged_is_returned_as_it_ended(self, tmp_path):
         """It takes no further step, not even with more epochs: it would only diverge again."""
-        learner = Learner("alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50)
-        with pytest.warns(LearningWarning, match="diverged in step .* of 180: step=0.37 is above 2/L"):
+        learner = Learner(
+            "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50
+        )
+        with pytest.warns(
+            LearningWarning, match="diverged in step .* of 180: step=0.37 is above 2/L"
+        ):
             whole = learner.fit(planted(), folder=tmp_path)
         before = (tmp_path / HISTORY_FILE).read_bytes()
         calls = []
         for again in (learner, dataclasses.replace(learner, epochs=60)):
             with pytest.warns(LearningWarning, match="diverged in step .* of 180"):
-                resumed = again.fit(planted(), folder=tmp_path, resume=True, progress=lambda *call: calls.append(call))
+                resumed = again.fit(
+                    planted(),
+                    folder=tmp_path,
+                    resume=True,
+                    progress=lambda *call: calls.append(call),
+                )
             assert_same(resumed, whole)
             assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before
 
     def test_a_training_that_is_killed_before_it_diverges_diverges_alike(self, tmp_path):
-        learner = Learner("alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50)
+        learner = Learner(
+            "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50
+        )
         with pytest.warns(LearningWarning, match="diverged"):
             whole = learner.fit(planted())
         with pytest.raises(Killed):

@@ -26,12 +26,20 @@ def options(tmp_path):
     """A short training, tested on one small image."""
     folder = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
     dataset = "noisy_crops(n_samples=8, size=33)"
-    options = {"experiment": "denoising-small-backprop", "dataset": dataset, "test-images": folder, "out": tmp_path / "out"}
+    options = {
+        "experiment": "denoising-small-backprop",
+        "dataset": dataset,
+        "test-images": folder,
+        "out": tmp_path / "out",
+    }
     return [text for name, value in options.items() for text in (f"--{name}", value)]
 
 
 def test_table_and_files(denoise, options, tmp_path, monkeypatch):
-    options, out = [*options, "--epochs", 1, "--baseline", "total variation", "--baseline", "BM3D"], tmp_path / "out"
+    options, out = (
+        [*options, "--epochs", 1, "--baseline", "total variation", "--baseline", "BM3D"],
+        tmp_path / "out",
+    )
     monkeypatch.setitem(sys.modules, "bm3d", None)
     code, printed, err = denoise(*options)
     assert code == 0 and "BM3D is left out: install pudle[baselines]" in err
@@ -41,7 +49,10 @@ def test_table_and_files(denoise, options, tmp_path, monkeypatch):
     assert summary["options"]["sigma"] == 25 and summary["options"]["training"]["epochs"] == 1
     lines = printed.splitlines()
     assert "1 image of test, sigma 25" in lines[0]
-    for name, result in {"noisy": {"psnr": results["total variation"]["noisy_psnr"]}, **results}.items():
+    for name, result in {
+        "noisy": {"psnr": results["total variation"]["noisy_psnr"]},
+        **results,
+    }.items():
         (line,) = (line for line in lines if f" {name} " in line)
         for key in ("psnr", "psnr_shifted"):
             if result.get(key) is not None:
@@ -64,7 +75,9 @@ def test_torchrun_is_refused(denoise, options, monkeypatch):
 
 
 def test_resume(denoise, options, tmp_path):
-    """The flag continues an interrupted training; without one it is refused, and so is a training without the flag."""
+    """The flag continues an interrupted training; without one it is refused, and so is a training
+    without the flag.
+    """
     options, out = [*options, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"
     code, _, err = denoise(*options, "--resume")
     assert code == 2 and "holds no checkpoint to resume" in err and not out.exists()
@@ -79,9 +92,18 @@ def test_resume(denoise, options, tmp_path):
 
 @pytest.mark.parametrize("command", ["denoise", "learn"])
 def test_help_does_not_wait_for_torch(command):
-    code = f"import sys; from pudle import cli; cli.pudle.main(['{command}', '--help'], standalone_mode=False); "
-    shown = subprocess.run([sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True)
-    assert shown.returncode == 0 and "Examples:" in shown.stdout and shown.stdout.endswith("False\n")
+    code = (
+        f"import sys; from pudle import cli; cli.pudle.main(['{command}', '--help'],"
+        " standalone_mode=False); "
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code + "print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        shown.returncode == 0 and "Examples:" in shown.stdout and shown.stdout.endswith("False\n")
+    )
 
 
 def test_help_names_every_method_of_other_packages(denoise):
@@ -92,14 +114,22 @@ def test_help_names_every_method_of_other_packages(denoise):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--experiment", "denoising-small-bacprop", "--out", "x"], "did you mean 'denoising-small-backprop'"),
+        (
+            ["--experiment", "denoising-small-bacprop", "--out", "x"],
+            "did you mean 'denoising-small-backprop'",
+        ),
         ([], "Missing option '--out'"),
         (["--experiment", "denoising-wavelet", "--epochs", 3, "--out", "x"], "it has no --epochs"),
         (["--validation", -1, "--out", "x"], "validation=-1 is too small"),
-        (["--baseline", "median", "--out", "x"], "baseline='median' is unknown: choose from BM3D, non-local means, wavelet"),
+        (
+            ["--baseline", "median", "--out", "x"],
+            "baseline='median' is unknown: choose from BM3D, non-local means, wavelet",
+        ),
     ],
 )
-def test_wrong_usage_is_one_line_and_writes_nothing(denoise, arguments, text, tmp_path, monkeypatch):
+def test_wrong_usage_is_one_line_and_writes_nothing(
+    denoise, arguments, text, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     code, _, err = denoise(*arguments)
     assert code == 2 and text in err and len(err.strip().splitlines()) == 1

@@ -33,12 +33,23 @@ TINY = LearningExperiment(
 
 def experiment(**changes) -> DenoisingExperiment:
     return DenoisingExperiment(
-        **{"training": TINY, "training_images": SAMPLES, "test_images": SAMPLES, "budget": None, "shifts": False} | changes
+        **{
+            "training": TINY,
+            "training_images": SAMPLES,
+            "test_images": SAMPLES,
+            "budget": None,
+            "shifts": False,
+        }
+        | changes
     )
 
 
-def haar(size: int = 6, penalty: float = 0.1, **options) -> tuple[np.ndarray, pudle.ConvolutionalSparseCoding]:
-    """Four orthonormal filters of 2 x 2 that do not overlap: coding is one transform per block of the image."""
+def haar(
+    size: int = 6, penalty: float = 0.1, **options
+) -> tuple[np.ndarray, pudle.ConvolutionalSparseCoding]:
+    """Four orthonormal filters of 2 x 2 that do not overlap: coding is one transform per block of
+    the image.
+    """
     transform = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
     return transform, pudle.ConvolutionalSparseCoding(
         observations=torch.zeros(1, 1, size, size, dtype=torch.float64),
@@ -51,7 +62,9 @@ def haar(size: int = 6, penalty: float = 0.1, **options) -> tuple[np.ndarray, pu
 
 class TestDenoise:
     def test_closed_form(self):
-        """With orthonormal filters that do not overlap, one step of length 1 is soft thresholding of the transform."""
+        """With orthonormal filters that do not overlap, one step of length 1 is soft thresholding
+        of the transform.
+        """
         transform, problem = haar()
         image = np.random.default_rng(0).random((6, 8))
         centered = image - image.mean()
@@ -68,15 +81,26 @@ class TestDenoise:
         _, problem = haar(penalty=1e-14)
         image = np.random.default_rng(0).random((6, 6))
         for shifts in (False, True):
-            assert np.abs(denoise(image, problem, pudle.Ista(step=1.0), 1, shifts=shifts) - image).max() < 1e-12
+            assert (
+                np.abs(
+                    denoise(image, problem, pudle.Ista(step=1.0), 1, shifts=shifts) - image
+                ).max()
+                < 1e-12
+            )
 
     def test_the_mean_has_no_effect_on_the_rest(self):
         _, problem = haar(nonnegative=True)
         image = np.random.default_rng(0).random((6, 6))
         shifted = denoise(image + 3, problem, pudle.Ista(step=1.0), 4)
-        assert np.abs(shifted - 3 - denoise(image, problem, pudle.Ista(step=1.0), 4)).max() < CLOSED_FORM
+        assert (
+            np.abs(shifted - 3 - denoise(image, problem, pudle.Ista(step=1.0), 4)).max()
+            < CLOSED_FORM
+        )
         # An image without contrast has codes of zero, so that only its mean is left.
-        assert np.abs(denoise(np.full((6, 6), 0.7), problem, pudle.Ista(step=1.0), 4) - 0.7).max() < CLOSED_FORM
+        assert (
+            np.abs(denoise(np.full((6, 6), 0.7), problem, pudle.Ista(step=1.0), 4) - 0.7).max()
+            < CLOSED_FORM
+        )
 
     @pytest.mark.parametrize("shape", [(13, 17), (12, 12), (5, 9)])
     def test_shifts_against_a_loop(self, shape):
@@ -117,7 +141,9 @@ class TestDenoise:
         assert "1 x 6 pixels, smaller than the 2 x 2 filters" in refusal(
             lambda: denoise(np.zeros((1, 6)), problem, algorithm, 1)
         )
-        assert "give a gray one" in refusal(lambda: denoise(np.zeros((6, 6, 3)), problem, algorithm, 1))
+        assert "give a gray one" in refusal(
+            lambda: denoise(np.zeros((6, 6, 3)), problem, algorithm, 1)
+        )
         assert "NaN" in refusal(lambda: denoise(np.full((6, 6), np.nan), problem, algorithm, 1))
 
 
@@ -125,7 +151,9 @@ class TestImages:
     def test_held_out_images_are_not_learned_from(self, tmp_path):
         """Every image is a checkerboard of its own contrast, which identifies the source of a crop."""
         board = np.indices((40, 40)).sum(0) % 2
-        images = {f"{number}.png": (10 * number * board).astype(np.uint8) for number in range(1, 11)}
+        images = {
+            f"{number}.png": (10 * number * board).astype(np.uint8) for number in range(1, 11)
+        }
         folder = save_images(tmp_path / "training", images)
         test = save_images(tmp_path / "test", {"1.png": texture(40, 40)})
         training = dataclasses.replace(TINY, dataset="noisy_crops(n_samples=200, size=32)")
@@ -149,9 +177,13 @@ class TestImages:
         assert dataclasses.replace(mine, test_images=SAMPLES).folders == (SAMPLES, SAMPLES)
 
     def test_refusals(self, tmp_path):
-        folder = save_images(tmp_path / "images", {"a.png": texture(40, 40), "b.png": texture(40, 40)})
+        folder = save_images(
+            tmp_path / "images", {"a.png": texture(40, 40), "b.png": texture(40, 40)}
+        )
         for same in (folder, f"{folder}/", f"{folder}/../images"):
-            assert "two different folders" in refusal(experiment(training_images=folder, test_images=same).problem)
+            assert "two different folders" in refusal(
+                experiment(training_images=folder, test_images=same).problem
+            )
         copy = save_images(tmp_path / "copy", {"z.png": texture(40, 40)})
         assert "test image z.png is one of the training images" in refusal(
             experiment(training_images=folder, test_images=copy, validation=1).problem
@@ -163,7 +195,9 @@ class TestImages:
         broken = tmp_path / "broken"
         broken.mkdir()
         (broken / "a.png").write_bytes(b"no image")
-        wide = dataclasses.replace(TINY, dataset="noisy_crops(n_samples=24, size=33, kernel=15, start='random')")
+        wide = dataclasses.replace(
+            TINY, dataset="noisy_crops(n_samples=24, size=33, kernel=15, start='random')"
+        )
         small = save_images(tmp_path / "small", {"a.png": texture(10, 40)})
         less = save_images(tmp_path / "less", {"b.png": texture(14, 40)})
         for training, test, text in (
@@ -180,7 +214,9 @@ class TestImages:
         names = {f"{name}.png": texture(40, 50, seed) for seed, name in enumerate("abc")}
         folder = save_images(tmp_path / "test", names)
         alone = save_images(tmp_path / "alone", {"b.png": names["b.png"]})
-        learned = experiment(training=dataclasses.replace(TINY, epochs=0), test_images=folder).run(tmp_path / "out")
+        learned = experiment(training=dataclasses.replace(TINY, epochs=0), test_images=folder).run(
+            tmp_path / "out"
+        )
         other = DenoisingBaseline("total variation", test_images=folder).run(tmp_path)
         assert learned.summary["noisy_psnr"] == other.summary["noisy_psnr"]
         assert np.array_equal(learned.arrays["noisy"], other.arrays["noisy"])
@@ -190,7 +226,8 @@ class TestImages:
 
 class TestExperiment:
     @pytest.mark.parametrize(
-        ("estimator", "loss", "margin"), [("backprop", "reconstruction", 1.0), ("alternating", "lasso", 0.5)]
+        ("estimator", "loss", "margin"),
+        [("backprop", "reconstruction", 1.0), ("alternating", "lasso", 0.5)],
     )
     def test_a_tiny_training_denoises_better(self, tmp_path, estimator, loss, margin):
         made = experiment(training=dataclasses.replace(TINY, estimator=estimator, loss=loss))
@@ -199,14 +236,22 @@ class TestExperiment:
         assert result.status == "ok" and list(history.step) == [0, 12, 24]
         assert history.psnr.iloc[-1] > history.psnr.iloc[0] + margin
         summary = result.summary
-        assert summary["psnr"] > summary["noisy_psnr"] + 2 and summary["psnr"] == summary["per_image_psnr"][0]
-        assert np.isnan(summary["psnr_shifted"]) and summary["method"] == f"{estimator}, {loss}, supervised"
+        assert (
+            summary["psnr"] > summary["noisy_psnr"] + 2
+            and summary["psnr"] == summary["per_image_psnr"][0]
+        )
+        assert (
+            np.isnan(summary["psnr_shifted"])
+            and summary["method"] == f"{estimator}, {loss}, supervised"
+        )
         assert summary["steps"] == 24 and summary["test_images"] == "scikit-learn's"
         assert result.arrays["filters"].shape == (64, 9, 9)
         assert result.arrays["clean"].shape == result.arrays["denoised"].shape == (160, 160)
 
     def test_a_training_that_diverges_is_not_tested(self, tmp_path):
-        """With a step of almost 2/L at the start, a large learning rate soon makes the algorithm refuse its step."""
+        """With a step of almost 2/L at the start, a large learning rate soon makes the algorithm
+        refuse its step.
+        """
         training = dataclasses.replace(
             TINY,
             dataset="noisy_crops(n_samples=24, size=33)",
@@ -228,26 +273,46 @@ class TestExperiment:
         result = run("learned", f"{start}, learned_penalties=True)")
         penalties, history = result.arrays["penalties"], pd.DataFrame(result.rows)
         assert result.summary["method"] == "backprop, reconstruction, supervised, learned penalties"
-        # The start is far too small for the noise: the penalties grow, except those of filters that carry much.
+        # The start is far too small for the noise: the penalties grow, except those of filters that
+        # carry much.
         assert penalties.shape == (64,) and np.ptp(penalties) > 1e-4 and np.median(penalties) > 0.02
-        assert np.allclose(np.linalg.norm(result.arrays["filters"].reshape(64, -1), axis=1), 1, atol=1e-5)
+        assert np.allclose(
+            np.linalg.norm(result.arrays["filters"].reshape(64, -1), axis=1), 1, atol=1e-5
+        )
         fixed = run("fixed", f"{start})")
         assert history.psnr.iloc[0] == fixed.rows[0]["psnr"]
         assert result.summary["psnr"] > fixed.summary["psnr"]
 
     def test_shifts_help(self, tmp_path):
         folder = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
-        untrained = dataclasses.replace(TINY, epochs=0, dataset="noisy_crops(n_samples=24, size=33)")
-        summary = experiment(training=untrained, test_images=folder, shifts=True).run(tmp_path / "out").summary
-        assert summary["psnr_shifted"] > summary["psnr"] + 0.3 and summary["ssim_shifted"] > summary["ssim"]
+        untrained = dataclasses.replace(
+            TINY, epochs=0, dataset="noisy_crops(n_samples=24, size=33)"
+        )
+        summary = (
+            experiment(training=untrained, test_images=folder, shifts=True)
+            .run(tmp_path / "out")
+            .summary
+        )
+        assert (
+            summary["psnr_shifted"] > summary["psnr"] + 0.3
+            and summary["ssim_shifted"] > summary["ssim"]
+        )
 
     def test_without_held_out_images_the_history_has_no_psnr(self, tmp_path):
-        made = experiment(training=dataclasses.replace(TINY, epochs=1, record_every=6), validation=0)
+        made = experiment(
+            training=dataclasses.replace(TINY, epochs=1, record_every=6), validation=0
+        )
         result = made.run(tmp_path / "out")
-        assert [np.isnan(row["psnr"]) for row in result.rows] == [True, True] and result.summary["psnr"] > 0
+        assert [np.isnan(row["psnr"]) for row in result.rows] == [True, True] and result.summary[
+            "psnr"
+        ] > 0
 
     def test_named_experiments(self):
-        named = {name: each for name, each in pudle.list_experiments().items() if each.kind == "denoising"}
+        named = {
+            name: each
+            for name, each in pudle.list_experiments().items()
+            if each.kind == "denoising"
+        }
         for name, each in named.items():
             if "-small-" in name:
                 assert each.test_images == SAMPLES
@@ -256,4 +321,8 @@ class TestExperiment:
                 assert pudle.make_dataset(each.dataset).n_components == 64
                 assert each.sigma == 25 and each.training.depth == 15
         methods = {each.method for each in named.values()}
-        assert {*METHODS, "backprop, reconstruction, supervised", "alternating, lasso, supervised"} <= methods
+        assert {
+            *METHODS,
+            "backprop, reconstruction, supervised",
+            "alternating, lasso, supervised",
+        } <= methods

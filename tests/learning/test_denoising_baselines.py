@@ -1,4 +1,6 @@
-"""Denoising with other packages' methods, which get the same noisy images and the noise's deviation."""
+"""Denoising with other packages' methods, which get the same noisy images and the noise's
+deviation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def test_baselines(tmp_path, method):
 def test_baselines_use_the_noise_deviation(method):
     clean = to_float(texture(60, 70))
     noisy = add_noise(clean, "a", 50)
-    assert psnr(clean, METHODS[method](noisy, 50 / 255)) > psnr(clean, METHODS[method](noisy, 5 / 255)) + 1
+    assert (
+        psnr(clean, METHODS[method](noisy, 50 / 255))
+        > psnr(clean, METHODS[method](noisy, 5 / 255)) + 1
+    )
 
 
 @pytest.mark.parametrize("name", ["scikit-image", "bm3d", "PyWavelets"])
@@ -35,7 +40,9 @@ def test_an_installed_or_upgraded_package_outdates_a_baseline(monkeypatch, name)
     experiment, fingerprints = DenoisingBaseline("BM3D", test_images=SAMPLES), set()
     for number in ("", "1.0", "2.0"):
         monkeypatch.setattr(
-            denoising_baselines, "versions", lambda *names, number=number: dict.fromkeys(names, "1") | {name: number}
+            denoising_baselines,
+            "versions",
+            lambda *names, number=number: dict.fromkeys(names, "1") | {name: number},
         )
         fingerprints.add(experiment.fingerprint())
     assert len(fingerprints) == 3

@@ -1,4 +1,6 @@
-"""Pictures of a training: what is drawn, read back from the figure's data and from the pixels of the file."""
+"""Pictures of a training: what is drawn, read back from the figure's data and from the pixels of
+the file.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def figures(monkeypatch):
 
 
 def test_curves_are_the_columns_of_the_history(figures, tmp_path):
-    history = pd.DataFrame({"step": [0, 5, 10], "loss": [np.nan, 2.0, 1.0], "relative_error": [0.1, 0.01, 1e-3]})
+    history = pd.DataFrame(
+        {"step": [0, 5, 10], "loss": [np.nan, 2.0, 1.0], "relative_error": [0.1, 0.01, 1e-3]}
+    )
     draw_curve(tmp_path / "curve.png", history.assign(psnr=np.nan))
     error, loss = figures[0].axes
     np.testing.assert_array_equal(error.lines[0].get_xydata(), [[0, 0.1], [5, 0.01], [10, 1e-3]])
@@ -60,7 +64,12 @@ def test_atoms_that_are_images_are_tiles_and_others_a_matrix(figures, shape, tmp
     sheet = figures[0].axes[0].images[0].get_array()
     # Two by two tiles of 3 x 3 between white lines; the second has a black middle on gray.
     assert sheet.shape == (9, 9)
-    assert sheet[2, 6] == 0 and (sheet == 0).sum() == 1 and (sheet == 0.5).sum() == 35 and (sheet == 1).sum() == 45
+    assert (
+        sheet[2, 6] == 0
+        and (sheet == 0).sum() == 1
+        and (sheet == 0.5).sum() == 35
+        and (sheet == 1).sum() == 45
+    )
     draw_atoms(tmp_path / "atoms.png", np.array([[2.0, -2.0], [0.0, 1.0]]), np.zeros((2, 2)))
     before, after = (at.images[0].get_array() for at in figures[1].axes)
     np.testing.assert_array_equal(before, [[1, 0], [0.5, 0.75]])
@@ -74,5 +83,8 @@ def test_images_stand_side_by_side_with_their_names(figures, tmp_path):
 
 def test_the_same_picture_has_the_same_bytes(tmp_path):
     for name in "ab":
-        draw_images(tmp_path / name, {"filters": filter_sheet(np.random.default_rng(0).standard_normal((7, 5, 5)))})
+        draw_images(
+            tmp_path / name,
+            {"filters": filter_sheet(np.random.default_rng(0).standard_normal((7, 5, 5)))},
+        )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -32,13 +32,17 @@ class TestMeasures:
     def test_psnr_of_the_noise(self):
         clean = np.full((400, 400), 0.5)
         # Far from 0 and 1, so that clipping takes nothing away.
-        assert psnr(clean, add_noise(clean, "a.png", 25)) == pytest.approx(20 * np.log10(255 / 25), abs=0.05)
+        assert psnr(clean, add_noise(clean, "a.png", 25)) == pytest.approx(
+            20 * np.log10(255 / 25), abs=0.05
+        )
 
     def test_ssim_of_constant_images(self):
         """Without variance it is ``(2 a b + c) / (a^2 + b^2 + c)``, c being 0.01^2."""
         a, b = 0.3, 0.6
         expected = (2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4)
-        assert ssim(np.full((30, 30), a), np.full((30, 30), b)) == pytest.approx(expected, rel=CLOSED_FORM)
+        assert ssim(np.full((30, 30), a), np.full((30, 30), b)) == pytest.approx(
+            expected, rel=CLOSED_FORM
+        )
 
 
 class TestNoise:
@@ -57,7 +61,11 @@ class TestSources:
     def test_split_is_even_and_exact(self):
         images = {str(number): np.zeros(1) for number in range(10, 22)}
         kept, out = split(images, 3)
-        assert list(out) == ["12", "16", "20"] and {*kept} | {*out} == {*images} and not {*kept} & {*out}
+        assert (
+            list(out) == ["12", "16", "20"]
+            and {*kept} | {*out} == {*images}
+            and not {*kept} & {*out}
+        )
         assert split(images, 0) == (images, {})
         assert "validation=12 of 12 images" in refusal(lambda: split(images, 12))
 
@@ -66,6 +74,9 @@ class TestSources:
         (first,), (second,) = learned.values(), held_out.values()
         whole = pudle.make_dataset("noisy_crops").images()[TRAINING_SAMPLE]
         assert np.array_equal(np.hstack([first, second]), whole)
-        (everything,), nothing = training_images(SAMPLES, 0)[0].values(), training_images(SAMPLES, 0)[1]
+        (everything,), nothing = (
+            training_images(SAMPLES, 0)[0].values(),
+            training_images(SAMPLES, 0)[1],
+        )
         assert np.array_equal(everything, whole) and nothing == {}
         assert list(images_to_test(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE

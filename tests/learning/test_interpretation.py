@@ -1,4 +1,6 @@
-"""A dictionary as a combination of samples: weights against closed forms, and an experiment that learns and explains one."""
+"""A dictionary as a combination of samples: weights against closed forms, and an experiment that
+learns and explains one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from tolerances import CLOSED_FORM
 
 import pudle
 from pudle.errors import InvalidArgument
-from pudle.learning.interpretation import InterpretationExperiment, contributions, multipliers, purity
+from pudle.learning.interpretation import (
+    InterpretationExperiment,
+    contributions,
+    multipliers,
+    purity,
+)
 
 
 def random_codes(n=30, p=6, seed=3):
@@ -30,12 +37,17 @@ class TestContributions:
     def test_without_a_ridge_the_dictionary_solves_least_squares(self):
         z, random = random_codes()
         x = random.standard_normal((30, 9))
-        np.testing.assert_allclose(x.T @ contributions(z, 0.0), np.linalg.lstsq(z, x)[0].T, rtol=0, atol=1e-11)
-        errors = [np.linalg.norm(x.T @ contributions(z, w) - np.linalg.lstsq(z, x)[0].T) for w in (1e-1, 1e-3, 1e-5)]
-        # The error is linear in a small ridge.
-        assert errors[1] / errors[0] == pytest.approx(1e-2, rel=0.1) and errors[2] / errors[1] == pytest.approx(
-            1e-2, rel=0.01
+        np.testing.assert_allclose(
+            x.T @ contributions(z, 0.0), np.linalg.lstsq(z, x)[0].T, rtol=0, atol=1e-11
         )
+        errors = [
+            np.linalg.norm(x.T @ contributions(z, w) - np.linalg.lstsq(z, x)[0].T)
+            for w in (1e-1, 1e-3, 1e-5)
+        ]
+        # The error is linear in a small ridge.
+        assert errors[1] / errors[0] == pytest.approx(1e-2, rel=0.1) and errors[2] / errors[
+            1
+        ] == pytest.approx(1e-2, rel=0.01)
 
     def test_a_ridge_for_each_atom_is_least_squares_with_further_rows(self):
         z, random = random_codes()
@@ -59,14 +71,20 @@ class TestContributions:
     def test_an_atom_that_no_sample_uses(self):
         z, _ = random_codes()
         z[:, 2] = 0
-        with pytest.raises(InvalidArgument, match=r"ridge is too small for these codes \(no sample uses atom 2\)"):
+        with pytest.raises(
+            InvalidArgument, match=r"ridge is too small for these codes \(no sample uses atom 2\)"
+        ):
             contributions(z, 0.0)
         assert not contributions(z, 1e-6)[:, 2].any()
 
     @pytest.mark.parametrize(
         ("codes", "ridge", "text"),
         [
-            (np.ones((2, 3, 4, 4)), 0.1, "those of a convolution: a filter is a combination of patches"),
+            (
+                np.ones((2, 3, 4, 4)),
+                0.1,
+                "those of a convolution: a filter is a combination of patches",
+            ),
             (np.ones(3), 0.1, "give one row per sample"),
             (np.ones((5, 2)), -0.1, "ridge=-0.1 is out of range"),
             (np.ones((5, 2)), np.ones(3), "or one for each of the 2 atoms"),
@@ -129,9 +147,18 @@ class TestExperiment:
         # Heaviest first, and every sample has unit norm.
         assert (np.diff(np.abs(arrays["weights"]), axis=1) <= 0).all()
         np.testing.assert_allclose(np.linalg.norm(arrays["samples"], axis=(2, 3)), 1, rtol=1e-12)
-        assert summary["dataset"] == "digits(n_samples=200, n_components=12)" and summary["method"] == "alternating, lasso"
-        # Where alternation converges, the explanation is exact up to the gradient that is left; a small ridge is not.
-        assert summary["residual"] < 0.01 < summary["small_ridge_scaled_residual"] < summary["small_ridge_residual"]
+        assert (
+            summary["dataset"] == "digits(n_samples=200, n_components=12)"
+            and summary["method"] == "alternating, lasso"
+        )
+        # Where alternation converges, the explanation is exact up to the gradient that is left; a
+        # small ridge is not.
+        assert (
+            summary["residual"]
+            < 0.01
+            < summary["small_ridge_scaled_residual"]
+            < summary["small_ridge_residual"]
+        )
         assert 0 < summary["share"] < 1 and 0 < summary["cosine"] <= 1
         # Among four random digits the most frequent one appears 1.5 times on average.
         assert summary["purity_by_chance"] < 0.5
@@ -141,7 +168,9 @@ class TestExperiment:
         arrays = result.arrays
         observations = SMALL.training.problem().observations.numpy()
         first = arrays["samples"][0].reshape(200, 64)
-        np.testing.assert_array_equal(first[np.lexsort(first.T)], observations[np.lexsort(observations.T)])
+        np.testing.assert_array_equal(
+            first[np.lexsort(first.T)], observations[np.lexsort(observations.T)]
+        )
         made = np.einsum("ar,arhw->ahw", arrays["weights"], arrays["samples"])
         assert np.linalg.norm(made - arrays["atoms"]) / np.linalg.norm(arrays["atoms"]) < 0.01
         assert result.summary["share"] == pytest.approx(1) and result.summary["cosine"] > 0.9999
@@ -151,18 +180,25 @@ class TestExperiment:
         assert purity(labels) == (1 + 1 / 2 + 3 / 4 + 1 / 4) / 4
 
     def test_the_reason_holds_the_warnings_of_the_training(self, tmp_path):
-        training = dataclasses.replace(SMALL.training, dataset="digits(n_samples=20, n_components=24)", epochs=1)
+        training = dataclasses.replace(
+            SMALL.training, dataset="digits(n_samples=20, n_components=24)", epochs=1
+        )
         reason = dataclasses.replace(SMALL, training=training).run(tmp_path).reason
         assert "20 samples are fewer than the 24 atoms" in reason
 
     def test_a_dataset_without_labels_has_no_purity(self, tmp_path):
-        training = dataclasses.replace(SMALL.training, dataset="image_patches(n_samples=100, n_components=10)", epochs=2)
+        training = dataclasses.replace(
+            SMALL.training, dataset="image_patches(n_samples=100, n_components=10)", epochs=2
+        )
         assert "purity" not in dataclasses.replace(SMALL, training=training).run(tmp_path).summary
 
     @pytest.mark.parametrize(
         ("dataset", "text"),
         [
-            ("convolutional(n_samples=1)", "is convolutional: its filters are combinations of patches"),
+            (
+                "convolutional(n_samples=1)",
+                "is convolutional: its filters are combinations of patches",
+            ),
             (
                 "sparse_gaussian(n_samples=20, n_features=10, n_components=12, n_nonzero_coefs=2)",
                 "has 10 entries per atom, which are no square image",
@@ -170,15 +206,27 @@ class TestExperiment:
         ],
     )
     def test_datasets_without_small_images_are_refused(self, dataset, text, tmp_path):
-        other = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, dataset=dataset))
+        other = dataclasses.replace(
+            SMALL, training=dataclasses.replace(SMALL.training, dataset=dataset)
+        )
         with pytest.raises(InvalidArgument, match=text):
             other.run(tmp_path)
 
     def test_named_experiments_can_be_drawn(self):
-        named = {name: each for name, each in pudle.list_experiments().items() if each.kind == "interpretation"}
-        assert {"interpretation-digits-alternating", "interpretation-patches-backprop-reconstruction"} <= set(named)
+        named = {
+            name: each
+            for name, each in pudle.list_experiments().items()
+            if each.kind == "interpretation"
+        }
+        assert {
+            "interpretation-digits-alternating",
+            "interpretation-patches-backprop-reconstruction",
+        } <= set(named)
         for each in named.values():
-            assert each.training.learner().depth == 50 and each.training.problem().dictionary.shape == (64, 64)
+            assert (
+                each.training.learner().depth == 50
+                and each.training.problem().dictionary.shape == (64, 64)
+            )
 
 
 def test_labels_are_those_of_the_images():
@@ -188,6 +236,8 @@ def test_labels_are_those_of_the_images():
     observations, labels = dataset.draw().observations, dataset.labels()
     digits = load_digits()
     for row, label in zip(observations[::20], labels[::20], strict=True):
-        distances = [np.linalg.norm((image - image.mean()) / np.linalg.norm(image - image.mean()) - row)
-                     for image in digits.data]  # fmt: skip
+        distances = [
+            np.linalg.norm((image - image.mean()) / np.linalg.norm(image - image.mean()) - row)
+            for image in digits.data
+        ]
         assert min(distances) < 1e-12 and digits.target[int(np.argmin(distances))] == label

@@ -17,17 +17,32 @@ from pudle.learning.run import HISTORY
 class TestTraining:
     def test_a_planted_dictionary_is_approached(self):
         problem = planted(n_samples=150)
-        training = Learner("backprop", "ista(step=0.2)", 40, "adam(learning_rate=0.01)", epochs=60).fit(problem)
+        training = Learner(
+            "backprop", "ista(step=0.2)", 40, "adam(learning_rate=0.01)", epochs=60
+        ).fit(problem)
         errors = training.history.relative_error
         assert errors.iloc[-1] < errors.iloc[0] / 5
-        assert training.history.support_recovery.iloc[-1] > training.history.support_recovery.iloc[1]
+        assert (
+            training.history.support_recovery.iloc[-1] > training.history.support_recovery.iloc[1]
+        )
 
     def test_atoms_have_unit_norm(self):
-        for problem in (planted(), pudle.make_dataset("convolutional(n_samples=2, size=20)").problem()):
-            training = Learner("alternating", "ista", 5, "sgd(learning_rate=1.0)", epochs=2).fit(problem)
-            atoms = training.dictionary if problem.dictionary.ndim == 2 else training.dictionary.flatten(1).T
+        for problem in (
+            planted(),
+            pudle.make_dataset("convolutional(n_samples=2, size=20)").problem(),
+        ):
+            training = Learner("alternating", "ista", 5, "sgd(learning_rate=1.0)", epochs=2).fit(
+                problem
+            )
+            atoms = (
+                training.dictionary
+                if problem.dictionary.ndim == 2
+                else training.dictionary.flatten(1).T
+            )
             assert training.dictionary.shape == problem.dictionary.shape
-            assert torch.allclose(atoms.norm(dim=0), torch.ones(atoms.shape[1], dtype=atoms.dtype), rtol=1e-14)
+            assert torch.allclose(
+                atoms.norm(dim=0), torch.ones(atoms.shape[1], dtype=atoms.dtype), rtol=1e-14
+            )
 
     def test_the_problem_is_left_alone(self):
         problem = planted()
@@ -41,14 +56,22 @@ class TestTraining:
         sizes = [len(batch.observations) for batch in watched.seen]
         assert sizes == [20, 20, 10] * 2
         assert all(isinstance(batch, pudle.SparseCoding) for batch in watched.seen)
-        epochs = [torch.cat([batch.observations for batch in watched.seen[at : at + 3]]) for at in (0, 3)]
+        epochs = [
+            torch.cat([batch.observations for batch in watched.seen[at : at + 3]]) for at in (0, 3)
+        ]
         assert not torch.equal(*epochs)
         for epoch in epochs:
-            assert torch.equal(epoch[epoch[:, 0].argsort()], problem.observations[problem.observations[:, 0].argsort()])
+            assert torch.equal(
+                epoch[epoch[:, 0].argsort()],
+                problem.observations[problem.observations[:, 0].argsort()],
+            )
 
     def test_the_order_depends_on_the_seed_alone(self):
         fits = [
-            Learner("alternating", "ista", 5, epochs=3, batch=30, seed=seed).fit(planted(n_samples=90)) for seed in (1, 1, 2)
+            Learner("alternating", "ista", 5, epochs=3, batch=30, seed=seed).fit(
+                planted(n_samples=90)
+            )
+            for seed in (1, 1, 2)
         ]
         assert_same(fits[0], fits[1])
         assert not torch.equal(fits[0].dictionary, fits[2].dictionary)
@@ -58,7 +81,8 @@ class TestTraining:
         learner = Learner("spsa(samples=1)", "ista", 3, "sgd(learning_rate=0.01)", epochs=2)
         training = learner.fit(problem)
         one = dataclasses.replace(learner, epochs=1).fit(problem)
-        # One pair of samples gives a gradient along its direction; two along the same one would stay on a line.
+        # One pair of samples gives a gradient along its direction; two along the same one would
+        # stay on a line.
         first, second = one.dictionary - problem.dictionary, training.dictionary - one.dictionary
         assert abs(float((first * second).sum() / first.norm() / second.norm())) < 0.5
 
@@ -69,7 +93,11 @@ class TestHistory:
         history = training.history
         assert tuple(history.columns) == HISTORY
         assert history.step.tolist() == [0, 3, 6, 9] and history.epoch.tolist() == [0, 1, 2, 3]
-        assert history.iloc[0][["loss", "gradient_norm", "support_recovery", "learning_rate"]].isna().all()
+        assert (
+            history.iloc[0][["loss", "gradient_norm", "support_recovery", "learning_rate"]]
+            .isna()
+            .all()
+        )
         assert history.iloc[1:].notna().all(axis=None)
         assert history.moved.iloc[0] == 0 and (history.seconds.diff().iloc[1:] > 0).all()
         assert training.steps == 9
@@ -82,12 +110,18 @@ class TestHistory:
     def test_without_a_generating_dictionary_its_columns_are_empty(self):
         problem = dataclasses.replace(planted(), generating_dictionary=None, generating_codes=None)
         history = Learner(depth=5, epochs=1).fit(problem).history
-        assert history[["dictionary_error", "relative_error", "support_recovery"]].isna().all(axis=None)
+        assert (
+            history[["dictionary_error", "relative_error", "support_recovery"]]
+            .isna()
+            .all(axis=None)
+        )
 
     def test_progress_is_reported_after_every_step(self):
         calls = []
         learner = Learner(depth=2, epochs=2, batch=100)
-        training = learner.fit(planted(), progress=lambda *call: calls.append(call), monitor=lambda theta: {"one": 1.0})
+        training = learner.fit(
+            planted(), progress=lambda *call: calls.append(call), monitor=lambda theta: {"one": 1.0}
+        )
         assert [(done, total) for done, total, _ in calls] == [(step, 6) for step in range(1, 7)]
         assert calls[-1][2] == f"loss {training.history.loss.iloc[-1]:.4g}, one 1"
 
@@ -95,17 +129,25 @@ class TestHistory:
 @pytest.mark.parametrize("estimator", ["alternating", "backprop", "analytic"])
 def test_chunks_change_a_training_by_no_more_than_rounding(estimator: str) -> None:
     problem = pudle.make_dataset(
-        "sparse_gaussian(n_samples=50, n_features=10, n_components=16, n_nonzero_coefs=2, perturbation=0.1)"
+        "sparse_gaussian(n_samples=50, n_features=10, n_components=16, n_nonzero_coefs=2,"
+        " perturbation=0.1)"
     ).problem("lasso")
     whole, chunked = (
-        pudle.Learner(estimator=estimator, depth=60, optimizer="adam(learning_rate=1e-2)", epochs=5, chunk=chunk).fit(
-            problem
-        )
+        pudle.Learner(
+            estimator=estimator,
+            depth=60,
+            optimizer="adam(learning_rate=1e-2)",
+            epochs=5,
+            chunk=chunk,
+        ).fit(problem)
         for chunk in (None, 7)
     )
     assert torch.linalg.vector_norm(whole.dictionary - chunked.dictionary) < 1e-10
     pd.testing.assert_frame_equal(
-        whole.history.drop(columns="seconds"), chunked.history.drop(columns="seconds"), rtol=1e-9, atol=1e-10
+        whole.history.drop(columns="seconds"),
+        chunked.history.drop(columns="seconds"),
+        rtol=1e-9,
+        atol=1e-10,
     )
 
 
@@ -124,16 +166,27 @@ class TestMonitorAndBudget:
             return {"first": float(dictionary[0, 0])}
 
         training = pudle.Learner(depth=3, epochs=3).fit(self.problem(), monitor=monitor)
-        assert list(training.history["first"]) == [float(dictionary[0, 0]) for dictionary in seen] and len(seen) == 4
+        assert (
+            list(training.history["first"]) == [float(dictionary[0, 0]) for dictionary in seen]
+            and len(seen) == 4
+        )
         assert torch.equal(seen[-1], training.dictionary)
 
     def test_budget_of_a_clock_and_its_resumption(self, tmp_path):
         ticks = iter(range(10**6))
-        options = {"clock": lambda: float(next(ticks)), "monitor": lambda dictionary: {"one": 1.0}, "folder": tmp_path}
+        options = {
+            "clock": lambda: float(next(ticks)),
+            "monitor": lambda dictionary: {"one": 1.0},
+            "folder": tmp_path,
+        }
         learner = pudle.Learner(depth=3, epochs=9, batch=10)
         # The clock is read before and after a step, which therefore takes one tick.
         stopped = learner.fit(self.problem(), budget=5, **options)
-        assert stopped.steps == 5 and list(stopped.history.step) == [0, 4, 5] and stopped.history.seconds.iloc[-1] == 5
+        assert (
+            stopped.steps == 5
+            and list(stopped.history.step) == [0, 4, 5]
+            and stopped.history.seconds.iloc[-1] == 5
+        )
         assert learner.fit(self.problem(), budget=5, resume=True, **options).steps == 5
         whole = learner.fit(self.problem(), resume=True, **options)
         assert whole.steps == 36 and whole.history.one.eq(1).all()

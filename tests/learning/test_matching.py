@@ -51,7 +51,10 @@ def test_supports_are_compared_after_matching():
     problem = planted()
     order = np.random.default_rng(13).permutation(30)
     shuffled = dataclasses.replace(problem, dictionary=-problem.dictionary[:, order])
-    histories = [Learner("alternating", "ista", 30, epochs=1).fit(which).history for which in (problem, shuffled)]
+    histories = [
+        Learner("alternating", "ista", 30, epochs=1).fit(which).history
+        for which in (problem, shuffled)
+    ]
     for column in ("dictionary_error", "support_recovery"):
         np.testing.assert_allclose(histories[0][column], histories[1][column], rtol=1e-9)
 

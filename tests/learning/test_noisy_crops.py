@@ -20,34 +20,54 @@ class TestDataset:
         noise = problem.observations - problem.targets
         # Of 48000 draws: the sample deviation scatters by 0.3 percent.
         assert float(noise.std()) * 255 == pytest.approx(20, rel=0.02)
-        assert torch.allclose(problem.observations.mean((2, 3)), torch.zeros(30, 1).double(), atol=1e-12)
+        assert torch.allclose(
+            problem.observations.mean((2, 3)), torch.zeros(30, 1).double(), atol=1e-12
+        )
         again = dataclasses.replace(dataset, sigma=10.0).problem()
         ratio = (again.observations - again.targets) / noise
         assert torch.allclose(ratio, torch.full_like(ratio, 0.5), rtol=1e-6)
         unsupervised = dataclasses.replace(dataset, supervised=False).problem()
-        assert unsupervised.targets is None and torch.equal(unsupervised.observations, problem.observations)
+        assert unsupervised.targets is None and torch.equal(
+            unsupervised.observations, problem.observations
+        )
         assert torch.equal(torch.as_tensor(dataset.draw().observations), problem.observations)
 
     def test_the_loss_compares_with_the_clean_crops(self):
         problem = pudle.make_dataset("noisy_crops(n_samples=2, size=20)").problem("reconstruction")
         codes = torch.zeros(problem.code_shape, dtype=torch.float64)
-        assert float(problem.outer_loss(codes)) == pytest.approx(float(0.5 * problem.targets.square().sum() / 2))
+        assert float(problem.outer_loss(codes)) == pytest.approx(
+            float(0.5 * problem.targets.square().sum() / 2)
+        )
 
     def test_first_filters(self):
         filters = pudle.make_dataset("noisy_crops").filters()[:, 0].reshape(64, 81)
         expected = np.kron(np.eye(32), [[1, -1], [-1, 1]])
         assert np.abs(filters @ filters.T - expected).max() < CLOSED_FORM
         assert np.allclose(filters[0], 1 / 9)
-        both = pudle.make_dataset("noisy_crops(nonnegative=False, n_components=81)").filters()[:, 0].reshape(81, 81)
+        both = (
+            pudle.make_dataset("noisy_crops(nonnegative=False, n_components=81)")
+            .filters()[:, 0]
+            .reshape(81, 81)
+        )
         assert np.abs(both @ both.T - np.eye(81)).max() < CLOSED_FORM
-        random = pudle.make_dataset("noisy_crops(start='random', n_components=7)").filters()[:, 0].reshape(7, 81)
-        assert np.allclose(np.linalg.norm(random, axis=1), 1) and np.allclose(random[:2], [[1 / 9] * 81, [-1 / 9] * 81])
+        random = (
+            pudle.make_dataset("noisy_crops(start='random', n_components=7)")
+            .filters()[:, 0]
+            .reshape(7, 81)
+        )
+        assert np.allclose(np.linalg.norm(random, axis=1), 1) and np.allclose(
+            random[:2], [[1 / 9] * 81, [-1 / 9] * 81]
+        )
         assert np.abs(random[2:].sum(1)).max() < CLOSED_FORM
 
     def test_same_seed_same_bits(self):
-        first, again = (pudle.make_dataset("noisy_crops(n_samples=3, seed=2)").problem() for _ in range(2))
+        first, again = (
+            pudle.make_dataset("noisy_crops(n_samples=3, seed=2)").problem() for _ in range(2)
+        )
         other = pudle.make_dataset("noisy_crops(n_samples=3, seed=3)").problem()
-        assert torch.equal(first.observations, again.observations) and torch.equal(first.targets, again.targets)
+        assert torch.equal(first.observations, again.observations) and torch.equal(
+            first.targets, again.targets
+        )
         assert not torch.equal(first.targets, other.targets)
 
     @pytest.mark.parametrize(

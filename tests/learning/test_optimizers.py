@@ -35,7 +35,9 @@ class Along(pudle.GradientEstimator):
 
     def estimate(self, problem, algorithm, depth):
         codes = algorithm.run(problem, depth).codes
-        return pudle.Estimate(direct_gradients(problem, codes)[0] + self.factor * problem.dictionary, codes)
+        return pudle.Estimate(
+            direct_gradients(problem, codes)[0] + self.factor * problem.dictionary, codes
+        )
 
 
 class TestStep:
@@ -57,7 +59,9 @@ class TestStep:
         expected = moved / np.linalg.norm(moved, axis=0)
         learner = Learner("alternating", "ista(step=0.1)", 12, optimizer, epochs=1)
         training = learner.fit(problem)
-        difference = np.linalg.norm(training.dictionary.numpy() - expected) / np.linalg.norm(expected)
+        difference = np.linalg.norm(training.dictionary.numpy() - expected) / np.linalg.norm(
+            expected
+        )
         assert difference < SAME_ARITHMETIC
         row = training.history.iloc[-1]
         assert row.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=CLOSED_FORM)
@@ -68,7 +72,9 @@ class TestStep:
 
     def test_adam(self):
         # Its first step is the gradient over its own size, whatever the decays.
-        self.check("adam(learning_rate=0.01, epsilon=1e-3)", lambda d, g: d - 0.01 * g / (np.abs(g) + 1e-3))
+        self.check(
+            "adam(learning_rate=0.01, epsilon=1e-3)", lambda d, g: d - 0.01 * g / (np.abs(g) + 1e-3)
+        )
 
     def test_adam_along_the_sphere(self):
         def advance(d, g):
@@ -79,9 +85,15 @@ class TestStep:
         d, gradient = self.gradient(problem, 12, 0.1)
         expected = advance(d, gradient)
         expected /= np.linalg.norm(expected, axis=0)
-        for spec in ("adam(learning_rate=0.01, epsilon=1e-3, tangent=True)",
-                     "adamw(learning_rate=0.01, epsilon=1e-3, tangent=True, weight_decay=0)"):  # fmt: skip
-            learned = Learner("alternating", "ista(step=0.1)", 12, spec, epochs=1).fit(problem).dictionary.numpy()
+        for spec in (
+            "adam(learning_rate=0.01, epsilon=1e-3, tangent=True)",
+            "adamw(learning_rate=0.01, epsilon=1e-3, tangent=True, weight_decay=0)",
+        ):
+            learned = (
+                Learner("alternating", "ista(step=0.1)", 12, spec, epochs=1)
+                .fit(problem)
+                .dictionary.numpy()
+            )
             assert np.linalg.norm(learned - expected) / np.linalg.norm(expected) < SAME_ARITHMETIC
 
     @pytest.mark.filterwarnings("ignore::pudle.learning.learner.LearningWarning")
@@ -89,7 +101,11 @@ class TestStep:
         problem = sparse_problem()
 
         def learned(factor, optimizer):
-            return Learner(Along(factor), "ista(step=0.1)", 5, optimizer, epochs=3).fit(problem).dictionary
+            return (
+                Learner(Along(factor), "ista(step=0.1)", 5, optimizer, epochs=3)
+                .fit(problem)
+                .dictionary
+            )
 
         along = "adam(learning_rate=0.01, tangent=True)"
         without = learned(0.0, along)
@@ -112,7 +128,9 @@ class TestStep:
         run.theta.data.copy_(scaled)
         gradient = run.evaluate(learner.estimator, run.batches.of_step(0))[1]
         h = 1e-6
-        assert float((gradient * direction).sum()) == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-6)
+        assert float((gradient * direction).sum()) == pytest.approx(
+            (loss(h) - loss(-h)) / (2 * h), rel=1e-6
+        )
         # Nothing changes along an atom.
         assert float((gradient * scaled).sum(0).abs().max()) < 1e-12
 
@@ -121,11 +139,18 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("optimizer", "batch"),
         # Without L-BFGS on batches: its curvature pairs must belong to one function.
-        [(optimizer, batch) for optimizer in OPTIMIZERS for batch in (None, 60) if (optimizer, batch) != ("lbfgs", 60)],
+        [
+            (optimizer, batch)
+            for optimizer in OPTIMIZERS
+            for batch in (None, 60)
+            if (optimizer, batch) != ("lbfgs", 60)
+        ],
     )
     def test_every_optimizer_lowers_the_loss_and_the_error(self, optimizer, batch):
         problem = planted(n_samples=200)
-        training = Learner("backprop", "ista(step=0.2)", 20, optimizer, epochs=15, batch=batch).fit(problem)
+        training = Learner("backprop", "ista(step=0.2)", 20, optimizer, epochs=15, batch=batch).fit(
+            problem
+        )
         history = training.history
         assert training.status == "ok" and training.reason == ""
         assert history.loss.iloc[-1] < 0.95 * history.loss.iloc[1]
@@ -141,6 +166,8 @@ class TestTraining:
         ],
     )
     def test_the_learning_rate_follows_the_schedule(self, schedule, expected):
-        learner = Learner("alternating", "ista", 2, "sgd(learning_rate=0.1)", schedule, epochs=6, batch=100)
+        learner = Learner(
+            "alternating", "ista", 2, "sgd(learning_rate=0.1)", schedule, epochs=6, batch=100
+        )
         rates = learner.fit(planted(n_samples=200)).history.learning_rate.iloc[1:]
         np.testing.assert_allclose(rates / 0.1, expected, rtol=1e-12)

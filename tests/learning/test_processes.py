@@ -1,4 +1,6 @@
-"""Trainings that several processes share: torchrun's processes, one of them killed, and another number of them."""
+"""Trainings that several processes share: torchrun's processes, one of them killed, and another
+number of them.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,17 @@ from pudle.learning.processes import Processes
 #: The bound of the issue; what is seen is rounding, about 1e-15.
 SAME = 1e-6
 OPTIONS = {
-    "dataset": "sparse_gaussian(n_samples=70, n_features=12, n_components=18, n_nonzero_coefs=2, perturbation=0.1)",
-    "loss": "reconstruction", "algorithm": "ista(step=0.2)", "depth": 10, "batch": 20, "record-every": 1,
+    "dataset": (
+        "sparse_gaussian(n_samples=70, n_features=12, n_components=18, n_nonzero_coefs=2,"
+        " perturbation=0.1)"
+    ),
+    "loss": "reconstruction",
+    "algorithm": "ista(step=0.2)",
+    "depth": 10,
+    "batch": 20,
+    "record-every": 1,
     "optimizer": "adam(learning_rate=0.01)",
-}  # fmt: skip
+}
 
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -34,14 +43,21 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def command(folder: Path, *flags: str, **changes: object) -> list[str]:
     """Return the command that learns with two processes."""
-    arguments = [f"--{name}={value}" for name, value in {**OPTIONS, **changes, "out": folder}.items()]
+    arguments = [
+        f"--{name}={value}" for name, value in {**OPTIONS, **changes, "out": folder}.items()
+    ]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return [*launch, "-m", "pudle", "learn", *flags, *arguments]
 
 
 def run(folder: Path, *flags: str, **changes: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, *flags, **changes), capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT
+        command(folder, *flags, **changes),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=ENVIRONMENT,
     )
 
 
@@ -49,7 +65,9 @@ def alone(folder: Path, epochs: int, *, resume: bool = False, **changes: object)
     """Learn with this process alone."""
     options: Any = {name.replace("-", "_"): value for name, value in {**OPTIONS, **changes}.items()}
     experiment = pudle.LearningExperiment(**options, epochs=epochs)
-    experiment.learner().fit(experiment.problem(), folder=folder, resume=resume, source=experiment.source())
+    experiment.learner().fit(
+        experiment.problem(), folder=folder, resume=resume, source=experiment.source()
+    )
 
 
 def dictionary(folder: Path) -> np.ndarray:
@@ -71,7 +89,9 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
     pd.testing.assert_frame_equal(history(two), history(one)[:9], rtol=SAME)
     alone(two, 4, resume=True)
     pd.testing.assert_frame_equal(history(two), history(one), rtol=SAME)
-    assert np.linalg.norm(dictionary(two) - dictionary(one)) < SAME * np.linalg.norm(dictionary(one))
+    assert np.linalg.norm(dictionary(two) - dictionary(one)) < SAME * np.linalg.norm(
+        dictionary(one)
+    )
 
 
 @pytest.mark.nightly
@@ -85,8 +105,16 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
         {"estimator": "noodl", "algorithm": "noodl(step=0.2)", "fresh": True},
         # One process has no sample.
         {"batch": 1},
-        {"dataset": "convolutional(n_samples=5, size=20, n_components=4, density=0.1)", "batch": 3, "algorithm": "ista"},
-        {"dataset": "noisy_crops(n_samples=4, size=20, n_components=8, kernel=5)", "batch": 3, "algorithm": "ista"},
+        {
+            "dataset": "convolutional(n_samples=5, size=20, n_components=4, density=0.1)",
+            "batch": 3,
+            "algorithm": "ista",
+        },
+        {
+            "dataset": "noisy_crops(n_samples=4, size=20, n_components=8, kernel=5)",
+            "batch": 3,
+            "algorithm": "ista",
+        },
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -105,7 +133,9 @@ def test_every_kind_of_step_is_that_of_one_process(changes, tmp_path):
 @pytest.mark.nightly
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_lost_ends_the_training_with_an_error_and_it_resumes(tmp_path, fault):
-    """One that is killed closes its connections; one that is stopped says nothing, and the others wait in vain."""
+    """One that is killed closes its connections; one that is stopped says nothing, and the others
+    wait in vain.
+    """
     folder = tmp_path / "lost"
     training = subprocess.Popen(
         command(folder, epochs=100_000, timeout=10),
@@ -125,7 +155,10 @@ def test_a_process_that_is_lost_ends_the_training_with_an_error_and_it_resumes(t
     finally:
         training.kill()
     assert training.returncode != 0
-    assert "another process of this training has ended" in errors and "start the training again with --resume" in errors
+    assert (
+        "another process of this training has ended" in errors
+        and "start the training again with --resume" in errors
+    )
     steps = len(history(folder)) - 1
     assert steps >= 1
     epochs = steps // 4 + 2
@@ -157,7 +190,8 @@ def test_a_refusal_is_one_line(tmp_path):
     alone(tmp_path / "taken", 1)
     refused = run(tmp_path / "taken", epochs=1)
     assert [line for line in refused.stderr.splitlines() if line.startswith("pudle: error")] == [
-        f"pudle: error: {tmp_path / 'taken'} holds a training already: resume it, or give another folder"
+        f"pudle: error: {tmp_path / 'taken'} holds a training already: resume it, or give another"
+        " folder"
     ]
 
 
@@ -171,6 +205,9 @@ class Failing(Processes):
 
 def test_a_step_that_fails_in_one_process_ends_all():
     learner, problem = pudle.Learner("alternating", "ista", 3, epochs=1, batch=100), planted()
-    with pytest.warns(pudle.LearningWarning, match="diverged in step 1 of 3: it failed for the samples of another process"):
+    with pytest.warns(
+        pudle.LearningWarning,
+        match="diverged in step 1 of 3: it failed for the samples of another process",
+    ):
         training = learner.fit(problem, processes=Failing())
     assert training.status == "diverged" and training.steps == 0

@@ -1,4 +1,6 @@
-"""Other packages' dictionary learning: each finds a minimum of the lasso loss near the generating dictionary."""
+"""Other packages' dictionary learning: each finds a minimum of the lasso loss near the generating
+dictionary.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ from pudle.learning.recovery_baselines import RecoveryBaseline, Sklearn, Spams, 
 from pudle.measuring import experiment
 from pudle.measuring.store import Store
 
-DATASET = "sparse_gaussian(n_samples=600, n_features=30, n_components=40, n_nonzero_coefs=2, perturbation=0.05)"
+DATASET = (
+    "sparse_gaussian(n_samples=600, n_features=30, n_components=40, n_nonzero_coefs=2,"
+    " perturbation=0.05)"
+)
 #: Each with enough passes for this dataset, and the module it needs.
 BASELINES = {
     "sklearn": (Sklearn(DATASET, epochs=15, batch=300), "sklearn"),
     "spams": (Spams(DATASET, epochs=60, batch=300), "spams"),
     "sporco": (Sporco(DATASET, epochs=300), "sporco"),
 }
-#: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at most, against 0.054 at
-#: half the penalty and 0.10 at twice the penalty.
+#: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at
+#: most, against 0.054 at half the penalty and 0.10 at twice the penalty.
 STATIONARY = 0.03
 
 
@@ -49,7 +54,9 @@ def test_it_recovers_and_ends_at_a_minimum_of_the_lasso_loss(baseline, tmp_path)
     result = baseline.run(tmp_path, progress=lambda *call: calls.append(call))
     assert (result.status, result.reason) == ("ok", "")
     assert [row["epoch"] for row in result.rows] == list(range(baseline.epochs + 1))
-    assert [call[:2] for call in calls] == [(epoch, baseline.epochs) for epoch in range(baseline.epochs + 1)]
+    assert [call[:2] for call in calls] == [
+        (epoch, baseline.epochs) for epoch in range(baseline.epochs + 1)
+    ]
     made = pudle.make_dataset(DATASET).problem(loss="lasso")
     start, generating = made.dictionary.numpy(), made.generating_dictionary.numpy()
     first, last = result.rows[0], result.rows[-1]
@@ -64,26 +71,40 @@ def test_it_recovers_and_ends_at_a_minimum_of_the_lasso_loss(baseline, tmp_path)
 
 def test_the_same_again_is_the_same_and_another_seed_is_not(baseline, tmp_path):
     baseline = dataclasses.replace(baseline, epochs=2)
-    one, two, other = (one.run(tmp_path) for one in (baseline, baseline, dataclasses.replace(baseline, seed=1)))
+    one, two, other = (
+        one.run(tmp_path) for one in (baseline, baseline, dataclasses.replace(baseline, seed=1))
+    )
     np.testing.assert_array_equal(one.arrays["dictionary"], two.arrays["dictionary"])
-    assert abs(other.summary["start_dictionary_error"] - one.summary["start_dictionary_error"]) > 1e-3
+    assert (
+        abs(other.summary["start_dictionary_error"] - one.summary["start_dictionary_error"]) > 1e-3
+    )
 
 
-@pytest.mark.parametrize("name, module", [("2b-small-s3-spams", "spams"), ("2b-small-s3-sporco", "sporco")])
-def test_without_its_package_it_is_skipped_with_what_to_install(name, module, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name, module", [("2b-small-s3-spams", "spams"), ("2b-small-s3-sporco", "sporco")]
+)
+def test_without_its_package_it_is_skipped_with_what_to_install(
+    name, module, tmp_path, monkeypatch
+):
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     record = experiment.carry_out(name, Store(tmp_path, "quick"))
     assert (record["status"], record["rows"]) == ("skipped", [])
-    assert re.fullmatch(rf"install pudle\[baselines\]: {module}\S* is not installed", record["reason"])
+    assert re.fullmatch(
+        rf"install pudle\[baselines\]: {module}\S* is not installed", record["reason"]
+    )
 
 
 @pytest.mark.parametrize(
     "changes, device, words",
     [
         ({}, "cuda", "Sklearn computes on the CPU, not on cuda: use --device cpu"),
-        ({"dataset": "digits"}, "cpu", "dataset 'digits' has no generating dense dictionary to recover"),
+        (
+            {"dataset": "digits"},
+            "cpu",
+            "dataset 'digits' has no generating dense dictionary to recover",
+        ),
     ],
 )
 def test_unsupported_devices_and_datasets_are_refused(changes, device, words, tmp_path):
@@ -93,7 +114,11 @@ def test_unsupported_devices_and_datasets_are_refused(changes, device, words, tm
 
 def test_every_named_baseline_uses_the_data_of_the_trainings_with_its_name():
     experiments = pudle.list_experiments()
-    baselines = {name: experiment for name, experiment in experiments.items() if isinstance(experiment, RecoveryBaseline)}
+    baselines = {
+        name: experiment
+        for name, experiment in experiments.items()
+        if isinstance(experiment, RecoveryBaseline)
+    }
     assert {"2a-small-sklearn", "2b-small-s3-spams", "2b-small-s10-sporco"} <= set(baselines)
     for name, baseline in baselines.items():
         training = experiments[f"{name.rsplit('-', 1)[0]}-noodl"]

@@ -36,7 +36,9 @@ class TestWrapper:
         assert model.components_.shape == (25, 20) and codes.shape == (300, 25)
         np.testing.assert_allclose(np.linalg.norm(model.components_, axis=1), 1, rtol=1e-12)
         problem = pudle.SparseCoding(
-            observations=torch.as_tensor(x), dictionary=torch.as_tensor(model.components_.T), penalty=0.1
+            observations=torch.as_tensor(x),
+            dictionary=torch.as_tensor(model.components_.T),
+            penalty=0.1,
         )
         np.testing.assert_allclose(codes, pudle.Fista().run(problem, 30).codes, atol=1e-12)
         np.testing.assert_allclose(model.inverse_transform(codes), codes @ model.components_)
@@ -44,11 +46,15 @@ class TestWrapper:
 
     def test_errors_and_counts_are_those_of_the_history(self, capsys):
         x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=3, batch=100, random_state=0, verbose=True).fit(x)
+        model = pudle.UnrolledDictionaryLearning(
+            25, epochs=3, batch=100, random_state=0, verbose=True
+        ).fit(x)
         assert (model.n_iter_, model.n_steps_) == (3, 9)
         np.testing.assert_array_equal(model.error_, model.history_.loss[1:])
         lines = capsys.readouterr().out.splitlines()
-        assert lines == [f"[pudle] epoch {k}/3: loss {error:.4g}" for k, error in enumerate(model.error_, 1)]
+        assert lines == [
+            f"[pudle] epoch {k}/3: loss {error:.4g}" for k, error in enumerate(model.error_, 1)
+        ]
         pudle.UnrolledDictionaryLearning(25, epochs=1, random_state=0).fit(x)
         assert not capsys.readouterr().out
 
@@ -58,9 +64,14 @@ class TestWrapper:
         model = pudle.UnrolledDictionaryLearning(25, epochs=1, random_state=0).fit(x)
         codes = model.transform(x)
         sparse = clone(model).set_params(sparse_output=True, n_jobs=jobs).fit(x).transform(x)
-        assert isinstance(sparse, scipy.sparse.csr_array) and sparse.nnz == np.count_nonzero(codes) < codes.size
+        assert (
+            isinstance(sparse, scipy.sparse.csr_array)
+            and sparse.nnz == np.count_nonzero(codes) < codes.size
+        )
         np.testing.assert_allclose(sparse.toarray(), codes, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(model.inverse_transform(sparse), codes @ model.components_, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            model.inverse_transform(sparse), codes @ model.components_, rtol=0, atol=1e-12
+        )
 
     def test_in_a_pipeline_under_a_search(self):
         from sklearn.linear_model import LogisticRegression
@@ -70,17 +81,22 @@ class TestWrapper:
         x = planted(n_samples=60).observations.numpy()
         y = (x[:, 0] > 0).astype(int)
         pipeline = make_pipeline(
-            pudle.UnrolledDictionaryLearning(8, epochs=2, depth=5, random_state=0), LogisticRegression()
+            pudle.UnrolledDictionaryLearning(8, epochs=2, depth=5, random_state=0),
+            LogisticRegression(),
         )
         grid = {"unrolleddictionarylearning__estimator": ["alternating", "truncated(window=2)"]}
         search = GridSearchCV(pipeline, grid, cv=2).fit(x, y)
         assert set(search.cv_results_["rank_test_score"]) <= {1, 2}
 
-    @pytest.mark.parametrize("optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"])
+    @pytest.mark.parametrize(
+        "optimizer", ["adam(learning_rate=0.01)", "momentum(learning_rate=0.1)"]
+    )
     def test_partial_fits_are_the_steps_of_a_fit(self, optimizer):
         """With the same batch in every step, and the same first dictionary."""
         x = planted().observations.numpy()
-        model = pudle.UnrolledDictionaryLearning(25, epochs=4, batch=None, optimizer=optimizer, random_state=0)
+        model = pudle.UnrolledDictionaryLearning(
+            25, epochs=4, batch=None, optimizer=optimizer, random_state=0
+        )
         whole, parts = clone(model).fit(x), clone(model)
         for call in range(1, 5):
             assert parts.partial_fit(x).n_steps_ == call
@@ -94,24 +110,36 @@ class TestWrapper:
         before = model.components_
         again = pickle.loads(pickle.dumps(model.partial_fit(x[:100]))).set_params(verbose=True)
         assert 0 < np.abs(again.components_ - before).max() < 0.1
-        np.testing.assert_array_equal(again.partial_fit(x[100:]).components_, model.partial_fit(x[100:]).components_)
-        assert capsys.readouterr().out == f"[pudle] batch {again.n_iter_}: loss {again.error_[-1]:.4g}\n"
+        np.testing.assert_array_equal(
+            again.partial_fit(x[100:]).components_, model.partial_fit(x[100:]).components_
+        )
+        assert (
+            capsys.readouterr().out
+            == f"[pudle] batch {again.n_iter_}: loss {again.error_[-1]:.4g}\n"
+        )
 
     def test_a_partial_fit_that_diverges_keeps_the_dictionary(self):
         x = planted().observations.numpy()
         model = pudle.UnrolledDictionaryLearning(25, random_state=0).partial_fit(x)
         before = model.components_
-        with pytest.warns(LearningWarning, match="the loss is not finite.*; the dictionary before this call is kept"):
+        with pytest.warns(
+            LearningWarning,
+            match="the loss is not finite.*; the dictionary before this call is kept",
+        ):
             model.partial_fit(x * 1e200)
         np.testing.assert_array_equal(model.components_, before)
 
     @pytest.mark.nightly
     @pytest.mark.parametrize("atoms", [32, 64])
     def test_time_is_within_three_times_that_of_scikit_learn(self, atoms):
-        """Processor seconds of both with their default numbers of epochs, in turns, the best of several."""
+        """Processor seconds of both with their default numbers of epochs, in turns, the best of
+        several.
+        """
         x = load_digits().data[:300] / 16
-        models = (pudle.UnrolledDictionaryLearning(atoms, random_state=0),
-                  MiniBatchDictionaryLearning(atoms, alpha=0.1, max_iter=20, random_state=0))  # fmt: skip
+        models = (
+            pudle.UnrolledDictionaryLearning(atoms, random_state=0),
+            MiniBatchDictionaryLearning(atoms, alpha=0.1, max_iter=20, random_state=0),
+        )
         seconds: list[list[float]] = [[], []]
         for turn in range(4):
             for model, times in zip(models, seconds, strict=True):
@@ -133,20 +161,36 @@ class TestWrapper:
         with pytest.raises(ValueError, match=text):
             pudle.UnrolledDictionaryLearning(**options).fit(planted().observations.numpy())
 
-    @pytest.mark.parametrize("image", [np.full((50, 4), 0.5), np.arange(50.0)[:, None].repeat(4, axis=1)])
+    @pytest.mark.parametrize(
+        "image", [np.full((50, 4), 0.5), np.arange(50.0)[:, None].repeat(4, axis=1)]
+    )
     def test_constant_images(self, image):
-        with pytest.raises(ValueError, match="observations are constant"), warnings.catch_warnings():
+        with (
+            pytest.raises(ValueError, match="observations are constant"),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             pudle.UnrolledDictionaryLearning().fit(image)
 
     def test_fewer_samples_than_atoms(self):
         with pytest.warns(LearningWarning, match="10 samples are fewer than the 12 atoms"):
-            model = pudle.UnrolledDictionaryLearning(12, epochs=2, depth=3).fit(planted(n_samples=10).observations.numpy())
+            model = pudle.UnrolledDictionaryLearning(12, epochs=2, depth=3).fit(
+                planted(n_samples=10).observations.numpy()
+            )
         assert model.components_.shape == (12, 20) and np.isfinite(model.components_).all()
 
     def test_a_divergence_is_a_warning_and_the_history_is_kept(self):
-        options = {"algorithm": "ista(step=0.3)", "optimizer": "sgd(learning_rate=30.0)", "depth": 5, "epochs": 30}
+        options = {
+            "algorithm": "ista(step=0.3)",
+            "optimizer": "sgd(learning_rate=30.0)",
+            "depth": 5,
+            "epochs": 30,
+        }
         with pytest.warns(LearningWarning, match="diverged in step .*: step=0.3 is above 2/L"):
-            model = pudle.UnrolledDictionaryLearning(30, **options, random_state=0).fit(planted().observations.numpy())
+            model = pudle.UnrolledDictionaryLearning(30, **options, random_state=0).fit(
+                planted().observations.numpy()
+            )
         assert model.status_ == "diverged" and model.n_iter_ >= 1
-        assert model.history_.step.iloc[-1] == model.n_steps_ and np.isfinite(model.components_).all()
+        assert (
+            model.history_.step.iloc[-1] == model.n_steps_ and np.isfinite(model.components_).all()
+        )

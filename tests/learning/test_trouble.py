@@ -19,23 +19,37 @@ from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 
 class TestDivergence:
     @pytest.mark.parametrize(
-        "optimizer", ["sgd(learning_rate=1e308)", "adam(learning_rate=1e300)", "lbfgs(learning_rate=1e200)"]
+        "optimizer",
+        ["sgd(learning_rate=1e308)", "adam(learning_rate=1e300)", "lbfgs(learning_rate=1e200)"],
     )
     @pytest.mark.parametrize(
         "dataset",
-        ["sparse_gaussian(n_samples=60, n_features=12, n_components=18, n_nonzero_coefs=2)", "convolutional(n_samples=2)"],
+        [
+            "sparse_gaussian(n_samples=60, n_features=12, n_components=18, n_nonzero_coefs=2)",
+            "convolutional(n_samples=2)",
+        ],
     )
     def test_every_optimizer_reports_a_rate_that_overflows(self, optimizer, dataset, tmp_path):
         problem = pudle.make_dataset(dataset).problem()
-        with pytest.warns(LearningWarning, match="diverged in step 1 of 3: .*an atom .*is zero, NaN or infinite"):
-            training = Learner("alternating", "ista", 3, optimizer, epochs=3).fit(problem, folder=tmp_path)
+        with pytest.warns(
+            LearningWarning, match="diverged in step 1 of 3: .*an atom .*is zero, NaN or infinite"
+        ):
+            training = Learner("alternating", "ista", 3, optimizer, epochs=3).fit(
+                problem, folder=tmp_path
+            )
         assert training.status == "diverged" and torch.isfinite(training.dictionary).all()
-        assert len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1 and (tmp_path / DICTIONARY_FILE).exists()
+        assert (
+            len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1 and (tmp_path / DICTIONARY_FILE).exists()
+        )
 
     def test_filters_that_the_learning_made_unstable(self, tmp_path):
-        problem = pudle.make_dataset("convolutional(n_samples=4, size=16, n_components=4, perturbation=0.1)").problem()
+        problem = pudle.make_dataset(
+            "convolutional(n_samples=4, size=16, n_components=4, perturbation=0.1)"
+        ).problem()
         step = 1.9 / problem.lipschitz_constant
-        learner = Learner("alternating", f"ista(step={step})", 3, "sgd(learning_rate=10.0)", epochs=40)
+        learner = Learner(
+            "alternating", f"ista(step={step})", 3, "sgd(learning_rate=10.0)", epochs=40
+        )
         with pytest.warns(LearningWarning, match="diverged in step .*: step=.* is above 2/L"):
             training = learner.fit(problem, folder=tmp_path)
         written = pd.read_csv(tmp_path / HISTORY_FILE)
@@ -48,13 +62,17 @@ class TestDivergence:
 
     def test_no_epochs_leave_the_start(self, tmp_path):
         training = Learner(epochs=0).fit(planted(), folder=tmp_path)
-        assert (np.load(tmp_path / DICTIONARY_FILE) == training.dictionary.numpy()).all() and training.steps == 0
+        assert (
+            np.load(tmp_path / DICTIONARY_FILE) == training.dictionary.numpy()
+        ).all() and training.steps == 0
         assert len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_gradient_that_is_not_finite_ends_the_training(self, value, tmp_path):
         learner = Learner(Watched(7, value), "ista", 5, "sgd", epochs=5, batch=100)
-        with pytest.warns(LearningWarning, match="diverged in step 8 of 15: the gradient has entries that are NaN"):
+        with pytest.warns(
+            LearningWarning, match="diverged in step 8 of 15: the gradient has entries that are NaN"
+        ):
             training = learner.fit(planted(), folder=tmp_path)
         assert training.status == "diverged" and training.steps == 7
         assert training.history.step.tolist() == [0, 3, 6, 7]
@@ -65,20 +83,32 @@ class TestDivergence:
         np.testing.assert_array_equal(training.history.loss[:3], good.history.loss[:3])
 
     def test_a_learning_rate_that_overflows(self):
-        with pytest.warns(LearningWarning, match="an atom is zero, NaN or infinite after it: lower the learning rate"):
-            training = Learner("alternating", "ista", 5, "sgd(learning_rate=1e308)", epochs=3).fit(planted())
+        with pytest.warns(
+            LearningWarning,
+            match="an atom is zero, NaN or infinite after it: lower the learning rate",
+        ):
+            training = Learner("alternating", "ista", 5, "sgd(learning_rate=1e308)", epochs=3).fit(
+                planted()
+            )
         assert training.status == "diverged" and training.steps == 0
         # The last good dictionary is the first one.
         torch.testing.assert_close(training.dictionary, planted().dictionary, rtol=1e-14, atol=0)
 
     def test_a_learning_rate_that_is_too_large(self):
-        with pytest.warns(LearningWarning, match="the loss rose from .* to .*: the learning rate is likely too large"):
-            training = Learner("backprop", "ista", 20, "sgd(learning_rate=1000.0)", epochs=5).fit(planted())
+        with pytest.warns(
+            LearningWarning,
+            match="the loss rose from .* to .*: the learning rate is likely too large",
+        ):
+            training = Learner("backprop", "ista", 20, "sgd(learning_rate=1000.0)", epochs=5).fit(
+                planted()
+            )
         assert training.status == "rose" and len(training.history) == 6
 
     def test_a_step_that_the_learning_made_unstable(self):
         with pytest.warns(LearningWarning, match="diverged in step .*: step=0.37 is above 2/L"):
-            training = Learner("alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30).fit(planted())
+            training = Learner(
+                "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30
+            ).fit(planted())
         assert training.status == "diverged" and len(training.history) == training.steps + 1 > 1
 
     def test_a_step_that_is_unstable_from_the_start_is_the_users(self):
@@ -92,7 +122,9 @@ class TestData:
             Learner("alternating", "ista", 2, epochs=1).fit(planted(n_samples=20))
 
     def test_fewer_positions_than_filters(self):
-        problem = pudle.make_dataset("convolutional(n_samples=1, size=8, kernel=7, n_components=30)").problem()
+        problem = pudle.make_dataset(
+            "convolutional(n_samples=1, size=8, kernel=7, n_components=30)"
+        ).problem()
         with pytest.warns(LearningWarning, match="4 samples are fewer than the 30 atoms"):
             Learner("alternating", "ista", 2, epochs=1).fit(problem)
 
@@ -106,35 +138,62 @@ class TestData:
         ],
     )
     def test_constant_images(self, images):
-        filters = torch.as_tensor(np.random.default_rng(2).standard_normal((4, images.shape[1], 5, 5)))
-        problem = pudle.ConvolutionalSparseCoding(observations=images.double(), dictionary=filters, penalty=0.1)
+        filters = torch.as_tensor(
+            np.random.default_rng(2).standard_normal((4, images.shape[1], 5, 5))
+        )
+        problem = pudle.ConvolutionalSparseCoding(
+            observations=images.double(), dictionary=filters, penalty=0.1
+        )
         with pytest.raises(InvalidArgument, match="observations are constant"):
             Learner("alternating").fit(problem)
         # One that is constant among others is a sample like any other.
-        mixed = torch.cat([images.double(), torch.as_tensor(np.random.default_rng(3).standard_normal(images.shape))])
-        training = Learner("alternating", "ista", 3, epochs=2).fit(dataclasses.replace(problem, observations=mixed))
+        mixed = torch.cat(
+            [
+                images.double(),
+                torch.as_tensor(np.random.default_rng(3).standard_normal(images.shape)),
+            ]
+        )
+        training = Learner("alternating", "ista", 3, epochs=2).fit(
+            dataclasses.replace(problem, observations=mixed)
+        )
         assert training.status == "ok" and torch.isfinite(training.dictionary).all()
 
     def test_samples_that_are_all_flat(self):
         flat = torch.arange(50.0).double()[:, None].expand(50, 20)
-        with pytest.raises(InvalidArgument, match=r"constant \(all entries of a sample are the same\)"):
-            Learner().fit(dataclasses.replace(planted(n_samples=50), observations=flat, generating_codes=None))
+        with pytest.raises(
+            InvalidArgument, match=r"constant \(all entries of a sample are the same\)"
+        ):
+            Learner().fit(
+                dataclasses.replace(planted(n_samples=50), observations=flat, generating_codes=None)
+            )
 
     def test_images_smaller_than_the_filters(self):
         images = torch.as_tensor(np.random.default_rng(4).standard_normal((2, 1, 5, 5)))
-        with pytest.raises(InvalidArgument, match="observations are 5 x 5 pixels, smaller than the 7 x 7 filters"):
-            pudle.ConvolutionalSparseCoding(observations=images, dictionary=torch.ones(3, 1, 7, 7).double(), penalty=0.1)
+        with pytest.raises(
+            InvalidArgument, match="observations are 5 x 5 pixels, smaller than the 7 x 7 filters"
+        ):
+            pudle.ConvolutionalSparseCoding(
+                observations=images, dictionary=torch.ones(3, 1, 7, 7).double(), penalty=0.1
+            )
 
-    @pytest.mark.parametrize(("observations", "same"), [(torch.ones(50, 20), "entries"), (torch.arange(20.0), "samples")])
+    @pytest.mark.parametrize(
+        ("observations", "same"), [(torch.ones(50, 20), "entries"), (torch.arange(20.0), "samples")]
+    )
     def test_constant_data(self, observations, same):
         problem = dataclasses.replace(
-            planted(n_samples=50), observations=observations.double().expand(50, 20), generating_codes=None
+            planted(n_samples=50),
+            observations=observations.double().expand(50, 20),
+            generating_codes=None,
         )
-        with pytest.raises(InvalidArgument, match=rf"observations are constant \(all {same} are the same\)"):
+        with pytest.raises(
+            InvalidArgument, match=rf"observations are constant \(all {same} are the same\)"
+        ):
             Learner().fit(problem)
 
     def test_no_dictionary(self):
-        with pytest.raises(InvalidArgument, match="a Ridge has no dictionary to learn: give a SparseCoding"):
+        with pytest.raises(
+            InvalidArgument, match="a Ridge has no dictionary to learn: give a SparseCoding"
+        ):
             Learner().fit(ridge_problem())
 
     def test_a_zero_atom(self):
@@ -152,12 +211,24 @@ class TestOptions:
             ({"estimator": "backprp"}, "unknown estimator 'backprp' (did you mean 'backprop'?)"),
             (
                 {"optimizer": "adm"},
-                "unknown optimizer 'adm' (did you mean 'adam'?): known are adam, adamw, lbfgs, momentum, sgd",
+                (
+                    "unknown optimizer 'adm' (did you mean 'adam'?): known are adam, adamw, lbfgs,"
+                    " momentum, sgd"
+                ),
             ),
             ({"optimizer": "adam(lr=1)"}, "adam has no argument 'lr'"),
-            ({"optimizer": "sgd(learning_rate=0)"}, "learning_rate=0 is out of range: give a number > 0"),
-            ({"optimizer": "adam(decay1=1.0)"}, "decay1=1.0 is out of range: give a number in [0, 1)"),
-            ({"optimizer": "momentum(momentum=0, nesterov=True)"}, "nesterov=True needs a momentum above 0"),
+            (
+                {"optimizer": "sgd(learning_rate=0)"},
+                "learning_rate=0 is out of range: give a number > 0",
+            ),
+            (
+                {"optimizer": "adam(decay1=1.0)"},
+                "decay1=1.0 is out of range: give a number in [0, 1)",
+            ),
+            (
+                {"optimizer": "momentum(momentum=0, nesterov=True)"},
+                "nesterov=True needs a momentum above 0",
+            ),
             ({"schedule": "step"}, "step needs every: write step(every=...)"),
             ({"schedule": "step(every=2, factor=2)"}, "factor=2 raises the learning rate"),
             ({"schedule": "linear"}, "unknown schedule 'linear'"),

@@ -49,12 +49,16 @@ print(json.dumps(cells))
 def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     limited = (("one_step", "large-*"),)
-    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), limited=limited).write(folder / "selection.json")
+    Selection("quick", (CASE,), (*ESTIMATORS, "one_step"), (5, 7), (1,), limited=limited).write(
+        folder / "selection.json"
+    )
     store = Store(folder / "store", "quick")
     fail_scores(CASE, "backprop", store, "timeout", "late")
     fail_scores(CASE, "finite_difference", store, "unsupported", "nothing to differ")
     environment = os.environ | {"PUDLE_SELECTION": str(folder / "selection.json")}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert store.read(CASE, "alternating")["status"] == "ok"
     return json.loads(done.stdout.splitlines()[-1]) | {"record": store.read(CASE, "alternating")}
@@ -72,13 +76,17 @@ def test_asv_finds_these_benchmarks_and_no_others(cells):
 def test_accuracy_is_the_median_over_seeds(cells, metric):
     values = sorted(row[metric] for row in cells["record"]["scores"] if row["depth"] == 5)
     assert cells[f"accuracy.Accuracy.track_{metric} tiny alternating 5"] == values[1] > 0
-    assert "is not scored at depth 7" in cells[f"accuracy.Accuracy.track_{metric} tiny alternating 7"]
+    assert (
+        "is not scored at depth 7" in cells[f"accuracy.Accuracy.track_{metric} tiny alternating 7"]
+    )
 
 
 def test_a_case_that_an_estimator_is_not_measured_on_is_skipped(cells):
     skipped = [result for name, result in cells.items() if " one_step " in name]
     assert len(skipped) == 11
-    assert set(skipped) == {"NotImplementedError: one_step is not measured on tiny: it would take long"}
+    assert set(skipped) == {
+        "NotImplementedError: one_step is not measured on tiny: it would take long"
+    }
 
 
 def test_statuses_are_codes(cells):
@@ -87,10 +95,20 @@ def test_statuses_are_codes(cells):
 
 
 def test_a_finding_is_skipped_and_what_broke_fails(cells):
-    names = ("accuracy.Accuracy.track_relative_error tiny {} 5", "timing.Time.time_estimate tiny {} 1",
-             "memory.Memory.peakmem_estimate tiny {} 1")  # fmt: skip
+    names = (
+        "accuracy.Accuracy.track_relative_error tiny {} 5",
+        "timing.Time.time_estimate tiny {} 1",
+        "memory.Memory.peakmem_estimate tiny {} 1",
+    )
     for name in names:
-        assert cells[name.format("finite_difference")] == "NotImplementedError: unsupported: nothing to differ"
+        assert (
+            cells[name.format("finite_difference")]
+            == "NotImplementedError: unsupported: nothing to differ"
+        )
         assert cells[name.format("backprop")] == "RuntimeError: timeout: late"
-    for name in (*names[1:], "timing.TorchTime.time_estimate tiny {} 1", "memory.ProblemAlone.peakmem_problem tiny"):
+    for name in (
+        *names[1:],
+        "timing.TorchTime.time_estimate tiny {} 1",
+        "memory.ProblemAlone.peakmem_problem tiny",
+    ):
         assert cells[name.format("alternating")] is None

@@ -1,4 +1,6 @@
-"""Times and memory: a cell is measured once, in a process of its own, and again when something it depends on changes."""
+"""Times and memory: a cell is measured once, in a process of its own, and again when something it
+depends on changes.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
 def selected(folder, *estimators, **changes):
     """Return a selection, which is written as a run does, and its store with the scores."""
-    selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), **{"torch_depths": (1, 5)} | changes)
+    selection = Selection(
+        "quick", (TINY,), estimators, (1,), (1, 5), **{"torch_depths": (1, 5)} | changes
+    )
     selection.write(folder / "selection.json")
     kept = Store(folder / "store", "quick")
     for case, estimator in selection.pairs:
@@ -44,7 +48,11 @@ def selected(folder, *estimators, **changes):
 
 
 def labels(selection, kept, folder, **options):
-    return [task.label for stage in plan_costs(selection, kept, folder / "selection.json", **options) for task in stage]
+    return [
+        task.label
+        for stage in plan_costs(selection, kept, folder / "selection.json", **options)
+        for task in stage
+    ]
 
 
 @pytest.mark.slow
@@ -63,31 +71,54 @@ def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
     records = [kept.read_cost(cell) for cell in cells(selection)]
     assert {record["status"] for record in records} == {"ok"}
     for cell, record in zip(cells(selection), records, strict=True):
-        assert [record[name] for name in ("metric", "case", "estimator", "depth")] == [cell.metric, "tiny", *cell[2:4]]
+        assert [record[name] for name in ("metric", "case", "estimator", "depth")] == [
+            cell.metric,
+            "tiny",
+            *cell[2:4],
+        ]
         if cell.metric == "memory_bytes":
-            # The process alone, with torch in it, is some 200 MB; an estimate of twenty samples needs next to nothing.
+            # The process alone, with torch in it, is some 200 MB; an estimate of twenty samples
+            # needs next to nothing.
             assert record["value"] < 50e6 < record["baseline"]
         else:
-            assert record["value"] == pytest.approx(float(np.median(record["samples"]))) and min(record["samples"]) > 0
+            assert (
+                record["value"] == pytest.approx(float(np.median(record["samples"])))
+                and min(record["samples"]) > 0
+            )
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp_path):
-    """At the first gradient torch uses pages of its libraries and imports sympy: 20 MB for one estimator, 68 for another."""
+    """At the first gradient torch uses pages of its libraries and imports sympy: 20 MB for one
+    estimator, 68 for another.
+    """
     estimators = ("analytic", "backprop", "forward", "conjugate_gradient", "truncated(window=2)")
     selection, kept = selected(tmp_path, *estimators, costs=("memory_bytes",))
     assert {cell.metric for cell in cells(selection)} == {"memory_bytes"}
     fill(plan_costs(selection, kept, tmp_path / "selection.json"), workers=1)
-    needed = {(cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6 for cell in cells(selection)}
+    needed = {
+        (cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6
+        for cell in cells(selection)
+    }
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
     assert max(needed.values()) < 4, needed
 
 
 @pytest.mark.slow
 def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
-    """What the process freed of a problem before must not serve the estimate, which would seem to need a tenth."""
-    one, other = (dataclasses.replace(TINY, name=f"{size}", dataset=f"sparse_gaussian(n_samples={size})", seeds=(0,),
-                                      depths=(5,)) for size in (1500, 12000))  # fmt: skip
+    """What the process freed of a problem before must not serve the estimate, which would seem to
+    need a tenth.
+    """
+    one, other = (
+        dataclasses.replace(
+            TINY,
+            name=f"{size}",
+            dataset=f"sparse_gaussian(n_samples={size})",
+            seeds=(0,),
+            depths=(5,),
+        )
+        for size in (1500, 12000)
+    )
     measured = []
     for cases in ((one,), (other, one)):
         folder = tmp_path / f"{len(cases)}"
@@ -97,21 +128,44 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
         for case in cases:
             measure(case, "backprop", kept)
         # In this order, whichever name comes first.
-        tasks = sorted(plan_costs(selection, kept, folder / "selection.json")[0], key=lambda task: -len(task.label))
+        tasks = sorted(
+            plan_costs(selection, kept, folder / "selection.json")[0],
+            key=lambda task: -len(task.label),
+        )
         with LocalProcesses(1, prepare_memory_worker) as processes:
             measured.append(fill([tasks], executor=processes)["memory"][-1]["value"])
     # Eight times as many samples take eight times as much; the rest is noise.
     assert measured[1] == pytest.approx(measured[0], rel=0.1)
 
 
-def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(tmp_path, monkeypatch):
+def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(
+    tmp_path, monkeypatch
+):
     kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5, 0)
     path = kept.cost_path(cell)
-    assert kept.cost_path(cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)), number=3)) == path
-    changed = [cell._replace(metric="seconds_torch"), cell._replace(depth=1), cell._replace(estimator="truncated(window=2)")]
-    changed += [cell._replace(case=dataclasses.replace(TINY, **change)) for change in (
-        {"seeds": (1, 0)}, {"loss": "reconstruction"}, {"algorithm": "fista"}, {"dtype": "float32"})]  # fmt: skip
-    assert path not in map(kept.cost_path, changed) and len(set(map(kept.cost_path, changed))) == len(changed)
+    assert (
+        kept.cost_path(
+            cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)), number=3)
+        )
+        == path
+    )
+    changed = [
+        cell._replace(metric="seconds_torch"),
+        cell._replace(depth=1),
+        cell._replace(estimator="truncated(window=2)"),
+    ]
+    changed += [
+        cell._replace(case=dataclasses.replace(TINY, **change))
+        for change in (
+            {"seeds": (1, 0)},
+            {"loss": "reconstruction"},
+            {"algorithm": "fista"},
+            {"dtype": "float32"},
+        )
+    ]
+    assert path not in map(kept.cost_path, changed) and len(
+        set(map(kept.cost_path, changed))
+    ) == len(changed)
     without_kernels = kept.cost_path(changed[0])
     with monkeypatch.context() as patch:
         patch.setenv("PUDLE_KERNELS", "torch")
@@ -136,8 +190,13 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
         ("cases.py", set()),
     ],
 )
-def test_a_cell_depends_on_its_benchmark_and_on_what_draws_the_problem(tmp_path, monkeypatch, file, outdated):
-    kept, folder = Store(tmp_path, "quick"), shutil.copytree(costs.benchmark_folder(), tmp_path / "bench")
+def test_a_cell_depends_on_its_benchmark_and_on_what_draws_the_problem(
+    tmp_path, monkeypatch, file, outdated
+):
+    kept, folder = (
+        Store(tmp_path, "quick"),
+        shutil.copytree(costs.benchmark_folder(), tmp_path / "bench"),
+    )
     places = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
     (folder / file).write_text((folder / file).read_text() + "# changed")
     monkeypatch.setattr(store, "benchmark_folder", lambda: folder)
@@ -161,12 +220,27 @@ def plugin(tmp_path, monkeypatch):
         ("raises", "error", "ZeroDivisionError: planted"),
     ],
 )
-def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, status, reason, monkeypatch):
+def test_a_cell_that_breaks_costs_itself_alone(
+    tmp_path, plugin, estimator, status, reason, monkeypatch
+):
     selection = Selection("quick", (TINY,), (estimator,), (1,), (5,), costs=("seconds",))
     selection.write(tmp_path / "selection.json")
     kept = Store(tmp_path / "store", "quick")
-    scores = [{"seed": 0, "depth": 5, "target": "exact", "status": "ok", "reason": "", "relative_error": 0.1}]
-    kept.write(TINY, estimator, {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0})
+    scores = [
+        {
+            "seed": 0,
+            "depth": 5,
+            "target": "exact",
+            "status": "ok",
+            "reason": "",
+            "relative_error": 0.1,
+        }
+    ]
+    kept.write(
+        TINY,
+        estimator,
+        {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0},
+    )
     monkeypatch.syspath_prepend(tmp_path)
     (cell,) = cells(selection)
     record = measure_cost(cell, tmp_path / "selection.json", kept)
@@ -177,11 +251,16 @@ def test_a_cell_that_breaks_costs_itself_alone(tmp_path, plugin, estimator, stat
 
 @pytest.mark.parametrize("metric", ["memory_bytes", "seconds"])
 def test_a_record_that_cannot_be_written_ends_the_run(tmp_path, metric):
-    selection, kept = selected(tmp_path, "alternating", "backprop", costs=(metric,), torch_depths=())
+    selection, kept = selected(
+        tmp_path, "alternating", "backprop", costs=(metric,), torch_depths=()
+    )
     (kept.folder / TINY.name / "costs").touch()
     steps = []
     with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
-        fill(plan_costs(selection, kept, tmp_path / "selection.json"), progress=lambda *step: steps.append(step))
+        fill(
+            plan_costs(selection, kept, tmp_path / "selection.json"),
+            progress=lambda *step: steps.append(step),
+        )
     assert steps == []
 
 
@@ -202,7 +281,9 @@ class Fake:
         self.seconds, self.at_once, self.taken = seconds, at_once, 0
 
     def do_run(self):
-        samples = [self.seconds[(self.taken + turn) % len(self.seconds)] for turn in range(self.at_once)]
+        samples = [
+            self.seconds[(self.taken + turn) % len(self.seconds)] for turn in range(self.at_once)
+        ]
         self.taken += self.at_once
         return {"samples": samples}
 
@@ -212,7 +293,10 @@ class Fake:
     [
         (Fake(0.01), 5),  # no spread: the least number of samples
         (Fake(0.01, at_once=1), 3),
-        (Fake(0.5, at_once=1), 3),  # quartiles need so many, although they take longer than more of them may take
+        (
+            Fake(0.5, at_once=1),
+            3,
+        ),  # quartiles need so many, although they take longer than more of them may take
         (Fake(2.0, at_once=1), 1),  # one sample takes longer than these may take
         (Fake(0.06, 0.05, at_once=1), 3),
         (Fake(0.02, 0.03, at_once=1), 4),  # a wide spread: until the time is up
@@ -251,7 +335,9 @@ def test_a_copy_ends_with_its_parent(tmp_path):
 
 
 def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch):
-    """A first version, a second, and the first again: its record is the older one, and the clock may be wrong as well."""
+    """A first version, a second, and the first again: its record is the older one, and the clock
+    may be wrong as well.
+    """
     folder = tmp_path / "quick"
     selection = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     kept = Store(folder / "store", "quick")
@@ -276,15 +362,26 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeypatch):
-    """After a run of other estimators, and after one that was interrupted before it wrote the history."""
+    """After a run of other estimators, and after one that was interrupted before it wrote the
+    history.
+    """
     commit, _ = provenance.commit_of(provenance.repository(Path.cwd()))
     monkeypatch.setattr(run, "commit_of", lambda root: (commit, False))
 
     def held(*estimators):
         selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
-        execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
+        execute(
+            selection,
+            home=tmp_path,
+            workers=1,
+            scores_only=False,
+            again=False,
+            progress=lambda *step: None,
+        )
         (path,) = tmp_path.glob(f"quick/results/*/{commit[:8]}-*.json")
-        values, (_, names, _), *_ = json.loads(path.read_text())["results"]["timing.Time.time_estimate"]
+        values, (_, names, _), *_ = json.loads(path.read_text())["results"][
+            "timing.Time.time_estimate"
+        ]
         return dict(zip(names, values, strict=True))
 
     first = held("alternating", "one_step")
@@ -301,9 +398,20 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
-    case = dataclasses.replace(TINY, name="ridge", dataset="ridge(kappa=10)", loss="linear", seeds=(0,), depths=(1,))
-    selection = Selection("quick", (case,), ("backprop",), (1,), (1,), costs=("seconds",), torch_depths=(1,))
-    summary = execute(selection, home=tmp_path, workers=1, scores_only=False, again=False, progress=lambda *step: None)
+    case = dataclasses.replace(
+        TINY, name="ridge", dataset="ridge(kappa=10)", loss="linear", seeds=(0,), depths=(1,)
+    )
+    selection = Selection(
+        "quick", (case,), ("backprop",), (1,), (1,), costs=("seconds",), torch_depths=(1,)
+    )
+    summary = execute(
+        selection,
+        home=tmp_path,
+        workers=1,
+        scores_only=False,
+        again=False,
+        progress=lambda *step: None,
+    )
     statuses = {record["metric"]: record["status"] for record in summary.records["time"]}
     assert statuses == {"seconds": "ok", "seconds_torch": "skipped"}
     assert not summary.broken and not any("time of" in line for line in summary.findings)

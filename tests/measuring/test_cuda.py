@@ -1,4 +1,6 @@
-"""From end to end on a GPU; where there is none these tests are skipped, but for the units of its clock."""
+"""From end to end on a GPU; where there is none these tests are skipped, but for the units of its
+clock.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="this machine has no CUDA device"
+)
 
 
 def test_the_clock_of_the_gpu_counts_in_seconds(monkeypatch):
@@ -52,10 +56,17 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
     records = fill(plan(selection, store), workers=1)["score"]
     assert {record["status"] for record in records} == {"ok"}
-    assert all(record["provenance"]["device"] == "cuda" and record["provenance"]["accelerator"] for record in records)
-    on_host = {record["estimator"]: record for record in fill(plan(selection, host), workers=1)["score"]}
+    assert all(
+        record["provenance"]["device"] == "cuda" and record["provenance"]["accelerator"]
+        for record in records
+    )
+    on_host = {
+        record["estimator"]: record for record in fill(plan(selection, host), workers=1)["score"]
+    }
     for record in records:
-        for row, other in zip(record["scores"], on_host[record["estimator"]]["scores"], strict=True):
+        for row, other in zip(
+            record["scores"], on_host[record["estimator"]]["scores"], strict=True
+        ):
             assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
     fill(plan_costs(selection, store, tmp_path / "selection.json"), workers=1)
     for cell in cells(selection):
@@ -68,7 +79,10 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        "run --device cuda --scores-only --only --estimator backprop --dataset sparse_gaussian(n_samples=20) --depth 5",
+        (
+            "run --device cuda --scores-only --only --estimator backprop --dataset"
+            " sparse_gaussian(n_samples=20) --depth 5"
+        ),
         "learn --device cuda --dataset sparse_gaussian(n_samples=20) --epochs 2 --out learned",
         "denoise --device cuda --experiment denoising-small-backprop --budget 5 --out denoised",
     ],
@@ -83,7 +97,9 @@ def test_commands_on_a_gpu(words, tmp_path, monkeypatch):
 def test_batches_on_a_gpu(tmp_path):
     problem = TINY.make_problem(0, "cuda")
     whole = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 5)
-    mean = pudle.mean_estimate(pudle.make_estimator("backprop"), pudle.split(problem, 6), pudle.Ista(), 5)
+    mean = pudle.mean_estimate(
+        pudle.make_estimator("backprop"), pudle.split(problem, 6), pudle.Ista(), 5
+    )
     assert mean.gradient.is_cuda and torch.allclose(mean.gradient, whole.gradient, rtol=1e-10)
 
 

@@ -1,4 +1,6 @@
-"""Tasks on Dask workers: the store is that of this machine's processes, whatever is killed, late or of another version."""
+"""Tasks on Dask workers: the store is that of this machine's processes, whatever is killed, late or
+of another version.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def contents(folder):
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".json":
-            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in MOMENT}
+            found[name] = {
+                key: value
+                for key, value in json.loads(path.read_text()).items()
+                if key not in MOMENT
+            }
         else:
             with np.load(path) as arrays:
                 found[name] = {key: arrays[key].tobytes() for key in arrays}
@@ -77,7 +83,9 @@ def connected(scheduler):
 
 @pytest.mark.slow
 def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, monkeypatch):
-    """Images, a table and classes in files travel to a folder of the worker's that stands for the working folder."""
+    """Images, a table and classes in files travel to a folder of the worker's that stands for the
+    working folder.
+    """
     monkeypatch.chdir(tmp_path)
     for folder in ("images", "lib"):
         (tmp_path / folder).mkdir()
@@ -85,17 +93,26 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     Image.fromarray(pixels).save(tmp_path / "images" / "noise.png")
     (tmp_path / "lib" / "own.py").write_text(OWN)
     (tmp_path / "lib" / "factors.py").write_text("TWO = 2\n")
-    np.savetxt(tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=",")
-    patches, table = "image_patches(folder='images', n_samples=20, n_components=10, size=4)", "array(path='data.csv')"
+    np.savetxt(
+        tmp_path / "data.csv", np.random.default_rng(1).standard_normal((40, 4)), delimiter=","
+    )
+    patches, table = (
+        "image_patches(folder='images', n_samples=20, n_components=10, size=4)",
+        "array(path='data.csv')",
+    )
     cases = (TINY, Case("patches", patches, "ista", "lasso", (0,), (2,)))
     cases += (Case("table", table, "lib/own.py:Slow", "lasso", (0,), (2,)),)
-    selection = selected("alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True)
+    selection = selected(
+        "alternating", "lib/own.py:Twice", cases=cases, windows=(1, 5), jacobian_error=True
+    )
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
     fill(plan(selection, here), workers=1)
     with connected("local:2") as executor:
         records = fill(plan(selection, there), executor=executor)
     assert contents(here.folder) == contents(there.folder)
-    assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {"ok"}
+    assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {
+        "ok"
+    }
     assert plan(selection, there) == [[], []]
 
 
@@ -113,7 +130,12 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
     registry.entries.cache_clear()
     failed = {record["estimator"]: record for record in records}
     statuses = {name: record["status"] for name, record in failed.items()}
-    assert statuses == {"sleeps": "timeout", "exits": "error", "dies": "out-of-memory", "leaves": "error"}
+    assert statuses == {
+        "sleeps": "timeout",
+        "exits": "error",
+        "dies": "out-of-memory",
+        "leaves": "error",
+    }
     assert "exit code 3 (Dask worker tcp://" in failed["exits"]["reason"]
     by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
     assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
@@ -127,17 +149,26 @@ def test_a_worker_with_another_version_is_refused_and_mixes_no_numbers(tmp_path,
     with connected(cluster.address) as executor, pytest.raises(PudleError) as refused:
         fill(plan(selected("alternating", "backprop"), store), executor=executor)
     text = str(refused.value)
-    assert "backprop on tiny" in text and "install the same pudle, plug-ins and libraries there" in text
+    assert (
+        "backprop on tiny" in text
+        and "install the same pudle, plug-ins and libraries there" in text
+    )
     # What does not depend on the changed file is kept.
-    assert not list(store.folder.glob("tiny/backprop-*")) and len(list(store.folder.glob("references/*"))) == 2
+    assert (
+        not list(store.folder.glob("tiny/backprop-*"))
+        and len(list(store.folder.glob("references/*"))) == 2
+    )
 
 
 def disturbed(tmp_path, cluster, disturb, patience=60):
-    """Fill a store and disturb the cluster after the second score; return it and one that this machine filled.
+    """Fill a store and disturb the cluster after the second score; return it and one that this
+    machine filled.
 
     `patience` is the seconds in which a lost scheduler must be back.
     """
-    selection = selected("alternating", "backprop", "analytic", "one_step", "forward", "truncated(window=2)")
+    selection = selected(
+        "alternating", "backprop", "analytic", "one_step", "forward", "truncated(window=2)"
+    )
     here, there = (Store(tmp_path / name, "quick") for name in ("here", "there"))
     scores = []
 
@@ -176,9 +207,14 @@ def test_a_scheduler_that_is_killed_and_started_again_costs_nothing(tmp_path, cl
 
 
 @pytest.mark.nightly
-def test_a_scheduler_that_stays_away_ends_the_run_with_one_line_and_loses_nothing(tmp_path, cluster):
+def test_a_scheduler_that_stays_away_ends_the_run_with_one_line_and_loses_nothing(
+    tmp_path, cluster
+):
     cluster.start_worker()
-    with pytest.raises(PudleError, match="is lost: finished results are kept; start it again and run again to continue"):
+    with pytest.raises(
+        PudleError,
+        match="is lost: finished results are kept; start it again and run again to continue",
+    ):
         disturbed(tmp_path, cluster, cluster.scheduler.kill, patience=5)
     kept = contents(tmp_path / "there")
     assert sum(name.startswith("tiny/") for name in kept) >= 2
@@ -195,7 +231,8 @@ jobqueue:
     walltime: "01:02:03"
     job-script-prologue: [export MARK=slurm]
 """
-#: What Slurm's commands do as far as dask-jobqueue needs it: run a copy of the script, print its number, and end it.
+#: What Slurm's commands do as far as dask-jobqueue needs it: run a copy of the script, print its
+#: number, and end it.
 SBATCH = """#!/bin/sh
 cp "$1" "$JOBS/$$.sh"
 [ -n "$HELD" ] || { setsid sh "$JOBS/$$.sh" > "$JOBS/$$.log" 2>&1 & echo $! > "$JOBS/$$.pid"; }
@@ -208,7 +245,9 @@ kill -- -"$(cat "$JOBS/$1.pid")"
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A configuration for two jobs, and a folder for Slurm's commands that holds the scripts and the output of jobs."""
+    """A configuration for two jobs, and a folder for Slurm's commands that holds the scripts and
+    the output of jobs.
+    """
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -228,7 +267,12 @@ def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkey
         assert executor._threads() == 0
     (script, addresses) = said
     assert script.startswith("job script, 2 times:\n#!/usr/bin/env bash\n")
-    for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=2G", "#SBATCH -t 01:02:03"):
+    for line in (
+        "#SBATCH -p short",
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --mem=2G",
+        "#SBATCH -t 01:02:03",
+    ):
         assert line in script.splitlines()
     assert "export MARK=slurm" in script and "-m distributed.cli.dask_worker tcp://" in script
     assert addresses.startswith("Dask scheduler tcp://") and ", dashboard http://" in addresses
@@ -254,7 +298,10 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
         ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
         ("tcp://127.0.0.1:1?memory=much", "give the memory of a task as ?memory=4GiB"),
         ("tcp://127.0.0.1", "no Dask scheduler answers"),
-        ("slurm:absent.yaml", "cannot be used (No such file or directory): give a YAML file with `jobs: NUMBER`"),
+        (
+            "slurm:absent.yaml",
+            "cannot be used (No such file or directory): give a YAML file with `jobs: NUMBER`",
+        ),
     ],
 )
 def test_what_is_no_scheduler_is_refused_in_one_line(scheduler, reason, monkeypatch):

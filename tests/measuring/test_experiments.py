@@ -1,4 +1,6 @@
-"""Experiments: carried out once, in processes that can be killed; whatever breaks costs no one else."""
+"""Experiments: carried out once, in processes that can be killed; whatever breaks costs no one
+else.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +76,12 @@ def planted(tmp_path, monkeypatch):
     info = site / "planted_experiments-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "planted_experiments.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted-experiments\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[pudle.experiments]\nplanted = planted_experiments:EXPERIMENTS\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: planted-experiments\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text(
+        "[pudle.experiments]\nplanted = planted_experiments:EXPERIMENTS\n"
+    )
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))
     registry.entries.cache_clear()
@@ -100,7 +106,12 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path
     with np.load(store.experiment_path("planted-works").with_suffix(".npz")) as arrays:
         assert np.array_equal(arrays["picture"], np.eye(2))
     learned = store.read_experiment("planted-learning")
-    assert learned["kind"] == "learning" and [row["step"] for row in learned["rows"]] == [0, 1, 2, 3]
+    assert learned["kind"] == "learning" and [row["step"] for row in learned["rows"]] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert learned["summary"]["steps"] == 3 and learned["arrays"] == ["dictionary"]
     # What a finished experiment kept for going on is not needed any more.
     assert not store.experiment_path("planted-learning").with_suffix("").exists()
@@ -117,27 +128,42 @@ def test_what_broke_is_tried_again_and_goes_on_from_what_it_kept(tmp_path, plant
 
 
 def test_what_holds_at_a_commit_is_known_later(tmp_path, planted, monkeypatch):
-    """The second commit changed nothing that the experiment depends on, so that it is not carried out again."""
+    """The second commit changed nothing that the experiment depends on, so that it is not carried
+    out again.
+    """
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
     subprocess.run([*git, "init", "-q"], check=True)
 
     def run(*names):
-        execute(selection(*names), home=tmp_path / "home", workers=1, scores_only=True, again=False, progress=silent)
+        execute(
+            selection(*names),
+            home=tmp_path / "home",
+            workers=1,
+            scores_only=True,
+            again=False,
+            progress=silent,
+        )
 
     def commit():
         subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "m"], check=True)
-        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     old = commit()
     run("planted-works")
     run("planted-lacks")
     new = commit()
     run("planted-works")
-    sides = {name: compare_sides.load_commit(name, name, tmp_path / "home", "quick").experiments for name in (old, new)}
+    sides = {
+        name: compare_sides.load_commit(name, name, tmp_path / "home", "quick").experiments
+        for name in (old, new)
+    }
     assert {name: [item.name for item in side] for name, side in sides.items()} == {
-        old: ["planted-lacks", "planted-works"], new: ["planted-works"],
-    }  # fmt: skip
+        old: ["planted-lacks", "planted-works"],
+        new: ["planted-works"],
+    }
     # The record names the commit that carried it out.
     assert [side[-1].provenance["commit"] for side in sides.values()] == [old, old]
     assert sides[old][-1].path == sides[new][0].path and sides[new][0].path.exists()
@@ -151,13 +177,17 @@ def test_what_holds_at_a_commit_is_known_later(tmp_path, planted, monkeypatch):
 
 
 def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, monkeypatch, capsys):
-    """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate refuses to judge none."""
+    """Neither the clean commit's nor the dirty one's record of cases is hidden, and the gate
+    refuses to judge none.
+    """
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@e"]
     (tmp_path / "file").write_text("clean")
     for arguments in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "m"]):
         subprocess.run([*git, *arguments], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     home = tmp_path / "home"
     small = Case(
         "tiny",
@@ -169,7 +199,9 @@ def test_experiments_leave_what_is_known_of_cases_as_it_is(tmp_path, planted, mo
     )
 
     def run(cases, *names):
-        chosen = dataclasses.replace(selection(*names), cases=cases, estimators=("alternating",) if cases else ())
+        chosen = dataclasses.replace(
+            selection(*names), cases=cases, estimators=("alternating",) if cases else ()
+        )
         execute(chosen, home=home, workers=1, scores_only=True, again=False, progress=silent)
         return compare_sides.load_commit(commit, commit, home, "quick")
 
@@ -195,7 +227,11 @@ def test_run_carries_out_the_experiments_it_is_told(tmp_path, planted, monkeypat
 
     def run(*experiments):
         options = [text for name in experiments for text in ("--experiment", name)]
-        monkeypatch.setattr(sys, "argv", ["pudle", "run", "--home", str(home), "--scores-only", "--workers", "1", *options])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["pudle", "run", "--home", str(home), "--scores-only", "--workers", "1", *options],
+        )
         with pytest.raises(SystemExit) as end:
             cli.main()
         printed = capsys.readouterr()
@@ -204,9 +240,12 @@ def test_run_carries_out_the_experiments_it_is_told(tmp_path, planted, monkeypat
     code, out, _ = run("planted-w*", "planted-lacks")
     assert code == 0
     assert (
-        "2 of 2 experiments carried out now, 1 ok, 1 skipped" in out and "planted-lacks: skipped: planted: install it" in out
+        "2 of 2 experiments carried out now, 1 ok, 1 skipped" in out
+        and "planted-lacks: skipped: planted: install it" in out
     )
-    found = sorted(read_json(path)["name"] for path in (home / "quick/store/experiments").glob("*.json"))
+    found = sorted(
+        read_json(path)["name"] for path in (home / "quick/store/experiments").glob("*.json")
+    )
     assert found == ["planted-lacks", "planted-works"]
     code, _, err = run("planted-raises")
     assert code == 2 and "planted-raises: error: ZeroDivisionError" in err

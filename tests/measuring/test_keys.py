@@ -19,7 +19,8 @@ from pudle.measuring.store import SCORES
 #: A plug-in package of several files, with an estimator and an experiment.
 PLUGIN = {
     "__init__.py": "",
-    "estimator.py": """
+    "estimator.py": (
+        """
 from dataclasses import dataclass
 from pudle import Estimate, GradientEstimator
 from .helper import WEIGHT
@@ -32,9 +33,11 @@ class Mine(GradientEstimator):
 
     def estimate(self, problem, algorithm, depth):
         return Estimate(WEIGHT * problem.theta, problem.initial_codes())
-""",
+"""
+    ),
     "helper.py": "WEIGHT = 1.0\n",
-    "experiment.py": """
+    "experiment.py": (
+        """
 from dataclasses import dataclass
 from typing import ClassVar
 import pudle
@@ -51,11 +54,13 @@ class Trains(pudle.Experiment):
 
 
 EXPERIMENTS = {"trains": Trains("one_step"), "learned": pudle.LearningExperiment(dataset="sparse_gaussian")}
-""",
+"""
+    ),
 }
 #: A plug-in of two modules that lie side by side.
 MODULES = {
-    "lone_algorithm.py": """
+    "lone_algorithm.py": (
+        """
 from dataclasses import dataclass
 import pudle
 import lone_helper
@@ -64,15 +69,20 @@ import lone_helper
 @dataclass(frozen=True)
 class Mine(pudle.Ista):
     name = "lone"
-""",
+"""
+    ),
     "lone_helper.py": "WEIGHT = 1.0\n",
 }
 POINTS = {
-    "keyed": "[pudle.estimators]\nmine = keyed.estimator:Mine\n[pudle.experiments]\nkeyed = keyed.experiment:EXPERIMENTS\n",
+    "keyed": (
+        "[pudle.estimators]\nmine = keyed.estimator:Mine\n[pudle.experiments]\nkeyed ="
+        " keyed.experiment:EXPERIMENTS\n"
+    ),
     "lone": "[pudle.algorithms]\nlone = lone_algorithm:Mine\n",
 }
 
-#: What is changed in some files: the text before and after. To every other file a constant is added.
+#: What is changed in some files: the text before and after. To every other file a constant is
+#: added.
 CHANGES = {
     "pudle/data/atoms.py": ("COHERENCE = 0.95", "COHERENCE = 0.9"),
     "pudle/problems/convolution.py": ("SAMPLES_PER_DEGREE = 8", "SAMPLES_PER_DEGREE = 9"),
@@ -127,13 +137,19 @@ print(json.dumps({"results": list(before), "outdated": outdated}))
 
 @pytest.fixture(scope="module")
 def outdated(tmp_path_factory):
-    """Which results each file of a copy of the suite, with two plug-ins, outdates when it changes; and all results."""
+    """Which results each file of a copy of the suite, with two plug-ins, outdates when it changes;
+    and all results.
+    """
     site = tmp_path_factory.mktemp("site")
     for package in PACKAGE_FOLDERS.values():
         (source,) = importlib.util.find_spec(package).submodule_search_locations
         skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, site / package.replace(".", "/"), dirs_exist_ok=True, ignore=skipped)
-    for name, content in ({f"keyed/{name}": text for name, text in PLUGIN.items()} | MODULES).items():
+        shutil.copytree(
+            source, site / package.replace(".", "/"), dirs_exist_ok=True, ignore=skipped
+        )
+    for name, content in (
+        {f"keyed/{name}": text for name, text in PLUGIN.items()} | MODULES
+    ).items():
         (site / name).parent.mkdir(exist_ok=True)
         (site / name).write_text(content)
     for name, points in POINTS.items():
@@ -144,15 +160,22 @@ def outdated(tmp_path_factory):
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(site), json.dumps(CHANGES)],
-        env=environment, capture_output=True, text=True, cwd=site,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=site,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def by_file(outdated, *files: str) -> set[str]:
     """The results that a change to any of some files, or to any file of some folders, outdates."""
-    changed = [file for file in outdated["outdated"] if any(file == name or file.startswith(f"{name}/") for name in files)]
+    changed = [
+        file
+        for file in outdated["outdated"]
+        if any(file == name or file.startswith(f"{name}/") for name in files)
+    ]
     assert changed and all(any(file.startswith(name) for file in changed) for name in files)
     return {result for file in changed for result in outdated["outdated"][file]}
 
@@ -160,11 +183,19 @@ def by_file(outdated, *files: str) -> set[str]:
 def test_a_changed_constant_in_a_helper_of_datasets_outdates_exactly_the_results_on_them(outdated):
     """Digits are split by this helper; the drawn datasets do not use it."""
     on_digits = {"backprop on digits", "mine on digits", "reference of digits", "trains"}
-    assert by_file(outdated, "pudle/data/atoms.py") == by_file(outdated, "pudle/datasets/digits.py") == on_digits
+    assert (
+        by_file(outdated, "pudle/data/atoms.py")
+        == by_file(outdated, "pudle/datasets/digits.py")
+        == on_digits
+    )
 
 
 def test_a_changed_constant_in_a_helper_of_estimators_outdates_exactly_their_scores(outdated):
-    assert by_file(outdated, "pudle/peers.py") == by_file(outdated, "pudle/estimators/torchdeq_implicit.py") == {"peer"}
+    assert (
+        by_file(outdated, "pudle/peers.py")
+        == by_file(outdated, "pudle/estimators/torchdeq_implicit.py")
+        == {"peer"}
+    )
 
 
 def test_a_changed_constant_in_the_file_of_a_problem_outdates_every_result(outdated):
@@ -173,17 +204,25 @@ def test_a_changed_constant_in_the_file_of_a_problem_outdates_every_result(outda
 
 
 def test_a_changed_constant_in_the_second_file_of_a_plugin_outdates_exactly_its_results(outdated):
-    assert by_file(outdated, "keyed/helper.py") == {"mine on digits", "mine on sparse_gaussian", "trains"}
+    assert by_file(outdated, "keyed/helper.py") == {
+        "mine on digits",
+        "mine on sparse_gaussian",
+        "trains",
+    }
     assert by_file(outdated, "lone_helper.py") == {"lone", "limit"}
 
 
 def test_a_changed_report_template_outdates_nothing(outdated):
-    templates = [file for file in outdated["outdated"] if file.startswith("pudle/reports/page/templates/")]
+    templates = [
+        file for file in outdated["outdated"] if file.startswith("pudle/reports/page/templates/")
+    ]
     assert len(templates) > 3 and by_file(outdated, *templates) == set()
 
 
 def test_a_changed_help_text_outdates_nothing(outdated):
-    commands = [file for file in outdated["outdated"] if file.endswith(("command.py", "command_options.py"))]
+    commands = [
+        file for file in outdated["outdated"] if file.endswith(("command.py", "command_options.py"))
+    ]
     assert len(commands) > 5 and by_file(outdated, *commands, "pudle/cli.py") == set()
 
 
@@ -197,7 +236,9 @@ def test_an_estimator_outdates_its_own_scores_and_the_trainings_with_it(outdated
 
 def test_a_surface_rests_on_its_own_module_and_on_the_estimator_of_its_windows(outdated):
     assert (
-        by_file(outdated, "pudle/measuring/surfaces.py") == by_file(outdated, "pudle/estimators/truncated.py") == {"surface"}
+        by_file(outdated, "pudle/measuring/surfaces.py")
+        == by_file(outdated, "pudle/estimators/truncated.py")
+        == {"surface"}
     )
 
 
@@ -232,7 +273,8 @@ def test_what_computes_no_number_outdates_nothing(outdated):
     folders = ("pudle/reports", "pudle/bench", "pudle/conformance", "pudle/measuring/commits")
     plumbing = [f"pudle/{name}.py" for name in ("__init__", "__main__", "cli", "terminal")]
     plumbing += [
-        f"pudle/measuring/{name}.py" for name in ("store", "sources", "runner", "run", "selection", "crossing", "provenance")
+        f"pudle/measuring/{name}.py"
+        for name in ("store", "sources", "runner", "run", "selection", "crossing", "provenance")
     ]
     assert by_file(outdated, *folders, *plumbing) == set()
 
@@ -246,7 +288,13 @@ def test_imports_are_followed_into_functions_and_specs_but_not_for_type_checkers
         "    return pudle.make_estimator('truncated(window=3)'), pudle.score\n"
     )
     mentioned = sources._mentions("plugin", source)
-    assert {"pudle.streams", "pudle.peers", "pudle.Learner", "pudle.estimators.truncated", "pudle.score"} <= mentioned
+    assert {
+        "pudle.streams",
+        "pudle.peers",
+        "pudle.Learner",
+        "pudle.estimators.truncated",
+        "pudle.score",
+    } <= mentioned
     assert not any("reports" in name or name == "typing" for name in mentioned)
 
 

@@ -55,7 +55,10 @@ def program(folder, text):
 def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
     refusal = "fatal: detected dubious ownership in repository at '/work'"
     monkeypatch.setenv(
-        "PATH", program(tmp_path, f'#!/bin/sh\necho "{refusal}" >&2\necho "To add an exception" >&2\nexit 128\n')
+        "PATH",
+        program(
+            tmp_path, f'#!/bin/sh\necho "{refusal}" >&2\necho "To add an exception" >&2\nexit 128\n'
+        ),
     )
     with pytest.raises(NoRepository, match=re.escape(refusal)) as caught:
         repository(tmp_path)

@@ -1,4 +1,6 @@
-"""Accuracy is reproducible: bit for bit on one machine, and to rounding for another number of threads."""
+"""Accuracy is reproducible: bit for bit on one machine, and to rounding for another number of
+threads.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ import pytest
 from pudle.measuring.scoring import ERRORS
 from pudle.registry import list_profiles
 
-#: Largest difference between one and two threads: absolute, and relative for numbers above one. Such are the errors of
-#: `analytic` where the support is wrong, up to 1e5, of which float64 holds no digit at 1e-12.
+#: Largest difference between one and two threads: absolute, and relative for numbers above one.
+#: Such are the errors of `analytic` where the support is wrong, up to 1e5, of which float64 holds
+#: no digit at 1e-12.
 BETWEEN_THREADS = 1e-12
 
 SCRIPT = """
@@ -34,12 +37,16 @@ for case in json.loads(sys.argv[3]):
 
 
 def reduced():
-    """The quick profile's cases and estimators, with a tenth of the samples, one seed and three depths."""
+    """The quick profile's cases and estimators, with a tenth of the samples, one seed and three
+    depths.
+    """
     quick = list_profiles()["quick"]
     for case in quick.cases:
         dataset = case.dataset.replace("n_samples=200", "n_samples=20")
         assert dataset != case.dataset
-        yield dataclasses.asdict(dataclasses.replace(case, dataset=dataset, seeds=(0,), depths=(1, 10, 100)))
+        yield dataclasses.asdict(
+            dataclasses.replace(case, dataset=dataset, seeds=(0,), depths=(1, 10, 100))
+        )
 
 
 def measured(folder, threads: int) -> dict[tuple, float | None]:
@@ -59,7 +66,9 @@ def measured(folder, threads: int) -> dict[tuple, float | None]:
 
 @pytest.mark.nightly
 def test_accuracy_is_the_same_in_every_run_and_for_any_number_of_threads(tmp_path):
-    first, second, parallel = (measured(tmp_path / str(number), threads) for number, threads in enumerate((1, 1, 2)))
+    first, second, parallel = (
+        measured(tmp_path / str(number), threads) for number, threads in enumerate((1, 1, 2))
+    )
     assert len(first) > 400 and first == second
     assert first.keys() == parallel.keys()
     for place, value in first.items():

@@ -49,8 +49,14 @@ EXPECTED = {
     "falls": ("error", "at depth 5: the process was ended by signal 11"),
     "nothing": ("error", "gradient is not a dense tensor of floats but NoneType"),
     "array": ("error", "gradient is not a dense tensor of floats but ndarray"),
-    "sparse": ("error", "gradient is not a dense tensor of floats but one of torch.float64, torch.sparse_coo"),
-    "meta": ("error", "codes is not a dense tensor of floats but one of torch.float64, torch.strided on meta"),
+    "sparse": (
+        "error",
+        "gradient is not a dense tensor of floats but one of torch.float64, torch.sparse_coo",
+    ),
+    "meta": (
+        "error",
+        "codes is not a dense tensor of floats but one of torch.float64, torch.strided on meta",
+    ),
     "complex": ("error", "gradient is not a dense tensor of floats but one of torch.complex128"),
     "whole": ("error", "gradient is not a dense tensor of floats but one of torch.int64"),
     "unwritable": ("error", "diagnostics cannot be stored"),
@@ -58,7 +64,9 @@ EXPECTED = {
 }
 #: The depths that are scored in spite of the failure at another.
 KEPT = dict.fromkeys(("raises", "leaves", "stalls", "falls"), {1, 2}) | {"short": {1}}
-KEPT |= dict.fromkeys(("nothing", "array", "sparse", "meta", "complex", "whole", "unwritable", "listed"), {1, 5})
+KEPT |= dict.fromkeys(
+    ("nothing", "array", "sparse", "meta", "complex", "whole", "unwritable", "listed"), {1, 5}
+)
 
 
 @pytest.fixture
@@ -72,14 +80,17 @@ def broken(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path, broken):
     assert set(EXPECTED) == set(NAMES)
-    # Compiled now, because the first worker that needs the kernels would compile them within its time limit.
+    # Compiled now, because the first worker that needs the kernels would compile them within its
+    # time limit.
     kernels.prepare()
     store = Store(tmp_path / "store", "quick")
     selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=8.0)
     steps = []
     records = {
         record["estimator"]: record
-        for record in fill(plan(selection, store), workers=2, progress=lambda *step: steps.append(step))["score"]
+        for record in fill(
+            plan(selection, store), workers=2, progress=lambda *step: steps.append(step)
+        )["score"]
     }
     for name, (status, reason) in EXPECTED.items():
         assert records[name]["status"] == status, records[name]["reason"]
@@ -88,7 +99,9 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
         assert store.read(CASE, name)["status"] == status
         by_depth = {row["depth"]: row for row in store.read(CASE, name)["scores"]}
         assert set(by_depth) == set(CASE.depths)
-        assert {depth for depth, row in by_depth.items() if row["status"] == "ok"} == KEPT.get(name, set())
+        assert {depth for depth, row in by_depth.items() if row["status"] == "ok"} == KEPT.get(
+            name, set()
+        )
         assert all(row["reason"] for row in by_depth.values() if row["status"] != "ok")
     assert records["alternating"]["status"] == "ok"
     assert [step[:2] for step in steps] == [(done, len(steps)) for done in range(1, len(steps) + 1)]
@@ -109,7 +122,10 @@ def test_what_broke_is_tried_again_and_what_was_found_is_kept(tmp_path, broken):
     store = Store(tmp_path, "quick")
     selection = Selection("quick", (CASE,), ("raises", "refuses", "alternating"), (1,), (1,))
     assert len(fill(plan(selection, store), workers=1)["score"]) == 3
-    assert [[task.label for task in stage] for stage in plan(selection, store)] == [["kernels"], ["raises on tiny"]]
+    assert [[task.label for task in stage] for stage in plan(selection, store)] == [
+        ["kernels"],
+        ["raises on tiny"],
+    ]
 
 
 def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
@@ -121,7 +137,9 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
 
     known = registry.Entries(registry.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
     original = registry.entries
-    monkeypatch.setattr(registry, "entries", lambda group: known if group == "datasets" else original(group))
+    monkeypatch.setattr(
+        registry, "entries", lambda group: known if group == "datasets" else original(group)
+    )
     record = measure(CASE, "alternating", Store(tmp_path, "quick"))
     assert record["status"] == "uncertified"
     assert "of 20 samples are not certified" in record["reason"]
@@ -153,16 +171,25 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
     file = tmp_path / "changing.py"
     text = f"{CHANGING}\nFILE = Path({str(file)!r})\n"
     file.write_text(f"{text}# changed")
-    selection, store = Selection("quick", (CASE,), (f"{file}:Changing", "alternating"), (1,), (5,)), Store(tmp_path, "quick")
+    selection, store = (
+        Selection("quick", (CASE,), (f"{file}:Changing", "alternating"), (1,), (5,)),
+        Store(tmp_path, "quick"),
+    )
     selection.write(tmp_path / "selection.json")
     if costs:
         fill(plan(selection, store), workers=1)
     file.write_text(text)
     if costs:
         store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
-    stages = plan_costs(selection, store, tmp_path / "selection.json") if costs else plan(selection, store)
+    stages = (
+        plan_costs(selection, store, tmp_path / "selection.json")
+        if costs
+        else plan(selection, store)
+    )
     before = set(tmp_path.glob("tiny/**/*changing*.json"))
-    with pytest.raises(ChangedSources, match="changed during the run: finished results are kept; run again"):
+    with pytest.raises(
+        ChangedSources, match="changed during the run: finished results are kept; run again"
+    ):
         fill(stages, workers=1)
     assert set(tmp_path.glob("tiny/**/*changing*.json")) == before
     # Again, now that nothing changes.
@@ -175,10 +202,12 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     cell, result = Cell("seconds", CASE, "alternating", 5, 0), ExperimentResult([])
     reference = CASE.make_reference(0, "exact")
     for write in (
-        lambda: store.write(CASE, "alternating", {}), lambda: store.write_cost(cell, {}),
-        lambda: store.write_reference(CASE, 0, reference), lambda: store.write_artifact("curve", CASE, (), [], ""),
+        lambda: store.write(CASE, "alternating", {}),
+        lambda: store.write_cost(cell, {}),
+        lambda: store.write_reference(CASE, 0, reference),
+        lambda: store.write_artifact("curve", CASE, (), [], ""),
         lambda: store.write_experiment(next(iter(registry.list_experiments())), result, None),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ChangedSources):
             write()
     assert not list(tmp_path.iterdir())
@@ -186,18 +215,34 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
 
 def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     store = Store(tmp_path, "quick")
-    hard = dataclasses.replace(CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",))
-    selection = Selection("quick", (CASE, hard), (), (1,), (1,), windows=(1, 5), jacobian_error=True)
+    hard = dataclasses.replace(
+        CASE, name="hard", algorithm="ista(thresholding='hard(threshold=0.1)')", targets=("gstar",)
+    )
+    selection = Selection(
+        "quick", (CASE, hard), (), (1,), (1,), windows=(1, 5), jacobian_error=True
+    )
     fill(plan(selection, store), workers=1)
     found = {path.stem: read_json(path) for path in (tmp_path / "artifacts").iterdir()}
-    assert set(found) == {f"{name}-{kind}" for name in ("tiny", "hard") for kind in ("window_surface", "jacobian_error")}
-    surface = {(row["depth"], row["window"]): row["relative_error"] for row in found["tiny-window_surface"]["rows"]}
+    assert set(found) == {
+        f"{name}-{kind}"
+        for name in ("tiny", "hard")
+        for kind in ("window_surface", "jacobian_error")
+    }
+    surface = {
+        (row["depth"], row["window"]): row["relative_error"]
+        for row in found["tiny-window_surface"]["rows"]
+    }
     assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
     # A window of the depth or more is full backpropagation.
-    full = {row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store)["scores"]}
+    full = {
+        row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store)["scores"]
+    }
     assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
     assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
-    assert found["hard-jacobian_error"]["rows"] == [] and "soft thresholding" in found["hard-jacobian_error"]["reason"]
+    assert (
+        found["hard-jacobian_error"]["rows"] == []
+        and "soft thresholding" in found["hard-jacobian_error"]["reason"]
+    )
     assert plan(selection, store) == [[], []]
     # Other windows outdate the surfaces over windows, and the errors of the Jacobian stay.
     labels = [task.label for task in plan(dataclasses.replace(selection, windows=(2,)), store)[1]]
@@ -206,7 +251,9 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
 
 def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
     store = Store(tmp_path / "quick" / "store", "quick")
-    selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), windows=(1, 5), jacobian_error=True)
+    selection = Selection(
+        "quick", (CASE,), ("alternating",), (1,), (1,), windows=(1, 5), jacobian_error=True
+    )
 
     def shown():
         """Interrupt a run after its scores, and return the kinds of surfaces that a report shows."""
@@ -230,10 +277,14 @@ def test_each_surface_is_measured_where_the_selection_says_so(tmp_path, windows,
     selection = Selection("quick", (CASE,), (), (1,), (1,), windows=windows, jacobian_error=error)
     tasks = [task for stage in plan(selection, Store(tmp_path, "quick")) for task in stage]
     kinds = {task.arguments[0] for task in tasks if task.kind == "surface"}
-    assert kinds == ({"window_surface"} if windows else set()) | ({"jacobian_error"} if error else set())
+    assert kinds == ({"window_surface"} if windows else set()) | (
+        {"jacobian_error"} if error else set()
+    )
 
 
 def test_what_is_short_comes_last_in_its_stage(tmp_path):
-    selection = Selection("quick", (CASE,), ("alternating",), (1,), (1,), windows=(1,), jacobian_error=True)
+    selection = Selection(
+        "quick", (CASE,), ("alternating",), (1,), (1,), windows=(1,), jacobian_error=True
+    )
     kinds = [[task.kind for task in stage] for stage in plan(selection, Store(tmp_path, "quick"))]
     assert kinds == [["kernels", "surface", "reference"], ["score", "surface"]]

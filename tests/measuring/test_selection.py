@@ -22,23 +22,36 @@ from pudle.measuring.store import Store
 from pudle.specs import parse
 
 OTHER = dataclasses.replace(TINY, name="other", loss="reconstruction")
-PROFILE = Selection("quick", (TINY, OTHER), ("backprop",), (1,), (5,), 60.0, windows=(1, 2), jacobian_error=True)
+PROFILE = Selection(
+    "quick", (TINY, OTHER), ("backprop",), (1,), (5,), 60.0, windows=(1, 2), jacobian_error=True
+)
 
 
 def test_a_selection_comes_back_as_it_was_written(tmp_path):
     PROFILE.write(tmp_path / "selection.json")
     assert Selection.read(tmp_path / "selection.json") == PROFILE
-    assert PROFILE.pairs == [(TINY, "backprop"), (OTHER, "backprop")] and PROFILE.case("other") is OTHER
-    with pytest.raises(InvalidArgument, match="unknown case 'third': the selection holds tiny, other"):
+    assert (
+        PROFILE.pairs == [(TINY, "backprop"), (OTHER, "backprop")]
+        and PROFILE.case("other") is OTHER
+    )
+    with pytest.raises(
+        InvalidArgument, match="unknown case 'third': the selection holds tiny, other"
+    ):
         PROFILE.case("third")
 
 
 def test_a_limited_estimator_is_measured_on_its_own_cases_alone():
-    profile = dataclasses.replace(PROFILE, estimators=("backprop", "forward"), limited=(("forward", "oth*"),))
+    profile = dataclasses.replace(
+        PROFILE, estimators=("backprop", "forward"), limited=(("forward", "oth*"),)
+    )
     assert profile.pairs == [(TINY, "backprop"), (OTHER, "backprop"), (OTHER, "forward")]
     assert {(cell.case, cell.estimator) for cell in cells(profile)} == set(profile.pairs)
     # What a user names is measured on all cases, and so is everything on cases that the user made.
-    assert len(select(profile, estimators=["forward"]).pairs) == len(select(profile, seeds=1).pairs) == 4
+    assert (
+        len(select(profile, estimators=["forward"]).pairs)
+        == len(select(profile, seeds=1).pairs)
+        == 4
+    )
 
 
 def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
@@ -46,7 +59,10 @@ def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
     times = {(cell.metric, cell.depth) for cell in cells(profile) if cell.metric != "memory_bytes"}
     assert times == {("seconds", 1), ("seconds", 5), ("seconds_torch", 5)}
     # Depths that a user names take the place of both; a profile without such times gets none.
-    assert select(profile, depths=[1]).torch_depths == (1,) and select(PROFILE, depths=[1]).torch_depths == ()
+    assert (
+        select(profile, depths=[1]).torch_depths == (1,)
+        and select(PROFILE, depths=[1]).torch_depths == ()
+    )
 
 
 def test_a_damaged_selection_is_refused(tmp_path):
@@ -80,17 +96,33 @@ def names(selection: Selection) -> list[str]:
 
 def test_estimators_are_added_and_other_options_take_the_place_of_the_profiles():
     assert select(PROFILE) == PROFILE
-    chosen = select(PROFILE, estimators=["truncated(window=3)", "backprop", "implicit"], device="cuda")
-    assert chosen.estimators == ("backprop", "truncated(window=3)", "analytic") and chosen.device == "cuda"
+    chosen = select(
+        PROFILE, estimators=["truncated(window=3)", "backprop", "implicit"], device="cuda"
+    )
+    assert (
+        chosen.estimators == ("backprop", "truncated(window=3)", "analytic")
+        and chosen.device == "cuda"
+    )
     assert chosen.cases == PROFILE.cases
     chosen = select(PROFILE, datasets=["sparse_gaussian(n_samples=10)"])
-    assert names(chosen) == [f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")]
-    assert chosen.cases[-1].seeds == TINY.seeds and chosen.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+    assert names(chosen) == [
+        f"sparse_gaussian_n_samples_10-ista-{loss}" for loss in ("lasso", "reconstruction")
+    ]
+    assert (
+        chosen.cases[-1].seeds == TINY.seeds
+        and chosen.cases[-1].dataset == "sparse_gaussian(n_samples=10)"
+    )
 
 
 def test_datasets_algorithms_and_losses_are_crossed():
-    options = {"datasets": ["digits", "ridge"], "algorithms": ["fista", "ista(step=0.1)"], "losses": ["lasso", "linear"]}
-    chosen = select(PROFILE, **options, depths=[7, 3, 7], seeds=4, samples=25, targets=["exact", "limit"])
+    options = {
+        "datasets": ["digits", "ridge"],
+        "algorithms": ["fista", "ista(step=0.1)"],
+        "losses": ["lasso", "linear"],
+    }
+    chosen = select(
+        PROFILE, **options, depths=[7, 3, 7], seeds=4, samples=25, targets=["exact", "limit"]
+    )
     assert len(chosen.cases) == len({case.name for case in chosen.cases}) == 8
     assert {(case.dataset, case.algorithm, case.loss) for case in chosen.cases} == {
         (dataset, algorithm, loss)
@@ -105,20 +137,35 @@ def test_datasets_algorithms_and_losses_are_crossed():
 
 
 def test_an_option_alone_changes_the_profiles_own_cases():
-    """A case that is left as it was, but for its depths, keeps its name; any other gets a name of its own."""
-    assert names(select(PROFILE, losses=["lasso"])) == names(select(PROFILE, losses=["lasso"], depths=[2])) == ["tiny"]
+    """A case that is left as it was, but for its depths, keeps its name; any other gets a name of
+    its own.
+    """
+    assert (
+        names(select(PROFILE, losses=["lasso"]))
+        == names(select(PROFILE, losses=["lasso"], depths=[2]))
+        == ["tiny"]
+    )
     slug = "sparse_gaussian_n_samples_20_n_features_10_n_components_15_n_nonzero_coefs_2"
-    assert names(select(PROFILE, algorithms=["fista"])) == [f"{slug}-fista-lasso", f"{slug}-fista-reconstruction"]
+    assert names(select(PROFILE, algorithms=["fista"])) == [
+        f"{slug}-fista-lasso",
+        f"{slug}-fista-reconstruction",
+    ]
     assert [name.endswith("-3_seeds") for name in names(select(PROFILE, seeds=3))] == [True, True]
-    assert {case.dataset.partition(",")[0] for case in select(PROFILE, samples=7).cases} == {"sparse_gaussian(n_samples=7"}
+    assert {case.dataset.partition(",")[0] for case in select(PROFILE, samples=7).cases} == {
+        "sparse_gaussian(n_samples=7"
+    }
 
 
 def test_the_target_follows_from_the_thresholding_unless_one_is_given():
     hard = "ista(thresholding='hard')"
     assert {case.targets for case in select(PROFILE, algorithms=[hard]).cases} == {("limit",)}
-    assert {case.targets for case in select(PROFILE, algorithms=[hard], targets=["gstar"]).cases} == {("gstar",)}
+    assert {
+        case.targets for case in select(PROFILE, algorithms=[hard], targets=["gstar"]).cases
+    } == {("gstar",)}
     assert {case.targets for case in select(PROFILE, datasets=["digits"]).cases} == {("exact",)}
-    assert {case.targets for case in select(PROFILE, datasets=["digits"], algorithms=[hard]).cases} == {("limit",)}
+    assert {
+        case.targets for case in select(PROFILE, datasets=["digits"], algorithms=[hard]).cases
+    } == {("limit",)}
 
 
 @pytest.mark.parametrize(
@@ -126,9 +173,15 @@ def test_the_target_follows_from_the_thresholding_unless_one_is_given():
     [
         (
             {"losses": ["lassso"]},
-            "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have lasso, reconstruction",
+            (
+                "--loss 'lassso' is unknown (did you mean 'lasso'?): the datasets here have lasso,"
+                " reconstruction"
+            ),
         ),
-        ({"datasets": ["ridge"], "losses": ["lasso"]}, "--loss 'lasso' is unknown: the datasets here have linear"),
+        (
+            {"datasets": ["ridge"], "losses": ["lasso"]},
+            "--loss 'lasso' is unknown: the datasets here have linear",
+        ),
         ({"datasets": ["array(path='x.csv')"]}, "path='x.csv' is not an existing file"),
         ({"algorithms": ["istaa"]}, "unknown algorithm 'istaa' (did you mean 'ista'?)"),
         ({"targets": ["truth"]}, "target='truth' is unknown"),
@@ -139,11 +192,25 @@ def test_what_nothing_can_be_made_of_is_refused(options, text):
         select(PROFILE, **options)
 
 
-FOLDERS = ["a b", "a_b", "a-b", "a.b", "照片", "相片", "é", "e\u0301", "A b", "x" * 200, "x" * 199 + "y"]
+FOLDERS = [
+    "a b",
+    "a_b",
+    "a-b",
+    "a.b",
+    "照片",
+    "相片",
+    "é",
+    "e\u0301",
+    "A b",
+    "x" * 200,
+    "x" * 199 + "y",
+]
 
 
 def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
-    """Each folder has its own case, whose name shows the folder's, fits a file system and stays when all is moved."""
+    """Each folder has its own case, whose name shows the folder's, fits a file system and stays
+    when all is moved.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     for root in ("here", "there"):
         for folder in FOLDERS:
@@ -152,7 +219,9 @@ def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
     found = {}
     for root in ("here", "there"):
         monkeypatch.chdir(tmp_path / root)
-        specs = [f"image_patches(folder={folder!r}, n_samples=20, n_components=20)" for folder in FOLDERS]
+        specs = [
+            f"image_patches(folder={folder!r}, n_samples=20, n_components=20)" for folder in FOLDERS
+        ]
         found[root] = select(PROFILE, datasets=specs, home=Path("results")).cases
     cases = found["here"]
     assert len({case.name for case in cases}) == len(cases) == 2 * len(FOLDERS)
@@ -160,8 +229,13 @@ def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
     # Neither the names nor the specs hold the place that all of it lies in.
     assert [case.dataset for case in cases] == [case.dataset for case in found["there"]]
     assert not any(str(tmp_path) in case.dataset for case in cases)
-    assert all(len(Store(tmp_path, "quick").path(case, "backprop").parent.name.encode()) < 200 for case in cases)
-    assert "照片" in cases[8].name and cases[0].name.startswith("image_patches_folder_a_b_n_samples_20")
+    assert all(
+        len(Store(tmp_path, "quick").path(case, "backprop").parent.name.encode()) < 200
+        for case in cases
+    )
+    assert "照片" in cases[8].name and cases[0].name.startswith(
+        "image_patches_folder_a_b_n_samples_20"
+    )
 
 
 OPTIONS = st.dictionaries(
@@ -179,16 +253,22 @@ OPTIONS = st.dictionaries(
 
 @given(OPTIONS, OPTIONS)
 def test_no_two_specs_have_one_name(first, second):
-    made = [f"x({', '.join(f'{key}={value!r}' for key, value in each.items())})" for each in (first, second)]
+    made = [
+        f"x({', '.join(f'{key}={value!r}' for key, value in each.items())})"
+        for each in (first, second)
+    ]
     named = [spec_slug(spec, Path("/results")) for spec in made]
     assert named[0] != named[1] or parse(made[0]) == parse(made[1])
 
 
 def test_a_name_of_the_profile_keeps_its_meaning():
-    profile = dataclasses.replace(PROFILE, cases=(dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso"),))
+    profile = dataclasses.replace(
+        PROFILE, cases=(dataclasses.replace(TINY, name="sparse_gaussian-ista-lasso"),)
+    )
     assert names(select(profile, datasets=["sparse_gaussian"])) == [
-        "sparse_gaussian-ista-lasso-added", "sparse_gaussian-ista-reconstruction"
-    ]  # fmt: skip
+        "sparse_gaussian-ista-lasso-added",
+        "sparse_gaussian-ista-reconstruction",
+    ]
 
 
 def test_the_time_limit_is_an_option():
@@ -212,11 +292,22 @@ def test_options_narrow_a_profile():
 def test_experiments_are_those_that_are_named_or_of_the_whole_profile():
     profile = dataclasses.replace(PROFILE, experiments=("optimizers-sgd-1-backprop-lasso",))
     assert select(profile).experiments == profile.experiments
-    assert select(profile, cases=["tiny"]).experiments == select(profile, datasets=["digits"]).experiments == ()
+    assert (
+        select(profile, cases=["tiny"]).experiments
+        == select(profile, datasets=["digits"]).experiments
+        == ()
+    )
     named = select(profile, experiments=["interpretation-*"])
-    assert named.experiments and all(name.startswith("interpretation-") for name in named.experiments)
-    assert named.cases == () and names(select(profile, experiments=["interpretation-*"], cases=["tiny"])) == ["tiny"]
-    with pytest.raises(InvalidArgument, match="--experiment 'nothing-.' matches no experiment: `pudle list experiments`"):
+    assert named.experiments and all(
+        name.startswith("interpretation-") for name in named.experiments
+    )
+    assert named.cases == () and names(
+        select(profile, experiments=["interpretation-*"], cases=["tiny"])
+    ) == ["tiny"]
+    with pytest.raises(
+        InvalidArgument,
+        match="--experiment 'nothing-.' matches no experiment: `pudle list experiments`",
+    ):
         select(profile, experiments=["nothing-*"])
 
 

@@ -9,33 +9,62 @@ from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, failure, worst
 
 
 def test_statuses_are_ordered_from_good_to_bad():
-    assert STATUSES[0] == "ok" and set(BROKEN) == set(STATUSES[-3:]) == {"timeout", "out-of-memory", "error"}
+    assert STATUSES[0] == "ok" and set(BROKEN) == set(STATUSES[-3:]) == {
+        "timeout",
+        "out-of-memory",
+        "error",
+    }
     assert set(STATUSES) == {
-        "ok", "skipped", "unsupported", "diverged", "uncertified", "degenerate", "error", "timeout", "out-of-memory"
-    }  # fmt: skip
+        "ok",
+        "skipped",
+        "unsupported",
+        "diverged",
+        "uncertified",
+        "degenerate",
+        "error",
+        "timeout",
+        "out-of-memory",
+    }
 
 
 def test_the_worst_status_counts_with_its_first_reason():
-    rows = [("ok", ""), ("diverged", "codes grow"), ("skipped", "not installed"), ("diverged", "codes grow more")]
+    rows = [
+        ("ok", ""),
+        ("diverged", "codes grow"),
+        ("skipped", "not installed"),
+        ("diverged", "codes grow more"),
+    ]
     assert worst({"status": status, "reason": reason} for status, reason in rows) == {
-        "status": "diverged", "reason": "codes grow",
-    }  # fmt: skip
+        "status": "diverged",
+        "reason": "codes grow",
+    }
 
 
 def test_an_error_is_a_status_with_a_reason():
-    assert failure(UnsupportedProblem("needs a smooth problem")) == ("unsupported", "needs a smooth problem")
+    assert failure(UnsupportedProblem("needs a smooth problem")) == (
+        "unsupported",
+        "needs a smooth problem",
+    )
     assert failure(MissingDependency("install jax")) == ("skipped", "install jax")
     assert failure(ValueError("one\ntwo")) == ("error", "ValueError: one")
-    full = [MemoryError(), torch.OutOfMemoryError("of 80 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    full = [
+        MemoryError(),
+        torch.OutOfMemoryError("of 80 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ]
     assert {failure(error)[0] for error in full} == {"out-of-memory"}
 
 
 def test_a_record_at_one_depth():
     rows = [("ok", "", 1), ("ok", "", 2), ("diverged", "codes grow", 2)]
-    scores = [{"status": status, "reason": reason, "depth": depth} for status, reason, depth in rows]
+    scores = [
+        {"status": status, "reason": reason, "depth": depth} for status, reason, depth in rows
+    ]
     record = {"status": "diverged", "reason": "codes grow", "scores": scores}
     assert at_depth(record, 1) == {"status": "ok", "reason": ""}
-    assert at_depth(record, 2) == at_depth(record, 3) == {"status": "diverged", "reason": "codes grow"}
+    assert (
+        at_depth(record, 2) == at_depth(record, 3) == {"status": "diverged", "reason": "codes grow"}
+    )
 
 
 def test_the_first_line_of_an_error():

@@ -1,4 +1,6 @@
-"""Surfaces over depth and window, the error of the Jacobian over depth, and the dataset of the curse of unrolling."""
+"""Surfaces over depth and window, the error of the Jacobian over depth, and the dataset of the
+curse of unrolling.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def refusal(call) -> str:
 
 
 def oracle(step: float, depth: int, largest: float = 1.0) -> float:
-    """Relative error of dz_t/dtheta along the direction of largest curvature; one without any layer."""
+    """Relative error of dz_t/dtheta along the direction of largest curvature; one without any
+    layer.
+    """
     if depth == 0:
         return 1.0
     return abs(1 - step * largest) ** (depth - 1) * abs(1 + (depth - 1) * step * largest)
@@ -49,7 +53,9 @@ def jacobian_curve(problem, algorithm, depths) -> list[float]:
 
 
 def settled(errors) -> int:
-    """The first position from which on all errors are below one, which is what no unrolling at all achieves."""
+    """The first position from which on all errors are below one, which is what no unrolling at all
+    achieves.
+    """
     above = [position for position, error in enumerate(errors) if not error < 1]
     return above[-1] + 1 if above else 0
 
@@ -65,24 +71,34 @@ class TestCurseOfUnrolling:
         assert errors.index(peak) == 50
         assert abs(peak - oracle(FASTEST, 50)) < tolerances.BURN_IN
         assert round(peak, 2) == 36.79
-        assert settled(errors) == next(depth for depth in range(1, 400) if oracle(FASTEST, depth) < 1)
+        assert settled(errors) == next(
+            depth for depth in range(1, 400) if oracle(FASTEST, depth) < 1
+        )
 
     @pytest.mark.parametrize("step", [FASTEST, 1.9, 1.0, 0.5])
     def test_whole_curve(self, top, step):
         errors = jacobian_curve(top, pudle.Ista(step=step), range(300))
-        assert max(abs(error - oracle(step, depth)) for depth, error in enumerate(errors)) < tolerances.BURN_IN
+        assert (
+            max(abs(error - oracle(step, depth)) for depth, error in enumerate(errors))
+            < tolerances.BURN_IN
+        )
 
     @pytest.mark.parametrize("kappa", [10.0, 1000.0])
     def test_other_condition_numbers(self, kappa):
         step, depths = 2 * kappa / (kappa + 1), range(0, 600, 7)
-        problem = pudle.make_dataset(f"ridge(kappa={kappa}, n_samples=3, n_components=5, seed=4)").problem()
+        problem = pudle.make_dataset(
+            f"ridge(kappa={kappa}, n_samples=3, n_components=5, seed=4)"
+        ).problem()
         errors = jacobian_curve(problem, pudle.Ista(step=step), depths)
         pairs = zip(depths, errors, strict=True)
         assert max(abs(error - oracle(step, depth)) for depth, error in pairs) < tolerances.BURN_IN
 
     def test_falls_monotonically_at_the_inverse_lipschitz_constant(self, top):
         errors = jacobian_curve(top, pudle.Ista(), range(100))
-        assert all(later <= earlier + tolerances.BURN_IN for earlier, later in zip(errors, errors[1:], strict=False))
+        assert all(
+            later <= earlier + tolerances.BURN_IN
+            for earlier, later in zip(errors, errors[1:], strict=False)
+        )
 
     def test_random_observations_have_no_burn_in(self):
         problem = pudle.make_dataset(f"ridge(kappa={KAPPA}, observations='random')").problem()
@@ -99,7 +115,9 @@ class TestCurseOfUnrolling:
 class TestRidgeDataset:
     def test_condition_number(self):
         problem = pudle.make_dataset("ridge(kappa=250.0, n_components=12)").problem()
-        hessian = (problem.dictionary.T @ problem.dictionary).numpy() + problem.strength * np.eye(12)
+        hessian = (problem.dictionary.T @ problem.dictionary).numpy() + problem.strength * np.eye(
+            12
+        )
         values = np.linalg.eigvalsh(hessian)
         assert abs(values[-1] - 1) < ROUNDING
         assert abs(values[0] - 1 / 250) < ROUNDING
@@ -115,7 +133,9 @@ class TestRidgeDataset:
             problem = pudle.make_dataset(spec).problem()
             return problem.observations, problem.dictionary, problem.weights
 
-        pairs = zip(arrays("ridge(seed=1)"), arrays("ridge(seed=1)"), arrays("ridge(seed=2)"), strict=True)
+        pairs = zip(
+            arrays("ridge(seed=1)"), arrays("ridge(seed=1)"), arrays("ridge(seed=2)"), strict=True
+        )
         for first, same, other in pairs:
             assert torch.equal(first, same)
             assert not torch.equal(first, other)
@@ -160,7 +180,9 @@ class TestRidgeDataset:
         assert measure(case, "analytic", Store(tmp_path, "test"))["scores"][1]["relative_error"] < 1
 
 
-def lasso_product(x: np.ndarray, d: np.ndarray, codes: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def lasso_product(
+    x: np.ndarray, d: np.ndarray, codes: np.ndarray, direction: np.ndarray
+) -> np.ndarray:
     """Complex step of the active normal equations, signs held."""
     moved = d + 1e-30j * direction
     product = np.zeros_like(codes)
@@ -213,7 +235,10 @@ class TestJacobian:
                 / 1e-30
                 for direction in chosen
             ]
-            assert abs(error - np.linalg.norm(np.array(unrolled) - exact) / np.linalg.norm(exact)) < ROUNDING * 100
+            assert (
+                abs(error - np.linalg.norm(np.array(unrolled) - exact) / np.linalg.norm(exact))
+                < ROUNDING * 100
+            )
         assert errors[0] == 1.0
 
     def test_wrong_supports_make_a_burn_in_on_the_lasso_and_it_passes(self):
@@ -226,13 +251,18 @@ class TestJacobian:
         assert errors[-1] < 1e-8
 
     def test_loss_plays_no_part(self):
-        values = [jacobian_curve(sparse_problem(loss), pudle.Ista(), [10]) for loss in ("lasso", "reconstruction")]
+        values = [
+            jacobian_curve(sparse_problem(loss), pudle.Ista(), [10])
+            for loss in ("lasso", "reconstruction")
+        ]
         assert values[0] == values[1]
 
     def test_directions_are_the_same_at_each_call_and_one_for_a_scalar(self):
         theta = sparse_problem().theta
         drawn = surfaces.directions(theta)
-        assert drawn.shape == (surfaces.DIRECTIONS, *theta.shape) and torch.equal(drawn, surfaces.directions(theta))
+        assert drawn.shape == (surfaces.DIRECTIONS, *theta.shape) and torch.equal(
+            drawn, surfaces.directions(theta)
+        )
         assert len({float(direction.sum()) for direction in drawn}) == surfaces.DIRECTIONS
         assert surfaces.directions(ridge_problem().theta).tolist() == [1.0]
 
@@ -246,7 +276,9 @@ class TestJacobian:
 
         assert "use soft thresholding" in text("hard")
         assert "target 'gstar'" in text(reference=pudle.reference(problem, "gstar"))
-        assert "uncertified" in text(reference=dataclasses.replace(reference, status="uncertified", reason="why"))
+        assert "uncertified" in text(
+            reference=dataclasses.replace(reference, status="uncertified", reason="why")
+        )
         assert "is too small" in text(depths=[-1])
         empty = sparse_problem(penalty=100.0)
         assert "zero in all directions" in refusal(lambda: jacobian_curve(empty, pudle.Ista(), [5]))
@@ -263,7 +295,9 @@ class TestWindows:
         problem = sparse_problem(loss)
         reference = pudle.reference(problem)
         rows = window_surface(problem, algorithm, self.DEPTHS, self.WINDOWS, reference)
-        assert [(row["depth"], row["window"]) for row in rows] == [(d, w) for d in self.DEPTHS for w in self.WINDOWS]
+        assert [(row["depth"], row["window"]) for row in rows] == [
+            (d, w) for d in self.DEPTHS for w in self.WINDOWS
+        ]
         for row in rows:
             estimator = pudle.make_estimator(f"truncated(window={row['window']})")
             alone = pudle.score(estimator.estimate(problem, algorithm, row["depth"]), reference)
@@ -283,7 +317,9 @@ class TestWindows:
         errors = {}
         for loss in ("lasso", "reconstruction"):
             problem = sparse_problem(loss)
-            rows = window_surface(problem, pudle.Ista(), (700, 1400), (1, 10, 100), pudle.reference(problem))
+            rows = window_surface(
+                problem, pudle.Ista(), (700, 1400), (1, 10, 100), pudle.reference(problem)
+            )
             errors[loss] = {(row["depth"], row["window"]): row["relative_error"] for row in rows}
         assert all(errors["lasso"][1400, window] < 1e-9 for window in (1, 10, 100))
         floor = errors["reconstruction"]

@@ -1,4 +1,6 @@
-"""What a store holds of a selection is found once: a run with nothing to do stays fast, whatever its size."""
+"""What a store holds of a selection is found once: a run with nothing to do stays fast, whatever
+its size.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
 
-#: Records of the synthetic selection, and the processor seconds that a run with nothing to do may take.
+#: Records of the synthetic selection, and the processor seconds that a run with nothing to do may
+#: take.
 RECORDS, SECONDS = 20_000, 10.0
 
 
 def test_a_damaged_file_and_one_that_broke_count_as_missing(tmp_path):
     kept = Store(tmp_path / "store", "quick")
-    selection = Selection("quick", (TINY,), ("backprop", "alternating", "one_step"), (1,), (1,), costs=())
+    selection = Selection(
+        "quick", (TINY,), ("backprop", "alternating", "one_step"), (1,), (1,), costs=()
+    )
     for _, estimator in selection.pairs[:2]:
         measure(TINY, estimator, kept)
     path = kept.path(TINY, "backprop")
@@ -35,7 +40,9 @@ def test_a_damaged_file_and_one_that_broke_count_as_missing(tmp_path):
     kept.path(TINY, "alternating").write_text(json.dumps(broken))
     each = survey(selection, kept).scores["tiny", "alternating"]
     worst = broken["scores"][-1]["depth"]
-    assert each.missing and {depth: each.at(depth) for depth in (1, 5)} == {1: "ok", 5: "ok"} | {worst: "error"}
+    assert each.missing and {depth: each.at(depth) for depth in (1, 5)} == {1: "ok", 5: "ok"} | {
+        worst: "error"
+    }
     assert each.at(99) == "error"
 
 
@@ -46,18 +53,24 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     estimators = [f"truncated(window={window})" for window in range(1, 11)]
     depths = (1, 2, 5, 10, 20)
     cases = [dataclasses.replace(case, depths=depths) for case in cases]
-    selection = Selection("quick", tuple(cases), tuple(estimators), (1,), depths, torch_depths=depths)
+    selection = Selection(
+        "quick", tuple(cases), tuple(estimators), (1,), depths, torch_depths=depths
+    )
     known = survey(selection, kept)
     score = measure(cases[0], estimators[0], kept)
     cost = kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0})
     assert len(known.scores) + len(known.costs) == RECORDS
     for (case, estimator), found in known.scores.items():
         found.path.parent.mkdir(parents=True, exist_ok=True)
-        found.path.write_text(json.dumps(score | {"case": score["case"] | {"name": case}, "estimator": estimator}))
+        found.path.write_text(
+            json.dumps(score | {"case": score["case"] | {"name": case}, "estimator": estimator})
+        )
     for cell, found in known.costs.items():
         found.path.parent.mkdir(parents=True, exist_ok=True)
         found.path.write_text(
-            json.dumps(cost | dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True)))
+            json.dumps(
+                cost | dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True))
+            )
         )
     digests = []
     original = store._hash

@@ -1,4 +1,6 @@
-"""Datasets, algorithms, losses and targets that do not fit each other: unsupported, with the reason, and never broken."""
+"""Datasets, algorithms, losses and targets that do not fit each other: unsupported, with the
+reason, and never broken.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,50 @@ from pudle.references.certified import MINIMIZER_TARGETS
 
 RIDGE = dataclasses.replace(TINY, dataset="ridge(n_samples=3, n_components=4)", loss="linear")
 UNFIT = {
-    "loss": (dataclasses.replace(TINY, loss="linear"), "sparse_gaussian has no loss 'linear': use lasso or reconstruction"),
-    "algorithm": (dataclasses.replace(TINY, algorithm="iteration"), "SparseCoding brings none: use ista or fista"),
+    "loss": (
+        dataclasses.replace(TINY, loss="linear"),
+        "sparse_gaussian has no loss 'linear': use lasso or reconstruction",
+    ),
+    "algorithm": (
+        dataclasses.replace(TINY, algorithm="iteration"),
+        "SparseCoding brings none: use ista or fista",
+    ),
     "threshold": (
         dataclasses.replace(TINY, algorithm="ista(thresholding='hard')"),
-        "hard thresholding leads to no minimizer of the inner problem, which target='exact' rests on: use the target gstar",
+        (
+            "hard thresholding leads to no minimizer of the inner problem, which target='exact'"
+            " rests on: use the target gstar"
+        ),
     ),
-    "target": (dataclasses.replace(RIDGE, targets=("gstar",)), "target='gstar' is defined for sparse coding only"),
+    "target": (
+        dataclasses.replace(RIDGE, targets=("gstar",)),
+        "target='gstar' is defined for sparse coding only",
+    ),
     "data": (
-        dataclasses.replace(TINY, dataset="digits(n_samples=9, n_components=9)", targets=("gtilde",)),
+        dataclasses.replace(
+            TINY, dataset="digits(n_samples=9, n_components=9)", targets=("gtilde",)
+        ),
         "target='gtilde' needs generating_codes, which this problem lacks",
     ),
     "step": (dataclasses.replace(TINY, dataset="logistic", loss="held_out"), "FixedPoint"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_does_not_fit_is_unsupported_with_the_reason(name, tmp_path):
     case, reason = UNFIT[name]
     record = measure(case, "backprop", Store(tmp_path, "quick"))
-    assert {row["status"] for row in record["scores"]} == {"unsupported"} and record["status"] not in BROKEN
+    assert {row["status"] for row in record["scores"]} == {"unsupported"} and record[
+        "status"
+    ] not in BROKEN
     assert reason in record["reason"] and "\n" not in record["reason"]
     assert len(record["scores"]) == len(case.seeds) * len(case.depths) * len(case.targets)
 
 
 def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
-    case = dataclasses.replace(TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')")
+    case = dataclasses.replace(
+        TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')"
+    )
     record = measure(case, "alternating", Store(tmp_path, "quick"))
     statuses = {(row["target"], row["status"]) for row in record["scores"]}
     assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
@@ -51,7 +71,9 @@ def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
 @pytest.mark.slow
 def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
     cases = tuple(dataclasses.replace(case, name=name) for name, (case, _) in UNFIT.items())
-    selection = Selection("quick", cases, ("alternating",), (1,), (5,), windows=(1, 2), jacobian_error=True)
+    selection = Selection(
+        "quick", cases, ("alternating",), (1,), (5,), windows=(1, 2), jacobian_error=True
+    )
     store = Store(tmp_path / "store", "quick")
     records = fill(plan(selection, store), workers=1)
     assert [record["status"] for record in records["score"]] == ["unsupported"] * len(UNFIT)
@@ -92,10 +114,17 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN)
     profile = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     (case,) = select(profile, datasets=["own.py"], depths=[200], seeds=2, home=tmp_path).cases
-    assert (case.dataset, case.algorithm, case.loss, case.targets) == ("own.py:Newton", "iteration", "distance", ("limit",))
+    assert (case.dataset, case.algorithm, case.loss, case.targets) == (
+        "own.py:Newton",
+        "iteration",
+        "distance",
+        ("limit",),
+    )
     store = Store(tmp_path / "store", "quick")
     record = measure(case, "backprop", store)
-    assert record["status"] == "ok" and max(row["relative_error"] for row in record["scores"]) < 1e-9
+    assert (
+        record["status"] == "ok" and max(row["relative_error"] for row in record["scores"]) < 1e-9
+    )
     reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
     assert (reference.gradient / (1.5 * problem.theta.sqrt()) - 1).abs().max() < 1e-9
 
@@ -104,4 +133,6 @@ def test_every_case_of_the_profiles_fits():
     for profile in registry.list_profiles().values():
         for case in profile.cases:
             assert case.loss in registry.make_dataset(case.dataset).losses, case
-            assert case.make_algorithm().thresholding.proximal or not set(case.targets) & set(MINIMIZER_TARGETS), case
+            assert case.make_algorithm().thresholding.proximal or not set(case.targets) & set(
+                MINIMIZER_TARGETS
+            ), case

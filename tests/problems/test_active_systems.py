@@ -33,11 +33,15 @@ class TestActiveSystems:
         hessian = factor.T @ factor
         active = random.random((20, 9)) < 0.7
         right = (random.standard_normal((20, 4)) @ factor) * active
-        systems = solve_active_systems(torch.tensor(hessian), torch.tensor(active), torch.tensor(right))
+        systems = solve_active_systems(
+            torch.tensor(hessian), torch.tensor(active), torch.tensor(right)
+        )
         assert systems.singular.any()
         for mask, r, v in zip(active, right, systems.solution.numpy(), strict=True):
             truth = np.zeros(9)
-            truth[mask] = np.linalg.pinv(hessian[np.ix_(mask, mask)], rcond=1e-12, hermitian=True) @ r[mask]
+            truth[mask] = (
+                np.linalg.pinv(hessian[np.ix_(mask, mask)], rcond=1e-12, hermitian=True) @ r[mask]
+            )
             assert np.abs(v - truth).max() < 1e-9 * max(1, np.abs(truth).max())
 
 
@@ -55,16 +59,22 @@ def random_systems(seed: int, *, n: int, m: int, p: int, share: float, dtype=tor
     factor = random.standard_normal((m, p)) * np.exp(random.uniform(-1, 1, p))
     active = random.random((n, p)) < share * random.random((n, 1))
     right = random.standard_normal((n, m)) @ factor
-    return tuple(torch.as_tensor(array).to(dtype) for array in (factor.T @ factor, right)), torch.as_tensor(active)
+    return tuple(
+        torch.as_tensor(array).to(dtype) for array in (factor.T @ factor, right)
+    ), torch.as_tensor(active)
 
 
 @pytest.mark.usefixtures("path")
 class TestCholesky:
     @pytest.mark.parametrize("seed", range(12))
     def test_against_scipy(self, seed):
-        """Solutions, worst condition number and number of singular systems, for systems of all sizes and some singular."""
+        """Solutions, worst condition number and number of singular systems, for systems of all
+        sizes and some singular.
+        """
         m = (3, 8, 40)[seed % 3]
-        (hessian, right), active = random_systems(seed, n=60, m=m, p=(5, 12, 60)[seed % 3], share=1.0)
+        (hessian, right), active = random_systems(
+            seed, n=60, m=m, p=(5, 12, 60)[seed % 3], share=1.0
+        )
         solution, condition, singular = solve_by_cholesky(hessian, active, right)
         assert not solution[~active].any()
         conditions, expected = [1.0], 0
@@ -81,12 +91,16 @@ class TestCholesky:
             else:
                 conditions.append(cond)
                 truth = scipy.linalg.solve(matrix, r[mask], assume_a="pos")
-                assert np.linalg.norm(v[mask] - truth) < tolerances.SAME_ARITHMETIC * cond * np.linalg.norm(truth)
+                assert np.linalg.norm(
+                    v[mask] - truth
+                ) < tolerances.SAME_ARITHMETIC * cond * np.linalg.norm(truth)
         assert singular == expected
         assert condition == (np.inf if expected else pytest.approx(max(conditions), rel=1e-8))
 
     def test_float32_errors_are_rounding_times_the_condition(self):
-        (hessian, right), active = random_systems(3, n=200, m=40, p=60, share=0.5, dtype=torch.float32)
+        (hessian, right), active = random_systems(
+            3, n=200, m=40, p=60, share=0.5, dtype=torch.float32
+        )
         solution, condition, singular = solve_by_cholesky(hessian, active, right)
         exact = solve_active_systems(hessian.double(), active, right.double())
         rounding = torch.finfo(torch.float32).eps
@@ -94,12 +108,16 @@ class TestCholesky:
             float(exact.condition_numbers.max()), rel=10 * rounding * condition
         )
         errors = (solution - exact.solution).norm(dim=1)
-        assert (errors <= 10 * rounding * exact.condition_numbers * exact.solution.norm(dim=1)).all()
+        assert (
+            errors <= 10 * rounding * exact.condition_numbers * exact.solution.norm(dim=1)
+        ).all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
     @pytest.mark.parametrize("distance", 10.0 ** np.arange(-9, 1))
     def test_the_same_systems_are_singular(self, dtype, distance):
-        """Two atoms at any distance, down to a distance that rounding swallows, alone and among others."""
+        """Two atoms at any distance, down to a distance that rounding swallows, alone and among
+        others.
+        """
         random = np.random.default_rng(4)
         atoms = random.standard_normal((9, 6))
         atoms[:, 1] = atoms[:, 0] + distance * atoms[:, 1]
@@ -111,17 +129,27 @@ class TestCholesky:
         assert singular == int(exact.singular.sum())
         worst = float(exact.condition_numbers.max())
         # Eigenvalues are exact up to rounding of the largest.
-        assert condition == worst or abs(condition / worst - 1) <= 10 * torch.finfo(dtype).eps * worst
+        assert (
+            condition == worst or abs(condition / worst - 1) <= 10 * torch.finfo(dtype).eps * worst
+        )
 
     def test_degenerate_sets(self):
         hessian = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 4]], dtype=torch.float64)
         active = torch.tensor([[False, False, False], [True, False, True], [False, True, False]])
-        solution, condition, singular = solve_by_cholesky(hessian, active, torch.full((3, 3), 2.0, dtype=torch.float64))
+        solution, condition, singular = solve_by_cholesky(
+            hessian, active, torch.full((3, 3), 2.0, dtype=torch.float64)
+        )
         assert solution.tolist() == [[0, 0, 0], [2, 0, 0.5], [0, 0, 0]]
         assert (condition, singular) == (np.inf, 1)
         none = torch.zeros(4, 3, dtype=torch.bool)
-        assert solve_by_cholesky(hessian, none, torch.ones(4, 3, dtype=torch.float64))[1:] == (1.0, 0)
-        assert solve_by_cholesky(hessian, none[:0], torch.ones(0, 3, dtype=torch.float64))[1:] == (1.0, 0)
+        assert solve_by_cholesky(hessian, none, torch.ones(4, 3, dtype=torch.float64))[1:] == (
+            1.0,
+            0,
+        )
+        assert solve_by_cholesky(hessian, none[:0], torch.ones(0, 3, dtype=torch.float64))[1:] == (
+            1.0,
+            0,
+        )
 
     @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
     def test_scale_changes_nothing(self, scale):
@@ -135,10 +163,16 @@ def test_groups_are_cut_to_a_bounded_size(monkeypatch):
     monkeypatch.setattr("pudle.problems.active_set.WORKSPACE", 100)
     active = torch.as_tensor(np.random.default_rng(2).random((50, 12)) < 0.5)
     groups = list(groups_by_size(active))
-    assert sorted(row for rows, _ in groups for row in rows.tolist()) == active.any(1).nonzero().squeeze(1).tolist()
+    assert (
+        sorted(row for rows, _ in groups for row in rows.tolist())
+        == active.any(1).nonzero().squeeze(1).tolist()
+    )
     for rows, indices in groups:
         assert len(rows) * indices.shape[1] ** 2 <= max(100, indices.shape[1] ** 2)
-        assert all(active[row].nonzero().squeeze(1).equal(entries) for row, entries in zip(rows, indices, strict=True))
+        assert all(
+            active[row].nonzero().squeeze(1).equal(entries)
+            for row, entries in zip(rows, indices, strict=True)
+        )
 
 
 class TestConjugateGradients:
@@ -167,7 +201,11 @@ class TestConjugateGradients:
         flat = torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))
         right = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
         everywhere = torch.ones_like(right, dtype=torch.bool)
-        result = conjugate_gradients(lambda v: v @ flat, right, everywhere, tolerance=1e-14, iterations=50, flat=1e-14)
-        assert torch.allclose(result.solution[0], torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64))
+        result = conjugate_gradients(
+            lambda v: v @ flat, right, everywhere, tolerance=1e-14, iterations=50, flat=1e-14
+        )
+        assert torch.allclose(
+            result.solution[0], torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64)
+        )
         assert result.residuals[0] < 1e-14 < 0.1 < result.residuals[1]
         assert result.solution.isfinite().all()

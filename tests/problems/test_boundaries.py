@@ -40,16 +40,24 @@ def test_complex_tensors_are_refused_and_not_cut(problem):
     assert len(tensors) >= 2
     for name, tensor in tensors.items():
         for value in (tensor.to(torch.complex128), tensor.to(torch.complex128).numpy()):
-            text = refusal(lambda name=name, value=value: dataclasses.replace(problem, **{name: value}))
+            text = refusal(
+                lambda name=name, value=value: dataclasses.replace(problem, **{name: value})
+            )
             assert name in text and "complex128" in text
     assert "complex" in refusal(lambda: problem.with_theta(problem.theta + 1j))
     algorithm = pudle.make_algorithm(problem.default_algorithm)
-    assert "complex" in refusal(lambda: algorithm.run(problem, 1, initial=problem.initial_codes() + 1j))
+    assert "complex" in refusal(
+        lambda: algorithm.run(problem, 1, initial=problem.initial_codes() + 1j)
+    )
 
 
 def test_it_is_shown_by_shapes_and_facts(problem):
     shown = repr(problem)
-    assert shown.startswith(f"{type(problem).__name__}(") and "tensor(" not in shown and "array(" not in shown
+    assert (
+        shown.startswith(f"{type(problem).__name__}(")
+        and "tensor(" not in shown
+        and "array(" not in shown
+    )
     for name, tensor in tensors_of(problem).items():
         assert f"{name}={tuple(tensor.shape) if tensor.ndim else ''}" in shown
 
@@ -57,4 +65,6 @@ def test_it_is_shown_by_shapes_and_facts(problem):
 def test_numbers_and_precision_are_shown():
     shown = repr(sparse_problem(dtype=torch.float32, n=7))
     assert "observations=(7, 12) float32" in shown and "penalty=0.2" in shown
-    assert "loss='reconstruction'" in repr(sparse_problem("reconstruction")), "what differs from the default is shown"
+    assert "loss='reconstruction'" in repr(sparse_problem("reconstruction")), (
+        "what differs from the default is shown"
+    )

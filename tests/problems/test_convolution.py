@@ -1,4 +1,6 @@
-"""The convolution for float32 on the CPU, against torch's convolutions and differences, and the bound on its norm."""
+"""The convolution for float32 on the CPU, against torch's convolutions and differences, and the
+bound on its norm.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from torch.nn.functional import conv2d, conv_transpose2d
 import pudle
 from pudle.problems.convolution import BilinearPartial, ResidualCorrelation, correlate_residual
 
-#: Images (n, c, H, W), filters (p, c, k, k) and stride, with several channels, rectangles and sizes that leave a surplus.
+#: Images (n, c, H, W), filters (p, c, k, k) and stride, with several channels, rectangles and sizes
+#: that leave a surplus.
 SHAPES = [
     ((2, 1, 33, 33), (16, 1, 9, 9), 4),
     ((1, 1, 34, 41), (5, 1, 9, 9), 4),
@@ -25,7 +28,9 @@ SHAPES = [
 
 
 def draw(shape, seed: int, dtype=torch.float64) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def problem_of(shape, dtype=torch.float32, **fields) -> pudle.ConvolutionalSparseCoding:
@@ -33,7 +38,11 @@ def problem_of(shape, dtype=torch.float32, **fields) -> pudle.ConvolutionalSpars
     dictionary = draw(filters, 1, dtype)
     dictionary /= dictionary.flatten(1).norm(dim=1)[:, None, None, None]
     return pudle.ConvolutionalSparseCoding(
-        observations=draw(images, 0, dtype), dictionary=dictionary, penalty=0.1, stride=stride, **fields
+        observations=draw(images, 0, dtype),
+        dictionary=dictionary,
+        penalty=0.1,
+        stride=stride,
+        **fields,
     )
 
 
@@ -44,12 +53,16 @@ def gradients_of(function):
 
 def along(function):
     """Return the derivative of a function along a fixed direction, in forward mode."""
-    return lambda *at: torch.func.jvp(function, at, tuple(draw(each.shape, 5).to(each) for each in at))[1]
+    return lambda *at: torch.func.jvp(
+        function, at, tuple(draw(each.shape, 5).to(each) for each in at)
+    )[1]
 
 
 def batched(function):
     """Return a function's values at two code tensors, batched by vmap."""
-    return lambda codes, *others: torch.vmap(lambda each: function(each, *others))(torch.stack([codes, -2 * codes]))
+    return lambda codes, *others: torch.vmap(lambda each: function(each, *others))(
+        torch.stack([codes, -2 * codes])
+    )
 
 
 #: Values and derivatives of a function, in the ways that estimators use.
@@ -68,8 +81,14 @@ class TestMaps:
     def test_both_maps_are_those_of_torch(self, shape):
         problem = problem_of(shape)
         padding, extra = problem.geometry.padding, problem.geometry.extra
-        filters, images, codes = problem.dictionary.double(), problem.observations.double(), draw(problem.code_shape, 2)
-        plain = conv_transpose2d(codes, filters, stride=problem.stride, padding=padding, output_padding=extra)
+        filters, images, codes = (
+            problem.dictionary.double(),
+            problem.observations.double(),
+            draw(problem.code_shape, 2),
+        )
+        plain = conv_transpose2d(
+            codes, filters, stride=problem.stride, padding=padding, output_padding=extra
+        )
         assert relative(problem.synthesize(codes.float()), plain) <= tolerances.SINGLE_PRECISION
         plain = conv2d(images, filters, stride=problem.stride, padding=padding)
         assert relative(problem.adjoint(images.float()), plain) <= tolerances.SINGLE_PRECISION
@@ -80,16 +99,29 @@ class TestMaps:
         left = (problem.synthesize(codes).double() * problem.observations.double()).sum()
         terms = codes.double() * problem.adjoint(problem.observations).double()
         # The two sums may cancel; their terms cannot.
-        assert abs(float(left - terms.sum())) < tolerances.SINGLE_PRECISION * float(terms.abs().sum())
+        assert abs(float(left - terms.sum())) < tolerances.SINGLE_PRECISION * float(
+            terms.abs().sum()
+        )
 
     @pytest.mark.parametrize("role", ["images", "codes", "filters"])
     def test_derivatives(self, shape, role):
-        """Check first and second derivatives in both arguments by central differences, in forward and reverse mode."""
+        """Check first and second derivatives in both arguments by central differences, in forward
+        and reverse mode.
+        """
         problem = problem_of(shape, torch.float64)
-        tensors = {"images": problem.observations, "codes": draw(problem.code_shape, 2), "filters": problem.dictionary}
-        arguments = [tensor[:2].clone().requires_grad_() for name, tensor in tensors.items() if name != role]
+        tensors = {
+            "images": problem.observations,
+            "codes": draw(problem.code_shape, 2),
+            "filters": problem.dictionary,
+        }
+        arguments = [
+            tensor[:2].clone().requires_grad_() for name, tensor in tensors.items() if name != role
+        ]
         if role == "images":  # as many filters as code maps
-            arguments = [tensors["codes"][:1].clone().requires_grad_(), problem.dictionary.clone().requires_grad_()]
+            arguments = [
+                tensors["codes"][:1].clone().requires_grad_(),
+                problem.dictionary.clone().requires_grad_(),
+            ]
 
         def form(left, right):
             return BilinearPartial.apply(role, problem.geometry, left, right)
@@ -99,7 +131,9 @@ class TestMaps:
         assert gradgradcheck(form, arguments, check_fwd_over_rev=True, **options)
 
     def test_derivatives_of_the_residual_correlation(self, shape):
-        """Check first and second derivatives of both outputs in all three tensors, in forward and reverse mode."""
+        """Check first and second derivatives of both outputs in all three tensors, in forward and
+        reverse mode.
+        """
         problem = problem_of(shape, torch.float64)
         tensors = draw(problem.code_shape, 2), problem.dictionary, problem.observations
         arguments = [tensor.clone().requires_grad_() for tensor in tensors]
@@ -113,29 +147,48 @@ class TestMaps:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
     def test_layers_are_those_of_torch(self, shape, dtype):
-        """Values, first derivatives in all tensors, and products with a Hessian, against autograd over two convolutions."""
+        """Values, first derivatives in all tensors, and products with a Hessian, against autograd
+        over two convolutions.
+        """
         problem = problem_of(shape, dtype)
         geometry = problem.geometry
-        tensors = draw(problem.code_shape, 2), problem.dictionary.double(), problem.observations.double()
+        tensors = (
+            draw(problem.code_shape, 2),
+            problem.dictionary.double(),
+            problem.observations.double(),
+        )
 
         def plain(codes, filters, images):
             options = {"stride": geometry.stride, "padding": geometry.padding}
-            residual = conv_transpose2d(codes, filters, output_padding=geometry.extra, **options) - images
+            residual = (
+                conv_transpose2d(codes, filters, output_padding=geometry.extra, **options) - images
+            )
             return conv2d(residual, filters, **options)
 
         def mine(codes, filters, images):
             return correlate_residual(geometry, codes, filters, images)
 
         for transformed in TRANSFORMATIONS:
-            expected, found = transformed(plain)(*tensors), transformed(mine)(*(tensor.to(dtype) for tensor in tensors))
-            both = zip(expected, found, strict=True) if isinstance(expected, tuple) else [(expected, found)]
+            expected, found = (
+                transformed(plain)(*tensors),
+                transformed(mine)(*(tensor.to(dtype) for tensor in tensors)),
+            )
+            both = (
+                zip(expected, found, strict=True)
+                if isinstance(expected, tuple)
+                else [(expected, found)]
+            )
             tolerance = tolerances.SINGLE_PRECISION if dtype == torch.float32 else 1e-12
             assert all(relative(result, truth) <= tolerance for truth, result in both)
 
     def test_bound_is_above_the_lipschitz_constant(self, shape):
         problem = problem_of(shape, l2_penalty=0.5)
         # Without overlap of the filters the two are equal, up to rounding.
-        assert problem.lipschitz_constant * (1 - 1e-12) <= problem.lipschitz_bound <= 2 * problem.lipschitz_constant
+        assert (
+            problem.lipschitz_constant * (1 - 1e-12)
+            <= problem.lipschitz_bound
+            <= 2 * problem.lipschitz_constant
+        )
 
 
 @pytest.mark.parametrize("name", ["backprop", "alternating", "forward", "analytic", "checkpointed"])
@@ -143,7 +196,11 @@ def test_estimates_are_those_of_double_precision(name, loss):
     """Single precision agrees with double precision, which uses torch's own convolutions."""
     estimator = pudle.make_estimator(name)
     single, double = (
-        estimator.estimate(problem_of(((2, 2, 9, 12), (3, 2, 3, 4), 2), dtype, loss=loss, l2_penalty=0.1), pudle.Ista(), 8)
+        estimator.estimate(
+            problem_of(((2, 2, 9, 12), (3, 2, 3, 4), 2), dtype, loss=loss, l2_penalty=0.1),
+            pudle.Ista(),
+            8,
+        )
         for dtype in (torch.float32, torch.float64)
     )
     assert single.gradient.dtype == torch.float32
@@ -152,7 +209,9 @@ def test_estimates_are_those_of_double_precision(name, loss):
 
 class TestBound:
     def test_bound_is_close_for_large_images(self):
-        """Without borders L is the supremum over frequencies, which the bound exceeds by at most 17 %."""
+        """Without borders L is the supremum over frequencies, which the bound exceeds by at most 17
+        %.
+        """
         problem = problem_of(((1, 1, 129, 129), (64, 1, 9, 9), 4))
         assert 1 <= problem.lipschitz_bound / problem.lipschitz_constant < 1.2
 
@@ -164,13 +223,19 @@ class TestBound:
             problem = pudle.ConvolutionalSparseCoding(
                 observations=torch.ones(1, 1, 1, 400) + wave.sum(), dictionary=filters, penalty=1.0
             )
-            assert problem.lipschitz_constant <= problem.lipschitz_bound <= 1.2 * problem.lipschitz_constant
+            assert (
+                problem.lipschitz_constant
+                <= problem.lipschitz_bound
+                <= 1.2 * problem.lipschitz_constant
+            )
 
     def test_a_given_step_needs_no_lipschitz_constant(self):
         problem = problem_of(SHAPES[0])
         limit = 2 / problem.lipschitz_constant
         other = problem_of(SHAPES[0])
-        assert pudle.Ista(step=1 / other.lipschitz_bound).step_size(other) == 1 / other.lipschitz_bound
+        assert (
+            pudle.Ista(step=1 / other.lipschitz_bound).step_size(other) == 1 / other.lipschitz_bound
+        )
         assert "lipschitz_constant" not in vars(other)
         between = (2 / other.lipschitz_bound + limit) / 2
         assert between < limit and pudle.Ista(step=between).step_size(other) == between

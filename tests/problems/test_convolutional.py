@@ -22,47 +22,79 @@ class TestConvolution:
                 problem = convolutional(image=image, filters=filters, stride=stride, n=2)
                 twin, entries = dense_twin(problem)
                 assert (entries >= 0).any(1).all(), "a pixel that no filter reaches"
-                codes = torch.randn(problem.code_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+                codes = torch.randn(
+                    problem.code_shape,
+                    generator=torch.Generator().manual_seed(0),
+                    dtype=torch.float64,
+                )
                 flat = codes.flatten(1)
-                assert relative(problem.residual(codes).flatten(1), twin.residual(flat)) < tolerances.SAME_ARITHMETIC
+                assert (
+                    relative(problem.residual(codes).flatten(1), twin.residual(flat))
+                    < tolerances.SAME_ARITHMETIC
+                )
                 gradient = problem.smooth_gradient(codes).flatten(1)
                 assert relative(gradient, twin.smooth_gradient(flat)) < tolerances.SAME_ARITHMETIC
-                assert problem.lipschitz_constant == pytest.approx(twin.lipschitz_constant, rel=1e-6)
-                assert problem.outer_loss(codes).item() == pytest.approx(twin.outer_loss(flat).item(), rel=1e-12)
+                assert problem.lipschitz_constant == pytest.approx(
+                    twin.lipschitz_constant, rel=1e-6
+                )
+                assert problem.outer_loss(codes).item() == pytest.approx(
+                    twin.outer_loss(flat).item(), rel=1e-12
+                )
 
     def test_adjoint(self):
         problem = convolutional()
         random = torch.Generator().manual_seed(1)
         codes = torch.randn(problem.code_shape, generator=random, dtype=torch.float64)
         images = torch.randn(problem.observations.shape, generator=random, dtype=torch.float64)
-        left, right = (problem.synthesize(codes) * images).sum(), (codes * problem.adjoint(images)).sum()
+        left, right = (
+            (problem.synthesize(codes) * images).sum(),
+            (codes * problem.adjoint(images)).sum(),
+        )
         assert abs(left - right) < tolerances.SAME_ARITHMETIC * abs(left)
 
-    @pytest.mark.parametrize("shape", [((1, 40, 30), (3, 1, 5, 5), 2), ((1, 20, 21), (9, 1, 5, 4), 1)], ids=str)
+    @pytest.mark.parametrize(
+        "shape", [((1, 40, 30), (3, 1, 5, 5), 2), ((1, 20, 21), (9, 1, 5, 4), 1)], ids=str
+    )
     def test_lipschitz_constant_without_a_matrix(self, shape):
-        """The Lanczos estimate is accurate, never too large, and the same every time; it works on images or on codes."""
+        """The Lanczos estimate is accurate, never too large, and the same every time; it works on
+        images or on codes.
+        """
         image, filters, stride = shape
         problem = convolutional(image=image, filters=filters, stride=stride)
         again = convolutional(image=image, filters=filters, stride=stride)
         assert problem.lipschitz_constant == again.lipschitz_constant
-        assert problem.lipschitz_constant == pytest.approx(dense_twin(problem)[0].lipschitz_constant, rel=1e-6)
+        assert problem.lipschitz_constant == pytest.approx(
+            dense_twin(problem)[0].lipschitz_constant, rel=1e-6
+        )
         assert problem.lipschitz_constant <= dense_twin(problem)[0].lipschitz_constant * (1 + 1e-12)
 
     def test_refusals(self):
         problem = convolutional()
         replace = dataclasses.replace
         small = torch.zeros(1, 2, 2, 20, dtype=torch.float64)
-        assert "smaller than the 3 x 4 filters" in refusal(lambda: replace(problem, observations=small))
-        assert "stride=4 leaves pixels that no filter reaches" in refusal(lambda: replace(problem, stride=4))
+        assert "smaller than the 3 x 4 filters" in refusal(
+            lambda: replace(problem, observations=small)
+        )
+        assert "stride=4 leaves pixels that no filter reaches" in refusal(
+            lambda: replace(problem, stride=4)
+        )
         assert "stride=0" in refusal(lambda: replace(problem, stride=0))
         assert "channels" in refusal(lambda: replace(problem, dictionary=problem.dictionary[:, :1]))
-        assert "dictionary has shape" in refusal(lambda: replace(problem, dictionary=problem.dictionary[0]))
+        assert "dictionary has shape" in refusal(
+            lambda: replace(problem, dictionary=problem.dictionary[0])
+        )
         assert "l2_penalty" in refusal(lambda: replace(problem, l2_penalty=-1.0))
         assert "penalty=0" in refusal(lambda: replace(problem, penalty=0.0))
-        assert "choose from lasso, reconstruction" in refusal(lambda: replace(problem, loss="huber"))
-        assert "convert one" in refusal(lambda: replace(problem, dictionary=problem.dictionary.float()))
+        assert "choose from lasso, reconstruction" in refusal(
+            lambda: replace(problem, loss="huber")
+        )
+        assert "convert one" in refusal(
+            lambda: replace(problem, dictionary=problem.dictionary.float())
+        )
         wrong = torch.zeros(1, 2, 3, dtype=torch.float64)[None]
-        assert "generating_codes has shape" in refusal(lambda: replace(problem, generating_codes=wrong))
+        assert "generating_codes has shape" in refusal(
+            lambda: replace(problem, generating_codes=wrong)
+        )
 
 
 class TestConvolutionalSolve:
@@ -72,16 +104,22 @@ class TestConvolutionalSolve:
         problem = convolutional(loss)
         twin, _ = dense_twin(problem)
         codes = pudle.Ista().run(problem, 30).codes
-        right = torch.randn(codes.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        right = torch.randn(
+            codes.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
         mine, diagnostics = problem.solve_active(codes, right)
         other, expected = twin.solve_active(codes.flatten(1), right.flatten(1))
         assert relative(mine.flatten(1), other) < tolerances.CONVERGED
         assert diagnostics["largest_relative_residual"] < tolerances.SAME_ARITHMETIC
-        assert diagnostics["condition_number"] == pytest.approx(expected["condition_number"], rel=0.01)
+        assert diagnostics["condition_number"] == pytest.approx(
+            expected["condition_number"], rel=0.01
+        )
         assert diagnostics["singular"] == expected["singular"] == 0
 
     def test_more_unknowns_than_pixels(self):
-        """The minimum-norm solution exists for the reconstruction loss, and no solution for the lasso loss."""
+        """The minimum-norm solution exists for the reconstruction loss, and no solution for the
+        lasso loss.
+        """
         shape = {"image": (1, 5, 5), "filters": (4, 1, 2, 2), "stride": 1, "penalty": 1e-3}
         problem = convolutional("reconstruction", **shape)
         codes = pudle.Ista().run(problem, 1).codes
@@ -91,15 +129,28 @@ class TestConvolutionalSolve:
         assert diagnostics["singular"] == len(codes)
         for sample, column in enumerate(codes.flatten(1)):
             atoms = dense_twin(problem)[0].dictionary[:, column != 0]
-            best = torch.linalg.pinv(atoms.T @ atoms, rtol=1e-12) @ right.flatten(1)[sample, column != 0]
+            best = (
+                torch.linalg.pinv(atoms.T @ atoms, rtol=1e-12)
+                @ right.flatten(1)[sample, column != 0]
+            )
             assert relative(solution.flatten(1)[sample, column != 0], best) < 1e-6
         lasso = convolutional("lasso", **shape)
         with pytest.raises(pudle.UnsupportedProblem) as refused:
             pudle.make_estimator("analytic").estimate(lasso, pudle.Ista(), 1)
         text = str(refused.value)
-        assert "relative residual" in text and "25 pixel values" in text and "backprop" in text and "\n" not in text
+        assert (
+            "relative residual" in text
+            and "25 pixel values" in text
+            and "backprop" in text
+            and "\n" not in text
+        )
         # The same estimator works at a greater depth.
-        assert pudle.make_estimator("analytic").estimate(convolutional(), pudle.Ista(), 30).gradient.isfinite().all()
+        assert (
+            pudle.make_estimator("analytic")
+            .estimate(convolutional(), pudle.Ista(), 30)
+            .gradient.isfinite()
+            .all()
+        )
 
 
 def test_a_refusal_at_one_depth_keeps_the_others():

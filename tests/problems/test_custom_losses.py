@@ -16,12 +16,21 @@ import pudle
 from pudle.references.certified import default_target
 
 #: Estimators that reach the exact gradient, with options for that.
-REACHING = ("analytic", "backprop", "checkpointed", "conjugate_gradient", "fixed_point(terms=1500)", "truncated(window=400)")
+REACHING = (
+    "analytic",
+    "backprop",
+    "checkpointed",
+    "conjugate_gradient",
+    "fixed_point(terms=1500)",
+    "truncated(window=400)",
+)
 
 
 def reconstruction(observations):
     """Return the built-in loss, written as a user would."""
-    return lambda codes, dictionary: 0.5 * (codes @ dictionary.T - observations.to(codes)).square().sum() / len(codes)
+    return lambda codes, dictionary: (
+        0.5 * (codes @ dictionary.T - observations.to(codes)).square().sum() / len(codes)
+    )
 
 
 def quartic(codes, dictionary):
@@ -40,7 +49,8 @@ class TestLoss:
         named = sparse_problem("reconstruction", n=8)
         written = dataclasses.replace(named, loss=reconstruction(named.observations))
         mine, theirs = (
-            pudle.make_estimator(name).estimate(problem, pudle.Ista(), 25).gradient for problem in (written, named)
+            pudle.make_estimator(name).estimate(problem, pudle.Ista(), 25).gradient
+            for problem in (written, named)
         )
         assert relative(mine, theirs) < tolerances.CLOSED_FORM
 
@@ -59,7 +69,9 @@ class TestLoss:
     def test_estimators_reach_the_limit_and_it_central_differences(self, name):
         problem = dataclasses.replace(sparse_problem(n=8), loss=quartic)
         limit = pudle.reference(problem, algorithm=pudle.Ista())
-        score = pudle.score(pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 400), limit)
+        score = pudle.score(
+            pudle.make_estimator(name).estimate(problem, pudle.Fista(restart=True), 400), limit
+        )
         assert score.relative_error < tolerances.CONVERGED
         x, d = arrays_of(problem)
         signs = np.sign(limit.codes.numpy())
@@ -71,7 +83,9 @@ class TestLoss:
         for direction in directions(d.shape, 2):
             difference = oracles.central_difference(value, d, direction)
             along = float((limit.gradient.numpy() * direction).sum())
-            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(limit.gradient.norm())
+            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(
+                limit.gradient.norm()
+            )
 
     def test_what_is_no_loss_is_refused(self):
         problem = dataclasses.replace(sparse_problem(n=4), loss=lambda codes, dictionary: codes)
@@ -82,12 +96,20 @@ class TestLoss:
 class TestPenalties:
     def test_equal_ones_are_one(self):
         single = sparse_problem(n=15)
-        equal = dataclasses.replace(single, penalty=torch.full((18,), single.penalty, dtype=torch.float64))
+        equal = dataclasses.replace(
+            single, penalty=torch.full((18,), single.penalty, dtype=torch.float64)
+        )
         for name in ("backprop", "analytic"):
-            mine, theirs = (pudle.make_estimator(name).estimate(p, pudle.Ista(), 30).gradient for p in (equal, single))
+            mine, theirs = (
+                pudle.make_estimator(name).estimate(p, pudle.Ista(), 30).gradient
+                for p in (equal, single)
+            )
             assert relative(mine, theirs) < tolerances.CLOSED_FORM
         mine, theirs = pudle.reference(equal), pudle.reference(single)
-        assert mine.status == "certified" and relative(mine.gradient, theirs.gradient) < tolerances.CLOSED_FORM
+        assert (
+            mine.status == "certified"
+            and relative(mine.gradient, theirs.gradient) < tolerances.CLOSED_FORM
+        )
 
     @pytest.mark.parametrize("which", ["lasso", "reconstruction"])
     def test_certified_against_central_differences(self, weighted, which):
@@ -105,13 +127,21 @@ class TestPenalties:
         for direction in directions(d.shape):
             difference = oracles.central_difference(value, d, direction)
             along = float((reference.gradient.numpy() * direction).sum())
-            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(reference.gradient.norm())
+            assert abs(along - difference) < tolerances.CENTRAL_DIFFERENCES * float(
+                reference.gradient.norm()
+            )
 
     @pytest.mark.parametrize("name", REACHING)
     def test_estimators_reach_it(self, weighted, name):
         estimate = pudle.make_estimator(name).estimate(weighted, pudle.Fista(restart=True), 400)
-        assert pudle.score(estimate, pudle.reference(weighted)).relative_error < tolerances.CONVERGED
+        assert (
+            pudle.score(estimate, pudle.reference(weighted)).relative_error < tolerances.CONVERGED
+        )
 
-    @pytest.mark.parametrize("penalty", [torch.ones(5).double(), -torch.ones(18).double(), torch.ones(18)])
+    @pytest.mark.parametrize(
+        "penalty", [torch.ones(5).double(), -torch.ones(18).double(), torch.ones(18)]
+    )
     def test_those_that_do_not_fit_are_refused(self, penalty):
-        assert "penalty" in refusal(lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty))
+        assert "penalty" in refusal(
+            lambda: dataclasses.replace(sparse_problem(n=4), penalty=penalty)
+        )

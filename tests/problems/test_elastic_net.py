@@ -18,7 +18,9 @@ ROWS = 7
 
 
 def augmented(problem: pudle.SparseCoding) -> pudle.SparseCoding:
-    """The lasso with the same minimizers and lasso loss: rows ``sqrt(l2) I`` below the dictionary, zeros beside x."""
+    """The lasso with the same minimizers and lasso loss: rows ``sqrt(l2) I`` below the dictionary,
+    zeros beside x.
+    """
     x, d = problem.observations, problem.dictionary
     below = problem.l2_penalty**0.5 * torch.eye(d.shape[1], dtype=d.dtype)
     return pudle.SparseCoding(
@@ -39,9 +41,13 @@ class TestElasticNet:
         rows = len(problem.dictionary)
         alpha = (problem.penalty + problem.l2_penalty) / rows
         model = ElasticNet(
-            alpha=alpha, l1_ratio=problem.penalty / (problem.penalty + problem.l2_penalty), fit_intercept=False,
-            tol=1e-15, max_iter=200_000, positive=nonnegative,
-        )  # fmt: skip
+            alpha=alpha,
+            l1_ratio=problem.penalty / (problem.penalty + problem.l2_penalty),
+            fit_intercept=False,
+            tol=1e-15,
+            max_iter=200_000,
+            positive=nonnegative,
+        )
         for x, code in zip(problem.observations.numpy(), reference.codes.numpy(), strict=True):
             theirs = model.fit(problem.dictionary.numpy(), x).coef_
             assert np.abs(theirs - code).max() < tolerances.SOLVER_CODES
@@ -51,12 +57,18 @@ class TestElasticNet:
         reference = pudle.reference(problem)
         twin = augmented(problem)
         eigenvalues = [
-            np.linalg.eigvalsh((twin.dictionary[:, code != 0].T @ twin.dictionary[:, code != 0]).numpy())
+            np.linalg.eigvalsh(
+                (twin.dictionary[:, code != 0].T @ twin.dictionary[:, code != 0]).numpy()
+            )
             for code in reference.codes
         ]
-        assert reference.certificate.smallest_eigenvalue == pytest.approx(min(v[0] for v in eigenvalues), rel=1e-9)
+        assert reference.certificate.smallest_eigenvalue == pytest.approx(
+            min(v[0] for v in eigenvalues), rel=1e-9
+        )
         assert reference.certificate.smallest_eigenvalue >= problem.l2_penalty * (1 - 1e-9)
-        assert reference.certificate.condition_number == pytest.approx(max(v[-1] / v[0] for v in eigenvalues), rel=1e-9)
+        assert reference.certificate.condition_number == pytest.approx(
+            max(v[-1] / v[0] for v in eigenvalues), rel=1e-9
+        )
         assert reference.bound < tolerances.USEFUL_BOUND
 
     @pytest.mark.parametrize("nonnegative", [False, True])
@@ -64,12 +76,21 @@ class TestElasticNet:
         problem = elastic_net(loss, nonnegative=nonnegative)
         reference = pudle.reference(problem)
         signs = reference.codes.sign().numpy().astype(float)
-        x, d, lower = problem.observations.numpy(), problem.dictionary.numpy(), augmented(problem).dictionary.numpy()[ROWS:]
+        x, d, lower = (
+            problem.observations.numpy(),
+            problem.dictionary.numpy(),
+            augmented(problem).dictionary.numpy()[ROWS:],
+        )
 
         def value(at: np.ndarray) -> np.longdouble:
-            stacked = np.concatenate([x, np.zeros((len(x), len(lower)))], 1), np.concatenate([at, lower])
+            stacked = (
+                np.concatenate([x, np.zeros((len(x), len(lower)))], 1),
+                np.concatenate([at, lower]),
+            )
             if loss == "lasso":
-                return oracles.exact_loss(*stacked, problem.penalty, "lasso", signs, nonnegative=nonnegative)
+                return oracles.exact_loss(
+                    *stacked, problem.penalty, "lasso", signs, nonnegative=nonnegative
+                )
             codes = oracles.polish(*stacked, problem.penalty, signs)
             assert (np.sign(codes) == signs).all()
             return np.square(x.astype(np.longdouble) - codes @ at.T).sum() / 2 / len(x)
@@ -80,7 +101,9 @@ class TestElasticNet:
             direction /= np.linalg.norm(direction)
             truth = float(oracles.central_difference(value, d, direction))
             mine = float((reference.gradient.numpy() * direction).sum())
-            assert abs(mine - truth) < tolerances.EXACT_CENTRAL_DIFFERENCES * float(reference.gradient.norm())
+            assert abs(mine - truth) < tolerances.EXACT_CENTRAL_DIFFERENCES * float(
+                reference.gradient.norm()
+            )
 
     @pytest.mark.parametrize("name", VECTORS)
     def test_every_estimator_equals_the_augmented_lasso(self, name):
@@ -96,22 +119,36 @@ class TestElasticNet:
         problem = elastic_net()
         hessian = augmented(problem).dictionary.T @ augmented(problem).dictionary
         assert torch.allclose(problem.hessian, hessian, rtol=0, atol=1e-14)
-        assert problem.lipschitz_constant == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-12)
+        assert problem.lipschitz_constant == pytest.approx(
+            float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-12
+        )
 
     @pytest.mark.parametrize("name", VECTORS)
     def test_zero_is_the_lasso_to_the_bit(self, loss, name):
         problem = elastic_net(loss, l2_penalty=0.0)
         plain = pudle.SparseCoding(
-            observations=problem.observations, dictionary=problem.dictionary, penalty=problem.penalty, loss=loss
+            observations=problem.observations,
+            dictionary=problem.dictionary,
+            penalty=problem.penalty,
+            loss=loss,
         )
-        first, second = (estimate(name, FINITE_SPECS, each, pudle.Fista(), 6) for each in (problem, plain))
-        assert torch.equal(first.gradient, second.gradient) and torch.equal(first.codes, second.codes)
+        first, second = (
+            estimate(name, FINITE_SPECS, each, pudle.Fista(), 6) for each in (problem, plain)
+        )
+        assert torch.equal(first.gradient, second.gradient) and torch.equal(
+            first.codes, second.codes
+        )
         assert torch.equal(problem.hessian, problem.dictionary.T @ problem.dictionary)
 
     def test_refusal(self):
         assert refusal(lambda: elastic_net(l2_penalty=-0.1)).startswith("l2_penalty=-0.1")
-        assert "l2_penalty=-1 is out of range" in refusal(lambda: pudle.make_dataset("sparse_gaussian(l2_penalty=-1)"))
+        assert "l2_penalty=-1 is out of range" in refusal(
+            lambda: pudle.make_dataset("sparse_gaussian(l2_penalty=-1)")
+        )
 
     def test_datasets_offer_it(self):
-        assert pudle.make_dataset("sparse_gaussian(n_samples=5, l2_penalty=0.5)").problem().l2_penalty == 0.5
+        assert (
+            pudle.make_dataset("sparse_gaussian(n_samples=5, l2_penalty=0.5)").problem().l2_penalty
+            == 0.5
+        )
         assert pudle.make_dataset("sparse_gaussian(n_samples=5)").problem().l2_penalty == 0

@@ -7,7 +7,16 @@ import tolerances
 import torch
 from comparisons import relative
 from convolutions import chain, convolutional, dense_twin
-from estimator_limits import BUILT_IN, FINITE_SPECS, FLOORS, LIMIT_SPECS, QUOTIENTS, RANDOM, VECTORS, estimate
+from estimator_limits import (
+    BUILT_IN,
+    FINITE_SPECS,
+    FLOORS,
+    LIMIT_SPECS,
+    QUOTIENTS,
+    RANDOM,
+    VECTORS,
+    estimate,
+)
 from estimator_specs import NAMES
 from examples import elastic_net, penalty_selection
 
@@ -37,8 +46,11 @@ class TestEveryEstimator:
     def test_reaches_the_reference_at_convergence(self, which, name):
         problem, reference = PROBLEMS[which](torch.float64), reference_of(which)
         assert reference.status == "certified", reference.reason
-        # Other packages' estimators may not know restarts. Quotients are less accurate, and run every layer many times.
-        algorithm, depth = (pudle.Fista(restart=True), 200) if name in BUILT_IN else (pudle.Ista(), 500)
+        # Other packages' estimators may not know restarts. Quotients are less accurate, and run
+        # every layer many times.
+        algorithm, depth = (
+            (pudle.Fista(restart=True), 200) if name in BUILT_IN else (pudle.Ista(), 500)
+        )
         depth = {"spsa": 50, "pes": 50, "finite_difference": 100}.get(name, depth)
         mine = estimate(name, LIMIT_SPECS, problem, algorithm, depth)
         gradient = mine.gradient
@@ -46,22 +58,31 @@ class TestEveryEstimator:
         error = relative(gradient, reference.gradient)
         loss = getattr(problem, "loss", None)
         if name in RANDOM:
-            assert float((gradient - reference.gradient).norm()) < 5 * mine.diagnostics["standard_error"]
+            assert (
+                float((gradient - reference.gradient).norm())
+                < 5 * mine.diagnostics["standard_error"]
+            )
         elif name == "noodl" or (name in ("alternating", "one_step") and loss != "lasso"):
-            # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no loss at all.
-            assert pudle.list_estimators()[name].consistent_for == (() if name == "noodl" else ("lasso",))
+            # These keep an error, as they claim: `consistent_for` names the lasso loss alone, or no
+            # loss at all.
+            assert pudle.list_estimators()[name].consistent_for == (
+                () if name == "noodl" else ("lasso",)
+            )
             assert 0.01 < error < 10
         elif name in FLOORS:
             assert error < FLOORS[name] and (loss == "lasso" or error > tolerances.CONVERGED)
         else:
-            assert error < (tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CONVERGED)
+            assert error < (
+                tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CONVERGED
+            )
 
     @pytest.mark.parametrize("name", VECTORS)
     @pytest.mark.parametrize("accelerated", [False, True], ids=["ista", "fista"])
     def test_convolution_equals_its_matrix_at_finite_depth(self, loss, name, accelerated):
         problem = convolutional(loss)
         twin, entries = dense_twin(problem)
-        # Use one step for both, because the Lanczos estimate differs from the eigenvalue in the last digits.
+        # Use one step for both, because the Lanczos estimate differs from the eigenvalue in the
+        # last digits.
         step = 1 / twin.lipschitz_constant
         algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
         mine = estimate(name, FINITE_SPECS, problem, algorithm, 8)
@@ -70,7 +91,10 @@ class TestEveryEstimator:
         theirs = estimate(stand_in, FINITE_SPECS, twin, algorithm, 8)
         assert relative(mine.codes.flatten(1), theirs.codes) < tolerances.SAME_ARITHMETIC
         tolerance = tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CLOSED_FORM
-        assert relative(mine.gradient, chain(theirs.gradient, entries, problem.dictionary.shape)) < tolerance
+        assert (
+            relative(mine.gradient, chain(theirs.gradient, entries, problem.dictionary.shape))
+            < tolerance
+        )
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("which", PROBLEMS)
@@ -83,14 +107,22 @@ class TestEveryEstimator:
         )
         assert single.gradient.dtype == single.codes.dtype == torch.float32
         assert single.gradient.shape == double.gradient.shape
-        tolerance = tolerances.SINGLE_PRECISION_QUOTIENT if name in QUOTIENTS else tolerances.SINGLE_PRECISION
+        tolerance = (
+            tolerances.SINGLE_PRECISION_QUOTIENT
+            if name in QUOTIENTS
+            else tolerances.SINGLE_PRECISION
+        )
         assert relative(single.gradient, double.gradient) < tolerance
 
     @pytest.mark.parametrize("which", PROBLEMS)
     def test_every_rule_runs(self, which):
         """Restarts and thresholding rules accept images and tensor penalties."""
         problem = PROBLEMS[which](torch.float64)
-        rules = ["fista(restart=True)", "ista(thresholding='hard')", "ista(thresholding='decaying(decay=0.9)')"]
+        rules = [
+            "fista(restart=True)",
+            "ista(thresholding='hard')",
+            "ista(thresholding='decaying(decay=0.9)')",
+        ]
         for spec in [*(set(pudle.registry.entries("algorithms")) - {"iteration"}), *rules]:
             codes = pudle.make_algorithm(spec).run(problem, 5).codes
             assert codes.shape == problem.code_shape and codes.isfinite().all()

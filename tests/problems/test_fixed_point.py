@@ -1,4 +1,6 @@
-"""Any torch iteration as a problem: every estimator that can treat it, against central differences and closed forms."""
+"""Any torch iteration as a problem: every estimator that can treat it, against central differences
+and closed forms.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def tensor(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
 
 def nonsymmetric(dtype=torch.float64, samples: int = 4) -> pudle.FixedPoint:
     """A layer whose Jacobian has complex eigenvalues, of modulus below 0.8."""
-    matrix, offset, theta = tensor(5, 5, seed=1), tensor(samples, 5, seed=2), tensor(5, 5, seed=3, scale=0.05)
+    matrix, offset, theta = (
+        tensor(5, 5, seed=1),
+        tensor(samples, 5, seed=2),
+        tensor(5, 5, seed=3, scale=0.05),
+    )
     matrix = 0.7 * matrix / torch.linalg.matrix_norm(matrix, 2)
 
     def step(codes, theta):
@@ -46,12 +52,16 @@ def nonsymmetric(dtype=torch.float64, samples: int = 4) -> pudle.FixedPoint:
 
 
 def heavy_ball(dtype=torch.float64, solved: bool = False) -> pudle.FixedPoint:
-    """Least squares by gradient steps with momentum, a state of two tensors; the minimizer has a closed form."""
+    """Least squares by gradient steps with momentum, a state of two tensors; the minimizer has a
+    closed form.
+    """
     matrix, right = tensor(8, 3, seed=4), tensor(8, seed=5)
 
     def step(state, theta):
         data = matrix.to(theta)
-        slope = data.T @ (data @ state["position"] - right.to(theta)) + theta.exp() * state["position"]
+        slope = (
+            data.T @ (data @ state["position"] - right.to(theta)) + theta.exp() * state["position"]
+        )
         velocity = 0.3 * state["velocity"] - 0.05 * slope
         return {"position": state["position"] + velocity, "velocity": velocity}
 
@@ -60,12 +70,16 @@ def heavy_ball(dtype=torch.float64, solved: bool = False) -> pudle.FixedPoint:
 
     def solution(theta):
         data = matrix.to(theta)
-        position = torch.linalg.solve(data.T @ data + torch.diag(theta.exp()), data.T @ right.to(theta))
+        position = torch.linalg.solve(
+            data.T @ data + torch.diag(theta.exp()), data.T @ right.to(theta)
+        )
         return {"position": position, "velocity": torch.zeros_like(position)}
 
     zeros = torch.zeros(3, dtype=dtype)
     initial = {"position": zeros, "velocity": zeros}
-    return pudle.FixedPoint(tensor(3, seed=6).to(dtype), step, loss, initial, solution if solved else None)
+    return pudle.FixedPoint(
+        tensor(3, seed=6).to(dtype), step, loss, initial, solution if solved else None
+    )
 
 
 PROBLEMS = {"nonsymmetric": nonsymmetric, "two tensors": heavy_ball}
@@ -73,7 +87,9 @@ PROBLEMS = {"nonsymmetric": nonsymmetric, "two tensors": heavy_ball}
 
 @functools.cache
 def central_differences(which: str, distance: float = 1e-5) -> torch.Tensor:
-    """Return the gradient of the loss after many plain steps, by calling the user's functions alone."""
+    """Return the gradient of the loss after many plain steps, by calling the user's functions
+    alone.
+    """
     problem = PROBLEMS[which]()
 
     def value(theta):
@@ -86,7 +102,9 @@ def central_differences(which: str, distance: float = 1e-5) -> torch.Tensor:
     for index in np.ndindex(*problem.theta.shape):
         change = torch.zeros_like(gradient)
         change[index] = distance
-        gradient[index] = (value(problem.theta + change) - value(problem.theta - change)) / (2 * distance)
+        gradient[index] = (value(problem.theta + change) - value(problem.theta - change)) / (
+            2 * distance
+        )
     return gradient
 
 
@@ -113,10 +131,14 @@ class TestEstimators:
 
     @pytest.mark.parametrize("spec", ["alternating", "one_step"])
     def test_keeps_an_error_that_the_score_shows(self, problem, spec):
-        score = pudle.score(pudle.make_estimator(spec).estimate(problem, ITERATION, DEPTH), pudle.reference(problem))
+        score = pudle.score(
+            pudle.make_estimator(spec).estimate(problem, ITERATION, DEPTH), pudle.reference(problem)
+        )
         assert 0.01 < score.relative_error < 2
 
-    @pytest.mark.parametrize("spec", ["backprop", "checkpointed(segments=3)", "forward", "truncated(window=100)"])
+    @pytest.mark.parametrize(
+        "spec", ["backprop", "checkpointed(segments=3)", "forward", "truncated(window=100)"]
+    )
     def test_finite_depth_is_plain_autograd(self, problem, spec):
         theta = problem.theta.clone().requires_grad_()
         state = problem.initial
@@ -129,10 +151,14 @@ class TestEstimators:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_every_registered_estimator_is_right_or_refuses(self, problem, truth, name):
-        """Those that claim the gradient of the limit reach it; the others give a finite vector, or say why not."""
+        """Those that claim the gradient of the limit reach it; the others give a finite vector, or
+        say why not.
+        """
         estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
         try:
-            estimate = estimator.estimate(problem, ITERATION, 10 if estimator.computes == "stochastic" else DEPTH)
+            estimate = estimator.estimate(
+                problem, ITERATION, 10 if estimator.computes == "stochastic" else DEPTH
+            )
         except pudle.UnsupportedProblem as refused:
             assert "\n" not in str(refused) and len(str(refused).split()) >= 5
             assert name not in BUILT_IN or name == "nystrom"
@@ -179,16 +205,26 @@ class TestEstimators:
 
             @property
             def map(self):
-                return torch.eye(3).double() * (2 + self.theta) + torch.eye(3).double().roll(1, 0) - torch.ones(3, 3) / 2
+                return (
+                    torch.eye(3).double() * (2 + self.theta)
+                    + torch.eye(3).double().roll(1, 0)
+                    - torch.ones(3, 3) / 2
+                )
 
-        given = {"observations": tensor(6, 3, seed=1), "dictionary": torch.eye(3).double(), "weights": tensor(3, seed=2)}
+        given = {
+            "observations": tensor(6, 3, seed=1),
+            "dictionary": torch.eye(3).double(),
+            "weights": tensor(3, seed=2),
+        }
         problem = Rotated(strength=1.0, **given)
         inverse = torch.linalg.inv(problem.map)
         codes = problem.observations @ inverse.T
         algorithm = pudle.Ista(step=0.2, initial=codes)
         estimate = pudle.make_estimator("conjugate_gradient").estimate(problem, algorithm, 0)
         expected = -(codes @ inverse.T @ problem.weights).mean()
-        assert abs(float(estimate.gradient - expected)) < tolerances.CLOSED_FORM * abs(float(expected))
+        assert abs(float(estimate.gradient - expected)) < tolerances.CLOSED_FORM * abs(
+            float(expected)
+        )
 
 
 class TestLinearSystems:
@@ -197,7 +233,9 @@ class TestLinearSystems:
     def test_against_numpy(self, samples, transposed):
         problem = nonsymmetric(samples=samples)
         codes, right = tensor(samples, 5, seed=11), tensor(samples, 5, seed=12)
-        jacobian = torch.autograd.functional.jacobian(problem.stationarity, codes).reshape(5 * samples, -1)
+        jacobian = torch.autograd.functional.jacobian(problem.stationarity, codes).reshape(
+            5 * samples, -1
+        )
         matrix = (jacobian.T if transposed else jacobian).numpy()
         expected = np.linalg.solve(matrix, right.numpy().ravel())
         solve = problem.solve_active if transposed else problem.solve_tangent
@@ -208,7 +246,9 @@ class TestLinearSystems:
         assert problem.linearized(codes).spectral_radius() == pytest.approx(radius, rel=1e-4)
 
     def test_a_singular_system_without_a_solution_is_refused(self):
-        system = Linearized(lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True)
+        system = Linearized(
+            lambda z: z * torch.tensor([1.0, 0.0]).double(), torch.ones(1, 2).double(), joint=True
+        )
         text = refusal(lambda: system.solve(torch.ones(1, 2).double()), pudle.UnsupportedProblem)
         assert "eigenvalue near one" in text and "backprop" in text
 
@@ -242,10 +282,15 @@ class TestStepsOfOneDerivative:
 
         return dataclasses.replace(smooth, step=step)
 
-    @pytest.mark.parametrize("spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"])
+    @pytest.mark.parametrize(
+        "spec", ["analytic", "backprop", "checkpointed", "fixed_point(terms=200)"]
+    )
     def test_reverse_mode_is_enough(self, once, spec):
         estimate = pudle.make_estimator(spec).estimate(once, ITERATION, DEPTH)
-        assert relative(estimate.gradient, central_differences("nonsymmetric")) < tolerances.EXACT_CENTRAL_DIFFERENCES
+        assert (
+            relative(estimate.gradient, central_differences("nonsymmetric"))
+            < tolerances.EXACT_CENTRAL_DIFFERENCES
+        )
         assert pudle.reference(once).status == "limit"
 
     @pytest.mark.parametrize("spec", ["conjugate_gradient", "forward"])
@@ -281,7 +326,9 @@ class TestReference:
         problem = heavy_ball(solved=True)
 
         def doubled(theta):
-            return {name: 2 * value for name, value in heavy_ball(solved=True).solution(theta).items()}
+            return {
+                name: 2 * value for name, value in heavy_ball(solved=True).solution(theta).items()
+            }
 
         def detached(theta):
             return {name: value.detach() for name, value in problem.solution(theta).items()}
@@ -296,17 +343,24 @@ class TestReference:
         assert "use target='limit'" in text and "solution=" in text
 
     def test_float32_problems_have_references_in_float64(self):
-        single, double = (pudle.reference(nonsymmetric(dtype)) for dtype in (torch.float32, torch.float64))
+        single, double = (
+            pudle.reference(nonsymmetric(dtype)) for dtype in (torch.float32, torch.float64)
+        )
         assert single.gradient.dtype == torch.float64
         assert relative(single.gradient, double.gradient) < 1e-6
 
     def test_what_diverges_has_none(self):
         problem = pudle.FixedPoint(
-            torch.tensor(1.5), lambda z, theta: theta * z + 1, lambda z, theta: z.sum(), torch.zeros(1, 1)
+            torch.tensor(1.5),
+            lambda z, theta: theta * z + 1,
+            lambda z, theta: z.sum(),
+            torch.zeros(1, 1),
         )
         reference = pudle.reference(problem)
         assert reference.status == "uncertified" and "diverges" in reference.reason
-        score = pudle.score(pudle.make_estimator("backprop").estimate(problem, ITERATION, 3), reference)
+        score = pudle.score(
+            pudle.make_estimator("backprop").estimate(problem, ITERATION, 3), reference
+        )
         assert score.status == "uncertified" and np.isnan(score.relative_error)
 
     def test_a_step_that_is_no_function_of_theta_alone_is_found(self):
@@ -324,7 +378,9 @@ class TestReference:
 class TestRefusals:
     def test_algorithms_that_need_an_objective(self, problem):
         for algorithm in (pudle.Ista(), pudle.Fista(step=0.1)):
-            text = refusal(lambda algorithm=algorithm: algorithm.run(problem, 2), pudle.UnsupportedProblem)
+            text = refusal(
+                lambda algorithm=algorithm: algorithm.run(problem, 2), pudle.UnsupportedProblem
+            )
             assert "pudle.Iteration()" in text
 
     def test_iteration_has_no_step_size_of_its_own(self):
@@ -333,7 +389,9 @@ class TestRefusals:
             assert "no step size" in refusal(lambda options=options: pudle.Iteration(**options))
 
     def test_iteration_needs_a_step(self, ridge):
-        assert "use ista or fista" in refusal(lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem)
+        assert "use ista or fista" in refusal(
+            lambda: ITERATION.run(ridge, 2), pudle.UnsupportedProblem
+        )
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -341,7 +399,10 @@ class TestRefusals:
             ({"theta": torch.ones(2, dtype=torch.complex128)}, "theta has dtype complex128"),
             ({"initial": torch.ones(2, 2, dtype=torch.complex128)}, "initial has dtype complex128"),
             ({"initial": {}}, "initial is empty"),
-            ({"initial": torch.zeros(4, 5, dtype=torch.float32)}, "initial and theta differ in dtype"),
+            (
+                {"initial": torch.zeros(4, 5, dtype=torch.float32)},
+                "initial and theta differ in dtype",
+            ),
             ({"step": 3}, "step is a int: give a function"),
         ],
     )
@@ -355,7 +416,10 @@ class TestRefusals:
             (lambda z, theta: z * 1j, "complex128"),
             (lambda z, theta: {"z": z}, "a mapping with z"),
             (lambda z, theta: z.numpy(), "a ndarray"),
-            (lambda z, theta: z @ torch.ones(5, 5), "convert the data that it holds with .to(theta)"),
+            (
+                lambda z, theta: z @ torch.ones(5, 5),
+                "convert the data that it holds with .to(theta)",
+            ),
             (lambda z, theta: z.mul_(0.5), "in place"),
         ],
     )
@@ -365,10 +429,14 @@ class TestRefusals:
 
     def test_losses(self):
         problem = dataclasses.replace(nonsymmetric(), loss=lambda z, theta: z)
-        assert "return one real number" in refusal(lambda: pudle.make_estimator("backprop").estimate(problem, ITERATION, 1))
+        assert "return one real number" in refusal(
+            lambda: pudle.make_estimator("backprop").estimate(problem, ITERATION, 1)
+        )
 
     def test_a_complex_theta_cannot_take_the_place_of_a_real_one(self, problem):
-        assert "give real numbers" in refusal(lambda: problem.with_theta(problem.theta.to(torch.complex128)))
+        assert "give real numbers" in refusal(
+            lambda: problem.with_theta(problem.theta.to(torch.complex128))
+        )
 
     def test_a_complex_estimate_is_no_score(self, problem):
         reference = pudle.reference(problem)
@@ -381,5 +449,10 @@ def test_representation_holds_shapes_and_no_numbers(problem):
     shown = repr(problem)
     assert shown.startswith("FixedPoint(theta=(") and "tensor" not in shown and "step=step" in shown
     estimate = pudle.make_estimator("analytic").estimate(problem, ITERATION, 3)
-    for each in (estimate, pudle.reference(problem), ITERATION.run(problem, 3), ITERATION.start(problem)):
+    for each in (
+        estimate,
+        pudle.reference(problem),
+        ITERATION.run(problem, 3),
+        ITERATION.start(problem),
+    ):
         assert "tensor(" not in repr(each) and len(repr(each)) < 400

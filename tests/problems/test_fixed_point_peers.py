@@ -1,4 +1,6 @@
-"""Equilibria and unfolded networks of other libraries, wrapped from outside: their own backward passes against ours."""
+"""Equilibria and unfolded networks of other libraries, wrapped from outside: their own backward
+passes against ours.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,18 @@ pytestmark = pytest.mark.nightly
 ITERATION = pudle.Iteration()
 #: Backward iterations of the libraries' own solvers, and what remains of them.
 BACKWARD, REMAINS = 400, 1e-9
-IMPLICIT = ("analytic", "conjugate_gradient(iterations=300, rtol=1e-13)", "fixed_point(terms=400)", "backprop")
+IMPLICIT = (
+    "analytic",
+    "conjugate_gradient(iterations=300, rtol=1e-13)",
+    "fixed_point(terms=400)",
+    "backprop",
+)
 
 
 class TestEquilibriumLayer:
-    """The layer of the dataset `equilibrium`, with the same weights, written as the documentation of each library has it."""
+    """The layer of the dataset `equilibrium`, with the same weights, written as the documentation
+    of each library has it.
+    """
 
     @pytest.fixture
     def problem(self):
@@ -34,14 +43,21 @@ class TestEquilibriumLayer:
     @pytest.fixture
     def digits(self):
         drawn = load_digits()
-        chosen = pudle.make_dataset("equilibrium(n_components=10)").generator().permutation(1797)[:20]
+        chosen = (
+            pudle.make_dataset("equilibrium(n_components=10)").generator().permutation(1797)[:20]
+        )
         images = drawn.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16) / 16
         return images, drawn.target[chosen]
 
     @staticmethod
     def cut(theta):
         """Return recurrent, inward, bias and outward weights."""
-        return theta[:100].reshape(10, 10), theta[100:260].reshape(10, 16), theta[260:270], theta[270:].reshape(10, 10)
+        return (
+            theta[:100].reshape(10, 10),
+            theta[100:260].reshape(10, 16),
+            theta[260:270],
+            theta[270:].reshape(10, 10),
+        )
 
     def check(self, problem, gradient):
         reference = pudle.reference(problem)
@@ -55,8 +71,13 @@ class TestEquilibriumLayer:
         images, labels = (torch.tensor(array) for array in digits)
         theta = problem.theta.clone().requires_grad_()
         recurrent, inward, bias, outward = self.cut(theta)
-        solver = peers.require("torchdeq").get_deq(f_max_iter=400, f_tol=1e-14, b_max_iter=BACKWARD, b_tol=1e-14, ift=True)
-        (codes,), _ = solver(lambda z: torch.tanh(z @ recurrent.T + images @ inward.T + bias), torch.zeros(20, 10).double())
+        solver = peers.require("torchdeq").get_deq(
+            f_max_iter=400, f_tol=1e-14, b_max_iter=BACKWARD, b_tol=1e-14, ift=True
+        )
+        (codes,), _ = solver(
+            lambda z: torch.tanh(z @ recurrent.T + images @ inward.T + bias),
+            torch.zeros(20, 10).double(),
+        )
         cross_entropy(codes @ outward.T, labels).backward()
         self.check(problem, theta.grad)
 
@@ -71,7 +92,9 @@ class TestEquilibriumLayer:
             return jax.numpy.tanh(codes @ recurrent.T + images @ inward.T + bias)
 
         def loss(theta):
-            solver = jaxopt.FixedPointIteration(step, maxiter=600, tol=1e-14, implicit_diff_solve=solve)
+            solver = jaxopt.FixedPointIteration(
+                step, maxiter=600, tol=1e-14, implicit_diff_solve=solve
+            )
             scores = solver.run(jax.numpy.zeros((20, 10)), theta).params @ self.cut(theta)[3].T
             return -jax.nn.log_softmax(scores)[np.arange(20), labels].mean()
 
@@ -86,7 +109,10 @@ class Denoiser(torch.nn.Module):
     def __init__(self):
         super().__init__()
         random = torch.Generator().manual_seed(0)
-        self.first, self.second = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3, padding=1)
+        self.first, self.second = (
+            torch.nn.Conv2d(1, 4, 3, padding=1),
+            torch.nn.Conv2d(4, 1, 3, padding=1),
+        )
         for parameter in self.parameters():
             parameter.data = 0.15 * torch.randn(parameter.shape, generator=random)
 
@@ -95,7 +121,9 @@ class Denoiser(torch.nn.Module):
 
 
 class TestDeepinv:
-    """Proximal gradient steps with a learned denoiser, for inpainting: unfolded, and as an equilibrium."""
+    """Proximal gradient steps with a learned denoiser, for inpainting: unfolded, and as an
+    equilibrium.
+    """
 
     @pytest.fixture
     def data(self):
@@ -113,7 +141,9 @@ class TestDeepinv:
         return optim.PGD(data_fidelity=optim.L2(), prior=prior, **numbers, **options).double()
 
     def wrapped(self, data):
-        """Return the problem whose step is deepinv's own model with one iteration, all its parameters in one vector."""
+        """Return the problem whose step is deepinv's own model with one iteration, all its
+        parameters in one vector.
+        """
         images, measured, physics = data
         one = self.model(1)
         named = dict(one.named_parameters())
@@ -138,11 +168,17 @@ class TestDeepinv:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
         return torch.nn.utils.parameters_to_vector(gradients)
 
-    @pytest.mark.parametrize("spec", ["backprop", "checkpointed", "truncated(window=12)", "finite_difference"])
+    @pytest.mark.parametrize(
+        "spec", ["backprop", "checkpointed", "truncated(window=12)", "finite_difference"]
+    )
     def test_unfolded(self, data, spec):
         expected = self.own_gradient(self.model(12), data)
         estimate = pudle.make_estimator(spec).estimate(self.wrapped(data), ITERATION, 12)
-        limit = tolerances.DIFFERENCE_QUOTIENT if spec == "finite_difference" else tolerances.SAME_ARITHMETIC
+        limit = (
+            tolerances.DIFFERENCE_QUOTIENT
+            if spec == "finite_difference"
+            else tolerances.SAME_ARITHMETIC
+        )
         assert relative(estimate.gradient, expected) < limit
 
     def test_equilibrium(self, data):

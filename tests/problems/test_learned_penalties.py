@@ -1,4 +1,6 @@
-"""One penalty per filter, learned with the filters: gradients against autograd on plain convolutions and differences."""
+"""One penalty per filter, learned with the filters: gradients against autograd on plain
+convolutions and differences.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
 ROUTES = ["backprop", "checkpointed", "forward", "truncated(window=7)", "finite_difference"]
 
 
-def thresholded(loss: str = "reconstruction", **fields) -> pudle.ThresholdedConvolutionalSparseCoding:
+def thresholded(
+    loss: str = "reconstruction", **fields
+) -> pudle.ThresholdedConvolutionalSparseCoding:
     plain = convolutional(loss, **fields)
     noise = torch.as_tensor(np.random.default_rng(11).standard_normal(plain.observations.shape))
     kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
@@ -33,12 +37,20 @@ def written_out(problem, filters, log_penalties, step: float, depth: int) -> tor
     penalties = log_penalties.exp()[:, None, None]
     codes = torch.zeros(problem.code_shape, dtype=filters.dtype)
     for _ in range(depth):
-        images = conv_transpose2d(codes, filters, stride=problem.stride, padding=padding, output_padding=extra)
-        slope = conv2d(images - problem.observations, filters, stride=problem.stride, padding=padding)
+        images = conv_transpose2d(
+            codes, filters, stride=problem.stride, padding=padding, output_padding=extra
+        )
+        slope = conv2d(
+            images - problem.observations, filters, stride=problem.stride, padding=padding
+        )
         values = codes - step * slope
         positive = torch.relu(values - step * penalties)
-        codes = positive if problem.nonnegative else positive - torch.relu(-values - step * penalties)
-    images = conv_transpose2d(codes, filters, stride=problem.stride, padding=padding, output_padding=extra)
+        codes = (
+            positive if problem.nonnegative else positive - torch.relu(-values - step * penalties)
+        )
+    images = conv_transpose2d(
+        codes, filters, stride=problem.stride, padding=padding, output_padding=extra
+    )
     total = (images - problem.targets).square().sum() / 2
     if problem.loss == "lasso":
         total = total + (penalties * codes.abs()).sum()
@@ -51,18 +63,27 @@ class TestGradient:
     def test_against_autograd_written_out(self, loss, spec, nonnegative):
         problem = thresholded(loss, nonnegative=nonnegative)
         step = 1 / problem.lipschitz_constant
-        filters, logs = problem.dictionary.clone().requires_grad_(), PENALTIES.log().requires_grad_()
+        filters, logs = (
+            problem.dictionary.clone().requires_grad_(),
+            PENALTIES.log().requires_grad_(),
+        )
         parts = torch.autograd.grad(written_out(problem, filters, logs, step, 7), (filters, logs))
         truth = torch.cat([parts[0].flatten(1), parts[1][:, None]], 1)
         assert (parts[1] != 0).all()
         gradient = pudle.make_estimator(spec).estimate(problem, pudle.Ista(step=step), 7).gradient
         assert gradient.shape == problem.theta.shape == (3, 2 * 3 * 4 + 1)
         quotient = spec == "finite_difference"
-        assert relative(gradient, truth) <= tolerances.DIFFERENCE_QUOTIENT if quotient else tolerances.CLOSED_FORM
+        assert (
+            relative(gradient, truth) <= tolerances.DIFFERENCE_QUOTIENT
+            if quotient
+            else tolerances.CLOSED_FORM
+        )
 
     def test_against_central_differences_on_the_matrix(self, loss):
         problem = thresholded(loss)
-        entries = filter_entries(tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride)
+        entries = filter_entries(
+            tuple(problem.observations.shape[1:]), tuple(problem.dictionary.shape), problem.stride
+        )
         x, y = problem.observations.flatten(1).numpy(), problem.targets.flatten(1).numpy()
         step, theta = 1 / problem.lipschitz_constant, problem.theta.numpy()
         positions = problem.code_shape[2] * problem.code_shape[3]
@@ -70,10 +91,17 @@ class TestGradient:
         def value(at: np.ndarray) -> float:
             matrix, weights = dense(at[:, :-1], entries), np.exp(at[:, -1]).repeat(positions)
             codes = oracles.unroll(x, matrix, weights, step, 6)[0]
-            total = np.square(codes @ matrix.T - y).sum() / 2 + (loss == "lasso") * (weights * np.abs(codes)).sum()
+            total = (
+                np.square(codes @ matrix.T - y).sum() / 2
+                + (loss == "lasso") * (weights * np.abs(codes)).sum()
+            )
             return float(total) / len(codes)
 
-        gradient = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(step=step), 6).gradient.numpy()
+        gradient = (
+            pudle.make_estimator("backprop")
+            .estimate(problem, pudle.Ista(step=step), 6)
+            .gradient.numpy()
+        )
         for axis in (slice(None, -1), slice(-1, None)):
             direction = np.zeros(theta.shape)
             direction[:, axis] = np.random.default_rng(4).standard_normal(theta.shape)[:, axis]
@@ -85,10 +113,17 @@ class TestGradient:
     def test_implicit_gradients_are_those_of_many_layers(self, loss):
         problem, algorithm = thresholded(loss), pudle.Fista(restart=True)
         truth = pudle.make_estimator("backprop").estimate(problem, algorithm, 150).gradient
-        for spec in ("analytic", "conjugate_gradient(iterations=300, rtol=1e-15)", "fixed_point(terms=1500)"):
+        for spec in (
+            "analytic",
+            "conjugate_gradient(iterations=300, rtol=1e-15)",
+            "fixed_point(terms=1500)",
+        ):
             mine = pudle.make_estimator(spec).estimate(problem, algorithm, 150).gradient
             assert relative(mine, truth) <= tolerances.CONVERGED, spec
-        assert relative(pudle.reference(problem, "limit", algorithm).gradient, truth) <= tolerances.CONVERGED
+        assert (
+            relative(pudle.reference(problem, "limit", algorithm).gradient, truth)
+            <= tolerances.CONVERGED
+        )
 
     def test_equal_penalties_are_one_penalty(self, loss):
         plain = convolutional(loss)
@@ -97,10 +132,15 @@ class TestGradient:
         truth = pudle.make_estimator("backprop").estimate(plain, pudle.Ista(), 9)
         mine = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 9)
         assert relative(mine.codes, truth.codes) <= tolerances.SAME_ARITHMETIC
-        assert relative(problem.dictionary_of(mine.gradient), truth.gradient) <= tolerances.SAME_ARITHMETIC
+        assert (
+            relative(problem.dictionary_of(mine.gradient), truth.gradient)
+            <= tolerances.SAME_ARITHMETIC
+        )
 
     def test_constant_codes_never_move_a_penalty_of_the_reconstruction_loss(self):
-        gradient = pudle.make_estimator("alternating").estimate(thresholded(), pudle.Ista(), 9).gradient
+        gradient = (
+            pudle.make_estimator("alternating").estimate(thresholded(), pudle.Ista(), 9).gradient
+        )
         assert not gradient[:, -1].any() and gradient[:, :-1].any()
 
 
@@ -110,26 +150,37 @@ class TestLearner:
         estimate = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(step=0.05), 10)
         after = problem.theta - 0.05 * estimate.gradient
         after[:, :-1] /= after[:, :-1].norm(dim=1, keepdim=True)
-        training = pudle.Learner("backprop", "ista(step=0.05)", 10, "sgd(learning_rate=0.05)", epochs=1).fit(problem)
+        training = pudle.Learner(
+            "backprop", "ista(step=0.05)", 10, "sgd(learning_rate=0.05)", epochs=1
+        ).fit(problem)
         assert torch.allclose(training.theta, after, rtol=0, atol=1e-12)
         assert torch.equal(training.dictionary.flatten(1), training.theta[:, :-1])
 
     @pytest.mark.parametrize("optimizer", ["adam(learning_rate=0.02)", "lbfgs"])
     def test_learning_lowers_the_loss_and_moves_the_penalties(self, optimizer):
         problem = thresholded()
-        training = pudle.Learner("backprop", "ista(step=0.05)", 15, optimizer, epochs=20).fit(problem)
+        training = pudle.Learner("backprop", "ista(step=0.05)", 15, optimizer, epochs=20).fit(
+            problem
+        )
         learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
-        before, after = (float(one.outer_loss(pudle.Ista(step=0.05).run(one, 15).codes)) for one in (problem, learned))
+        before, after = (
+            float(one.outer_loss(pudle.Ista(step=0.05).run(one, 15).codes))
+            for one in (problem, learned)
+        )
         # The loss stays above the noise of the targets.
         assert after < 0.99 * before
         assert ((learned.penalty.flatten() - PENALTIES).abs() > 1e-3).all()
-        assert torch.allclose(learned.dictionary.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64))
+        assert torch.allclose(
+            learned.dictionary.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64)
+        )
 
     def test_resume_is_exact(self, tmp_path):
         problem = thresholded(n=4)
 
         def learner(epochs: int) -> pudle.Learner:
-            return pudle.Learner("backprop", "ista(step=0.05)", 8, "adam(learning_rate=0.02)", epochs=epochs, batch=3)
+            return pudle.Learner(
+                "backprop", "ista(step=0.05)", 8, "adam(learning_rate=0.02)", epochs=epochs, batch=3
+            )
 
         whole = learner(6).fit(problem)
         learner(2).fit(problem, folder=tmp_path)
@@ -139,7 +190,9 @@ class TestLearner:
     def test_the_monitor_sees_filters_and_penalties(self):
         problem = thresholded()
         seen = []
-        learner = pudle.Learner("backprop", "ista(step=0.05)", 8, "adam(learning_rate=0.02)", epochs=2)
+        learner = pudle.Learner(
+            "backprop", "ista(step=0.05)", 8, "adam(learning_rate=0.02)", epochs=2
+        )
         learner.fit(problem, monitor=lambda theta: seen.append(theta.clone()) or {})
         assert torch.allclose(problem.fields_at(seen[0])["penalty"].flatten(), PENALTIES)
         assert (seen[-1][:, -1] != seen[0][:, -1]).all()

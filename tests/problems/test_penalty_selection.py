@@ -18,13 +18,20 @@ import pudle
 Array = np.ndarray
 
 
-def held_out_loss(problem: pudle.PenaltySelection, log_penalty: Array, signs: Array) -> np.longdouble:
-    """Held-out loss at the exact minimizer in extended precision; column j is divided by the penalty of entry j."""
+def held_out_loss(
+    problem: pudle.PenaltySelection, log_penalty: Array, signs: Array
+) -> np.longdouble:
+    """Held-out loss at the exact minimizer in extended precision; column j is divided by the
+    penalty of entry j.
+    """
     weights = np.broadcast_to(np.exp(log_penalty.astype(np.longdouble)), (problem.design.shape[1],))
     design = problem.design.numpy().astype(np.longdouble) / weights
     codes = oracles.polish(problem.observations.numpy(), design, 1.0, signs) / weights
     assert (np.sign(codes) == signs).all(), "the support moved within the difference step"
-    residual = codes @ problem.held_out_design.numpy().T.astype(np.longdouble) - problem.held_out_observations.numpy()
+    residual = (
+        codes @ problem.held_out_design.numpy().T.astype(np.longdouble)
+        - problem.held_out_observations.numpy()
+    )
     return np.square(residual).sum() / 2 / len(codes)
 
 
@@ -45,7 +52,12 @@ class TestPenaltySelection:
         theta = problem.log_penalty.numpy()
         axes = np.eye(theta.size).reshape(theta.size, *theta.shape)
         truth = [
-            float(oracles.central_difference(lambda at: held_out_loss(problem, at, signs), theta, axis)) for axis in axes
+            float(
+                oracles.central_difference(
+                    lambda at: held_out_loss(problem, at, signs), theta, axis
+                )
+            )
+            for axis in axes
         ]
         error = np.linalg.norm(reference.gradient.numpy().ravel() - truth)
         assert error < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(truth)
@@ -56,7 +68,9 @@ class TestPenaltySelection:
         reference = pudle.reference(problem)
         design, held_out = problem.design.numpy(), problem.held_out_design.numpy()
         total = 0.0
-        for code, target in zip(reference.codes.numpy(), problem.held_out_observations.numpy(), strict=True):
+        for code, target in zip(
+            reference.codes.numpy(), problem.held_out_observations.numpy(), strict=True
+        ):
             support = np.flatnonzero(code)
             gram = design[:, support].T @ design[:, support]
             sensitivity = -0.1 * np.linalg.solve(gram, np.sign(code[support]))
@@ -65,9 +79,16 @@ class TestPenaltySelection:
 
     def test_codes_are_scikit_learns(self):
         problem = penalty_selection()
-        model = Lasso(alpha=0.1 / len(problem.design), fit_intercept=False, tol=1e-15, max_iter=100_000)
-        for y, code in zip(problem.observations.numpy(), pudle.reference(problem).codes.numpy(), strict=True):
-            assert np.abs(model.fit(problem.design.numpy(), y).coef_ - code).max() < tolerances.SOLVER_CODES
+        model = Lasso(
+            alpha=0.1 / len(problem.design), fit_intercept=False, tol=1e-15, max_iter=100_000
+        )
+        for y, code in zip(
+            problem.observations.numpy(), pudle.reference(problem).codes.numpy(), strict=True
+        ):
+            assert (
+                np.abs(model.fit(problem.design.numpy(), y).coef_ - code).max()
+                < tolerances.SOLVER_CODES
+            )
 
     def test_equal_weights_sum_to_the_single_penalty(self):
         problem = penalty_selection()
@@ -76,7 +97,9 @@ class TestPenaltySelection:
         assert relative(many.gradient.sum(), one.gradient) < tolerances.SAME_ARITHMETIC
 
     def test_the_direct_part_is_zero(self, weighted):
-        """The loss depends on the penalty through the codes alone: an estimator that holds them constant returns zero."""
+        """The loss depends on the penalty through the codes alone: an estimator that holds them
+        constant returns zero.
+        """
         problem = penalty_selection(weighted)
         estimate = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(), 50)
         assert estimate.gradient.shape == problem.theta.shape
@@ -86,7 +109,8 @@ class TestPenaltySelection:
     def test_unrolled_gradient_against_a_complex_step(self, weighted):
         problem = penalty_selection(weighted)
         y, a, z, b = (
-            getattr(problem, name).numpy() for name in ("observations", "design", "held_out_observations", "held_out_design")
+            getattr(problem, name).numpy()
+            for name in ("observations", "design", "held_out_observations", "held_out_design")
         )
         step = 1 / largest_eigenvalue(a)
 
@@ -94,28 +118,46 @@ class TestPenaltySelection:
             codes, threshold = np.zeros((len(y), a.shape[1])), step * np.exp(theta)
             for _ in range(11):
                 moved = codes - step * (codes @ a.T - y) @ a
-                codes = np.where(np.abs(moved.real) > threshold.real, moved - threshold * np.sign(moved.real), 0)
+                codes = np.where(
+                    np.abs(moved.real) > threshold.real, moved - threshold * np.sign(moved.real), 0
+                )
             residual = codes @ b.T - z
             return 0.5 * (residual * residual).sum() / len(y)
 
         theta = problem.log_penalty.numpy()
-        gradient = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 11).gradient.numpy()
+        gradient = (
+            pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 11).gradient.numpy()
+        )
         for axis in np.eye(theta.size).reshape(theta.size, *theta.shape):
             truth = oracles.complex_step(value, theta, axis)
-            assert abs(float((gradient * axis).sum()) - truth) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
+            assert abs(
+                float((gradient * axis).sum()) - truth
+            ) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
 
     def test_zero_codes_are_degenerate(self):
-        reference = pudle.reference(dataclasses.replace(penalty_selection(), log_penalty=torch.tensor(8.0).double()))
+        reference = pudle.reference(
+            dataclasses.replace(penalty_selection(), log_penalty=torch.tensor(8.0).double())
+        )
         assert reference.status == "degenerate"
         assert not reference.gradient.any()
 
     def test_refusals(self):
         problem = penalty_selection()
         replace = dataclasses.replace
-        assert "shapes do not fit" in refusal(lambda: replace(problem, held_out_design=problem.held_out_design[:, 1:]))
-        assert "shapes do not fit" in refusal(lambda: replace(problem, observations=problem.observations[:2]))
-        assert "one for each" in refusal(lambda: replace(problem, log_penalty=torch.zeros(5).double()))
-        assert "zero or infinite" in refusal(lambda: replace(problem, log_penalty=torch.tensor(800.0).double()))
+        assert "shapes do not fit" in refusal(
+            lambda: replace(problem, held_out_design=problem.held_out_design[:, 1:])
+        )
+        assert "shapes do not fit" in refusal(
+            lambda: replace(problem, observations=problem.observations[:2])
+        )
+        assert "one for each" in refusal(
+            lambda: replace(problem, log_penalty=torch.zeros(5).double())
+        )
+        assert "zero or infinite" in refusal(
+            lambda: replace(problem, log_penalty=torch.tensor(800.0).double())
+        )
         assert "differ in dtype" in refusal(lambda: replace(problem, log_penalty=torch.tensor(0.0)))
-        assert "target='ghat' is defined for sparse coding only" in refusal(lambda: pudle.reference(problem, "ghat"))
+        assert "target='ghat' is defined for sparse coding only" in refusal(
+            lambda: pudle.reference(problem, "ghat")
+        )
         assert replace(problem, log_penalty=-1.5).log_penalty.dtype == torch.float64

@@ -1,4 +1,6 @@
-"""Ridge regression: the curse of unrolling against its closed form, and the problem itself with its refusals."""
+"""Ridge regression: the curse of unrolling against its closed form, and the problem itself with its
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ DEPTHS = [*range(1, 31), *range(35, 101, 5), 200, 400]
 
 
 def conditioned_dictionary() -> tuple[np.ndarray, float]:
-    """A square dictionary and a strength that give the inner problem the condition number `CONDITION`, with L = 1."""
+    """A square dictionary and a strength that give the inner problem the condition number
+    `CONDITION`, with L = 1.
+    """
     random = np.random.default_rng(11)
     left, _ = np.linalg.qr(random.standard_normal((8, 8)))
     right, _ = np.linalg.qr(random.standard_normal((8, 8)))
@@ -56,7 +60,9 @@ def test_problem_has_its_condition_number():
 
 @pytest.mark.parametrize("name", ["backprop", "forward", "checkpointed"])
 def test_burn_in_oracle(name):
-    """``|1 - eta L|^(t-1) |1 + (t - 1) eta L|`` at eta = 2/(L + mu), to 1e-9 absolute: it grows before it falls."""
+    """``|1 - eta L|^(t-1) |1 + (t - 1) eta L|`` at eta = 2/(L + mu), to 1e-9 absolute: it grows
+    before it falls.
+    """
     if name not in NAMES:
         pytest.skip(f"{name} is not registered")
     problem = ridge_along(top_left_singular_vector(conditioned_dictionary()[0]))
@@ -80,11 +86,14 @@ def test_burn_in_peaks_at_the_published_place():
 
 
 def test_no_burn_in_at_one_over_lipschitz_constant():
-    """At a step of 1/L the error falls monotonically, along the top direction and along all directions together."""
+    """At a step of 1/L the error falls monotonically, along the top direction and along all
+    directions together.
+    """
     dictionary, strength = conditioned_dictionary()
     left, _, right = np.linalg.svd(dictionary)
     along_top = relative_errors(ridge_along(left[:, 0]), None, range(1, 20))
-    # Along the top direction such a step solves the problem in one layer, and its derivative in two.
+    # Along the top direction such a step solves the problem in one layer, and its derivative in
+    # two.
     assert along_top[0] == pytest.approx(1.0, abs=tolerances.BURN_IN)
     assert along_top[1:].max() < tolerances.BURN_IN
     spread = pudle.Ridge(
@@ -99,7 +108,9 @@ def test_no_burn_in_at_one_over_lipschitz_constant():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_burn_in_with_a_random_right_hand_side(seed):
-    """Burn-in needs a right-hand side along the top direction: in a random one the slow directions dominate."""
+    """Burn-in needs a right-hand side along the top direction: in a random one the slow directions
+    dominate.
+    """
     dictionary, strength = conditioned_dictionary()
     observation = torch.tensor(np.random.default_rng([seed, 77]).standard_normal((1, 8)))
     depths = [1, 2, 5, 10, 20, 50, 100, 200]
@@ -107,11 +118,16 @@ def test_no_burn_in_with_a_random_right_hand_side(seed):
     # Each choice of weights gives one of the eight entries of dz/dtheta.
     for weights in torch.eye(8, dtype=torch.float64):
         problem = pudle.Ridge(
-            observations=observation, dictionary=torch.tensor(dictionary), strength=strength, weights=weights
+            observations=observation,
+            dictionary=torch.tensor(dictionary),
+            strength=strength,
+            weights=weights,
         )
         smallest, largest = problem.extreme_eigenvalues
         truth = float(pudle.reference(problem).gradient)
-        estimates = pudle.make_estimator("backprop").sweep(problem, pudle.Ista(step=2 / (largest + smallest)), depths)
+        estimates = pudle.make_estimator("backprop").sweep(
+            problem, pudle.Ista(step=2 / (largest + smallest)), depths
+        )
         squares += [(float(estimate.gradient) - truth) ** 2 for estimate in estimates]
         total += truth**2
     errors = np.sqrt(squares / total)
@@ -121,7 +137,9 @@ def test_no_burn_in_with_a_random_right_hand_side(seed):
 
 def test_reference_is_the_limit_of_the_closed_form():
     problem = ridge_problem()
-    x, d, c = (tensor.numpy() for tensor in (problem.observations, problem.dictionary, problem.weights))
+    x, d, c = (
+        tensor.numpy() for tensor in (problem.observations, problem.dictionary, problem.weights)
+    )
     oracle = oracles.RidgeOracle(x, d, problem.strength, c, 1 / problem.lipschitz_constant)
     truth = float(pudle.reference(problem).gradient)
     assert oracle.unrolled(2000) == pytest.approx(oracle.exact(), rel=1e-12)
@@ -130,7 +148,9 @@ def test_reference_is_the_limit_of_the_closed_form():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_deep_estimates_reach_the_exact_gradient(name):
-    """At great depth every estimator of the total derivative reaches the reference; the direct part stays zero."""
+    """At great depth every estimator of the total derivative reaches the reference; the direct part
+    stays zero.
+    """
     estimator = pudle.make_estimator(LIMIT_SPECS.get(name, name))
     if estimator.computes == "stochastic":
         pytest.skip("a random vector is checked by its mean, in the estimator's own tests")
@@ -150,7 +170,9 @@ def test_deep_estimates_reach_the_exact_gradient(name):
     elif name in FLOORS:
         assert 1e-10 < score.relative_error < FLOORS[name]
     else:
-        assert score.relative_error < (tolerances.DIFFERENCE_QUOTIENT if name == "finite_difference" else 1e-10)
+        assert score.relative_error < (
+            tolerances.DIFFERENCE_QUOTIENT if name == "finite_difference" else 1e-10
+        )
 
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -168,20 +190,35 @@ def ridge_arguments(**changes):
 
 
 RIDGE_REFUSED = {
-    "NaN weights": ({"weights": torch.full((5,), NAN, dtype=torch.float64)}, "weights has 5 entries that are NaN"),
-    "integer weights": ({"weights": torch.ones(5, dtype=torch.int64)}, "weights has dtype int64: convert it to float32"),
+    "NaN weights": (
+        {"weights": torch.full((5,), NAN, dtype=torch.float64)},
+        "weights has 5 entries that are NaN",
+    ),
+    "integer weights": (
+        {"weights": torch.ones(5, dtype=torch.int64)},
+        "weights has dtype int64: convert it to float32",
+    ),
     "matrix of weights": (
         {"weights": torch.ones(5, 1, dtype=torch.float64)},
         "weights has shape (5, 1): give a tensor of shape (p,)",
     ),
     "weights of another length": (
         {"weights": torch.ones(4, dtype=torch.float64)},
-        "shapes do not fit: observations (4, 3), dictionary (3, 5), weights (4,); give (n, m), (m, p) and (p,)",
+        (
+            "shapes do not fit: observations (4, 3), dictionary (3, 5), weights (4,); give (n, m),"
+            " (m, p) and (p,)"
+        ),
     ),
-    "dictionary that does not fit": ({"dictionary": D.T}, "shapes do not fit: observations (4, 3), dictionary (5, 3)"),
+    "dictionary that does not fit": (
+        {"dictionary": D.T},
+        "shapes do not fit: observations (4, 3), dictionary (5, 3)",
+    ),
     "negative strength": ({"strength": -1.0}, "strength=-1.0 is out of range: give a number >= 0"),
     "NaN strength": ({"strength": NAN}, "strength=nan is not a finite number: give a number >= 0"),
-    "flat inner problem": ({"strength": 0.0}, "strength + theta leaves the inner problem flat: give a larger strength"),
+    "flat inner problem": (
+        {"strength": 0.0},
+        "strength + theta leaves the inner problem flat: give a larger strength",
+    ),
     "theta that takes all the strength": (
         {"theta": torch.tensor(-0.2, dtype=torch.float64)},
         "strength + theta leaves the inner problem flat: give a larger strength",
@@ -216,7 +253,9 @@ class TestRidge:
         codes = torch.ones(4, 5, dtype=torch.float64)
         assert torch.allclose(one.smooth_gradient(codes), other.smooth_gradient(codes), rtol=1e-15)
         assert one.lipschitz_constant == pytest.approx(other.lipschitz_constant, rel=1e-14)
-        assert float(pudle.reference(one).gradient) == pytest.approx(float(pudle.reference(other).gradient), rel=1e-12)
+        assert float(pudle.reference(one).gradient) == pytest.approx(
+            float(pudle.reference(other).gradient), rel=1e-12
+        )
 
     def test_loss_and_lipschitz_constant(self, ridge):
         d = ridge.dictionary.numpy()
@@ -230,6 +269,8 @@ class TestRidge:
         d = ridge.dictionary.numpy()
         hessian = d.T @ d + ridge.strength * np.eye(d.shape[1])
         right = np.random.default_rng(2).standard_normal(ridge.code_shape)
-        solution, diagnostics = ridge.solve_active(torch.zeros(ridge.code_shape, dtype=torch.float64), torch.tensor(right))
+        solution, diagnostics = ridge.solve_active(
+            torch.zeros(ridge.code_shape, dtype=torch.float64), torch.tensor(right)
+        )
         assert np.abs(solution.numpy() - np.linalg.solve(hessian, right.T).T).max() < 1e-12
         assert diagnostics["condition_number"] == pytest.approx(np.linalg.cond(hessian), rel=1e-9)

@@ -49,7 +49,10 @@ REFUSED = {
     ),
     "integer observations": (
         {"observations": torch.ones(4, 3, dtype=torch.int64)},
-        "observations has dtype int64: convert it to float32 or float64, e.g. observations.double()",
+        (
+            "observations has dtype int64: convert it to float32 or float64, e.g."
+            " observations.double()"
+        ),
     ),
     "integer dictionary": (
         {"dictionary": torch.ones(3, 5, dtype=torch.int32)},
@@ -57,15 +60,24 @@ REFUSED = {
     ),
     "half precision": (
         {"observations": X.half()},
-        "observations has dtype float16: convert it to float32 or float64, e.g. observations.double()",
+        (
+            "observations has dtype float16: convert it to float32 or float64, e.g."
+            " observations.double()"
+        ),
     ),
     "sparse observations": (
         {"observations": X.to_sparse()},
-        "observations is a sparse, nested or meta tensor: give a dense one, e.g. observations.to_dense()",
+        (
+            "observations is a sparse, nested or meta tensor: give a dense one, e.g."
+            " observations.to_dense()"
+        ),
     ),
     "meta dictionary": (
         {"dictionary": D.to("meta")},
-        "dictionary is a sparse, nested or meta tensor: give a dense one, e.g. dictionary.to_dense()",
+        (
+            "dictionary is a sparse, nested or meta tensor: give a dense one, e.g."
+            " dictionary.to_dense()"
+        ),
     ),
     "zero dictionary": (
         {"dictionary": torch.zeros_like(D)},
@@ -73,9 +85,15 @@ REFUSED = {
     ),
     "complex dictionary": (
         {"dictionary": D.to(torch.complex128)},
-        "dictionary has dtype complex128: convert it to float32 or float64, e.g. dictionary.double()",
+        (
+            "dictionary has dtype complex128: convert it to float32 or float64, e.g."
+            " dictionary.double()"
+        ),
     ),
-    "boolean observations": ({"observations": X > 0}, "observations has dtype bool: convert it to float32 or float64"),
+    "boolean observations": (
+        {"observations": X > 0},
+        "observations has dtype bool: convert it to float32 or float64",
+    ),
     "one sample as a vector": (
         {"observations": X[0]},
         "observations has shape (3,): give a tensor of shape (n, m)",
@@ -86,25 +104,44 @@ REFUSED = {
     ),
     "transposed dictionary": (
         {"dictionary": D.T},
-        "dictionary has shape (5, 3) and observations (4, 3): dictionary needs as many rows as observations has columns "
-        "(3); atoms are columns, samples are rows",
+        (
+            "dictionary has shape (5, 3) and observations (4, 3): dictionary needs as many rows as"
+            " observations has columns (3); atoms are columns, samples are rows"
+        ),
     ),
     "no samples": ({"observations": X[:0]}, "observations"),
     "no atoms": ({"dictionary": D[:, :0]}, "dictionary"),
-    "no tensor": ({"observations": "photographs"}, "observations is a str: give a tensor of shape (n, m)"),
-    "ragged lists": ({"observations": [[1.0], [1.0, 2.0]]}, "observations is a list: give a tensor of shape (n, m)"),
+    "no tensor": (
+        {"observations": "photographs"},
+        "observations is a str: give a tensor of shape (n, m)",
+    ),
+    "ragged lists": (
+        {"observations": [[1.0], [1.0, 2.0]]},
+        "observations is a list: give a tensor of shape (n, m)",
+    ),
     "none": ({"dictionary": None}, "dictionary is a NoneType: give a tensor of shape (m, p)"),
     "two dtypes": (
         {"dictionary": D.float()},
-        "dictionary and observations differ in dtype (torch.float32 and torch.float64): convert one, e.g. "
-        "dictionary.to(observations)",
+        (
+            "dictionary and observations differ in dtype (torch.float32 and torch.float64): convert"
+            " one, e.g. dictionary.to(observations)"
+        ),
     ),
     "zero penalty": ({"penalty": 0.0}, "penalty=0.0 is out of range: give a number > 0"),
     "negative penalty": ({"penalty": -0.1}, "penalty=-0.1 is out of range: give a number > 0"),
     "NaN penalty": ({"penalty": NAN}, "penalty=nan is not a finite number: give a number > 0"),
-    "infinite penalty": ({"penalty": INFINITY}, "penalty=inf is not a finite number: give a number > 0"),
-    "penalty as text": ({"penalty": "0.1"}, "penalty='0.1' is not a finite number: give a number > 0"),
-    "penalty as truth value": ({"penalty": True}, "penalty=True is not a finite number: give a number > 0"),
+    "infinite penalty": (
+        {"penalty": INFINITY},
+        "penalty=inf is not a finite number: give a number > 0",
+    ),
+    "penalty as text": (
+        {"penalty": "0.1"},
+        "penalty='0.1' is not a finite number: give a number > 0",
+    ),
+    "penalty as truth value": (
+        {"penalty": True},
+        "penalty=True is not a finite number: give a number > 0",
+    ),
     "unknown loss": ({"loss": "lsso"}, "loss='lsso' is unknown: choose from lasso, reconstruction"),
     "generating dictionary of another shape": (
         {"generating_dictionary": D[:, :4]},
@@ -116,7 +153,10 @@ REFUSED = {
     ),
     "NaN generating codes": (
         {"generating_codes": torch.full((4, 5), NAN, dtype=torch.float64)},
-        "generating_codes has 20 entries that are NaN or infinite: remove or replace what is not finite",
+        (
+            "generating_codes has 20 entries that are NaN or infinite: remove or replace what is"
+            " not finite"
+        ),
     ),
     "generating dictionary in another precision": (
         {"generating_dictionary": D.float()},
@@ -136,8 +176,10 @@ class TestSparseCoding:
     def test_two_devices_are_refused(self):
         with pytest.raises(pudle.InvalidArgument) as failure:
             check_alike("dictionary", D.to("meta"), "observations", X)
-        assert str(failure.value) == (
-            "dictionary and observations differ in device (meta and cpu): convert one, e.g. dictionary.to(observations)"
+        assert (
+            str(failure.value)
+            == "dictionary and observations differ in device (meta and cpu): convert one, e.g."
+            " dictionary.to(observations)"
         )
 
     @pytest.mark.parametrize("loss", ["lasso", "reconstruction"])
@@ -146,7 +188,9 @@ class TestSparseCoding:
         x, d = arrays_of(problem)
         codes = problem.generating_codes
         truth = oracles.outer_loss(x, d, codes.numpy(), PENALTY, loss).real
-        assert float(problem.outer_loss(codes)) == pytest.approx(truth, rel=tolerances.SAME_ARITHMETIC)
+        assert float(problem.outer_loss(codes)) == pytest.approx(
+            truth, rel=tolerances.SAME_ARITHMETIC
+        )
 
     def test_losses_are_means_over_samples(self, problem):
         twice = dataclasses.replace(
@@ -161,7 +205,9 @@ class TestSparseCoding:
         x, d = arrays_of(problem)
         z = problem.generating_codes.numpy()
         truth = (z @ d.T - x) @ d
-        assert np.abs(problem.smooth_gradient(problem.generating_codes).numpy() - truth).max() < 1e-13
+        assert (
+            np.abs(problem.smooth_gradient(problem.generating_codes).numpy() - truth).max() < 1e-13
+        )
 
     @pytest.mark.parametrize("shape", [{"m": 12, "p": 18}, {"m": 20, "p": 7}], ids=str)
     def test_lipschitz_constant_is_the_largest_eigenvalue(self, shape):
@@ -169,7 +215,9 @@ class TestSparseCoding:
         _, d = arrays_of(problem)
         largest = np.linalg.norm(d, 2) ** 2
         assert problem.lipschitz_constant == pytest.approx(largest, rel=1e-12)
-        assert problem.lipschitz_constant < 0.9 * np.linalg.norm(d) ** 2, "the Frobenius norm is another number"
+        assert problem.lipschitz_constant < 0.9 * np.linalg.norm(d) ** 2, (
+            "the Frobenius norm is another number"
+        )
 
     def test_prox_soft_thresholds(self, problem):
         random = np.random.default_rng(3)
@@ -210,7 +258,9 @@ class TestSparseCoding:
         assert diagnostics["singular"] == 0
 
     def test_arrays_are_accepted(self):
-        problem = pudle.SparseCoding(observations=np.ones((4, 3)), dictionary=np.eye(3, 5), penalty=1)
+        problem = pudle.SparseCoding(
+            observations=np.ones((4, 3)), dictionary=np.eye(3, 5), penalty=1
+        )
         assert problem.observations.dtype == torch.float64 and problem.penalty == 1.0
 
     def test_is_immutable(self, problem):
@@ -224,7 +274,9 @@ class TestSparseCoding:
         assert other.observations is problem.observations and other.loss == problem.loss
 
     def test_with_theta_keeps_the_step_but_not_the_hessian(self, problem):
-        """The step is a constant of the program; active systems belong to the dictionary of the copy."""
+        """The step is a constant of the program; active systems belong to the dictionary of the
+        copy.
+        """
         codes = pudle.reference(problem).codes
         problem.solve_active(codes, codes)
         before = problem.lipschitz_constant

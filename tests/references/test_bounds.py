@@ -1,7 +1,8 @@
-"""Every term of a bound, by hand: all numbers here are exact in binary, so that what remains is what rounding may do.
+"""Every term of a bound, by hand: all numbers here are exact in binary, so that what remains is
+what rounding may do.
 
-A bound that lost a term, or has one twice, is none, or hides what estimators differ by; drawn problems notice a factor of
-twenty at most.
+A bound that lost a term, or has one twice, is none, or hides what estimators differ by; drawn
+problems notice a factor of twenty at most.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ def tensor(values) -> torch.Tensor:
 
 
 class TestCodes:
-    """Atoms ``2 e_1, e_2, e_3 / 2``, l2 1/2 and penalty 1/2, so that ``z_j = S_{1/2}(d_j x_j) / (d_j^2 + 1/2)``.
+    """Atoms ``2 e_1, e_2, e_3 / 2``, l2 1/2 and penalty 1/2, so that ``z_j = S_{1/2}(d_j x_j) /
+    (d_j^2 + 1/2)``.
 
-    The first sample has the code (1, b, 0) and the correlations (1/2, +-1/2, 1/8); the second (1, 0, 0) and (1/2, 0, 0).
+    The first sample has the code (1, b, 0) and the correlations (1/2, +-1/2, 1/8); the second (1,
+    0, 0) and (1/2, 0, 0).
     """
 
     ATOMS = (2.0, 1.0, 0.5)
@@ -39,27 +42,41 @@ class TestCodes:
     def model(self, b: float) -> DenseModel:
         rows = [[2.5, 1.5 * b + math.copysign(0.5, b), 0.25], [2.5, 0.0, 0.0]]
         problem = pudle.SparseCoding(
-            observations=tensor(rows), dictionary=torch.diag(tensor(self.ATOMS)), penalty=0.5, l2_penalty=0.5
+            observations=tensor(rows),
+            dictionary=torch.diag(tensor(self.ATOMS)),
+            penalty=0.5,
+            l2_penalty=0.5,
         )
         return DenseModel(problem)
 
     def expected(self, b: float) -> tuple[list[float], list[float]]:
-        """Bounds on the errors of the codes, and for each sample the safety from which it is not certified."""
+        """Bounds on the errors of the codes, and for each sample the safety from which it is not
+        certified.
+        """
         errors, limits = [], []
-        for x, z in (((2.5, 1.5 * b + math.copysign(0.5, b), 0.25), (1, b, 0)), ((2.5, 0, 0), (1, 0, 0))):
+        for x, z in (
+            ((2.5, 1.5 * b + math.copysign(0.5, b), 0.25), (1, b, 0)),
+            ((2.5, 0, 0), (1, 0, 0)),
+        ):
             residual = U * math.sqrt(3) * (math.hypot(*x) + math.hypot(2 * z[0], z[1]))
-            rounding = [residual * atom + U * 0.5 * abs(entry) for atom, entry in zip(self.ATOMS, z, strict=True)]
+            rounding = [
+                residual * atom + U * 0.5 * abs(entry)
+                for atom, entry in zip(self.ATOMS, z, strict=True)
+            ]
             active = [j for j in range(3) if z[j]]
             violation = math.sqrt(len(active)) * max(rounding[j] for j in active)
             smallest = min(self.ATOMS[j] ** 2 + 0.5 for j in active)
             errors.append(violation / smallest)
             slack = {j: 0.5 - abs(self.ATOMS[j] * x[j]) for j in range(3) if j not in active}
-            moves = {j: rounding[j] + violation / math.sqrt(smallest) * self.ATOMS[j] for j in slack}
+            moves = {
+                j: rounding[j] + violation / math.sqrt(smallest) * self.ATOMS[j] for j in slack
+            }
             amplitude = min(abs(entry) for entry in z if entry)
             limits.append(min([slack[j] / moves[j] for j in slack] + [amplitude / errors[-1]]))
         return errors, limits
 
-    # The second amplitude is so small that it limits the safety of its sample; else the margin of the third atom does.
+    # The second amplitude is so small that it limits the safety of its sample; else the margin of
+    # the third atom does.
     @pytest.mark.parametrize("b", [-2.0, 0.25])
     def test_errors_of_the_codes(self, b):
         solution = solve_lasso(self.model(b), 0.5, False)
@@ -70,7 +87,9 @@ class TestCodes:
         assert solution.certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0)
 
     @pytest.mark.parametrize("b", [-2.0, 0.25])
-    def test_a_sample_is_certified_up_to_a_safety_that_follows_from_its_own_numbers(self, b, monkeypatch):
+    def test_a_sample_is_certified_up_to_a_safety_that_follows_from_its_own_numbers(
+        self, b, monkeypatch
+    ):
         _, limits = self.expected(b)
         for limit in limits:
             for safety in (limit * (1 - 1e-6), limit * (1 + 1e-6)):
@@ -84,10 +103,16 @@ class TestCodes:
             monkeypatch.setattr(lasso, "SINGULAR", limit)
             solution = solve_lasso(self.model(-2.0), 0.5, False)
             assert solution.certificate.uncertified == singular
-            assert (f"{singular} have a singular active Gram matrix, 0 miss" in solution.reason) == bool(singular)
+            assert (
+                f"{singular} have a singular active Gram matrix, 0 miss" in solution.reason
+            ) == bool(singular)
 
-    def test_the_optimality_conditions_are_measured_by_the_norms_of_atoms_and_observation(self, monkeypatch):
-        """All codes stay zero, so that the violation is the largest correlation less the penalty, 9/2 for both samples."""
+    def test_the_optimality_conditions_are_measured_by_the_norms_of_atoms_and_observation(
+        self, monkeypatch
+    ):
+        """All codes stay zero, so that the violation is the largest correlation less the penalty,
+        9/2 for both samples.
+        """
         monkeypatch.setattr(lasso, "MAX_ITERATIONS", 0)
         monkeypatch.setattr(lasso, "SAFETY", -1e30)
         limits = [4.5 / (2 * norm) for norm in (math.hypot(2.5, 3.5, 0.25), 2.5)]
@@ -99,7 +124,9 @@ class TestCodes:
 
 
 class TestGradients:
-    """One atom of four ones, l2 4 and penalty 2: the Hessian is 8, and ``A^T s = 8`` for the shift s of four twos."""
+    """One atom of four ones, l2 4 and penalty 2: the Hessian is 8, and ``A^T s = 8`` for the shift
+    s of four twos.
+    """
 
     CODES = (1.0, -2.0)
     OBSERVATIONS = ((3.0, 1.0, 1.0, 1.0), (-1.0, -2.0, 2.0, -2.0))
@@ -109,36 +136,55 @@ class TestGradients:
     def model(self, l2: float = L2) -> DenseModel:
         return DenseModel(
             pudle.SparseCoding(
-                observations=tensor(self.OBSERVATIONS), dictionary=torch.ones(4, 1).double(), penalty=2.0, l2_penalty=l2
+                observations=tensor(self.OBSERVATIONS),
+                dictionary=torch.ones(4, 1).double(),
+                penalty=2.0,
+                l2_penalty=l2,
             )
         )
 
     def solution(self, errors=ERRORS, l2: float = L2) -> LassoSolution:
         codes = tensor(self.CODES)[:, None]
-        return LassoSolution(codes, tensor(errors), torch.full((2,), 4 + l2).double(), Certificate(2), "")
+        return LassoSolution(
+            codes, tensor(errors), torch.full((2,), 4 + l2).double(), Certificate(2), ""
+        )
 
     def mean(self, term) -> float:
         """Mean over the samples of a term in ``x, z, r``, the shift and the error of the code."""
         a = np.ones(4)
-        samples = zip(np.array(self.OBSERVATIONS), self.CODES, np.array(self.SHIFTS), self.ERRORS, strict=True)
-        return float(np.mean([term(x, z, a * z - x, shift, error) for x, z, shift, error in samples]))
+        samples = zip(
+            np.array(self.OBSERVATIONS), self.CODES, np.array(self.SHIFTS), self.ERRORS, strict=True
+        )
+        return float(
+            np.mean([term(x, z, a * z - x, shift, error) for x, z, shift, error in samples])
+        )
 
     @pytest.mark.parametrize("exact", [False, True])
     def test_lasso_gradient(self, exact):
-        """``(|r| + |A| |z|) |dz| + u sqrt(m) (|x| + |A| |z|) |z|``, and ``u sqrt(n + m) |r| |z|`` of the sums."""
+        """``(|r| + |A| |z|) |dz| + u sqrt(m) (|x| + |A| |z|) |z|``, and ``u sqrt(n + m) |r| |z|``
+        of the sums.
+        """
         norm = np.linalg.norm
 
         def term(x, z, r, shift, error):
             first = (norm(r) + 2 * abs(z)) * error * (not exact)
-            return first + U * 2 * (norm(x) + 2 * abs(z)) * abs(z) + U * math.sqrt(2 + 4) * norm(r) * abs(z)
+            return (
+                first
+                + U * 2 * (norm(x) + 2 * abs(z)) * abs(z)
+                + U * math.sqrt(2 + 4) * norm(r) * abs(z)
+            )
 
         model, solution = self.model(), self.solution((0.0, 0.0) if exact else self.ERRORS)
         gradient, error = lasso_gradient(model, solution.codes, solution.errors)
-        assert gradient.ravel().tolist() == [self.mean(lambda x, z, r, shift, error, i=i: r[i] * z) for i in range(4)]
+        assert gradient.ravel().tolist() == [
+            self.mean(lambda x, z, r, shift, error, i=i: r[i] * z) for i in range(4)
+        ]
         assert error == pytest.approx(self.mean(term), rel=CLOSE, abs=0)
         # The overlap of a convolution multiplies all of it.
         model.overlap = 3.0
-        assert lasso_gradient(model, solution.codes, solution.errors)[1] == pytest.approx(3 * error, rel=CLOSE, abs=0)
+        assert lasso_gradient(model, solution.codes, solution.errors)[1] == pytest.approx(
+            3 * error, rel=CLOSE, abs=0
+        )
 
     @pytest.mark.parametrize("l2", [0.0, 4.0, 12.0])
     @pytest.mark.parametrize("penalized", [False, True])
@@ -170,14 +216,18 @@ class TestGradients:
 
         targets = tensor(np.subtract(self.OBSERVATIONS, self.SHIFTS)) if shifted else None
         solution, model = self.solution((0.0, 0.0) if exact else self.ERRORS, l2), self.model(l2)
-        gradient, error = implicit_gradient(model, self.PENALTY, solution, targets=targets, penalized=penalized)
+        gradient, error = implicit_gradient(
+            model, self.PENALTY, solution, targets=targets, penalized=penalized
+        )
         truth = [self.mean(gradient_at(i)) for i in range(4)]
         assert gradient.ravel().tolist() == pytest.approx(truth, rel=1e-14, abs=1e-15)
         assert error == pytest.approx(self.mean(term), rel=CLOSE, abs=0)
 
 
 class TestPenaltySelection:
-    """Two orthogonal atoms of four ones, penalty 1; nine held-out values that are ``z_1 + z_2`` alike."""
+    """Two orthogonal atoms of four ones, penalty 1; nine held-out values that are ``z_1 + z_2``
+    alike.
+    """
 
     CODES = ((1.0, -2.0), (3.0, 0.0))
     HELD_OUT = ((1.0,) * 4 + (-3.0,) * 5, (2.0,) * 8 + (4.0,))
@@ -185,12 +235,16 @@ class TestPenaltySelection:
     def problem(self, log_penalty) -> pudle.PenaltySelection:
         design = torch.zeros(8, 2).double()
         design[:4, 0] = design[4:, 1] = 1
-        # The signs of the codes times the penalty are the correlations of the residual: four times a quarter.
+        # The signs of the codes times the penalty are the correlations of the residual: four times
+        # a quarter.
         codes, residual = tensor(self.CODES), tensor(self.CODES).sign() / 4
         return pudle.PenaltySelection(
-            observations=(codes + residual) @ design.T, design=design, held_out_design=torch.ones(9, 2).double(),
-            held_out_observations=tensor(self.HELD_OUT), log_penalty=log_penalty,
-        )  # fmt: skip
+            observations=(codes + residual) @ design.T,
+            design=design,
+            held_out_design=torch.ones(9, 2).double(),
+            held_out_observations=tensor(self.HELD_OUT),
+            log_penalty=log_penalty,
+        )
 
     @pytest.mark.parametrize("weighted", [False, True])
     def test_bound(self, weighted):
@@ -199,7 +253,14 @@ class TestPenaltySelection:
             x = np.repeat(z + np.sign(z) / 4, 4)
             r = z.sum() - y
             v = r.sum() * (z != 0) / 4
-            code_error = math.sqrt((z != 0).sum()) * 2 * U * math.sqrt(8) * (np.linalg.norm(x) + 2 * np.linalg.norm(z)) / 4
+            code_error = (
+                math.sqrt((z != 0).sum())
+                * 2
+                * U
+                * math.sqrt(8)
+                * (np.linalg.norm(x) + 2 * np.linalg.norm(z))
+                / 4
+            )
             spectral = math.sqrt(18)
             rounding = U * math.sqrt(8) * 4 * np.linalg.norm(v)
             rounding += U * 3 * spectral * (np.linalg.norm(y) + 2 * np.linalg.norm(r))
@@ -212,34 +273,59 @@ class TestPenaltySelection:
         reference = pudle.reference(self.problem(torch.zeros(2 if weighted else ()).double()))
         assert reference.codes.tolist() == [list(z) for z in self.CODES]
         assert reference.gradient.numpy() == pytest.approx(gradient, rel=1e-14)
-        assert reference.bound == pytest.approx(np.mean(errors) / np.linalg.norm(gradient), rel=CLOSE, abs=0)
+        assert reference.bound == pytest.approx(
+            np.mean(errors) / np.linalg.norm(gradient), rel=CLOSE, abs=0
+        )
 
 
 def test_ridge():
     """Orthogonal atoms of norms 2 and sqrt(12), strength 4: the Hessian has the diagonal (8, 16)."""
     dictionary = tensor([[1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 3]]).T
     # Such that ``D^T x = H z`` and ``c = H v``.
-    codes, v, weights = np.array([[1.0, -2.0], [4.0, 1.0]]), np.array([1.0, 4.0]), np.array([8.0, 64.0])
+    codes, v, weights = (
+        np.array([[1.0, -2.0], [4.0, 1.0]]),
+        np.array([1.0, 4.0]),
+        np.array([8.0, 64.0]),
+    )
     x = codes @ [[2, 2, 2, 2, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 2, 4]]
     reference = pudle.reference(
-        pudle.Ridge(observations=tensor(x), dictionary=dictionary, strength=4.0, weights=tensor(weights))
+        pudle.Ridge(
+            observations=tensor(x), dictionary=dictionary, strength=4.0, weights=tensor(weights)
+        )
     )
-    assert reference.codes.tolist() == codes.tolist() and float(reference.gradient) == -(codes @ v).mean()
+    assert (
+        reference.codes.tolist() == codes.tolist()
+        and float(reference.gradient) == -(codes @ v).mean()
+    )
     norm, rounding = np.linalg.norm, U * math.sqrt(8 + 2)
     error_v = rounding * (norm(weights) + 16 * norm(v)) / 8
-    errors = [rounding * (math.sqrt(12) * norm(row) + 16 * norm(z)) / 8 for row, z in zip(x, codes, strict=True)]
-    error = np.mean([own * norm(v) + norm(z) * error_v for own, z in zip(errors, codes, strict=True)])
+    errors = [
+        rounding * (math.sqrt(12) * norm(row) + 16 * norm(z)) / 8
+        for row, z in zip(x, codes, strict=True)
+    ]
+    error = np.mean(
+        [own * norm(v) + norm(z) * error_v for own, z in zip(errors, codes, strict=True)]
+    )
     certificate = reference.certificate
     assert reference.bound == pytest.approx(error / abs((codes @ v).mean()), rel=CLOSE, abs=0)
-    assert certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0) and certificate.kkt_residual == 0
-    values = (certificate.smallest_eigenvalue, certificate.largest_eigenvalue, certificate.condition_number)
+    assert (
+        certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0)
+        and certificate.kkt_residual == 0
+    )
+    values = (
+        certificate.smallest_eigenvalue,
+        certificate.largest_eigenvalue,
+        certificate.condition_number,
+    )
     assert values == (8, 16, 2) and (certificate.samples, certificate.uncertified) == (2, 0)
 
 
 def test_rounding_of_a_residual():
     """Of ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``, with atoms of norms 5 and 13 and ``|x| = 25``."""
     problem = pudle.SparseCoding(
-        observations=tensor([[7.0, 24.0]]), dictionary=tensor([[3.0, 5.0], [4.0, 12.0]]), penalty=1.0
+        observations=tensor([[7.0, 24.0]]),
+        dictionary=tensor([[3.0, 5.0], [4.0, 12.0]]),
+        penalty=1.0,
     )
     found = DenseModel(problem).residual_rounding(tensor([[0.6, -4 / 13]]))
     assert found.tolist() == pytest.approx([U * math.sqrt(2) * (25 + 5)], rel=CLOSE, abs=0)

@@ -1,4 +1,6 @@
-"""Certified references against independent solvers, differences of the exact loss and their own bound."""
+"""Certified references against independent solvers, differences of the exact loss and their own
+bound.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,23 @@ import tolerances
 import torch
 from comparisons import refusal
 from convolutions import convolutional
-from examples import PENALTY, arrays_of, directions, penalty_selection, ridge_problem, sparse_arrays, sparse_problem
+from examples import (
+    PENALTY,
+    arrays_of,
+    directions,
+    penalty_selection,
+    ridge_problem,
+    sparse_arrays,
+    sparse_problem,
+)
 
 import pudle
 from pudle.references import lasso
 from pudle.references.certified import TARGETS, _finish, default_target, solve
 
 extended = pytest.mark.skipif(
-    np.finfo(np.longdouble).eps > 1e-18, reason="numpy's long double is no more precise than double here"
+    np.finfo(np.longdouble).eps > 1e-18,
+    reason="numpy's long double is no more precise than double here",
 )
 
 
@@ -31,7 +42,9 @@ def gradient_formula(x, z, d):
 
 
 def exact_gradient(problem, signs=None) -> np.ndarray:
-    """Exact gradient in extended precision, from the implicit function theorem on a support that is verified here."""
+    """Exact gradient in extended precision, from the implicit function theorem on a support that is
+    verified here.
+    """
     x, d = arrays_of(problem)
     if signs is None:
         z = oracles.exact_codes(x, d, problem.penalty, nonnegative=problem.nonnegative)
@@ -70,26 +83,34 @@ REFUSED = {
     "a kind that is not known": (
         lambda: solve(object(), "exact"),
         pudle.UnsupportedProblem,
-        "reference: no exact solution is known for object: use target='limit', or register a solver with "
-        "pudle.references.certified.solve.register",
+        (
+            "reference: no exact solution is known for object: use target='limit', or register a"
+            " solver with pudle.references.certified.solve.register"
+        ),
     ),
     "a limit of no algorithm": (
         refused(sparse_problem, "limit"),
         pudle.InvalidArgument,
-        "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(), or use target='exact' where "
-        "an exact solution is known",
+        (
+            "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(),"
+            " or use target='exact' where an exact solution is known"
+        ),
     ),
     "a loss that is a function": (
         refused(sparse_problem, "exact", loss=lambda codes, dictionary: codes.sum()),
         pudle.UnsupportedProblem,
-        "reference: no bound is known for a loss that is a function: use target='limit', whose error is estimated, or "
-        "target='ghat' for the lasso's gradient",
+        (
+            "reference: no bound is known for a loss that is a function: use target='limit', whose"
+            " error is estimated, or target='ghat' for the lasso's gradient"
+        ),
     ),
     "thresholds that are learned": (
         refused(thresholded, "exact"),
         pudle.UnsupportedProblem,
-        "reference: target='exact' is not known for ThresholdedConvolutionalSparseCoding: use target='limit', or learn a "
-        "penalty by PenaltySelection",
+        (
+            "reference: target='exact' is not known for ThresholdedConvolutionalSparseCoding: use"
+            " target='limit', or learn a penalty by PenaltySelection"
+        ),
     ),
     "ridge regression": (
         refused(ridge_problem, "ghat"),
@@ -106,7 +127,10 @@ REFUSED |= {
     f"{target} with targets of the problem's own": (
         refused(convolutional, target, targets=torch.zeros_like(convolutional().observations)),
         pudle.InvalidArgument,
-        f"target='{target}' is the lasso's formula, which does not hold for a problem with targets: use target='exact'",
+        (
+            f"target='{target}' is the lasso's formula, which does not hold for a problem with"
+            " targets: use target='exact'"
+        ),
     )
     for target in ("gstar", "gtilde")
 }
@@ -116,11 +140,15 @@ class TestAgainstOtherSolvers:
     """Codes of two well-kept solvers, both run beyond their usual stopping rules."""
 
     def test_scikit_learn(self, solved):
-        linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+        linear_model = pytest.importorskip(
+            "sklearn.linear_model", reason="scikit-learn is not installed"
+        )
         problem, reference = solved
         x, d = arrays_of(problem)
         # scikit-learn divides the squared error by the number of rows.
-        model = linear_model.Lasso(alpha=PENALTY / len(d), fit_intercept=False, tol=1e-16, max_iter=100_000)
+        model = linear_model.Lasso(
+            alpha=PENALTY / len(d), fit_intercept=False, tol=1e-16, max_iter=100_000
+        )
         with warnings.catch_warnings():
             # Its duality gap need not reach 1e-16 for the codes to be right.
             warnings.filterwarnings("ignore", message=".*did not converge.*")
@@ -128,15 +156,21 @@ class TestAgainstOtherSolvers:
         assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
 
     def test_scikit_learn_path(self, solved):
-        linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+        linear_model = pytest.importorskip(
+            "sklearn.linear_model", reason="scikit-learn is not installed"
+        )
         problem, reference = solved
         x, d = arrays_of(problem)
         for sample, codes in zip(x[:10], reference.codes.numpy(), strict=False):
-            _, path, _ = linear_model.lasso_path(d, sample, alphas=[PENALTY / len(d)], tol=1e-14, max_iter=100_000)
+            _, path, _ = linear_model.lasso_path(
+                d, sample, alphas=[PENALTY / len(d)], tol=1e-14, max_iter=100_000
+            )
             assert np.abs(path[:, 0] - codes).max() < tolerances.SOLVER_CODES
 
     def test_celer(self, solved):
-        celer = pytest.importorskip("celer", reason="celer, an independent lasso solver, is not installed")
+        celer = pytest.importorskip(
+            "celer", reason="celer, an independent lasso solver, is not installed"
+        )
         problem, reference = solved
         x, d = arrays_of(problem)
         model = celer.Lasso(alpha=PENALTY / len(d), fit_intercept=False, tol=1e-13, max_iter=100)
@@ -144,12 +178,16 @@ class TestAgainstOtherSolvers:
         assert np.abs(codes - reference.codes.numpy()).max() < tolerances.SOLVER_CODES
 
     def test_nonnegative(self):
-        linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+        linear_model = pytest.importorskip(
+            "sklearn.linear_model", reason="scikit-learn is not installed"
+        )
         problem = sparse_problem(n=60, m=20, p=30, nonnegative=True)
         reference = pudle.reference(problem)
         assert reference.status == "certified"
         x, d = arrays_of(problem)
-        model = linear_model.Lasso(alpha=PENALTY / len(d), fit_intercept=False, positive=True, tol=1e-15, max_iter=100_000)
+        model = linear_model.Lasso(
+            alpha=PENALTY / len(d), fit_intercept=False, positive=True, tol=1e-15, max_iter=100_000
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*did not converge.*")
             codes = np.array([model.fit(d, sample).coef_.copy() for sample in x])
@@ -176,41 +214,58 @@ class TestExactGradient:
             assert abs(mine - truth) < tolerances.EXACT_CENTRAL_DIFFERENCES * size
 
     def test_losses_have_different_gradients(self):
-        lasso, reconstruction = (pudle.reference(sparse_problem(loss)).gradient for loss in ("lasso", "reconstruction"))
+        lasso, reconstruction = (
+            pudle.reference(sparse_problem(loss)).gradient for loss in ("lasso", "reconstruction")
+        )
         assert torch.linalg.norm(lasso - reconstruction) > 0.5 * torch.linalg.norm(lasso)
 
     @extended
     @pytest.mark.parametrize("nonnegative", [False, True])
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_error_is_below_the_bound(self, loss, seed, nonnegative):
-        """The true error, against a solution in extended precision, is below a bound that is itself small."""
+        """The true error, against a solution in extended precision, is below a bound that is itself
+        small.
+        """
         problem = sparse_problem(loss, seed=seed, nonnegative=nonnegative)
         reference = pudle.reference(problem)
         truth = exact_gradient(problem)
-        error = np.linalg.norm((reference.gradient.numpy() - truth).astype(float)) / np.linalg.norm(truth.astype(float))
+        error = np.linalg.norm((reference.gradient.numpy() - truth).astype(float)) / np.linalg.norm(
+            truth.astype(float)
+        )
         assert error <= reference.bound
         assert 0 < reference.bound < tolerances.USEFUL_BOUND
 
     @extended
     @pytest.mark.parametrize(
         "spec",
-        ["sparse_gaussian(n_samples=200)", "bernoulli_gaussian(n_samples=200)", "sparse_gaussian(n_samples=200, noise=0.1)"],
+        [
+            "sparse_gaussian(n_samples=200)",
+            "bernoulli_gaussian(n_samples=200)",
+            "sparse_gaussian(n_samples=200, noise=0.1)",
+        ],
     )
     def test_error_is_below_the_bound_at_full_size(self, spec, loss):
         problem = pudle.make_dataset(spec).problem(loss)
         reference = pudle.reference(problem)
         assert reference.status == "certified"
         truth = exact_gradient(problem, np.sign(reference.codes.numpy())).astype(float)
-        assert np.linalg.norm(reference.gradient.numpy() - truth) <= reference.bound * np.linalg.norm(truth)
+        assert np.linalg.norm(
+            reference.gradient.numpy() - truth
+        ) <= reference.bound * np.linalg.norm(truth)
         assert reference.bound < tolerances.USEFUL_BOUND
 
     @extended
     def test_error_of_the_generating_codes_target_is_below_the_bound(self):
         problem = sparse_problem()
-        x, d, z = (array.astype(np.longdouble) for array in (*arrays_of(problem), problem.generating_codes.numpy()))
+        x, d, z = (
+            array.astype(np.longdouble)
+            for array in (*arrays_of(problem), problem.generating_codes.numpy())
+        )
         truth = gradient_formula(x, z, d).astype(float)
         reference = pudle.reference(problem, "gtilde")
-        assert np.linalg.norm(reference.gradient.numpy() - truth) <= reference.bound * np.linalg.norm(truth)
+        assert np.linalg.norm(
+            reference.gradient.numpy() - truth
+        ) <= reference.bound * np.linalg.norm(truth)
         assert 0 < reference.bound < tolerances.USEFUL_BOUND
 
     @extended
@@ -218,7 +273,9 @@ class TestExactGradient:
         problem = sparse_problem()
         x, d = arrays_of(problem)
         reference = pudle.reference(problem)
-        errors = np.linalg.norm((reference.codes.numpy() - oracles.exact_codes(x, d, PENALTY)).astype(float), axis=1)
+        errors = np.linalg.norm(
+            (reference.codes.numpy() - oracles.exact_codes(x, d, PENALTY)).astype(float), axis=1
+        )
         assert errors.max() <= reference.certificate.code_error < tolerances.USEFUL_BOUND
 
     @extended
@@ -249,7 +306,10 @@ class TestExactGradient:
         # It is the exact gradient at the float32 numbers, in float64.
         x, d = arrays_of(problem)
         double = pudle.SparseCoding(
-            observations=torch.tensor(x), dictionary=torch.tensor(d), penalty=problem.penalty, loss=loss
+            observations=torch.tensor(x),
+            dictionary=torch.tensor(d),
+            penalty=problem.penalty,
+            loss=loss,
         )
         assert torch.equal(reference.gradient, pudle.reference(double).gradient)
 
@@ -267,11 +327,17 @@ class TestExactGradient:
         reference = pudle.reference(problem)
         assert reference.status == "certified" and reference.certificate.samples == 5000
         first, last = (
-            pudle.reference(pudle.SparseCoding(observations=part, dictionary=problem.dictionary, penalty=PENALTY)).gradient
+            pudle.reference(
+                pudle.SparseCoding(
+                    observations=part, dictionary=problem.dictionary, penalty=PENALTY
+                )
+            ).gradient
             for part in (problem.observations[:2000], problem.observations[2000:])
         )
         together = 0.4 * first + 0.6 * last
-        assert torch.linalg.norm(reference.gradient - together) < tolerances.SAME_ARITHMETIC * torch.linalg.norm(together)
+        assert torch.linalg.norm(
+            reference.gradient - together
+        ) < tolerances.SAME_ARITHMETIC * torch.linalg.norm(together)
 
 
 class TestTargets:
@@ -282,7 +348,9 @@ class TestTargets:
         assert torch.equal(ghat.gradient, pudle.reference(sparse_problem("lasso")).gradient)
         x, d = arrays_of(sparse_problem())
         truth = gradient_formula(x, oracles.exact_codes(x, d, PENALTY), d).astype(float)
-        assert np.linalg.norm(ghat.gradient.numpy() - truth) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
+        assert np.linalg.norm(
+            ghat.gradient.numpy() - truth
+        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
 
     def test_gstar_uses_the_lasso_codes_of_the_generating_dictionary(self, problem):
         x, d = arrays_of(problem)
@@ -290,31 +358,44 @@ class TestTargets:
         truth = gradient_formula(x, codes, d).astype(float)
         reference = pudle.reference(problem, "gstar")
         assert reference.status == "certified"
-        assert np.linalg.norm(reference.gradient.numpy() - truth) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
+        assert np.linalg.norm(
+            reference.gradient.numpy() - truth
+        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
 
     def test_gtilde_uses_the_generating_codes(self, problem):
         x, d = arrays_of(problem)
         truth = gradient_formula(x, problem.generating_codes.numpy(), d)
         reference = pudle.reference(problem, "gtilde")
         assert reference.status == "certified"
-        assert np.linalg.norm(reference.gradient.numpy() - truth) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
+        assert np.linalg.norm(
+            reference.gradient.numpy() - truth
+        ) < tolerances.CLOSED_FORM * np.linalg.norm(truth)
         assert torch.equal(reference.codes, problem.generating_codes)
         assert (reference.certificate.samples, reference.certificate.zero_codes) == (len(x), 0.0)
 
-    @pytest.mark.parametrize("target, lacking", [("gstar", "generating_dictionary"), ("gtilde", "generating_codes")])
+    @pytest.mark.parametrize(
+        "target, lacking", [("gstar", "generating_dictionary"), ("gtilde", "generating_codes")]
+    )
     def test_missing_generating_data_is_refused(self, target, lacking):
         arrays = sparse_arrays()
         problem = pudle.SparseCoding(
-            observations=torch.tensor(arrays["observations"]), dictionary=torch.tensor(arrays["dictionary"]), penalty=0.2
+            observations=torch.tensor(arrays["observations"]),
+            dictionary=torch.tensor(arrays["dictionary"]),
+            penalty=0.2,
         )
         with pytest.raises(pudle.InvalidArgument) as failure:
             pudle.reference(problem, target)
-        assert str(failure.value) == (
-            f"target='{target}' needs {lacking}, which this problem lacks: pass it, or use target='ghat'"
+        assert (
+            str(failure.value)
+            == f"target='{target}' needs {lacking}, which this problem lacks: pass it, or use"
+            " target='ghat'"
         )
 
     def test_unknown_target_is_refused(self, problem):
-        with pytest.raises(pudle.InvalidArgument, match=f"target='gradient' is unknown: choose from {', '.join(TARGETS)}"):
+        with pytest.raises(
+            pudle.InvalidArgument,
+            match=f"target='gradient' is unknown: choose from {', '.join(TARGETS)}",
+        ):
             pudle.reference(problem, "gradient")
 
     @pytest.mark.parametrize("target", ["ghat", "gstar", "gtilde"])
@@ -329,7 +410,10 @@ class TestTargets:
 
     def test_without_a_target_it_is_the_default_of_problem_and_algorithm(self):
         hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
-        found = [pudle.reference(sparse_problem(n=5), algorithm=each).target for each in (None, pudle.Ista(), hard)]
+        found = [
+            pudle.reference(sparse_problem(n=5), algorithm=each).target
+            for each in (None, pudle.Ista(), hard)
+        ]
         assert found == ["exact", "exact", "limit"]
 
     def test_generating_codes_that_are_all_zero_are_counted(self):
@@ -345,7 +429,13 @@ class TestTargets:
         )
         known = dataclasses.replace(fixed_point, solution=lambda theta: 0 * theta[None])
         hard = pudle.make_algorithm("ista(thresholding='hard(threshold=0.2)')")
-        for problem in (sparse_problem(), convolutional(), penalty_selection(), ridge_problem(), known):
+        for problem in (
+            sparse_problem(),
+            convolutional(),
+            penalty_selection(),
+            ridge_problem(),
+            known,
+        ):
             assert default_target(problem) == default_target(problem, pudle.Fista()) == "exact"
             assert default_target(problem, hard) == "limit"
         written = dataclasses.replace(sparse_problem(), loss=lambda codes, dictionary: codes.sum())
@@ -365,15 +455,21 @@ class TestUncertified:
         ambiguous = int((oracles.exact_codes(x, kept, PENALTY)[:, 0] != 0).sum())
         assert 0 < ambiguous < len(x)
         reference = pudle.reference(
-            pudle.SparseCoding(observations=torch.tensor(x), dictionary=torch.tensor(d), penalty=PENALTY, loss=loss)
+            pudle.SparseCoding(
+                observations=torch.tensor(x), dictionary=torch.tensor(d), penalty=PENALTY, loss=loss
+            )
         )
         assert reference.status == "uncertified"
         assert reference.certificate.uncertified == ambiguous
-        assert reference.reason.startswith(f"{ambiguous} of {len(x)} samples are not certified: {ambiguous} have a singular")
+        assert reference.reason.startswith(
+            f"{ambiguous} of {len(x)} samples are not certified: {ambiguous} have a singular"
+        )
         assert reference.certificate.samples == len(reference.codes) == len(x)
 
     def test_nearly_duplicated_atom_is_certified_or_says_why(self, monkeypatch):
-        """As atoms come closer, either the bound still holds or the reference says why it is not certified."""
+        """As atoms come closer, either the bound still holds or the reference says why it is not
+        certified.
+        """
         monkeypatch.setattr(lasso, "MAX_ITERATIONS", 5000)
         arrays = sparse_arrays(n=20)
         random = np.random.default_rng(5)
@@ -382,13 +478,17 @@ class TestUncertified:
             d = arrays["dictionary"].copy()
             d[:, 5] = d[:, 0] + distance * random.standard_normal(len(d))
             problem = pudle.SparseCoding(
-                observations=torch.tensor(arrays["observations"]), dictionary=torch.tensor(d), penalty=PENALTY
+                observations=torch.tensor(arrays["observations"]),
+                dictionary=torch.tensor(d),
+                penalty=PENALTY,
             )
             reference = pudle.reference(problem)
             statuses.add(reference.status)
             if reference.status == "certified":
                 truth = exact_gradient(problem, np.sign(reference.codes.numpy())).astype(float)
-                assert np.linalg.norm(reference.gradient.numpy() - truth) <= reference.bound * np.linalg.norm(truth)
+                assert np.linalg.norm(
+                    reference.gradient.numpy() - truth
+                ) <= reference.bound * np.linalg.norm(truth)
             else:
                 assert reference.certificate.uncertified > 0 and reference.reason
         assert statuses == {"certified", "uncertified"}, "both ways out were tried"
@@ -397,7 +497,9 @@ class TestUncertified:
         """At this penalty an atom is about to become active, so rounding may change the support."""
         x = torch.tensor([[0.2 + 1e-15, 1.0]], dtype=torch.float64)
         reference = pudle.reference(
-            pudle.SparseCoding(observations=x, dictionary=torch.eye(2, dtype=torch.float64), penalty=0.2)
+            pudle.SparseCoding(
+                observations=x, dictionary=torch.eye(2, dtype=torch.float64), penalty=0.2
+            )
         )
         assert reference.status == "uncertified"
         assert "safe margin from a change of support" in reference.reason
@@ -414,7 +516,9 @@ class TestUncertified:
         observations = problem.observations.clone()
         observations[:10] *= 1e-3
         reference = pudle.reference(
-            pudle.SparseCoding(observations=observations, dictionary=problem.dictionary, penalty=PENALTY)
+            pudle.SparseCoding(
+                observations=observations, dictionary=problem.dictionary, penalty=PENALTY
+            )
         )
         assert reference.status == "certified"
         assert reference.certificate.zero_codes == 0.25
@@ -424,7 +528,10 @@ class TestUncertified:
         """A gradient whose norm exceeds float64 would make every relative error zero."""
         problem = sparse_problem(loss)
         scaled = pudle.SparseCoding(
-            observations=problem.observations * size, dictionary=problem.dictionary, penalty=PENALTY * size, loss=loss
+            observations=problem.observations * size,
+            dictionary=problem.dictionary,
+            penalty=PENALTY * size,
+            loss=loss,
         )
         reference = pudle.reference(scaled)
         if reference.status == "certified":
@@ -438,7 +545,10 @@ class TestRidge:
     def test_exact_gradient(self, dtype):
         problem = ridge_problem(dtype)
         reference = pudle.reference(problem)
-        x, d, c = (tensor.double().numpy() for tensor in (problem.observations, problem.dictionary, problem.weights))
+        x, d, c = (
+            tensor.double().numpy()
+            for tensor in (problem.observations, problem.dictionary, problem.weights)
+        )
         truth = oracles.RidgeOracle(x, d, problem.strength, c, 0.1).exact()
         assert reference.status == "certified" and reference.gradient.shape == ()
         assert abs(float(reference.gradient) - truth) < tolerances.CLOSED_FORM * abs(truth)
@@ -449,9 +559,16 @@ class TestRidge:
     def test_error_is_below_the_bound(self, strength):
         """Down to condition numbers near 1e6, against a solve refined in extended precision."""
         random = np.random.default_rng(8)
-        x, d, c = random.standard_normal((5, 6)), random.standard_normal((6, 9)) / 3, random.standard_normal(9)
+        x, d, c = (
+            random.standard_normal((5, 6)),
+            random.standard_normal((6, 9)) / 3,
+            random.standard_normal(9),
+        )
         problem = pudle.Ridge(
-            observations=torch.tensor(x), dictionary=torch.tensor(d), weights=torch.tensor(c), strength=strength
+            observations=torch.tensor(x),
+            dictionary=torch.tensor(d),
+            weights=torch.tensor(c),
+            strength=strength,
         )
         reference = pudle.reference(problem)
         long_d = d.astype(np.longdouble)
@@ -463,7 +580,9 @@ class TestRidge:
             v = v + (c.astype(np.longdouble) - hessian @ v) @ inverse
         truth = float(-(z @ v).mean())
         assert abs(float(reference.gradient) - truth) <= reference.bound * abs(truth)
-        assert reference.certificate.condition_number == pytest.approx(np.linalg.cond(hessian.astype(float)), rel=1e-6)
+        assert reference.certificate.condition_number == pytest.approx(
+            np.linalg.cond(hessian.astype(float)), rel=1e-6
+        )
 
     def test_zero_observations_are_degenerate(self):
         ridge = ridge_problem()
@@ -481,7 +600,9 @@ class TestRidge:
 
 def test_takes_at_most_a_second():
     """A problem of the quick profile's size takes at most a second of processor time on one thread."""
-    problem = pudle.make_dataset("sparse_gaussian(n_samples=500, n_features=50, n_components=100)").problem()
+    problem = pudle.make_dataset(
+        "sparse_gaussian(n_samples=500, n_features=50, n_components=100)"
+    ).problem()
     began = time.process_time()
     reference = pudle.reference(problem)
     took = time.process_time() - began
@@ -506,13 +627,20 @@ def test_every_kind_of_reference_has_its_target_a_bound_and_no_reason():
 
 def test_a_penalty_cannot_be_selected_by_two_equal_columns():
     problem = penalty_selection()
-    doubled = {name: torch.cat([getattr(problem, name)] * 2, 1) for name in ("design", "held_out_design")}
+    doubled = {
+        name: torch.cat([getattr(problem, name)] * 2, 1) for name in ("design", "held_out_design")
+    }
     reference = pudle.reference(dataclasses.replace(problem, **doubled))
     assert reference.status == "uncertified"
-    assert reference.reason.startswith("6 of 6 samples are not certified: 6 have a singular active Gram matrix")
+    assert reference.reason.startswith(
+        "6 of 6 samples are not certified: 6 have a singular active Gram matrix"
+    )
 
 
-ZERO = "the exact gradient is zero: relative errors have no meaning; lower the penalty or change the data"
+ZERO = (
+    "the exact gradient is zero: relative errors have no meaning; lower the penalty or change the"
+    " data"
+)
 HUGE = "the norm of the exact gradient exceeds float64: scale the observations and the penalty down"
 
 
@@ -523,16 +651,34 @@ HUGE = "the norm of the exact gradient exceeds float64: scale the observations a
         ((3.0, 4.0), 0.5, 0.0, 1, "uncertified", 0.1, "as it was"),
         ((3.0, 4.0), 10.0, 0.0, 1, "uncertified", 2.0, "as it was"),
         ((3.0, 4.0), 5.0, 0.0, 0, "degenerate", 1.0, ZERO),
-        ((0.0, 0.0), 0.5, 0.25, 0, "degenerate", math.inf, ZERO.replace(":", " (25% of the codes are all zero):")),
+        (
+            (0.0, 0.0),
+            0.5,
+            0.25,
+            0,
+            "degenerate",
+            math.inf,
+            ZERO.replace(":", " (25% of the codes are all zero):"),
+        ),
         ((1e308, 1.7e308), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
         ((math.nan, 1.0), 0.5, 0.0, 0, "uncertified", math.inf, HUGE),
     ],
-)  # fmt: skip
+)
 def test_the_status_follows_from_the_certificate_and_the_bound(
     gradient, error, zero_codes, uncertified, status, bound, reason
 ):
-    certificate, codes = pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes), torch.zeros(4, 2)
+    certificate, codes = (
+        pudle.Certificate(4, uncertified=uncertified, zero_codes=zero_codes),
+        torch.zeros(4, 2),
+    )
     given = "as it was" if uncertified else ""
-    found = _finish(torch.tensor(gradient, dtype=torch.float64), error, codes, "exact", certificate, given)
-    assert (found.status, found.bound, found.reason, found.target) == (status, bound, reason, "exact")
+    found = _finish(
+        torch.tensor(gradient, dtype=torch.float64), error, codes, "exact", certificate, given
+    )
+    assert (found.status, found.bound, found.reason, found.target) == (
+        status,
+        bound,
+        reason,
+        "exact",
+    )
     assert found.codes is codes and found.certificate is certificate

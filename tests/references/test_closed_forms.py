@@ -1,4 +1,6 @@
-"""Solutions, certificates and bounds where each number is known in closed form: diagonal dictionaries, and a single atom."""
+"""Solutions, certificates and bounds where each number is known in closed form: diagonal
+dictionaries, and a single atom.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ HESSIAN = DIAGONAL**2 + L2
 
 def diagonal(observations, **fields) -> pudle.SparseCoding:
     x, d = torch.tensor(observations, dtype=torch.float64), torch.diag(torch.tensor(DIAGONAL))
-    return pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2, **{"l2_penalty": L2} | fields)
+    return pudle.SparseCoding(
+        observations=x, dictionary=d, penalty=0.2, **{"l2_penalty": L2} | fields
+    )
 
 
 class TestDiagonal:
@@ -45,7 +49,12 @@ class TestDiagonal:
                 (5.8, -0.8, 0.0),
                 {"dual_margin": 0.1, "smallest_amplitude": 0.8 / 1.5, "smallest_eigenvalue": 1.5},
             ),
-            (True, 0.2, (5.8, 0.0, 0.0), {"dual_margin": 0.1, "smallest_amplitude": 5.8 / 4.5, "smallest_eigenvalue": 4.5}),
+            (
+                True,
+                0.2,
+                (5.8, 0.0, 0.0),
+                {"dual_margin": 0.1, "smallest_amplitude": 5.8 / 4.5, "smallest_eigenvalue": 4.5},
+            ),
             (
                 False,
                 (0.4, 0.3, 0.15),
@@ -63,7 +72,9 @@ class TestDiagonal:
         for name, value in expected.items():
             assert getattr(certificate, name) == pytest.approx(value, rel=1e-12), name
         assert certificate.largest_eigenvalue == pytest.approx(4.5, rel=1e-12)
-        assert certificate.condition_number == pytest.approx(4.5 / expected["smallest_eigenvalue"], rel=1e-12)
+        assert certificate.condition_number == pytest.approx(
+            4.5 / expected["smallest_eigenvalue"], rel=1e-12
+        )
         assert (certificate.samples, certificate.uncertified, certificate.zero_codes) == (2, 0, 0.5)
         assert certificate.kkt_residual < 1e-14 and 0 < certificate.code_error < 1e-13
         assert 0 < certificate.iterations < 100
@@ -80,26 +91,36 @@ class TestDiagonal:
         """All codes are zero: the largest correlation, 6, exceeds the penalty by 5.8."""
         monkeypatch.setattr(lasso, "MAX_ITERATIONS", 0)
         certificate = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate
-        assert certificate.kkt_residual == pytest.approx(5.8, rel=1e-12) and certificate.uncertified == 1
+        assert (
+            certificate.kkt_residual == pytest.approx(5.8, rel=1e-12)
+            and certificate.uncertified == 1
+        )
 
     def test_samples_with_too_many_active_entries_are_counted_by_themselves(self, monkeypatch):
         monkeypatch.setattr(DenseModel, "max_active", 1)
         solution = solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False)
-        assert solution.reason == (
-            "1 of 2 samples are not certified: 0 have a singular active Gram matrix, 0 miss the optimality conditions or a "
-            "safe margin from a change of support, 1 have more active entries (up to 2) than are solved exactly: raise the "
-            "penalty or take smaller images"
+        assert (
+            solution.reason
+            == "1 of 2 samples are not certified: 0 have a singular active Gram matrix, 0 miss the"
+            " optimality conditions or a safe margin from a change of support, 1 have more"
+            " active entries (up to 2) than are solved exactly: raise the penalty or take"
+            " smaller images"
         )
         monkeypatch.setattr(DenseModel, "max_active", 2)
-        assert solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate.uncertified == 0
+        assert (
+            solve_lasso(DenseModel(diagonal(self.OBSERVATIONS)), 0.2, False).certificate.uncertified
+            == 0
+        )
 
     @pytest.mark.parametrize(
         ("observations", "iterations"),
         [
-            # The signs are compared after 50 iterations, and each time that their number has grown by three tenths.
+            # The signs are compared after 50 iterations, and each time that their number has grown
+            # by three tenths.
             ([[0.0, 0.1]], 50),
             ([[0.0, 1.0]], 65),
-            # An active matrix that stays singular is given up at the fifth look: after 65, 84, 109, 141 and 183 iterations.
+            # An active matrix that stays singular is given up at the fifth look: after 65, 84, 109,
+            # 141 and 183 iterations.
             ([[1.0, 0.0]], 183),
             ([[0.0, 0.1], [1.0, 0.0], [0.0, 1.0]], 183),
         ],
@@ -107,35 +128,50 @@ class TestDiagonal:
     def test_each_sample_is_looked_at_until_its_signs_rest(self, observations, iterations):
         d = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
         x = torch.tensor(observations, dtype=torch.float64)
-        solution = solve_lasso(DenseModel(pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2)), 0.2, False)
+        solution = solve_lasso(
+            DenseModel(pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2)), 0.2, False
+        )
         assert solution.certificate.iterations == iterations
         # The sum of equal atoms is known though neither of them is.
         assert (solution.codes @ d.T - (x - x.clamp(-0.2, 0.2))).abs().max() < 1e-12
 
     def test_samples_that_fail_are_counted_by_their_reason(self):
-        """One sample on a pair of equal atoms, one on the edge of its support, and one that is well."""
+        """One sample on a pair of equal atoms, one on the edge of its support, and one that is
+        well.
+        """
         d = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
         x = torch.tensor([[1.0, 0.0], [0.0, 0.2 + 1e-15], [0.0, 1.0]], dtype=torch.float64)
         reference = pudle.reference(pudle.SparseCoding(observations=x, dictionary=d, penalty=0.2))
-        assert reference.reason == (
-            "2 of 3 samples are not certified: 1 have a singular active Gram matrix, 1 miss the optimality conditions or a "
-            "safe margin from a change of support"
+        assert (
+            reference.reason
+            == "2 of 3 samples are not certified: 1 have a singular active Gram matrix, 1 miss the"
+            " optimality conditions or a safe margin from a change of support"
         )
         certificate = reference.certificate
-        assert (reference.status, certificate.uncertified, certificate.condition_number) == ("uncertified", 2, math.inf)
+        assert (reference.status, certificate.uncertified, certificate.condition_number) == (
+            "uncertified",
+            2,
+            math.inf,
+        )
         # Of the regular matrices.
         assert certificate.largest_eigenvalue == pytest.approx(1)
 
 
 def test_the_solver_is_accelerated():
-    """At condition number 1e4 it takes about sqrt(1e4) iterations a few times; without momentum or restarts, thousands."""
+    """At condition number 1e4 it takes about sqrt(1e4) iterations a few times; without momentum or
+    restarts, thousands.
+    """
     random = np.random.default_rng(0)
     left, right = (np.linalg.qr(random.standard_normal((12, 12)))[0] for _ in range(2))
     d = torch.tensor(left @ np.diag(np.geomspace(1, 1e-2, 12)) @ right)
     x = torch.tensor(random.standard_normal((4, 12)))
 
     def iterations(rows):
-        solution = solve_lasso(DenseModel(pudle.SparseCoding(observations=rows, dictionary=d, penalty=1e-3)), 1e-3, False)
+        solution = solve_lasso(
+            DenseModel(pudle.SparseCoding(observations=rows, dictionary=d, penalty=1e-3)),
+            1e-3,
+            False,
+        )
         assert solution.reason == ""
         return solution.certificate.iterations
 
@@ -146,7 +182,8 @@ def test_the_solver_is_accelerated():
 
 
 class TestOneAtom:
-    """Numbers such that no two terms of a bound cancel: it is the derivative in the code, times the error of the code.
+    """Numbers such that no two terms of a bound cancel: it is the derivative in the code, times the
+    error of the code.
 
     The mean over equal samples is that of one.
     """
@@ -162,19 +199,28 @@ class TestOneAtom:
         return LassoSolution(codes, errors, eigenvalue, Certificate(2), "")
 
     def model(self, l2: float = L2) -> DenseModel:
-        x, a = torch.tensor([[self.X]] * 2, dtype=torch.float64), torch.tensor([[self.A]], dtype=torch.float64)
-        return DenseModel(pudle.SparseCoding(observations=x, dictionary=a, penalty=0.2, l2_penalty=l2))
+        x, a = (
+            torch.tensor([[self.X]] * 2, dtype=torch.float64),
+            torch.tensor([[self.A]], dtype=torch.float64),
+        )
+        return DenseModel(
+            pudle.SparseCoding(observations=x, dictionary=a, penalty=0.2, l2_penalty=l2)
+        )
 
     def test_lasso_gradient(self):
         """``(a z - x) z``, whose derivative is ``2 a z - x``."""
-        gradient, error = lasso_gradient(self.model(), self.solution().codes, self.solution().errors)
+        gradient, error = lasso_gradient(
+            self.model(), self.solution().codes, self.solution().errors
+        )
         assert float(gradient) == pytest.approx((self.A * self.Z - self.X) * self.Z, rel=1e-14)
         assert error == pytest.approx((2 * self.A * self.Z - self.X) * self.ERROR, rel=1e-6)
 
     @pytest.mark.parametrize("penalized", [False, True])
     @pytest.mark.parametrize("target", [None, 1.25])
     def test_implicit_gradient(self, penalized, target):
-        """``e z - r v - a v z`` with ``e = a z - y``, ``r = a z - x`` and v from the code, by central differences."""
+        """``e z - r v - a v z`` with ``e = a z - y``, ``r = a z - x`` and v from the code, by
+        central differences.
+        """
         penalty, y = 0.2, self.X if target is None else target
 
         def formula(z: float) -> float:
@@ -183,7 +229,9 @@ class TestOneAtom:
             return (self.A * z - y) * z - (self.A * z - self.X) * v - self.A * v * z
 
         targets = None if target is None else torch.tensor([[target]] * 2, dtype=torch.float64)
-        gradient, error = implicit_gradient(self.model(), penalty, self.solution(), targets=targets, penalized=penalized)
+        gradient, error = implicit_gradient(
+            self.model(), penalty, self.solution(), targets=targets, penalized=penalized
+        )
         assert float(gradient) == pytest.approx(formula(self.Z), rel=1e-13)
         slope = (formula(self.Z + 1e-4) - formula(self.Z - 1e-4)) / 2e-4
         if target is None:
@@ -226,9 +274,17 @@ class TestLinearModels:
         assert model.values == x.shape[1]
         assert relative(model.synthesize(codes), z @ a.T) < SAME_ARITHMETIC
         assert relative(model.correlate(residual), r @ a) < SAME_ARITHMETIC
-        assert relative(model.hessian_product(codes), z @ a.T @ a + twin.l2_penalty * z) < SAME_ARITHMETIC
-        assert relative(model.negative_gradient(codes), (x - z @ a.T) @ a - twin.l2_penalty * z) < SAME_ARITHMETIC
-        product = r.T @ z if entries is None else chain(r.T @ z, entries, model.problem.dictionary.shape)
+        assert (
+            relative(model.hessian_product(codes), z @ a.T @ a + twin.l2_penalty * z)
+            < SAME_ARITHMETIC
+        )
+        assert (
+            relative(model.negative_gradient(codes), (x - z @ a.T) @ a - twin.l2_penalty * z)
+            < SAME_ARITHMETIC
+        )
+        product = (
+            r.T @ z if entries is None else chain(r.T @ z, entries, model.problem.dictionary.shape)
+        )
         assert relative(model.contract(residual, codes), product) < SAME_ARITHMETIC
 
     def test_norms_are_those_of_the_matrix(self, kind):
@@ -237,22 +293,29 @@ class TestLinearModels:
         largest = np.linalg.norm(a, 2)
         assert largest * (1 - 1e-12) <= model.spectral_norm <= 1.01 * largest
         assert model.lipschitz_constant == pytest.approx(largest**2 + twin.l2_penalty, rel=1e-2)
-        # Filters are cut where an image ends: these norms are bounds, and those of the filters in its middle.
+        # Filters are cut where an image ends: these norms are bounds, and those of the filters in
+        # its middle.
         norms = np.linalg.norm(a, axis=0)
         assert (norms <= model.column_norms.numpy() * (1 + 1e-12)).all()
         assert model.column_norms.max() == pytest.approx(norms.max(), rel=1e-12)
 
     def test_active_systems_are_those_of_the_matrix(self, kind):
         model, twin, _ = MODELS[kind]()
-        hessian = twin.dictionary.numpy().T @ twin.dictionary.numpy() + twin.l2_penalty * np.eye(twin.dictionary.shape[1])
+        hessian = twin.dictionary.numpy().T @ twin.dictionary.numpy() + twin.l2_penalty * np.eye(
+            twin.dictionary.shape[1]
+        )
         random = np.random.default_rng(8)
         active = random.random((len(model.observations), len(hessian))) < 3 / len(hessian)
         active[0], active[1, 0] = False, True
         right = random.standard_normal(active.shape) * active
         wanted = np.arange(len(active)) != 2
         seen = set()
-        for rows, indices, matrices in model.active_hessians(torch.tensor(active), torch.tensor(wanted)):
-            for row, support, matrix in zip(rows.tolist(), indices.numpy(), matrices.numpy(), strict=True):
+        for rows, indices, matrices in model.active_hessians(
+            torch.tensor(active), torch.tensor(wanted)
+        ):
+            for row, support, matrix in zip(
+                rows.tolist(), indices.numpy(), matrices.numpy(), strict=True
+            ):
                 seen.add(row)
                 assert support.tolist() == np.flatnonzero(active[row]).tolist()
                 assert np.abs(matrix - hessian[np.ix_(support, support)]).max() < SAME_ARITHMETIC
@@ -267,25 +330,41 @@ class TestLinearModels:
 
 
 def test_singular_active_systems_have_the_solution_zero():
-    """An atom that is zero, two atoms that are equal, and a regular one; the last sample is not wanted."""
+    """An atom that is zero, two atoms that are equal, and a regular one; the last sample is not
+    wanted.
+    """
     d = torch.tensor([[0.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 4.0]], dtype=torch.float64)
-    model = DenseModel(pudle.SparseCoding(observations=torch.ones(4, 2).double(), dictionary=d, penalty=0.2))
+    model = DenseModel(
+        pudle.SparseCoding(observations=torch.ones(4, 2).double(), dictionary=d, penalty=0.2)
+    )
     active = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]]).bool()
-    solution, singular = model.solve_definite(active, 8 * active.double(), torch.tensor([True, True, True, False]))
+    solution, singular = model.solve_definite(
+        active, 8 * active.double(), torch.tensor([True, True, True, False])
+    )
     assert singular.tolist() == [True, True, False, False]
     assert solution.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0.5], [0, 0, 0, 0]]
-    # Of two equations that contradict each other, ``4 (v_1 + v_2) = 8`` and ``= 0``, the mean is solved.
+    # Of two equations that contradict each other, ``4 (v_1 + v_2) = 8`` and ``= 0``, the mean is
+    # solved.
     right = torch.tensor([[0, 0, 0, 0], [0, 8, 0, 0], [0, 8, 0, 8], [0, 8, 0, 8]]).double()
     solution, residuals = model.solve_refined(active, right)
-    assert (solution - torch.tensor([[0, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 2, 0, 0.5], [0, 2, 0, 0.5]])).abs().max() < 1e-15
+    assert (
+        solution - torch.tensor([[0, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 2, 0, 0.5], [0, 2, 0, 0.5]])
+    ).abs().max() < 1e-15
     assert residuals.tolist() == pytest.approx([0, math.sqrt(32), 0, 0], abs=1e-14)
 
 
 @pytest.mark.parametrize(("stride", "overlap"), [(1, 3.0), (2, 2.0), (3, 1.0)])
 def test_overlap_is_the_norm_of_the_contraction(stride, overlap):
-    """Constant codes and an image of the pixels that lie in most patches reach it, but for the edges of the image."""
-    image, filters = torch.ones(1, 1, 90, 90, dtype=torch.float64), torch.ones(1, 1, 3, 3, dtype=torch.float64)
-    problem = pudle.ConvolutionalSparseCoding(observations=image, dictionary=filters, penalty=1.0, stride=stride)
+    """Constant codes and an image of the pixels that lie in most patches reach it, but for the
+    edges of the image.
+    """
+    image, filters = (
+        torch.ones(1, 1, 90, 90, dtype=torch.float64),
+        torch.ones(1, 1, 3, 3, dtype=torch.float64),
+    )
+    problem = pudle.ConvolutionalSparseCoding(
+        observations=image, dictionary=filters, penalty=1.0, stride=stride
+    )
     model = ConvolutionalModel(problem)
     codes = torch.ones(problem.code_shape, dtype=torch.float64).flatten(1)
     patches = model.synthesize(codes)

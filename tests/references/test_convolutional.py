@@ -1,4 +1,6 @@
-"""References of convolutional sparse coding, against those of the dense problem and differences of the exact loss."""
+"""References of convolutional sparse coding, against those of the dense problem and differences of
+the exact loss.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,12 @@ class TestConvolutionalReference:
         assert mine.bound < tolerances.USEFUL_BOUND
         assert mine.codes.shape == problem.code_shape
         assert relative(mine.codes.flatten(1), other.codes) < tolerances.SAME_ARITHMETIC
-        for name in ("smallest_eigenvalue", "condition_number", "dual_margin", "smallest_amplitude"):
+        for name in (
+            "smallest_eigenvalue",
+            "condition_number",
+            "dual_margin",
+            "smallest_amplitude",
+        ):
             expected = getattr(other.certificate, name)
             assert getattr(mine.certificate, name) == pytest.approx(expected, rel=1e-9), name
         assert mine.certificate.zero_codes == other.certificate.zero_codes
@@ -62,7 +69,7 @@ class TestConvolutionalReference:
                 ),
                 filters,
                 direction,
-            )  # fmt: skip
+            )
             mine = float((reference.gradient.numpy() * direction).sum())
             size = float(reference.gradient.norm()) * np.linalg.norm(direction)
             assert abs(mine - float(truth)) < tolerances.EXACT_CENTRAL_DIFFERENCES * size
@@ -70,9 +77,13 @@ class TestConvolutionalReference:
     def test_other_targets(self):
         problem = convolutional("reconstruction")
         generating = problem.dictionary + 0.02
-        codes = torch.where(torch.arange(problem.code_shape[1])[:, None, None] == 1, 0.3, 0.0).double()
+        codes = torch.where(
+            torch.arange(problem.code_shape[1])[:, None, None] == 1, 0.3, 0.0
+        ).double()
         codes = codes.expand(problem.code_shape).contiguous()
-        problem = dataclasses.replace(problem, generating_dictionary=generating, generating_codes=codes)
+        problem = dataclasses.replace(
+            problem, generating_dictionary=generating, generating_codes=codes
+        )
         twin, entries = dense_twin(problem)
         twin = dataclasses.replace(
             twin,

@@ -1,4 +1,6 @@
-"""Published numbers: the curves of the PUDLE paper on fewer samples, and the plateaus and floors of deep estimates."""
+"""Published numbers: the curves of the PUDLE paper on fewer samples, and the plateaus and floors of
+deep estimates.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ METHODS = {
     "aels": ("backprop", "reconstruction"),
 }
 DEPTHS = [5, 10, 25, 50, 100]
-# Against ghat the slowest samples dominate at depth: with fewer than 10000 of them, depths beyond 50 scatter by more than
-# the tolerance. Against the generating targets the errors reach a plateau that scatters less.
+# Against ghat the slowest samples dominate at depth: with fewer than 10000 of them, depths beyond
+# 50 scatter by more than the tolerance. Against the generating targets the errors reach a plateau
+# that scatters less.
 CHECKED = {"ghat": [5, 10, 25, 50], "gstar": DEPTHS, "gtilde": DEPTHS}
 
 
@@ -34,7 +37,10 @@ def published() -> dict[int, dict[str, float]]:
     if not GOLDEN.is_file():
         pytest.skip(f"no published curves at {GOLDEN}: set PUDLE_GOLDEN to the file")
     with GOLDEN.open(newline="") as lines:
-        return {int(row["depth"]): {name: float(text) for name, text in row.items()} for row in csv.DictReader(lines)}
+        return {
+            int(row["depth"]): {name: float(text) for name, text in row.items()}
+            for row in csv.DictReader(lines)
+        }
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,9 @@ def measured(published) -> dict[tuple[int, str], list[float]]:
     values: dict[tuple[int, str], list[float]] = {}
     for seed in range(3):
         dataset = pudle.make_dataset(f"sparse_gaussian(n_samples=3000, seed={seed})")
-        references = {target: pudle.reference(dataset.problem("lasso"), target) for target in CHECKED}
+        references = {
+            target: pudle.reference(dataset.problem("lasso"), target) for target in CHECKED
+        }
         assert {reference.status for reference in references.values()} == {"certified"}
         for method, (name, loss) in METHODS.items():
             problem = dataset.problem(loss, dtype=torch.float32)
@@ -51,7 +59,9 @@ def measured(published) -> dict[tuple[int, str], list[float]]:
             for depth, estimate in zip(DEPTHS, estimates, strict=True):
                 for target, reference in references.items():
                     score = pudle.score(estimate, reference)
-                    values.setdefault((depth, f"{method}_vs_{target}"), []).append(score.absolute_error)
+                    values.setdefault((depth, f"{method}_vs_{target}"), []).append(
+                        score.absolute_error
+                    )
                     if (method, target) == ("dec", "ghat"):
                         values.setdefault((depth, "code_error"), []).append(score.code_error)
     return values
@@ -65,7 +75,8 @@ def test_published_curve(published, measured, method, target):
     off = {
         depth: (median(measured[depth, column]), published[depth][column])
         for depth in CHECKED[target]
-        if abs(median(measured[depth, column]) / published[depth][column] - 1) > tolerances.PUBLISHED
+        if abs(median(measured[depth, column]) / published[depth][column] - 1)
+        > tolerances.PUBLISHED
     }
     assert not off, f"{column}: measured and published by depth"
 
@@ -98,7 +109,9 @@ def deep(request) -> dict[tuple[str, str], pudle.Score]:
 @pytest.mark.parametrize("spec", ["backprop", "analytic"])
 def test_deep_estimates_reach_the_bound(deep, spec):
     score = deep[spec, "lasso"]
-    assert score.at_floor, f"relative error {score.relative_error:.2e} is above the reference's bound"
+    assert score.at_floor, (
+        f"relative error {score.relative_error:.2e} is above the reference's bound"
+    )
     assert score.relative_error < 1e-11
 
 
@@ -110,8 +123,12 @@ def test_deep_alternating_is_accurate_but_behind(deep):
 
 @pytest.mark.parametrize("spec, plateau", [("alternating", 0.83), ("truncated(window=10)", 0.12)])
 def test_reconstruction_plateaus(deep, spec, plateau):
-    """Estimators that ignore how the codes move keep an error on the reconstruction loss at every depth."""
-    assert deep[spec, "reconstruction"].relative_error == pytest.approx(plateau, rel=tolerances.PLATEAU)
+    """Estimators that ignore how the codes move keep an error on the reconstruction loss at every
+    depth.
+    """
+    assert deep[spec, "reconstruction"].relative_error == pytest.approx(
+        plateau, rel=tolerances.PLATEAU
+    )
 
 
 def test_reconstruction_has_no_plateau_for_total_derivatives(deep):

@@ -30,7 +30,9 @@ def least_squares_loss(x: np.ndarray, d: np.ndarray, signs: np.ndarray, loss: st
 
 
 class TestLimit:
-    @pytest.mark.parametrize("algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text)
+    @pytest.mark.parametrize(
+        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text
+    )
     def test_of_soft_thresholding_is_the_minimizer(self, algorithm, loss):
         problem = sparse_problem(loss)
         reference = pudle.reference(problem)
@@ -64,16 +66,21 @@ class TestLimit:
         for index in np.ndindex(d.shape):
             direction = np.zeros_like(d)
             direction[index] = 1
-            truth[index] = oracles.complex_step(lambda at: least_squares_loss(x, at, signs, loss), d, direction)
+            truth[index] = oracles.complex_step(
+                lambda at: least_squares_loss(x, at, signs, loss), d, direction
+            )
         assert relative(limit.gradient, truth) < max(limit.bound, 1e-12) < tolerances.USEFUL_BOUND
 
     @pytest.mark.parametrize(
-        "spec", ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"]
+        "spec",
+        ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"],
     )
     def test_central_differences_of_the_converged_map(self, spec, loss):
         problem = sparse_problem(loss, m=20, p=12, n=20)
         limit = pudle.reference(problem, "limit", pudle.make_algorithm(spec))
-        algorithm = dataclasses.replace(pudle.make_algorithm(spec), step=1 / problem.lipschitz_constant)
+        algorithm = dataclasses.replace(
+            pudle.make_algorithm(spec), step=1 / problem.lipschitz_constant
+        )
 
         def value(at):
             moved = problem.with_theta(torch.tensor(at))
@@ -82,19 +89,22 @@ class TestLimit:
         gradient, d = limit.gradient.numpy(), problem.dictionary.numpy()
         for direction in directions(d.shape, 2):
             difference = oracles.central_difference(value, d, direction)
-            assert abs((gradient * direction).sum() - difference) < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(
-                gradient
-            )
+            assert abs(
+                (gradient * direction).sum() - difference
+            ) < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(gradient)
 
     @pytest.mark.parametrize(
-        "spec", ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"]
+        "spec",
+        ["ista(thresholding='hard(threshold=0.1)')", "ista(thresholding='decaying(decay=0.95)')"],
     )
     def test_unrolled_gradient_tends_to_it_and_is_scored(self, spec):
         problem, algorithm = sparse_problem(m=20, p=12), pudle.make_algorithm(spec)
         limit = pudle.reference(problem, "limit", algorithm)
         backprop = pudle.make_estimator("backprop")
         depths = (20, limit.certificate.iterations)
-        shallow, deep = (pudle.score(backprop.estimate(problem, algorithm, depth), limit) for depth in depths)
+        shallow, deep = (
+            pudle.score(backprop.estimate(problem, algorithm, depth), limit) for depth in depths
+        )
         assert shallow.status == deep.status == "ok"
         assert shallow.relative_error > 1e-2
         assert limit.bound <= deep.relative_error < 1e-8
@@ -126,7 +136,8 @@ class TestLimit:
         assert limit.status == "degenerate"
 
     def test_gradient_that_fades_with_the_penalty_is_degenerate(self):
-        # The limit does not depend on the penalty: remnants of the penalty must not pass for a gradient.
+        # The limit does not depend on the penalty: remnants of the penalty must not pass for a
+        # gradient.
         random = np.random.default_rng(3)
         arrays = {
             "observations": random.standard_normal((5, 20)),
@@ -135,9 +146,14 @@ class TestLimit:
             "held_out_design": random.standard_normal((15, 6)),
             "log_penalty": np.array(-1.0),
         }
-        problem = pudle.PenaltySelection(**{name: torch.tensor(array) for name, array in arrays.items()})
+        problem = pudle.PenaltySelection(
+            **{name: torch.tensor(array) for name, array in arrays.items()}
+        )
         for rule in ("decaying(decay=0.9)", "hard(threshold=0.01)"):
-            assert pudle.reference(problem, "limit", pudle.Ista(thresholding=rule)).status == "degenerate"
+            assert (
+                pudle.reference(problem, "limit", pudle.Ista(thresholding=rule)).status
+                == "degenerate"
+            )
 
     def test_it_needs_the_algorithm(self):
         assert "pass it" in refusal(lambda: pudle.reference(sparse_problem(), "limit"))
@@ -170,9 +186,13 @@ class TestCases:
         store = Store(tmp_path, "test")
         record = measure(hard_case(), "backprop", store)
         assert record["status"] == "ok", record["reason"]
-        deep = {row["target"]: row["relative_error"] for row in record["scores"] if row["depth"] == 300}
+        deep = {
+            row["target"]: row["relative_error"] for row in record["scores"] if row["depth"] == 300
+        }
         assert deep["limit"] < 1e-3 < deep["gtilde"]
-        labels = {description["target"]: description["status"] for description in record["references"]}
+        labels = {
+            description["target"]: description["status"] for description in record["references"]
+        }
         assert labels == {"gstar": "certified", "gtilde": "certified", "limit": "limit"}
         again = store.read_reference(hard_case(), 0, "limit")
         assert again is not None
@@ -180,6 +200,9 @@ class TestCases:
 
     def test_only_a_limit_is_kept_per_algorithm(self, tmp_path):
         store = Store(tmp_path, "test")
-        one, other = hard_case(), hard_case(algorithm="ista(step=0.2, thresholding='hard(threshold=0.1)')")
+        one, other = (
+            hard_case(),
+            hard_case(algorithm="ista(step=0.2, thresholding='hard(threshold=0.1)')"),
+        )
         assert store.reference_path(one, 0, "gtilde") == store.reference_path(other, 0, "gtilde")
         assert store.reference_path(one, 0, "limit") != store.reference_path(other, 0, "limit")

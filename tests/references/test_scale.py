@@ -1,4 +1,6 @@
-"""Certificates at every scale of the data: the bound holds, and the units in which the data come do not matter."""
+"""Certificates at every scale of the data: the bound holds, and the units in which the data come do
+not matter.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import torch
 import pudle
 
 pytestmark = pytest.mark.skipif(
-    np.finfo(np.longdouble).eps > 1e-18, reason="numpy's long double is no more precise than double here"
+    np.finfo(np.longdouble).eps > 1e-18,
+    reason="numpy's long double is no more precise than double here",
 )
 
 #: A problem may lose its certificate by its scale alone in this share of the draws.
@@ -31,7 +34,9 @@ def extended(tensor) -> np.ndarray:
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve a positive definite system in extended precision, by refinement of a solution in double precision."""
+    """Solve a positive definite system in extended precision, by refinement of a solution in double
+    precision.
+    """
     # A diagonal scaling keeps the double-precision inverse accurate for columns of different norms.
     scale = 1 / np.sqrt(np.diag(matrix))
     scaled = matrix * scale[:, None] * scale
@@ -42,7 +47,9 @@ def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def operator(problem) -> np.ndarray:
-    """The matrix A of one sample, from unit codes, which the products with single atoms give without rounding."""
+    """The matrix A of one sample, from unit codes, which the products with single atoms give
+    without rounding.
+    """
     if not isinstance(problem, pudle.ConvolutionalSparseCoding):
         return extended(problem.matrix)
     size = int(np.prod(problem.code_shape[1:]))
@@ -51,7 +58,9 @@ def operator(problem) -> np.ndarray:
 
 
 def contracted(problem, residuals: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Gradient of ``sum_i <r_i, A z_i>`` in the dictionary, in extended precision, sample by sample."""
+    """Gradient of ``sum_i <r_i, A z_i>`` in the dictionary, in extended precision, sample by
+    sample.
+    """
     if not isinstance(problem, pudle.ConvolutionalSparseCoding):
         return residuals.T @ codes
     # A is linear in the filters: each filter entry moves one pixel of each copy of its filter.
@@ -65,7 +74,9 @@ def contracted(problem, residuals: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def exact_gradient(problem, signs: np.ndarray) -> np.ndarray:
-    """Exact gradient in extended precision, on supports with these signs, whose optimality is verified here."""
+    """Exact gradient in extended precision, on supports with these signs, whose optimality is
+    verified here.
+    """
     x = extended(problem.observations.flatten(1))
     if isinstance(problem, pudle.Ridge):
         d = extended(problem.dictionary)
@@ -74,7 +85,11 @@ def exact_gradient(problem, signs: np.ndarray) -> np.ndarray:
         return -np.mean([solve(hessian, d.T @ row) @ v for row in x])
     a, l2 = operator(problem), np.longdouble(problem.l2_penalty)
     penalty = np.broadcast_to(np.asarray(problem.penalty, dtype=np.longdouble), signs.shape[1:])
-    z, v, held_out = np.zeros(signs.shape, np.longdouble), np.zeros(signs.shape, np.longdouble), problem.loss == "held_out"
+    z, v, held_out = (
+        np.zeros(signs.shape, np.longdouble),
+        np.zeros(signs.shape, np.longdouble),
+        problem.loss == "held_out",
+    )
     for i, sign in enumerate(signs):
         (support,) = np.nonzero(sign)
         if len(support):
@@ -100,23 +115,32 @@ def exact_gradient(problem, signs: np.ndarray) -> np.ndarray:
 
 
 def scaled(problem, atoms: float, data: float):
-    """The same problem in other units: D times `atoms`, x times `data`, and the penalties as it follows."""
+    """The same problem in other units: D times `atoms`, x times `data`, and the penalties as it
+    follows.
+    """
     if isinstance(problem, pudle.PenaltySelection):
         return dataclasses.replace(
-            problem, observations=problem.observations * data, design=problem.design * atoms,
+            problem,
+            observations=problem.observations * data,
+            design=problem.design * atoms,
             held_out_observations=problem.held_out_observations * (data / atoms),
             log_penalty=(problem.log_penalty.exp() * (atoms * data)).log(),
-        )  # fmt: skip
+        )
     moved = {"observations": problem.observations * data, "dictionary": problem.dictionary * atoms}
     if isinstance(problem, pudle.Ridge):
         return dataclasses.replace(problem, strength=problem.strength * atoms**2, **moved)
     return dataclasses.replace(
-        problem, penalty=problem.penalty * atoms * data, l2_penalty=problem.l2_penalty * atoms**2, **moved
+        problem,
+        penalty=problem.penalty * atoms * data,
+        l2_penalty=problem.l2_penalty * atoms**2,
+        **moved,
     )
 
 
 def draw(random: np.random.Generator):
-    """A random problem at unit scale, whose atoms have norms that differ by up to a factor of a hundred."""
+    """A random problem at unit scale, whose atoms have norms that differ by up to a factor of a
+    hundred.
+    """
     kind = KINDS[random.integers(len(KINDS))]
     n, m, p = random.integers(1, 6), *random.integers(1, 61, 2)
 
@@ -125,7 +149,9 @@ def draw(random: np.random.Generator):
 
     if kind == "convolutional":
         images, filters = normal(n, 1, 9, 9), normal(3, 1, 3, 3)
-        base = pudle.ConvolutionalSparseCoding(observations=images, dictionary=filters, penalty=1.0, stride=2)
+        base = pudle.ConvolutionalSparseCoding(
+            observations=images, dictionary=filters, penalty=1.0, stride=2
+        )
         largest = float(base.adjoint(images).abs().max())
         return dataclasses.replace(base, penalty=largest * random.uniform(0.2, 0.8))
     d, x = normal(m, p), normal(n, m)
@@ -133,22 +159,36 @@ def draw(random: np.random.Generator):
     if random.random() < 0.3:
         d = d * torch.tensor(10 ** random.uniform(-1, 1, p))
     if kind == "ridge":
-        return pudle.Ridge(observations=x, dictionary=d, strength=10 ** random.uniform(-4, 0), weights=normal(p))
-    penalty, nonnegative = float((x @ d).abs().max()) * random.uniform(0.05, 0.8), bool(random.random() < 0.3)
+        return pudle.Ridge(
+            observations=x, dictionary=d, strength=10 ** random.uniform(-4, 0), weights=normal(p)
+        )
+    penalty, nonnegative = (
+        float((x @ d).abs().max()) * random.uniform(0.05, 0.8),
+        bool(random.random() < 0.3),
+    )
     if kind == "penalty":
         design = normal(random.integers(1, 30), p)
         return pudle.PenaltySelection(
-            observations=x, design=d, held_out_design=design, held_out_observations=normal(n, len(design)),
-            log_penalty=torch.tensor(np.log(penalty)), nonnegative=nonnegative,
-        )  # fmt: skip
+            observations=x,
+            design=d,
+            held_out_design=design,
+            held_out_observations=normal(n, len(design)),
+            log_penalty=torch.tensor(np.log(penalty)),
+            nonnegative=nonnegative,
+        )
     return pudle.SparseCoding(
-        observations=x, dictionary=d, penalty=penalty, nonnegative=nonnegative,
-        loss=("lasso", "reconstruction")[random.integers(2)], l2_penalty=0.1 * random.random() * (random.random() < 0.3),
-    )  # fmt: skip
+        observations=x,
+        dictionary=d,
+        penalty=penalty,
+        nonnegative=nonnegative,
+        loss=("lasso", "reconstruction")[random.integers(2)],
+        l2_penalty=0.1 * random.random() * (random.random() < 0.3),
+    )
 
 
 def check(draws: range) -> tuple[dict[str, int], dict[type, float]]:
-    """Count the certified problems, those outside their bound, and those that only another scale would certify.
+    """Count the certified problems, those outside their bound, and those that only another scale
+    would certify.
 
     Return as well the largest share of its bound that an error takes, for every kind of problem.
     """
@@ -162,7 +202,10 @@ def check(draws: range) -> tuple[dict[str, int], dict[type, float]]:
             counts["lost"] += pudle.reference(unit).status == "certified"
             continue
         truth = exact_gradient(problem, np.sign(reference.codes.flatten(1).numpy()))
-        error, size = (np.linalg.norm(np.ravel(a).astype(float)) for a in (reference.gradient.numpy() - truth, truth))
+        error, size = (
+            np.linalg.norm(np.ravel(a).astype(float))
+            for a in (reference.gradient.numpy() - truth, truth)
+        )
         counts["certified"] += 1
         counts["outside"] += int(error > reference.bound * size)
         shares[type(problem)] = max(shares[type(problem)], error / (reference.bound * size))
@@ -186,7 +229,9 @@ def test_three_thousand_problems():
 
 @pytest.mark.parametrize("number", range(12))
 def test_powers_of_four_change_no_digit(number):
-    """Such factors, and their square roots, are exact in binary, so that every step of the solver scales exactly."""
+    """Such factors, and their square roots, are exact in binary, so that every step of the solver
+    scales exactly.
+    """
     unit = draw(np.random.default_rng([number, 1789]))
     if isinstance(unit, pudle.PenaltySelection):
         pytest.skip("the logarithm of a scaled penalty is rounded")
@@ -198,9 +243,13 @@ def test_powers_of_four_change_no_digit(number):
 
 @pytest.mark.parametrize("atoms", [1e-5, 1e5])
 def test_limits_converge_at_any_scale(atoms):
-    unit = pudle.make_dataset("sparse_gaussian(n_samples=10, n_features=20, n_components=30, n_nonzero_coefs=2)").problem()
+    unit = pudle.make_dataset(
+        "sparse_gaussian(n_samples=10, n_features=20, n_components=30, n_nonzero_coefs=2)"
+    ).problem()
     problem = scaled(unit, atoms, 1e3)
     mine, other = (pudle.reference(item, "limit", pudle.Ista()) for item in (unit, problem))
     assert mine.status == other.status == "limit"
     factor = 1e6 / atoms
-    assert torch.linalg.norm(other.gradient / factor - mine.gradient) <= 1e-9 * torch.linalg.norm(mine.gradient)
+    assert torch.linalg.norm(other.gradient / factor - mine.gradient) <= 1e-9 * torch.linalg.norm(
+        mine.gradient
+    )

@@ -21,7 +21,9 @@ def four(tmp_path):
 @pytest.fixture(scope="session")
 def timed_home(tmp_path_factory):
     """The same with times and memory, to be read only."""
-    home = write(tmp_path_factory.mktemp("timed"), [record(case(), estimator) for estimator in CURVES])
+    home = write(
+        tmp_path_factory.mktemp("timed"), [record(case(), estimator) for estimator in CURVES]
+    )
     write_costs(home, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
     return home
 

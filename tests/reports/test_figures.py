@@ -64,8 +64,10 @@ def test_heat_map_needs_three_windows_and_describes_them(tmp_path):
     names = [f"truncated(window={window})" for window in (1, 5, 10)]
     two = write(tmp_path / "two", [record(case(), name) for name in names[:2]])
     assert "Error over depth and window" not in kinds(two)
-    records = [record(case(), name, scores=scores(lambda depth, rho, k=place: 10.0**-k * rho**depth))
-               for place, name in enumerate(names)]  # fmt: skip
+    records = [
+        record(case(), name, scores=scores(lambda depth, rho, k=place: 10.0**-k * rho**depth))
+        for place, name in enumerate(names)
+    ]
     picture = kinds(write(tmp_path / "three", records))["Error over depth and window"]
     data = picture.data
     assert len(data) == 3 * len(DEPTHS)
@@ -75,19 +77,27 @@ def test_heat_map_needs_three_windows_and_describes_them(tmp_path):
 
 
 def test_stored_surface_is_drawn_where_it_has_more_windows(four):
-    rows = [{"depth": depth, "window": window, "relative_error": 1 / (depth * window), "status": "ok"}
-            for depth in (10, 20) for window in (1, 2, 4, 8)]  # fmt: skip
+    rows = [
+        {"depth": depth, "window": window, "relative_error": 1 / (depth * window), "status": "ok"}
+        for depth in (10, 20)
+        for window in (1, 2, 4, 8)
+    ]
     rows.append({"depth": 30, "window": 1, "relative_error": None, "status": "diverged"})
     write_artifact(four, "window_surface", rows)
     data = kinds(four)["Error over depth and window"].data
-    assert sorted(data["window"].unique()) == [1, 2, 4, 8] and sorted(data["depth"].unique()) == [10, 20]
+    assert sorted(data["window"].unique()) == [1, 2, 4, 8] and sorted(data["depth"].unique()) == [
+        10,
+        20,
+    ]
 
 
 def test_burn_in_is_drawn_where_it_is_stored(four):
     assert "Burn-in" not in kinds(four)
     for seed in (0, 1):
-        rows = [{"depth": depth, "relative_error": error * (1 + seed / 10), "worst_sample": 9.0}
-                for depth, error in ((1, 0.9), (5, 4.0), (20, 1.5), (50, 0.5), (100, 0.01))]  # fmt: skip
+        rows = [
+            {"depth": depth, "relative_error": error * (1 + seed / 10), "worst_sample": 9.0}
+            for depth, error in ((1, 0.9), (5, 4.0), (20, 1.5), (50, 0.5), (100, 0.01))
+        ]
         write_artifact(four, "jacobian_error", rows, seed=seed)
     write_artifact(four, "of a later version", [{"anything": 1}])
     write_artifact(four, "jacobian_error", [], case="another")
@@ -118,13 +128,20 @@ def test_a_figure_shows_its_data(timed):
     curves = {tuple(round(value, 9) for value in line.get_ydata()) for line in at.get_lines()}
     for _, rows in picture.data.groupby("estimator"):
         assert tuple(round(value, 9) for value in rows["median"]) in curves
-    assert at.get_yscale() == "log" and "certified bound 1.0e-12" in {label.get_text() for label in at.texts}
+    assert at.get_yscale() == "log" and "certified bound 1.0e-12" in {
+        label.get_text() for label in at.texts
+    }
 
 
 def test_rates_are_drawn_where_they_are(timed):
     (picture,) = (picture for picture in timed.pictures if picture.name == "rates")
     (at,) = picture.draw().axes
-    drawn = {point for line in at.get_lines() if line.get_label() in CURVES for point in zip(*line.get_data(), strict=True)}
+    drawn = {
+        point
+        for line in at.get_lines()
+        if line.get_label() in CURVES
+        for point in zip(*line.get_data(), strict=True)
+    }
     names = ["predicted_lost_per_layer_percent", "lost_per_layer_percent"]
     assert drawn == set(picture.data[names].itertuples(index=False, name=None)) and len(drawn) > 1
 
@@ -132,15 +149,19 @@ def test_rates_are_drawn_where_they_are(timed):
 def test_the_same_figure_is_the_same_file(timed):
     files = [dict(timed.pictures[0].files(("svg", "pdf", "png", "csv"))) for _ in range(2)]
     assert files[0] == files[1] and len(files[0]) == 4
-    assert pd.read_csv(io.BytesIO(files[0]["error-synthetic-ista-lasso.csv"])).shape == (4 * len(DEPTHS), 5)
+    assert pd.read_csv(io.BytesIO(files[0]["error-synthetic-ista-lasso.csv"])).shape == (
+        4 * len(DEPTHS),
+        5,
+    )
 
 
 def test_a_page_needs_no_plotting_library(timed_home):
     code = (
-        "import sys; from pathlib import Path; from pudle.reports.load import load\n"
-        "from pudle.reports.page.page import Page; from pudle.reports.report import Report\n"
-        f"report = Report.of(load(Path({str(timed_home)!r}), 'quick')); page = Page([report], ['quick']).html()\n"
-        "print(len(page) > 1000, sorted({'matplotlib', 'seaborn'} & set(sys.modules)))"
+        "import sys; from pathlib import Path; from pudle.reports.load import load\nfrom"
+        " pudle.reports.page.page import Page; from pudle.reports.report import Report\nreport ="
+        f" Report.of(load(Path({str(timed_home)!r}), 'quick')); page = Page([report],"
+        " ['quick']).html()\nprint(len(page) > 1000, sorted({'matplotlib', 'seaborn'} &"
+        " set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True []"

@@ -49,7 +49,11 @@ def test_page_loads_nothing_and_says_what_it_rests_on(html):
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
     assert len(html) < 5e6
-    assert "Rests on 4 estimators and 1 case of 3 seeds." in html and COMMIT[:12] in html and "Abacus" in html
+    assert (
+        "Rests on 4 estimators and 1 case of 3 seeds." in html
+        and COMMIT[:12] in html
+        and "Abacus" in html
+    )
 
 
 def test_page_carries_its_errors_exactly_and_once(html):
@@ -59,9 +63,16 @@ def test_page_carries_its_errors_exactly_and_once(html):
     place = run["estimators"].index("alternating")
     (row,) = (row for row in shown["relative_error"][place] if row["depth"] == 100)
     errors = [0.5 * RHO[seed] ** 100 for seed in SEEDS]
-    assert row == {"depth": 100, "values": errors, "middle": errors[1], "least": errors[0], "greatest": errors[2]}
+    assert row == {
+        "depth": 100,
+        "values": errors,
+        "middle": errors[1],
+        "least": errors[0],
+        "greatest": errors[2],
+    }
     assert shown["bound"] == BOUND and shown["status"] == ["ok"] * 4 and run["machine"] == "here"
-    # At depth 100, 1 s and 2 MiB; time is measured at two depths and carried on to four times the deeper.
+    # At depth 100, 1 s and 2 MiB; time is measured at two depths and carried on to four times the
+    # deeper.
     assert shown["seconds"][place][:3] == [[0, 100, 200, 800], [0, 1, 2, 8], [100, 200]]
     assert shown["memory"][place][1][1] == 2**21
 
@@ -74,7 +85,11 @@ def test_page_is_the_same_twice(tmp_path):
 
 def test_text_from_outside_is_escaped(tmp_path):
     home = write(
-        tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "error", "<script>alert(1)</script> | `x`")]
+        tmp_path,
+        [
+            record(case(), "backprop"),
+            failure(case(), "analytic", "error", "<script>alert(1)</script> | `x`"),
+        ],
     )
     report = Report.of(load(home, "quick"))
     assert "<script>alert" not in living_page.html(report)
@@ -84,36 +99,51 @@ def test_text_from_outside_is_escaped(tmp_path):
 
 def test_seeds_that_all_draw_the_same_problem_are_noted(tmp_path):
     same = [{**references()[0], "seed": seed} for seed in SEEDS]
-    home = write(tmp_path, [record(case("fixed"), "backprop", references=same), record(case("drawn"), "backprop")])
+    home = write(
+        tmp_path,
+        [record(case("fixed"), "backprop", references=same), record(case("drawn"), "backprop")],
+    )
     report = Report.of(load(home, "quick"))
     said = "the range over the seeds says nothing about other problems there."
-    assert f"Every seed draws the same problem on <code>fixed</code>: {said}" in living_page.html(report)
+    assert f"Every seed draws the same problem on <code>fixed</code>: {said}" in living_page.html(
+        report
+    )
     assert f"- Every seed draws the same problem on `fixed`: {said}" in report.markdown()
 
 
 def test_times_of_the_torch_path_are_explained_where_there_are_some(timed):
     results, told = timed.results, "`pudle run --profile default` measures those without as well"
     rows = results.frame[results.frame["metric"] == "seconds"].assign(metric="seconds_torch")
-    both = Report.of(dataclasses.replace(results, frame=pd.concat([results.frame, rows], ignore_index=True)))
+    both = Report.of(
+        dataclasses.replace(results, frame=pd.concat([results.frame, rows], ignore_index=True))
+    )
     for report, some in ((timed, False), (both, True)):
         markdown, page = report.markdown(), living_page.html(report)
         assert ("torch path: time to" in markdown) == ("Torch path: the same" in markdown) == some
         assert ("as Markdown and as CSV has those without as well" in page) == some
-        assert (told in markdown) == (told.replace("`", "<code>", 1).replace("`", "</code>") in page) == (not some)
+        assert (
+            (told in markdown)
+            == (told.replace("`", "<code>", 1).replace("`", "</code>") in page)
+            == (not some)
+        )
 
 
 def test_an_unfinished_run_says_what_is_still_to_be_measured(tmp_path):
     """Two of four scores are there: nothing broke, and the command says so too."""
     cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
-    home = write(tmp_path, [record(item, "backprop") for item in cases], estimators=["backprop", "analytic"])
+    home = write(
+        tmp_path, [record(item, "backprop") for item in cases], estimators=["backprop", "analytic"]
+    )
     report = Report.of(load(home, "quick"))
     page = living_page.html(report)
     assert (
-        "This run is unfinished: still to be measured are 2 scores. Nothing is scored yet with <code>analytic</code>."
-        in page
+        "This run is unfinished: still to be measured are 2 scores. Nothing is scored yet with"
+        " <code>analytic</code>." in page
     )
     assert "Something broke" not in page and "This run is unfinished" in report.markdown()
-    assert "Rests on 1 estimator and 2 cases of 3 seeds. No score with `analytic`." in report.subtitle
+    assert (
+        "Rests on 1 estimator and 2 cases of 3 seeds. No score with `analytic`." in report.subtitle
+    )
     assert living_page.data(page)["tables"]["problems"]["rows"] == []
     done = run(home, "--format", "csv")
     assert done.exit_code == 0 and done.stderr.startswith("This run is unfinished")
@@ -123,13 +153,17 @@ def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(t
     """The controls of the page list it too, so that the numbers of estimators agree."""
     write(tmp_path, [record(case(), "backprop")])
     results = experiments(tmp_path, training("a", "backprop"), training("b", "noodl"))
-    expected = "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
+    expected = (
+        "Rests on 1 estimator and 1 case of 3 seeds, and 2 experiments, some of them with `noodl`."
+    )
     assert scope.scope(results) == expected
 
 
 def test_figures_are_not_prepared_where_no_file_shows_them(tmp_path, monkeypatch):
     home = write(tmp_path, [record(case(), "backprop")])
-    monkeypatch.setattr(cases, "pictures", lambda *arguments: pytest.fail("the figures were prepared"))
+    monkeypatch.setattr(
+        cases, "pictures", lambda *arguments: pytest.fail("the figures were prepared")
+    )
     assert run(home).exit_code == 0
     with pytest.raises(pytest.fail.Exception):
         run(home, "--format", "markdown,svg")
@@ -137,7 +171,11 @@ def test_figures_are_not_prepared_where_no_file_shows_them(tmp_path, monkeypatch
 
 def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
     cases = [case(), case("synthetic-ista-reconstruction", loss="reconstruction")]
-    records = [record(cases[0], "backprop"), record(cases[1], "backprop"), record(cases[0], "forward")]
+    records = [
+        record(cases[0], "backprop"),
+        record(cases[1], "backprop"),
+        record(cases[0], "forward"),
+    ]
     home = write(tmp_path, records, estimators=["backprop", "forward"])
     path = home / "quick" / "run.json"
     listed = json.loads(path.read_text())
@@ -156,24 +194,43 @@ def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatc
     place = timed.results.estimators.index("alternating")
     (row,) = (row for row in shown["relative_error"][place] if row["depth"] == 100)
     kept = [row[name] for name in ("middle", "least", "greatest")]
-    assert kept == pytest.approx([0.5 * RHO[1] ** 100, 0.5 * RHO[0] ** 100, 0.5 * RHO[2] ** 100], rel=1e-3)
+    assert kept == pytest.approx(
+        [0.5 * RHO[1] ** 100, 0.5 * RHO[0] ** 100, 0.5 * RHO[2] ** 100], rel=1e-3
+    )
     assert row["values"] == kept[:1]
-    assert "cosine_error" not in shown and "it carries their median, least and greatest over the seeds" in page
+    assert (
+        "cosine_error" not in shown
+        and "it carries their median, least and greatest over the seeds" in page
+    )
 
 
 def test_a_case_that_is_scored_against_a_limit_has_its_badge(tmp_path):
     other = case("own-iteration-lasso", dataset="own(n=10)")
-    home = write(tmp_path, [record(case(), "backprop"), record(other, "backprop", references=references(status="limit"))])
+    home = write(
+        tmp_path,
+        [
+            record(case(), "backprop"),
+            record(other, "backprop", references=references(status="limit")),
+        ],
+    )
     report = Report.of(load(home, "quick"))
     page = living_page.html(report)
     assert page.count('<span class="badge">limit</span>') == 1
     assert [item["badge"] for item in living_page.data(page)["runs"][0]["cases"]] == ["", "limit"]
-    assert "**own-iteration-lasso** (against a limit)" in report.markdown() and "scored against a limit" in report.latex()
+    assert (
+        "**own-iteration-lasso** (against a limit)" in report.markdown()
+        and "scored against a limit" in report.latex()
+    )
 
 
 def test_latex_is_plain_text_with_whole_tables(timed):
     text = timed.latex()
-    assert text.isascii() and r"\toprule" in text and r"$\rho^{2T}$" in text and "truncated(window=10)" in text
+    assert (
+        text.isascii()
+        and r"\toprule" in text
+        and r"$\rho^{2T}$" in text
+        and "truncated(window=10)" in text
+    )
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
 
 
@@ -181,10 +238,20 @@ def test_latex_compiles(timed, tmp_path):
     engine = shutil.which("pdflatex") or shutil.which("tectonic")
     if engine is None:
         pytest.skip("needs pdflatex or tectonic")
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + timed.latex() + r"\end{document}"
+    document = (
+        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+        + timed.latex()
+        + r"\end{document}"
+    )
     (tmp_path / "document.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
-    done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [engine, *options, "document.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()
     assert (tmp_path / "document.pdf").exists()
@@ -213,14 +280,22 @@ def test_command_writes_three_files_and_prints_the_page_last(timed_home, written
     assert written.exit_code == 0, written.output
     paths = [Path(line) for line in written.stdout.splitlines()]
     assert [path.name for path in paths] == ["report.md", "report.csv", "report.html"]
-    assert all(path.parent == timed_home / "quick" / "report" and path.stat().st_size for path in paths)
+    assert all(
+        path.parent == timed_home / "quick" / "report" and path.stat().st_size for path in paths
+    )
     # No figure was drawn.
     assert {path.name for path in paths[0].parent.iterdir()} == {path.name for path in paths}
 
 
-@pytest.mark.parametrize(("formats", "shown"), [
-    ("markdown", ""), ("svg,markdown", ".svg"), ("markdown,png,pdf,csv", ".png"), ("markdown,pdf", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("formats", "shown"),
+    [
+        ("markdown", ""),
+        ("svg,markdown", ".svg"),
+        ("markdown,png,pdf,csv", ".png"),
+        ("markdown,pdf", ""),
+    ],
+)
 def test_images_of_the_markdown_are_files_beside_it(tmp_path, formats, shown):
     home = write(tmp_path, [record(case(), "backprop")])
     done = run(home, "--out", str(tmp_path / "out"), "--format", formats)
@@ -244,17 +319,28 @@ def test_command_writes_only_the_selected_formats(four, tmp_path):
 
 
 def test_command_reports_the_rest_and_exits_with_2_when_something_broke(tmp_path):
-    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "error", "ValueError: no")])
+    home = write(
+        tmp_path,
+        [record(case(), "backprop"), failure(case(), "analytic", "error", "ValueError: no")],
+    )
     done = run(home)
     assert done.exit_code == 2
-    assert done.stderr.count("\n") == 1 and "analytic" in done.stderr and "backprop" not in done.stderr
+    assert (
+        done.stderr.count("\n") == 1 and "analytic" in done.stderr and "backprop" not in done.stderr
+    )
     page = Path(done.stdout.splitlines()[-1])
     assert page.suffix == ".html"
     assert "ValueError: no" in set(living_page.texts(living_page.data(page.read_text())))
 
 
 def test_command_exits_with_0_when_there_are_findings(tmp_path):
-    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "needs a dictionary")])
+    home = write(
+        tmp_path,
+        [
+            record(case(), "backprop"),
+            failure(case(), "analytic", "unsupported", "needs a dictionary"),
+        ],
+    )
     assert run(home, "--format", "csv").exit_code == 0
 
 
@@ -268,7 +354,9 @@ def test_command_writes_nothing_on_an_error(four, tmp_path):
 
 def test_command_refuses_a_profiles_folder_as_a_home_and_names_the_home(four):
     done = run(four / "quick")
-    assert isinstance(done.exception, MissingResults) and f"did you mean --home {four}?" in str(done.exception)
+    assert isinstance(done.exception, MissingResults) and f"did you mean --home {four}?" in str(
+        done.exception
+    )
 
 
 def test_command_names_a_damaged_file_and_writes_the_rest(four):

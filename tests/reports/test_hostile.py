@@ -9,7 +9,17 @@ import re
 import living_page
 import pytest
 from parsed_page import ParsedPage
-from synthetic import case, experiment, failure, provenance, record, training, write, write_costs, write_experiments
+from synthetic import (
+    case,
+    experiment,
+    failure,
+    provenance,
+    record,
+    training,
+    write,
+    write_costs,
+    write_experiments,
+)
 
 from pudle.reports import text
 from pudle.reports.compare import summary
@@ -31,7 +41,8 @@ HOSTILE = [
     "&lt;script&gt; $\\frac$",
 ]
 
-#: Those that are drawn as well, which takes a second each: what XML and what matplotlib's formulas could take for code.
+#: Those that are drawn as well, which takes a second each: what XML and what matplotlib's formulas
+#: could take for code.
 DRAWN = (HOSTILE[0], *HOSTILE[-2:])
 
 
@@ -46,32 +57,55 @@ def results(tmp_path, hostile):
     # A case's name is the name of a folder.
     named = case(hostile.replace("/", ":"), dataset=hostile, algorithm=hostile)
     origin = provenance(machine=hostile, cpu=hostile, device=hostile, torch=hostile)
-    records = [record(named, "backprop", provenance=origin), record(named, hostile, provenance=origin),
-               failure(named, f"{hostile} failed", "error", hostile)]  # fmt: skip
+    records = [
+        record(named, "backprop", provenance=origin),
+        record(named, hostile, provenance=origin),
+        failure(named, f"{hostile} failed", "error", hostile),
+    ]
     home = write(tmp_path, [item | {"provenance": origin} for item in records])
     names = list(dict.fromkeys(item["estimator"] for item in records))
     write_costs(home, names, [1.0, 2.0] * 3, [2.0**21] * 6, names=[named["name"]])
-    made = [training("one", hostile, options={"dataset": hostile}),
-            experiment("two", "other", hostile, summary={"method": hostile, hostile: hostile}),
-            experiment("three", status="error", reason=hostile, study=hostile)]  # fmt: skip
-    write_experiments(home, [item | {"name": item["name"] if "/" in hostile else hostile + item["name"]} for item in made])
+    made = [
+        training("one", hostile, options={"dataset": hostile}),
+        experiment("two", "other", hostile, summary={"method": hostile, hostile: hostile}),
+        experiment("three", status="error", reason=hostile, study=hostile),
+    ]
+    write_experiments(
+        home,
+        [
+            item | {"name": item["name"] if "/" in hostile else hostile + item["name"]}
+            for item in made
+        ],
+    )
     return load(home, "quick")
 
 
 def markdown_is_text(written, hostile):
-    """Read Markdown with another package: it holds no HTML and no foreign link, and the hostile text as text."""
+    """Read Markdown with another package: it holds no HTML and no foreign link, and the hostile
+    text as text.
+    """
     MarkdownIt = pytest.importorskip("markdown_it").MarkdownIt
     # Images of the report itself, and what a comment on a pull request may fold.
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     parser.validateLink = lambda url: True
-    tokens = [token for block in parser.parse(written) for token in (block, *(block.children or ()))]
+    tokens = [
+        token for block in parser.parse(written) for token in (block, *(block.children or ()))
+    ]
     html = [token.content.strip() for token in tokens if token.type.startswith("html")]
     own = r"(</?(details|summary)>|<!-- pudle-compare -->|[\w :,(-]+\)?|\s)*"
     assert all(re.fullmatch(own, item) for item in html), html
-    links = [token.attrs.get("href") or token.attrs.get("src") for token in tokens if token.type in ("link_open", "image")]
+    links = [
+        token.attrs.get("href") or token.attrs.get("src")
+        for token in tokens
+        if token.type in ("link_open", "image")
+    ]
     assert all(link.startswith(("#", "report_figures/")) for link in links), links
     shown = " ".join(hostile.split())
-    inline = ["".join(child.content for child in token.children or ()) for token in tokens if token.type == "inline"]
+    inline = [
+        "".join(child.content for child in token.children or ())
+        for token in tokens
+        if token.type == "inline"
+    ]
     assert any(shown in item for item in inline)
 
 
@@ -82,7 +116,8 @@ def csv_is_text(written):
 
 
 def html_is_text(written, hostile):
-    # The page's data and its own two scripts; the data are text that no reader of HTML takes for anything else.
+    # The page's data and its own two scripts; the data are text that no reader of HTML takes for
+    # anything else.
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", written, re.DOTALL)
     assert len(scripts) == 3 and re.fullmatch(r"[A-Za-z0-9+/=]+", scripts[0])
     assert any(hostile in item for item in living_page.texts(living_page.data(written)))
@@ -114,7 +149,9 @@ def test_hostile_text_is_text_in_every_format_of_a_comparison(results, hostile):
     markdown_is_text(Runs(reports, names).markdown(), hostile)
     csv_is_text(Runs(reports, names).csv())
     frame = results.frame.assign(value=results.frame["value"] * 2)
-    worse = type(results)(**{name: getattr(results, name) for name in results.__dataclass_fields__} | {"frame": frame})
+    worse = type(results)(
+        **{name: getattr(results, name) for name in results.__dataclass_fields__} | {"frame": frame}
+    )
     comparison = compare(results, worse)
     assert len(comparison.cells())
     markdown_is_text(summary.markdown(comparison, hostile, hostile, "quick"), hostile)

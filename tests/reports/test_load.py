@@ -39,7 +39,10 @@ def test_frame_has_its_documented_columns_and_every_row(four):
     assert [(name, str(kind)) for name, kind in frame.dtypes.items()] == list(COLUMNS.items())
     assert len(frame) == 4 * len(SEEDS) * len(DEPTHS) * 5
     row = frame[
-        (frame.estimator == "backprop") & (frame.seed == 1) & (frame.depth == 50) & (frame.metric == "relative_error")
+        (frame.estimator == "backprop")
+        & (frame.seed == 1)
+        & (frame.depth == 50)
+        & (frame.metric == "relative_error")
     ]
     assert row["value"].item() == 0.1 * 50 * 0.955**100
     assert row[["status", "commit", "machine", "profile", "target"]].iloc[0].tolist() == [
@@ -57,26 +60,46 @@ def test_a_selected_pair_without_a_record_is_missing(tmp_path):
     row = results.frame[results.frame.estimator == "alternating"]
     assert row["status"].tolist() == ["missing"] and row["value"].isna().all()
     assert "pudle run --profile quick" in row["reason"].item()
-    assert scope.broken(results) == [] and scope.pending(results)["estimator"].tolist() == ["alternating"]
+    assert scope.broken(results) == [] and scope.pending(results)["estimator"].tolist() == [
+        "alternating"
+    ]
 
 
 def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
-    """A plug-in whose first version is back, or a clock that was set back: the newest record is not the one that holds."""
+    """A plug-in whose first version is back, or a clock that was set back: the newest record is not
+    the one that holds.
+    """
     newer = record(
-        case(), "backprop", scores=scores(CURVES["alternating"]), provenance=provenance(date="2027-01-01T00:00:00")
+        case(),
+        "backprop",
+        scores=scores(CURVES["alternating"]),
+        provenance=provenance(date="2027-01-01T00:00:00"),
     )
-    home = write(tmp_path, [newer, record(case(), "backprop"), record(case(), "other")], estimators=["backprop"])
+    home = write(
+        tmp_path,
+        [newer, record(case(), "backprop"), record(case(), "other")],
+        estimators=["backprop"],
+    )
     frame = load(home, "quick").frame
     assert set(frame.estimator) == {"backprop"}
     errors = frame[(frame.metric == "relative_error") & (frame.depth == 50) & (frame.seed == 0)]
     assert errors["value"].tolist() == [0.1 * 50 * 0.95**100]
 
 
-def test_rows_bear_the_machine_that_measured_them_and_provenances_are_told_apart_but_for_their_date(tmp_path):
+def test_rows_bear_the_machine_that_measured_them_and_provenances_are_told_apart_but_for_their_date(
+    tmp_path,
+):
     dates = [f"2026-01-0{day}T00:00:00+00:00" for day in (1, 2, 3, 4)]
     names = list(CURVES)[:3]
-    here, again, there = provenance(date=dates[0]), provenance(date=dates[2]), provenance(date=dates[1], machine="there")
-    records = [record(case(), name, provenance=each) for name, each in zip(names, (here, again, there), strict=True)]
+    here, again, there = (
+        provenance(date=dates[0]),
+        provenance(date=dates[2]),
+        provenance(date=dates[1], machine="there"),
+    )
+    records = [
+        record(case(), name, provenance=each)
+        for name, each in zip(names, (here, again, there), strict=True)
+    ]
     results = load(write(tmp_path, records, estimators=[*names, "one_step"]), "quick")
     assert results.provenances == (again, there)
     machines = results.frame.groupby("estimator", sort=False)["machine"].unique()
@@ -92,25 +115,60 @@ def test_records_and_references_are_tables_of_what_was_stored(tmp_path):
         record(case(), "alternating"),
         failure(case(), "analytic", "error", "x"),
     ]
-    results = load(write(tmp_path, records, estimators=["backprop", "alternating", "analytic", "one_step"]), "quick")
+    results = load(
+        write(tmp_path, records, estimators=["backprop", "alternating", "analytic", "one_step"]),
+        "quick",
+    )
     assert results.records.to_dict("records") == [
-        {"case": case()["name"], "estimator": name, "status": status, "reason": reason, "computes": computes,
-         "consistent_for": losses, "seconds": seconds} for name, status, reason, computes, losses, seconds in [
-            ("backprop", "ok", "", "unrolled", None, 2.5), ("alternating", "ok", "", "direct", ["lasso"], 1.0),
+        {
+            "case": case()["name"],
+            "estimator": name,
+            "status": status,
+            "reason": reason,
+            "computes": computes,
+            "consistent_for": losses,
+            "seconds": seconds,
+        }
+        for name, status, reason, computes, losses, seconds in [
+            ("backprop", "ok", "", "unrolled", None, 2.5),
+            ("alternating", "ok", "", "direct", ["lasso"], 1.0),
             ("analytic", "error", "x", "implicit", None, None),
-            ("one_step", "missing", "not measured yet: run `pudle run --profile quick`", None, None, None)]
-    ]  # fmt: skip
+            (
+                "one_step",
+                "missing",
+                "not measured yet: run `pudle run --profile quick`",
+                None,
+                None,
+                None,
+            ),
+        ]
+    ]
     # One reference of each seed, though two estimators were scored against it.
     assert list(results.references.columns) == REFERENCES
-    stored = [{name: ({"case": case()["name"]} | row)[name] for name in REFERENCES} for row in references()]
+    stored = [
+        {name: ({"case": case()["name"]} | row)[name] for name in REFERENCES}
+        for row in references()
+    ]
     assert results.references.to_dict("records") == stored
     assert set(results.references.dtypes[5:].astype(str)) == {"float64"}
     assert set(results.records.dtypes.astype(str)) == {"object"}
 
 
 def test_rows_are_numbered_and_say_which_case_they_are_of(tmp_path):
-    cases = [case(), case("other", dataset="mine", algorithm="fista", loss="reconstruction", targets=["gstar", "exact"])]
-    against = {"references": references(target="gstar"), "scores": scores(CURVES["backprop"], targets=["gstar"])}
+    cases = [
+        case(),
+        case(
+            "other",
+            dataset="mine",
+            algorithm="fista",
+            loss="reconstruction",
+            targets=["gstar", "exact"],
+        ),
+    ]
+    against = {
+        "references": references(target="gstar"),
+        "scores": scores(CURVES["backprop"], targets=["gstar"]),
+    }
     second = record(cases[1], "backprop", **against)
     # Certificates of one reference that two records describe differently are those of the first.
     again = record(cases[0], "alternating", references=references(iterations=7, kkt_residual=1e-15))
@@ -121,12 +179,19 @@ def test_rows_are_numbered_and_say_which_case_they_are_of(tmp_path):
     for table in (results.frame, results.references, results.records, results.timings):
         assert table.index.tolist() == list(range(len(table)))
     assert results.profile == "quick" and results.frame["profile"].eq("quick").all()
-    found = results.frame[["case", "dataset", "algorithm", "loss", "target"]].drop_duplicates().fillna("").values.tolist()
+    found = (
+        results.frame[["case", "dataset", "algorithm", "loss", "target"]]
+        .drop_duplicates()
+        .fillna("")
+        .values.tolist()
+    )
     first = [case()["name"], "synthetic(n=10)", "ista(step=0.2)", "lasso"]
     other = ["other", "mine", "fista", "reconstruction", "gstar"]
     assert found == [[*first, "exact"], other, [*first, ""]]
     assert results.references[["case", "seed", "target", "kkt_residual"]].values.tolist() == [
-        [name, seed, target, 1e-16] for name, target in ((case()["name"], "exact"), ("other", "gstar")) for seed in SEEDS
+        [name, seed, target, 1e-16]
+        for name, target in ((case()["name"], "exact"), ("other", "gstar"))
+        for seed in SEEDS
     ]
 
 
@@ -151,7 +216,10 @@ def test_what_a_list_names_beside_the_selection_is_passed_over(four):
     write_artifact(four, "window_curve", [])
     write_artifact(four, "window_curve", [], case="a-case-not-selected")
     results = load(four, "quick")
-    assert results.records["estimator"].tolist() == list(CURVES) and results.records["status"].eq("ok").all()
+    assert (
+        results.records["estimator"].tolist() == list(CURVES)
+        and results.records["status"].eq("ok").all()
+    )
     assert [artifact["case"] for artifact in results.artifacts] == [case()["name"]]
     assert results.damaged == () and results.notes == ()
 
@@ -160,13 +228,19 @@ def test_experiments_alone_have_a_note_that_no_case_is_measured(tmp_path):
     home = write(tmp_path, [], cases=[case()], estimators=["backprop"])
     write_experiments(home, [training("one")])
     results = load(home, "quick")
-    assert results.notes == ("None of the selected cases is measured yet: run `pudle run --profile quick`.",)
+    assert results.notes == (
+        "None of the selected cases is measured yet: run `pudle run --profile quick`.",
+    )
     assert results.frame.empty and results.cases == {} and results.estimators == ()
     assert list(results.records.columns) == RECORDS and list(results.timings.columns) == TIMINGS
-    assert [(name, str(kind)) for name, kind in results.frame.dtypes.items()] == list(COLUMNS.items())
+    assert [(name, str(kind)) for name, kind in results.frame.dtypes.items()] == list(
+        COLUMNS.items()
+    )
     assert [each["machine"] for each in results.provenances] == ["here"]
     path = home / "quick" / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"selection": {"cases": [], "estimators": []}}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"selection": {"cases": [], "estimators": []}})
+    )
     assert load(home, "quick").notes == ()
 
 
@@ -177,11 +251,24 @@ def test_rows_have_the_reasons_of_their_scores_and_the_relative_error_alone_a_fl
     rows[2] |= {"at_floor": True}
     silent = record(case(), "analytic", scores=[], references=[], status="ok")
     frame = load(write(tmp_path, [record(case(), "backprop", scores=rows), silent]), "quick").frame
-    mine = frame[(frame.estimator == "backprop") & (frame.seed == SEEDS[0])].set_index(["depth", "metric"])
-    assert mine.loc[(DEPTHS[0], "relative_error"), ["status", "reason"]].tolist() == ["diverged", "not finite"]
-    assert math.isnan(mine.loc[(DEPTHS[0], "relative_error"), "value"]) and mine.loc[DEPTHS[0]].index.size == 5
-    assert mine.loc[(DEPTHS[1], "code_error"), "reason"] == "" and "support_error" not in mine.loc[DEPTHS[1]].index
-    assert mine.loc[DEPTHS[2]]["at_floor"].to_dict() == {metric: metric == "relative_error" for metric in ERRORS}
+    mine = frame[(frame.estimator == "backprop") & (frame.seed == SEEDS[0])].set_index(
+        ["depth", "metric"]
+    )
+    assert mine.loc[(DEPTHS[0], "relative_error"), ["status", "reason"]].tolist() == [
+        "diverged",
+        "not finite",
+    ]
+    assert (
+        math.isnan(mine.loc[(DEPTHS[0], "relative_error"), "value"])
+        and mine.loc[DEPTHS[0]].index.size == 5
+    )
+    assert (
+        mine.loc[(DEPTHS[1], "code_error"), "reason"] == ""
+        and "support_error" not in mine.loc[DEPTHS[1]].index
+    )
+    assert mine.loc[DEPTHS[2]]["at_floor"].to_dict() == {
+        metric: metric == "relative_error" for metric in ERRORS
+    }
     (row,) = frame[frame.estimator == "analytic"].to_dict("records")
     assert (row["status"], row["reason"]) == ("error", "the record holds no scores and no reason")
     assert row["target"] == "exact" and row["metric"] == "relative_error" and not row["at_floor"]
@@ -194,9 +281,14 @@ def test_a_spec_is_read_and_what_is_none_counts_as_a_name():
 
 @pytest.mark.parametrize("status", ["unsupported", "timeout", "out-of-memory", "error"])
 def test_failed_record_is_one_row_with_its_reason_and_no_value(tmp_path, status):
-    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", status, "because of this")])
+    home = write(
+        tmp_path,
+        [record(case(), "backprop"), failure(case(), "analytic", status, "because of this")],
+    )
     rows = load(home, "quick").frame.query("estimator == 'analytic'")
-    assert rows[["status", "reason", "metric"]].values.tolist() == [[status, "because of this", "relative_error"]]
+    assert rows[["status", "reason", "metric"]].values.tolist() == [
+        [status, "because of this", "relative_error"]
+    ]
     assert rows["value"].isna().all() and rows["depth"].isna().all() and rows["seed"].isna().all()
 
 
@@ -205,12 +297,16 @@ def test_ok_without_a_value_is_an_error(tmp_path):
     rows[0] |= {"relative_error": None}
     frame = load(write(tmp_path, [record(case(), "backprop", scores=rows)]), "quick").frame
     bad = frame[(frame.metric == "relative_error") & (frame.status != "ok")]
-    assert bad["status"].tolist() == ["error"] and bad["reason"].item() == "recorded as ok, without a value"
+    assert (
+        bad["status"].tolist() == ["error"]
+        and bad["reason"].item() == "recorded as ok, without a value"
+    )
 
 
 def test_no_results_says_what_to_run(tmp_path):
     with pytest.raises(
-        MissingResults, match="no results for profile 'quick' under .*: run `pudle run --profile quick` first"
+        MissingResults,
+        match="no results for profile 'quick' under .*: run `pudle run --profile quick` first",
     ):
         load(tmp_path, "quick")
     write(tmp_path, [], cases=[case()], estimators=["backprop"])
@@ -218,15 +314,23 @@ def test_no_results_says_what_to_run(tmp_path):
         load(tmp_path, "quick")
 
 
-@pytest.mark.parametrize("content", ['{"schema": 1, "key": "0', "", "[1]", "{}", f'{{"schema": {SCHEMA}}}'])
+@pytest.mark.parametrize(
+    "content", ['{"schema": 1, "key": "0', "", "[1]", "{}", f'{{"schema": {SCHEMA}}}']
+)
 def test_damaged_record_is_named_and_hides_no_other(four, content):
     path = next((four / "quick" / "store").glob("*/*.json"))
     path.write_text(content)
     results = load(four, "quick")
     (line,) = results.damaged
-    assert str(path) in line and "delete it and run `pudle run` again" in line and len(line.splitlines()) == 1
+    assert (
+        str(path) in line
+        and "delete it and run `pudle run` again" in line
+        and len(line.splitlines()) == 1
+    )
     assert any(str(path) in note for note in results.notes)
-    assert (results.records["status"] == "ok").sum() == 3 and (results.records["status"] == "missing").sum() == 1
+    assert (results.records["status"] == "ok").sum() == 3 and (
+        results.records["status"] == "missing"
+    ).sum() == 1
 
 
 def test_nothing_but_damaged_files_is_an_error(four):
@@ -235,14 +339,20 @@ def test_nothing_but_damaged_files_is_an_error(four):
         path.write_text("{")
     with pytest.raises(UnreadableResult) as error:
         load(four, "quick")
-    assert all(str(path) in str(error.value) for path in paths) and len(str(error.value).splitlines()) == 1
+    assert (
+        all(str(path) in str(error.value) for path in paths)
+        and len(str(error.value).splitlines()) == 1
+    )
     lines = str(error.value).split("; ")
-    assert len(lines) == len(paths) and all(line.startswith(str(four)) and line.endswith("again") for line in lines)
+    assert len(lines) == len(paths) and all(
+        line.startswith(str(four)) and line.endswith("again") for line in lines
+    )
 
 
 def test_unknown_schema_is_refused(tmp_path):
     with pytest.raises(
-        UnreadableResult, match=r"Invalid enum value 7 - at `\$.schema`\): install the version that wrote it"
+        UnreadableResult,
+        match=r"Invalid enum value 7 - at `\$.schema`\): install the version that wrote it",
     ):
         load(write(tmp_path, [record(case(), "backprop", schema=7)]), "quick")
 
@@ -251,7 +361,9 @@ def test_unknown_schema_is_refused(tmp_path):
 WINDOW = {"depth": 1, "window": 1, "relative_error": 0.5, "status": "ok"}
 
 
-@pytest.mark.parametrize("damage", [{"rows": [WINDOW, {"depth": 1}]}, {"rows": None}, {"seed": "x"}, {"case": None}])
+@pytest.mark.parametrize(
+    "damage", [{"rows": [WINDOW, {"depth": 1}]}, {"rows": None}, {"seed": "x"}, {"case": None}]
+)
 def test_damaged_artifact_is_named_and_a_sound_one_is_not(four, damage):
     write_artifact(four, "window_surface", [WINDOW, WINDOW], seed=1)
     path = write_artifact(four, "window_surface", **{"rows": [WINDOW]} | damage)
@@ -260,7 +372,10 @@ def test_damaged_artifact_is_named_and_a_sound_one_is_not(four, damage):
     results = load(four, "quick")
     (line,) = results.damaged
     assert str(path) in line and len(results.estimators) == 4
-    assert [artifact["kind"] for artifact in results.artifacts] == ["of a later version", "window_surface"]
+    assert [artifact["kind"] for artifact in results.artifacts] == [
+        "of a later version",
+        "window_surface",
+    ]
 
 
 def test_schema_is_documented():
@@ -280,26 +395,36 @@ def test_a_cost_that_failed_or_was_skipped_has_its_reason_and_no_value(four):
     assert times["seed"].isna().all() and times["target"].isna().all()
     assert times["status"].tolist() == ["ok", "ok", "error", "skipped", "ok", "ok", "ok", "ok"]
     assert times["reason"].tolist()[2:4] == ["because of this"] * 2
-    np.testing.assert_array_equal(times["value"], [1.0, 2.0, math.nan, math.nan, 3.0, 4.0, 5.0, 6.0])
+    np.testing.assert_array_equal(
+        times["value"], [1.0, 2.0, math.nan, math.nan, 3.0, 4.0, 5.0, 6.0]
+    )
 
 
 def test_a_time_has_its_samples_and_their_quartiles(four):
     write_costs(four, ["backprop"], [1.0, 2.0])
-    (first, _) = load(four, "quick").timings.to_dict("records")
+    first, _ = load(four, "quick").timings.to_dict("records")
     assert (first["seconds"], first["low"], first["high"]) == (1.0, 0.9, 1.1)
     assert first["samples"] == (0.8, 0.9, 1.0, 1.1, 1.2)
 
 
 def test_memory_is_never_below_zero(four):
     write_costs(four, ["backprop"], [1.0, 2.0], memory=[2.0**20, -4096.0])
-    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [2.0**20, 0.0]
+    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [
+        2.0**20,
+        0.0,
+    ]
 
 
 def test_a_cost_not_measured_yet_is_missing_and_one_without_a_score_says_why(tmp_path):
-    home = write(tmp_path, [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "singular")])
+    home = write(
+        tmp_path,
+        [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "singular")],
+    )
     write_costs(home, ["backprop", "analytic"], [1.0, 2.0, 3.0, 4.0])
     for number in (1, 2, 3):
-        (home / "quick" / "store" / "synthetic-ista-lasso" / "costs" / f"seconds-{number}.json").unlink()
+        (
+            home / "quick" / "store" / "synthetic-ista-lasso" / "costs" / f"seconds-{number}.json"
+        ).unlink()
     times = load(home, "quick").frame.query("metric == 'seconds'")
     assert times["status"].tolist() == ["ok", "missing", "skipped", "skipped"]
     assert "not measured yet: run `pudle run" in times["reason"].tolist()[1]
@@ -307,14 +432,18 @@ def test_a_cost_not_measured_yet_is_missing_and_one_without_a_score_says_why(tmp
 
 
 def test_every_cost_without_a_number_says_why(tmp_path):
-    """Of estimators whose scores are well, broke, were refused, diverged at one depth, and are not there."""
+    """Of estimators whose scores are well, broke, were refused, diverged at one depth, and are not
+    there.
+    """
     diverged = scores(CURVES["truncated(window=10)"])
     for row in diverged:
         row |= {"status": "diverged", "reason": "not finite"} if row["depth"] == 200 else {}
     records = [
-        record(case(), "backprop"), failure(case(), "alternating", "timeout", "slow"),
-        failure(case(), "analytic", "unsupported", "no"), record(case(), "truncated(window=10)", scores=diverged),
-    ]  # fmt: skip
+        record(case(), "backprop"),
+        failure(case(), "alternating", "timeout", "slow"),
+        failure(case(), "analytic", "unsupported", "no"),
+        record(case(), "truncated(window=10)", scores=diverged),
+    ]
     names = ["backprop", "alternating", "analytic", "truncated(window=10)", "one_step"]
     home = write(tmp_path, records, estimators=names)
     write_costs(home, names, [float(number) for number in range(10)])
@@ -348,7 +477,7 @@ def test_a_time_of_few_samples_has_no_quartiles(four, samples):
     content = json.loads(path.read_text())
     del content["samples"]
     path.write_text(json.dumps(content | samples))
-    (first, second) = load(four, "quick").timings.to_dict("records")
+    first, second = load(four, "quick").timings.to_dict("records")
     assert (first["seconds"], first["samples"]) == (1.0, tuple(samples.get("samples", ())))
     assert math.isnan(first["low"]) and math.isnan(first["high"])
     assert [second[name] for name in ("seconds", "low", "high")] == [2.0, 1.8, 2.2]
@@ -368,7 +497,11 @@ def test_damaged_cost_is_named(four, content):
     path = write_costs(four, ["backprop"], [7.0, 8.0])
     path.write_text(content)
     results = load(four, "quick")
-    assert str(path) in results.damaged[0] and results.timings["seconds"].tolist() == [8.0] and not results.frame.empty
+    assert (
+        str(path) in results.damaged[0]
+        and results.timings["seconds"].tolist() == [8.0]
+        and not results.frame.empty
+    )
 
 
 def test_a_list_that_is_damaged_is_named(four):
@@ -380,7 +513,11 @@ def test_a_list_that_is_damaged_is_named(four):
 def test_times_are_said_to_be_those_of_their_machine(four, timed_home):
     assert scope.where_timed(load(four, "quick")) == ""
     found = scope.where_timed(load(timed_home, "quick"))
-    assert found == "Times and memory are those of `here` and hold for it alone; errors carry over to other machines."
+    assert (
+        found
+        == "Times and memory are those of `here` and hold for it alone; errors carry over to other"
+        " machines."
+    )
 
 
 # -- at a commit
@@ -391,10 +528,17 @@ HEAD = "d" * 40
 def write_at_commit(home, dirty=False, **parts):
     """Lay out what a run listed at HEAD: these parts of the list of the last run."""
     run = json.loads((home / "quick" / "run.json").read_text())
-    blank = {"records": [], "costs": [], "experiments": {}, "selection": {"cases": [], "estimators": []}}
+    blank = {
+        "records": [],
+        "costs": [],
+        "experiments": {},
+        "selection": {"cases": [], "estimators": []},
+    }
     path = home / "quick" / "runs" / f"{HEAD}{'-dirty' * dirty}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(blank | {"commit": HEAD} | {name: run[name] for name in parts} | parts))
+    path.write_text(
+        json.dumps(blank | {"commit": HEAD} | {name: run[name] for name in parts} | parts)
+    )
 
 
 def test_a_record_that_holds_at_a_commit_bears_its_name_whichever_measured_it(four):
@@ -402,15 +546,21 @@ def test_a_record_that_holds_at_a_commit_bears_its_name_whichever_measured_it(fo
     run = json.loads((four / "quick" / "run.json").read_text())
     write_at_commit(four, **{name: run[name] for name in ("records", "costs", "selection")})
     here = load(four, "quick", HEAD)
-    assert set(here.frame["metric"]) >= {"relative_error", "seconds"} and set(here.frame["commit"]) == {HEAD}
+    assert set(here.frame["metric"]) >= {"relative_error", "seconds"} and set(
+        here.frame["commit"]
+    ) == {HEAD}
     assert {provenance["commit"] for provenance in here.provenances} == {HEAD}
     assert set(load(four, "quick").frame["commit"]) == {COMMIT}
     with pytest.raises(MissingResults, match="no results for profile 'quick'"):
         load(four, "quick", "e" * 40)
 
 
-def test_uncommitted_changes_stand_for_their_commit_only_in_what_no_other_run_measured(four, tmp_path):
-    """Cases of one run at the commit itself, and experiments of another that had changes, as well as other cases."""
+def test_uncommitted_changes_stand_for_their_commit_only_in_what_no_other_run_measured(
+    four, tmp_path
+):
+    """Cases of one run at the commit itself, and experiments of another that had changes, as well
+    as other cases.
+    """
     (one,) = write_experiments(four, [training("one")])
     run = json.loads((four / "quick" / "run.json").read_text())
     selection, records = run["selection"], run["records"]

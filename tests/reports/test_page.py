@@ -1,4 +1,6 @@
-"""The page in a real browser: what it shows, computes, keeps in its address and loads, how it fits, and who can read it."""
+"""The page in a real browser: what it shows, computes, keeps in its address and loads, how it fits,
+and who can read it.
+"""
 
 from __future__ import annotations
 
@@ -45,24 +47,56 @@ from pudle.reports.report import Report
 DESKTOP, PHONE = (1280, 800), (390, 844)
 CASES = [
     (dataset, algorithm, loss)
-    for dataset, algorithm in (("synthetic(n=10)", "ista(step=0.2)"), ("other(n=10)", "fista"), ("patches(n=200)", "ista"))
+    for dataset, algorithm in (
+        ("synthetic(n=10)", "ista(step=0.2)"),
+        ("other(n=10)", "fista"),
+        ("patches(n=200)", "ista"),
+    )
     for loss in ("lasso", "reconstruction")
 ]
 LOSSES = ("lasso", "reconstruction")
 EXPERIMENTS = [
-    *(training(f"T{depth}-{name}", name, depth / 500, options={"depth": depth}) for depth in (25, 50) for name in CURVES),
-    *(training(f"o-{rule}-{loss}", rate=rate, study="optimizers", options={"optimizer": rule, "loss": loss})
-      for rule, rate in (("sgd", 0.02), ("momentum(learning_rate=0.1)", 0.2)) for loss in LOSSES),
+    *(
+        training(f"T{depth}-{name}", name, depth / 500, options={"depth": depth})
+        for depth in (25, 50)
+        for name in CURVES
+    ),
+    *(
+        training(
+            f"o-{rule}-{loss}",
+            rate=rate,
+            study="optimizers",
+            options={"optimizer": rule, "loss": loss},
+        )
+        for rule, rate in (("sgd", 0.02), ("momentum(learning_rate=0.1)", 0.2))
+        for loss in LOSSES
+    ),
     *(denoising(f"d-{name}", f"{name}, reconstruction", name, filters=20) for name in CURVES),
-    denoising("d-bm3d", "BM3D", shifted=False), baseline("sk", "scikit-learn"), interpretation(samples=9),
+    denoising("d-bm3d", "BM3D", shifted=False),
+    baseline("sk", "scikit-learn"),
+    interpretation(samples=9),
     experiment("odd", "spectral", "strangers", summary={"gap": 0.25}),
-    experiment("late", study="recovery", status="timeout", reason="not finished after 9 s", options={"depth": 25}),
-]  # fmt: skip
+    experiment(
+        "late",
+        study="recovery",
+        status="timeout",
+        reason="not finished after 9 s",
+        options={"depth": 25},
+    ),
+]
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-)  # fmt: skip
-#: Least contrast of text and of meaningful graphics at level AA of the Web Content Accessibility Guidelines.
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+#: Least contrast of text and of meaningful graphics at level AA of the Web Content Accessibility
+#: Guidelines.
 TEXT_CONTRAST, GRAPHICS_CONTRAST = 4.5, 3.0
 
 
@@ -72,9 +106,14 @@ def name_of(dataset, algorithm, loss):
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    """Results of six cases and four estimators, one of which failed on one case, and experiments of all kinds."""
+    """Results of six cases and four estimators, one of which failed on one case, and experiments of
+    all kinds.
+    """
     home = tmp_path_factory.mktemp("results")
-    cases = [case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True))) for facts in CASES]
+    cases = [
+        case(name_of(*facts), **dict(zip(("dataset", "algorithm", "loss"), facts, strict=True)))
+        for facts in CASES
+    ]
     records = [record(item, estimator) for item in cases for estimator in CURVES]
     records[-2] = failure(cases[-1], "analytic", "error", "ValueError: planted")
     write(home, records)
@@ -85,15 +124,25 @@ def report(tmp_path_factory):
     write_costs(home, list(CURVES), seconds, memory=memory, names=[item["name"] for item in cases])
     write_experiments(home, EXPERIMENTS)
     first = {"case": cases[0]["name"]}
-    write_artifact(home, "jacobian_error", [{"depth": depth, "relative_error": 1 / depth} for depth in (1, 50)], **first)
-    surface = [{"depth": 50, "window": window, "relative_error": 1 / window, "status": "ok"} for window in (5, 50)]
+    write_artifact(
+        home,
+        "jacobian_error",
+        [{"depth": depth, "relative_error": 1 / depth} for depth in (1, 50)],
+        **first,
+    )
+    surface = [
+        {"depth": 50, "window": window, "relative_error": 1 / window, "status": "ok"}
+        for window in (5, 50)
+    ]
     write_artifact(home, "window_surface", surface, **first)
     return Report.of(load(home, "quick"))
 
 
 @pytest.fixture(scope="session")
 def gaps(tmp_path_factory):
-    """Results whose errors rise again, that lack seeds, from some depth on or as a whole, and some costs or quartiles."""
+    """Results whose errors rise again, that lack seeds, from some depth on or as a whole, and some
+    costs or quartiles.
+    """
     random, home = np.random.default_rng(3), tmp_path_factory.mktemp("gaps")
 
     def uneven():
@@ -103,16 +152,37 @@ def gaps(tmp_path_factory):
     cases, records = [case(f"case{number}", dataset=f"data{number}") for number in range(12)], []
     for item, name in product(cases, CURVES):
         lost, first = random.choice(list(RHO)), random.choice([0, 0, 150, 999])
-        blank = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
+        blank = dict.fromkeys(
+            ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
+        )
         blank |= {"status": "diverged", "reason": "planted", "at_floor": False}
-        rows = [row | blank if row["seed"] == lost and row["depth"] > first else row for row in scores(uneven())]
+        rows = [
+            row | blank if row["seed"] == lost and row["depth"] > first else row
+            for row in scores(uneven())
+        ]
         records.append(record(item, name, scores=rows))
     write(home, records)
     cells = len(records)
-    costs = [[random.uniform(1, 2) * part * random.choice([1, 1, 1, math.nan]) for _ in range(cells) for part in (1, 1.5)]
-             for _ in range(2)]  # fmt: skip
-    seconds, memory = ([scale * value for value in part] for scale, part in zip((3e-3, 2.0**21), costs, strict=True))
-    write_costs(home, list(CURVES), seconds, memory, [item["name"] for item in cases], single=range(0, 2 * cells, 7))
+    costs = [
+        [
+            random.uniform(1, 2) * part * random.choice([1, 1, 1, math.nan])
+            for _ in range(cells)
+            for part in (1, 1.5)
+        ]
+        for _ in range(2)
+    ]
+    seconds, memory = (
+        [scale * value for value in part]
+        for scale, part in zip((3e-3, 2.0**21), costs, strict=True)
+    )
+    write_costs(
+        home,
+        list(CURVES),
+        seconds,
+        memory,
+        [item["name"] for item in cases],
+        single=range(0, 2 * cells, 7),
+    )
     return Report.of(load(home, "quick"))
 
 
@@ -130,10 +200,15 @@ def runs_address(tmp_path_factory):
     reports = []
     for place, (machine, day) in enumerate((("here", "01"), ("there", "02"), ("here", "03"))):
         home = tmp_path_factory.mktemp(f"run{place}")
-        origin = provenance(machine=machine, commit=f"{place}" * 40, date=f"2026-01-{day}T00:00:00+00:00")
+        origin = provenance(
+            machine=machine, commit=f"{place}" * 40, date=f"2026-01-{day}T00:00:00+00:00"
+        )
         write(home, [record(case(), name, provenance=origin) for name in CURVES])
         write_costs(
-            home, list(CURVES), [1e-3 * (1 + place), 2e-3 * (1 + place)] * len(CURVES), memory=[2.0**21, 2.0**22] * 4
+            home,
+            list(CURVES),
+            [1e-3 * (1 + place), 2e-3 * (1 + place)] * len(CURVES),
+            memory=[2.0**21, 2.0**22] * 4,
         )
         reports.append(Report.of(load(home, "quick")))
     page = tmp_path_factory.mktemp("runs") / "report.html"
@@ -145,10 +220,23 @@ def runs_address(tmp_path_factory):
 def large_address(tmp_path_factory):
     """Address of a page with all cases and estimators of the default profile, whose names are long."""
     home, profile = tmp_path_factory.mktemp("large"), PROFILES["default"]
-    cases = [case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss) for item in profile.cases]
+    cases = [
+        case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss)
+        for item in profile.cases
+    ]
     write(home, [record(item, estimator) for item in cases for estimator in profile.estimators])
-    costs = [1e-3 * (1 + place % 7) * part for place in range(len(cases) * len(profile.estimators)) for part in (1, 2.2)]
-    write_costs(home, list(profile.estimators), costs, [2.0**30 * cost for cost in costs], [item["name"] for item in cases])
+    costs = [
+        1e-3 * (1 + place % 7) * part
+        for place in range(len(cases) * len(profile.estimators))
+        for part in (1, 2.2)
+    ]
+    write_costs(
+        home,
+        list(profile.estimators),
+        costs,
+        [2.0**30 * cost for cost in costs],
+        [item["name"] for item in cases],
+    )
     page = tmp_path_factory.mktemp("large-page") / "report.html"
     page.write_text(living_page.html(Report.of(load(home, "quick"))))
     return f"{page.as_uri()}#?case={cases[12]['name']}"
@@ -156,7 +244,9 @@ def large_address(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chromium():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the optional extra test")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium, of the optional extra test"
+    )
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if browser is None or driver is None:
         pytest.skip("needs Chromium and its driver: Debian's packages chromium and chromium-driver")
@@ -196,9 +286,17 @@ def opened(page, address):
 @pytest.fixture
 def limit_address(tmp_path):
     """Address of a page about a certified case and one that is scored against a limit."""
-    own = record(case("own-iteration-lasso", dataset="own(n=10)"), "backprop", references=references(status="limit"))
+    own = record(
+        case("own-iteration-lasso", dataset="own(n=10)"),
+        "backprop",
+        references=references(status="limit"),
+    )
     page = tmp_path / "report.html"
-    page.write_text(living_page.html(Report.of(load(write(tmp_path, [record(case(), "backprop"), own]), "quick"))))
+    page.write_text(
+        living_page.html(
+            Report.of(load(write(tmp_path, [record(case(), "backprop"), own]), "quick"))
+        )
+    )
     return page.as_uri()
 
 
@@ -229,13 +327,16 @@ def resize(browser, size):
 
 
 def logs(browser):
-    return browser.get_log("browser"), [json.loads(row["message"])["message"] for row in browser.get_log("performance")]
+    return browser.get_log("browser"), [
+        json.loads(row["message"])["message"] for row in browser.get_log("performance")
+    ]
 
 
 def visible(browser, selector):
     """Texts of the elements that a reader can see."""
     script = (
-        "return [...document.querySelectorAll(arguments[0])].filter(e => e.getClientRects().length).map(e => e.textContent)"
+        "return [...document.querySelectorAll(arguments[0])].filter(e =>"
+        " e.getClientRects().length).map(e => e.textContent)"
     )
     return browser.execute_script(script, selector)
 
@@ -259,13 +360,16 @@ def find(browser, selector):
 
 def column(browser, host, place):
     script = (
-        "return [...document.querySelectorAll(`${arguments[0]} tbody tr`)].map(row => row.cells[arguments[1]].textContent)"
+        "return [...document.querySelectorAll(`${arguments[0]} tbody tr`)].map(row =>"
+        " row.cells[arguments[1]].textContent)"
     )
     return browser.execute_script(script, host, place)
 
 
 def shown_answers(browser):
-    """Return what the table of answers says: estimator, error, layers, time and memory by case, and why."""
+    """Return what the table of answers says: estimator, error, layers, time and memory by case, and
+    why.
+    """
     script = """return [...document.querySelectorAll("table.answers tbody tr")].map(row =>
     [row.dataset.case, ...[...row.cells].slice(1).map(cell => cell.textContent)])"""
     return {name: cells for name, *cells in browser.execute_script(script)}
@@ -274,8 +378,14 @@ def shown_answers(browser):
 def expected_answers(report, wanted):
     rows = answers(report.results, report.summary, wanted)
     words = ("error", "depth", "time", "memory")
-    return {row["case"]: [row["use"] or "no answer", *(str(row[word]) for word in words), row["short"].replace("`", "")]
-            for row in rows}  # fmt: skip
+    return {
+        row["case"]: [
+            row["use"] or "no answer",
+            *(str(row[word]) for word in words),
+            row["short"].replace("`", ""),
+        ]
+        for row in rows
+    }
 
 
 # -- what a reader sees
@@ -286,10 +396,14 @@ def test_first_screen_answers_for_every_case(opened, report, tmp_path):
     script = """return [...document.querySelectorAll("table.answers tbody tr")].map(row =>
     [row.cells[0].textContent, row.cells[1].textContent, row.getBoundingClientRect().bottom])"""
     rows = page.execute_script(script)
-    assert [row[0] for row in rows] == [f"{dataset}{algorithm}, {loss} loss" for dataset, algorithm, loss in CASES]
+    assert [row[0] for row in rows] == [
+        f"{dataset}{algorithm}, {loss} loss" for dataset, algorithm, loss in CASES
+    ]
     assert all(row[1] in CURVES for row in rows)
     assert max(row[2] for row in rows) <= DESKTOP[1]
-    assert visible(page, ".subtitle")[0].startswith("Rests on 4 estimators and 6 cases of 3 seeds, and 21 experiments.")
+    assert visible(page, ".subtitle")[0].startswith(
+        "Rests on 4 estimators and 6 cases of 3 seeds, and 21 experiments."
+    )
     assert page.execute_script("return scrollY") == 0
     shot = tmp_path / "desktop.png"
     assert page.save_screenshot(str(shot)) and shot.stat().st_size > 20_000
@@ -301,7 +415,10 @@ def test_nothing_is_wider_than_the_window(chromium, request, address_of, size, t
     resize(chromium, size)
     page = fresh(chromium, request.getfixturevalue(address_of))
     page.execute_script("document.querySelector('.bar details').open = true")
-    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [size[0], size[0]]
+    assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [
+        size[0],
+        size[0],
+    ]
     # Only the content of a box that scrolls by itself may stick out.
     script = """return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
     e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
@@ -319,7 +436,9 @@ def test_print_leaves_out_what_paper_cannot_do(page):
             == len(page.find_elements("css selector", "figure.chart svg.marks"))
             > 7
         )
-        pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
+        pdf = base64.b64decode(
+            page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"]
+        )
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert pdf.startswith(b"%PDF") and len(pdf) > 50_000
@@ -333,7 +452,7 @@ def test_without_scripts_answers_tables_and_sketches_are_there(opened, report):
         assert visible(page, ".bar, .chooser, .pager, #figures") == []
         assert len(visible(page, "table.answers tbody tr")) == len(CASES)
         assert "need JavaScript" in visible(page, "noscript p, .warning")[0]
-        (first, *_) = report.of_cases([name_of(*CASES[0])])
+        first, *_ = report.of_cases([name_of(*CASES[0])])
         assert column(page, "section[aria-labelledby=case] details[open]", 1) == [
             " ".join((cell.head, *cell.details)) for cell in first["summary"].iloc[:, 1]
         ]
@@ -361,9 +480,18 @@ def test_hover_shows_the_value_of_the_tidy_table(page, report):
     ActionChains(page).move_to_element(mark).perform()
     (tooltip,) = visible(page, "#vg-tooltip-element.visible")
     frame = report.results.frame
-    values = frame[(frame.case == name_of(*CASES[0])) & (frame.estimator == name) & (frame.depth == depth)
-                   & (frame.metric == "relative_error")]["value"]  # fmt: skip
-    for part in (name, text.number(values.median()), f"{text.number(values.min())} to {text.number(values.max())}", "ok"):
+    values = frame[
+        (frame.case == name_of(*CASES[0]))
+        & (frame.estimator == name)
+        & (frame.depth == depth)
+        & (frame.metric == "relative_error")
+    ]["value"]
+    for part in (
+        name,
+        text.number(values.median()),
+        f"{text.number(values.min())} to {text.number(values.max())}",
+        "ok",
+    ):
         assert part in tooltip, tooltip
 
 
@@ -371,15 +499,31 @@ def test_hover_shows_the_value_of_the_tidy_table(page, report):
 
 
 WISHES = [
-    {}, {"error": "1e-1"}, {"error": "1e-6"}, {"error": "3e-9"}, {"error": "1e-14"}, {"seconds": "4 ms"},
-    {"seconds": "1e-9"}, {"memory": "3 MiB"}, {"error": "1e-2", "seconds": "0.002", "memory": "4"},
+    {},
+    {"error": "1e-1"},
+    {"error": "1e-6"},
+    {"error": "3e-9"},
+    {"error": "1e-14"},
+    {"seconds": "4 ms"},
+    {"seconds": "1e-9"},
+    {"memory": "3 MiB"},
+    {"error": "1e-2", "seconds": "0.002", "memory": "4"},
     {"error": "1e-6", "memory": "2 MiB"},
-]  # fmt: skip
-AMOUNTS = {"4 ms": 4e-3, "1e-9": 1e-9, "0.002": 2e-3, "3 MiB": 3 * 2**20, "4": 4 * 2**20, "2 MiB": 2 * 2**20}
+]
+AMOUNTS = {
+    "4 ms": 4e-3,
+    "1e-9": 1e-9,
+    "0.002": 2e-3,
+    "3 MiB": 3 * 2**20,
+    "4": 4 * 2**20,
+    "2 MiB": 2 * 2**20,
+}
 
 
 @pytest.mark.parametrize(
-    "wish", WISHES, ids=lambda wish: ",".join(f"{key}={value}" for key, value in wish.items()) or "default"
+    "wish",
+    WISHES,
+    ids=lambda wish: ",".join(f"{key}={value}" for key, value in wish.items()) or "default",
 )
 def test_wishes_change_the_answers_and_budgets_to_what_python_computes(page, report, wish):
     says_what_python_computes(page, report, wish)
@@ -403,7 +547,9 @@ def says_what_python_computes(page, report, wish):
     assert shown_answers(page) == expected_answers(report, wanted)
     headings = [name.strip() for name in visible(page, "#budget-table thead th")]
     for place, heading in enumerate(headings[1:], 1):
-        for name, cell in zip(report.results.cases, column(page, "#budget-table", place), strict=True):
+        for name, cell in zip(
+            report.results.cases, column(page, "#budget-table", place), strict=True
+        ):
             if heading.startswith("error"):
                 asked = Wanted(float(heading.removeprefix("error ")))
             else:
@@ -414,7 +560,9 @@ def says_what_python_computes(page, report, wish):
             found = budget(report.results, name, asked)
             assert cell == f"{found['estimator']}{found['value']}", (heading, name)
     # Each wish is one of the budgets.
-    assert {text.number(wanted.error, 1)} <= {heading.removeprefix("error ") for heading in headings}
+    assert {text.number(wanted.error, 1)} <= {
+        heading.removeprefix("error ") for heading in headings
+    }
 
 
 def test_what_is_no_number_is_marked_and_no_limit(page, report):
@@ -454,19 +602,21 @@ def test_an_estimator_goes_from_tables_curves_and_legend(page):
     mark = f"#panels path[aria-label*='estimator: {hidden};']"
     assert visible(page, mark)
     press(page, f"input[value='{hidden}']")
-    assert visible(page, mark) == [] and visible(page, "#panels path[aria-label*='estimator: alternating;']")
+    assert visible(page, mark) == [] and visible(
+        page, "#panels path[aria-label*='estimator: alternating;']"
+    )
     assert hidden not in set(column(page, "[data-table='run:rates']", 1))
     assert hidden not in visible(page, "#legend button")
-    assert visible(page, ".bar summary") == ["estimators: 3 of 4"] and len(shown_answers(page)) == len(CASES)
+    assert visible(page, ".bar summary") == ["estimators: 3 of 4"] and len(
+        shown_answers(page)
+    ) == len(CASES)
     left = column(page, "[data-table='page:recovery-0-0']", 0)
     assert "alternating" in left and "scikit-learn" in left and hidden not in left
 
 
 def test_the_legend_isolates_an_estimator_by_mouse_and_keyboard(page):
     lines = "#panels figure:first-child .mark-line path[aria-label*='name: ']"
-    opacities = (
-        f"""return [...document.querySelectorAll("{lines}")].map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
-    )
+    opacities = f"""return [...document.querySelectorAll("{lines}")].map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
     before = drawings(page)
     button = find(page, "#legend button[value='analytic']")
     button.send_keys("\ue007")
@@ -490,7 +640,10 @@ def test_axes_change_and_an_address_restores_them(chromium, page):
     kept, labels = page.current_url, visible(page, "#panels figure:first-child svg text")
     fresh(chromium, kept)
     assert visible(page, "#panels figure:first-child svg text") == labels
-    shown = {key: find(page, f"[data-key='{key}']").get_attribute("value") for key in ("x", "xscale", "y", "yscale")}
+    shown = {
+        key: find(page, f"[data-key='{key}']").get_attribute("value")
+        for key in ("x", "xscale", "y", "yscale")
+    }
     assert shown == {"x": "memory", "xscale": "log", "y": "cosine_error", "yscale": "linear"}
 
 
@@ -523,7 +676,8 @@ def test_a_shared_address_restores_the_whole_state(chromium, page, report, addre
     assert shown_answers(page) == before and len(before) == 3
     assert find(page, "input[value='truncated(window=10)']").is_selected() is False
     assert page.execute_script(
-        "return Math.abs(document.querySelector('#budgets').getBoundingClientRect().top) < innerHeight"
+        "return Math.abs(document.querySelector('#budgets').getBoundingClientRect().top) <"
+        " innerHeight"
     )
     assert find(page, "#want-error").get_attribute("value") == "1e-6"
     # An address of another report chooses what there is of it.
@@ -536,7 +690,10 @@ def test_a_case_opens_into_its_details(page, report):
     press(page, f"tr[data-case='{name}'] th a")
     assert f"case={name}" in page.current_url
     assert column(page, "#case-table", 0) == list(CURVES)
-    assert column(page, "#case-table", 6)[2] == "error" and column(page, "#case-table", 7)[2] == "ValueError: planted"
+    assert (
+        column(page, "#case-table", 6)[2] == "error"
+        and column(page, "#case-table", 7)[2] == "ValueError: planted"
+    )
     assert visible(page, "#case-figures figcaption strong")[0] == "relative error of the gradient"
     (answer,) = (row for row in report.answers if row["case"] == name)
     assert visible(page, "#case-findings") == [answer["why"].replace("`", "")]
@@ -549,41 +706,66 @@ def test_no_chart_shows_or_reads_out_what_is_missing(page, place):
     script = """return [...document.querySelectorAll("figure.chart svg text, figure.chart svg [aria-label]")]
         .map((e) => e.getAttribute("aria-label") ?? e.textContent)"""
     said = page.execute_script(script)
-    assert ("error of a Jacobian of zero" in said) == (place == 0) and any("depth: " in one for one in said)
+    assert ("error of a Jacobian of zero" in said) == (place == 0) and any(
+        "depth: " in one for one in said
+    )
     assert not [one for one in said if re.search(r"\b(undefined|null|NaN)\b", one)]
 
 
 def test_a_figure_is_enlarged_and_downloaded(chromium, page, tmp_path):
-    chromium.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    chromium.execute_cdp_cmd(
+        "Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
     for kind in ("SVG", "PNG", "CSV"):
-        page.execute_script("arguments[0].click()", find(page, f"#panels figure button[aria-label^='{kind}: ']"))
+        page.execute_script(
+            "arguments[0].click()", find(page, f"#panels figure button[aria-label^='{kind}: ']")
+        )
     from selenium.webdriver.support.ui import WebDriverWait
 
     endings = {".svg", ".png", ".csv"}
     WebDriverWait(page, 20).until(lambda _: {path.suffix for path in tmp_path.iterdir()} == endings)
     files = {path.suffix: path for path in tmp_path.iterdir()}
-    assert files[".svg"].read_text().startswith("<svg") and files[".png"].read_bytes().startswith(b"\x89PNG")
+    assert files[".svg"].read_text().startswith("<svg") and files[".png"].read_bytes().startswith(
+        b"\x89PNG"
+    )
     import pandas as pd
 
     data = pd.read_csv(files[".csv"])
     row = data[(data["estimator"] == "alternating") & (data["depth"] == 100)].iloc[0]
-    assert row[["exact", "least", "greatest"]].tolist() == [0.5 * rho**100 for rho in (0.955, 0.95, 0.96)]
-    page.execute_script("arguments[0].focus(); arguments[0].click()", find(page, "#panels figure button"))
+    assert row[["exact", "least", "greatest"]].tolist() == [
+        0.5 * rho**100 for rho in (0.955, 0.95, 0.96)
+    ]
+    page.execute_script(
+        "arguments[0].focus(); arguments[0].click()", find(page, "#panels figure button")
+    )
     WebDriverWait(page, 20).until(lambda _: visible(page, "dialog svg.marks"))
     width = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
-    assert page.execute_script(width, "dialog svg.marks") > 1.5 * page.execute_script(width, "#panels svg.marks")
+    assert page.execute_script(width, "dialog svg.marks") > 1.5 * page.execute_script(
+        width, "#panels svg.marks"
+    )
     find(page, "dialog").send_keys("\ue00c")
     assert page.execute_script("return document.activeElement.textContent") == "enlarge"
 
 
 def test_experiments_are_shown_with_their_pictures(page):
     names = visible(page, "h2")
-    order = ["Dictionaries recovered", "Optimizers", "Images denoised", "Which samples shaped an atom", "Other experiments"]
+    order = [
+        "Dictionaries recovered",
+        "Optimizers",
+        "Images denoised",
+        "Which samples shaped an atom",
+        "Other experiments",
+    ]
     assert [name for name in names if name in order] == order
     # Every picture is there, is named, and is of some size to see.
-    script = "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length, e.clientWidth])"
+    script = (
+        "return [...document.images].map(e => [e.complete && e.naturalWidth, e.alt.length,"
+        " e.clientWidth])"
+    )
     sizes = page.execute_script(script)
-    assert len(sizes) == 2 + 5 + 4 + 3 * 10 and all(min(size) > 0 and size[2] >= 60 for size in sizes)
+    assert len(sizes) == 2 + 5 + 4 + 3 * 10 and all(
+        min(size) > 0 and size[2] >= 60 for size in sizes
+    )
     assert len(visible(page, "[data-training] svg.marks")) == 2 + 2 + 1
     assert "not finished after 9 s" in column(page, "[data-table='page:problems']", 6)
 
@@ -594,13 +776,20 @@ def test_runs_stand_side_by_side_and_trends_are_per_machine(chromium, runs_addre
     assert column(page, "[data-table='page:runs']", 0) == ["first", "second", "third"]
     titles = visible(page, "#trends figcaption strong")
     assert [title.split(": ")[1] for title in titles] == [
-        "error", "time on here", "time on there", "memory on here", "memory on there"]  # fmt: skip
+        "error",
+        "time on here",
+        "time on there",
+        "memory on here",
+        "memory on there",
+    ]
     ratios = column(page, "[data-table='page:differences']", 8)
     assert ratios == ["2.00"] * len(CURVES) + ["3.00"] * len(CURVES)
     before = shown_answers(page)
     choose(page, "run", "2")
     # The third run takes three times as long.
-    assert [cells[3].split(" (")[0] for cells in (*before.values(), *shown_answers(page).values())] == [
+    assert [
+        cells[3].split(" (")[0] for cells in (*before.values(), *shown_answers(page).values())
+    ] == [
         "580 µs*",
         "1.74 ms*",
     ]
@@ -616,13 +805,21 @@ def test_nothing_is_loaded_and_nothing_is_logged(opened):
     choose(page, "x", "seconds")
     console, events = logs(page)
     assert console == []
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert asked and all(url.startswith(("data:", "about:")) or url == page.current_url.partition("#")[0] for url in asked)
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked and all(
+        url.startswith(("data:", "about:")) or url == page.current_url.partition("#")[0]
+        for url in asked
+    )
 
 
 def test_policy_is_enforced(opened):
     page = opened
-    # Ports of this very machine that nothing listens on: the policy must refuse before anything is asked.
+    # Ports of this very machine that nothing listens on: the policy must refuse before anything is
+    # asked.
     done = page.execute_async_script("""
     const done = arguments[arguments.length - 1], seen = [];
     document.addEventListener("securitypolicyviolation", event => seen.push(event.effectiveDirective));
@@ -650,7 +847,10 @@ def test_tables_sort_by_number_with_the_unknown_last(opened):
     assert "–" in before
 
     def numbers():
-        return [re.match(r"[\d.e-]+", cell) and float(re.match(r"[\d.e-]+", cell)[0]) for cell in column(page, host, 1)]
+        return [
+            re.match(r"[\d.e-]+", cell) and float(re.match(r"[\d.e-]+", cell)[0])
+            for cell in column(page, host, 1)
+        ]
 
     header = f"{host} th:nth-child(2)"
     page.execute_script("arguments[0].click()", find(page, f"{header} button"))
@@ -661,7 +861,9 @@ def test_tables_sort_by_number_with_the_unknown_last(opened):
     assert find(page, header).get_attribute("aria-sort") == "descending"
     assert numbers()[:-1] == sorted(numbers()[:-1], reverse=True) and numbers()[-1] is None
     assert sorted(column(page, host, 1)) == sorted(before)
-    assert page.execute_script("return document.activeElement.closest('th').ariaSort") == "descending"
+    assert (
+        page.execute_script("return document.activeElement.closest('th').ariaSort") == "descending"
+    )
 
 
 # -- for everyone
@@ -677,7 +879,11 @@ def test_regions_that_scroll_are_reached_by_keyboard(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("address_of", ["address", "runs_address"])
 def test_axe_finds_nothing(chromium, request, address_of):
-    source = importlib.resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    source = (
+        importlib.resources.files(pytest.importorskip("axe_core_python"))
+        .joinpath("axe.min.js")
+        .read_text()
+    )
     page = chromium
     for scheme, size in (("light", DESKTOP), ("light", PHONE), ("dark", DESKTOP)):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -696,25 +902,36 @@ def test_axe_finds_nothing(chromium, request, address_of):
             rules,
         )
         assert found["passes"], (scheme, size)
-        violations = [(item["id"], item["help"], [node["html"][:120] for node in item["nodes"][:3]])
-                      for item in found["violations"]]  # fmt: skip
+        violations = [
+            (item["id"], item["help"], [node["html"][:120] for node in item["nodes"][:3]])
+            for item in found["violations"]
+        ]
         assert violations == [], (scheme, size)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_headings_labels_and_names(page):
-    levels = [int(item.tag_name[1]) for item in page.find_elements("css selector", "h1, h2, h3, h4")]
+    levels = [
+        int(item.tag_name[1]) for item in page.find_elements("css selector", "h1, h2, h3, h4")
+    ]
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     unnamed = page.execute_script(
-        "return [...document.querySelectorAll('select, input')].filter(e => !e.labels.length && !e.ariaLabel)"
-        ".map(e => e.outerHTML)"
+        "return [...document.querySelectorAll('select, input')].filter(e => !e.labels.length &&"
+        " !e.ariaLabel).map(e => e.outerHTML)"
     )
     assert unnamed == []
     # A chart says in words what it shows.
-    about = page.execute_script("return [...document.querySelectorAll('#panels .place')].map(place => place.ariaLabel)")
+    about = page.execute_script(
+        "return [...document.querySelectorAll('#panels .place')].map(place => place.ariaLabel)"
+    )
     assert len(about) == 6 and all("Last values: alternating" in words for words in about)
-    assert page.execute_script("return [...document.querySelectorAll('th')].filter(e => !e.scope).length") == 0
+    assert (
+        page.execute_script(
+            "return [...document.querySelectorAll('th')].filter(e => !e.scope).length"
+        )
+        == 0
+    )
     assert page.execute_script("return document.documentElement.lang") == "en"
 
 
@@ -731,7 +948,10 @@ def test_focus_is_seen(opened):
 
 
 def luminance(color):
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in mpl.colors.to_rgb(color)]
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in mpl.colors.to_rgb(color)
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -742,7 +962,10 @@ def contrast(one, two):
 
 def test_text_stands_out_in_every_scheme():
     style = (Path(looks.__file__).parent / "page" / "templates" / "style.css").read_text()
-    schemes = [dict(re.findall(r"--(\w+):\s*(#\w+)", block)) for block in re.findall(r":root\s*\{([^}]*)\}", style)]
+    schemes = [
+        dict(re.findall(r"--(\w+):\s*(#\w+)", block))
+        for block in re.findall(r":root\s*\{([^}]*)\}", style)
+    ]
     assert len(schemes) == 3
     for scheme in schemes:
         colors = schemes[0] | scheme

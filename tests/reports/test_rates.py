@@ -36,7 +36,12 @@ def test_acceleration_is_two_where_the_curves_say_so(four):
     for seed in SEEDS:
         assert rates.loc[("alternating", seed), "rate"] == pytest.approx(RHO[seed], abs=1e-12)
         assert rates.loc[("backprop", seed), "rate"] == pytest.approx(RHO[seed] ** 2, abs=1e-12)
-        for estimator, factor in (("alternating", 1), ("truncated(window=10)", 1), ("backprop", 2), ("analytic", 2)):
+        for estimator, factor in (
+            ("alternating", 1),
+            ("truncated(window=10)", 1),
+            ("backprop", 2),
+            ("analytic", 2),
+        ):
             row = rates.loc[(estimator, seed)]
             assert row["acceleration"] == pytest.approx(factor, abs=1e-9)
             assert row["slope"] == pytest.approx(row["predicted_slope"], abs=1e-12)
@@ -53,8 +58,10 @@ def test_window_starts_where_supports_stay_right_and_ends_above_the_bound(four):
 
 def test_one_wrong_sign_keeps_a_depth_out_of_the_window(tmp_path):
     support = {1: 1.0, 10: 0.5, 50: 0.01, 100: 0.001}
-    records = [record(case(), name, scores=scores(curve, lambda depth: support.get(depth, 0.0)))
-               for name, curve in CURVES.items()]  # fmt: skip
+    records = [
+        record(case(), name, scores=scores(curve, lambda depth: support.get(depth, 0.0)))
+        for name, curve in CURVES.items()
+    ]
     assert fit(load(write(tmp_path, records), "quick"))["first_depth"].min() == 150
 
 
@@ -62,14 +69,19 @@ def test_a_crooked_curve_has_no_acceleration(tmp_path):
     records = [record(case(), name) for name in CURVES]
     records[2]["scores"] = scores(lambda depth, rho: 1e-3 if depth < 250 else 1e-9)
     rates = fit(load(write(tmp_path, records), "quick")).set_index("estimator")
-    assert rates.loc["analytic", "acceleration"].isna().all() and rates.loc["backprop", "acceleration"].notna().all()
+    assert (
+        rates.loc["analytic", "acceleration"].isna().all()
+        and rates.loc["backprop", "acceleration"].notna().all()
+    )
 
 
 @pytest.mark.parametrize("values", [[1.9, 2.0, 2.2], [1.98, 2.01, 2.03, 2.05, 1.97, 2.0]])
 def test_the_interval_of_the_acceleration_is_student_s(values):
     found = summary.confidence("x", values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert [found[name] for name in ("x", "x_low", "x_high")] == pytest.approx([sum(values) / len(values), low, high])
+    assert [found[name] for name in ("x", "x_low", "x_high")] == pytest.approx(
+        [sum(values) / len(values), low, high]
+    )
 
 
 def test_two_seeds_have_a_range():
@@ -85,12 +97,16 @@ def measured(tmp_path, step, dataset, seeds, depths, estimators):
 
 
 def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
-    """Close to 2/L the fastest direction overshoots, and its factor is the larger one: 1 - 1.9 times its share of L."""
+    """Close to 2/L the fastest direction overshoots, and its factor is the larger one: 1 - 1.9
+    times its share of L.
+    """
     # So few atoms that a code with all of them has the curvature L.
     dataset = "sparse_gaussian(n_samples=20, n_components=6, n_nonzero_coefs=5)"
     dictionary = make_dataset(dataset).problem(loss="lasso").dictionary
     step = 1.9 / float(torch.linalg.matrix_norm(dictionary.double(), 2)) ** 2
-    rates = measured(tmp_path, step, dataset, (0,), tuple(range(10, 130, 10)), ("alternating", "backprop")).iloc[0]
+    rates = measured(
+        tmp_path, step, dataset, (0,), tuple(range(10, 130, 10)), ("alternating", "backprop")
+    ).iloc[0]
     assert rates["slope"] == pytest.approx(math.log(0.9), rel=0.02)
     assert rates["predicted_slope"] == pytest.approx(math.log(0.9), rel=0.02)
 
@@ -99,38 +115,86 @@ def test_the_predicted_slope_is_the_measured_one_for_a_large_step(tmp_path):
 def test_acceleration_is_two_over_ten_seeds(tmp_path):
     depths = (*range(50, 500, 50), 600, 700)
     rates = measured(
-        tmp_path, 0.2, "sparse_gaussian(n_samples=60)", tuple(range(10)), depths, ("alternating", "backprop", "analytic")
+        tmp_path,
+        0.2,
+        "sparse_gaussian(n_samples=60)",
+        tuple(range(10)),
+        depths,
+        ("alternating", "backprop", "analytic"),
     )
     for name in ("backprop", "analytic"):
         found = rates.loc[rates["estimator"] == name, "acceleration"].dropna()
         assert len(found) >= 7 and found.between(1.8, 2.3).all()
-        # The mean is off by a finite depth's some percent; three seeds' intervals hold the truth as often as they should.
+        # The mean is off by a finite depth's some percent; three seeds' intervals hold the truth as
+        # often as they should.
         assert found.mean() == pytest.approx(2, abs=0.08)
-        covered = [low <= 2 <= high for three in itertools.combinations(found, 3)
-                   for _, low, high in [summary.confidence("x", three).values()]]  # fmt: skip
+        covered = [
+            low <= 2 <= high
+            for three in itertools.combinations(found, 3)
+            for _, low, high in [summary.confidence("x", three).values()]
+        ]
         assert sum(covered) >= 0.9 * len(covered)
 
 
-@pytest.mark.parametrize(("support", "reason"), [
-    (lambda depth: 0.5, "window not reached: signs wrong in 50% of samples at depth 300"),
-    (lambda depth: 0.02 if depth == 200 else 0.0,
-     "window too short: 2 measured depths where a fit needs 3, as signs are right from depth 250 on"),
-    (lambda depth: 0.02 if depth == 250 else 0.0,
-     "window too short: 1 measured depth where a fit needs 3, as signs are right from depth 300 on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("support", "reason"),
+    [
+        (lambda depth: 0.5, "window not reached: signs wrong in 50% of samples at depth 300"),
+        (
+            lambda depth: 0.02 if depth == 200 else 0.0,
+            (
+                "window too short: 2 measured depths where a fit needs 3, as signs are right from"
+                " depth 250 on"
+            ),
+        ),
+        (
+            lambda depth: 0.02 if depth == 250 else 0.0,
+            (
+                "window too short: 1 measured depth where a fit needs 3, as signs are right from"
+                " depth 300 on"
+            ),
+        ),
+    ],
+)
 def test_window_not_reached_is_the_reason_for_no_rate(tmp_path, support, reason):
-    home = write(tmp_path, [record(case(), name, scores=scores(curve, support)) for name, curve in CURVES.items()])
+    home = write(
+        tmp_path,
+        [record(case(), name, scores=scores(curve, support)) for name, curve in CURVES.items()],
+    )
     rates = fit(load(home, "quick"))
     assert rates["rate"].isna().all() and rates["acceleration"].isna().all()
     assert rates["reason"].str.contains(reason, regex=False).all()
 
 
-@pytest.mark.parametrize(("support", "rounding", "expected"), [
-    (0.0, 50, "2 measured depths where a fit needs 3, as backprop is at rounding or at the bound from depth 50 on"),
-    (0.0, 1, "0 measured depths where a fit needs 3, as backprop is at rounding or at the bound from depth 1 on"),
-    (1.0, 100, "1 measured depth where a fit needs 3, as signs are right from depth 50 on and "
-               "backprop is at rounding or at the bound from depth 100 on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("support", "rounding", "expected"),
+    [
+        (
+            0.0,
+            50,
+            (
+                "2 measured depths where a fit needs 3, as backprop is at rounding or at the bound"
+                " from depth 50 on"
+            ),
+        ),
+        (
+            0.0,
+            1,
+            (
+                "0 measured depths where a fit needs 3, as backprop is at rounding or at the bound"
+                " from depth 1 on"
+            ),
+        ),
+        (
+            1.0,
+            100,
+            (
+                "1 measured depth where a fit needs 3, as signs are right from depth 50 on and "
+                "backprop is at rounding or at the bound from depth 100 on"
+            ),
+        ),
+    ],
+)
 def test_a_window_that_is_too_short_says_what_is_true_of_it(tmp_path, support, rounding, expected):
     def signs(depth):
         return support if depth < 50 else 0.0
@@ -141,10 +205,16 @@ def test_a_window_that_is_too_short_says_what_is_true_of_it(tmp_path, support, r
 
 
 def test_a_window_of_few_depths_has_no_other_cause(tmp_path):
-    """Backpropagation is far from rounding, and the signs are right throughout: too little was measured."""
-    few = [row for row in scores(lambda depth, rho: 0.5**depth, lambda depth: 0.0) if row["depth"] < 50]
+    """Backpropagation is far from rounding, and the signs are right throughout: too little was
+    measured.
+    """
+    few = [
+        row for row in scores(lambda depth, rho: 0.5**depth, lambda depth: 0.0) if row["depth"] < 50
+    ]
     rates = fit(load(write(tmp_path, [record(case(), "backprop", scores=few)]), "quick"))
-    assert rates["reason"].unique().tolist() == ["window too short: 2 measured depths where a fit needs 3"]
+    assert rates["reason"].unique().tolist() == [
+        "window too short: 2 measured depths where a fit needs 3"
+    ]
 
 
 def test_curve_that_is_no_line_is_marked(tmp_path):
@@ -154,33 +224,41 @@ def test_curve_that_is_no_line_is_marked(tmp_path):
     assert rates.query("estimator == 'analytic'")["reason"].str.contains("not geometric").all()
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (("lasso", "ista(step=0.2)", "direct", ("lasso",)), Law(1)),
-    (("lasso", "ista", "unrolled", None), Law(2, linear=True)),
-    (("lasso", "ista", "implicit", None), Law(2)),
-    (("lasso", "ista", "truncated", ("lasso",)), Law(1)),
-    (("reconstruction", "ista", "unrolled", None), Law(1, linear=True)),
-    (("reconstruction", "ista", "implicit", None), Law(1)),
-    (("reconstruction", "ista", "direct", ("lasso",)), Law(0)),
-    (("reconstruction", "fista", "truncated", ("lasso",)), Law(0)),
-    (("lasso", "fista", "unrolled", None), None),
-    (("lasso", "ista", "stochastic", None), None),
-    (("ridge", "ista", "unrolled", None), None),
-    (("held_out", "iteration", "unrolled", None), Law(1, linear=True)),
-    (("held_out", "iteration", "implicit", None), Law(1)),
-    (("held_out", "iteration", "truncated", ("lasso",)), Law(0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("lasso", "ista(step=0.2)", "direct", ("lasso",)), Law(1)),
+        (("lasso", "ista", "unrolled", None), Law(2, linear=True)),
+        (("lasso", "ista", "implicit", None), Law(2)),
+        (("lasso", "ista", "truncated", ("lasso",)), Law(1)),
+        (("reconstruction", "ista", "unrolled", None), Law(1, linear=True)),
+        (("reconstruction", "ista", "implicit", None), Law(1)),
+        (("reconstruction", "ista", "direct", ("lasso",)), Law(0)),
+        (("reconstruction", "fista", "truncated", ("lasso",)), Law(0)),
+        (("lasso", "fista", "unrolled", None), None),
+        (("lasso", "ista", "stochastic", None), None),
+        (("ridge", "ista", "unrolled", None), None),
+        (("held_out", "iteration", "unrolled", None), Law(1, linear=True)),
+        (("held_out", "iteration", "implicit", None), Law(1)),
+        (("held_out", "iteration", "truncated", ("lasso",)), Law(0)),
+    ],
+)
 def test_law(arguments, expected):
     assert law(*arguments) == expected
 
 
 def test_floor_is_named_and_not_fitted(tmp_path):
     the_case = case("synthetic-ista-reconstruction", loss="reconstruction")
-    records = [record(the_case, "alternating", scores=scores(lambda depth, rho: 0.83 + rho**depth)),
-               record(the_case, "backprop", scores=scores(lambda depth, rho: 0.1 * depth * rho**depth))]  # fmt: skip
+    records = [
+        record(the_case, "alternating", scores=scores(lambda depth, rho: 0.83 + rho**depth)),
+        record(the_case, "backprop", scores=scores(lambda depth, rho: 0.1 * depth * rho**depth)),
+    ]
     report = Report.of(load(write(tmp_path, records), "quick"))
     rates = report.rates.set_index(["estimator", "seed"])
     assert rates.loc[("backprop", 0), "rate"] == pytest.approx(0.95, abs=1e-9)
     assert rates.loc["alternating", "rate"].isna().all() and rates["acceleration"].isna().all()
     assert report.summary["predicted"].tolist() == ["floor", "T ρᵀ"]
-    assert "`alternating` (0.83) keeps an error on this loss" in answers(report.results, report.summary)[0]["why"]
+    assert (
+        "`alternating` (0.83) keeps an error on this loss"
+        in answers(report.results, report.summary)[0]["why"]
+    )

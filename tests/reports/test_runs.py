@@ -50,8 +50,12 @@ def experiments(tmp_path, *records):
 def two(tmp_path):
     """Two results; the second has a worse backprop, no analytic, and a case of its own."""
     first = write(tmp_path / "a", [record(case(), estimator) for estimator in CURVES])
-    worse = record(case(), "backprop", scores=scores(lambda depth, rho: 10 * CURVES["backprop"](depth, rho)),
-                   provenance=provenance(commit="d" * 40, machine="there", date="2026-01-03T00:00:00+00:00"))  # fmt: skip
+    worse = record(
+        case(),
+        "backprop",
+        scores=scores(lambda depth, rho: 10 * CURVES["backprop"](depth, rho)),
+        provenance=provenance(commit="d" * 40, machine="there", date="2026-01-03T00:00:00+00:00"),
+    )
     records = [record(case(), "alternating"), worse, record(case("own-ista-lasso"), "backprop")]
     second = write(tmp_path / "b", records, estimators=["alternating", "backprop"])
     for home, seconds in ((first, [1.0, 2.0, 3.0, 6.0]), (second, [1.0, 2.0, 3.0, 3.0])):
@@ -66,25 +70,42 @@ def runs(two):
 
 
 def test_differences_are_those_of_the_two(runs):
-    assert set(runs.differences["case"]) == {case()["name"]} and set(runs.differences["run"]) == {"other"}
+    assert set(runs.differences["case"]) == {case()["name"]} and set(runs.differences["run"]) == {
+        "other"
+    }
     rows = runs.differences.set_index("estimator")
-    assert rows.loc["alternating", ["decades", "times", "more memory"]].tolist() == ["+0.00", "1.00", "0"]
+    assert rows.loc["alternating", ["decades", "times", "more memory"]].tolist() == [
+        "+0.00",
+        "1.00",
+        "0",
+    ]
     assert rows.loc["backprop", "times"] == "0.50"
     # An estimator that one side lacks has no differences.
     assert rows.loc["analytic", "status"] == "ok, then absent"
     assert rows.loc["analytic", ["error", "decades", "times", "more memory"]].tolist() == ["–"] * 4
     # Above zero where the later is worse: at the deepest depth, in the median seed.
-    one, other = (sorted(max(by * CURVES["backprop"](300, rho), BOUND) for rho in RHO.values())[1] for by in (1, 10))
+    one, other = (
+        sorted(max(by * CURVES["backprop"](300, rho), BOUND) for rho in RHO.values())[1]
+        for by in (1, 10)
+    )
     assert other > 2 * one and rows.loc["backprop", "decades"] == f"{math.log10(other / one):+.2f}"
 
 
 def test_an_estimator_that_one_side_did_not_time_has_no_differences_in_time(tmp_path):
     homes = [
-        write(tmp_path / name, [record(case(), estimator) for estimator in ("alternating", "backprop")]) for name in "ab"
+        write(
+            tmp_path / name,
+            [record(case(), estimator) for estimator in ("alternating", "backprop")],
+        )
+        for name in "ab"
     ]
-    write_costs(homes[0], ["alternating", "backprop"], [1.0, 2.0] * 2, memory=[2.0**21, 2.0**22] * 2)
+    write_costs(
+        homes[0], ["alternating", "backprop"], [1.0, 2.0] * 2, memory=[2.0**21, 2.0**22] * 2
+    )
     write_costs(homes[1], ["backprop"], [1.0, 2.0], memory=[2.0**21, 2.0**22])
-    rows = Runs([Report.of(load(home, "quick")) for home in homes], "ab").differences.set_index("estimator")
+    rows = Runs([Report.of(load(home, "quick")) for home in homes], "ab").differences.set_index(
+        "estimator"
+    )
     compared = ["decades", "times", "more memory"]
     assert rows.loc["alternating", compared].tolist() == ["+0.00", "–", "–"]
     assert rows.loc["backprop", compared].tolist() == ["+0.00", "1.00", "0"]
@@ -95,7 +116,10 @@ def test_the_report_of_one_folder_lies_in_it(two, tmp_path, named):
     home = write(tmp_path / "home", [record(case(), "backprop")])
     folder = two[0] if named == "the profile's folder" else two[0].parent
     done = run(home, str(folder), "--format", "csv")
-    assert done.stdout.split() == [str(two[0] / "report" / "report.csv")] and not (home / "quick" / "report").exists()
+    assert (
+        done.stdout.split() == [str(two[0] / "report" / "report.csv")]
+        and not (home / "quick" / "report").exists()
+    )
 
 
 def test_command_shows_three_results_in_one_page(two, tmp_path):
@@ -115,58 +139,110 @@ def test_command_shows_three_results_in_one_page(two, tmp_path):
     assert "d" * 12 in page
     assert set(pd.read_csv(tmp_path / "out" / "report.csv")["run"]) == set(labels)
     written = (tmp_path / "out" / "report.md").read_text()
-    assert "## Differences" in written and "## Answers" in written and "## Experiments" not in written
+    assert (
+        "## Differences" in written and "## Answers" in written and "## Experiments" not in written
+    )
 
 
 def test_results_without_a_common_case_are_refused(tmp_path):
-    homes = [write(tmp_path / name, [record(case(f"{name}-ista-lasso"), "backprop")]) for name in ("a", "b")]
+    homes = [
+        write(tmp_path / name, [record(case(f"{name}-ista-lasso"), "backprop")])
+        for name in ("a", "b")
+    ]
     done = run(tmp_path, *(str(home) for home in homes))
-    assert isinstance(done.exception, InvalidArgument) and "no case and no experiment in common" in str(done.exception)
+    assert isinstance(
+        done.exception, InvalidArgument
+    ) and "no case and no experiment in common" in str(done.exception)
     homes = [write(tmp_path / f"e{name}", [], cases=[], estimators=[]) for name in "ab"]
     for home, name in zip(homes, "ab", strict=True):
         write_experiments(home, [training(f"{name}{number}") for number in range(40)])
     done = run(tmp_path, *(str(home) for home in homes))
-    assert "a0, a1, a10, a11, a12 and 35 more and" in str(done.exception) and len(str(done.exception)) < 500
+    assert (
+        "a0, a1, a10, a11, a12 and 35 more and" in str(done.exception)
+        and len(str(done.exception)) < 500
+    )
 
 
 def test_experiments_side_by_side(tmp_path):
-    """The errors are ``0.5 exp(-50 rate)``, and a share `left` of the noise is -20 log10 of it in decibels."""
-    first = [training("one", rate=0.1), training("gone"), denoising("clear", "BM3D", left=0.5),
-             training("other", options={"depth": 10}), training("broken", status="error", reason="no disk"),
-             experiment("odd", "spectral")]  # fmt: skip
-    second = [training("one", rate=0.2, pace=0.02), denoising("clear", "BM3D", left=0.25),
-              training("other", options={"depth": 20}), training("broken"), experiment("odd", "spectral")]  # fmt: skip
+    """The errors are ``0.5 exp(-50 rate)``, and a share `left` of the noise is -20 log10 of it in
+    decibels.
+    """
+    first = [
+        training("one", rate=0.1),
+        training("gone"),
+        denoising("clear", "BM3D", left=0.5),
+        training("other", options={"depth": 10}),
+        training("broken", status="error", reason="no disk"),
+        experiment("odd", "spectral"),
+    ]
+    second = [
+        training("one", rate=0.2, pace=0.02),
+        denoising("clear", "BM3D", left=0.25),
+        training("other", options={"depth": 20}),
+        training("broken"),
+        experiment("odd", "spectral"),
+    ]
     homes = [write(tmp_path / name, [], cases=[], estimators=[]) for name in "ab"]
-    sides = [Report.of(experiments(home, *records)) for home, records in zip(homes, (first, second), strict=True)]
-    rows = sections.experiments_pair(*(side.results for side in sides)).set_index("experiment").to_dict("index")
+    sides = [
+        Report.of(experiments(home, *records))
+        for home, records in zip(homes, (first, second), strict=True)
+    ]
+    rows = (
+        sections.experiments_pair(*(side.results for side in sides))
+        .set_index("experiment")
+        .to_dict("index")
+    )
     assert rows["one"] == {
-        "measure": "relative error of the dictionary", "before": text.number(0.5 * math.exp(-5)),
-        "after": text.number(0.5 * math.exp(-10)), "difference": f"{text.number(math.exp(-5), 3)} times",
-        "time before": "500 ms", "time": "1 s", "status": "ok",
-    }  # fmt: skip
-    assert [rows["clear"][name] for name in ("before", "after", "difference")] == ["26.02 dB", "32.04 dB", "+6.02 dB"]
-    assert rows["gone"]["status"] == "ok, then absent" and rows["gone"]["after"] == rows["gone"]["difference"] == "–"
+        "measure": "relative error of the dictionary",
+        "before": text.number(0.5 * math.exp(-5)),
+        "after": text.number(0.5 * math.exp(-10)),
+        "difference": f"{text.number(math.exp(-5), 3)} times",
+        "time before": "500 ms",
+        "time": "1 s",
+        "status": "ok",
+    }
+    assert [rows["clear"][name] for name in ("before", "after", "difference")] == [
+        "26.02 dB",
+        "32.04 dB",
+        "+6.02 dB",
+    ]
+    assert (
+        rows["gone"]["status"] == "ok, then absent"
+        and rows["gone"]["after"] == rows["gone"]["difference"] == "–"
+    )
     assert rows["other"]["status"] == "ok; other options" and rows["other"]["difference"] == "–"
-    assert rows["broken"]["status"] == "error, then ok" and rows["broken"]["before"] == rows["broken"]["difference"] == "–"
+    assert (
+        rows["broken"]["status"] == "error, then ok"
+        and rows["broken"]["before"] == rows["broken"]["difference"] == "–"
+    )
     assert rows["odd"]["status"] == "ok" and set(rows["odd"].values()) == {"–", "ok"}
-    # An option that one side's version did not have is no different option; with different images PSNR cannot be compared.
+    # An option that one side's version did not have is no different option; with different images
+    # PSNR cannot be compared.
     changed = [training("one", rate=0.1, options={"later": None}), denoising("clear", "BM3D")]
     changed[1][0]["summary"]["test_images"] = "others"
     later = experiments(tmp_path / "later", *changed)
-    rows = sections.experiments_pair(sides[0].results, later).set_index("experiment").to_dict("index")
+    rows = (
+        sections.experiments_pair(sides[0].results, later).set_index("experiment").to_dict("index")
+    )
     assert rows["one"]["difference"] == "1 times" and rows["one"]["status"] == "ok"
     assert rows["clear"]["difference"] == "–" and rows["clear"]["status"] == "ok; other images"
     # Without a case the sections about cases are left out; failures of either side are listed.
     page = living_page.html(*sides, names=["one", "other"])
     shown = re.findall(r'<h2 id="(\w+)"', page)
-    assert shown[0] == "runs" and shown[-2:] == ["problems", "provenance"] and "answers" not in shown
+    assert (
+        shown[0] == "runs" and shown[-2:] == ["problems", "provenance"] and "answers" not in shown
+    )
     assert "no disk" in set(living_page.texts(living_page.data(page)["tables"]["problems"]))
     parsed = ParsedPage(page)
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
     done = run(tmp_path, *map(str, homes), "--out", str(tmp_path / "out"))
     assert done.exit_code == 2 and "something broke in broken:" in done.output
     written = (tmp_path / "out" / "report.md").read_text()
-    assert re.findall("^## (.*)", written, re.MULTILINE) == ["Differences", "Experiments", "Skipped, refused or failed"]
+    assert re.findall("^## (.*)", written, re.MULTILINE) == [
+        "Differences",
+        "Experiments",
+        "Skipped, refused or failed",
+    ]
 
 
 def test_formats_of_one_result_are_refused_for_several(two, tmp_path):

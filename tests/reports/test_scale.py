@@ -1,4 +1,6 @@
-"""Size and time of a large report: 20 estimators, 40 cases, 20 depths and 5 seeds, and the browser's share."""
+"""Size and time of a large report: 20 estimators, 40 cases, 20 depths and 5 seeds, and the
+browser's share.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from pudle.reports.report import Report
 
 DEPTHS = [1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600]
 SEEDS = [0, 1, 2, 3, 4]
-NAMES = ["alternating", "backprop", "analytic", *(f"truncated(window={window})" for window in range(1, 18))]
+NAMES = [
+    "alternating",
+    "backprop",
+    "analytic",
+    *(f"truncated(window={window})" for window in range(1, 18)),
+]
 
 
 def large(home, cases):
@@ -25,9 +32,19 @@ def large(home, cases):
         the_case = case(name, depths=DEPTHS, seeds=SEEDS)
         for estimator in NAMES:
             rate = 0.95 + 0.02 * random.random()
-            rows = [template | {"seed": seed, "depth": depth, "relative_error": float(rate**depth * random.uniform(0.5, 1))}
-                    for depth in DEPTHS for seed in SEEDS]  # fmt: skip
-            known = [reference | {"seed": seed} for seed in SEEDS for reference in references(seeds=[0])]
+            rows = [
+                template
+                | {
+                    "seed": seed,
+                    "depth": depth,
+                    "relative_error": float(rate**depth * random.uniform(0.5, 1)),
+                }
+                for depth in DEPTHS
+                for seed in SEEDS
+            ]
+            known = [
+                reference | {"seed": seed} for seed in SEEDS for reference in references(seeds=[0])
+            ]
             records.append(record(the_case, estimator, scores=rows, references=known))
     write(home, records)
     costs = random.uniform(1e-3, 2e-3, 2 * len(records))
@@ -44,7 +61,11 @@ def test_a_large_report_stays_small_and_quick(tmp_path):
     assert time.process_time() - start < 15
     assert len(page) < 5_000_000
     (run,) = data(page)["runs"]
-    assert not run["condensed"] and len(run["cases"]) == 40 and len(run["cases"][0]["relative_error"][0]) == 20
+    assert (
+        not run["condensed"]
+        and len(run["cases"]) == 40
+        and len(run["cases"][0]["relative_error"][0]) == 20
+    )
 
 
 @pytest.mark.nightly
@@ -55,7 +76,9 @@ def test_time_is_linear_in_the_number_of_records(tmp_path):
         taken = []
         # The least of two, because the speed of a machine moves.
         for turn in range(2):
-            results = large(tmp_path / f"{count}-{turn}", [f"case{number}" for number in range(count)])
+            results = large(
+                tmp_path / f"{count}-{turn}", [f"case{number}" for number in range(count)]
+            )
             start = time.process_time()
             Report.of(results)
             taken.append(time.process_time() - start)

@@ -27,21 +27,39 @@ from pudle.reports.load import load
 from pudle.reports.report import Report
 
 
-@pytest.mark.parametrize(("errors", "expected"), [
-    ({1: 1.0, 11: 1e-6}, 6.0), ({1: 1e-3, 5: 1e-4}, 1.0), ({1: 1.0, 5: 1e-2}, math.inf),
-    ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0), ({}, math.inf),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ({1: 1.0, 11: 1e-6}, 6.0),
+        ({1: 1e-3, 5: 1e-4}, 1.0),
+        ({1: 1.0, 5: 1e-2}, math.inf),
+        ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0),
+        ({}, math.inf),
+    ],
+)
 def test_depth_to_goal(errors, expected):
-    assert curves.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3) == expected
+    assert (
+        curves.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3)
+        == expected
+    )
 
 
-@pytest.mark.parametrize(("depth", "expected", "outside"), [
-    (100, 1.0, False), (150, 1.5, False), (400, 4.0, True), (50, 0.5, True), (801, math.nan, True),
-    (math.inf, math.nan, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("depth", "expected", "outside"),
+    [
+        (100, 1.0, False),
+        (150, 1.5, False),
+        (400, 4.0, True),
+        (50, 0.5, True),
+        (801, math.nan, True),
+        (math.inf, math.nan, False),
+    ],
+)
 def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
     value, flag = Line.of(np.array([200, 100]), np.array([2.0, 1.0])).at(depth)
-    assert flag == outside and (value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected)))
+    assert flag == outside and (
+        value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected))
+    )
     assert math.isnan(Line.of(np.array([100]), np.array([1.0])).at(150)[0])
 
 
@@ -53,7 +71,10 @@ def test_summary_counts_time_memory_and_spread(four):
     write_costs(four, list(CURVES), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 1.0, 2.0], memory=[2.0**21] * 8)
     report = Report.of(load(four, "quick"))
     rows = report.summary.set_index("estimator")
-    assert rows.loc["backprop", "relative_time"] == 3.0 and rows.loc["alternating", "relative_time"] == 1.0
+    assert (
+        rows.loc["backprop", "relative_time"] == 3.0
+        and rows.loc["alternating", "relative_time"] == 1.0
+    )
     assert rows.loc["backprop", "memory"] == 2.0**21
     middle, low, high = rows.loc["alternating", ["error", "error_low", "error_high"]]
     assert (middle, low, high) == tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
@@ -66,16 +87,26 @@ def test_advice_is_the_cheapest(four):
     report = Report.of(load(four, "quick"))
     answer = answers(report.results, report.summary)[0]
     assert (
-        answer["advice"] == "Use `analytic`" and answer["ties"] == [] and answer["short"] == "Cheapest to an error of 1e-3."
+        answer["advice"] == "Use `analytic`"
+        and answer["ties"] == []
+        and answer["short"] == "Cheapest to an error of 1e-3."
     )
     assert answer["depth"] == "58" and answer["time"].startswith("58 ms*")
     assert "`backprop` 2.00" in answer["why"]
 
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
-    records = [record(case(), "alternating"), record(case(), "backprop", status="diverged", reason="3 of 9 entries are NaN",
-                                                     scores=failed_scores("diverged", "3 of 9 entries are NaN")),
-               failure(case(), "analytic", "timeout", "not finished after 1 s")]  # fmt: skip
+    records = [
+        record(case(), "alternating"),
+        record(
+            case(),
+            "backprop",
+            status="diverged",
+            reason="3 of 9 entries are NaN",
+            scores=failed_scores("diverged", "3 of 9 entries are NaN"),
+        ),
+        failure(case(), "analytic", "timeout", "not finished after 1 s"),
+    ]
     report = Report.of(load(write(tmp_path, records), "quick"))
     table = tables.summary_table(report.summary, 300).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
@@ -92,12 +123,22 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
 
 def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
     reason = "4 of 10 samples are not certified"
-    bad = record(case(), "backprop", status="uncertified", reason=reason, scores=failed_scores("uncertified", reason),
-                 references=references(status="uncertified", reason=reason, uncertified=4, bound=None))  # fmt: skip
+    bad = record(
+        case(),
+        "backprop",
+        status="uncertified",
+        reason=reason,
+        scores=failed_scores("uncertified", reason),
+        references=references(status="uncertified", reason=reason, uncertified=4, bound=None),
+    )
     results = load(write(tmp_path, [bad]), "quick")
     assert not results.curve("synthetic-ista-lasso", "backprop").by_seed
     row = tables.references_table(results).iloc[0]
-    assert row["status"] == "uncertified" and row["uncertified samples"] == "12 of 30" and row["all-zero codes"] == "12%"
+    assert (
+        row["status"] == "uncertified"
+        and row["uncertified samples"] == "12 of 30"
+        and row["all-zero codes"] == "12%"
+    )
     assert scope.broken(results) == []
     assert "Nothing was scored" in Report.of(results).markdown()
 
@@ -108,7 +149,11 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     for row in both:
         row["relative_error"] *= 2 if row["target"] == "gstar" else 1
     results = load(
-        write(tmp_path, [record(the_case, "backprop", scores=both, references=references(target="ghat"))]), "quick"
+        write(
+            tmp_path,
+            [record(the_case, "backprop", scores=both, references=references(target="ghat"))],
+        ),
+        "quick",
     )
     assert results.target(the_case["name"]) == "ghat"
     assert tables.other_targets_table(results, the_case["name"]).columns.tolist() == [
@@ -124,54 +169,85 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
 # -- fronts and budgets
 
 
-@pytest.mark.parametrize(("cost", "error", "expected"), [
-    ([1, 2, 3], [3, 2, 1], [True, True, True]),
-    ([1, 2, 3], [1, 2, 3], [True, False, False]),
-    ([3, 1, 2], [1, 2, 2], [True, True, False]),
-    ([1, 1], [2, 1], [False, True]),
-    # Equal points are kept or dropped together.
-    ([1, 1, 2], [1, 1, 1], [True, True, False]),
-    ([], [], []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cost", "error", "expected"),
+    [
+        ([1, 2, 3], [3, 2, 1], [True, True, True]),
+        ([1, 2, 3], [1, 2, 3], [True, False, False]),
+        ([3, 1, 2], [1, 2, 2], [True, True, False]),
+        ([1, 1], [2, 1], [False, True]),
+        # Equal points are kept or dropped together.
+        ([1, 1, 2], [1, 1, 1], [True, True, False]),
+        ([], [], []),
+    ],
+)
 def test_front_holds_what_nothing_beats(cost, error, expected):
-    assert costs.front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist() == expected
+    assert (
+        costs.front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist()
+        == expected
+    )
 
 
 def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
     report = Report.of(load(four, "quick"))
-    priced = {(it.estimator, it.depth): it.seconds for it in costs.points(report.results, case()["name"])}
+    priced = {
+        (it.estimator, it.depth): it.seconds for it in costs.points(report.results, case()["name"])
+    }
     assert {place: seconds for place, seconds in priced.items() if not math.isnan(seconds)} == {
-        ("alternating", 100): 1.0, ("alternating", 150): 1.5, ("alternating", 200): 2.0,
-        ("backprop", 100): 10.0, ("backprop", 150): 20.0, ("backprop", 200): 30.0,
-    }  # fmt: skip
+        ("alternating", 100): 1.0,
+        ("alternating", 150): 1.5,
+        ("alternating", 200): 2.0,
+        ("backprop", 100): 10.0,
+        ("backprop", 150): 20.0,
+        ("backprop", 200): 30.0,
+    }
     # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
     (picture,) = (picture for picture in report.pictures if picture.kind == "Error against time")
-    on_front = picture.data[picture.data["front"]][["estimator", "depth"]].itertuples(index=False, name=None)
-    assert list(on_front) == [*(("alternating", depth) for depth in (100, 150, 200)), ("backprop", 150), ("backprop", 200)]
+    on_front = picture.data[picture.data["front"]][["estimator", "depth"]].itertuples(
+        index=False, name=None
+    )
+    assert list(on_front) == [
+        *(("alternating", depth) for depth in (100, 150, 200)),
+        ("backprop", 150),
+        ("backprop", 200),
+    ]
 
 
 def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
     def point(estimator, error, seconds):
         return Point(estimator, 800, error, error, error, seconds, math.nan, last=True)
 
-    slow, quick, worse = point("slow", 0.0659, 0.63), point("quick", 0.066, 0.34), point("worse", 0.07, 0.01)
+    slow, quick, worse = (
+        point("slow", 0.0659, 0.63),
+        point("quick", 0.066, 0.34),
+        point("worse", 0.07, 0.01),
+    )
     assert closest([slow, quick, worse]) is quick
     # What was not timed is no better for it.
     assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
 
 
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
-    write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0], memory=[2**21, 2**21, 2**24, 2**25])
+    write_costs(
+        four,
+        ["alternating", "backprop"],
+        [1.0, 2.0, 10.0, 30.0],
+        memory=[2**21, 2**21, 2**24, 2**25],
+    )
     (row,) = budgets(load(four, "quick"))
     cells = {cell["budget"]: (cell["estimator"], cell["value"]) for cell in row["cells"]}
-    # Alternating reaches 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the timed depths.
+    # Alternating reaches 1e-3 after 135 layers at 10 ms each, and to 1e-6 after 285: beyond the
+    # timed depths.
     assert cells["error 1e-3"] == ("alternating", "1.35 s")
     # One of its seeds does not get there.
     assert cells["error 1e-6"] == ("alternating", "2.85 s*, not distinguishable from 1 other")
     within = {name: cell for name, cell in cells.items() if name.startswith("within")}
     assert len(within) == 4
-    assert within.pop("within 2 s") == ("alternating", f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-"))
+    assert within.pop("within 2 s") == (
+        "alternating",
+        f"error {0.5 * 0.955**200:.1e}".replace("e-0", "e-"),
+    )
     assert {estimator for estimator, _ in within.values()} <= {"alternating", "backprop"}
     assert all(value.startswith("error") for _, value in within.values())
 
@@ -191,4 +267,6 @@ def test_a_time_of_one_sample_cannot_be_told_from_others(four, single):
 def test_the_goal_out_of_reach_is_no_budget(tmp_path):
     home = write(tmp_path, [record(case(), "alternating", scores=scores(lambda depth, rho: 0.5))])
     (row,) = budgets(load(home, "quick"))
-    assert [(cell["estimator"], cell["value"]) for cell in row["cells"]] == [("", "not reached")] * 3
+    assert [(cell["estimator"], cell["value"]) for cell in row["cells"]] == [
+        ("", "not reached")
+    ] * 3

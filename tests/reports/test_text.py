@@ -12,32 +12,46 @@ from pudle.reports import tables, text
 from pudle.reports.text import Cell
 
 
-@pytest.mark.parametrize(("cell", "shown", "key"), [
-    (text.starred(text.seconds(0.103), True), "103 ms*", 0.103),
-    (text.memory(6.1 * 2**20), "6.1 MiB", 6.1 * 2**20),
-    (Cell(text.between(1.1e-12, 1.1e-12, 1.2e-12), details=["at the bound"]), "1.1e-12 (1.1e-12 to 1.2e-12), at the bound",
-     1.1e-12),
-    (Cell("≤ 1e-3", key=1e-3), "≤ 1e-3", 1e-3),
-    (text.number(math.nan), "–", None),
-    (text.number(None), "–", None),
-    (text.seconds(math.nan), "–", None),
-    (Cell("ok"), "ok", None),
-    (text.fixed(1.479, 2, sign="+"), "+1.48", 1.479),
-    (text.memory(-3 * 2**10), "-3 KiB", -3 * 2**10),
-    (text.percent(0.12), "12%", 12.0),
-    (text.percent(1.0), "100%", 100.0),
-    (text.numbers([574]), "574", 574.0),
-    (text.numbers([]), "", None),
-    (text.numbers([1, 2, 5]), "1, 2, 5", 1),
-    (text.numbers(range(6)), "0 ... 5 (6)", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cell", "shown", "key"),
+    [
+        (text.starred(text.seconds(0.103), True), "103 ms*", 0.103),
+        (text.memory(6.1 * 2**20), "6.1 MiB", 6.1 * 2**20),
+        (
+            Cell(text.between(1.1e-12, 1.1e-12, 1.2e-12), details=["at the bound"]),
+            "1.1e-12 (1.1e-12 to 1.2e-12), at the bound",
+            1.1e-12,
+        ),
+        (Cell("≤ 1e-3", key=1e-3), "≤ 1e-3", 1e-3),
+        (text.number(math.nan), "–", None),
+        (text.number(None), "–", None),
+        (text.seconds(math.nan), "–", None),
+        (Cell("ok"), "ok", None),
+        (text.fixed(1.479, 2, sign="+"), "+1.48", 1.479),
+        (text.memory(-3 * 2**10), "-3 KiB", -3 * 2**10),
+        (text.percent(0.12), "12%", 12.0),
+        (text.percent(1.0), "100%", 100.0),
+        (text.numbers([574]), "574", 574.0),
+        (text.numbers([]), "", None),
+        (text.numbers([1, 2, 5]), "1, 2, 5", 1),
+        (text.numbers(range(6)), "0 ... 5 (6)", 0),
+    ],
+)
 def test_cells_carry_the_number_that_they_show(cell, shown, key):
     assert cell == shown and cell.key == (None if key is None else pytest.approx(key))
 
 
 def test_a_goal_that_is_not_reached_sorts_after_every_number():
-    row = {"depth_to_goal": math.inf, "seeds": 3, "seeds_reached": 2, "seconds_to_goal": math.nan, "timed": 2}
-    assert tables._depth(row) == "not reached in 1 of 3 seeds" and tables._depth(row).key == math.inf
+    row = {
+        "depth_to_goal": math.inf,
+        "seeds": 3,
+        "seeds_reached": 2,
+        "seconds_to_goal": math.nan,
+        "timed": 2,
+    }
+    assert (
+        tables._depth(row) == "not reached in 1 of 3 seeds" and tables._depth(row).key == math.inf
+    )
     assert tables._time(row | {"depth_to_goal": 900.0}) == "beyond the timed depths"
     assert tables._time(row | {"depth_to_goal": 900.0}).key == math.inf
 
@@ -51,10 +65,14 @@ def test_a_cell_made_of_another_keeps_what_it_carries():
 
 
 def test_markdown_cells_stay_in_their_place():
-    frame = pd.DataFrame([{"case": "a|b`", "x": Cell("1*", best=True), "y": "<b> |\nnext"}], dtype=object)
+    frame = pd.DataFrame(
+        [{"case": "a|b`", "x": Cell("1*", best=True), "y": "<b> |\nnext"}], dtype=object
+    )
     assert text.markdown_table(frame, code=["case"]).splitlines() == [
-        "| case | x | y |", "| --- | --- | --- |", "| a\\|b\\` | **1\\*** | &lt;b> \\| next |",
-    ]  # fmt: skip
+        "| case | x | y |",
+        "| --- | --- | --- |",
+        "| a\\|b\\` | **1\\*** | &lt;b> \\| next |",
+    ]
 
 
 def test_latex_escapes_what_it_would_not_print():
@@ -62,4 +80,7 @@ def test_latex_escapes_what_it_would_not_print():
         r"50\% of a\_b \& \{c\} \$d\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
     assert text.latex(Cell("T ρ²ᵀ", best=True)) == r"\textbf{T $\rho^{2T}$}"
-    assert text.latex("≤ 3 µs –") == r"$\leq$ 3 $\mu$s --" and text.latex(case()["name"]) == case()["name"]
+    assert (
+        text.latex("≤ 3 µs –") == r"$\leq$ 3 $\mu$s --"
+        and text.latex(case()["name"]) == case()["name"]
+    )

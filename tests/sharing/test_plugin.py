@@ -27,10 +27,19 @@ def plugin(tmp_path_factory):
 
 
 def test_every_file_is_there_and_none_is_a_template(plugin):
-    files = {path.relative_to(plugin).as_posix(): path.read_text() for path in plugin.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(plugin).as_posix(): path.read_text()
+        for path in plugin.rglob("*")
+        if path.is_file()
+    }
     assert set(files) == {
-        ".github/workflows/gate.yml", ".gitignore", "README.md", "my_window.py", "pyproject.toml", "tests/test_my_window.py"
-    }  # fmt: skip
+        ".github/workflows/gate.yml",
+        ".gitignore",
+        "README.md",
+        "my_window.py",
+        "pyproject.toml",
+        "tests/test_my_window.py",
+    }
     assert not [name for name, text in files.items() if "[[ " in text or "[%" in text]
     project = tomllib.loads(files["pyproject.toml"])["project"]
     assert project["dependencies"] == ["pudle>=0.1"]
@@ -38,9 +47,12 @@ def test_every_file_is_there_and_none_is_a_template(plugin):
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"), [("", "for pudle, which"), ("https://x.org", "for [pudle](https://x.org), which")]
+    ("address", "shown"),
+    [("", "for pudle, which"), ("https://x.org", "for [pudle](https://x.org), which")],
 )
-def test_the_readme_has_a_link_only_where_the_project_has_an_address(address, shown, tmp_path, monkeypatch):
+def test_the_readme_has_a_link_only_where_the_project_has_an_address(
+    address, shown, tmp_path, monkeypatch
+):
     monkeypatch.setattr(sharing_plugin, "address", lambda kind: address)
     write_plugin("my_window", tmp_path / "out", "pudle")
     text = (tmp_path / "out" / "README.md").read_text()
@@ -104,8 +116,28 @@ def test_its_gate_names_a_slow_down_and_an_error_of_two_percent_and_is_quiet_oth
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "base")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "pudle", "compare", "main", "HEAD", "--run", "--only", "--estimator", "my_window"]
-    command += ["--case", "sparse_gaussian-ista-*", "--depth", "10", "--depth", "100", "--minutes", "20"]
+    command = [
+        sys.executable,
+        "-m",
+        "pudle",
+        "compare",
+        "main",
+        "HEAD",
+        "--run",
+        "--only",
+        "--estimator",
+        "my_window",
+    ]
+    command += [
+        "--case",
+        "sparse_gaussian-ista-*",
+        "--depth",
+        "10",
+        "--depth",
+        "100",
+        "--minutes",
+        "20",
+    ]
     for name, (before, line, said) in PLANTED.items():
         git(folder, "checkout", "-qB", name, "main")
         module = folder / "my_window.py"

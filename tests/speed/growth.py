@@ -1,7 +1,9 @@
-"""Growth of the time and the memory of one `backprop` gradient with the problem's sizes; `make growth` runs it.
+"""Growth of the time and the memory of one `backprop` gradient with the problem's sizes; `make
+growth` runs it.
 
-It prints tables with fitted exponents and where the time of one gradient goes, and draws `docs/images/growth.svg`. Times are
-the least of some rounds of processor time on one thread, in float32; all sizes take turns within a round.
+It prints tables with fitted exponents and where the time of one gradient goes, and draws
+`docs/images/growth.svg`. Times are the least of some rounds of processor time on one thread, in
+float32; all sizes take turns within a round.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ ROUNDS = 5
 
 
 def task(n: int = 1000, p: int = 100, s: int = 5, depth: int = 100) -> Task:
-    return Task(f"sparse_gaussian(n_samples={n}, n_features={p // 2}, n_components={p}, n_nonzero_coefs={s})", (depth,))
+    return Task(
+        f"sparse_gaussian(n_samples={n}, n_features={p // 2}, n_components={p},"
+        f" n_nonzero_coefs={s})",
+        (depth,),
+    )
 
 
 #: Tasks by what varies. Exponents are fitted to all of them.
@@ -40,12 +46,19 @@ TASKS = {
 
 
 def products(chosen: Task) -> int:
-    """Return the multiplications that active sets need: p per active entry forward, pairs of supports back (twice)."""
+    """Return the multiplications that active sets need: p per active entry forward, pairs of
+    supports back (twice).
+    """
     problem, (depth,) = chosen.problem(torch.float32), chosen.depths
     states = pudle.Ista(step=STEP).run(problem, depth, keep=range(depth)).states
     sizes = [(states[t].codes != 0).sum(1).double() for t in range(depth + 1)]
     pairs = zip(sizes, sizes[1:], strict=False)
-    return int(sum((before * problem.dictionary.shape[1] + 2 * before * after).sum() for before, after in pairs))
+    return int(
+        sum(
+            (before * problem.dictionary.shape[1] + 2 * before * after).sum()
+            for before, after in pairs
+        )
+    )
 
 
 def measure_times() -> pd.DataFrame:
@@ -64,7 +77,9 @@ def measure_times() -> pd.DataFrame:
 
 
 def measure_memory() -> pd.DataFrame:
-    """Measure each gradient's peak memory in a process of its own, beyond what the process held before."""
+    """Measure each gradient's peak memory in a process of its own, beyond what the process held
+    before.
+    """
     rows = []
     for axis in ("n", "T"):
         for size, chosen in TASKS[axis].items():
@@ -72,7 +87,9 @@ def measure_memory() -> pd.DataFrame:
                 work = project(choice, chosen, torch.float32)
                 receiver, sender = multiprocessing.Pipe(duplex=False)
                 first = project(choice, task(n=10), torch.float32)
-                process = multiprocessing.get_context("fork").Process(target=report_peak, args=(first, work, sender))
+                process = multiprocessing.get_context("fork").Process(
+                    target=report_peak, args=(first, work, sender)
+                )
                 process.start()
                 rows.append((axis, size, name, "MiB", receiver.recv()))
                 process.join()
@@ -80,7 +97,9 @@ def measure_memory() -> pd.DataFrame:
 
 
 def report_peak(first, work, sender) -> None:
-    """Send the growth of this process's peak in MiB, after a first small gradient for which libraries load or compile."""
+    """Send the growth of this process's peak in MiB, after a first small gradient for which
+    libraries load or compile.
+    """
     first()
     sender.send(peak_growth(work) / 1024)
 
@@ -91,9 +110,15 @@ def exponent(values: pd.DataFrame) -> float:
 
 
 def profile() -> pd.Series:
-    """Return how the time of one gradient splits, by the times of its parts; what none of them explains is backward."""
+    """Return how the time of one gradient splits, by the times of its parts; what none of them
+    explains is backward.
+    """
     chosen = task()
-    problem, algorithm, (depth,) = chosen.problem(torch.float32), pudle.Ista(step=STEP), chosen.depths
+    problem, algorithm, (depth,) = (
+        chosen.problem(torch.float32),
+        pudle.Ista(step=STEP),
+        chosen.depths,
+    )
     observations, dictionary = problem.observations, problem.dictionary
     codes = algorithm.run(problem, depth).codes
     square, correlations = torch.zeros(len(dictionary.T), len(dictionary.T)), torch.ones_like(codes)
@@ -116,7 +141,9 @@ def profile() -> pd.Series:
         "the products D^T D and D^T x": seconds["products"],
         "layers 1 to 10": seconds["10 layers"] - seconds["products"],
         f"layers 11 to {depth}": seconds["all layers"] - seconds["10 layers"],
-        "back through the layers": seconds["whole"] - seconds["all layers"] - seconds["final"] - seconds["direct"],
+        "back through the layers": (
+            seconds["whole"] - seconds["all layers"] - seconds["final"] - seconds["direct"]
+        ),
         "the final products": seconds["final"],
         "the direct part": seconds["direct"],
     }
@@ -153,7 +180,9 @@ def main() -> int:
     data = pd.concat([data, counts])
     print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
     for (axis, quantity, path), group in data.groupby(["axis", "quantity", "path"], sort=False):
-        values = ", ".join(f"{size}: {value:.3g}" for size, value in zip(group["size"], group.value, strict=True))
+        values = ", ".join(
+            f"{size}: {value:.3g}" for size, value in zip(group["size"], group.value, strict=True)
+        )
         print(f"| {axis} | {quantity} | {path} | {exponent(group):.2f} | {values} |")
     print("\n| part of a gradient | share of its time |\n|---|---|")
     for part, share in profile().items():

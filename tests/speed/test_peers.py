@@ -1,8 +1,10 @@
-"""Time of a gradient beside other programs for the same gradient; `make peers` runs it and prints the table.
+"""Time of a gradient beside other programs for the same gradient; `make peers` runs it and prints
+the table.
 
-The contenders of a row take turns, so that a change of the machine's speed hits all of them; least and greatest time and the
-ratio of the least times are shown. All run on one thread, in float32. Every gradient that is timed is compared with plain
-torch in float64, and so is the contender's own gradient in float64.
+The contenders of a row take turns, so that a change of the machine's speed hits all of them; least
+and greatest time and the ratio of the least times are shown. All run on one thread, in float32.
+Every gradient that is timed is compared with plain torch in float64, and so is the contender's own
+gradient in float64.
 """
 
 from __future__ import annotations
@@ -21,11 +23,20 @@ BOUND = "dense bound"
 
 #: A task, its number of turns, and who takes part.
 ROWS = {
-    "n=1000, m=50, p=100, T=100": (Task("sparse_gaussian(n_samples=1000)", (100,)), 6, tuple(CONTENDERS)),
-    "n=10000, m=50, p=100, T=50": (Task("sparse_gaussian(n_samples=10000)", (50,)), 4, tuple(CONTENDERS)),
+    "n=1000, m=50, p=100, T=100": (
+        Task("sparse_gaussian(n_samples=1000)", (100,)),
+        6,
+        tuple(CONTENDERS),
+    ),
+    "n=10000, m=50, p=100, T=50": (
+        Task("sparse_gaussian(n_samples=10000)", (50,)),
+        4,
+        tuple(CONTENDERS),
+    ),
     "n=50, m=1000, p=1500, T=100": (
         Task(
-            "sparse_gaussian(n_samples=50, n_features=1000, n_components=1500, n_nonzero_coefs=10, perturbation=0.005)",
+            "sparse_gaussian(n_samples=50, n_features=1000, n_components=1500, n_nonzero_coefs=10,"
+            " perturbation=0.005)",
             (100,),
             ("reconstruction",),
         ),
@@ -34,7 +45,12 @@ ROWS = {
     ),
     "sweep T=1..100, alternating and backprop, both losses, n=1000, m=50, p=100": (
         # Of a sweep's ten million codes some would lie within rounding of their threshold.
-        Task("sparse_gaussian(n_samples=1100)", tuple(range(1, 101)), ("lasso", "reconstruction"), samples=1000),
+        Task(
+            "sparse_gaussian(n_samples=1100)",
+            tuple(range(1, 101)),
+            ("lasso", "reconstruction"),
+            samples=1000,
+        ),
         2,
         ("pudle", "pudle, torch", "published layers"),
     ),
@@ -50,7 +66,9 @@ TURNS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
-    """Run on one core, where the system allows it: JAX has no other setting that keeps it to one thread."""
+    """Run on one core, where the system allows it: JAX has no other setting that keeps it to one
+    thread.
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -62,7 +80,9 @@ def one_core():
 
 @pytest.fixture(scope="module")
 def prepared():
-    """Works of the row that is being measured, by contender, and the row's gradients by plain torch in float64."""
+    """Works of the row that is being measured, by contender, and the row's gradients by plain torch
+    in float64.
+    """
     works, rows = {}, []
 
     def prepare(row, contender):
@@ -81,7 +101,8 @@ def prepared():
                 check(CONTENDERS[contender](task, torch.float64)(), works["truth"], torch.float64)
             works[contender] = CONTENDERS[contender](task, torch.float32)
             if not task.sweep:
-                # Whatever compiles does so now. A sweep is measured when the rows before it have made everything compile.
+                # Whatever compiles does so now. A sweep is measured when the rows before it have
+                # made everything compile.
                 works[contender]()
         return works[contender], works["truth"]
 
@@ -89,11 +110,14 @@ def prepared():
 
 
 def check(gradients, truth, dtype):
-    errors = [float((one.double() - true).norm() / true.norm()) for one, true in zip(gradients, truth, strict=True)]
+    errors = [
+        float((one.double() - true).norm() / true.norm())
+        for one, true in zip(gradients, truth, strict=True)
+    ]
     wrong = [error for error in errors if not error <= AGREEMENT[dtype]]
     assert not wrong, (
-        f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from autograd by more than {AGREEMENT[dtype]}, "
-        f"by up to {max(wrong):.1e}"
+        f"{dtype}: {len(wrong)} of {len(errors)} gradients differ from autograd by more than"
+        f" {AGREEMENT[dtype]}, by up to {max(wrong):.1e}"
     )
 
 
@@ -103,14 +127,21 @@ def times(request):
     seconds: dict[str, dict[str, list[float]]] = {}
     yield seconds
     lines = [
-        "Seconds of processor time on one thread, float32, least to greatest; in parentheses the least by pudle's.\n",
+        (
+            "Seconds of processor time on one thread, float32, least to greatest; in parentheses"
+            " the least by pudle's.\n"
+        ),
         f"| work | {' | '.join(CONTENDERS)} |",
         "|---" * (len(CONTENDERS) + 1) + "|",
     ]
     for row, by_contender in seconds.items():
         own = min(by_contender.get("pudle", [float("nan")]))
         cells = [
-            f"{min(each):.3f} to {max(each):.3f} ({min(each) / own:.2f})" if (each := by_contender.get(name)) else ""
+            (
+                f"{min(each):.3f} to {max(each):.3f} ({min(each) / own:.2f})"
+                if (each := by_contender.get(name))
+                else ""
+            )
             for name in CONTENDERS
         ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
@@ -129,15 +160,29 @@ def test_gradient(benchmark, prepared, times, row, contender, turn):
     times.setdefault(row, {}).setdefault(contender, []).append(benchmark.stats.stats.min)
 
 
-@pytest.mark.parametrize("contender", [name for name in CONTENDERS if name not in (BOUND, "torch.compile")])
+@pytest.mark.parametrize(
+    "contender", [name for name in CONTENDERS if name not in (BOUND, "torch.compile")]
+)
 def test_contenders_agree_on_a_small_problem(dtype, contender):
-    """Keep the programs from rotting between the runs of `make peers`; torch.compile would take half a minute."""
-    small = Task("sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)", (12,))
-    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)
+    """Keep the programs from rotting between the runs of `make peers`; torch.compile would take
+    half a minute.
+    """
+    small = Task(
+        "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)", (12,)
+    )
+    check(
+        CONTENDERS[contender](small, dtype)(),
+        CONTENDERS["torch autograd"](small, torch.float64)(),
+        dtype,
+    )
 
 
 @pytest.mark.parametrize("contender", ["pudle", "pudle, torch", "published layers"])
 def test_sweeps_agree_on_a_small_problem(dtype, contender):
     dataset = "sparse_gaussian(n_samples=20, n_features=10, n_components=16, n_nonzero_coefs=2)"
     small = Task(dataset, (1, 2, 7), ("lasso", "reconstruction"))
-    check(CONTENDERS[contender](small, dtype)(), CONTENDERS["torch autograd"](small, torch.float64)(), dtype)
+    check(
+        CONTENDERS[contender](small, dtype)(),
+        CONTENDERS["torch autograd"](small, torch.float64)(),
+        dtype,
+    )

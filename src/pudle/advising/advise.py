@@ -41,35 +41,40 @@ def advise(
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> Advice:
-    """Measure which gradient estimator to use on a problem, and how deep to unroll, and test the answer on new seeds.
+    """Measure which gradient estimator to use on a problem, and how deep to unroll, and test the
+    answer on new seeds.
 
-    All candidates start on three seeds and small depths. Windows and terms are searched. Those that cannot win any more are
-    dropped, the others go on to more seeds, and their depth is chosen so that an upper limit for 95 % of all seeds meets
-    the wish. The winner and a runner-up are then tested on `seeds` further draws, and only these count in the promise.
+    All candidates start on three seeds and small depths. Windows and terms are searched. Those that
+    cannot win any more are dropped, the others go on to more seeds, and their depth is chosen so
+    that an upper limit for 95 % of all seeds meets the wish. The winner and a runner-up are then
+    tested on `seeds` further draws, and only these count in the promise.
 
     Parameters
     ----------
     problem : Dataset, str or Problem
-        A dataset, or its spec, of which every seed gives a problem; or one problem, for which alone the answer then holds.
-        Where all seeds of a dataset draw the same, they count as one problem.
+        A dataset, or its spec, of which every seed gives a problem; or one problem, for which alone
+        the answer then holds. Where all seeds of a dataset draw the same, they count as one
+        problem.
     algorithm : Algorithm or str, optional
         The unrolled algorithm; by default ISTA, or the own iteration of a `FixedPoint`.
     error : float, optional
-        Largest relative error of the gradient. Without it the most accurate estimator within the time and the memory is
-        advised; 0.01 where these are missing as well.
+        Largest relative error of the gradient. Without it the most accurate estimator within the
+        time and the memory is advised; 0.01 where these are missing as well.
     seconds, memory : float, optional
-        Largest time of one gradient, in seconds of one processor thread, and largest memory, in bytes.
+        Largest time of one gradient, in seconds of one processor thread, and largest memory, in
+        bytes.
     loss : str, optional
         Outer loss; by default the dataset's first.
     estimators : sequence, optional
-        Candidates, as specs or objects; a name such as ``truncated`` stands for all its windows. By default all built-in
-        deterministic estimators and installed plug-ins.
+        Candidates, as specs or objects; a name such as ``truncated`` stands for all its windows. By
+        default all built-in deterministic estimators and installed plug-ins.
     seeds : int
         Number of draws that the result is tested on.
     most_depth : int
         Largest number of layers.
     train : bool
-        Whether to train shortly with the advised estimator and the runner-up, to see whether the advice holds.
+        Whether to train shortly with the advised estimator and the runner-up, to see whether the
+        advice holds.
     device : {"cpu", "cuda"}
     progress : callable
         Called with the steps done, the steps in all, and one line.
@@ -81,8 +86,8 @@ def advise(
     Raises
     ------
     InvalidArgument
-        For a wish that is no positive number, where no seed has a reference to score against, and for a training without a
-        dictionary to learn.
+        For a wish that is no positive number, where no seed has a reference to score against, and
+        for a training without a dictionary to learn.
     """
     for name, value in (("error", error), ("seconds", seconds), ("memory", memory)):
         if value is not None:
@@ -130,17 +135,29 @@ def _advise(
     if not kept:
         return Advice(chosen=None, nearest=best[0], undecided=tested[0], **facts)
     progress(4, 4, "times in turns")
-    return Advice(**facts, **promises.compared(kept), stricter=promises.stricter(able, kept[0].error))
+    return Advice(
+        **facts, **promises.compared(kept), stricter=promises.stricter(able, kept[0].error)
+    )
 
 
 def _check_scorable(trials: Trials, race: Race) -> None:
-    """Refuse a problem without references, with different kinds of them, or with bounds above the error of the wish."""
+    """Refuse a problem without references, with different kinds of them, or with bounds above the
+    error of the wish.
+    """
     if not all(race.seeds):
         first = trials.reference(0)
-        raise InvalidArgument(f"no seed has a reference to score against: {first.status}: {first.reason}")
+        raise InvalidArgument(
+            f"no seed has a reference to score against: {first.status}: {first.reason}"
+        )
     references = [trials.reference(seed) for seed in race.seeds[-1]]
     if len(statuses := sorted({each.status for each in references})) > 1:
-        raise InvalidArgument(f"references of different kinds ({', '.join(statuses)}) are not ranked together: fix the loss")
+        raise InvalidArgument(
+            f"references of different kinds ({', '.join(statuses)}) are not ranked together: fix"
+            " the loss"
+        )
     bound = max(each.bound for each in references)
     if race.wish.error is not None and race.wish.error < bound:
-        raise InvalidArgument(f"error={race.wish.error:g} is below the references' bound {bound:.1e}: allow more than that")
+        raise InvalidArgument(
+            f"error={race.wish.error:g} is below the references' bound {bound:.1e}: allow more than"
+            " that"
+        )

@@ -11,7 +11,16 @@ from ..terminal import check_device, progress_bar
 
 #: Exit code where no candidate meets the wish; 2 is wrong usage.
 NOTHING = 1
-UNITS = {"": 1.0, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "KB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
+UNITS = {
+    "": 1.0,
+    "KIB": 2.0**10,
+    "MIB": 2.0**20,
+    "GIB": 2.0**30,
+    "KB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "B": 1.0,
+}
 
 
 def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
@@ -20,33 +29,73 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
         return None
     read = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([a-zA-Z]*)\s*", value)
     if not read or read[2].upper() not in UNITS:
-        raise click.BadParameter(f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB")
+        raise click.BadParameter(
+            f"{value!r} is no size: write bytes, or a number with KiB, MiB or GiB, e.g. 200MiB"
+        )
     return float(read[1]) * UNITS[read[2].upper()]
 
 
 @click.command("advise")
 @click.argument("estimators", nargs=-1, metavar="[SPEC]...")
-@click.option("--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems.")
-@click.option("--algorithm", metavar="SPEC", help="Unrolled algorithm [default: ista, or the problem's own iteration].")
+@click.option(
+    "--dataset", metavar="SPEC", required=True, help="Dataset whose seeds give the problems."
+)
+@click.option(
+    "--algorithm",
+    metavar="SPEC",
+    help="Unrolled algorithm [default: ista, or the problem's own iteration].",
+)
 @click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
 @click.option(
-    "--error", type=click.FloatRange(min=0, min_open=True), metavar="E",
+    "--error",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="E",
     help="Largest relative error of the gradient [default: 0.01, without a time and a memory].",
-)  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Largest time of one gradient.")
-@click.option("--memory", callback=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB.")
+)
 @click.option(
-    "--seeds", type=click.IntRange(min=2), default=20, show_default=True, help="New seeds that the answer is tested on.",
-)  # fmt: skip
-@click.option("--most-depth", type=click.IntRange(min=1), default=1600, show_default=True, help="Largest number of layers.")
-@click.option("--train", is_flag=True, help="Train shortly with the advised estimator and the runner-up, and compare.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-def advise_command(estimators: tuple[str, ...], dataset: str, algorithm: str | None, **options: Any) -> None:
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Largest time of one gradient.",
+)
+@click.option(
+    "--memory", callback=_bytes, metavar="SIZE", help="Largest memory of one gradient, e.g. 200MiB."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=2),
+    default=20,
+    show_default=True,
+    help="New seeds that the answer is tested on.",
+)
+@click.option(
+    "--most-depth",
+    type=click.IntRange(min=1),
+    default=1600,
+    show_default=True,
+    help="Largest number of layers.",
+)
+@click.option(
+    "--train",
+    is_flag=True,
+    help="Train shortly with the advised estimator and the runner-up, and compare.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Device to measure on.",
+)
+def advise_command(
+    estimators: tuple[str, ...], dataset: str, algorithm: str | None, **options: Any
+) -> None:
     """Say which gradient estimator to use on a problem, within an error, a time and a memory.
 
-    Candidates are the named estimators, or all that are installed; a name such as `truncated` stands for all its windows,
-    which are searched. The answer is tested on seeds that had no part in the choice. The exit code is 0 with an advice, 1 if
-    nothing meets the wish, which then says what comes nearest, and 2 for wrong usage.
+    Candidates are the named estimators, or all that are installed; a name such as `truncated`
+    stands for all its windows, which are searched. The answer is tested on seeds that had no part
+    in the choice. The exit code is 0 with an advice, 1 if nothing meets the wish, which then says
+    what comes nearest, and 2 for wrong usage.
 
     \b
     Examples:

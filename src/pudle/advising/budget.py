@@ -1,4 +1,6 @@
-"""The first round where the wish names no error: the most accurate contenders within a time and a memory."""
+"""The first round where the wish names no error: the most accurate contenders within a time and a
+memory.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,11 @@ from .race import MARGIN, Race
 from .records import Contender
 
 
-def within_budget(race: Race, contenders: list[Contender]) -> tuple[list[Contender], list[Contender]]:
-    """Return the contenders at their best depth within the budget, most accurate first, and those beyond it at one layer.
+def within_budget(
+    race: Race, contenders: list[Contender]
+) -> tuple[list[Contender], list[Contender]]:
+    """Return the contenders at their best depth within the budget, most accurate first, and those
+    beyond it at one layer.
 
     Every level is timed at its end; between two ends time is linear in depth.
     """
@@ -19,7 +24,9 @@ def within_budget(race: Race, contenders: list[Contender]) -> tuple[list[Contend
     waiting = race.timed([replace(each, depth=1) for each in contenders])
     dear = [each for each in waiting if not _fits(race, each)]
     for level in race.levels:
-        timed = race.timed([replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]])
+        timed = race.timed(
+            [replace(each, depth=level[-1]) for each in waiting if each.number < level[-1]]
+        )
         going_on = [each for each in waiting if each.number >= level[-1]]
         for end in timed:
             start = known.get(end.name, replace(end, depth=0, seconds=0.0))
@@ -38,9 +45,17 @@ def within_budget(race: Race, contenders: list[Contender]) -> tuple[list[Contend
 def _affordable(race: Race, start: Contender, end: Contender, level: tuple[int, ...]) -> list[int]:
     """Return the depths of a level within the budget, from the times at its two ends."""
     slope = (end.seconds - start.seconds) / (end.depth - start.depth)
-    at = {depth: replace(end, depth=depth, seconds=start.seconds + slope * (depth - start.depth)) for depth in level}
-    depths = [depth for depth, contender in at.items() if contender.seconds <= MARGIN * (race.wish.seconds or math.inf)]
-    # More layers never need less memory: the first that fits, from the deepest on, is the last that fits.
+    at = {
+        depth: replace(end, depth=depth, seconds=start.seconds + slope * (depth - start.depth))
+        for depth in level
+    }
+    depths = [
+        depth
+        for depth, contender in at.items()
+        if contender.seconds <= MARGIN * (race.wish.seconds or math.inf)
+    ]
+    # More layers never need less memory: the first that fits, from the deepest on, is the last that
+    # fits.
     while depths and not _fits(race, at[depths[-1]]):
         depths = depths[:-1]
     return depths

@@ -1,4 +1,6 @@
-"""The estimators that take part: single ones, and families whose number of windows or terms is searched."""
+"""The estimators that take part: single ones, and families whose number of windows or terms is
+searched.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from ..errors import InvalidArgument, MissingDependency
 from ..estimator import GradientEstimator
 from ..peers import Peer
 
-#: Claims that no error wish can be held against: their errors are those of a random draw, or of no gradient.
+#: Claims that no error wish can be held against: their errors are those of a random draw, or of no
+#: gradient.
 NOT_ADVISED = ("stochastic", "heuristic")
 
 
@@ -30,15 +33,20 @@ class Family:
         return f"{self.name}({self.option}={number})"
 
 
-def candidates(estimators: Iterable[str | GradientEstimator] = ()) -> tuple[list[Any], list[Family]]:
+def candidates(
+    estimators: Iterable[str | GradientEstimator] = (),
+) -> tuple[list[Any], list[Family]]:
     """Return the single estimators (specs or objects) and the families that take part.
 
-    Without `estimators` these are all built-in ones and installed plug-ins whose claim is deterministic, but not other
-    packages' twins of them. A name whose class needs one whole number, such as ``truncated``, stands for its family.
+    Without `estimators` these are all built-in ones and installed plug-ins whose claim is
+    deterministic, but not other packages' twins of them. A name whose class needs one whole number,
+    such as ``truncated``, stands for its family.
     """
     classes = registry.list_estimators()
     named = list(estimators) or [
-        name for name, cls in classes.items() if not issubclass(cls, Peer) and cls.computes not in NOT_ADVISED
+        name
+        for name, cls in classes.items()
+        if not issubclass(cls, Peer) and cls.computes not in NOT_ADVISED
     ]
     single: list[Any] = []
     families: list[Family] = []
@@ -52,13 +60,18 @@ def candidates(estimators: Iterable[str | GradientEstimator] = ()) -> tuple[list
         else:
             made = registry.make_estimator(each)
             if made.computes in NOT_ADVISED:
-                raise InvalidArgument(f"estimator {each!r} is {made.computes}: no promise can be made for it; leave it out")
+                raise InvalidArgument(
+                    f"estimator {each!r} is {made.computes}: no promise can be made for it; leave"
+                    " it out"
+                )
             single.append(specs.text(made))
     return list(dict.fromkeys(single)), families
 
 
 def searched_option(cls: type) -> str | None:
-    """Return the option of a class that is searched: the only one without a default, if it is a whole number."""
+    """Return the option of a class that is searched: the only one without a default, if it is a
+    whole number.
+    """
     missing = dataclasses.MISSING
     needed = (
         [each for each in specs.options(cls) if each.default is each.default_factory is missing]
@@ -69,7 +82,9 @@ def searched_option(cls: type) -> str | None:
 
 
 def _made_by_default(name: str) -> list[str]:
-    """Return the spec of an estimator with its default options; none where it needs options or lacks a package."""
+    """Return the spec of an estimator with its default options; none where it needs options or
+    lacks a package.
+    """
     try:
         registry.make_estimator(name)
     except (InvalidArgument, MissingDependency):

@@ -1,4 +1,6 @@
-"""A short training with the advised estimator and with the runner-up: whether the advice holds where gradients are used."""
+"""A short training with the advised estimator and with the runner-up: whether the advice holds
+where gradients are used.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +30,24 @@ AS_GOOD = 0.95
 def check_trainable(trials: Trials) -> None:
     """Raise InvalidArgument for a problem that has no dictionary to learn."""
     if not isinstance(trials.problem(0), DictionaryProblem):
-        raise InvalidArgument(f"a training learns a dictionary, and {trials.text} has none: ask for no training")
+        raise InvalidArgument(
+            f"a training learns a dictionary, and {trials.text} has none: ask for no training"
+        )
 
 
 def practiced(advice: Advice, trials: Trials, progress: ProgressCallback) -> Advice:
-    """Return the advice with a sentence about two short trainings, of the advised estimator and of the runner-up.
+    """Return the advice with a sentence about two short trainings, of the advised estimator and of
+    the runner-up.
 
-    Both take the same number of steps from the same dictionary with the same optimizer. What counts is by how much the outer
-    loss has fallen, evaluated at the end with many more layers than either has, and the processor time.
+    Both take the same number of steps from the same dictionary with the same optimizer. What counts
+    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
+    has, and the processor time.
     """
     pair = [each for each in (advice.chosen, advice.runner_up) if each]
     if len(pair) < 2:
-        return dataclasses.replace(advice, training="No training: there is no runner-up to compare with.")
+        return dataclasses.replace(
+            advice, training="No training: there is no runner-up to compare with."
+        )
     start, depth = trials.problem(0), DEEPER * max(each.contender.depth for each in pair)
     before, found = _loss(start, trials.algorithm, depth), []
     for number, each in enumerate(pair):
@@ -47,15 +55,22 @@ def practiced(advice: Advice, trials: Trials, progress: ProgressCallback) -> Adv
         found.append(_trained(each, start, trials.algorithm, depth))
     (first, took), (second, takes) = ((before - after, spent) for after, spent in found)
     holds = first >= AS_GOOD * second and first > 0
-    verdict = "the advice holds" if holds else "the advice does not hold in this training: prefer the runner-up"
+    verdict = (
+        "the advice holds"
+        if holds
+        else "the advice does not hold in this training: prefer the runner-up"
+    )
     text = (
-        f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell by {first:.3g} with {layers(pair[0].contender)} in "
-        f"{seconds(took)}, and by {second:.3g} with {layers(pair[1].contender)} in {seconds(takes)}: {verdict}."
+        f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell by {first:.3g} with"
+        f" {layers(pair[0].contender)} in {seconds(took)}, and by {second:.3g} with"
+        f" {layers(pair[1].contender)} in {seconds(takes)}: {verdict}."
     )
     return dataclasses.replace(advice, training=text)
 
 
-def _trained(tested: Promise, problem: Any, algorithm: Algorithm, depth: int) -> tuple[float, float]:
+def _trained(
+    tested: Promise, problem: Any, algorithm: Algorithm, depth: int
+) -> tuple[float, float]:
     """Return the loss after a training, and its processor seconds."""
     contender = tested.contender
     learner = Learner(contender.estimator, algorithm, contender.depth, OPTIMIZER, epochs=STEPS)

@@ -1,4 +1,6 @@
-"""Promises: what the race leaves is tested on seeds that had no part in it, and timed beside backpropagation."""
+"""Promises: what the race leaves is tested on seeds that had no part in it, and timed beside
+backpropagation.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ from .statistics import CONFIDENCE, are_equal, least_share
 
 #: The estimator whose time others are compared with.
 BASE = "backprop"
-#: Share of the new seeds that may miss a promise; otherwise a more careful one is tested, so many times at most.
+#: Share of the new seeds that may miss a promise; otherwise a more careful one is tested, so many
+#: times at most.
 MISSES, ATTEMPTS = 0.05, 3
-#: A more careful promise has so many times the layers or, where a budget gives the depth, so many times the error.
+#: A more careful promise has so many times the layers or, where a budget gives the depth, so many
+#: times the error.
 DEEPER, WEAKER = 1.2, 1.5
 #: Errors that a reader may need next, as shares of the one that was asked for.
 STRICTER = (1e-2, 1e-4)
@@ -40,15 +44,21 @@ class Promises:
         self.race, self.trials = race, race.trials
         self.alone = race.trials.seeds is not None
         starts = itertools.count(SEEDS[-1], seeds)
-        self._new = itertools.repeat(range(1)) if self.alone else (range(start, start + seeds) for start in starts)
+        self._new = (
+            itertools.repeat(range(1))
+            if self.alone
+            else (range(start, start + seeds) for start in starts)
+        )
         self._tests = itertools.count(1)
         #: New seeds without a reference to score against.
         self.unscorable = 0
 
     def test(self, contender: Contender) -> Promise:
-        """Return a contender with its promise tested; one that is broken too often is made more careful and tested anew.
+        """Return a contender with its promise tested; one that is broken too often is made more
+        careful and tested anew.
 
-        So that all statements hold together with the confidence, each test has half of the risk that is left.
+        So that all statements hold together with the confidence, each test has half of the risk
+        that is left.
         """
         for _ in range(ATTEMPTS):
             drawn = next(self._new)
@@ -72,10 +82,14 @@ class Promises:
     def _careful(self, contender: Contender) -> Contender:
         if self.race.wish.error is None:
             return replace(contender, error=WEAKER * contender.error)
-        return replace(contender, depth=min(math.ceil(DEEPER * contender.depth), self.race.most_depth))
+        return replace(
+            contender, depth=min(math.ceil(DEEPER * contender.depth), self.race.most_depth)
+        )
 
     def base(self, tested: list[Promise]) -> Contender | None:
-        """Return `BASE` at the depth at which it makes the first promise by the same rule; None if it does not."""
+        """Return `BASE` at the depth at which it makes the first promise by the same rule; None if
+        it does not.
+        """
         for each in tested:
             if each.contender.name == BASE:
                 return each.contender
@@ -83,36 +97,54 @@ class Promises:
         for level in self.race.levels:
             worst = self.trials.errors(BASE, seeds, level).max(0)
             if (within := np.flatnonzero(worst <= error)).size:
-                return self.race.refined(Contender(BASE, level[int(within[0])]), seeds, error, last=True)
+                return self.race.refined(
+                    Contender(BASE, level[int(within[0])]), seeds, error, last=True
+                )
         return None
 
     def compared(self, kept: list[Promise]) -> dict[str, Any]:
-        """Return the fields of an advice about two promises and `BASE`, with times measured in turns.
+        """Return the fields of an advice about two promises and `BASE`, with times measured in
+        turns.
 
-        The first promise is the choice. But where both keep the error that was wished for, the faster one is.
+        The first promise is the choice. But where both keep the error that was wished for, the
+        faster one is.
         """
         base = self.base(kept)
         rows = [each.contender for each in kept[:2]] + ([base] if base else [])
         calls = [(each.estimator, each.depth) for each in rows]
         seeds = self.race.seeds[-1][:TIMED]
         seconds = np.concatenate(
-            [timing.times(calls, self.trials.problem(seed), self.trials.algorithm, ROUNDS) for seed in seeds]
+            [
+                timing.times(calls, self.trials.problem(seed), self.trials.algorithm, ROUNDS)
+                for seed in seeds
+            ]
         )
-        timed = [replace(each, seconds=float(taken)) for each, taken in zip(rows, np.median(seconds, 0), strict=True)]
+        timed = [
+            replace(each, seconds=float(taken))
+            for each, taken in zip(rows, np.median(seconds, 0), strict=True)
+        ]
         tied = len(kept) > 1 and are_equal(seconds[:, 0], seconds[:, 1])
-        made = [(replace(each, contender=at), taken)
-                for each, at, taken in zip(kept[:2], timed, seconds.T, strict=False)]  # fmt: skip
+        made = [
+            (replace(each, contender=at), taken)
+            for each, at, taken in zip(kept[:2], timed, seconds.T, strict=False)
+        ]
         # The race timed them on one problem and in fewer rounds.
         if self.race.wish.error is not None and not tied:
             made.sort(key=lambda pair: pair[0].contender.seconds)
         (chosen, taken), *others = made
-        fields: dict[str, Any] = {"chosen": chosen, "runner_up": others[0][0] if others else None, "tied": tied}
+        fields: dict[str, Any] = {
+            "chosen": chosen,
+            "runner_up": others[0][0] if others else None,
+            "tied": tied,
+        }
         if base:
             fields |= {"base": timed[-1], "relative_time": float(np.median(taken / seconds[:, -1]))}
         return fields
 
     def stricter(self, able: list[Contender], error: float) -> dict[float, Contender]:
-        """Return the fastest candidate without a family for smaller errors, as far as some reach them on the first seeds."""
+        """Return the fastest candidate without a family for smaller errors, as far as some reach
+        them on the first seeds.
+        """
         single, found = [each for each in able if not each.family], dict[float, Contender]()
         for goal in (error * share for share in STRICTER):
             for level in self.race.levels:

@@ -22,7 +22,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Contender:
-    """An estimator at a depth, with what is known of it: `error` is the largest one, or a limit for nearly all seeds."""
+    """An estimator at a depth, with what is known of it: `error` is the largest one, or a limit for
+    nearly all seeds.
+    """
 
     estimator: Any
     depth: int
@@ -55,7 +57,8 @@ class Promise:
     kept, seeds : int
         Number of seeds on which it is kept, of all that were tried.
     share : float
-        Share of all seeds on which it is kept at least, with 95 % confidence; NaN where there is one problem only.
+        Share of all seeds on which it is kept at least, with 95 % confidence; NaN where there is
+        one problem only.
     median : float
         Median of the errors.
     """
@@ -87,11 +90,13 @@ class Advice:
     base : Contender or None
         `backprop` within the same error, with the time that `relative_time` compares with.
     relative_time : float
-        Time of the advised estimator over that of `base`, both measured in turns; NaN where `base` does not meet the wish.
+        Time of the advised estimator over that of `base`, both measured in turns; NaN where `base`
+        does not meet the wish.
     nearest : Contender or None
         What comes nearest, where nothing meets the wish.
     undecided : Promise or None
-        What met the wish on the seeds of the race and missed it on too many new ones: the data do not decide.
+        What met the wish on the seeds of the race and missed it on too many new ones: the data do
+        not decide.
     stricter : mapping
         The cheapest estimator for smaller errors, as far as some reach them.
     reference : str
@@ -124,7 +129,10 @@ class Advice:
 
     def __repr__(self) -> str:
         if self.chosen is None:
-            return f"Advice({self.problem}: {'the data do not decide' if self.undecided else 'nothing meets the wish'})"
+            return (
+                f"Advice({self.problem}:"
+                f" {'the data do not decide' if self.undecided else 'nothing meets the wish'})"
+            )
         at = self.chosen
         promise = f"error <= {at.error:.2g} in {at.kept} of {at.seeds} seeds"
         return f"Advice({self.problem}: {at.contender.name}, depth {at.contender.depth}, {promise})"

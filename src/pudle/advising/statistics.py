@@ -12,13 +12,17 @@ from scipy import stats
 SHARE, CONFIDENCE = 0.95, 0.95
 
 
-def tolerance_limit(errors: ArrayLike, share: float = SHARE, confidence: float = CONFIDENCE) -> float:
-    r"""Return an upper limit on the errors of a share of all seeds, with a confidence, from the errors of a few.
+def tolerance_limit(
+    errors: ArrayLike, share: float = SHARE, confidence: float = CONFIDENCE
+) -> float:
+    r"""Return an upper limit on the errors of a share of all seeds, with a confidence, from the
+    errors of a few.
 
-    The logarithms of the errors are taken as normal. With their mean m and standard deviation s over n seeds the limit is
-    :math:`\exp(m + k s)`, where :math:`k = t_{n-1,\, z_p \sqrt n}^{-1}(\text{confidence}) / \sqrt n` is the quantile of a
-    noncentral t distribution and :math:`z_p` the normal quantile of the share. It is infinite for one seed and where an
-    error is not finite.
+    The logarithms of the errors are taken as normal. With their mean m and standard deviation s
+    over n seeds the limit is
+    :math:`\exp(m + k s)`, where :math:`k = t_{n-1,\, z_p \sqrt n}^{-1}(\text{confidence}) / \sqrt
+    n` is the quantile of a noncentral t distribution and :math:`z_p` the normal quantile of the
+    share. It is infinite for one seed and where an error is not finite.
 
     References
     ----------
@@ -35,7 +39,8 @@ def tolerance_limit(errors: ArrayLike, share: float = SHARE, confidence: float =
 
 
 def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
-    """Return the share of all seeds that keep a promise at least, with a confidence, if `kept` of `tried` seeds kept it.
+    """Return the share of all seeds that keep a promise at least, with a confidence, if `kept` of
+    `tried` seeds kept it.
 
     It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.
     """
@@ -43,7 +48,9 @@ def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
 
 
 def are_equal(first: ArrayLike, second: ArrayLike, significance: float = 0.01) -> bool:
-    """Return whether paired times cannot be told apart, by Student's t test on the logarithms of their ratios."""
+    """Return whether paired times cannot be told apart, by Student's t test on the logarithms of
+    their ratios.
+    """
     logs = np.log(np.asarray(first, dtype=float) / np.asarray(second, dtype=float))
     if len(logs) < 2 or np.ptp(logs) == 0:
         return not logs.any()

@@ -25,12 +25,16 @@ def made(estimator: Any) -> Any:
     return registry.make_estimator(estimator) if isinstance(estimator, str) else estimator
 
 
-def times(contenders: Sequence[tuple[Any, int]], problem: Problem, algorithm: Algorithm, rounds: int) -> np.ndarray:
-    """Return the seconds of one estimate, shape (rounds, contenders); each contender is an estimator and a depth.
+def times(
+    contenders: Sequence[tuple[Any, int]], problem: Problem, algorithm: Algorithm, rounds: int
+) -> np.ndarray:
+    """Return the seconds of one estimate, shape (rounds, contenders); each contender is an
+    estimator and a depth.
 
-    All contenders take turns in every round, each round beginning with another one, so that a machine whose speed drifts
-    treats them alike: compare them within a round. On the CPU the seconds are those of the processor, which do not change
-    when the machine is busy with other work.
+    All contenders take turns in every round, each round beginning with another one, so that a
+    machine whose speed drifts treats them alike: compare them within a round. On the CPU the
+    seconds are those of the processor, which do not change when the machine is busy with other
+    work.
     """
     cuda = problem.theta.device.type == "cuda"
     calls = [(made(estimator), depth) for estimator, depth in contenders]
@@ -56,9 +60,11 @@ def times(contenders: Sequence[tuple[Any, int]], problem: Problem, algorithm: Al
 
 
 def memory(estimator: Any, problem: Problem, algorithm: Algorithm, depth: int) -> float:
-    """Return the peak memory of one estimate in bytes, above that of a process with the problem alone; NaN if it fails.
+    """Return the peak memory of one estimate in bytes, above that of a process with the problem
+    alone; NaN if it fails.
 
-    It is measured in a copy of this process, because the peak of a process covers its life. On CUDA it is the device's.
+    It is measured in a copy of this process, because the peak of a process covers its life. On CUDA
+    it is the device's.
     """
     call = made(estimator)
     if problem.theta.device.type == "cuda":

@@ -28,9 +28,15 @@ def label(estimator: Any) -> str:
 
 
 def _algorithm(algorithm: Algorithm | str | None, problem: Problem) -> Any:
-    """Return an algorithm or the one that a spec names; by default ISTA, or a problem's own iteration."""
+    """Return an algorithm or the one that a spec names; by default ISTA, or a problem's own
+    iteration.
+    """
     default = "iteration" if isinstance(problem, FixedPoint) else "ista"
-    return algorithm if isinstance(algorithm, Algorithm) else registry.make_algorithm(algorithm or default)
+    return (
+        algorithm
+        if isinstance(algorithm, Algorithm)
+        else registry.make_algorithm(algorithm or default)
+    )
 
 
 @dataclass
@@ -65,16 +71,22 @@ class Trials:
         loss: str | None = None,
         device: str = "cpu",
     ) -> Trials:
-        """Return the trials on a dataset, or its spec, whose seeds give the draws, or on one problem."""
+        """Return the trials on a dataset, or its spec, whose seeds give the draws, or on one
+        problem.
+        """
         if isinstance(problem, Problem):
             if loss not in (None, getattr(problem, "loss", None)):
                 raise InvalidArgument(f"loss={loss!r}: the problem has its own loss; leave it out")
             made = _algorithm(algorithm, problem)
-            return cls(lambda seed: problem, made, f"{type(problem).__name__}, {specs.text(made)}", seeds=1)
+            return cls(
+                lambda seed: problem, made, f"{type(problem).__name__}, {specs.text(made)}", seeds=1
+            )
         dataset: Any = registry.make_dataset(problem) if isinstance(problem, str) else problem
         chosen = loss or dataset.losses[0]
         if chosen not in dataset.losses:
-            raise InvalidArgument(f"loss={chosen!r} is unknown: {dataset.name} has {', '.join(dataset.losses)}")
+            raise InvalidArgument(
+                f"loss={chosen!r} is unknown: {dataset.name} has {', '.join(dataset.losses)}"
+            )
 
         def draw(seed: int) -> Problem:
             return dataclasses.replace(dataset, seed=seed).problem(chosen, device=device)
@@ -96,7 +108,9 @@ class Trials:
 
     @property
     def repeat(self) -> bool:
-        """Tell whether all seeds of a dataset draw one problem: the first two have the same gradient to the bit."""
+        """Tell whether all seeds of a dataset draw one problem: the first two have the same
+        gradient to the bit.
+        """
         if self.seeds is not None or len(self.scorable((0, 1))) < 2:
             return False
         return torch.equal(self.reference(0).gradient, self.reference(1).gradient)
@@ -112,13 +126,19 @@ class Trials:
         return reference(problem, self._target, self.algorithm)
 
     def errors(self, estimator: Any, seeds: Sequence[int], depths: Sequence[int]) -> np.ndarray:
-        """Return the relative errors, shape (seeds, depths); infinite where there is none, and `failures` says why."""
+        """Return the relative errors, shape (seeds, depths); infinite where there is none, and
+        `failures` says why.
+        """
         name = label(estimator)
         for seed in seeds:
-            missing = tuple(sorted({depth for depth in depths if (name, seed, depth) not in self._errors}))
+            missing = tuple(
+                sorted({depth for depth in depths if (name, seed, depth) not in self._errors})
+            )
             problem, truth = self._at(seed)
             if missing:
-                for depth, result in zip(missing, attempt(estimator, problem, self.algorithm, missing), strict=True):
+                for depth, result in zip(
+                    missing, attempt(estimator, problem, self.algorithm, missing), strict=True
+                ):
                     self._errors[name, seed, depth] = self._judged(name, depth, result, truth)
         return np.array([[self._errors[name, seed, depth] for depth in depths] for seed in seeds])
 

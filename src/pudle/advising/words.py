@@ -25,19 +25,26 @@ def error(value: float, digits: int = 2) -> str:
 
 
 def promised(value: float) -> str:
-    """Return an error that is promised, or wished for, with so many digits that none is lost that matters."""
+    """Return an error that is promised, or wished for, with so many digits that none is lost that
+    matters.
+    """
     return error(value, 4)
 
 
 def seconds(value: float) -> str:
     """Return a duration with its unit."""
-    size, unit = next((pair for pair in ((1.0, "s"), (1e-3, "ms")) if value >= pair[0]), (1e-6, "µs"))
+    size, unit = next(
+        (pair for pair in ((1.0, "s"), (1e-3, "ms")) if value >= pair[0]), (1e-6, "µs")
+    )
     return f"{value / size:.3g} {unit}"
 
 
 def memory(value: float) -> str:
     """Return bytes with their unit."""
-    size, unit = next((pair for pair in ((2.0**30, "GiB"), (2.0**20, "MiB")) if value >= pair[0]), (2.0**10, "KiB"))
+    size, unit = next(
+        (pair for pair in ((2.0**30, "GiB"), (2.0**20, "MiB")) if value >= pair[0]),
+        (2.0**10, "KiB"),
+    )
     return f"{value / size:.3g} {unit}"
 
 
@@ -54,12 +61,21 @@ def sentences(advice: Advice) -> Iterator[str]:
     elif advice.chosen is None:
         yield f"Nothing meets the wish ({_wish(advice)}) on {advice.problem}."
         if advice.nearest:
-            yield f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, on the seeds that were tried."
+            yield (
+                f"Nearest: {layers(advice.nearest)}: {_facts(advice.nearest, truth)}, on the seeds"
+                " that were tried."
+            )
     else:
-        yield f"{layers(advice.chosen.contender)}: {_promise(advice.chosen, truth)}{_against_base(advice)}."
+        yield (
+            f"{layers(advice.chosen.contender)}:"
+            f" {_promise(advice.chosen, truth)}{_against_base(advice)}."
+        )
         yield from _runner_up(advice)
         for goal, contender in advice.stricter.items():
-            yield f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}, by the first seeds."
+            yield (
+                f"If you need {error(goal)}: {layers(contender)}, {seconds(contender.seconds)}, by"
+                " the first seeds."
+            )
         yield from _certainty(advice)
     if advice.training:
         yield advice.training
@@ -68,8 +84,9 @@ def sentences(advice: Advice) -> Iterator[str]:
 
 def _undecided(tested: Promise) -> str:
     return (
-        f"{layers(tested.contender)} was within {promised(tested.error)} on the seeds of the choice, but on only "
-        f"{tested.kept} of {tested.seeds} new seeds; wish for a larger error, or allow more layers"
+        f"{layers(tested.contender)} was within {promised(tested.error)} on the seeds of the"
+        f" choice, but on only {tested.kept} of {tested.seeds} new seeds; wish for a larger error,"
+        " or allow more layers"
     )
 
 
@@ -82,7 +99,9 @@ def _wish(advice: Advice) -> str:
 
 
 def _facts(contender: Contender, truth: str) -> str:
-    parts = [f"within {error(contender.error)} of {truth}" if math.isfinite(contender.error) else ""]
+    parts = [
+        f"within {error(contender.error)} of {truth}" if math.isfinite(contender.error) else ""
+    ]
     parts += [seconds(contender.seconds) if not math.isnan(contender.seconds) else ""]
     parts += [memory(contender.memory) if not math.isnan(contender.memory) else ""]
     return ", ".join(filter(None, parts)) or "not measured"
@@ -90,10 +109,17 @@ def _facts(contender: Contender, truth: str) -> str:
 
 def _promise(tested: Promise, truth: str) -> str:
     contender = tested.contender
-    where = f"in {tested.kept} of {tested.seeds} seeds" if not math.isnan(tested.share) else "on this problem"
+    where = (
+        f"in {tested.kept} of {tested.seeds} seeds"
+        if not math.isnan(tested.share)
+        else "on this problem"
+    )
     cost = [seconds(contender.seconds)]
     cost += [memory(contender.memory)] if not math.isnan(contender.memory) else []
-    return f"within {promised(tested.error)} of {truth} {where} (median {error(tested.median)}), {' and '.join(cost)}"
+    return (
+        f"within {promised(tested.error)} of {truth} {where} (median {error(tested.median)}),"
+        f" {' and '.join(cost)}"
+    )
 
 
 def _against_base(advice: Advice) -> str:
@@ -102,7 +128,10 @@ def _against_base(advice: Advice) -> str:
         return "; backprop does not come that near within the depths that were tried"
     if chosen.contender.name == base.name:
         return ""
-    return f", {advice.relative_time:.2g} times the time of backprop, which needs {count(base.depth, 'layer')} for it"
+    return (
+        f", {advice.relative_time:.2g} times the time of backprop, which needs"
+        f" {count(base.depth, 'layer')} for it"
+    )
 
 
 def _runner_up(advice: Advice) -> Iterator[str]:
@@ -110,7 +139,9 @@ def _runner_up(advice: Advice) -> Iterator[str]:
     if second is None or chosen is None:
         return
     ratio = second.contender.seconds / chosen.contender.seconds
-    how = "its time cannot be told apart from that" if advice.tied else f"{ratio:.2g} times that time"
+    how = (
+        "its time cannot be told apart from that" if advice.tied else f"{ratio:.2g} times that time"
+    )
     kept = "" if math.isnan(second.share) else f" in {second.kept} of {second.seeds} seeds"
     yield f"Next: {layers(second.contender)}: within {promised(second.error)}{kept}, {how}."
 

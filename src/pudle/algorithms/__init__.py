@@ -1,4 +1,6 @@
-"""Inner algorithms that are unrolled, their thresholding rules, and differentiation through their layers."""
+"""Inner algorithms that are unrolled, their thresholding rules, and differentiation through their
+layers.
+"""
 
 from .algorithm import Algorithm, State, Trajectory
 from .fista import Fista

@@ -22,19 +22,21 @@ from .thresholding import Soft, Thresholding
 class State:
     """Everything that a layer passes to the next.
 
-    An algorithm with more memory passes a subclass, a dataclass with fields of its own. Every field that holds a tensor of
-    floats is differentiated, and detached where a derivative is cut, unless it is declared with
-    ``field(metadata={"constant": True})``. Fields that hold the same tensor count as one.
+    An algorithm with more memory passes a subclass, a dataclass with fields of its own. Every field
+    that holds a tensor of floats is differentiated, and detached where a derivative is cut, unless
+    it is declared with ``field(metadata={"constant": True})``. Fields that hold the same tensor
+    count as one.
 
     Attributes
     ----------
     codes : Tensor
         The iterate: the output of the last proximal map.
     point : Tensor
-        Where the next gradient step starts: the extrapolated point of an accelerated method, else the codes.
+        Where the next gradient step starts: the extrapolated point of an accelerated method, else
+        the codes.
     momentum : float or Tensor
-        Momentum sequence of an accelerated method, never part of a graph: one number, or one per sample (broadcasts over
-        the codes) if each sample restarts on its own.
+        Momentum sequence of an accelerated method, never part of a graph: one number, or one per
+        sample (broadcasts over the codes) if each sample restarts on its own.
     iteration : int
         Number of layers run so far.
     """
@@ -61,17 +63,24 @@ class State:
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
                 found[each.name] = value
-            elif isinstance(value, (tuple, list, dict)) and any(isinstance(item, Tensor) for item in _items(value)):
+            elif isinstance(value, (tuple, list, dict)) and any(
+                isinstance(item, Tensor) for item in _items(value)
+            ):
                 raise InvalidArgument(
-                    f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors: give each tensor a field of "
-                    f"its own, or stack them into one"
+                    f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
+                    " give each tensor a field of its own, or stack them into one"
                 )
         return found
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return the state with a function applied to each of its `tensors`; fields that share one still do."""
+        """Return the state with a function applied to each of its `tensors`; fields that share one
+        still do.
+        """
         tensors = self.tensors()
-        changed = {key: change(tensor) for key, tensor in {id(each): each for each in tensors.values()}.items()}
+        changed = {
+            key: change(tensor)
+            for key, tensor in {id(each): each for each in tensors.values()}.items()
+        }
         values: dict[str, Any] = {name: changed[id(tensor)] for name, tensor in tensors.items()}
         return dataclasses.replace(self, **values)
 
@@ -107,7 +116,9 @@ class Trajectory:
     def at(self, iteration: int) -> Tensor:
         """Return the codes after `iteration` layers, which the run must have kept."""
         if iteration not in self.states:
-            raise InvalidArgument(f"iteration {iteration} was not kept: run again with keep=({iteration},)")
+            raise InvalidArgument(
+                f"iteration {iteration} was not kept: run again with keep=({iteration},)"
+            )
         return self.states[iteration].codes
 
 
@@ -118,18 +129,22 @@ class Algorithm(ABC):
     Parameters
     ----------
     step : float, optional
-        Step size eta. None means 1/L, with L the Lipschitz constant of the gradient of the problem's smooth part.
+        Step size eta. None means 1/L, with L the Lipschitz constant of the gradient of the
+        problem's smooth part.
     thresholding : Thresholding or str
         How the proximal map is carried out: a rule, or its spec such as ``"decaying(decay=0.99)"``.
     initial : Tensor, optional
-        Warm start: the codes from which every run begins, unless `run` or `start` is given others; zero by default. As a
-        field of the algorithm it reaches every estimator. It is constant under differentiation. It is data: a spec cannot
-        hold it, and it does not count when algorithms are compared.
+        Warm start: the codes from which every run begins, unless `run` or `start` is given others;
+        zero by default. As a field of the algorithm it reaches every estimator. It is constant
+        under differentiation. It is data: a spec cannot hold it, and it does not count when
+        algorithms are compared.
     """
 
     step: float | None = None
     thresholding: Thresholding = Soft()
-    initial: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False})
+    initial: Tensor | None = field(
+        default=None, repr=False, compare=False, kw_only=True, metadata={"spec": False}
+    )
 
     name: ClassVar[str]
 
@@ -140,8 +155,9 @@ class Algorithm(ABC):
             object.__setattr__(self, "thresholding", make_thresholding(self.thresholding))
         if not isinstance(self.thresholding, Thresholding):
             raise InvalidArgument(
-                f"thresholding={self.thresholding!r} is no thresholding rule: give a subclass of "
-                f"pudle.algorithms.thresholding.Thresholding or a spec such as 'soft' or 'decaying(decay=0.99)'"
+                f"thresholding={self.thresholding!r} is no thresholding rule: give a subclass of"
+                " pudle.algorithms.thresholding.Thresholding or a spec such as 'soft' or"
+                " 'decaying(decay=0.99)'"
             )
 
     @abstractmethod
@@ -170,15 +186,27 @@ class Algorithm(ABC):
         return self.step
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
-        """Return the state before the first layer: the given codes, else the algorithm's warm start, else zeros."""
+        """Return the state before the first layer: the given codes, else the algorithm's warm
+        start, else zeros.
+        """
         initial = self.initial if initial is None else initial
         codes = problem.initial_codes() if initial is None else initial.detach()
         if codes.shape != problem.code_shape:
-            raise InvalidArgument(f"initial has shape {tuple(codes.shape)}: codes here have shape {problem.code_shape}")
+            raise InvalidArgument(
+                f"initial has shape {tuple(codes.shape)}: codes here have shape"
+                f" {problem.code_shape}"
+            )
         check_alike("initial", codes, problem.parameter, problem.theta)
         return State(codes=codes, point=codes)
 
-    def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
+    def run(
+        self,
+        problem: Problem,
+        depth: int,
+        *,
+        keep: Collection[int] = (),
+        initial: Tensor | None = None,
+    ) -> Trajectory:
         """Run `depth` layers, and keep the states of the iterations in `keep` besides the last.
 
         Parameters
@@ -194,9 +222,13 @@ class Algorithm(ABC):
         depth = check_integer("depth", depth, 0)
         missing = sorted(iteration for iteration in keep if not 0 <= iteration <= depth)
         if missing:
-            raise InvalidArgument(f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer")
+            raise InvalidArgument(
+                f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer"
+            )
         step, state, states = self.step_size(problem), self.start(problem, initial), {}
-        tensors = [value for value in (state.codes, *vars(problem).values()) if isinstance(value, Tensor)]
+        tensors = [
+            value for value in (state.codes, *vars(problem).values()) if isinstance(value, Tensor)
+        ]
         recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         if not recorded and kernels.apply(problem, self, state):
             states = kernels.run(problem, self, state, depth, keep)
@@ -209,13 +241,16 @@ class Algorithm(ABC):
         return Trajectory(codes=state.codes, depth=depth, states=states)
 
     def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
-        """Return Phi(codes), one layer without memory: the map whose fixed points this algorithm converges to.
+        """Return Phi(codes), one layer without memory: the map whose fixed points this algorithm
+        converges to.
 
         Implicit differentiation by fixed-point iterations is that of this map.
         """
         return self.proximal_step(problem, codes, step, iteration)
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
-        """Return ``prox(point - step * grad f(point))``, the layer of this iteration without acceleration."""
+        """Return ``prox(point - step * grad f(point))``, the layer of this iteration without
+        acceleration.
+        """
         values = point - step * problem.smooth_gradient(point)
         return problem.prox(values, step, self.thresholding, iteration)

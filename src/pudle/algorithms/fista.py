@@ -16,20 +16,22 @@ from .momentum import following, is_uphill
 class Fista(Algorithm):
     """Accelerated iterative shrinkage-thresholding.
 
-    ``z_{t+1} = prox(y_t - step * grad f(y_t))`` and ``y_{t+1} = z_{t+1} + (a_t - 1)/a_{t+1} (z_{t+1} - z_t)`` with
-    ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2))/2``. The codes are z, the output of the proximal map, never the extrapolated y.
+    ``z_{t+1} = prox(y_t - step * grad f(y_t))`` and ``y_{t+1} = z_{t+1} + (a_t - 1)/a_{t+1}
+    (z_{t+1} - z_t)`` with ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2))/2``. The codes are z, the output of
+    the proximal map, never the extrapolated y.
 
     Parameters
     ----------
     restart : bool
-        Reset the momentum of a sample, ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, if it points uphill:
-        ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, by more than rounding. Derivatives treat this decision as given: it is
-        piecewise constant.
+        Reset the momentum of a sample, ``y_{t+1} = z_{t+1}`` and ``a_{t+1} = 1``, if it points
+        uphill: ``(y_t - z_{t+1})^T (z_{t+1} - z_t) > 0``, by more than rounding. Derivatives treat
+        this decision as given: it is piecewise constant.
 
     References
     ----------
-    Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences 2009.
-    O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", Found. of Computational Mathematics 2015.
+    Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sciences
+    2009. O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", Found. of
+    Computational Mathematics 2015.
     """
 
     restart: bool = False
@@ -39,7 +41,9 @@ class Fista(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.restart, bool):
-            raise InvalidArgument(f"restart={self.restart!r} is neither True nor False: give one of these")
+            raise InvalidArgument(
+                f"restart={self.restart!r} is neither True nor False: give one of these"
+            )
 
     def start(self, problem: Problem, initial: Tensor | None = None) -> State:
         state = super().start(problem, initial)

@@ -23,14 +23,19 @@ class Iteration(Algorithm):
     """
 
     step: float | None = field(default=None, repr=False, compare=False, metadata={"spec": False})
-    thresholding: Thresholding = field(default=Soft(), repr=False, compare=False, metadata={"spec": False})
+    thresholding: Thresholding = field(
+        default=Soft(), repr=False, compare=False, metadata={"spec": False}
+    )
 
     name = "iteration"
 
     def __post_init__(self) -> None:
         # One is what `step_size` returns.
         if self.step not in (None, 1.0) or self.thresholding != Soft():
-            raise InvalidArgument("iteration has no step size and no thresholding rule: the problem's own step has both")
+            raise InvalidArgument(
+                "iteration has no step size and no thresholding rule: the problem's own step has"
+                " both"
+            )
 
     def step_size(self, problem: Problem) -> float:
         """Return one, or refuse a problem that brings no step."""
@@ -48,6 +53,7 @@ class Iteration(Algorithm):
 def _own_step(problem: Problem) -> FixedPoint:
     if not isinstance(problem, FixedPoint):
         raise UnsupportedProblem(
-            f"iteration runs the step that a FixedPoint brings, and {type(problem).__name__} brings none: use ista or fista"
+            f"iteration runs the step that a FixedPoint brings, and {type(problem).__name__} brings"
+            " none: use ista or fista"
         )
     return problem

@@ -13,12 +13,15 @@ def following(momentum: Momentum) -> Momentum:
     return (1 + (1 + 4 * momentum**2) ** 0.5) / 2
 
 
-#: Share of the codes up to which steps count as rounding: close to a minimum every program would otherwise restart at layers
-#: of its own. Well above what momentum makes of rounding in double precision; in single precision rounding is larger.
+#: Share of the codes up to which steps count as rounding: close to a minimum every program would
+#: otherwise restart at layers of its own. Well above what momentum makes of rounding in double
+#: precision; in single precision rounding is larger.
 MARGIN = 1e-12
 
 
 def is_uphill(back: Tensor, moved: Tensor, codes: Tensor) -> Tensor:
-    """Return for each sample whether ``(y - z')^T (z' - z) > 0`` by more than `MARGIN`, from y - z', z' - z and z'."""
+    """Return for each sample whether ``(y - z')^T (z' - z) > 0`` by more than `MARGIN`, from y -
+    z', z' - z and z'.
+    """
     uphill = (back * moved).flatten(1).sum(1)
     return uphill > MARGIN * (codes.abs() * (back.abs() + moved.abs())).flatten(1).sum(1)

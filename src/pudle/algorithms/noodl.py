@@ -1,4 +1,6 @@
-"""NOODL's estimate of the codes: hard thresholding from the thresholded products of atoms and observations."""
+"""NOODL's estimate of the codes: hard thresholding from the thresholded products of atoms and
+observations.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ from .thresholding import Hard
 class Noodl(Ista):
     r"""NOODL's inner iteration, hard thresholding with a start, a step and a threshold of its own.
 
-    .. math:: z_1 = H_{C/2}(D^\top x), \qquad z_{t+1} = H_{\tau_t}\bigl(z_t - \eta_t D^\top (D z_t - x)\bigr),
+    .. math:: z_1 = H_{C/2}(D^\top x), \qquad z_{t+1} = H_{\tau_t}\bigl(z_t - \eta_t D^\top (D z_t -
+    x)\bigr),
 
-    where :math:`H_\tau` keeps the entries with ``|v| > tau``. The first layer is the start, a gradient layer of step 1 from
-    zero codes, so that T layers are the start and T - 1 updates. Derivatives pass through all of them. A fixed point is the
-    least-squares code on its support; it minimizes no penalized objective, so that only limits and the generating codes are
-    targets. The first support is that of the code for small errors of
-    the dictionary, if all nonzero entries are at least C in magnitude and the atoms are incoherent.
+    where :math:`H_\tau` keeps the entries with ``|v| > tau``. The first layer is the start, a
+    gradient layer of step 1 from zero codes, so that T layers are the start and T - 1 updates.
+    Derivatives pass through all of them. A fixed point is the least-squares code on its support; it
+    minimizes no penalized objective, so that only limits and the generating codes are targets. The
+    first support is that of the code for small errors of the dictionary, if all nonzero entries are
+    at least C in magnitude and the atoms are incoherent.
 
     Parameters
     ----------
@@ -37,16 +41,19 @@ class Noodl(Ista):
     lower_bound : float
         Lower bound C > 0 of the magnitudes of nonzero entries.
     steps, thresholds : tuple of float
-        Steps and thresholds > 0 of the first updates. Those that follow have `step` and the rule's own threshold.
+        Steps and thresholds > 0 of the first updates. Those that follow have `step` and the rule's
+        own threshold.
 
     Raises
     ------
     InvalidArgument
-        For a number out of range, a rule that is not hard, and a warm start, which the method does not have.
+        For a number out of range, a rule that is not hard, and a warm start, which the method does
+        not have.
 
     References
     ----------
-    Rambhatla, Li and Haupt, "NOODL: Provable Online Dictionary Learning and Sparse Coding", ICLR 2019.
+    Rambhatla, Li and Haupt, "NOODL: Provable Online Dictionary Learning and Sparse Coding", ICLR
+    2019.
     """
 
     thresholding: Thresholding = Hard(threshold=0.1)
@@ -59,12 +66,17 @@ class Noodl(Ista):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.thresholding, Hard):
-            raise InvalidArgument(f"thresholding={self.thresholding!r} is not hard, as NOODL's is: use ista with this rule")
+            raise InvalidArgument(
+                f"thresholding={self.thresholding!r} is not hard, as NOODL's is: use ista with this"
+                " rule"
+            )
         check_positive("lower_bound", self.lower_bound)
         for name in ("steps", "thresholds"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list):
-                raise InvalidArgument(f"{name}={values!r} is not a tuple of numbers: write ({values},)")
+                raise InvalidArgument(
+                    f"{name}={values!r} is not a tuple of numbers: write ({values},)"
+                )
             object.__setattr__(self, name, tuple(check_positive(name, value) for value in values))
         self._refuse_warm_start(self.initial)
 
@@ -74,7 +86,10 @@ class Noodl(Ista):
 
     def _refuse_warm_start(self, initial: Tensor | None) -> None:
         if initial is not None:
-            raise InvalidArgument("noodl starts at the thresholded D^T x: for a warm start use ista with the rule 'hard'")
+            raise InvalidArgument(
+                "noodl starts at the thresholded D^T x: for a warm start use ista with the rule"
+                " 'hard'"
+            )
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
         step, rule = self._layer(iteration, step)
@@ -87,18 +102,33 @@ class Noodl(Ista):
         rules = [Hard(threshold) for threshold in self.thresholds[iteration - 1 : iteration]]
         return [*self.steps[iteration - 1 : iteration], step][0], [*rules, self.thresholding][0]
 
-    def run(self, problem: Problem, depth: int, *, keep: Collection[int] = (), initial: Tensor | None = None) -> Trajectory:
+    def run(
+        self,
+        problem: Problem,
+        depth: int,
+        *,
+        keep: Collection[int] = (),
+        initial: Tensor | None = None,
+    ) -> Trajectory:
         own = 1 + max(len(self.steps), len(self.thresholds))
         early = [layer for layer in keep if layer <= own]
         alike = Ista(self.step, self.thresholding)
-        head = super().run(problem, min(check_integer("depth", depth, 0), own), keep=early, initial=initial)
+        head = super().run(
+            problem, min(check_integer("depth", depth, 0), own), keep=early, initial=initial
+        )
         state = head.states[head.depth]
         if depth <= own and len(early) == len(keep):
             return head
-        if max(keep, default=0) > depth or state.codes.requires_grad or not kernels.apply(problem, alike, state):
+        if (
+            max(keep, default=0) > depth
+            or state.codes.requires_grad
+            or not kernels.apply(problem, alike, state)
+        ):
             return super().run(problem, depth, keep=keep, initial=initial)
         # The layers that follow are those of ISTA with this rule, for which there are kernels.
-        later = kernels.run(problem, alike, state, depth - own, [layer - own for layer in keep if layer > own])
+        later = kernels.run(
+            problem, alike, state, depth - own, [layer - own for layer in keep if layer > own]
+        )
         kept = {layer: each for layer, each in head.states.items() if layer in keep}
         states = kept | {own + layer: each for layer, each in later.items()}
         return Trajectory(codes=states[depth].codes, depth=depth, states=states)

@@ -1,4 +1,6 @@
-"""Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation through its layers."""
+"""Evaluation of an unrolled algorithm at another parameter, and reverse-mode differentiation
+through its layers.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +24,20 @@ def check_depths(depths: Sequence[int]) -> list[int]:
 
 
 def gradients(
-    output: Tensor, inputs: Sequence[Tensor], weights: Tensor | None = None, *, keep_graph: bool = False
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Tensor | None = None,
+    *,
+    keep_graph: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there is no dependence."""
+    """Return the gradients of `output` (contracted with `weights`) in `inputs`; zeros where there
+    is no dependence.
+    """
     if not output.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    return torch.autograd.grad(output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(
+        output, inputs, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
+    )
 
 
 def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direction: Tensor) -> Any:
@@ -70,21 +80,31 @@ def unrolled_gradients(
 ) -> Iterator[Evaluated]:
     """Differentiate the loss through the last `window` layers, or through all, at each depth.
 
-    Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes at that depth. All
-    depths share the forward pass.
+    Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the
+    codes at that depth. All depths share the forward pass.
     """
     depths, start = check_depths(depths), algorithm.start(problem)
     if not kernels.apply(problem, algorithm, start):
         yield from _recorded_gradients(problem, algorithm, depths, window)
         return
-    for depth, found in zip(depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True):
-        yield _completed(problem, *found, problem.theta.dtype) or _again_at(problem, algorithm, depth, window)
+    for depth, found in zip(
+        depths, kernels.unrolled(problem, algorithm, start, depths, window), strict=True
+    ):
+        yield _completed(problem, *found, problem.theta.dtype) or _again_at(
+            problem, algorithm, depth, window
+        )
 
 
-def _completed(problem: Problem, codes: Tensor, pulled: kernels.Pulled, dtype: torch.dtype) -> Evaluated | None:
-    """Add the direct part to what the kernels pulled back; return None where that leaves too few digits for a dtype."""
+def _completed(
+    problem: Problem, codes: Tensor, pulled: kernels.Pulled, dtype: torch.dtype
+) -> Evaluated | None:
+    """Add the direct part to what the kernels pulled back; return None where that leaves too few
+    digits for a dtype.
+    """
     gradient = direct_gradient(problem, codes) + pulled.through_codes
-    return (gradient.to(dtype), codes.to(dtype)) if pulled.keeps_digits_of(gradient, dtype) else None
+    return (
+        (gradient.to(dtype), codes.to(dtype)) if pulled.keeps_digits_of(gradient, dtype) else None
+    )
 
 
 def _again_at(problem: Problem, algorithm: Algorithm, depth: int, window: int | None) -> Evaluated:
@@ -94,7 +114,9 @@ def _again_at(problem: Problem, algorithm: Algorithm, depth: int, window: int | 
 
 
 def _again(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
-    """Return what the kernels lost the digits of: from the kernels in double precision, if that helps, or by autograd."""
+    """Return what the kernels lost the digits of: from the kernels in double precision, if that
+    helps, or by autograd.
+    """
     dtype = problem.theta.dtype
     if dtype == torch.float32:
         fine, fine_state = _in_double(problem), state.mapped(Tensor.double)
@@ -106,7 +128,9 @@ def _again(problem: Problem, algorithm: Algorithm, state: State, layers: int) ->
 
 def _in_double(problem: Any) -> Any:
     """Return a copy of a problem that the kernels apply to in double precision, with the same step."""
-    return problem.with_theta(problem.theta.double()).with_samples(observations=problem.observations.double())
+    return problem.with_theta(problem.theta.double()).with_samples(
+        observations=problem.observations.double()
+    )
 
 
 def _recorded_gradients(
@@ -131,18 +155,26 @@ def _recorded_gradients(
         yield gradient, codes.detach()
 
 
-def unrolled_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
-    """Run `layers` more layers from `state`, which is held constant, and differentiate the loss through them.
+def unrolled_gradient(
+    problem: Problem, algorithm: Algorithm, state: State, layers: int
+) -> Evaluated:
+    """Run `layers` more layers from `state`, which is held constant, and differentiate the loss
+    through them.
 
-    Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the codes after the last.
+    Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and
+    the codes after the last.
     """
     if not kernels.apply(problem, algorithm, state):
         return _recorded_gradient(problem, algorithm, state, layers)
     (found,) = kernels.unrolled(problem, algorithm, state, [layers])
-    return _completed(problem, *found, problem.theta.dtype) or _again(problem, algorithm, state, layers)
+    return _completed(problem, *found, problem.theta.dtype) or _again(
+        problem, algorithm, state, layers
+    )
 
 
-def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, layers: int) -> Evaluated:
+def _recorded_gradient(
+    problem: Problem, algorithm: Algorithm, state: State, layers: int
+) -> Evaluated:
     step = algorithm.step_size(problem)
     with torch.enable_grad():
         live, theta = differentiable(problem)
@@ -153,17 +185,29 @@ def _recorded_gradient(problem: Problem, algorithm: Algorithm, state: State, lay
     return gradient, state.codes.detach()
 
 
-def window_gradients(problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]) -> Iterator[Evaluated]:
-    """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward and one backward pass."""
+def window_gradients(
+    problem: Problem, algorithm: Algorithm, depth: int, windows: Sequence[int]
+) -> Iterator[Evaluated]:
+    """Yield what `unrolled_gradients` yields at one depth for ascending windows, from one forward
+    and one backward pass.
+    """
     lengths, start = [min(window, depth) for window in windows], algorithm.start(problem)
     if kernels.apply(problem, algorithm, start):
-        for length, found in zip(lengths, kernels.windows(problem, algorithm, start, depth, lengths), strict=True):
-            yield _completed(problem, *found, problem.theta.dtype) or _again_at(problem, algorithm, depth, length)
+        for length, found in zip(
+            lengths, kernels.windows(problem, algorithm, start, depth, lengths), strict=True
+        ):
+            yield _completed(problem, *found, problem.theta.dtype) or _again_at(
+                problem, algorithm, depth, length
+            )
         return
     with torch.no_grad():
-        trajectory = algorithm.run(problem, depth, keep=range(depth - max(lengths, default=0), depth))
+        trajectory = algorithm.run(
+            problem, depth, keep=range(depth - max(lengths, default=0), depth)
+        )
     direct, code_gradient = direct_gradients(problem, trajectory.codes)
-    accumulated = reverse_accumulation(problem, algorithm, list(trajectory.states.values()), code_gradient)
+    accumulated = reverse_accumulation(
+        problem, algorithm, list(trajectory.states.values()), code_gradient
+    )
     through_codes = [torch.zeros_like(direct), *accumulated]
     for length in lengths:
         yield direct + through_codes[length], trajectory.codes
@@ -172,7 +216,8 @@ def window_gradients(problem: Problem, algorithm: Algorithm, depth: int, windows
 def reverse_accumulation(
     problem: Problem, algorithm: Algorithm, states: Sequence[State], code_gradient: Tensor
 ) -> Iterator[Tensor]:
-    """Yield ``J_K^T partial_z loss``, J_K the Jacobian of the last K layers, for K = 1, 2, ... from one backward pass.
+    """Yield ``J_K^T partial_z loss``, J_K the Jacobian of the last K layers, for K = 1, 2, ... from
+    one backward pass.
 
     Parameters
     ----------
@@ -193,34 +238,51 @@ class Adjoints(NamedTuple):
 
     #: In theta, summed over all later layers.
     theta: Tensor
-    #: In the tensors of the state, by the names of their fields; zero in those that are missing. Of fields that hold the
-    #: same tensor, the first has the whole derivative.
+    #: In the tensors of the state, by the names of their fields; zero in those that are missing. Of
+    #: fields that hold the same tensor, the first has the whole derivative.
     state: Mapping[str, Tensor]
 
 
 def pull_back(
-    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: Adjoints
+    problem: Problem,
+    algorithm: Algorithm,
+    state: State,
+    layers: int,
+    step: float,
+    adjoints: Adjoints,
 ) -> Adjoints:
-    """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again for it.
+    """Carry adjoints back over the `layers` >= 1 layers that follow `state`, which are run again
+    for it.
 
-    The adjoints are those after the last of these layers. Return those at `state`, these layers included in the sum of the
-    first. Outside the support of the state those of codes and point may be zero: the layer that made it lets nothing else
-    through.
+    The adjoints are those after the last of these layers. Return those at `state`, these layers
+    included in the sum of the first. Outside the support of the state those of codes and point may
+    be zero: the layer that made it lets nothing else through.
     """
     if kernels.apply(problem, algorithm, state):
         found = _pulled_back(problem, algorithm, state, layers, adjoints)
         if found is None and problem.theta.dtype == torch.float32:
-            found = _pulled_back(_in_double(problem), algorithm, state.mapped(Tensor.double), layers, adjoints)
+            found = _pulled_back(
+                _in_double(problem), algorithm, state.mapped(Tensor.double), layers, adjoints
+            )
         if found is not None:
             return found
     return recorded_pull_back(problem, algorithm, state, layers, step, adjoints)
 
 
-def _pulled_back(problem: Problem, algorithm: Algorithm, state: State, layers: int, adjoints: Adjoints) -> Adjoints | None:
-    """Return what the kernels make of adjoints, in the dtype of these, or None where that leaves too few digits for it."""
+def _pulled_back(
+    problem: Problem, algorithm: Algorithm, state: State, layers: int, adjoints: Adjoints
+) -> Adjoints | None:
+    """Return what the kernels make of adjoints, in the dtype of these, or None where that leaves
+    too few digits for it.
+    """
     codes_bar = adjoints.state["codes"]
-    dtype, both = codes_bar.dtype, torch.stack([codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))])
-    pulled, back = kernels.pull_back(problem, algorithm, state, layers, both.to(problem.theta.dtype))
+    dtype, both = (
+        codes_bar.dtype,
+        torch.stack([codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]),
+    )
+    pulled, back = kernels.pull_back(
+        problem, algorithm, state, layers, both.to(problem.theta.dtype)
+    )
     theta_bar = adjoints.theta + pulled.through_codes
     if not pulled.keeps_digits_of(theta_bar, dtype):
         return None
@@ -231,9 +293,16 @@ def _pulled_back(problem: Problem, algorithm: Algorithm, state: State, layers: i
 
 
 def recorded_pull_back(
-    problem: Problem, algorithm: Algorithm, state: State, layers: int, step: float, adjoints: Adjoints
+    problem: Problem,
+    algorithm: Algorithm,
+    state: State,
+    layers: int,
+    step: float,
+    adjoints: Adjoints,
 ) -> Adjoints:
-    """Carry adjoints back as `pull_back` does, by automatic differentiation alone; no layer need have made the state."""
+    """Carry adjoints back as `pull_back` does, by automatic differentiation alone; no layer need
+    have made the state.
+    """
     with torch.enable_grad():
         live, theta = differentiable(problem)
         state = state.mapped(lambda tensor: tensor.detach().requires_grad_())
@@ -244,8 +313,8 @@ def recorded_pull_back(
             state = algorithm.advance(live, state, step)
         found = state.tensors()
         reached = [name for name in adjoints.state if found[name].requires_grad]
-        # With theta among the outputs its sum starts from the later layers' share, in the order of full backpropagation:
-        # cut into segments, the result stays the same to the last bit.
+        # With theta among the outputs its sum starts from the later layers' share, in the order of
+        # full backpropagation: cut into segments, the result stays the same to the last bit.
         theta_bar, *rest = torch.autograd.grad(
             [theta, *(found[name] for name in reached)],
             [theta, *inputs],
@@ -256,7 +325,9 @@ def recorded_pull_back(
     return Adjoints(theta_bar, dict(zip(names, rest, strict=True)))
 
 
-def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> list[Tensor]:
+def codes_at(
+    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
+) -> list[Tensor]:
     """Return ``z_T(theta)`` for every depth T in `depths`, from one run, differentiable in theta.
 
     The step is that of the unperturbed problem: it is a constant of the unrolled program.
@@ -272,7 +343,13 @@ def codes_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequ
     return [codes[depth] for depth in depths]
 
 
-def losses_at(problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]) -> Tensor:
-    """Return ``loss(z_T(theta), theta)`` for every depth T in `depths`, shape (len(depths),), from one run."""
+def losses_at(
+    problem: Problem, algorithm: Algorithm, theta: Tensor, depths: Sequence[int]
+) -> Tensor:
+    """Return ``loss(z_T(theta), theta)`` for every depth T in `depths`, shape (len(depths),), from
+    one run.
+    """
     live = problem.with_theta(theta)
-    return torch.stack([live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)])
+    return torch.stack(
+        [live.outer_loss(codes) for codes in codes_at(problem, algorithm, theta, depths)]
+    )

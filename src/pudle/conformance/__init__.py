@@ -1,4 +1,5 @@
-"""Checks that an estimator does what it claims, against gradients computed in numpy without any estimator.
+"""Checks that an estimator does what it claims, against gradients computed in numpy without any
+estimator.
 
 >>> from pudle import conformance
 >>> records = conformance.check(estimator)
@@ -14,7 +15,16 @@ def __getattr__(name: str) -> Any:
     # On first use, because the help and wrong usage of `pudle check` need not wait for torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # contract, claims, random_problems, edge_cases and iterations register their checks, in this order.
-    from . import checks, specimens, contract, claims, random_problems, edge_cases, iterations  # noqa: F401  # isort: skip
+    # contract, claims, random_problems, edge_cases and iterations register their checks, in this
+    # order.
+    from . import (
+        checks,
+        specimens,
+        contract,
+        claims,
+        random_problems,
+        edge_cases,
+        iterations,
+    )  # noqa: F401  # isort: skip
 
     return getattr(specimens if name == "GRID" else checks, name)

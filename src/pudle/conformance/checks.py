@@ -1,4 +1,6 @@
-"""The framework of the checks: a check and its record, how checks are registered, and how all of them run."""
+"""The framework of the checks: a check and its record, how checks are registered, and how all of
+them run.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from .specimens import Specimen
 
 
 class Distance(NamedTuple):
-    """How far a gradient is from another, relative to the norm of that: reported, and held to no limit.
+    """How far a gradient is from another, relative to the norm of that: reported, and held to no
+    limit.
 
-    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at the given depth.
+    The target is ``exact`` (that of the minimizer), ``unrolled`` or ``implicit``, the latter two at
+    the given depth.
     """
 
     target: str
@@ -61,12 +65,15 @@ class Record:
 class NotMet(Exception):
     """The estimator does not meet a check."""
 
-    def __init__(self, reason: str, number: float | None = None, limit: float | None = None) -> None:
+    def __init__(
+        self, reason: str, number: float | None = None, limit: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason, self.number, self.limit = reason, number, limit
 
 
-#: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if it does not.
+#: A number, the limit that it has to stay below (or 0 if it has to be 0), and the reason to give if
+#: it does not.
 Measurement = tuple[float, float, str | Callable[[], str]]
 Measure = Callable[[GradientEstimator, Specimen], Iterator[Measurement | Distance] | None]
 Specimens = tuple[Specimen, ...]
@@ -76,9 +83,9 @@ Specimens = tuple[Specimen, ...]
 class Check:
     """One property that estimators are checked for.
 
-    `measure` takes the estimator and a specimen, and yields measurements and distances or raises `NotMet`; `specimens`
-    returns what the check runs on for a given estimator. With `few_samples`, a stochastic estimator takes two samples,
-    because the check needs no mean.
+    `measure` takes the estimator and a specimen, and yields measurements and distances or raises
+    `NotMet`; `specimens` returns what the check runs on for a given estimator. With `few_samples`,
+    a stochastic estimator takes two samples, because the check needs no mean.
     """
 
     name: str
@@ -103,17 +110,24 @@ class Check:
                     raise NotMet(reason if isinstance(reason, str) else reason(), number, limit)
                 worst = max(worst, (number, limit), key=lambda found: (found[0] is not None, found))
         except NotMet as failure:
-            return Record(*where, "failed", failure.number, failure.limit, failure.reason, tuple(distances))
+            return Record(
+                *where, "failed", failure.number, failure.limit, failure.reason, tuple(distances)
+            )
         except UnsupportedProblem as refusal:
             text = str(refusal)
             if len(text.splitlines()) == 1 and len(text.split()) >= 5:
                 return Record(*where, "refused", reason=text)
-            reason = f"refuses with {text!r}: say in one line what is missing and what to use instead"
+            reason = (
+                f"refuses with {text!r}: say in one line what is missing and what to use instead"
+            )
             return Record(*where, "failed", reason=reason)
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
         return Record(*where, "passed", *worst, "", tuple(distances))
@@ -125,10 +139,15 @@ CHECKS: dict[str, Check] = {}
 def register(
     specimens: Specimens | Callable[[GradientEstimator], Specimens], *, few_samples: bool = False
 ) -> Callable[[Measure], Check]:
-    """Register a function ``check_<name>`` as a check; the first line of its docstring is the description."""
+    """Register a function ``check_<name>`` as a check; the first line of its docstring is the
+    description.
+    """
 
     def add(measure: Measure) -> Check:
-        name, description = measure.__name__.removeprefix("check_"), (measure.__doc__ or "").splitlines()[0]
+        name, description = (
+            measure.__name__.removeprefix("check_"),
+            (measure.__doc__ or "").splitlines()[0],
+        )
         chosen = specimens if callable(specimens) else lambda estimator: specimens
         CHECKS[name] = Check(name, description, measure, chosen, few_samples)
         return CHECKS[name]
@@ -137,7 +156,9 @@ def register(
 
 
 def check(
-    estimator: GradientEstimator, progress: Callable[[str, int, int], None] | None = None, names: tuple[str, ...] = ()
+    estimator: GradientEstimator,
+    progress: Callable[[str, int, int], None] | None = None,
+    names: tuple[str, ...] = (),
 ) -> list[Record]:
     """Run all checks, or the named ones, on an estimator.
 
@@ -166,7 +187,9 @@ def check(
 
 
 def everything_refused(records: list[Record]) -> list[Record]:
-    """Return a failure if every problem on which the claim was to be checked was refused, else nothing."""
+    """Return a failure if every problem on which the claim was to be checked was refused, else
+    nothing.
+    """
     claims = [record for record in records if record.check == "claim"]
     if not claims or any(record.status != "refused" for record in claims):
         return []
@@ -187,7 +210,9 @@ def require_finite(result: Estimate, depth: int) -> None:
 
 
 def result_unless_refused(call: Callable[[], Any]) -> Any:
-    """Return what a call returns, or None if it raises an error that names the problem and the remedy."""
+    """Return what a call returns, or None if it raises an error that names the problem and the
+    remedy.
+    """
     try:
         return call()
     except MissingDependency:
@@ -206,12 +231,20 @@ def claim_of(estimator: GradientEstimator) -> str:
 
 def options_of(estimator: GradientEstimator) -> set[str]:
     """Return the names of an estimator's fields."""
-    return {field.name for field in dataclasses.fields(estimator)} if dataclasses.is_dataclass(estimator) else set()
+    return (
+        {field.name for field in dataclasses.fields(estimator)}
+        if dataclasses.is_dataclass(estimator)
+        else set()
+    )
 
 
 def _with_few_samples(estimator: GradientEstimator) -> GradientEstimator:
-    """Return a stochastic estimator with two samples, where it has a field for them; any other as it is."""
-    if getattr(estimator, "computes", None) != "stochastic" or "samples" not in options_of(estimator):
+    """Return a stochastic estimator with two samples, where it has a field for them; any other as
+    it is.
+    """
+    if getattr(estimator, "computes", None) != "stochastic" or "samples" not in options_of(
+        estimator
+    ):
         return estimator
     few: GradientEstimator = dataclasses.replace(estimator, samples=2)  # type: ignore[type-var]
     return few
@@ -230,18 +263,28 @@ def codes_of(result: Estimate) -> Array:
 
 
 def distance(mine: Array, expected: Array) -> float:
-    """Return the distance relative to the expected norm; absolute if that is zero, infinite for another shape."""
+    """Return the distance relative to the expected norm; absolute if that is zero, infinite for
+    another shape.
+    """
     if mine.shape != expected.shape:
         return float("inf")
     return float(np.linalg.norm(mine - expected)) / (float(np.linalg.norm(expected)) or 1.0)
 
 
 def is_quotient(result: Estimate) -> bool:
-    """Return whether an estimate says that it was made from loss values: no difference quotient is more accurate."""
-    return "evaluations" in result.diagnostics and not result.diagnostics.get("layers_differentiated")
+    """Return whether an estimate says that it was made from loss values: no difference quotient is
+    more accurate.
+    """
+    return "evaluations" in result.diagnostics and not result.diagnostics.get(
+        "layers_differentiated"
+    )
 
 
 def one_line(error: BaseException) -> str:
     """Return the type and the text of an exception in one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else f"{type(error).__name__} with an empty message"
+    return (
+        f"{type(error).__name__}: {text}"
+        if text
+        else f"{type(error).__name__} with an empty message"
+    )

@@ -38,14 +38,26 @@ UNBROKEN = NUMBERS | {"check", "status"}
 
 @click.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="SPEC...")
-@click.option("--timeout", default=300.0, show_default=True, metavar="SECONDS", help="Time that one check may take.")
-@click.option("--all", "everything", is_flag=True, help="Print every check on every problem, including those that passed.")
+@click.option(
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that one check may take.",
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Print every check on every problem, including those that passed.",
+)
 def check_command(targets: tuple[str, ...], timeout: float, everything: bool) -> None:
     """Check that an estimator does what it claims.
 
-    Its gradients are compared with gradients that are computed without any estimator. Its code runs in a process of its own,
-    with your permissions: check only files you trust. A check that ends the process or takes too long has failed. The exit
-    code is 0 if every check passed or was refused with a reason, 1 if one failed, and 2 if the estimator cannot be made.
+    Its gradients are compared with gradients that are computed without any estimator. Its code runs
+    in a process of its own, with your permissions: check only files you trust. A check that ends
+    the process or takes too long has failed. The exit code is 0 if every check passed or was
+    refused with a reason, 1 if one failed, and 2 if the estimator cannot be made.
 
     \b
     Examples:
@@ -58,7 +70,9 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
     results: dict[str, list[Record]] = {}
     with progress_bar(transient=True) as progress, Pool(1, _prepare_worker) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = [_done(pool, functools.partial(_describe, target), timeout, target) for target in targets]
+        titles = [
+            _done(pool, functools.partial(_describe, target), timeout, target) for target in targets
+        ]
         for target, title in zip(targets, titles, strict=True):
             task = progress.add_task(title, total=len(conformance.CHECKS))
             if progress.disable:
@@ -69,7 +83,8 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
                 records, finished = _carry_out(pool, name, target, timeout)
                 results[title] += records
                 if not finished:
-                    # What hangs or ends the process once would most likely do so in every check that is left.
+                    # What hangs or ends the process once would most likely do so in every check
+                    # that is left.
                     break
             results[title] += everything_refused(results[title])
     console = output(PIPE_WIDTH)
@@ -93,7 +108,9 @@ def _make(target: str) -> GradientEstimator:
 
 
 def _describe(target: str, keep: Callable[[Any], None]) -> str:
-    """Return the spec of the estimator, made in a worker: its module may do anything when it is imported."""
+    """Return the spec of the estimator, made in a worker: its module may do anything when it is
+    imported.
+    """
     return specs.text(_make(target))
 
 
@@ -111,12 +128,18 @@ def _done(pool: Pool, work: Callable[..., Any], timeout: float, target: str) -> 
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
     if outcome.status != "ok":
-        raise InvalidArgument(outcome.reason if target in outcome.reason else f"{target} cannot be made: {outcome.reason}")
+        raise InvalidArgument(
+            outcome.reason
+            if target in outcome.reason
+            else f"{target} cannot be made: {outcome.reason}"
+        )
     return outcome.result
 
 
 def _carry_out(pool: Pool, name: str, target: str, timeout: float) -> tuple[list[Record], bool]:
-    """Return the records of one check, the last a failure if the check did not come to its end, and whether it did."""
+    """Return the records of one check, the last a failure if the check did not come to its end, and
+    whether it did.
+    """
     ((_, outcome),) = pool.run([Job(name, functools.partial(_check, name, target), timeout)])
     records = [part for part in outcome.parts if isinstance(part, conformance.Record)]
     if outcome.status == "ok":
@@ -124,10 +147,19 @@ def _carry_out(pool: Pool, name: str, target: str, timeout: float) -> tuple[list
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
     last = outcome.parts[-1] if outcome.parts else None
-    where = ("", "", "") if last is None or last in records else (last.problem, last.loss, last.algorithm)
+    where = (
+        ("", "", "")
+        if last is None or last in records
+        else (last.problem, last.loss, last.algorithm)
+    )
     return [
         *records,
-        conformance.Record(name, *where, "failed", reason=f"{outcome.reason}; the checks after this one were not run"),
+        conformance.Record(
+            name,
+            *where,
+            "failed",
+            reason=f"{outcome.reason}; the checks after this one were not run",
+        ),
     ], False
 
 
@@ -139,26 +171,43 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=escape(title), title_justify="left")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
-        table.add_column(escape(column), justify=justify, no_wrap=column in UNBROKEN, overflow="fold")
+        table.add_column(
+            escape(column), justify=justify, no_wrap=column in UNBROKEN, overflow="fold"
+        )
     return table
 
 
 def print_result(console: Console, title: str, records: list[Record], everything: bool) -> None:
-    """Print what one estimator's checks gave: a line for each check, then the failures and refusals."""
+    """Print what one estimator's checks gave: a line for each check, then the failures and
+    refusals.
+    """
     table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
     for name, check in conformance.CHECKS.items():
         mine = [record for record in records if record.check == name]
         if not mine:
             continue
         counts = Counter(record.status for record in mine)
-        worst = max(mine, key=lambda record: (record.number is not None, record.status == "failed", record.number or 0.0))
-        cells = [*(str(counts[status] or "") for status in STATUSES), *_numbers(worst), escape(check.description)]
+        worst = max(
+            mine,
+            key=lambda record: (
+                record.number is not None,
+                record.status == "failed",
+                record.number or 0.0,
+            ),
+        )
+        cells = [
+            *(str(counts[status] or "") for status in STATUSES),
+            *_numbers(worst),
+            escape(check.description),
+        ]
         table.add_row(name, *cells, style="red" if counts["failed"] else None)
     console.print(table)
     if any(record.distances for record in records):
         console.print(_distances(records))
     printed = records if everything else _shortened(records)
-    columns = [field.name for field in dataclasses.fields(conformance.Record) if field.name != "distances"]
+    columns = [
+        field.name for field in dataclasses.fields(conformance.Record) if field.name != "distances"
+    ]
     table = _table("Details", *columns)
     for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
         where = (record.check, record.problem, record.loss, record.algorithm, record.status)
@@ -178,9 +227,17 @@ def _distances(records: list[Record]) -> Table:
     rows: dict[tuple[str, ...], dict[int, float]] = {}
     for record in records:
         for target, depth, error in record.distances:
-            rows.setdefault((record.problem, record.loss, record.algorithm, target), {})[depth] = error
+            rows.setdefault((record.problem, record.loss, record.algorithm, target), {})[depth] = (
+                error
+            )
     depths = sorted({depth for row in rows.values() for depth in row})
-    columns = ("problem", "loss", "algorithm", "from the gradient", *(f"at depth {depth}" for depth in depths))
+    columns = (
+        "problem",
+        "loss",
+        "algorithm",
+        "from the gradient",
+        *(f"at depth {depth}" for depth in depths),
+    )
     table = _table("Relative distance, which the claim leaves open", *columns)
     for where, row in rows.items():
         table.add_row(*where, *(f"{row[depth]:.2g}" if depth in row else "" for depth in depths))
@@ -192,7 +249,11 @@ def _shortened(records: list[Record]) -> list[Record]:
     kept, seen = [], Counter[tuple[str, ...]]()
     for record in records:
         refused = record.status == "refused"
-        kind = (record.status, record.problem, record.reason) if refused else (record.status, record.check)
+        kind = (
+            (record.status, record.problem, record.reason)
+            if refused
+            else (record.status, record.check)
+        )
         seen[kind] += 1
         if record.status != "passed" and seen[kind] <= (1 if refused else FEW):
             kept.append(record)
@@ -200,12 +261,18 @@ def _shortened(records: list[Record]) -> list[Record]:
 
 
 def _grid(results: dict[str, list[Record]]) -> Table:
-    """Return the worst status of any check, for each problem, loss and algorithm and for each estimator."""
+    """Return the worst status of any check, for each problem, loss and algorithm and for each
+    estimator.
+    """
     table = _table("All checks by problem", "problem", "loss", "algorithm", *results)
     for specimen in conformance.GRID:
         where = dataclasses.astuple(specimen)
         statuses = (
-            [record.status for record in records if (record.problem, record.loss, record.algorithm) == where]
+            [
+                record.status
+                for record in records
+                if (record.problem, record.loss, record.algorithm) == where
+            ]
             for records in results.values()
         )
         table.add_row(*where, *(max(found, key=STATUSES.index, default="") for found in statuses))

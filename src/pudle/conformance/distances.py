@@ -1,4 +1,6 @@
-"""How far an approximation is from the gradients that it may stand for: reported, and held to no limit but its direction."""
+"""How far an approximation is from the gradients that it may stand for: reported, and held to no
+limit but its direction.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,21 @@ def certified_of(specimen: Specimen) -> certified.Reference:
 def targets_at(specimen: Specimen, depth: int) -> dict[str, Array]:
     """Return the gradients that an approximation may stand for: at the minimizer, and at a depth."""
     exact = certified_of(specimen).gradient.numpy()
-    return {"exact": exact, "unrolled": specimen.unrolled(depth), "implicit": specimen.implicit(depth)}
+    return {
+        "exact": exact,
+        "unrolled": specimen.unrolled(depth),
+        "implicit": specimen.implicit(depth),
+    }
 
 
-def check_approximation(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement | Distance]:
-    """Measure the distances, and check that the gradient is within 90 degrees of one of the targets at every depth.
+def check_approximation(
+    estimator: GradientEstimator, specimen: Specimen
+) -> Iterator[Measurement | Distance]:
+    """Measure the distances, and check that the gradient is within 90 degrees of one of the targets
+    at every depth.
 
-    A vector that fails this approximates none of them. Whatever the distance, nothing more is required of an approximation.
+    A vector that fails this approximates none of them. Whatever the distance, nothing more is
+    required of an approximation.
     """
     for depth, result in zip(DEPTHS, specimen.sweep(estimator, DEPTHS), strict=True):
         mine, targets = gradient_of(result), targets_at(specimen, depth)
@@ -46,7 +56,10 @@ def check_approximation(estimator: GradientEstimator, specimen: Specimen) -> Ite
             # An approximation of the direct part alone: it says that codes do not depend on theta.
             continue
         cosine = max(_cosine(mine, target) for target in targets.values())
-        reason = f"cosine {cosine:.3g} to the nearest of the {', '.join(targets)} gradients at depth {depth}"
+        reason = (
+            f"cosine {cosine:.3g} to the nearest of the {', '.join(targets)} gradients at depth"
+            f" {depth}"
+        )
         yield 1 - cosine, 1.0, f"{reason}: it approximates none of them"
 
 

@@ -1,4 +1,6 @@
-"""Checks of unusual input: depths in any order, extreme or impossible, and extreme steps, observations and penalties."""
+"""Checks of unusual input: depths in any order, extreme or impossible, and extreme steps,
+observations and penalties.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ import torch
 
 from ..errors import MissingDependency
 from ..estimator import GradientEstimator
-from .checks import Measurement, NotMet, codes_of, distance, gradient_of, register, require_finite, result_unless_refused
+from .checks import (
+    Measurement,
+    NotMet,
+    codes_of,
+    distance,
+    gradient_of,
+    register,
+    require_finite,
+    result_unless_refused,
+)
 from .specimens import GRID, PLAIN, Specimen, specimens
 from .tolerances import GREAT, SAME, SHALLOW
 
@@ -25,11 +36,16 @@ def check_sweep(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Me
         alone = [specimen.estimate(estimator, depth) for depth in depths]
         swept = specimen.sweep(estimator, depths)
         if len(swept) != len(depths):
-            raise NotMet(f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}")
+            raise NotMet(
+                f"sweep over {depths} yields {len(swept)} estimates instead of {len(depths)}"
+            )
         for depth, expected, mine in zip(depths, alone, swept, strict=True):
             for what, array_of in (("gradient", gradient_of), ("codes", codes_of)):
                 error = distance(array_of(mine), array_of(expected))
-                reason = f"the {what} of sweep over {depths} and of estimate at depth {depth} differ by {error:.1e}"
+                reason = (
+                    f"the {what} of sweep over {depths} and of estimate at depth {depth} differ by"
+                    f" {error:.1e}"
+                )
                 yield error, SAME, reason
 
 
@@ -40,7 +56,11 @@ def check_depth_zero(estimator: GradientEstimator, specimen: Specimen) -> Iterat
     errors = {"codes": distance(codes_of(result), specimen.codes(0))}
     errors["gradient"] = distance(gradient_of(result), specimen.direct(0))
     for what, error in errors.items():
-        yield error, SAME, f"the {what} at depth 0 differ by {error:.1e} from those without any layer"
+        yield (
+            error,
+            SAME,
+            f"the {what} at depth 0 differ by {error:.1e} from those without any layer",
+        )
 
 
 @register(specimens("sparse coding"))
@@ -49,7 +69,12 @@ def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> 
     for depth, method in itertools.product((-1, -20, 2.5), ("estimate", "sweep")):
         depths: Any = depth if method == "estimate" else [2, depth]
         try:
-            if result_unless_refused(functools.partial(getattr(specimen, method), estimator, depths)) is None:
+            if (
+                result_unless_refused(
+                    functools.partial(getattr(specimen, method), estimator, depths)
+                )
+                is None
+            ):
                 continue
             outcome = "returned"
         except MissingDependency:
@@ -64,9 +89,13 @@ def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> 
 def check_divergent_step(estimator: GradientEstimator, specimen: Specimen) -> None:
     """A step above 2/L is refused, as `Algorithm.step_size` does."""
     problem = specimen.make()
-    algorithm = dataclasses.replace(specimen.make_algorithm(), step=2.1 / problem.lipschitz_constant)
+    algorithm = dataclasses.replace(
+        specimen.make_algorithm(), step=2.1 / problem.lipschitz_constant
+    )
     if result_unless_refused(lambda: estimator.estimate(problem, algorithm, 3)) is not None:
-        raise NotMet("a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0)
+        raise NotMet(
+            "a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0
+        )
 
 
 @register(specimens("tiny"))
@@ -76,13 +105,25 @@ def check_great_depth(estimator: GradientEstimator, specimen: Specimen) -> None:
 
 
 # A gradient of these losses grows with the square of the observations; a heuristic need not.
-@register(lambda estimator: () if getattr(estimator, "computes", None) == "heuristic" else specimens("sparse coding"))
+@register(
+    lambda estimator: (
+        () if getattr(estimator, "computes", None) == "heuristic" else specimens("sparse coding")
+    )
+)
 def check_overflow(estimator: GradientEstimator, specimen: Specimen) -> None:
-    """Observations so large that the gradient exceeds float64 give no finite number, or are refused."""
+    """Observations so large that the gradient exceeds float64 give no finite number, or are
+    refused.
+    """
     huge = specimen.make().observations * 1e200  # type: ignore[attr-defined]
-    result = result_unless_refused(lambda: specimen.estimate(estimator, SHALLOW[-1], observations=huge))
+    result = result_unless_refused(
+        lambda: specimen.estimate(estimator, SHALLOW[-1], observations=huge)
+    )
     if result is not None and np.isfinite(size := float(torch.linalg.norm(result.gradient))):
-        raise NotMet(f"a gradient that exceeds float64 came back with norm {size:.1e}: never replace NaN or infinity", size)
+        raise NotMet(
+            f"a gradient that exceeds float64 came back with norm {size:.1e}: never replace NaN or"
+            " infinity",
+            size,
+        )
 
 
 @register(specimens("sparse coding", algorithms=PLAIN))
@@ -96,9 +137,16 @@ def check_empty_supports(estimator: GradientEstimator, specimen: Specimen) -> It
 
 @register(specimens("sparse coding"))
 def check_singular_systems(estimator: GradientEstimator, specimen: Specimen) -> None:
-    """More active atoms than dimensions give a finite gradient, and diagnostics say how singular the systems were."""
+    """More active atoms than dimensions give a finite gradient, and diagnostics say how singular
+    the systems were.
+    """
     result = specimen.estimate(estimator, 1, penalty=1e-4)
     require_finite(result, 1)
-    reported = {"condition_number", "largest_relative_residual", "unconverged", "singular"} & set(result.diagnostics)
+    reported = {"condition_number", "largest_relative_residual", "unconverged", "singular"} & set(
+        result.diagnostics
+    )
     if result.diagnostics.get("solves") and not reported:
-        raise NotMet("diagnostics report solves, but not how singular they were: add condition_number or a residual")
+        raise NotMet(
+            "diagnostics report solves, but not how singular they were: add condition_number or a"
+            " residual"
+        )

@@ -1,4 +1,6 @@
-"""What wrong gradients and codes look like: the likely mistake, found by comparing with the results of common mistakes."""
+"""What wrong gradients and codes look like: the likely mistake, found by comparing with the results
+of common mistakes.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from .specimens import Specimen
 from .tolerances import ROUNDED, SETTLED
 
 
-def explain_gradient(mine: Array, expected: Array, specimen: Specimen, depth: int, what: str) -> str:
+def explain_gradient(
+    mine: Array, expected: Array, specimen: Specimen, depth: int, what: str
+) -> str:
     """Say how a gradient differs from the expected one, which `what` names."""
     where = f"at depth {depth}"
     if mine.shape != expected.shape:
         return f"shape {mine.shape} instead of {expected.shape}"
     if not np.isfinite(mine).all():
-        return f"{int((~np.isfinite(mine)).sum())} of {mine.size} entries are NaN or infinite {where}"
+        return (
+            f"{int((~np.isfinite(mine)).sum())} of {mine.size} entries are NaN or infinite {where}"
+        )
     if not expected.any():
         return f"norm {np.linalg.norm(mine):.2g} {where}, but {what} is zero"
     error = distance(mine, expected)
@@ -31,7 +37,10 @@ def explain_gradient(mine: Array, expected: Array, specimen: Specimen, depth: in
         if _explains(distance(mine, candidate), error):
             return f"{mistake} {where}, instead of {what}"
     if error < ROUNDED:
-        return f"accurate only to {error:.0e} {where}: is there float32, or a difference quotient, in its path?"
+        return (
+            f"accurate only to {error:.0e} {where}: is there float32, or a difference quotient, in"
+            " its path?"
+        )
     cosine = scale * float(np.linalg.norm(expected)) / (float(np.linalg.norm(mine)) or 1.0)
     return f"off from {what} by {error:.2g} of its norm {where} (cosine {cosine:.4f})"
 
@@ -45,12 +54,17 @@ def explain_codes(mine: Array, expected: Array, specimen: Specimen, depth: int) 
         if _explains(distance(mine, candidate), error):
             return f"codes at depth {depth} are {mistake}"
     if error < ROUNDED:
-        return f"codes at depth {depth} are accurate only to {error:.0e}: is there float32 in their path?"
+        return (
+            f"codes at depth {depth} are accurate only to {error:.0e}: is there float32 in their"
+            " path?"
+        )
     return f"codes at depth {depth} are off by {error:.1e} of their norm"
 
 
 def explain_ratio(ratio: float, estimator: GradientEstimator) -> str:
-    """Name the option whose power is close to a ratio, such as a smoothing scale that was not divided out."""
+    """Name the option whose power is close to a ratio, such as a smoothing scale that was not
+    divided out.
+    """
     for name in sorted(options_of(estimator)):
         value = getattr(estimator, name)
         if isinstance(value, (int, float)) and value > 0 and value != 1:
@@ -67,15 +81,25 @@ def _explains(remaining: float, error: float) -> bool:
 
 def _factor(scale: float, n: int) -> str:
     """Name a common wrong factor."""
-    factors = {-1.0: "negated", float(n): f"n = {n}: a sum over samples, not a mean", 1 / n: f"1/n, n = {n}"}
+    factors = {
+        -1.0: "negated",
+        float(n): f"n = {n}: a sum over samples, not a mean",
+        1 / n: f"1/n, n = {n}",
+    }
     factors |= {0.5: "a factor 1/2 too many", 2.0: "a factor 1/2 is missing"}
-    return next((f" ({text})" for value, text in factors.items() if abs(scale / value - 1) < ROUNDED), "")
+    return next(
+        (f" ({text})" for value, text in factors.items() if abs(scale / value - 1) < ROUNDED), ""
+    )
 
 
 def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
     """Yield the gradients that common mistakes lead to, the cheap ones first."""
     model, layers = specimen.model, specimen.layers
-    full, direct, implicit = specimen.unrolled(depth), specimen.direct(depth), specimen.implicit(depth)
+    full, direct, implicit = (
+        specimen.unrolled(depth),
+        specimen.direct(depth),
+        specimen.implicit(depth),
+    )
     yield "the direct part alone, without the path through the codes", direct
     yield "the derivative through all layers", full
     yield "the path through the codes with the wrong sign", 2 * direct - full
@@ -84,12 +108,18 @@ def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, A
     if full.ndim == 2 and full.shape[0] == full.shape[1]:
         yield "transposed", full.T
     frobenius = dataclasses.replace(layers, step=1 / model.frobenius)
-    yield "the derivative at a step from the Frobenius norm, not the largest eigenvalue", model.unrolled(frobenius, depth)
+    yield (
+        "the derivative at a step from the Frobenius norm, not the largest eigenvalue",
+        model.unrolled(frobenius, depth),
+    )
     if depth:
         yield "the implicit gradient at the codes of an earlier layer", specimen.implicit(depth - 1)
     if depth < SETTLED:
         for window in range(depth - 1, 0, -1):
-            yield f"the derivative through the last {window} layers alone", specimen.unrolled(depth, window)
+            yield (
+                f"the derivative through the last {window} layers alone",
+                specimen.unrolled(depth, window),
+            )
 
 
 def _mistaken_codes(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
@@ -98,7 +128,10 @@ def _mistaken_codes(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array
     yield f"those of layer {depth - 1}", specimen.codes(depth - 1)
     yield f"those of layer {depth + 1}", specimen.codes(depth + 1)
     for mistake, changes in (
-        ("a step from the Frobenius norm, not the largest eigenvalue", {"step": 1 / model.frobenius}),
+        (
+            "a step from the Frobenius norm, not the largest eigenvalue",
+            {"step": 1 / model.frobenius},
+        ),
         ("plain layers, although the algorithm is accelerated", {"accelerated": False}),
         ("a zero start, with the warm start ignored", {"initial": None}),
     ):

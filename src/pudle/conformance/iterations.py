@@ -13,21 +13,35 @@ from ..algorithms import Iteration
 from ..estimator import Estimate, GradientEstimator
 from ..problems import FixedPoint
 from ..streams import generator
-from .checks import Measurement, claim_of, codes_of, distance, gradient_of, is_quotient, register, require_finite
+from .checks import (
+    Measurement,
+    claim_of,
+    codes_of,
+    distance,
+    gradient_of,
+    is_quotient,
+    register,
+    require_finite,
+)
 from .claims import window_of
 from .oracles import Array, derivative
 from .specimens import CLASS_ALONE, Specimen
 from .tolerances import EXACT, QUOTIENT, SETTLED, SOLVED
 
 _RANDOM = generator(0, "conformance iterations")
-#: A matrix of norm 0.7 with complex eigenvalues, an offset for each of three samples, and where the gradient is taken.
+#: A matrix of norm 0.7 with complex eigenvalues, an offset for each of three samples, and where the
+#: gradient is taken.
 MATRIX = 0.7 * np.linalg.qr(_RANDOM.standard_normal((4, 4)))[0]
 OFFSETS, THETA = _RANDOM.standard_normal((3, 4)), _RANDOM.uniform(0.7, 1.0, 4)
 
 
 def step(codes: Any, theta: Any, library: Any = np) -> Any:
     """Return ``tanh(A (theta z) + b)`` for every sample, with arrays of numpy or torch."""
-    matrix, offsets = (MATRIX, OFFSETS) if library is np else (torch.tensor(each).to(theta) for each in (MATRIX, OFFSETS))
+    matrix, offsets = (
+        (MATRIX, OFFSETS)
+        if library is np
+        else (torch.tensor(each).to(theta) for each in (MATRIX, OFFSETS))
+    )
     return library.tanh((theta * codes) @ matrix.T + offsets)
 
 
@@ -42,7 +56,9 @@ def make() -> FixedPoint:
     def torch_step(codes: Tensor, theta: Tensor) -> Tensor:
         return step(codes, theta, torch)
 
-    return FixedPoint(torch.tensor(THETA), torch_step, loss, torch.zeros(OFFSETS.shape, dtype=torch.float64))
+    return FixedPoint(
+        torch.tensor(THETA), torch_step, loss, torch.zeros(OFFSETS.shape, dtype=torch.float64)
+    )
 
 
 def codes_after(depth: int, theta: Array = THETA, constant: int = 0) -> Array:
@@ -60,7 +76,9 @@ def implicit(codes: Array) -> Array:
     jacobian = np.stack([step(codes + each, THETA).imag.ravel() / 1e-30 for each in directions], 1)
     slope = derivative(lambda at: loss(at, THETA), codes)
     adjoint = np.linalg.solve(np.eye(size) - jacobian.T, slope.ravel()).reshape(codes.shape)
-    return derivative(lambda theta: loss(codes, theta) + (adjoint * step(codes, theta)).sum(), THETA)
+    return derivative(
+        lambda theta: loss(codes, theta) + (adjoint * step(codes, theta)).sum(), THETA
+    )
 
 
 @register(CLASS_ALONE)
@@ -70,13 +88,21 @@ def check_iteration(estimator: GradientEstimator, specimen: Specimen) -> Iterato
         result = estimator.estimate(make(), Iteration(), depth)
         require_finite(result, depth)
         codes = codes_after(depth)
-        yield distance(codes_of(result), codes), EXACT, f"the codes after {depth} steps of a FixedPoint are off"
+        yield (
+            distance(codes_of(result), codes),
+            EXACT,
+            f"the codes after {depth} steps of a FixedPoint are off",
+        )
         expected = _expected(estimator, result, depth)
         if expected is not None:
             claim = claim_of(estimator)
             limit = QUOTIENT if is_quotient(result) else SOLVED if claim == "implicit" else EXACT
             error = distance(gradient_of(result), expected)
-            yield error, limit, f"off from the {claim} gradient by {error:.1e} after {depth} steps of a FixedPoint"
+            yield (
+                error,
+                limit,
+                f"off from the {claim} gradient by {error:.1e} after {depth} steps of a FixedPoint",
+            )
 
 
 def _expected(estimator: GradientEstimator, result: Estimate, depth: int) -> Array | None:

@@ -1,4 +1,6 @@
-"""Kinds of problems: their fields, and models of them in numpy that use no problem and no algorithm of the package."""
+"""Kinds of problems: their fields, and models of them in numpy that use no problem and no algorithm
+of the package.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from .oracles import Array, Model
 
 
 class Kind(NamedTuple):
-    """A kind of problem: its class, its fields that are tensors, the others except the loss, and a model for each loss."""
+    """A kind of problem: its class, its fields that are tensors, the others except the loss, and a
+    model for each loss.
+    """
 
     make: Callable[..., Problem]
     arrays: dict[str, Array]
@@ -36,12 +40,20 @@ def dense(arrays: dict[str, Array], **options: Any) -> Kind:
 
 
 def convolutional(arrays: dict[str, Array], **options: Any) -> Kind:
-    """Model convolutional sparse coding; the penalties, one for each filter, are learned if they are an array."""
-    dictionary, stride, l2_penalty = arrays["dictionary"], options["stride"], options.get("l2_penalty", 0.0)
+    """Model convolutional sparse coding; the penalties, one for each filter, are learned if they
+    are an array.
+    """
+    dictionary, stride, l2_penalty = (
+        arrays["dictionary"],
+        options["stride"],
+        options.get("l2_penalty", 0.0),
+    )
     image, kernel = arrays["observations"].shape[2:], dictionary.shape[2:]
 
     def placed(length: int, side: int) -> Array:
-        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i along one axis."""
+        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i
+        along one axis.
+        """
         positions = -(-(length - side) // stride) + 1
         cropped = -(-((positions - 1) * stride + side - length) // 2)
         entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
@@ -55,7 +67,9 @@ def convolutional(arrays: dict[str, Array], **options: Any) -> Kind:
         return copies.reshape(copies.shape[0] * copies.shape[1] * copies.shape[2], -1).T
 
     if "penalty" not in arrays:
-        models = _models(arrays, lambda theta: (matrix(theta), options["penalty"], l2_penalty), options)
+        models = _models(
+            arrays, lambda theta: (matrix(theta), options["penalty"], l2_penalty), options
+        )
         return Kind(ConvolutionalSparseCoding, arrays, options, models)
 
     def parts(theta: Array) -> tuple[Array, Any, Any]:
@@ -68,9 +82,13 @@ def convolutional(arrays: dict[str, Array], **options: Any) -> Kind:
 
 
 def _models(
-    arrays: dict[str, Array], parts: Callable[[Array], tuple[Array, Any, Any]], options: dict[str, Any]
+    arrays: dict[str, Array],
+    parts: Callable[[Array], tuple[Array, Any, Any]],
+    options: dict[str, Any],
 ) -> dict[str, Model]:
-    """Return the models with the lasso and reconstruction losses, for the parameter under the name of the dictionary."""
+    """Return the models with the lasso and reconstruction losses, for the parameter under the name
+    of the dictionary.
+    """
     observations = arrays["observations"].reshape(len(arrays["observations"]), -1)
     targets = arrays.get("targets", observations).reshape(observations.shape)
 
@@ -83,8 +101,14 @@ def _models(
         penalties = penalty * codes * np.sign(codes.real) + l2_penalty * codes * codes / 2
         return reconstruction(codes, theta) + penalties.sum(1)
 
-    losses, nonnegative = {"lasso": lasso, "reconstruction": reconstruction}, options.get("nonnegative", False)
-    return {name: Model(observations, arrays["dictionary"], parts, loss, nonnegative) for name, loss in losses.items()}
+    losses, nonnegative = (
+        {"lasso": lasso, "reconstruction": reconstruction},
+        options.get("nonnegative", False),
+    )
+    return {
+        name: Model(observations, arrays["dictionary"], parts, loss, nonnegative)
+        for name, loss in losses.items()
+    }
 
 
 def penalty_selection(arrays: dict[str, Array], **options: Any) -> Kind:
@@ -97,7 +121,13 @@ def penalty_selection(arrays: dict[str, Array], **options: Any) -> Kind:
     def parts(theta: Array) -> tuple[Array, Any, Any]:
         return arrays["design"], np.exp(theta), 0.0
 
-    model = Model(arrays["observations"], arrays["log_penalty"], parts, losses, options.get("nonnegative", False))
+    model = Model(
+        arrays["observations"],
+        arrays["log_penalty"],
+        parts,
+        losses,
+        options.get("nonnegative", False),
+    )
     return Kind(PenaltySelection, arrays, options, {"held_out": model})
 
 
@@ -108,5 +138,7 @@ def ridge(arrays: dict[str, Array], **options: Any) -> Kind:
         return arrays["dictionary"], 0.0, options["strength"] + theta
 
     theta = arrays.get("theta", np.zeros(()))
-    model = Model(arrays["observations"], theta, parts, lambda codes, theta: codes @ arrays["weights"])
+    model = Model(
+        arrays["observations"], theta, parts, lambda codes, theta: codes @ arrays["weights"]
+    )
     return Kind(Ridge, arrays, options, {"linear": model})

@@ -1,4 +1,6 @@
-"""Specimens: named small problems of every kind to check estimators on, each with an independent model of it in numpy."""
+"""Specimens: named small problems of every kind to check estimators on, each with an independent
+model of it in numpy.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ ALGORITHMS: dict[str, Callable[[float, torch.Tensor], Algorithm]] = {
 
 @dataclass(frozen=True)
 class Specimen:
-    """A key of `KINDS`, one of the losses of that kind and a key of `ALGORITHMS`, to check an estimator on.
+    """A key of `KINDS`, one of the losses of that kind and a key of `ALGORITHMS`, to check an
+    estimator on.
 
     The gradients that the estimator is compared with are computed once per process.
     """
@@ -47,26 +50,43 @@ class Specimen:
     def __str__(self) -> str:
         return f"{self.problem} / {self.loss} / {self.algorithm}"
 
-    def make(self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any) -> Problem:
+    def make(
+        self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
+    ) -> Problem:
         """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
         kind = KINDS[self.problem]
-        # Tensors with reversed strides, if the kind asks for them: an estimator may not rely on how they lie in memory.
+        # Tensors with reversed strides, if the kind asks for them: an estimator may not rely on how
+        # they lie in memory.
         arrays = {
-            name: np.array(array.T, order="C") if kind.reversed_strides else array for name, array in kind.arrays.items()
+            name: np.array(array.T, order="C") if kind.reversed_strides else array
+            for name, array in kind.arrays.items()
         }
-        tensors = {name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()}
+        tensors = {
+            name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()
+        }
         if kind.reversed_strides:
-            tensors = {name: tensor.permute(tuple(reversed(range(tensor.ndim)))) for name, tensor in tensors.items()}
+            tensors = {
+                name: tensor.permute(tuple(reversed(range(tensor.ndim))))
+                for name, tensor in tensors.items()
+            }
         loss = {"loss": self.loss} if len(kind.models) > 1 else {}
         return kind.make(**(kind.options | loss | tensors | changes))
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
         """Return the algorithm for that problem."""
-        initial = generator(0, f"conformance warm start {self.problem}").standard_normal(self.make().code_shape)
-        return ALGORITHMS[self.algorithm](self.model.lipschitz_constant, torch.tensor(initial, dtype=dtype, device=device))
+        initial = generator(0, f"conformance warm start {self.problem}").standard_normal(
+            self.make().code_shape
+        )
+        return ALGORITHMS[self.algorithm](
+            self.model.lipschitz_constant, torch.tensor(initial, dtype=dtype, device=device)
+        )
 
     def estimate(
-        self, estimator: GradientEstimator, depth: int, dtype: torch.dtype = torch.float64, **changes: Any
+        self,
+        estimator: GradientEstimator,
+        depth: int,
+        dtype: torch.dtype = torch.float64,
+        **changes: Any,
     ) -> Estimate:
         """Return an estimator's estimate for the problem, perhaps with some of its fields changed."""
         return estimator.estimate(self.make(dtype, **changes), self.make_algorithm(dtype), depth)
@@ -91,7 +111,10 @@ class Specimen:
         first: list[tuple[float, float | None]] = []
         if isinstance(algorithm, Noodl):
             updates = itertools.zip_longest(algorithm.steps, algorithm.thresholds)
-            first = [(1.0, algorithm.lower_bound / 2), *((own or step, threshold or cutoff) for own, threshold in updates)]
+            first = [
+                (1.0, algorithm.lower_bound / 2),
+                *((own or step, threshold or cutoff) for own, threshold in updates),
+            ]
         return Layers(
             step=step,
             accelerated=isinstance(algorithm, Fista),
@@ -127,15 +150,19 @@ class Specimen:
 # --- the named problems
 
 
-def _dense(random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, **options: Any) -> Kind:
+def _dense(
+    random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, **options: Any
+) -> Kind:
     """Make sparse codes in a dense dictionary close to the generating one.
 
-    The numbers n of samples, m of features and p of atoms differ from each other, so that a wrong factor or axis shows.
-    Only one kind has a square dictionary, where a transposed gradient has the right shape.
+    The numbers n of samples, m of features and p of atoms differ from each other, so that a wrong
+    factor or axis shows. Only one kind has a square dictionary, where a transposed gradient has the
+    right shape.
     """
     atoms = random.standard_normal((m, p))
     if p <= m:
-        # Nearly orthogonal atoms make the problem so regular that errors vanish within a few hundred layers.
+        # Nearly orthogonal atoms make the problem so regular that errors vanish within a few
+        # hundred layers.
         atoms = np.linalg.qr(atoms)[0] + 0.3 * atoms / m**0.5
     atoms = normalize(atoms, axis=0)
     codes = np.zeros((n, p))
@@ -143,33 +170,45 @@ def _dense(random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, **
         signs = 1.0 if options.get("nonnegative") else random.choice([-1.0, 1.0], 3)
         row[random.permutation(p)[:3]] = random.uniform(1, 2, 3) * signs
     dictionary = normalize(atoms + 0.1 * random.standard_normal(atoms.shape), axis=0)
-    return dense({"observations": codes @ atoms.T, "dictionary": dictionary}, penalty=0.2, **options)
+    return dense(
+        {"observations": codes @ atoms.T, "dictionary": dictionary}, penalty=0.2, **options
+    )
 
 
 def _convolutional(random: np.random.Generator) -> Kind:
-    """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters of 3 x 3, stride 2."""
+    """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters
+    of 3 x 3, stride 2.
+    """
     dictionary = normalize(random.standard_normal((2, 1, 3, 3)), axis=(1, 2, 3))
     images = random.standard_normal((3, 1, 6, 7))
     return convolutional({"observations": images, "dictionary": dictionary}, penalty=0.1, stride=2)
 
 
 def _penalty(random: np.random.Generator) -> Kind:
-    """Make 7 lasso regressions with held-out data; the logarithms of 6 penalties are the outer parameter."""
-    design = np.linalg.qr(random.standard_normal((11, 6)))[0] + 0.1 * random.standard_normal((11, 6))
+    """Make 7 lasso regressions with held-out data; the logarithms of 6 penalties are the outer
+    parameter.
+    """
+    design = np.linalg.qr(random.standard_normal((11, 6)))[0] + 0.1 * random.standard_normal(
+        (11, 6)
+    )
     held_out_design = random.standard_normal((5, 6)) / 3
     codes = random.standard_normal((7, 6)) * (random.random((7, 6)) < 0.5) * 2
     observations = codes @ design.T + 0.1 * random.standard_normal((7, 11))
     held_out = codes @ held_out_design.T + 0.1 * random.standard_normal((7, 5))
     arrays = {"observations": observations, "design": design}
     arrays |= {"log_penalty": np.log(0.1) + 0.3 * random.standard_normal(6)}
-    return penalty_selection(arrays | {"held_out_observations": held_out, "held_out_design": held_out_design})
+    return penalty_selection(
+        arrays | {"held_out_observations": held_out, "held_out_design": held_out_design}
+    )
 
 
 def _ridge(random: np.random.Generator) -> Kind:
     """Make a ridge regression on 9 observations; its strength is the outer parameter."""
     observations, dictionary = random.standard_normal((9, 7)), random.standard_normal((7, 5)) / 2
     weights = random.standard_normal(5)
-    return ridge({"observations": observations, "dictionary": dictionary, "weights": weights}, strength=0.5)
+    return ridge(
+        {"observations": observations, "dictionary": dictionary, "weights": weights}, strength=0.5
+    )
 
 
 _MAKERS: dict[str, Callable[[np.random.Generator], Kind]] = {
@@ -187,7 +226,9 @@ KINDS = {name: make(generator(0, f"conformance {name}")) for name, make in _MAKE
 
 
 def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[Specimen, ...]:
-    """Return the named problems, or all but the tiny one, with each of their losses and each of the algorithms."""
+    """Return the named problems, or all but the tiny one, with each of their losses and each of the
+    algorithms.
+    """
     return tuple(
         Specimen(problem, loss, algorithm)
         for problem in problems or [name for name in _MAKERS if name != "tiny"]
@@ -200,6 +241,8 @@ PLAIN = ("ista", "fista")
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
 #: The same, and the other algorithms on one problem.
-VARIED = GRID + specimens("sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN))
+VARIED = GRID + specimens(
+    "sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN)
+)
 #: For checks that look only at the class.
 CLASS_ALONE = (Specimen("", "", ""),)

@@ -1,4 +1,6 @@
-"""What a dataset is, and what several datasets share: checks of options, random codes, atoms chosen from data, images."""
+"""What a dataset is, and what several datasets share: checks of options, random codes, atoms chosen
+from data, images.
+"""
 
 from .dataset import ConvolutionalDataset, Dataset, Draw, SparseCodingDataset
 

@@ -8,14 +8,17 @@ import numpy as np
 
 from ..errors import InvalidArgument
 
-#: Smallest norm of a row without its mean: rows below are nearly constant, and normalizing them would amplify noise.
+#: Smallest norm of a row without its mean: rows below are nearly constant, and normalizing them
+#: would amplify noise.
 CONTRAST = 0.3
-#: Coherence that atoms stay below: closer atoms make the active Gram matrices of about one code in ten singular.
+#: Coherence that atoms stay below: closer atoms make the active Gram matrices of about one code in
+#: ten singular.
 COHERENCE = 0.95
 
 
 def normalize_rows(rows: np.ndarray) -> np.ndarray:
-    """Remove the mean of every row, drop the rows whose norm is then at most `CONTRAST`, and scale the rest to unit norm.
+    """Remove the mean of every row, drop the rows whose norm is then at most `CONTRAST`, and scale
+    the rest to unit norm.
 
     The rows have shape (k, m) and values in [0, 1]; the result has shape (at most k, m).
     """
@@ -26,13 +29,18 @@ def normalize_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def split_atoms(
-    blocks: Iterable[np.ndarray], n_components: int, n_samples: int, random: np.random.Generator, source: str
+    blocks: Iterable[np.ndarray],
+    n_components: int,
+    n_samples: int,
+    random: np.random.Generator,
+    source: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split unit-norm rows into atoms, any two with a coherence ``|a^T b| < COHERENCE``, and observations.
+    """Split unit-norm rows into atoms, any two with a coherence ``|a^T b| < COHERENCE``, and
+    observations.
 
-    The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows that did not become
-    atoms. Blocks, arrays of shape (any, m), are read only until there are enough of both. The error text calls the rows
-    `source`.
+    The atoms are chosen greedily in the order of the rows. The observations are drawn from the rows
+    that did not become atoms. Blocks, arrays of shape (any, m), are read only until there are
+    enough of both. The error text calls the rows `source`.
 
     Returns
     -------
@@ -42,13 +50,17 @@ def split_atoms(
     Raises
     ------
     InvalidArgument
-        If there are too few distinct rows for the atoms, or too few other rows for the observations.
+        If there are too few distinct rows for the atoms, or too few other rows for the
+        observations.
     """
     atoms: list[np.ndarray] = []
     others: list[np.ndarray] = []
     spare = 0
     for block in blocks:
-        distinct = np.abs(block @ np.reshape(atoms, (-1, block.shape[1])).T).max(axis=1, initial=0) < COHERENCE
+        distinct = (
+            np.abs(block @ np.reshape(atoms, (-1, block.shape[1])).T).max(axis=1, initial=0)
+            < COHERENCE
+        )
         chosen: list[int] = []
         while len(atoms) < n_components and distinct.any():
             chosen.append(int(distinct.argmax()))
@@ -60,14 +72,21 @@ def split_atoms(
         if len(atoms) == n_components and spare >= n_samples:
             break
     if not spare and not atoms:
-        raise InvalidArgument(f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others")
+        raise InvalidArgument(
+            f"{source} are all nearly constant (norm <= {CONTRAST} about the mean): give others"
+        )
     for name, wanted, available, condition in (
         ("n_components", n_components, len(atoms), f"any two with a coherence below {COHERENCE}"),
         ("n_samples", n_samples, spare, "besides the atoms"),
     ):
         if available < wanted:
-            offered = f"{available} that {source} offer ({condition}, norm above {CONTRAST} about the mean)"
-            raise InvalidArgument(f"{name}={wanted} is above the {offered}: give a smaller {name} or more data")
+            offered = (
+                f"{available} that {source} offer ({condition}, norm above {CONTRAST} about the"
+                " mean)"
+            )
+            raise InvalidArgument(
+                f"{name}={wanted} is above the {offered}: give a smaller {name} or more data"
+            )
     dictionary = np.stack(atoms, axis=1)
     # The empty array stands for a call that wants no observations.
     return dictionary, random.permutation(np.concatenate([dictionary.T[:0], *others]))[:n_samples]

@@ -24,10 +24,11 @@ CACHE = 1 << 26
 
 
 class ImageDataset(Dataset):
-    """A dataset of gray images: those in `folder`, or else the two photographs that ship inside scikit-learn.
+    """A dataset of gray images: those in `folder`, or else the two photographs that ship inside
+    scikit-learn.
 
-    Its draw raises `InvalidArgument` if the folder does not exist or holds no image, an image is unreadable or smaller than
-    a crop or patch, or there are too few distinct ones.
+    Its draw raises `InvalidArgument` if the folder does not exist or holds no image, an image is
+    unreadable or smaller than a crop or patch, or there are too few distinct ones.
     """
 
     folder: str | None
@@ -37,20 +38,36 @@ class ImageDataset(Dataset):
         return "" if self.folder is None else folder_state(self.folder)
 
     def images(self) -> Mapping[str, np.ndarray]:
-        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits; those of a folder are read late."""
+        """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits; those of a
+        folder are read late.
+        """
         return sample_images() if self.folder is None else Folder(self.folder)
 
     def split_patches(
-        self, size: int, n_components: int, n_samples: int, random: np.random.Generator, images: Mapping[str, np.ndarray]
+        self,
+        size: int,
+        n_components: int,
+        n_samples: int,
+        random: np.random.Generator,
+        images: Mapping[str, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Split random patches with side `size` into atoms and observations, as `pudle.data.atoms.split_atoms` does."""
+        """Split random patches with side `size` into atoms and observations, as
+        `pudle.data.atoms.split_atoms` does.
+        """
         total = count_patches(images, size)
-        # A permutation of every position in a folder of large photographs would not fit into memory.
+        # A permutation of every position in a folder of large photographs would not fit into
+        # memory.
         limit = 1_000_000 + 20 * (n_samples + n_components)
-        positions = random.choice(total, total, replace=False) if total <= limit else distinct(random, total, limit)
+        positions = (
+            random.choice(total, total, replace=False)
+            if total <= limit
+            else distinct(random, total, limit)
+        )
         blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
         patches = (normalize_rows(patches_at(images, size, block)) for block in blocks)
-        source = "the patches of " + ("the sample images" if self.folder is None else f"folder={self.folder!r}")
+        source = "the patches of " + (
+            "the sample images" if self.folder is None else f"folder={self.folder!r}"
+        )
         return split_atoms(patches, n_components, n_samples, random, source)
 
 
@@ -60,24 +77,39 @@ def sample_images() -> dict[str, np.ndarray]:
 
     samples = load_sample_images()
     names = (Path(name).name for name in samples.filenames)
-    return {name: to_gray(Image.fromarray(values)) for name, values in zip(names, samples.images, strict=True)}
+    return {
+        name: to_gray(Image.fromarray(values))
+        for name, values in zip(names, samples.images, strict=True)
+    }
 
 
 def to_gray(picture: Image.Image) -> np.ndarray:
-    """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of the type."""
+    """Return the gray values as unsigned integers of 8 or 16 bits; white is the largest value of
+    the type.
+    """
     if picture.mode.startswith("I"):
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     return np.asarray(picture.convert("L"))
 
 
 def image_files(folder: str) -> list[Path]:
-    """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a folder without any."""
+    """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a
+    folder without any.
+    """
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise InvalidArgument(f"folder={folder!r} is not an existing folder: give the path of a folder of images")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+        raise InvalidArgument(
+            f"folder={folder!r} is not an existing folder: give the path of a folder of images"
+        )
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    )
     if not files:
-        raise InvalidArgument(f"folder={folder!r} is an empty image folder: put images in it ({' '.join(SUFFIXES)})")
+        raise InvalidArgument(
+            f"folder={folder!r} is an empty image folder: put images in it ({' '.join(SUFFIXES)})"
+        )
     return files
 
 
@@ -87,7 +119,8 @@ def folder_state(folder: str) -> str:
 
 
 class Folder(Mapping[str, np.ndarray]):
-    """The images of a folder in gray, by file name and sorted by it; of those that were read, as many as `CACHE` are kept.
+    """The images of a folder in gray, by file name and sorted by it; of those that were read, as
+    many as `CACHE` are kept.
 
     Making it looks at the size of every image, and refuses one that cannot be read.
     """
@@ -95,7 +128,9 @@ class Folder(Mapping[str, np.ndarray]):
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.files = {file.name: file for file in image_files(folder)}
-        self.shapes = {name: self._open(name, lambda picture: picture.size[::-1]) for name in self.files}
+        self.shapes = {
+            name: self._open(name, lambda picture: picture.size[::-1]) for name in self.files
+        }
         self._kept: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -126,11 +161,17 @@ class Folder(Mapping[str, np.ndarray]):
 
 def shapes_of(images: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
     """Return the height and width of images; those of a folder are not read for it."""
-    return images.shapes if isinstance(images, Folder) else {name: image.shape for name, image in images.items()}
+    return (
+        images.shapes
+        if isinstance(images, Folder)
+        else {name: image.shape for name, image in images.items()}
+    )
 
 
 def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
-    """Draw `count` different numbers below `total`, in random order, in memory of the order of `count`."""
+    """Draw `count` different numbers below `total`, in random order, in memory of the order of
+    `count`.
+    """
     drawn = np.empty(0, dtype=np.int64)
     while len(drawn) < count:
         more = np.concatenate([drawn, random.integers(total, size=count)])
@@ -140,7 +181,9 @@ def distinct(random: np.random.Generator, total: int, count: int) -> np.ndarray:
 
 
 def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
-    """Return the number of positions of a patch with side `size`, overlapping ones included; refuse a smaller image."""
+    """Return the number of positions of a patch with side `size`, overlapping ones included; refuse
+    a smaller image.
+    """
     total = 0
     for name, (height, width) in shapes_of(images).items():
         if min(height, width) < size:
@@ -154,8 +197,8 @@ def count_patches(images: Mapping[str, np.ndarray], size: int) -> int:
 def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarray) -> np.ndarray:
     """Return the patches at some positions, as rows of shape (size**2,) with values in [0, 1].
 
-    Positions are numbers below `count_patches`, counted row by row through one image after another. Images without a
-    position are not read.
+    Positions are numbers below `count_patches`, counted row by row through one image after another.
+    Images without a position are not read.
     """
     patches = np.empty((len(positions), size * size))
     start = 0
@@ -172,9 +215,15 @@ def patches_at(images: Mapping[str, np.ndarray], size: int, positions: np.ndarra
     return patches
 
 
-def random_patches(images: Mapping[str, np.ndarray], size: int, n_samples: int, random: np.random.Generator) -> np.ndarray:
-    """Draw patches uniformly over all positions in all images, without replacement, shape (n_samples, size**2)."""
+def random_patches(
+    images: Mapping[str, np.ndarray], size: int, n_samples: int, random: np.random.Generator
+) -> np.ndarray:
+    """Draw patches uniformly over all positions in all images, without replacement, shape
+    (n_samples, size**2).
+    """
     total = count_patches(images, size)
     if n_samples > total:
-        raise InvalidArgument(f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data")
+        raise InvalidArgument(
+            f"n_samples={n_samples} is above the {total} possible crops: lower it or give more data"
+        )
     return patches_at(images, size, random.choice(total, n_samples, replace=False))

@@ -1,4 +1,6 @@
-"""A dataset of a problem that a function makes, or a class: the options of the one are its arguments."""
+"""A dataset of a problem that a function makes, or a class: the options of the one are its
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -28,35 +30,57 @@ class OwnProblem(Dataset):
     _make: Callable[..., Problem]
     _takes: frozenset[str]
 
-    def problem(self, loss: str = "", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu") -> Problem:
-        given = {"seed": self.seed, "loss": loss or self.losses[0], "dtype": dtype, "device": device}
+    def problem(
+        self,
+        loss: str = "",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Problem:
+        given = {
+            "seed": self.seed,
+            "loss": loss or self.losses[0],
+            "dtype": dtype,
+            "device": device,
+        }
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         options |= self._paths() | given
-        made: Any = self._make(**{name: value for name, value in options.items() if name in self._takes})
+        made: Any = self._make(
+            **{name: value for name, value in options.items() if name in self._takes}
+        )
         if not isinstance(made, Problem):
             raise InvalidArgument(
-                f"{self.name} gives no problem but {type(made).__name__}: return one, such as pudle.FixedPoint(...)"
+                f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
+                " pudle.FixedPoint(...)"
             )
         for name, have, wanted in (
             ("dtype", made.theta.dtype, dtype),
             ("device", made.theta.device.type, torch.device(device).type),
         ):
             if have != wanted:
-                raise UnsupportedProblem(f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}")
+                raise UnsupportedProblem(
+                    f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}"
+                )
         return made
 
     def fingerprint(self) -> str:
         """Return digests of the files that options name."""
-        return " ".join(content_digest(file) for path in self._paths().values() for file in files_in(path))
+        return " ".join(
+            content_digest(file) for path in self._paths().values() for file in files_in(path)
+        )
 
     def _paths(self) -> dict[str, Path]:
         values = {name: getattr(self, name) for name in path_options(self)}
-        return {name: Path(value).expanduser() for name, value in values.items() if value is not None}
+        return {
+            name: Path(value).expanduser() for name, value in values.items() if value is not None
+        }
 
 
 @functools.cache
 def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
-    """Return the class of the datasets whose problem a function or a class makes, see `Dataset.of_problem`."""
+    """Return the class of the datasets whose problem a function or a class makes, see
+    `Dataset.of_problem`.
+    """
     try:
         parameters = inspect.signature(make, eval_str=True).parameters
     except NameError:
@@ -64,25 +88,34 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
         parameters = inspect.signature(make).parameters
     fields: list[Any] = [("seed", int, 0)]
     for name, parameter in parameters.items():
-        default = str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
+        default = (
+            str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
+        )
         if name in CHOSEN or not (default is parameter.empty or _is_literal(default)):
             continue
         if isinstance(make, type) and default is parameter.empty:
-            raise SpecError(f"{make.__name__} needs {name}: give it a default, or write a function `problem` that makes it")
+            raise SpecError(
+                f"{make.__name__} needs {name}: give it a default, or write a function `problem`"
+                " that makes it"
+            )
         path = parameter.annotation in (Path, Path | None)
         default = dataclasses.MISSING if default is parameter.empty else default
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
         fields.append((name, kind, dataclasses.field(default=default, metadata={"path": path})))
     body = {"name": make.__name__, "_make": staticmethod(make), "_takes": frozenset(parameters)}
     body |= {"losses": _losses(parameters), "__doc__": make.__doc__}
-    made = dataclasses.make_dataclass(make.__name__, fields, bases=(OwnProblem,), namespace=body, frozen=True, kw_only=True)
+    made = dataclasses.make_dataclass(
+        make.__name__, fields, bases=(OwnProblem,), namespace=body, frozen=True, kw_only=True
+    )
     # Python 3.12 and later put the module there that calls.
     made.__module__ = make.__module__
     return made
 
 
 def _losses(parameters: Any) -> tuple[str, ...]:
-    """Return the losses that can be asked for: those of an annotation ``Literal[...]``, else the default."""
+    """Return the losses that can be asked for: those of an annotation ``Literal[...]``, else the
+    default.
+    """
     if "loss" not in parameters:
         return ("own",)
     annotation, default = parameters["loss"].annotation, parameters["loss"].default

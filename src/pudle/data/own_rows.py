@@ -1,4 +1,6 @@
-"""What datasets of the user's own files share: the rows of a file, coded in a dictionary of a file or in a learned one."""
+"""What datasets of the user's own files share: the rows of a file, coded in a dictionary of a file
+or in a learned one.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from .tables import problem_of
 
 
 class OwnRows(SparseCodingDataset):
-    """A dataset of a file's rows: it implements `read`, and its `fingerprint` changes with the files.
+    """A dataset of a file's rows: it implements `read`, and its `fingerprint` changes with the
+    files.
 
-    It has the options `dictionary`, a file, and `n_components` and `penalty`, each of which may be None.
+    It has the options `dictionary`, a file, and `n_components` and `penalty`, each of which may be
+    None.
     """
 
     dictionary: str | None
@@ -35,7 +39,9 @@ class OwnRows(SparseCodingDataset):
 
     @abstractmethod
     def read(self, atoms: np.ndarray | None) -> Draw:
-        """Read the rows and choose among them; without atoms, shape (m, p), learn a dictionary from others."""
+        """Read the rows and choose among them; without atoms, shape (m, p), learn a dictionary from
+        others.
+        """
 
     def draw(self) -> Draw:
         drawn = _drawn(self, self.fingerprint())
@@ -43,7 +49,11 @@ class OwnRows(SparseCodingDataset):
         return Draw(drawn.observations.copy(), drawn.dictionary.copy())
 
     def problem(
-        self, loss: str = "lasso", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+        self,
+        loss: str = "lasso",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
     ) -> SparseCoding:
         return problem_of(self.draw(), self.penalty, loss, dtype, device)
 
@@ -51,4 +61,6 @@ class OwnRows(SparseCodingDataset):
 @functools.lru_cache(maxsize=8)
 def _drawn(dataset: OwnRows, state: str) -> Draw:
     """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
-    return dataset.read(None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary"))
+    return dataset.read(
+        None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
+    )

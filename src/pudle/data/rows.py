@@ -1,4 +1,6 @@
-"""Arrays on disk that are read row by row: .npy, Zarr, and Hugging Face datasets; none is ever in memory as a whole."""
+"""Arrays on disk that are read row by row: .npy, Zarr, and Hugging Face datasets; none is ever in
+memory as a whole.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import numpy as np
 
 from ..errors import InvalidArgument, MissingDependency, first_line
 
-#: Names of the files by which the folders of Zarr arrays (of format 3 and 2) and of Hugging Face datasets are known.
+#: Names of the files by which the folders of Zarr arrays (of format 3 and 2) and of Hugging Face
+#: datasets are known.
 ZARR_FILES, HUGGING_FACE_FILE = ("zarr.json", ".zarray"), "dataset_info.json"
 
 
@@ -47,7 +50,9 @@ class NumpyRows(Rows):
             for place, row in zip(rows, found, strict=True):
                 file.seek(mapped.offset + int(place) * mapped.strides[0])
                 if file.readinto(row) != row.nbytes:
-                    raise InvalidArgument(f"path={str(self.path)!r} became shorter while it was read: read it again")
+                    raise InvalidArgument(
+                        f"path={str(self.path)!r} became shorter while it was read: read it again"
+                    )
         return found
 
 
@@ -74,11 +79,15 @@ class HuggingFaceRows(Rows):
             self._load: Any = importlib.import_module("datasets").load_from_disk
         except (ImportError, AttributeError):
             # From the root of this repository, a folder of the same name may be found instead.
-            raise MissingDependency("install Hugging Face's package: pip install datasets") from None
+            raise MissingDependency(
+                "install Hugging Face's package: pip install datasets"
+            ) from None
         self.path, self.column = path, column
         stored = self._load(str(path))
         if column not in stored.column_names:
-            raise InvalidArgument(f"column={column!r} is none of {', '.join(stored.column_names)}: give one of these")
+            raise InvalidArgument(
+                f"column={column!r} is none of {', '.join(stored.column_names)}: give one of these"
+            )
         first = np.asarray(stored.with_format("numpy")[0][column]) if len(stored) else np.empty(0)
         self.shape, self.kind = (len(stored), *first.shape), first.dtype.kind
 
@@ -113,20 +122,27 @@ def open_rows(path: str, column: str | None = None) -> Rows:
             rows = ZarrRows(file)
         elif (file / HUGGING_FACE_FILE).is_file():
             if column is None:
-                raise InvalidArgument("needs column='...', the one that holds the samples of this Hugging Face dataset")
+                raise InvalidArgument(
+                    "needs column='...', the one that holds the samples of this Hugging Face"
+                    " dataset"
+                )
             rows = HuggingFaceRows(file, column)
         else:
-            raise InvalidArgument("is no .npy file, Zarr array or Hugging Face dataset on disk: give the path of one")
+            raise InvalidArgument(
+                "is no .npy file, Zarr array or Hugging Face dataset on disk: give the path of one"
+            )
     except InvalidArgument as error:
         raise InvalidArgument(f"{shown} {error}") from None
     except MissingDependency:
         raise
     except Exception as error:
-        raise InvalidArgument(f"{shown} cannot be read ({type(error).__name__}: {first_line(error)})") from error
+        raise InvalidArgument(
+            f"{shown} cannot be read ({type(error).__name__}: {first_line(error)})"
+        ) from error
     if len(rows.shape) != 2 or not all(rows.shape) or rows.kind not in "fiu":
         raise InvalidArgument(
-            f"{shown} has shape {tuple(rows.shape)} and numbers of kind {rows.kind!r}: give a table of real numbers, "
-            f"samples as rows"
+            f"{shown} has shape {tuple(rows.shape)} and numbers of kind {rows.kind!r}: give a table"
+            " of real numbers, samples as rows"
         )
     return rows
 
@@ -137,5 +153,8 @@ def finite(values: np.ndarray, places: np.ndarray, path: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         row = places[bad[0]] + 1
-        raise InvalidArgument(f"path={path!r} has missing or infinite values, first in row {row}: remove or replace them")
+        raise InvalidArgument(
+            f"path={path!r} has missing or infinite values, first in row {row}: remove or replace"
+            " them"
+        )
     return values

@@ -1,4 +1,6 @@
-"""Sparse coding problems made of tables: which rows are observations, and which a dictionary is learned from."""
+"""Sparse coding problems made of tables: which rows are observations, and which a dictionary is
+learned from.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ from .dataset import Draw, to_tensors
 from .synthetic import normalize
 from .table_files import as_table
 
-#: The default penalty as a share of the penalty above which the codes of half of the samples are zero.
+#: The default penalty as a share of the penalty above which the codes of half of the samples are
+#: zero.
 FRACTION = 0.2
-#: Rows to learn a dictionary from and to code, and atoms to learn, at most and unless other numbers are given.
+#: Rows to learn a dictionary from and to code, and atoms to learn, at most and unless other numbers
+#: are given.
 MOST_ROWS, MOST_SAMPLES, MOST_ATOMS = 1000, 500, 100
 
 
@@ -33,10 +37,12 @@ def draw_from(
     n_samples: int | None = None,
     standardize: bool = False,
 ) -> Draw:
-    """Draw observations from the rows of a table, and learn a dictionary from other rows where none is given.
+    """Draw observations from the rows of a table, and learn a dictionary from other rows where none
+    is given.
 
-    The rows are shuffled. Half of them, at most `MOST_ROWS`, are what a dictionary is learned from; observations come from
-    the others. With a dictionary, all rows can be observations. See `pudle.sparse_coding` for the parameters.
+    The rows are shuffled. Half of them, at most `MOST_ROWS`, are what a dictionary is learned from;
+    observations come from the others. With a dictionary, all rows can be observations. See
+    `pudle.sparse_coding` for the parameters.
     """
     rows, features = values.shape
     if standardize:
@@ -47,44 +53,61 @@ def draw_from(
     if dictionary is None:
         if rows < 4:
             raise InvalidArgument(
-                f"{count(rows, 'row')}: too few to learn a dictionary from and to code; give 4 or more, or a dictionary"
+                f"{count(rows, 'row')}: too few to learn a dictionary from and to code; give 4 or"
+                " more, or a dictionary"
             )
         learned_from = min(rows // 2, MOST_ROWS)
-        dictionary = learn_dictionary(shuffled[:learned_from], n_components, int(random.integers(2**31)))
+        dictionary = learn_dictionary(
+            shuffled[:learned_from], n_components, int(random.integers(2**31))
+        )
         shuffled = shuffled[learned_from:]
     elif dictionary.shape[0] != features or n_components not in (None, dictionary.shape[1]):
         turned = "; transpose it" if dictionary.shape[1] == features else ""
         wanted = f"({features}, {n_components or 'any'})"
         raise InvalidArgument(
-            f"dictionary has shape {dictionary.shape}, atoms as columns: it must be {wanted} to fit{turned}"
+            f"dictionary has shape {dictionary.shape}, atoms as columns: it must be {wanted} to"
+            f" fit{turned}"
         )
     available = len(shuffled)
     if n_samples is not None and n_samples > available:
-        raise InvalidArgument(f"n_samples={n_samples} is above the {available} rows to code: lower it or give more data")
+        raise InvalidArgument(
+            f"n_samples={n_samples} is above the {available} rows to code: lower it or give more"
+            " data"
+        )
     return Draw(shuffled[: n_samples or min(available, MOST_SAMPLES)], dictionary)
 
 
 def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> np.ndarray:
-    """Learn atoms of unit norm by scikit-learn's MiniBatchDictionaryLearning, shape (columns, n_components).
+    """Learn atoms of unit norm by scikit-learn's MiniBatchDictionaryLearning, shape (columns,
+    n_components).
 
-    Its penalty is `FRACTION` of the median norm of the rows. Any two atoms have a coherence ``|a^T b| < 0.95``, because the
-    active Gram matrices of closer ones are singular: of such atoms one is kept. Without `n_components` there are as many as
-    remain of twice the columns, at most `MOST_ATOMS` and half the rows; else the number is kept or refused.
+    Its penalty is `FRACTION` of the median norm of the rows. Any two atoms have a coherence ``|a^T
+    b| < 0.95``, because the active Gram matrices of closer ones are singular: of such atoms one is
+    kept. Without `n_components` there are as many as remain of twice the columns, at most
+    `MOST_ATOMS` and half the rows; else the number is kept or refused.
     """
-    from sklearn.decomposition import MiniBatchDictionaryLearning  # slow to import, and listing datasets must not be
+    from sklearn.decomposition import (
+        MiniBatchDictionaryLearning,
+    )  # slow to import, and listing datasets must not be
     from sklearn.exceptions import ConvergenceWarning
 
     wanted = n_components or max(1, min(2 * rows.shape[1], MOST_ATOMS, len(rows) // 2))
     if wanted > len(rows):
         raise InvalidArgument(
-            f"n_components={wanted} is above the {len(rows)} rows to learn from: lower it or give more data"
+            f"n_components={wanted} is above the {len(rows)} rows to learn from: lower it or give"
+            " more data"
         )
     alpha = FRACTION * float(np.median(np.linalg.norm(rows, axis=1)))
     if alpha == 0:
         raise InvalidArgument("half of the rows are zero: remove them")
     learner = MiniBatchDictionaryLearning(
-        wanted, alpha=alpha, max_iter=20, batch_size=min(len(rows), 100), fit_algorithm="cd", random_state=seed
-    )  # fmt: skip
+        wanted,
+        alpha=alpha,
+        max_iter=20,
+        batch_size=min(len(rows), 100),
+        fit_algorithm="cd",
+        random_state=seed,
+    )
     # Its coordinate descent draws a seed from the global state that it makes no use of.
     state = np.random.get_state()  # noqa: NPY002
     try:
@@ -100,14 +123,17 @@ def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> n
             kept.append(atom)
     if n_components and len(kept) < n_components:
         raise InvalidArgument(
-            f"n_components={n_components} is above the {len(kept)} distinct atoms (coherence below {COHERENCE}) that can be "
-            f"learned from these rows: give n_components <= {len(kept)}, more rows or a dictionary"
+            f"n_components={n_components} is above the {len(kept)} distinct atoms (coherence below"
+            f" {COHERENCE}) that can be learned from these rows: give n_components <= {len(kept)},"
+            " more rows or a dictionary"
         )
     return normalize(np.stack(kept, axis=1), axis=0)
 
 
 def default_penalty(draw: Draw) -> float:
-    r"""Return `FRACTION` of the median over samples of :math:`\max_j |d_j^\top x|`, above which a sample's code is zero."""
+    r"""Return `FRACTION` of the median over samples of :math:`\max_j |d_j^\top x|`, above which a
+    sample's code is zero.
+    """
     return FRACTION * float(np.median(np.abs(draw.observations @ draw.dictionary).max(axis=1)))
 
 
@@ -124,25 +150,28 @@ def sparse_coding(
     dtype: torch.dtype = torch.float64,
     device: str | torch.device = "cpu",
 ) -> SparseCoding:
-    """Make a sparse coding problem of a data frame or an array, as the dataset ``array`` does of a file.
+    """Make a sparse coding problem of a data frame or an array, as the dataset ``array`` does of a
+    file.
 
     Parameters
     ----------
     data : DataFrame or array, shape (rows, columns)
         Samples as rows.
     dictionary : array, shape (columns, p), optional
-        Atoms as columns. By default, scikit-learn learns atoms from half of the rows, which the seed chooses, at most 1000;
-        the other rows are coded.
+        Atoms as columns. By default, scikit-learn learns atoms from half of the rows, which the
+        seed chooses, at most 1000; the other rows are coded.
     n_components : int, optional
-        Number of atoms to learn; by default twice the columns, at most 100 and half the rows that they are learned from.
+        Number of atoms to learn; by default twice the columns, at most 100 and half the rows that
+        they are learned from.
     penalty : float, optional
-        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``, the penalty above which
-        half of the codes are zero.
+        Weight of the l1 norm; by default a fifth of the median over samples of ``max_j |d_j^T x|``,
+        the penalty above which half of the codes are zero.
     n_samples : int, optional
         Number of rows to code; by default all that there are, at most 500.
     standardize : bool
-        Whether to subtract each column's mean and divide by its standard deviation. Without it the values count as they
-        are: if their means or scales differ much, learned atoms are few and alike.
+        Whether to subtract each column's mean and divide by its standard deviation. Without it the
+        values count as they are: if their means or scales differ much, learned atoms are few and
+        alike.
     seed : int
         Chooses the rows.
 
@@ -154,13 +183,19 @@ def sparse_coding(
     random = generator(check_integer("seed", seed, 0), "dataset array")
     atoms = None if dictionary is None else as_table(dictionary, "dictionary")
     draw = draw_from(
-        as_table(data, "data"), random, dictionary=atoms, n_components=n_components, n_samples=n_samples,
+        as_table(data, "data"),
+        random,
+        dictionary=atoms,
+        n_components=n_components,
+        n_samples=n_samples,
         standardize=standardize,
-    )  # fmt: skip
+    )
     return problem_of(draw, penalty, loss, dtype, device)
 
 
-def problem_of(draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype, device: str | torch.device) -> SparseCoding:
+def problem_of(
+    draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype, device: str | torch.device
+) -> SparseCoding:
     """Return the problem of a draw with a penalty, the default one if None."""
     given = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
     return SparseCoding(penalty=given, loss=loss, **to_tensors(vars(draw), dtype, device))

@@ -1,1 +1,3 @@
-"""Trainings: dictionaries learned with any gradient estimator, images denoised, and atoms explained by samples."""
+"""Trainings: dictionaries learned with any gradient estimator, images denoised, and atoms explained
+by samples.
+"""

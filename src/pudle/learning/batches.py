@@ -24,7 +24,9 @@ class Source(Protocol):
     def samples(
         self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return observations, shape (n_samples, m), and the codes that generated them, shape (n_samples, p), if known."""
+        """Return observations, shape (n_samples, m), and the codes that generated them, shape
+        (n_samples, p), if known.
+        """
         ...
 
 
@@ -33,12 +35,14 @@ class Batch(NamedTuple):
 
     #: Number of samples over all processes.
     samples: int
-    #: Those that this process treats: observations and, where there are any, targets and generating codes.
+    #: Those that this process treats: observations and, where there are any, targets and generating
+    #: codes.
     tensors: Mapping[str, Tensor]
 
 
 class Batches:
-    """The batches of a training: functions of the seed and the step alone, so that a training can be resumed.
+    """The batches of a training: functions of the seed and the step alone, so that a training can
+    be resumed.
 
     Parameters
     ----------
@@ -49,13 +53,19 @@ class Batches:
     seed : int
         Seed of the order of the samples, and of fresh draws.
     source : Source, optional
-        Draws new samples for every step instead of the fixed set. Epochs are as long as with the fixed set.
+        Draws new samples for every step instead of the fixed set. Epochs are as long as with the
+        fixed set.
     processes : Processes
         Each treats a part of every batch.
     """
 
     def __init__(
-        self, problem: DictionaryProblem, size: int | None, seed: int, source: Source | None, processes: Processes
+        self,
+        problem: DictionaryProblem,
+        size: int | None,
+        seed: int,
+        source: Source | None,
+        processes: Processes,
     ) -> None:
         self.problem, self.seed, self.source, self.processes = problem, seed, source, processes
         self.total = len(problem.observations)
@@ -75,16 +85,28 @@ class Batches:
         if self.size < self.total:
             if self._order is None or self._order[0] != epoch:
                 order = generator(self.seed, f"learner order {epoch}").permutation(self.total)
-                self._order = (epoch, torch.as_tensor(order, device=self.problem.observations.device))
+                self._order = (
+                    epoch,
+                    torch.as_tensor(order, device=self.problem.observations.device),
+                )
             rows = self._order[1][index * self.size :][rows]
         problem = self.problem
-        tensors = {name: getattr(problem, name) for name in ("observations", "targets", "generating_codes")}
-        return Batch(samples, {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None})
+        tensors = {
+            name: getattr(problem, name) for name in ("observations", "targets", "generating_codes")
+        }
+        return Batch(
+            samples, {name: tensor[rows] for name, tensor in tensors.items() if tensor is not None}
+        )
 
     def _drawn(self, step: int) -> Batch:
         assert self.source is not None
         random, part = generator(self.seed, f"learner fresh {step}"), self.processes.part(self.size)
         observations, codes = self.source.samples(self._generating, self.size, random)
         like = self.problem.observations
-        drawn = {"observations": observations} | ({} if codes is None else {"generating_codes": codes})
-        return Batch(self.size, {name: torch.as_tensor(array[part]).to(like) for name, array in drawn.items()})
+        drawn = {"observations": observations} | (
+            {} if codes is None else {"generating_codes": codes}
+        )
+        return Batch(
+            self.size,
+            {name: torch.as_tensor(array[part]).to(like) for name, array in drawn.items()},
+        )

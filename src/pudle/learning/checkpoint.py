@@ -34,7 +34,9 @@ class Checkpoint:
 
     @functools.cached_property
     def configuration(self) -> dict[str, Any]:
-        """All that the steps depend on, so that a checkpoint is never continued as another training."""
+        """All that the steps depend on, so that a checkpoint is never continued as another
+        training.
+        """
         configuration = self.run.learner.describe()
         if not self.run.learner.schedule.needs_epochs:
             del configuration["epochs"]
@@ -56,7 +58,9 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"configuration": self.configuration, **self.run.state()}, buffer)
         write_atomically(self.path, _header(buffer.getvalue()) + b"\n" + buffer.getvalue())
-        write_atomically(self.folder / HISTORY_FILE, pd.DataFrame(self.run.rows).to_csv(index=False))
+        write_atomically(
+            self.folder / HISTORY_FILE, pd.DataFrame(self.run.rows).to_csv(index=False)
+        )
         buffer = io.BytesIO()
         np.save(buffer, self.run.dictionary.cpu().numpy())
         write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
@@ -66,29 +70,48 @@ class Checkpoint:
         if resume:
             self.restore()
         elif lies_at(self.path):
-            raise InvalidArgument(f"{self.folder} holds a training already: resume it, or give another folder")
+            raise InvalidArgument(
+                f"{self.folder} holds a training already: resume it, or give another folder"
+            )
 
     def restore(self) -> None:
-        """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options or data."""
+        """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options
+        or data.
+        """
         if not lies_at(self.path):
-            raise InvalidArgument(f"{self.folder} holds no checkpoint to resume: start without resuming first")
+            raise InvalidArgument(
+                f"{self.folder} holds no checkpoint to resume: start without resuming first"
+            )
         try:
             header, _, payload = self.path.read_bytes().partition(b"\n")
             if header != _header(payload):
                 raise ValueError("it is damaged or written by another version of the suite")
-            content = torch.load(io.BytesIO(payload), map_location=self.run.theta.device, weights_only=True)
+            content = torch.load(
+                io.BytesIO(payload), map_location=self.run.theta.device, weights_only=True
+            )
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            raise UnreadableResult(f"{self.path} cannot be read ({first_line(error)}): delete it and start again") from None
+            raise UnreadableResult(
+                f"{self.path} cannot be read ({first_line(error)}): delete it and start again"
+            ) from None
         stored = content["configuration"]
         for name in sorted({*stored, *self.configuration}):
             theirs, ours = stored.get(name), self.configuration.get(name)
             if theirs != ours:
-                difference = "other data or another start" if name == "data" else f"{name}={theirs!r}, not {ours!r}"
-                remedy = "resume it with the options and data it was started with, or give another folder"
+                difference = (
+                    "other data or another start"
+                    if name == "data"
+                    else f"{name}={theirs!r}, not {ours!r}"
+                )
+                remedy = (
+                    "resume it with the options and data it was started with, or give another"
+                    " folder"
+                )
                 raise InvalidArgument(f"{self.folder} holds a training with {difference}: {remedy}")
         self.run.set_state(content)
 
 
 def _header(payload: bytes) -> bytes:
-    """Return the first line of a checkpoint: its version, and a digest that vouches for every field of its content."""
+    """Return the first line of a checkpoint: its version, and a digest that vouches for every field
+    of its content.
+    """
     return f"pudle checkpoint {SCHEMA} {hashlib.sha256(payload).hexdigest()}".encode()

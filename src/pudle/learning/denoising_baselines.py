@@ -33,20 +33,24 @@ METHODS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
     "non-local means": _non_local_means,
     "wavelet": _wavelet,
-    "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(noisy, weight=deviation),
+    "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(
+        noisy, weight=deviation
+    ),
 }
 
 
 @dataclass(frozen=True)
 class DenoisingBaseline(DenoisingTest):
-    """Denoise the test images with a method of another package, which is given the noise's standard deviation.
+    """Denoise the test images with a method of another package, which is given the noise's standard
+    deviation.
 
     The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
 
-    Sources: Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain collaborative filtering",
-    IEEE Trans. Image Processing 2007. Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005. Chang,
-    Yu and Vetterli, "Adaptive wavelet thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total
-    variation minimization", J. Mathematical Imaging and Vision 2004.
+    Sources: Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain
+    collaborative filtering", IEEE Trans. Image Processing 2007. Buades, Coll and Morel, "A
+    non-local algorithm for image denoising", CVPR 2005. Chang, Yu and Vetterli, "Adaptive wavelet
+    thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total variation
+    minimization", J. Mathematical Imaging and Vision 2004.
     """
 
     baseline: str
@@ -64,12 +68,21 @@ class DenoisingBaseline(DenoisingTest):
 
     def fingerprint(self) -> str:
         # A package that is installed or upgraded may give another result, or one instead of none.
-        return f"{source(self.test_folder).fingerprint()} {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        return (
+            f"{source(self.test_folder).fingerprint()}"
+            f" {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        )
 
-    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
-        """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need no training."""
+    def run(
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+    ) -> ExperimentResult:
+        """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need
+        no training.
+        """
         method = METHODS[self.baseline]
         deviation = check_positive("sigma", self.sigma) / 255
         images = images_to_test(self.test_folder)
-        summary, pictures = self.evaluate({"denoised": lambda noisy: method(noisy, deviation)}, images, progress)
+        summary, pictures = self.evaluate(
+            {"denoised": lambda noisy: method(noisy, deviation)}, images, progress
+        )
         return ExperimentResult([], {"method": self.method} | summary, pictures)

@@ -1,4 +1,6 @@
-"""Pictures of one training: its curve, its atoms before and after, and images before and after denoising."""
+"""Pictures of one training: its curve, its atoms before and after, and images before and after
+denoising.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ MOST_ATOMS = 256
 
 
 def draw_curve(path: Path, history: pd.DataFrame) -> None:
-    """Draw what a history says of error, PSNR and loss against steps; columns without two numbers are left out."""
+    """Draw what a history says of error, PSNR and loss against steps; columns without two numbers
+    are left out.
+    """
     shown = [name for name in CURVES if name in history and history[name].count() > 1]
     if not shown:
         return
@@ -41,16 +45,21 @@ def draw_curve(path: Path, history: pd.DataFrame) -> None:
         for name, at in zip(shown, panels, strict=True):
             label, log = CURVES[name]
             sns.lineplot(history, x="step", y=name, ax=at, errorbar=None)
-            at.set(ylabel=label, yscale="log" if log and (history[name].dropna() > 0).all() else "linear")
+            at.set(
+                ylabel=label,
+                yscale="log" if log and (history[name].dropna() > 0).all() else "linear",
+            )
             sns.despine(ax=at)
 
 
-def draw_atoms(path: Path, before: np.ndarray, after: np.ndarray, generating: np.ndarray | None = None) -> None:
+def draw_atoms(
+    path: Path, before: np.ndarray, after: np.ndarray, generating: np.ndarray | None = None
+) -> None:
     """Draw the atoms at the start and at the end.
 
-    Atoms are columns of shape (m, p), or filters (p, c, k, k), which are drawn as images, as are columns of m = k^2 entries;
-    other columns are drawn as a matrix. With a `generating` dictionary, the distance of each of its atoms to the one matched
-    to it is drawn instead.
+    Atoms are columns of shape (m, p), or filters (p, c, k, k), which are drawn as images, as are
+    columns of m = k^2 entries; other columns are drawn as a matrix. With a `generating` dictionary,
+    the distance of each of its atoms to the one matched to it is drawn instead.
     """
     pair = {"at the start": before, "at the end": after}
     if generating is None:
@@ -61,8 +70,12 @@ def draw_atoms(path: Path, before: np.ndarray, after: np.ndarray, generating: np
     with _panels(path, 1, wide=1.3) as (at,):
         for name, atoms in pair.items():
             distances = _distances(atoms, generating)
-            sns.lineplot(x=np.arange(1, len(distances) + 1), y=distances, ax=at, label=name, errorbar=None)
-        at.set(xlabel="atoms, nearest first", ylabel="distance to the generating atom", yscale="log")
+            sns.lineplot(
+                x=np.arange(1, len(distances) + 1), y=distances, ax=at, label=name, errorbar=None
+            )
+        at.set(
+            xlabel="atoms, nearest first", ylabel="distance to the generating atom", yscale="log"
+        )
         sns.despine(ax=at)
 
 
@@ -93,7 +106,9 @@ def _sheet(atoms: np.ndarray) -> np.ndarray:
 
 def _distances(atoms: np.ndarray, generating: np.ndarray) -> np.ndarray:
     """Return the distances of generating atoms to those matched to them, ascending."""
-    learned, known = (each if each.ndim == 2 else each.reshape(len(each), -1).T for each in (atoms, generating))
+    learned, known = (
+        each if each.ndim == 2 else each.reshape(len(each), -1).T for each in (atoms, generating)
+    )
     matching = match_atoms(learned, known)
     return np.sort(np.linalg.norm(learned[:, matching.places] * matching.signs - known, axis=0))
 

@@ -1,4 +1,6 @@
-"""The training samples that shaped an atom: a learned dictionary as a combination of the samples it was learned from."""
+"""The training samples that shaped an atom: a learned dictionary as a combination of the samples it
+was learned from.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from ..validation import check_integer, check_positive
 from .matching import float64_array
 from .training import LearningExperiment, TrainedExperiment, result_of
 
-#: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are zero with any.
+#: Smallest ridge of an atom. An atom that no sample uses needs one for a solution; its weights are
+#: zero with any.
 LEAST_RIDGE = 1e-6
 #: Draws that estimate how alike the labels of random samples are.
 CHANCE_DRAWS = 2000
@@ -32,13 +35,15 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     """Return the weights by which a dictionary is a combination of samples, given their codes.
 
     The dictionary that fits observations X (n, m) best at fixed codes Z (n, p), the minimizer of
-    ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z + diag(w))^-1``: atom j is the sum
-    of all samples, with weight ``W[i, j]`` for sample i. A learned dictionary has this form where the direct gradient of the
-    reconstruction loss vanishes along the sphere of unit atoms; its ridge is then that of `multipliers`.
+    ``1/2 |X - Z D^T|_F^2 + 1/2 sum_j w_j |d_j|^2``, is ``D = X^T W`` with ``W = Z (Z^T Z +
+    diag(w))^-1``: atom j is the sum of all samples, with weight ``W[i, j]`` for sample i. A learned
+    dictionary has this form where the direct gradient of the reconstruction loss vanishes along the
+    sphere of unit atoms; its ridge is then that of `multipliers`.
 
-    The codes have shape (n, p); `ridge` is w >= 0, one number for all atoms or an array with one for each, shape (p,). The
-    weights have shape (n, p) and are in float64. Convolutional codes, entries that are not finite, a negative ridge, and a
-    singular ``Z^T Z + diag(w)``, as with atoms that no sample uses and no ridge, raise `InvalidArgument`.
+    The codes have shape (n, p); `ridge` is w >= 0, one number for all atoms or an array with one
+    for each, shape (p,). The weights have shape (n, p) and are in float64. Convolutional codes,
+    entries that are not finite, a negative ridge, and a singular ``Z^T Z + diag(w)``, as with atoms
+    that no sample uses and no ridge, raise `InvalidArgument`.
 
     Source: Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022.
     """
@@ -47,16 +52,23 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     z = float64_array(codes)
     if z.ndim == 4:
         raise InvalidArgument(
-            f"codes have shape {z.shape}, those of a convolution: a filter is a combination of patches at all positions, "
-            f"not of images; explain atoms learned from patches instead, such as image_patches"
+            f"codes have shape {z.shape}, those of a convolution: a filter is a combination of"
+            " patches at all positions, not of images; explain atoms learned from patches instead,"
+            " such as image_patches"
         )
     if z.ndim != 2 or not z.size:
-        raise InvalidArgument(f"codes have shape {z.shape}: give one row per sample and one column per atom, (n, p)")
+        raise InvalidArgument(
+            f"codes have shape {z.shape}: give one row per sample and one column per atom, (n, p)"
+        )
     w = np.asarray(ridge, dtype=np.float64)
     if w.shape not in ((), (z.shape[1],)):
-        raise InvalidArgument(f"ridge has shape {w.shape}: give a number, or one for each of the {z.shape[1]} atoms")
+        raise InvalidArgument(
+            f"ridge has shape {w.shape}: give a number, or one for each of the {z.shape[1]} atoms"
+        )
     if not (np.isfinite(z).all() and np.isfinite(w).all()):
-        raise InvalidArgument("codes or ridge have entries that are NaN or infinite: remove or replace them")
+        raise InvalidArgument(
+            "codes or ridge have entries that are NaN or infinite: remove or replace them"
+        )
     if (w < 0).any():
         raise InvalidArgument(f"ridge={w.min():g} is out of range: give numbers >= 0")
     gram = z.T @ z + np.diag(np.broadcast_to(w, z.shape[1]))
@@ -66,17 +78,24 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
             return linalg.solve(gram, z.T, assume_a="pos").T
     except (linalg.LinAlgError, linalg.LinAlgWarning):
         unused = np.flatnonzero(~z.any(axis=0))
-        cause = f"no sample uses atom {unused[0]}" if len(unused) else "the codes of some atoms depend on those of others"
-        raise InvalidArgument(f"ridge is too small for these codes ({cause}): give a larger one") from None
+        cause = (
+            f"no sample uses atom {unused[0]}"
+            if len(unused)
+            else "the codes of some atoms depend on those of others"
+        )
+        raise InvalidArgument(
+            f"ridge is too small for these codes ({cause}): give a larger one"
+        ) from None
 
 
 def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return the ridge that explains a dictionary learned under unit norms, shape (p,).
 
-    Where learning by alternation converges, the direct gradient ``G = D Z^T Z - X^T Z`` of the reconstruction loss has no
-    part across the atoms: ``G = -D diag(c)`` with the Lagrange multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit norms.
-    Then ``D = X^T Z (Z^T Z + diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``, which
-    is not small. Shapes are X (n, m), D (m, p) and Z (n, p).
+    Where learning by alternation converges, the direct gradient ``G = D Z^T Z - X^T Z`` of the
+    reconstruction loss has no part across the atoms: ``G = -D diag(c)`` with the Lagrange
+    multipliers ``c_j = -d_j^T g_j / |d_j|^2`` of the unit norms. Then ``D = X^T Z (Z^T Z +
+    diag(c))^-1``, exactly. At codes that solve the lasso, ``c_j = penalty sum_i |z_ij|``, which is
+    not small. Shapes are X (n, m), D (m, p) and Z (n, p).
     """
     descent = observations.T @ codes - dictionary @ (codes.T @ codes)
     return (dictionary * descent).sum(axis=0) / np.square(dictionary).sum(axis=0)
@@ -86,9 +105,10 @@ def multipliers(observations: np.ndarray, dictionary: np.ndarray, codes: np.ndar
 class InterpretationExperiment(TrainedExperiment):
     """Learn a dictionary from small images, and find the samples that shaped its atoms most.
 
-    `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers of atoms to show (those
-    with the largest sum of absolute codes), and of samples for each of them (those with the largest ``|W[i, j]| |x_i|``).
-    `ridge` is a small uniform ridge to compare the multipliers with.
+    `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers
+    of atoms to show (those with the largest sum of absolute codes), and of samples for each of them
+    (those with the largest ``|W[i, j]| |x_i|``). `ridge` is a small uniform ridge to compare the
+    multipliers with.
     """
 
     kind: ClassVar[str] = "interpretation"
@@ -101,37 +121,52 @@ class InterpretationExperiment(TrainedExperiment):
     def fingerprint(self) -> str:
         return self.training.fingerprint()
 
-    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
+    def run(
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+    ) -> ExperimentResult:
         """Learn the dictionary and explain it.
 
-        Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h, w) and their ``weights``
-        (a, r). The reason holds the warnings, if any. The summary holds ``method``, ``dataset``, ``steps``, ``seconds`` and:
+        Rows are those of `Training.history`. Arrays are ``atoms`` (a, h, w), ``samples`` (a, r, h,
+        w) and their ``weights`` (a, r). The reason holds the warnings, if any. The summary holds
+        ``method``, ``dataset``, ``steps``, ``seconds`` and:
 
-        - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights belong to;
-          ``small_ridge_residual``: the same with the small uniform ridge, and ``small_ridge_scaled_residual``: with every
-          atom of that explanation scaled to unit norm;
-        - ``share``: the share of the shown samples in the sum of ``|W[i, j]| |x_i|``, a mean over the shown atoms;
-          ``cosine``: that between an atom and the weighted sum of its shown samples;
-        - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among an atom's samples, and
-          ``purity_by_chance``: the same for as many random samples.
+        - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights
+          belong to; ``small_ridge_residual``: the same with the small uniform ridge, and
+          ``small_ridge_scaled_residual``: with every atom of that explanation scaled to unit norm;
+        - ``share``: the share of the shown samples in the sum of ``|W[i, j]| |x_i|``, a mean over
+          the shown atoms; ``cosine``: that between an atom and the weighted sum of its shown
+          samples;
+        - where the dataset has ``labels()``, ``purity``: the share of the most frequent label among
+          an atom's samples, and ``purity_by_chance``: the same for as many random samples.
         """
         check_integer("atoms", self.atoms, 1)
         check_integer("samples", self.samples, 1)
         check_positive("ridge", self.ridge)
         learner, problem = self.training.learner(), self.training.problem(device)
         if not isinstance(problem, SparseCoding):
-            why = "is convolutional: its filters are combinations of patches at all positions, not of images"
-            raise InvalidArgument(f"dataset {self.dataset!r} {why}; give one of patches, such as image_patches")
+            why = (
+                "is convolutional: its filters are combinations of patches at all positions, not of"
+                " images"
+            )
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} {why}; give one of patches, such as image_patches"
+            )
         entries = len(problem.dictionary)
         side = math.isqrt(entries)
         if side**2 != entries:
             shape = f"{entries} entries per atom, which are no square image"
-            raise InvalidArgument(f"dataset {self.dataset!r} has {shape}: give one of images, such as digits")
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} has {shape}: give one of images, such as digits"
+            )
         training = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
-            codes = algorithm.run(dataclasses.replace(problem, dictionary=training.dictionary), learner.depth).codes
-        x, d, z = (float64_array(tensor) for tensor in (problem.observations, training.dictionary, codes))
+            codes = algorithm.run(
+                dataclasses.replace(problem, dictionary=training.dictionary), learner.depth
+            ).codes
+        x, d, z = (
+            float64_array(tensor) for tensor in (problem.observations, training.dictionary, codes)
+        )
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
         plain = x.T @ contributions(z, self.ridge)
         lengths = np.linalg.norm(plain, axis=0)
@@ -149,7 +184,12 @@ class InterpretationExperiment(TrainedExperiment):
         if hasattr(dataset, "labels"):
             labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
             random = generator(self.training.seed, "interpretation labels")
-            drawn = np.stack([random.choice(len(labels), top.shape[1], replace=False) for _ in range(CHANCE_DRAWS)])
+            drawn = np.stack(
+                [
+                    random.choice(len(labels), top.shape[1], replace=False)
+                    for _ in range(CHANCE_DRAWS)
+                ]
+            )
             purities = {"purity": purity(labels[top]), "purity_by_chance": purity(labels[drawn])}
         summary = {
             "method": f"{self.estimator}, {self.training.loss}",
@@ -157,15 +197,26 @@ class InterpretationExperiment(TrainedExperiment):
             "residual": relative(x.T @ weights),
             "small_ridge_residual": relative(plain),
             "small_ridge_scaled_residual": relative(plain / np.where(lengths > 0, lengths, 1.0)),
-            "share": float(np.mean(np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0))),
-            "cosine": float(np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))),
+            "share": float(
+                np.mean(
+                    np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0)
+                )
+            ),
+            "cosine": float(
+                np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))
+            ),
             **purities,
             "seconds": float(training.history.seconds.iloc[-1]),
         }
-        pictures = {"atoms": d[:, shown].T.reshape(-1, side, side), "samples": x[top].reshape(*top.shape, side, side)}
+        pictures = {
+            "atoms": d[:, shown].T.reshape(-1, side, side),
+            "samples": x[top].reshape(*top.shape, side, side),
+        }
         return result_of(training, summary, pictures | {"weights": top_weights})
 
 
 def purity(labels: np.ndarray) -> float:
     """Return the share of the most frequent label in a row, as a mean over rows."""
-    return float(np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels]))
+    return float(
+        np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels])
+    )

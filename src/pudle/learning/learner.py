@@ -37,20 +37,24 @@ class Training:
     dictionary : Tensor
         Shape of the problem's dictionary; every atom has unit norm.
     history : DataFrame
-        One row at the start and one per `Learner.record_every` steps: ``epoch`` (a fraction where rows are more frequent
-        than epochs), ``step``, ``seconds`` (of computing, without the records), ``learning_rate`` of the last step, ``loss``
-        and ``gradient_norm`` (means over the steps since the row before, each evaluated before its step),
-        ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms matched),
-        ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last batch's codes and of the
-        codes that generated it, atoms matched) and ``moved`` (``|D - D_0|_F``). A value that is not known is NaN.
+        One row at the start and one per `Learner.record_every` steps: ``epoch`` (a fraction where
+        rows are more frequent than epochs), ``step``, ``seconds`` (of computing, without the
+        records), ``learning_rate`` of the last step, ``loss`` and ``gradient_norm`` (means over the
+        steps since the row before, each evaluated before its step), ``dictionary_error`` and
+        ``relative_error`` (distance to the generating dictionary, atoms matched),
+        ``support_recovery`` (the share ``2 |S and S*| / (|S| + |S*|)`` of the supports of the last
+        batch's codes and of the codes that generated it, atoms matched) and ``moved`` (``|D -
+        D_0|_F``). A value that is not known is NaN.
     status, reason : str
-        ``ok``; ``rose`` if the loss ended above its start; ``diverged`` if the training stopped at values that are not
-        finite or not stable, with the last good dictionary. The reason is empty for ``ok``.
+        ``ok``; ``rose`` if the loss ended above its start; ``diverged`` if the training stopped at
+        values that are not finite or not stable, with the last good dictionary. The reason is empty
+        for ``ok``.
     steps : int
         Number of steps, including those before a resume.
     theta : Tensor
-        The outer parameter: the dictionary, or dictionary and penalties where these are learned as well. The problem at
-        this parameter is ``dataclasses.replace(problem, **problem.fields_at(theta))``.
+        The outer parameter: the dictionary, or dictionary and penalties where these are learned as
+        well. The problem at this parameter is ``dataclasses.replace(problem,
+        **problem.fields_at(theta))``.
     """
 
     dictionary: Tensor
@@ -63,21 +67,24 @@ class Training:
 
 @dataclass(frozen=True)
 class Learner:
-    """Dictionary learning: one step of the optimizer per batch, after which every atom is scaled to unit norm.
+    """Dictionary learning: one step of the optimizer per batch, after which every atom is scaled to
+    unit norm.
 
-    The estimator receives every batch as a problem: the observations of the batch, and the current dictionary.
+    The estimator receives every batch as a problem: the observations of the batch, and the current
+    dictionary.
 
     Parameters
     ----------
     estimator : GradientEstimator or str
-        Gradient estimator, or a spec such as ``"truncated(window=10)"``. One with a seed gets a new seed at every step,
-        drawn from the learner's.
+        Gradient estimator, or a spec such as ``"truncated(window=10)"``. One with a seed gets a new
+        seed at every step, drawn from the learner's.
     algorithm : Algorithm or str
         Unrolled algorithm, or a spec such as ``"ista(step=0.2)"``.
     depth : int
         Number of unrolled layers, >= 0.
     optimizer, schedule : Optimizer or str, Schedule or str
-        Specs such as ``"adam(learning_rate=1e-3)"`` and, for the learning rate by epoch, ``"step(every=100, factor=0.1)"``.
+        Specs such as ``"adam(learning_rate=1e-3)"`` and, for the learning rate by epoch,
+        ``"step(every=100, factor=0.1)"``.
     epochs : int
         Passes over the data, >= 0.
     batch : int, optional
@@ -87,13 +94,14 @@ class Learner:
     record_every : int, optional
         Steps between rows of the history (default: one epoch).
     chunk : int, optional
-        Samples that the estimator gets at once (default: the whole batch). The gradients of the chunks are averaged: the
-        step is the same up to rounding, and memory is that of one chunk. Chunks that fit into the processor's cache also
-        save time. One Lipschitz constant is computed per chunk.
+        Samples that the estimator gets at once (default: the whole batch). The gradients of the
+        chunks are averaged: the step is the same up to rounding, and memory is that of one chunk.
+        Chunks that fit into the processor's cache also save time. One Lipschitz constant is
+        computed per chunk.
     fresh : bool
-        Draw new samples for every step instead of taking the problem's own in turn: online learning. `fit` needs the dataset
-        to draw them from, a synthetic one or an array on disk that may be larger than memory. An epoch has as many steps as
-        without.
+        Draw new samples for every step instead of taking the problem's own in turn: online
+        learning. `fit` needs the dataset to draw them from, a synthetic one or an array on disk
+        that may be larger than memory. An epoch has as many steps as without.
 
     Raises
     ------
@@ -127,7 +135,9 @@ class Learner:
     def describe(self) -> dict[str, Any]:
         """Return the options as plain values, components as specs."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return {name: specs.text(value) if hasattr(value, "name") else value for name, value in values}
+        return {
+            name: specs.text(value) if hasattr(value, "name") else value for name, value in values
+        }
 
     def fit(
         self,
@@ -148,53 +158,64 @@ class Learner:
         Parameters
         ----------
         problem : SparseCoding or ConvolutionalSparseCoding
-            Its observations are the data and its dictionary is the start. Its generating dictionary and codes, if it has
-            them, serve the history only.
+            Its observations are the data and its dictionary is the start. Its generating dictionary
+            and codes, if it has them, serve the history only.
         folder : path, optional
-            Folder for the checkpoint, the history (CSV) and the dictionary (.npy), which are kept up to date.
+            Folder for the checkpoint, the history (CSV) and the dictionary (.npy), which are kept
+            up to date.
         resume : bool
-            Continue from the checkpoint in `folder`. On the CPU the dictionary ends, bit for bit, where that of an
-            uninterrupted training does. The history has one more row where a budget ended the first part, and no support
-            recovery in the row of a divergence right after the resume. A diverged training is returned as it ended.
+            Continue from the checkpoint in `folder`. On the CPU the dictionary ends, bit for bit,
+            where that of an uninterrupted training does. The history has one more row where a
+            budget ended the first part, and no support recovery in the row of a divergence right
+            after the resume. A diverged training is returned as it ended.
         save_seconds : float
             Seconds between checkpoints; zero for one after every step.
         progress : callable
-            Called after every step with the steps done, the total, and the loss and the monitor's values of the history's
-            last row as text.
+            Called after every step with the steps done, the total, and the loss and the monitor's
+            values of the history's last row as text.
         monitor : callable, optional
-            Called with the outer parameter at every row of the history; the mapping it returns is added to the row. Its
-            time is not counted.
+            Called with the outer parameter at every row of the history; the mapping it returns is
+            added to the row. Its time is not counted.
         clock, budget : callable, float, optional
-            Clock of the history's ``seconds``, and the seconds after which no further step is taken, including those before
-            a resume. The processor seconds of ``time.process_time`` do not change when the machine is busy with other work.
+            Clock of the history's ``seconds``, and the seconds after which no further step is
+            taken, including those before a resume. The processor seconds of ``time.process_time``
+            do not change when the machine is busy with other work.
         source : Source, optional
-            Where `fresh` samples are drawn from: a dataset such as ``make_dataset("sparse_gaussian")``, or anything with its
-            method `samples`.
+            Where `fresh` samples are drawn from: a dataset such as
+            ``make_dataset("sparse_gaussian")``, or anything with its method `samples`.
         processes : Processes, optional
-            The processes that share this training, see `pudle.learning.processes`. Each calls `fit` with the same
-            arguments and returns the same training. The steps are those of one process, up to rounding. The first one
-            keeps the folder, reports progress and warns. A folder can be resumed by another number of processes.
+            The processes that share this training, see `pudle.learning.processes`. Each calls `fit`
+            with the same arguments and returns the same training. The steps are those of one
+            process, up to rounding. The first one keeps the folder, reports progress and warns. A
+            folder can be resumed by another number of processes.
 
         Raises
         ------
         InvalidArgument
-            For a problem without a dictionary to learn, constant observations, an atom that is zero, a folder that holds
-            another training, or a step that the algorithm refuses at the start.
+            For a problem without a dictionary to learn, constant observations, an atom that is
+            zero, a folder that holds another training, or a step that the algorithm refuses at the
+            start.
         UnreadableResult
             If the checkpoint is damaged.
 
         Warns
         -----
         LearningWarning
-            If there are fewer samples than atoms, the loss ends above its start, or the training diverges.
+            If there are fewer samples than atoms, the loss ends above its start, or the training
+            diverges.
         """
         processes = processes or Processes()
         check_problem(problem, self.fresh)
         if self.fresh is not (source is not None):
-            raise InvalidArgument("fresh=True and source=... belong together: give the dataset to draw fresh samples from")
+            raise InvalidArgument(
+                "fresh=True and source=... belong together: give the dataset to draw fresh samples"
+                " from"
+            )
         run = LearningRun(self, problem, monitor, clock, source, processes)
         if resume and folder is None:
-            raise InvalidArgument("resume=True needs the folder that holds the checkpoint: give folder=...")
+            raise InvalidArgument(
+                "resume=True needs the folder that holds the checkpoint: give folder=..."
+            )
         checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
         refusal = None
         try:
@@ -209,7 +230,8 @@ class Learner:
             run.set_state(processes.first_of(run.state()))
         if not run.rows:
             run.record()
-        # The first checkpoint follows the first step: if the algorithm refuses that step, the folder stays empty.
+        # The first checkpoint follows the first step: if the algorithm refuses that step, the
+        # folder stays empty.
         saved = -math.inf
 
         def over() -> bool:
@@ -219,7 +241,9 @@ class Learner:
 
         while not over():
             run.advance()
-            if run.weight and (over() or run.step % (self.record_every or run.steps_per_epoch) == 0):
+            if run.weight and (
+                over() or run.step % (self.record_every or run.steps_per_epoch) == 0
+            ):
                 run.record()
             if checkpoint is not None and (over() or time.monotonic() - saved >= save_seconds):
                 checkpoint.save()
@@ -227,7 +251,11 @@ class Learner:
             if run.diverged:
                 break
             row = run.rows[-1].items()
-            line = ", ".join(f"{name} {value:.4g}" for name, value in row if name == "loss" or name not in HISTORY)
+            line = ", ".join(
+                f"{name} {value:.4g}"
+                for name, value in row
+                if name == "loss" or name not in HISTORY
+            )
             progress(run.step, run.total, line)
         if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
@@ -238,8 +266,13 @@ class Learner:
             status, reason = "diverged", run.diverged
         elif len(losses) > 1 and losses[-1] > losses[0]:
             status = "rose"
-            reason = f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is likely too large"
+            reason = (
+                f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is"
+                " likely too large"
+            )
         if reason:
-            warnings.warn(f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2)
+            warnings.warn(
+                f"{reason}; the history up to there is kept", LearningWarning, stacklevel=2
+            )
         theta = run.theta.detach().clone()
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)

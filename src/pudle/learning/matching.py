@@ -1,4 +1,6 @@
-"""Pair the atoms of two dictionaries: a learned dictionary is known only up to the order and the signs of its atoms."""
+"""Pair the atoms of two dictionaries: a learned dictionary is known only up to the order and the
+signs of its atoms.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ from ..errors import InvalidArgument
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """The pairing of learned with generating atoms that leaves the smallest distance between the dictionaries.
+    """The pairing of learned with generating atoms that leaves the smallest distance between the
+    dictionaries.
 
     Attributes
     ----------
     places, signs : array, shape (q,)
-        Index of the learned atom that is paired with each generating atom, and the sign that brings it closest.
+        Index of the learned atom that is paired with each generating atom, and the sign that brings
+        it closest.
     error, relative_error : float
         ``|D P S - D*|_F``, P and S being that order and those signs, and the same over ``|D*|_F``.
     """
@@ -32,8 +36,8 @@ class Matching:
 def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -> Matching:
     """Pair the atoms of two dictionaries by optimal assignment.
 
-    Over all permutations P and signs S this minimizes
-    ``|D P S - D*|_F^2 = sum_j |d_P(j)|^2 + |d*_j|^2 - 2 |d*_j^T d_P(j)|``, a linear assignment problem.
+    Over all permutations P and signs S this minimizes ``|D P S - D*|_F^2 = sum_j |d_P(j)|^2 +
+    |d*_j|^2 - 2 |d*_j^T d_P(j)|``, a linear assignment problem.
 
     Parameters
     ----------
@@ -45,22 +49,36 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
     InvalidArgument
         If the shapes do not fit or an entry is not finite.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import, and only generating dictionaries need it
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # slow to import, and only generating dictionaries need it
 
     d, target = float64_array(learned), float64_array(generating)
-    if d.ndim != 2 or target.ndim != 2 or d.shape[0] != target.shape[0] or d.shape[1] < target.shape[1]:
+    if (
+        d.ndim != 2
+        or target.ndim != 2
+        or d.shape[0] != target.shape[0]
+        or d.shape[1] < target.shape[1]
+    ):
         shapes = f"learned (m, p) {d.shape} and generating (m, q) {target.shape}"
-        raise InvalidArgument(f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p")
+        raise InvalidArgument(
+            f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p"
+        )
     if not (np.isfinite(d).all() and np.isfinite(target).all()):
-        raise InvalidArgument("a dictionary has entries that are NaN or infinite: its atoms cannot be matched")
+        raise InvalidArgument(
+            "a dictionary has entries that are NaN or infinite: its atoms cannot be matched"
+        )
     correlation = target.T @ d
     _, places = linear_sum_assignment(np.square(d).sum(0) - 2 * np.abs(correlation))
     signs = np.where(correlation[np.arange(len(places)), places] < 0, -1.0, 1.0)
-    # Computed from the difference: the sum of squares above loses half the digits where the two are close.
+    # Computed from the difference: the sum of squares above loses half the digits where the two are
+    # close.
     error = float(np.linalg.norm(d[:, places] * signs - target))
     return Matching(places, signs, error, error / float(np.linalg.norm(target)))
 
 
 def float64_array(values: Tensor | np.ndarray) -> np.ndarray:
     """Return a tensor of any device, or an array, as a float64 array."""
-    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
+    return np.asarray(
+        values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64
+    )

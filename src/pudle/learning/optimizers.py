@@ -1,4 +1,6 @@
-"""Optimizers and learning-rate schedules: torch's own, named by specs such as ``adam(learning_rate=1e-3)``."""
+"""Optimizers and learning-rate schedules: torch's own, named by specs such as
+``adam(learning_rate=1e-3)``.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,17 @@ _DECAYS = ("momentum", "decay1", "decay2")
 
 
 class Optimizer(ABC):
-    """An optimizer's options; a concrete one is a frozen dataclass of them, `learning_rate` among them."""
+    """An optimizer's options; a concrete one is a frozen dataclass of them, `learning_rate` among
+    them.
+    """
 
     #: Name in specs.
     name: ClassVar[str]
-    #: Whether one step evaluates the loss at several dictionaries. The learner scales the atoms of each to unit norm first,
-    #: because no unrolled algorithm is stable on atoms of any length.
+    #: Whether one step evaluates the loss at several dictionaries. The learner scales the atoms of
+    #: each to unit norm first, because no unrolled algorithm is stable on atoms of any length.
     searches: ClassVar[bool] = False
-    #: Whether the optimizer receives only the part of a gradient that is orthogonal to the atoms; see `Adam`.
+    #: Whether the optimizer receives only the part of a gradient that is orthogonal to the atoms;
+    #: see `Adam`.
     tangent: bool = False
     learning_rate: float
 
@@ -54,7 +59,8 @@ class Sgd(Optimizer):
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D - learning_rate v``.
+    """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D -
+    learning_rate v``.
 
     With `nesterov` the step is along ``g + momentum v``.
     """
@@ -67,10 +73,14 @@ class Momentum(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and not self.momentum:
-            raise InvalidArgument("nesterov=True needs a momentum above 0: raise momentum, or use sgd")
+            raise InvalidArgument(
+                "nesterov=True needs a momentum above 0: raise momentum, or use sgd"
+            )
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.SGD([theta], lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD(
+            [theta], lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov
+        )
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,14 @@ class Adam(Optimizer):
     learning_rate, decay1, decay2 : float
         Rate > 0, and decays of the running means of gradients and of their squares, in [0, 1).
     epsilon : float
-        Added to the root of the mean square. Where gradients are smaller than this, Adam is gradient descent with rate
-        ``learning_rate / epsilon``; where they are larger, every entry moves by about the learning rate.
+        Added to the root of the mean square. Where gradients are smaller than this, Adam is
+        gradient descent with rate ``learning_rate / epsilon``; where they are larger, every entry
+        moves by about the learning rate.
     tangent : bool
-        Use ``(I - d d^T) g`` for every atom d instead of its gradient g. The part along an atom does not vanish at the
-        best dictionary, because longer atoms make the penalty cheaper. Gradient descent undoes this part when the atoms
-        are scaled to unit norm. Adam scales it entry by entry, so that it turns the atom (``docs/results/optimizers.md``).
+        Use ``(I - d d^T) g`` for every atom d instead of its gradient g. The part along an atom
+        does not vanish at the best dictionary, because longer atoms make the penalty cheaper.
+        Gradient descent undoes this part when the atoms are scaled to unit norm. Adam scales it
+        entry by entry, so that it turns the atom (``docs/results/optimizers.md``).
     """
 
     learning_rate: float = 1e-3
@@ -98,15 +110,17 @@ class Adam(Optimizer):
     name = "adam"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.Adam([theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon)
+        return torch.optim.Adam(
+            [theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon
+        )
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled `weight_decay` >= 0 (Loshchilov and Hutter, ICLR 2019).
 
-    The decay shortens an atom before the step is added. The atom is then scaled back to unit norm, so that the only
-    effect is a step that turns it a little further.
+    The decay shortens an atom before the step is added. The atom is then scaled back to unit norm,
+    so that the only effect is a step that turns it a little further.
     """
 
     weight_decay: float = 0.01
@@ -114,19 +128,24 @@ class AdamW(Adam):
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
         decays = (self.decay1, self.decay2)
-        return torch.optim.AdamW([theta], self.learning_rate, decays, self.epsilon, self.weight_decay)
+        return torch.optim.AdamW(
+            [theta], self.learning_rate, decays, self.epsilon, self.weight_decay
+        )
 
 
 @dataclass(frozen=True)
 class Lbfgs(Optimizer):
-    """L-BFGS with a strong Wolfe line search, for full batches (Liu and Nocedal, Mathematical Programming 1989).
+    """L-BFGS with a strong Wolfe line search, for full batches (Liu and Nocedal, Mathematical
+    Programming 1989).
 
-    The line search needs the true gradient of the loss. It can stall with an estimator that leaves out a part of it
-    (`alternating` on the reconstruction loss), or with an algorithm of step 1/L, which moves with the dictionary and is held
-    constant by every estimator. Give the algorithm a step.
+    The line search needs the true gradient of the loss. It can stall with an estimator that leaves
+    out a part of it (`alternating` on the reconstruction loss), or with an algorithm of step 1/L,
+    which moves with the dictionary and is held constant by every estimator. Give the algorithm a
+    step.
 
-    `learning_rate` is the first trial length of a line search, `iterations` the number of iterations within one step of the
-    learner, >= 1, and `history` the number of pairs of steps and gradient changes to keep, >= 1.
+    `learning_rate` is the first trial length of a line search, `iterations` the number of
+    iterations within one step of the learner, >= 1, and `history` the number of pairs of steps and
+    gradient changes to keep, >= 1.
     """
 
     learning_rate: float = 1.0
@@ -136,9 +155,14 @@ class Lbfgs(Optimizer):
     searches = True
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        # The learner decides when to stop; absolute tolerances would stop early where gradients are small.
+        # The learner decides when to stop; absolute tolerances would stop early where gradients are
+        # small.
         tolerances = {"tolerance_grad": 0.0, "tolerance_change": 0.0}
-        options = {"max_iter": self.iterations, "history_size": self.history, "line_search_fn": "strong_wolfe"}
+        options = {
+            "max_iter": self.iterations,
+            "history_size": self.history,
+            "line_search_fn": "strong_wolfe",
+        }
         return torch.optim.LBFGS([theta], self.learning_rate, **options, **tolerances)  # type: ignore[arg-type]
 
 
@@ -155,7 +179,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
-        """Return torch's scheduler for a training of `epochs`, which the learner advances after every epoch."""
+        """Return torch's scheduler for a training of `epochs`, which the learner advances after
+        every epoch.
+        """
 
 
 @dataclass(frozen=True)
@@ -179,7 +205,9 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         check_integer("every", self.every, 1)
         if check_positive("factor", self.factor) > 1:
-            raise InvalidArgument(f"factor={self.factor} raises the learning rate: give a number in (0, 1]")
+            raise InvalidArgument(
+                f"factor={self.factor} raises the learning rate: give a number in (0, 1]"
+            )
 
     def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         return StepLR(optimizer, self.every, self.factor)
@@ -187,7 +215,9 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Lower the rate along half a cosine to `final` >= 0 over `period` epochs (default: all), and keep it there."""
+    """Lower the rate along half a cosine to `final` >= 0 over `period` epochs (default: all), and
+    keep it there.
+    """
 
     final: float = 0.0
     period: int | None = None

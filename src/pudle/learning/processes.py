@@ -1,4 +1,6 @@
-"""The processes that share a training: each treats a part of every batch, and their gradients are summed."""
+"""The processes that share a training: each treats a part of every batch, and their gradients are
+summed.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ class ProcessLost(PudleError):
 
 @dataclass(frozen=True)
 class Processes:
-    """The `size` processes of a training, of which this is number `rank`; a training of its own by default.
+    """The `size` processes of a training, of which this is number `rank`; a training of its own by
+    default.
 
-    All of them have the whole problem and take the same steps. Messages go through the default group of
-    ``torch.distributed``, which must exist if there are several.
+    All of them have the whole problem and take the same steps. Messages go through the default
+    group of ``torch.distributed``, which must exist if there are several.
     """
 
     rank: int = 0
@@ -59,9 +62,11 @@ def number_launched() -> int:
 
 @contextlib.contextmanager
 def launched(device: str, timeout: float) -> Iterator[tuple[Processes, str]]:
-    """Join the processes that ``torchrun`` started, if it did; yield them and this process's device.
+    """Join the processes that ``torchrun`` started, if it did; yield them and this process's
+    device.
 
-    Who waits for the others more than `timeout` seconds, in a step or while one of them writes, takes them for lost.
+    Who waits for the others more than `timeout` seconds, in a step or while one of them writes,
+    takes them for lost.
     """
     if number_launched() == 1:
         yield Processes(), device
@@ -85,5 +90,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = f"another process of this training has ended or does not answer ({first_line(error)})"
-        raise ProcessLost(f"{reason}: start the training again with --resume, with any number of processes") from error
+        reason = (
+            f"another process of this training has ended or does not answer ({first_line(error)})"
+        )
+        raise ProcessLost(
+            f"{reason}: start the training again with --resume, with any number of processes"
+        ) from error

@@ -1,7 +1,7 @@
 """Dictionary learning of other packages, from the same data and the same start as the learner's.
 
-All of them minimize the mean of ``1/2 |x - D z|^2 + penalty |z|_1`` over codes and over unit atoms, each in its own way, and
-none of them unrolls an algorithm.
+All of them minimize the mean of ``1/2 |x - D z|^2 + penalty |z|_1`` over codes and over unit atoms,
+each in its own way, and none of them unrolls an algorithm.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from .training import LearningExperiment
 
 @dataclass(frozen=True)
 class RecoveryBaseline(Experiment):
-    """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be resumed.
+    """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be
+    resumed.
 
-    `dataset` and `seed` are spec and seed of the dataset, whose dictionary is the start; the sample order has the same seed
-    where the package leaves it to the caller. `epochs` is the number of passes over the data, >= 0.
+    `dataset` and `seed` are spec and seed of the dataset, whose dictionary is the start; the sample
+    order has the same seed where the package leaves it to the caller. `epochs` is the number of
+    passes over the data, >= 0.
     """
 
     kind: ClassVar[str] = "baseline"
@@ -45,31 +47,42 @@ class RecoveryBaseline(Experiment):
     seed: int = 0
 
     @abstractmethod
-    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
-        """Yield the dictionary (m, p) after each pass over observations (n, m), without end, from a first dictionary on."""
+    def passes(
+        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+    ) -> Iterator[np.ndarray]:
+        """Yield the dictionary (m, p) after each pass over observations (n, m), without end, from a
+        first dictionary on.
+        """
 
-    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
+    def run(
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+    ) -> ExperimentResult:
         """Learn the dictionary.
 
-        One row at the start and one per pass: ``epoch``, ``seconds`` (of the processor, without the matching),
-        ``dictionary_error`` and ``relative_error`` (distance to the generating dictionary, atoms of unit norm and matched by
-        optimal assignment). The summary holds ``method``, the first and last of both errors, ``seconds`` and ``epochs``. The
-        array ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the CPU, and for a
-        dataset without a generating dense dictionary.
+        One row at the start and one per pass: ``epoch``, ``seconds`` (of the processor, without the
+        matching), ``dictionary_error`` and ``relative_error`` (distance to the generating
+        dictionary, atoms of unit norm and matched by optimal assignment). The summary holds
+        ``method``, the first and last of both errors, ``seconds`` and ``epochs``. The array
+        ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the
+        CPU, and for a dataset without a generating dense dictionary.
         """
         check_integer("epochs", self.epochs, 0)
         if device != "cpu":
-            raise UnsupportedProblem(f"{type(self).__name__} computes on the CPU, not on {device}: use --device cpu")
+            raise UnsupportedProblem(
+                f"{type(self).__name__} computes on the CPU, not on {device}: use --device cpu"
+            )
         problem = LearningExperiment(dataset=self.dataset, seed=self.seed).problem()
         if not isinstance(problem, SparseCoding) or problem.generating_dictionary is None:
             raise UnsupportedProblem(
-                f"dataset {self.dataset!r} has no generating dense dictionary to recover: give one such as sparse_gaussian"
+                f"dataset {self.dataset!r} has no generating dense dictionary to recover: give one"
+                " such as sparse_gaussian"
             )
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
         if not isinstance(problem.penalty, float):
             raise UnsupportedProblem(
-                f"{type(self).__name__} has one penalty for all atoms, and {self.dataset!r} one for each"
+                f"{type(self).__name__} has one penalty for all atoms, and {self.dataset!r} one for"
+                " each"
             )
         passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
         with threadpool_limits(1):
@@ -79,15 +92,31 @@ class RecoveryBaseline(Experiment):
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    return ExperimentResult(rows, {}, {}, "diverged", f"the dictionary is not finite after {epoch} passes")
-                # The packages bound an atom's norm by one; an atom that no code uses may be zero, and stays so.
-                dictionary = dictionary / np.maximum(np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny)
+                    return ExperimentResult(
+                        rows,
+                        {},
+                        {},
+                        "diverged",
+                        f"the dictionary is not finite after {epoch} passes",
+                    )
+                # The packages bound an atom's norm by one; an atom that no code uses may be zero,
+                # and stays so.
+                dictionary = dictionary / np.maximum(
+                    np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny
+                )
                 matching = match_atoms(dictionary, problem.generating_dictionary)
-                errors = {"dictionary_error": matching.error, "relative_error": matching.relative_error}
+                errors = {
+                    "dictionary_error": matching.error,
+                    "relative_error": matching.relative_error,
+                }
                 rows.append({"epoch": epoch, "seconds": seconds, **errors})
                 progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
         summary: dict[str, Any] = {f"start_{name}": rows[0][name] for name in errors} | errors
-        summary |= {"method": ", ".join(self.distributions), "seconds": seconds, "epochs": self.epochs}
+        summary |= {
+            "method": ", ".join(self.distributions),
+            "seconds": seconds,
+            "epochs": self.epochs,
+        }
         return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
@@ -96,25 +125,34 @@ class RecoveryBaseline(Experiment):
 
 @dataclass(frozen=True)
 class Sklearn(RecoveryBaseline):
-    """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block coordinate descent on the atoms.
+    """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block
+    coordinate descent on the atoms.
 
-    The package replaces an atom that no code of the *first* batch uses by a sample, so that its start is lost: choose a
-    `batch` (samples per step) so large that it uses every atom.
+    The package replaces an atom that no code of the *first* batch uses by a sample, so that its
+    start is lost: choose a `batch` (samples per step) so large that it uses every atom.
 
-    Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML 2009.
+    Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML
+    2009.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("scikit-learn",)
 
     batch: int = 500
 
-    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
+    def passes(
+        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+    ) -> Iterator[np.ndarray]:
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
         check_integer("batch", self.batch, 1)
-        # Its alpha is this package's penalty: it divides by the number of features, and its lasso multiplies by that.
+        # Its alpha is this package's penalty: it divides by the number of features, and its lasso
+        # multiplies by that.
         model = MiniBatchDictionaryLearning(
-            dictionary.shape[1], alpha=penalty, fit_algorithm="cd", dict_init=dictionary.T, random_state=self.seed
+            dictionary.shape[1],
+            alpha=penalty,
+            fit_algorithm="cd",
+            dict_init=dictionary.T,
+            random_state=self.seed,
         )
         for epoch in itertools.count():
             order = generator(self.seed, f"baseline order {epoch}").permutation(len(observations))
@@ -125,7 +163,8 @@ class Sklearn(RecoveryBaseline):
 
 @dataclass(frozen=True)
 class Spams(RecoveryBaseline):
-    """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order of its own.
+    """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order
+    of its own.
 
     A pass takes as many whole batches of `batch` samples as the data has. Source: as for `Sklearn`.
     """
@@ -134,33 +173,53 @@ class Spams(RecoveryBaseline):
 
     batch: int = 500
 
-    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
+    def passes(
+        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+    ) -> Iterator[np.ndarray]:
         check_integer("batch", self.batch, 1)
         train = peers.require("spams", "baselines").trainDL
         columns, model = np.asfortranarray(observations.T), None
         while True:
             # clean=False: it would replace atoms that are alike by samples.
             dictionary, model = train(
-                columns, return_model=True, model=model, D=np.asfortranarray(dictionary), lambda1=penalty,
-                batchsize=self.batch, iter=max(len(observations) // self.batch, 1), numThreads=1, clean=False, verbose=False,
-            )  # fmt: skip
+                columns,
+                return_model=True,
+                model=model,
+                D=np.asfortranarray(dictionary),
+                lambda1=penalty,
+                batchsize=self.batch,
+                iter=max(len(observations) // self.batch, 1),
+                numThreads=1,
+                clean=False,
+                verbose=False,
+            )
             yield dictionary
 
 
 @dataclass(frozen=True)
 class Sporco(RecoveryBaseline):
-    """SPORCO's batch dictionary learning: ADMM steps for codes and atoms in turn, one of each per pass over all samples.
+    """SPORCO's batch dictionary learning: ADMM steps for codes and atoms in turn, one of each per
+    pass over all samples.
 
-    In the first passes the codes have not converged, so that the atoms leave a good start before they return to it.
+    In the first passes the codes have not converged, so that the atoms leave a good start before
+    they return to it.
 
-    Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse representations", SciPy 2017.
+    Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse
+    representations", SciPy 2017.
     """
 
     distributions: ClassVar[tuple[str, ...]] = ("sporco",)
 
-    def passes(self, observations: np.ndarray, dictionary: np.ndarray, penalty: float) -> Iterator[np.ndarray]:
+    def passes(
+        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+    ) -> Iterator[np.ndarray]:
         learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
-        learner = learning(dictionary, observations.T, penalty, learning.Options({"MaxMainIter": 1, "Verbose": False}))
+        learner = learning(
+            dictionary,
+            observations.T,
+            penalty,
+            learning.Options({"MaxMainIter": 1, "Verbose": False}),
+        )
         while True:
             with peers.quiet():
                 learner.solve()

@@ -20,17 +20,27 @@ from .processes import Processes
 if TYPE_CHECKING:
     from .learner import Learner
 
-#: Function of the outer parameter, detached, that returns further columns of the history, always the same ones. The
-#: problem's `fields_at` reads the dictionary, and the penalties where they are learned, from the parameter.
+#: Function of the outer parameter, detached, that returns further columns of the history, always
+#: the same ones. The problem's `fields_at` reads the dictionary, and the penalties where they are
+#: learned, from the parameter.
 Monitor = Callable[[Tensor], Mapping[str, float]]
 
 #: Columns of a history.
 HISTORY = (
-    "epoch", "step", "seconds", "learning_rate", "loss", "gradient_norm", "dictionary_error", "relative_error",
-    "support_recovery", "moved",
-)  # fmt: skip
+    "epoch",
+    "step",
+    "seconds",
+    "learning_rate",
+    "loss",
+    "gradient_norm",
+    "dictionary_error",
+    "relative_error",
+    "support_recovery",
+    "moved",
+)
 
-#: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the schedule.
+#: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
+#: schedule.
 _STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
 
 
@@ -42,20 +52,36 @@ class LearningRun:
     """The state of one training, and the operations that change it."""
 
     def __init__(
-        self, learner: Learner, problem: DictionaryProblem, monitor: Monitor | None, clock: Callable[[], float],
-        source: Source | None = None, processes: Processes | None = None,
-    ) -> None:  # fmt: skip
-        self.problem, self.monitor, self.clock, self.processes = problem, monitor, clock, processes or Processes()
+        self,
+        learner: Learner,
+        problem: DictionaryProblem,
+        monitor: Monitor | None,
+        clock: Callable[[], float],
+        source: Source | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self.problem, self.monitor, self.clock, self.processes = (
+            problem,
+            monitor,
+            clock,
+            processes or Processes(),
+        )
         self.learner = cast(Any, learner)  # which has made its components from their specs
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
         self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
         norms = torch.linalg.vector_norm(problem.dictionary, dim=self.axes, keepdim=True)
         if not bool((norms > 0).all()):
-            raise InvalidArgument("dictionary has an atom that is zero: it has no direction to learn from; replace it")
-        self.start = dataclasses.replace(problem, dictionary=(problem.dictionary / norms).detach()).theta
+            raise InvalidArgument(
+                "dictionary has an atom that is zero: it has no direction to learn from; replace it"
+            )
+        self.start = dataclasses.replace(
+            problem, dictionary=(problem.dictionary / norms).detach()
+        ).theta
         self.theta = torch.nn.Parameter(self.start.clone())
         self.optimizer: torch.optim.Optimizer = self.learner.optimizer.make(self.theta)
-        self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(self.optimizer, learner.epochs)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(
+            self.optimizer, learner.epochs
+        )
         self.batches = Batches(problem, learner.batch, learner.seed, source, self.processes)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.total = learner.epochs * self.steps_per_epoch
@@ -74,13 +100,17 @@ class LearningRun:
         return self.problem.dictionary_of(self.theta.detach())
 
     def advance(self) -> None:
-        """Take one step, or set `diverged` to the reason why it failed; the parameter then stays the last good one."""
+        """Take one step, or set `diverged` to the reason why it failed; the parameter then stays
+        the last good one.
+        """
         begun = self.clock()
         batch, before = self.batches.of_step(self.step), self.theta.detach().clone()
         estimator = self.learner.estimator
         if any(field.name == "seed" for field in dataclasses.fields(estimator)):
             # Random directions that are drawn only once would confine the learning to their span.
-            seed = int(generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31))
+            seed = int(
+                generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31)
+            )
             estimator = dataclasses.replace(estimator, seed=seed)
         evaluations: list[tuple[float, float, Tensor]] = []
 
@@ -102,7 +132,8 @@ class LearningRun:
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             self.schedule.step()
-        # A line search evaluates at several dictionaries; the first is the one the step starts from.
+        # A line search evaluates at several dictionaries; the first is the one the step starts
+        # from.
         loss, norm, codes = evaluations[0]
         self.loss_sum += batch.samples * loss
         self.norm_sum += batch.samples * norm
@@ -112,25 +143,34 @@ class LearningRun:
         self.seconds += self.clock() - begun
 
     def evaluate(self, estimator: GradientEstimator, batch: Batch) -> tuple[float, Tensor, Tensor]:
-        """Return loss and gradient of a batch at the current parameter, and the codes of the samples of this process.
+        """Return loss and gradient of a batch at the current parameter, and the codes of the
+        samples of this process.
 
-        For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the gradient is that of this
-        function, ``(I - u u^T) g / |d|`` for every atom, g being the estimate at u. For a `tangent` optimizer the gradient
-        is ``(I - d d^T) g``.
+        For an optimizer that searches, the loss is evaluated at unit atoms ``u = d / |d|``, and the
+        gradient is that of this function, ``(I - u u^T) g / |d|`` for every atom, g being the
+        estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
         """
         theta = self.theta.detach().clone()
         dictionary, norms = self.problem.dictionary_of(theta), None
         if self.learner.optimizer.searches:
-            norms = self._norms(dictionary, "the line search came to an atom that is zero, NaN or infinite")
+            norms = self._norms(
+                dictionary, "the line search came to an atom that is zero, NaN or infinite"
+            )
             dictionary /= norms
         try:
             loss, gradient, codes = self._own_part(estimator, batch, theta)
             failure = ""
         except InvalidArgument as error:
-            # At the start the user's argument is wrong; later the learning has led to such a dictionary.
+            # At the start the user's argument is wrong; later the learning has led to such a
+            # dictionary.
             if not self._evaluated:
                 raise
-            loss, gradient, codes, failure = 0.0, torch.zeros_like(theta), theta.new_zeros(0), str(error)
+            loss, gradient, codes, failure = (
+                0.0,
+                torch.zeros_like(theta),
+                theta.new_zeros(0),
+                str(error),
+            )
         self._evaluated = True
         # In a step that fails for one process, all must stop.
         sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=theta.device)
@@ -139,25 +179,45 @@ class LearningRun:
         if failures:
             raise Diverged(failure or "it failed for the samples of another process")
         if not math.isfinite(loss):
-            raise Diverged("the loss is not finite: lower the learning rate or the algorithm's step")
+            raise Diverged(
+                "the loss is not finite: lower the learning rate or the algorithm's step"
+            )
         if not bool(torch.isfinite(gradient).all()):
-            raise Diverged("the gradient has entries that are NaN or infinite: lower the learning rate")
+            raise Diverged(
+                "the gradient has entries that are NaN or infinite: lower the learning rate"
+            )
         atom_gradients = self.problem.dictionary_of(gradient)
         if self.learner.optimizer.searches or self.learner.optimizer.tangent:
-            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(self.axes, keepdim=True)
+            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(
+                self.axes, keepdim=True
+            )
         if norms is not None:
             atom_gradients /= norms
         return loss, gradient, codes
 
-    def _own_part(self, estimator: GradientEstimator, batch: Batch, theta: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Return what the samples of this process add to loss and gradient of a batch at a parameter, and their codes."""
-        tensors = {name: tensor for name, tensor in batch.tensors.items() if name != "generating_codes"}
+    def _own_part(
+        self, estimator: GradientEstimator, batch: Batch, theta: Tensor
+    ) -> tuple[float, Tensor, Tensor]:
+        """Return what the samples of this process add to loss and gradient of a batch at a
+        parameter, and their codes.
+        """
+        tensors = {
+            name: tensor for name, tensor in batch.tensors.items() if name != "generating_codes"
+        }
         samples = len(tensors["observations"])
-        loss, gradient, codes = 0.0, torch.zeros_like(theta), [theta.new_zeros(0, *self.problem.code_shape[1:])]
+        loss, gradient, codes = (
+            0.0,
+            torch.zeros_like(theta),
+            [theta.new_zeros(0, *self.problem.code_shape[1:])],
+        )
         size = self.learner.chunk or max(samples, 1)
         for first in range(0, samples, size):
-            fields = {name: tensor[first : first + size] for name, tensor in tensors.items()} | self.problem.fields_at(theta)
-            part = dataclasses.replace(self.problem, generating_dictionary=None, generating_codes=None, **fields)
+            fields = {
+                name: tensor[first : first + size] for name, tensor in tensors.items()
+            } | self.problem.fields_at(theta)
+            part = dataclasses.replace(
+                self.problem, generating_dictionary=None, generating_codes=None, **fields
+            )
             estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
             # Losses are means over samples, so that a chunk counts by its size.
             share = len(estimate.codes) / batch.samples
@@ -174,18 +234,27 @@ class LearningRun:
             "step": self.step,
             "seconds": self.seconds,
             "learning_rate": self.rate,
-            "moved": float(torch.linalg.vector_norm(self.dictionary - self.problem.dictionary_of(self.start))),
+            "moved": float(
+                torch.linalg.vector_norm(self.dictionary - self.problem.dictionary_of(self.start))
+            ),
         }
         if self.weight:
-            row |= {"loss": self.loss_sum / self.weight, "gradient_norm": self.norm_sum / self.weight}
+            row |= {
+                "loss": self.loss_sum / self.weight,
+                "gradient_norm": self.norm_sum / self.weight,
+            }
         if self.problem.generating_dictionary is not None:
             pair = (self.dictionary, self.problem.generating_dictionary)
-            matching = match_atoms(*(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair))
+            matching = match_atoms(
+                *(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair)
+            )
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
             if self._last is not None:
                 generating, codes = (each != 0 for each in self._last)
                 learned = codes[:, torch.as_tensor(matching.places, device=codes.device)]
-                counts = torch.stack([(generating & learned).sum(), generating.sum() + learned.sum()])
+                counts = torch.stack(
+                    [(generating & learned).sum(), generating.sum() + learned.sum()]
+                )
                 self.processes.add(counts)
                 common, sizes = counts.tolist()
                 row["support_recovery"] = 2 * common / max(sizes, 1)
@@ -197,7 +266,10 @@ class LearningRun:
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
         values = {name: getattr(self, name) for name in _STATE} | {"theta": self.theta.detach()}
-        return values | {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return values | {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""

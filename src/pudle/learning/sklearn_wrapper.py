@@ -32,10 +32,12 @@ from .run import LearningRun
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn a dictionary through unrolled sparse coding, and code observations with it.
 
-    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers, over atoms of unit norm;
-    ``transform`` returns those codes. ``fit`` checks the constructor's arguments.
+    ``fit`` minimizes the mean over samples of the outer loss of the codes after `depth` layers,
+    over atoms of unit norm; ``transform`` returns those codes. ``fit`` checks the constructor's
+    arguments.
 
-    Names are those of scikit-learn's ``MiniBatchDictionaryLearning`` where both have the same thing.
+    Names are those of scikit-learn's ``MiniBatchDictionaryLearning`` where both have the same
+    thing.
 
     Parameters
     ----------
@@ -48,32 +50,38 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     estimator, algorithm, depth, optimizer, schedule, epochs, batch
         As in `pudle.Learner`; specs and plain values are easy to search over.
     random_state : int, RandomState or None
-        Seed of the first dictionary, whose atoms are samples with a little noise added, and of the sample order.
+        Seed of the first dictionary, whose atoms are samples with a little noise added, and of the
+        sample order.
     sparse_output : bool
         Whether ``transform`` returns a ``scipy.sparse.csr_array`` instead of an array.
     n_jobs : int, optional
-        Number of processes of ``transform`` (None: one, -1: one per core); codes change by rounding at most. ``fit`` runs
-        in one; to learn in several, see `Learner.fit`.
+        Number of processes of ``transform`` (None: one, -1: one per core); codes change by rounding
+        at most. ``fit`` runs in one; to learn in several, see `Learner.fit`.
     verbose : bool
         Whether to print the loss after every epoch.
 
     Attributes
     ----------
     components_ : array, shape (n_components, n_features)
-        Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in this package.
+        Atoms as **rows**, scikit-learn's convention: the transpose of a dictionary elsewhere in
+        this package.
     error_ : array, shape (n_iter_,)
-        Mean outer loss of every epoch, each batch evaluated before its step. After ``partial_fit``: of every call.
+        Mean outer loss of every epoch, each batch evaluated before its step. After ``partial_fit``:
+        of every call.
     n_iter_, n_steps_, n_features_in_ : int
-        Number of epochs, or of calls of ``partial_fit``, of steps, and of the features seen in ``fit``.
+        Number of epochs, or of calls of ``partial_fit``, of steps, and of the features seen in
+        ``fit``.
     history_, status_ : DataFrame, str
-        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``. ``partial_fit`` does not set them.
+        As in `pudle.Training`; ``fit`` warns unless the status is ``ok``. ``partial_fit`` does not
+        set them.
 
     Examples
     --------
     >>> from sklearn.datasets import load_digits
     >>> from pudle import UnrolledDictionaryLearning
     >>> X = load_digits().data / 16
-    >>> learner = UnrolledDictionaryLearning(n_components=32, epochs=5, batch=200, random_state=0).fit(X)
+    >>> learner = UnrolledDictionaryLearning(n_components=32, epochs=5, batch=200,
+    random_state=0).fit(X)
     >>> learner.transform(X).shape
     (1797, 32)
     """
@@ -105,33 +113,45 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self.components_.shape[0]
 
     def _begin(self, X: np.ndarray) -> np.ndarray:
-        """Draw the seed of the learner, and return the first dictionary, shape (n_features, n_components)."""
+        """Draw the seed of the learner, and return the first dictionary, shape (n_features,
+        n_components).
+        """
         random = check_random_state(self.random_state)
         self._seed = int(random.randint(2**31 - 1))
         self._optimizer_state: dict[str, Any] = {}
-        atoms = check_integer("n_components", X.shape[1] if self.n_components is None else self.n_components, 1)
+        atoms = check_integer(
+            "n_components", X.shape[1] if self.n_components is None else self.n_components, 1
+        )
         return _first_atoms(X, atoms, random)
 
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
 
-        Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are those of `Learner.fit`.
+        Arguments out of range and constant data raise InvalidArgument, a ValueError; warnings are
+        those of `Learner.fit`.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         first = self._begin(X)
-        training = self._learner().fit(self._problem(X, first), progress=self._print if self.verbose else silent)
+        training = self._learner().fit(
+            self._problem(X, first), progress=self._print if self.verbose else silent
+        )
         self.components_ = training.dictionary.numpy().T.copy()
-        self.history_, self.status_, self.n_steps_ = training.history, training.status, training.steps
+        self.history_, self.status_, self.n_steps_ = (
+            training.history,
+            training.status,
+            training.steps,
+        )
         self.error_ = training.history.loss.dropna().to_numpy()
         self.n_iter_ = len(self.error_)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
-        """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that come in parts.
+        """Take one step of the optimizer on a batch X, shape (n_samples, n_features), for data that
+        come in parts.
 
-        The first call makes the first dictionary from its samples. Later ones, also those after ``fit``, continue from the
-        dictionary; between calls of ``partial_fit`` the optimizer keeps its state. `epochs`, `batch` and `schedule` play no
-        role.
+        The first call makes the first dictionary from its samples. Later ones, also those after
+        ``fit``, continue from the dictionary; between calls of ``partial_fit`` the optimizer keeps
+        its state. `epochs`, `batch` and `schedule` play no role.
         """
         begun = not hasattr(self, "components_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=begun)
@@ -139,15 +159,24 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             self.components_ = self._begin(X).astype(X.dtype).T
             self.error_, self.n_iter_, self.n_steps_ = np.empty(0), 0, 0
         # The seed of an estimator's directions moves on.
-        learner = self._learner(seed=self._seed + self.n_steps_, epochs=1, batch=None, schedule="constant")
+        learner = self._learner(
+            seed=self._seed + self.n_steps_, epochs=1, batch=None, schedule="constant"
+        )
         run = LearningRun(learner, self._problem(X, self.components_.T), None, time.perf_counter)
         if self._optimizer_state:
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
         if run.diverged:
-            warnings.warn(f"{run.diverged}; the dictionary before this call is kept", LearningWarning, stacklevel=2)
+            warnings.warn(
+                f"{run.diverged}; the dictionary before this call is kept",
+                LearningWarning,
+                stacklevel=2,
+            )
             return self
-        self.components_, self._optimizer_state = run.dictionary.numpy().T.copy(), run.optimizer.state_dict()
+        self.components_, self._optimizer_state = (
+            run.dictionary.numpy().T.copy(),
+            run.optimizer.state_dict(),
+        )
         self.error_ = np.append(self.error_, run.loss_sum / run.weight)
         self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + 1
         if self.verbose:
@@ -159,30 +188,46 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         jobs = min(joblib.effective_n_jobs(self.n_jobs), len(X))
-        parts = joblib.Parallel(jobs)(joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs))
-        return scipy.sparse.vstack(parts, format="csr") if self.sparse_output else np.concatenate(parts)
+        parts = joblib.Parallel(jobs)(
+            joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs)
+        )
+        return (
+            scipy.sparse.vstack(parts, format="csr")
+            if self.sparse_output
+            else np.concatenate(parts)
+        )
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
-        """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples, n_features)."""
+        """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
+        n_features).
+        """
         check_is_fitted(self)
         return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
 
     def _codes(self, X: np.ndarray) -> Any:
-        algorithm: Any = make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
+        algorithm: Any = (
+            make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
+        )
         with torch.no_grad():
             codes = algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
     def _learner(self, **changes: Any) -> Learner:
         names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
-        return Learner(**{name: getattr(self, name) for name in names} | {"seed": self._seed} | changes)
+        return Learner(
+            **{name: getattr(self, name) for name in names} | {"seed": self._seed} | changes
+        )
 
     def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
         # A copy: torch would share memory, and warns of read-only arrays.
         observations, atoms = torch.tensor(X), torch.tensor(dictionary.astype(X.dtype, copy=False))
         check_positive("alpha", self.alpha)
         return SparseCoding(
-            observations=observations, dictionary=atoms, penalty=self.alpha, loss=self.loss, nonnegative=self.nonnegative
+            observations=observations,
+            dictionary=atoms,
+            penalty=self.alpha,
+            loss=self.loss,
+            nonnegative=self.nonnegative,
         )
 
     def _print(self, done: int, total: int, line: str) -> None:
@@ -198,5 +243,7 @@ def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np
     dictionary = random.standard_normal((X.shape[1], atoms)) / math.sqrt(X.shape[1])
     if len(usable):
         chosen = random.permutation(usable)[:atoms]
-        dictionary[:, : len(chosen)] = X[chosen].T / norms[chosen] + 0.1 * dictionary[:, : len(chosen)]
+        dictionary[:, : len(chosen)] = (
+            X[chosen].T / norms[chosen] + 0.1 * dictionary[:, : len(chosen)]
+        )
     return dictionary / np.linalg.norm(dictionary, axis=0)

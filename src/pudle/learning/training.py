@@ -39,8 +39,8 @@ class LearningExperiment(Experiment):
     dtype : {"float64", "float32"}
         Precision.
     start : str, optional
-        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier training; by default the
-        training starts at the dataset's dictionary.
+        File (.npy) of the dictionary to start at, such as the ``dictionary.npy`` of an earlier
+        training; by default the training starts at the dataset's dictionary.
     """
 
     kind: ClassVar[str] = "learning"
@@ -65,12 +65,15 @@ class LearningExperiment(Experiment):
         """Return the learner."""
         from .learner import Learner
 
-        return Learner(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Learner)})
+        return Learner(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(Learner)}
+        )
 
     def problem(self, device: str = "cpu", **options: Any) -> DictionaryProblem:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        A dataset without the loss or a dictionary is refused, and so is a `start` without a dictionary of that shape.
+        A dataset without the loss or a dictionary is refused, and so is a `start` without a
+        dictionary of that shape.
         """
         from ..measuring.case import DTYPES
         from .batches import DictionaryProblem
@@ -82,46 +85,75 @@ class LearningExperiment(Experiment):
         seeded = dataclasses.replace(dataset, seed=self.seed)
         problem = seeded.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
         if not isinstance(problem, DictionaryProblem):
-            raise InvalidArgument(f"dataset {self.dataset!r} has no dictionary to learn: give one such as sparse_gaussian")
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} has no dictionary to learn: give one such as"
+                " sparse_gaussian"
+            )
         if self.start is None:
             return problem
         start = _read_start(self.start, tuple(problem.dictionary.shape))
         return dataclasses.replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
     def source(self) -> Source | None:
-        """Return what fresh samples are drawn from, or None if the training takes the problem's own."""
+        """Return what fresh samples are drawn from, or None if the training takes the problem's
+        own.
+        """
         if not self.fresh:
             return None
         dataset: Any = make_dataset(self.dataset)
         if not hasattr(dataset, "samples"):
-            raise InvalidArgument(f"dataset {self.dataset!r} has no fresh samples to draw: use one such as sparse_gaussian")
+            raise InvalidArgument(
+                f"dataset {self.dataset!r} has no fresh samples to draw: use one such as"
+                " sparse_gaussian"
+            )
         return dataset
 
     def train(
-        self, problem: DictionaryProblem, folder: Path, device: str, progress: ProgressCallback, **options: Any
+        self,
+        problem: DictionaryProblem,
+        folder: Path,
+        device: str,
+        progress: ProgressCallback,
+        **options: Any,
     ) -> Training:
         """Learn from a problem on the device; `options` go to `Learner.fit`.
 
-        A training in the folder is resumed. On the CPU, seconds are processor seconds of the process, which do not change
-        when the machine is busy with other work. The training's reason holds its warnings where it would be empty.
+        A training in the folder is resumed. On the CPU, seconds are processor seconds of the
+        process, which do not change when the machine is busy with other work. The training's reason
+        holds its warnings where it would be empty.
         """
         from .checkpoint import CHECKPOINT
         from .learner import LearningWarning
 
-        resume, clock = (folder / CHECKPOINT).exists(), time.process_time if device == "cpu" else time.perf_counter
+        resume, clock = (
+            (folder / CHECKPOINT).exists(),
+            time.process_time if device == "cpu" else time.perf_counter,
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            options |= {"resume": resume, "progress": progress, "clock": clock, "source": self.source()}
+            options |= {
+                "resume": resume,
+                "progress": progress,
+                "clock": clock,
+                "source": self.source(),
+            }
             training = self.learner().fit(problem, folder=folder, **options)
-        texts = [str(warning.message) for warning in caught if isinstance(warning.message, LearningWarning)]
+        texts = [
+            str(warning.message)
+            for warning in caught
+            if isinstance(warning.message, LearningWarning)
+        ]
         return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 
-    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
+    def run(
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+    ) -> ExperimentResult:
         """Learn the dictionary.
 
-        Rows are those of `Training.history`. The summary holds the first and the last ``dictionary_error``,
-        ``relative_error`` and ``loss`` (the first with the prefix ``start_``), and ``support_recovery``, ``steps`` and
-        ``seconds``. The array ``dictionary`` is the learned one. The reason holds the warnings, if any.
+        Rows are those of `Training.history`. The summary holds the first and the last
+        ``dictionary_error``, ``relative_error`` and ``loss`` (the first with the prefix
+        ``start_``), and ``support_recovery``, ``steps`` and ``seconds``. The array ``dictionary``
+        is the learned one. The reason holds the warnings, if any.
         """
         training = self.train(self.problem(device), folder, device, progress)
         history = training.history
@@ -135,7 +167,11 @@ class LearningExperiment(Experiment):
 
     def fingerprint(self) -> str:
         state = make_dataset(self.dataset).fingerprint()
-        return state if self.start is None else f"{state} {hashlib.sha256(_read(self.start)).hexdigest()}"
+        return (
+            state
+            if self.start is None
+            else f"{state} {hashlib.sha256(_read(self.start)).hexdigest()}"
+        )
 
 
 class TrainedExperiment(Experiment):
@@ -154,11 +190,17 @@ class TrainedExperiment(Experiment):
         return self.training.estimator
 
 
-def result_of(training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExperimentResult:
-    """Return the result of an experiment whose history, number of steps, status and reason are those of a training."""
+def result_of(
+    training: Training, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> ExperimentResult:
+    """Return the result of an experiment whose history, number of steps, status and reason are
+    those of a training.
+    """
     status = "diverged" if training.status == "diverged" else "ok"
     summary = {**summary, "steps": training.steps}
-    return ExperimentResult(training.history.to_dict("records"), summary, arrays, status, training.reason)
+    return ExperimentResult(
+        training.history.to_dict("records"), summary, arrays, status, training.reason
+    )
 
 
 def _read(path: str) -> bytes:
@@ -178,7 +220,9 @@ def _read_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
     except (ValueError, tokenize.TokenError):
         raise InvalidArgument(f"start={path!r} is not a whole array of numbers (.npy)") from None
     if start.shape != shape:
-        raise InvalidArgument(f"start={path!r} has shape {start.shape}, and the dataset's dictionary {shape}")
+        raise InvalidArgument(
+            f"start={path!r} has shape {start.shape}, and the dataset's dictionary {shape}"
+        )
     if start.dtype.kind not in "fiu":
         raise InvalidArgument(f"start={path!r} holds {start.dtype}, not real numbers")
     if not np.isfinite(start).all():

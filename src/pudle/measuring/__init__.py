@@ -1,1 +1,3 @@
-"""From an estimate to a stored score: cases, scoring, processes that can be killed, and where numbers come from."""
+"""From an estimate to a stored score: cases, scoring, processes that can be killed, and where
+numbers come from.
+"""

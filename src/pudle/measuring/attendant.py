@@ -1,8 +1,10 @@
-"""Script that runs a command and ends this session with it, or when nobody holds the other end of a pipe.
+"""Script that runs a command and ends this session with it, or when nobody holds the other end of a
+pipe.
 
-Usage: ``attendant.py PIPE WHEN COMMAND...``, where PIPE is the file descriptor to read from. The parent holds the other end;
-the system closes it however the parent ends. The whole session is ended because asv starts process groups of its own. WHEN
-is ``now``, or ``after`` for a command to run when the pipe is closed.
+Usage: ``attendant.py PIPE WHEN COMMAND...``, where PIPE is the file descriptor to read from. The
+parent holds the other end; the system closes it however the parent ends. The whole session is ended
+because asv starts process groups of its own. WHEN is ``now``, or ``after`` for a command to run
+when the pipe is closed.
 """
 
 from __future__ import annotations

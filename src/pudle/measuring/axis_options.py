@@ -16,14 +16,28 @@ _OPTIONS = [
     )
 ]
 _OPTIONS += [
-    click.option("--depth", "depths", multiple=True, type=click.IntRange(min=0), help="Depth instead; repeatable."),
-    click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds instead of the profile's."),
-    click.option("--samples", type=click.IntRange(min=1), help="Number of samples (n_samples) of each dataset instead."),
+    click.option(
+        "--depth",
+        "depths",
+        multiple=True,
+        type=click.IntRange(min=0),
+        help="Depth instead; repeatable.",
+    ),
+    click.option(
+        "--seeds", type=click.IntRange(min=1), help="Number of seeds instead of the profile's."
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        help="Number of samples (n_samples) of each dataset instead.",
+    ),
 ]
 
 
 def axis_options(command: Any) -> Any:
-    """Add the options to a command; those that are not given are empty tuples, or None for the two numbers."""
+    """Add the options to a command; those that are not given are empty tuples, or None for the two
+    numbers.
+    """
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

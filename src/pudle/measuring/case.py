@@ -22,7 +22,8 @@ from ..registry import make_algorithm, make_dataset
 from ..specs import file_of, parse
 from ..validation import check_choice, check_integer
 
-#: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255 that file systems take.
+#: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255
+#: that file systems take.
 SLUG_BYTES = 100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -66,8 +67,14 @@ class Case:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[^\W_][^/\\\0]*", self.name) or len(self.name.encode()) > 2 * SLUG_BYTES:
-            raise InvalidArgument(f"case {self.name!r:.80}: the name is none for a folder: use letters, digits, '-' and '_'")
+        if (
+            not re.fullmatch(r"[^\W_][^/\\\0]*", self.name)
+            or len(self.name.encode()) > 2 * SLUG_BYTES
+        ):
+            raise InvalidArgument(
+                f"case {self.name!r:.80}: the name is none for a folder: use letters, digits, '-'"
+                " and '_'"
+            )
         for name in ("seeds", "depths", "targets"):
             values = tuple(getattr(self, name))
             if not values:
@@ -85,24 +92,32 @@ class Case:
         """Draw the problem of one seed; UnsupportedProblem says that the dataset has no such loss."""
         dataset: Any = make_dataset(self.dataset)
         if self.loss not in dataset.losses:
-            raise UnsupportedProblem(f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}")
-        return dataclasses.replace(dataset, seed=seed).problem(self.loss, dtype=DTYPES[self.dtype], device=device)
+            raise UnsupportedProblem(
+                f"{dataset.name} has no loss {self.loss!r}: use {' or '.join(dataset.losses)}"
+            )
+        return dataclasses.replace(dataset, seed=seed).problem(
+            self.loss, dtype=DTYPES[self.dtype], device=device
+        )
 
     def make_algorithm(self) -> Algorithm:
         """Return the inner algorithm."""
         return make_algorithm(self.algorithm)
 
     def check_target(self, target: str) -> None:
-        """Raise UnsupportedProblem if a target rests on a minimizer to which the algorithm's thresholding does not lead."""
+        """Raise UnsupportedProblem if a target rests on a minimizer to which the algorithm's
+        thresholding does not lead.
+        """
         rule = self.make_algorithm().thresholding
         if target in MINIMIZER_TARGETS and not rule.proximal:
             raise UnsupportedProblem(
-                f"{rule.name} thresholding leads to no minimizer of the inner problem, which target={target!r} rests on: "
-                f"use the target gstar, gtilde or limit"
+                f"{rule.name} thresholding leads to no minimizer of the inner problem, which"
+                f" target={target!r} rests on: use the target gstar, gtilde or limit"
             )
 
     def make_reference(self, seed: int, target: str) -> Reference:
-        """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such loss or target."""
+        """Compute the reference of one seed; UnsupportedProblem says that the dataset has no such
+        loss or target.
+        """
         problem, algorithm = self.make_problem(seed), self.make_algorithm()
         try:
             return reference(problem, target, algorithm)
@@ -111,7 +126,9 @@ class Case:
 
 
 def slug(spec: str) -> str:
-    """Return a spec as it stands in the name of a file: letters, digits, points and underscores, at most `SLUG_BYTES`."""
+    """Return a spec as it stands in the name of a file: letters, digits, points and underscores, at
+    most `SLUG_BYTES`.
+    """
     plain = re.sub(r"(?:[^\w.]|_)+", "_", unicodedata.normalize("NFC", spec)).strip("_")
     return plain.encode()[:SLUG_BYTES].decode(errors="ignore").rstrip("_")
 
@@ -127,9 +144,10 @@ def short(name: str) -> str:
 def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
     """Return a spec as it stands in the names of cases: readable, and no two specs alike.
 
-    A digest follows where the readable part alone cannot tell two specs apart, because options other than plain numbers lose
-    characters. Of a path (the options named in `paths`, and a file of the user's that a spec names) the readable part has
-    the last name, and the digest the path as seen from `home`, the folder of the results.
+    A digest follows where the readable part alone cannot tell two specs apart, because options
+    other than plain numbers lose characters. Of a path (the options named in `paths`, and a file of
+    the user's that a spec names) the readable part has the last name, and the digest the path as
+    seen from `home`, the folder of the results.
     """
     if re.fullmatch(r"\w+(\([\w=., ]*\))?", spec) and len(spec.encode()) < SLUG_BYTES:
         return slug(spec)

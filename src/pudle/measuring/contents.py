@@ -1,4 +1,5 @@
-"""What stored files hold, as types that readers check them against; of each, the fields that some reader uses.
+"""What stored files hold, as types that readers check them against; of each, the fields that some
+reader uses.
 
 A field that is not named here is passed over, so that a later version can add one.
 """
@@ -71,10 +72,17 @@ class StoredSelection(Struct):
 
 Score = defstruct(
     "Score",
-    [("seed", Count), ("depth", Count), ("target", str), ("status", Status), ("relative_error", PositiveError),
-     ("reason", str | None, None), ("at_floor", bool, False),
-     *((name, Error, None) for name in ERRORS if name != "relative_error")],
-)  # fmt: skip
+    [
+        ("seed", Count),
+        ("depth", Count),
+        ("target", str),
+        ("status", Status),
+        ("relative_error", PositiveError),
+        ("reason", str | None, None),
+        ("at_floor", bool, False),
+        *((name, Error, None) for name in ERRORS if name != "relative_error"),
+    ],
+)
 
 
 class DescribedReference(Struct):
@@ -120,7 +128,9 @@ class ScoreRecord(Struct):
 
 
 class Options(Struct):
-    """The fields of an experiment that its readers know; those of a training that it contains stand in `training`."""
+    """The fields of an experiment that its readers know; those of a training that it contains stand
+    in `training`.
+    """
 
     estimator: str | None = None
     depth: Count | None = None
@@ -156,7 +166,9 @@ class ExperimentRecord(Struct):
 
 
 class Artifact(Struct):
-    """A surface or curve of one case; of a kind that only a later version knows, the rows may be anything."""
+    """A surface or curve of one case; of a kind that only a later version knows, the rows may be
+    anything.
+    """
 
     kind: str
     case: str
@@ -182,7 +194,10 @@ class JacobianErrorRow(Struct):
 
 
 #: The rows of artifacts by their kind.
-ROWS: dict[str, type[Struct]] = {"window_surface": WindowSurfaceRow, "jacobian_error": JacobianErrorRow}
+ROWS: dict[str, type[Struct]] = {
+    "window_surface": WindowSurfaceRow,
+    "jacobian_error": JacobianErrorRow,
+}
 
 
 class CostRecord(Struct):

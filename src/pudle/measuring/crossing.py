@@ -1,4 +1,6 @@
-"""Cases made of axes that take the place of a profile's: datasets x algorithms x losses, depths, seeds, samples, targets."""
+"""Cases made of axes that take the place of a profile's: datasets x algorithms x losses, depths,
+seeds, samples, targets.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,14 @@ class Axes:
     Attributes
     ----------
     datasets, algorithms : tuple of str
-        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that its problem brings.
+        Specs. A dataset that is named without an algorithm is run with ISTA, or with the step that
+        its problem brings.
     losses : tuple of str
         Outer losses; without any, a dataset that is named has all of its own.
     depths : tuple of int
     targets : tuple of str
-        Targets of the references; without any, ``exact`` where the minimizer is known and sought, else ``limit``.
+        Targets of the references; without any, ``exact`` where the minimizer is known and sought,
+        else ``limit``.
     seeds : int, optional
         Number of seeds: 0 to seeds - 1.
     samples : int, optional
@@ -49,15 +53,17 @@ class Axes:
         return self != Axes()
 
     def cross(self, cases: Sequence[Case], home: Path) -> tuple[Case, ...]:
-        """Return a profile's cases with these axes in place of theirs; pairs that do not fit are there, to be reported.
+        """Return a profile's cases with these axes in place of theirs; pairs that do not fit are
+        there, to be reported.
 
-        A case that the profile has, at whatever depths, keeps its name there. Any other gets one that says what it is; paths
-        in it are seen from `home`, the folder of the results.
+        A case that the profile has, at whatever depths, keeps its name there. Any other gets one
+        that says what it is; paths in it are seen from `home`, the folder of the results.
 
         Raises
         ------
         InvalidArgument
-            If a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has the option ``n_samples``.
+            If a spec names nothing, a dataset cannot be drawn, no dataset has a loss, or none has
+            the option ``n_samples``.
         """
         if not self:
             return tuple(cases)
@@ -69,7 +75,9 @@ class Axes:
             found = [
                 self._moved(case, rule, loss)
                 for case in cases
-                for rule, loss in itertools.product(algorithms or (case.algorithm,), self.losses or (case.loss,))
+                for rule, loss in itertools.product(
+                    algorithms or (case.algorithm,), self.losses or (case.loss,)
+                )
             ]
         self._check(found)
         own, named = {_identity(case): case.name for case in cases}, dict[str, Case]()
@@ -87,24 +95,45 @@ class Axes:
         """Yield the cases on a dataset that the user names, with the profile's seeds and depths."""
         problem, dataset = _drawn(made), specs.text(made)
         usual = problem.default_algorithm
-        like = cases[0] if cases else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
+        like = (
+            cases[0]
+            if cases
+            else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
+        )
         for rule, loss in itertools.product(algorithms or (usual,), self.losses or made.losses):
             target = default_target(problem, registry.make_algorithm(rule))
-            yield dataclasses.replace(like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,))
+            yield dataclasses.replace(
+                like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,)
+            )
 
     def _moved(self, case: Case, rule: str, loss: str) -> Case:
         """Return a case of the profile with another algorithm, loss and number of samples."""
-        leads = registry.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(MINIMIZER_TARGETS)
+        leads = registry.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(
+            MINIMIZER_TARGETS
+        )
         targets = self.targets or (case.targets if leads else ("limit",))
-        dataset = specs.text(self._sized(registry.make_dataset(case.dataset))) if self.samples else case.dataset
-        return dataclasses.replace(case, dataset=dataset, algorithm=rule, loss=loss, targets=targets)
+        dataset = (
+            specs.text(self._sized(registry.make_dataset(case.dataset)))
+            if self.samples
+            else case.dataset
+        )
+        return dataclasses.replace(
+            case, dataset=dataset, algorithm=rule, loss=loss, targets=targets
+        )
 
     def _sized(self, made: Any) -> Any:
         """Return a dataset with the number of samples that is given, if it has such an option."""
         seeded = dataclasses.is_dataclass(made) and hasattr(made, "seed")
         if not seeded:
-            raise InvalidArgument(f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed: int = 0`")
-        return dataclasses.replace(made, n_samples=self.samples) if self.samples and hasattr(made, "n_samples") else made
+            raise InvalidArgument(
+                f"dataset {made.name} has no option seed: make it a frozen dataclass with `seed:"
+                " int = 0`"
+            )
+        return (
+            dataclasses.replace(made, n_samples=self.samples)
+            if self.samples and hasattr(made, "n_samples")
+            else made
+        )
 
     def _check(self, cases: Sequence[Case]) -> None:
         """Refuse a loss that no dataset here has, and a number of samples that none can have."""
@@ -115,26 +144,38 @@ class Axes:
                 hint = f"{specs.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
                 raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
         if self.samples and not any(hasattr(dataset, "n_samples") for dataset in made.values()):
-            raise InvalidArgument(f"--samples is no option of {', '.join(made)}: none has n_samples")
+            raise InvalidArgument(
+                f"--samples is no option of {', '.join(made)}: none has n_samples"
+            )
 
     def _name(self, case: Case, home: Path) -> str:
-        dataset, algorithm = registry.make_dataset(case.dataset), registry.make_algorithm(case.algorithm)
+        dataset, algorithm = (
+            registry.make_dataset(case.dataset),
+            registry.make_algorithm(case.algorithm),
+        )
         parts = [spec_slug(case.dataset, home, specs.path_options(dataset))]
-        parts += [spec_slug(case.algorithm, home, specs.path_options(algorithm)), case.loss, *self.targets]
+        parts += [
+            spec_slug(case.algorithm, home, specs.path_options(algorithm)),
+            case.loss,
+            *self.targets,
+        ]
         return short("-".join([*parts, *([f"{self.seeds}_seeds"] if self.seeds else [])]))
 
 
 def _drawn(made: Any) -> Any:
-    """Draw once, so that an empty folder or an unreadable file is refused before anything is measured.
+    """Draw once, so that an empty folder or an unreadable file is refused before anything is
+    measured.
 
-    A dataset of a user's file is drawn twice: a process that draws another problem would score it by a wrong reference.
+    A dataset of a user's file is drawn twice: a process that draws another problem would score it
+    by a wrong reference.
     """
     try:
         drawn = made.problem(made.losses[0])
         if source_files.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
             raise InvalidArgument(
-                f"dataset {specs.text(made)} gives another problem when it draws again with the same seed: draw from a "
-                f"generator that is made with it, such as torch.Generator().manual_seed(seed)"
+                f"dataset {specs.text(made)} gives another problem when it draws again with the"
+                " same seed: draw from a generator that is made with it, such as"
+                " torch.Generator().manual_seed(seed)"
             )
         return drawn
     except PudleError:
@@ -147,12 +188,22 @@ def _drawn(made: Any) -> Any:
 
 
 def _alike(one: Problem, other: Problem) -> bool:
-    """Return whether two problems have the same parameter, the same first layer and the same loss after it."""
-    layers = [registry.make_algorithm(each.default_algorithm).run(each, 1).codes for each in (one, other)]
-    pairs = ((one.theta, other.theta), tuple(layers), (one.outer_loss(layers[0]), other.outer_loss(layers[1])))
+    """Return whether two problems have the same parameter, the same first layer and the same loss
+    after it.
+    """
+    layers = [
+        registry.make_algorithm(each.default_algorithm).run(each, 1).codes for each in (one, other)
+    ]
+    pairs = (
+        (one.theta, other.theta),
+        tuple(layers),
+        (one.outer_loss(layers[0]), other.outer_loss(layers[1])),
+    )
     return all(torch.equal(*pair) for pair in pairs)
 
 
 def _identity(case: Case) -> tuple[Any, ...]:
     """Return all that a case is but its name and its depths, which are an axis of every table."""
-    return tuple(value for name, value in dataclasses.asdict(case).items() if name not in ("name", "depths"))
+    return tuple(
+        value for name, value in dataclasses.asdict(case).items() if name not in ("name", "depths")
+    )

@@ -1,7 +1,9 @@
-"""Tasks on a Dask cluster: records travel back to the store, and files that tasks read travel to the workers.
+"""Tasks on a Dask cluster: records travel back to the store, and files that tasks read travel to
+the workers.
 
-Dask schedules, balances the load, and carries a task out again elsewhere when a worker is lost. What is left to do here is
-to say what a task needs, to judge what comes back, and to go on when the scheduler was restarted.
+Dask schedules, balances the load, and carries a task out again elsewhere when a worker is lost.
+What is left to do here is to say what a task needs, to judge what comes back, and to go on when the
+scheduler was restarted.
 """
 
 from __future__ import annotations
@@ -36,8 +38,12 @@ FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N 
 #: Seconds in which a scheduler must answer, and in which one that was lost must be back.
 ANSWER = 30
 #: What to do about a worker that cannot be used.
-REMEDY = "install the same pudle, plug-ins and libraries there, or stop it; finished results are kept, run again to continue"
-#: Tasks that are handed over at once, for each thread of the cluster and at least: more would wait with their files.
+REMEDY = (
+    "install the same pudle, plug-ins and libraries there, or stop it; finished results are kept,"
+    " run again to continue"
+)
+#: Tasks that are handed over at once, for each thread of the cluster and at least: more would wait
+#: with their files.
 AHEAD, LEAST_AHEAD = 4, 16
 #: Times that a task which raised an error on its worker, such as a full disk, is tried again.
 RETRIES = 2
@@ -91,13 +97,15 @@ class DaskCluster(Executor):
                 self.client.cancel([future for _, future in running.values()])
 
     def _connected(self) -> Any:
-        """Wait until a scheduler that was lost is back, and return the connection, or raise PudleError."""
+        """Wait until a scheduler that was lost is back, and return the connection, or raise
+        PudleError.
+        """
         # Dask's client connects again by itself, and closes when that takes too long.
         while self.client.status != "running":
             if self.client.status not in ("connecting", "running"):
                 raise PudleError(
-                    f"the Dask scheduler at {self.address} is lost: finished results are kept; start it again and run again "
-                    f"to continue"
+                    f"the Dask scheduler at {self.address} is lost: finished results are kept;"
+                    " start it again and run again to continue"
                 )
             time.sleep(TICK)
         connection = self.client.scheduler_comm
@@ -122,16 +130,26 @@ class DaskCluster(Executor):
             return path.relative_to(store.folder).as_posix()
 
         order = Order(*task._replace(label=self.label), (within(path), key), os.getcwd(), choice())
-        needed = [(within(each), each, True) for each in needs(task.kind, task.arguments) if each.exists()]
-        needed += [(str(each), each, travels) for each, travels in input_files(task.kind, task.arguments)]
+        needed = [
+            (within(each), each, True) for each in needs(task.kind, task.arguments) if each.exists()
+        ]
+        needed += [
+            (str(each), each, travels) for each, travels in input_files(task.kind, task.arguments)
+        ]
         files = [self._file(*each) for each in needed]
         options = {"resources": self._resources(), "retries": RETRIES, "pure": False}
-        return self.client.submit(fulfill, order, *files, key=f"pudle-{task.kind}-{uuid.uuid4().hex}", **options)
+        return self.client.submit(
+            fulfill, order, *files, key=f"pudle-{task.kind}-{uuid.uuid4().hex}", **options
+        )
 
     def _file(self, name: str, path: Path, travels: bool) -> Future:
-        """Return a file as a task's argument: the same content is the same future, and is kept while a task needs it."""
+        """Return a file as a task's argument: the same content is the same future, and is kept
+        while a task needs it.
+        """
         content = path.read_bytes() if travels else None
-        digest = hashlib.sha256(repr((name, content and hashlib.sha256(content).hexdigest())).encode()).hexdigest()
+        digest = hashlib.sha256(
+            repr((name, content and hashlib.sha256(content).hexdigest())).encode()
+        ).hexdigest()
         # A task rather than scattered data, which would be lost with the worker that holds it.
         return self.client.submit(File, name, content, key=f"pudle-file-{digest}", retries=RETRIES)
 
@@ -144,8 +162,8 @@ class DaskCluster(Executor):
         for name in wanted:
             if workers and name not in declared:
                 raise InvalidArgument(
-                    f"no worker of {self.address} declares the resource {name!r}, which a task needs: start workers with "
-                    f"--resources '{name}=...'"
+                    f"no worker of {self.address} declares the resource {name!r}, which a task"
+                    f" needs: start workers with --resources '{name}=...'"
                 )
         return wanted | ({"cpu": 1} if "cpu" in declared else {})
 
@@ -158,17 +176,20 @@ class DaskCluster(Executor):
             return concluded(task, Outcome(None, "error", reason, []))
         if error:
             raise PudleError(
-                f"a Dask worker cannot carry out {task.label} ({type(error).__name__}: {first_line(error)}): {REMEDY}"
+                f"a Dask worker cannot carry out {task.label} ({type(error).__name__}:"
+                f" {first_line(error)}): {REMEDY}"
             )
         delivery: Delivery = future.result()
         if delivery.refusal:
             raise PudleError(
-                f"the Dask worker {delivery.worker} would not measure the same as {task.label} here ({delivery.refusal}): "
-                f"{REMEDY}"
+                f"the Dask worker {delivery.worker} would not measure the same as {task.label} here"
+                f" ({delivery.refusal}): {REMEDY}"
             )
         outcome = delivery.outcome
         if outcome.status != "ok":
-            return concluded(task, outcome._replace(reason=f"{outcome.reason} (Dask worker {delivery.worker})"))
+            return concluded(
+                task, outcome._replace(reason=f"{outcome.reason} (Dask worker {delivery.worker})")
+            )
         store: Store = task.arguments[-1]
         for path, content in delivery.files:
             write_atomically(store.folder / path, content)
@@ -177,14 +198,15 @@ class DaskCluster(Executor):
 
 @contextlib.contextmanager
 def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Iterator[DaskCluster]:
-    """Connect to a Dask scheduler, or start one, and tell its addresses; it ends with the context if it was started here.
+    """Connect to a Dask scheduler, or start one, and tell its addresses; it ends with the context
+    if it was started here.
 
     Parameters
     ----------
     scheduler : str
-        ``local:N`` for N workers on this machine, ``slurm:FILE.yaml`` for jobs that dask-jobqueue submits as the file
-        configures it, or the address of a scheduler, such as ``tcp://host:8786``; ``?memory=4GiB`` after it is the memory
-        that a task takes of a worker.
+        ``local:N`` for N workers on this machine, ``slurm:FILE.yaml`` for jobs that dask-jobqueue
+        submits as the file configures it, or the address of a scheduler, such as
+        ``tcp://host:8786``; ``?memory=4GiB`` after it is the memory that a task takes of a worker.
     device : {"cpu", "cuda"}
     say : callable
         Called with lines for the user.
@@ -199,8 +221,11 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
     try:
         memory = parse_bytes(query.removeprefix("memory=")) if query else None
     except ValueError as error:
-        raise InvalidArgument(f"--scheduler {scheduler!r}: {error}: give the memory of a task as ?memory=4GiB") from None
-    # The files of references are no mistake, of which Dask would warn, and its profile of workers shows them waiting.
+        raise InvalidArgument(
+            f"--scheduler {scheduler!r}: {error}: give the memory of a task as ?memory=4GiB"
+        ) from None
+    # The files of references are no mistake, of which Dask would warn, and its profile of workers
+    # shows them waiting.
     settings: dict[str, Any] = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
     settings |= {"distributed.worker.profile.enabled": False}
     with contextlib.ExitStack() as stack:
@@ -217,7 +242,8 @@ def dask_cluster(scheduler: str, device: str, say: Callable[[str], None]) -> Ite
             client = stack.enter_context(Client(cluster, timeout=ANSWER, set_as_default=False))
         except (OSError, ValueError) as error:
             raise InvalidArgument(
-                f"no Dask scheduler answers at {address} ({first_line(error)}): start one, or correct it"
+                f"no Dask scheduler answers at {address} ({first_line(error)}): start one, or"
+                " correct it"
             ) from None
         say(f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
         yield DaskCluster(client, device, memory)
@@ -227,25 +253,37 @@ def _local(number: str, device: str) -> LocalCluster:
     if not number.isdigit() or int(number) == 0:
         raise InvalidArgument(f"--scheduler local:{number} has no number of workers: {FORMS}")
     resources = {"gpu": 1} if device == "cuda" else {}
-    # Every task has a process of its own: workers and their guards in more of them would only take time from these.
+    # Every task has a process of its own: workers and their guards in more of them would only take
+    # time from these.
     return LocalCluster(
-        n_workers=int(number), threads_per_worker=1, processes=False, protocol="tcp", memory_limit=0,
-        dashboard_address="127.0.0.1:0", resources=resources,
-    )  # fmt: skip
+        n_workers=int(number),
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        memory_limit=0,
+        dashboard_address="127.0.0.1:0",
+        resources=resources,
+    )
 
 
 @contextlib.contextmanager
 def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
-    """Submit jobs to Slurm as a file configures them: dask-jobqueue's own configuration, and the number of `jobs`."""
+    """Submit jobs to Slurm as a file configures them: dask-jobqueue's own configuration, and the
+    number of `jobs`.
+    """
     try:
         content = yaml.safe_load(path.read_text())
         jobs = check_integer("jobs", content.pop("jobs"), 1)
         dict(content["jobqueue"]["slurm"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
+        why = (
+            error.strerror
+            if isinstance(error, OSError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
         raise InvalidArgument(
-            f"--scheduler slurm:{path} cannot be used ({why}): give a YAML file with `jobs: NUMBER` and dask-jobqueue's own "
-            f"configuration under `jobqueue: slurm:`"
+            f"--scheduler slurm:{path} cannot be used ({why}): give a YAML file with `jobs: NUMBER`"
+            " and dask-jobqueue's own configuration under `jobqueue: slurm:`"
         ) from None
     # It brings the defaults of all that the file leaves out.
     from dask_jobqueue import SLURMCluster
@@ -254,7 +292,9 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
         try:
             cluster = SLURMCluster()
         except (ValueError, TypeError) as error:
-            raise InvalidArgument(f"--scheduler slurm:{path}: dask-jobqueue refuses it: {first_line(error)}") from None
+            raise InvalidArgument(
+                f"--scheduler slurm:{path}: dask-jobqueue refuses it: {first_line(error)}"
+            ) from None
         with cluster:
             say(f"job script, {jobs} times:\n{cluster.job_script()}")
             cluster.scale(jobs=jobs)

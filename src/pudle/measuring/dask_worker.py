@@ -1,6 +1,8 @@
-"""What runs on the workers of a Dask cluster: tasks, each in a process of its own that may break without harm to the worker.
+"""What runs on the workers of a Dask cluster: tasks, each in a process of its own that may break
+without harm to the worker.
 
-A worker shares no disk with the machine that asks. The files that a task reads travel to it, and those that it writes back.
+A worker shares no disk with the machine that asks. The files that a task reads travel to it, and
+those that it writes back.
 """
 
 from __future__ import annotations
@@ -33,17 +35,20 @@ MOST_COMPILING = 900.0
 
 
 class File(NamedTuple):
-    """A file that travels: its path, in the store if it is relative, and its bytes; None where every machine has it."""
+    """A file that travels: its path, in the store if it is relative, and its bytes; None where
+    every machine has it.
+    """
 
     path: str
     content: bytes | None
 
 
 class Order(NamedTuple):
-    """A task for a worker: its kind, the run that asks for it, its arguments, and the seconds that it may take.
+    """A task for a worker: its kind, the run that asks for it, its arguments, and the seconds that
+    it may take.
 
-    Its result must have this place and key. `cwd` is the folder that paths in specs are seen from, and `kernels` the choice
-    of kernels.
+    Its result must have this place and key. `cwd` is the folder that paths in specs are seen from,
+    and `kernels` the choice of kernels.
     """
 
     kind: str
@@ -56,7 +61,8 @@ class Order(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """How a task ended on a worker: the outcome without its result, the files that it wrote, and why it was refused.
+    """How a task ended on a worker: the outcome without its result, the files that it wrote, and
+    why it was refused.
 
     The files are pairs of a path in the store and bytes.
     """
@@ -98,7 +104,9 @@ class Processes(WorkerPlugin):
             self.idle.append(pool)
 
     def receive(self, files: tuple[File, ...], run: Path) -> None:
-        """Write the files that a task reads: those of the store into it, others below a folder that stands for the root."""
+        """Write the files that a task reads: those of the store into it, others below a folder that
+        stands for the root.
+        """
         # Two threads of this process would share the name of a temporary file.
         with self.lock:
             for path, content in files:
@@ -136,7 +144,9 @@ def fulfill(order: Order, *files: File) -> Delivery:
         if located.result != order.place:
             reason = located.reason or "its key differs, by the sources, a library or a file"
             return Delivery(located._replace(result=None), [], worker.address, reason)
-        ((_, outcome),) = pool.run([Job(None, partial(carry_out, order.kind, arguments), order.timeout)])
+        ((_, outcome),) = pool.run(
+            [Job(None, partial(carry_out, order.kind, arguments), order.timeout)]
+        )
     written = _written(run / "store", order) if outcome.status == "ok" else []
     return Delivery(outcome._replace(result=None), written, worker.address)
 
@@ -149,7 +159,9 @@ def _below(root: Path, path: str) -> Path:
 def _locate(
     kind: str, arguments: tuple[Any, ...], folder: Path, kernels: str, keep: Callable[[Any], None]
 ) -> tuple[str, str]:
-    """Go to the folder that paths in specs are seen from, and return where a result would be kept, and under which key."""
+    """Go to the folder that paths in specs are seen from, and return where a result would be kept,
+    and under which key.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ[kernel_choice.VARIABLE] = kernels

@@ -20,7 +20,8 @@ class Executor(ABC):
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
         """Yield every task with its result, in the order in which they end.
 
-        What a task cannot do costs itself alone, and of that the parts that are left: its record says so.
+        What a task cannot do costs itself alone, and of that the parts that are left: its record
+        says so.
         """
 
 
@@ -31,9 +32,13 @@ class LocalProcesses(Executor):
         self.pool = Pool(workers, prepare)
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
-        jobs = [Job(task, partial(carry_out, task.kind, task.arguments), task.timeout) for task in tasks]
+        jobs = [
+            Job(task, partial(carry_out, task.kind, task.arguments), task.timeout) for task in tasks
+        ]
         # Two times measured at once would disturb each other.
-        for task, outcome in self.pool.run(jobs, most=1 if tasks and tasks[0].kind == "time" else None):
+        for task, outcome in self.pool.run(
+            jobs, most=1 if tasks and tasks[0].kind == "time" else None
+        ):
             yield task, concluded(task, outcome)
 
     def __enter__(self) -> LocalProcesses:
@@ -48,7 +53,9 @@ class _OutOfTime(Exception):
 
 
 class ThisProcess(Executor):
-    """This process, which has objects that no other could make; a task is out of time only between two of its parts."""
+    """This process, which has objects that no other could make; a task is out of time only between
+    two of its parts.
+    """
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
         for task in tasks:
@@ -68,7 +75,10 @@ class ThisProcess(Executor):
         try:
             return carry_out(task.kind, task.arguments, keep)
         except _OutOfTime:
-            reason = f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or fewer samples"
+            reason = (
+                f"not finished after {task.timeout:g} s: give a larger timeout, fewer depths or"
+                " fewer samples"
+            )
             return concluded(task, Outcome(None, "timeout", reason, parts))
         except Exception as error:  # noqa: BLE001  # whatever breaks in a task is a result to report, with its reason
             return concluded(task, Outcome(None, *failure(error), parts))

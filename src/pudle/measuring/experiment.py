@@ -1,4 +1,6 @@
-"""Experiments: what a profile carries out besides its cases, such as trainings, each with a history and pictures."""
+"""Experiments: what a profile carries out besides its cases, such as trainings, each with a history
+and pictures.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class ExperimentResult:
     Attributes
     ----------
     rows : list of mapping
-        The history as plain numbers and text, in order; each kind of experiment has its own columns.
+        The history as plain numbers and text, in order; each kind of experiment has its own
+        columns.
     summary : mapping
         Plain numbers and text for a table.
     arrays : mapping from str to array
@@ -55,8 +58,8 @@ class ExperimentResult:
 class Experiment(ABC):
     """One thing to carry out, described by plain values: subclasses are frozen dataclasses.
 
-    A package offers experiments as a mapping from names to experiments, one mapping per study, in the entry-point group
-    ``pudle.experiments``; the entry point's name is that of the study.
+    A package offers experiments as a mapping from names to experiments, one mapping per study, in
+    the entry-point group ``pudle.experiments``; the entry point's name is that of the study.
 
     Attributes
     ----------
@@ -67,14 +70,16 @@ class Experiment(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
-    def run(self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent) -> ExperimentResult:
+    def run(
+        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+    ) -> ExperimentResult:
         """Carry the experiment out.
 
         Parameters
         ----------
         folder : Path
-            Folder for checkpoints. What an interrupted run left there is continued; the folder is removed once the result
-            is stored.
+            Folder for checkpoints. What an interrupted run left there is continued; the folder is
+            removed once the result is stored.
         device : {"cpu", "cuda"}
         progress : callable
             Called now and then.
@@ -86,7 +91,9 @@ class Experiment(ABC):
         """
 
     def fingerprint(self) -> str:
-        """Return what the result depends on besides the fields and the sources, such as the state of files that are read."""
+        """Return what the result depends on besides the fields and the sources, such as the state
+        of files that are read.
+        """
         return ""
 
 
@@ -99,7 +106,10 @@ def carry_out(name: str, store: Store) -> dict[str, Any]:
     folder = store.experiment_path(name).with_suffix("")
     try:
         result = list_experiments()[name].run(folder, store.device)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report
         status, reason = failure(error)
         result = ExperimentResult([], status=status, reason=reason)
     record = store.write_experiment(name, result, time.perf_counter() - start)

@@ -1,4 +1,6 @@
-"""Problems that Python code hands over: named by a digest of all that they consist of, or kept in memory only."""
+"""Problems that Python code hands over: named by a digest of all that they consist of, or kept in
+memory only.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ class Given(Dataset):
     ----------
     given : Problem
     of, digest : str
-        Its class, and the digest of its content; of one without an address, a number of this process.
+        Its class, and the digest of its content; of one without an address, a number of this
+        process.
     seed : int
     """
 
@@ -54,12 +57,23 @@ class Given(Dataset):
         loss = getattr(self.given, "loss", None)
         return (loss if isinstance(loss, str) else "own",)
 
-    def problem(self, loss: str = "", *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu") -> Problem:
+    def problem(
+        self,
+        loss: str = "",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Problem:
         """Return the problem, in its own precision, where it lies on the device and has the loss."""
         if loss and loss not in self.losses:
-            raise UnsupportedProblem(f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it")
+            raise UnsupportedProblem(
+                f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
+            )
         if self.given.theta.device.type != torch.device(device).type:
-            raise InvalidArgument(f"{self.of} lies on {self.given.theta.device}, not on {device}: move its tensors there")
+            raise InvalidArgument(
+                f"{self.of} lies on {self.given.theta.device}, not on {device}: move its tensors"
+                " there"
+            )
         return self.given
 
 
@@ -73,7 +87,8 @@ def given(problem: Problem) -> Given:
 
 
 def address(thing: Any) -> str:
-    """Return a digest of all that an object consists of: tensors, other values, functions with what they use, classes.
+    """Return a digest of all that an object consists of: tensors, other values, functions with what
+    they use, classes.
 
     Raises
     ------
@@ -116,7 +131,9 @@ def _parts(value: Any, place: str, around: frozenset[int]) -> Iterator[bytes]:
 
 
 def _function_parts(function: Any, place: str, around: frozenset[int]) -> Iterator[bytes]:
-    """Yield the source of a function, and the contents of its defaults and of the variables that it uses from outside."""
+    """Yield the source of a function, and the contents of its defaults and of the variables that it
+    uses from outside.
+    """
     if id(function) in around:
         return
     if (
@@ -147,23 +164,31 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _importable(thing: Any, place: str) -> bytes:
-    """Return the name and the source file of a module, class or function that other programs can import as well."""
+    """Return the name and the source file of a module, class or function that other programs can
+    import as well.
+    """
     module = thing.__name__ if inspect.ismodule(thing) else thing.__module__ or "builtins"
     name = f"{module}.{getattr(thing, '__qualname__', '')}"
     try:
         file = getattr(importlib.import_module(module), "__file__", None)
     except ImportError:
         file = None
-    if module == "__main__" or (file is None and module not in sys.builtin_module_names and not inspect.isbuiltin(thing)):
-        raise NotAddressable(f"{place} is {getattr(thing, '__name__', name)}, which other programs cannot import")
+    if module == "__main__" or (
+        file is None and module not in sys.builtin_module_names and not inspect.isbuiltin(thing)
+    ):
+        raise NotAddressable(
+            f"{place} is {getattr(thing, '__name__', name)}, which other programs cannot import"
+        )
     # Of a compiled file the bytes count as well.
     return name.encode() + (Path(file).read_bytes() if file else b"")
 
 
 def why_unstorable(group: str, made: Any) -> str:
-    """Return why records about an estimator, a dataset or an algorithm cannot be kept; empty if they can.
+    """Return why records about an estimator, a dataset or an algorithm cannot be kept; empty if
+    they can.
 
-    A stored record holds as long as no source that it depends on changes, so these sources must be found.
+    A stored record holds as long as no source that it depends on changes, so these sources must be
+    found.
     """
     cls = type(made)
     if isinstance(made, Given):
@@ -172,8 +197,15 @@ def why_unstorable(group: str, made: Any) -> str:
         except NotAddressable as error:
             return str(error)
         return ""
-    hidden = [each.name for each in dataclasses.fields(made) if not each.metadata.get("spec", True)
-              and getattr(made, each.name) is not each.default] if dataclasses.is_dataclass(made) else []  # fmt: skip
+    hidden = (
+        [
+            each.name
+            for each in dataclasses.fields(made)
+            if not each.metadata.get("spec", True) and getattr(made, each.name) is not each.default
+        ]
+        if dataclasses.is_dataclass(made)
+        else []
+    )
     if hidden:
         return f"{cls.__name__} has {' and '.join(hidden)}, which no spec holds"
     known = dict(registry.entries(group)).get(getattr(made, "name", ""))

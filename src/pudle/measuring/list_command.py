@@ -20,13 +20,20 @@ KINDS = (*registry.KINDS, "problems", "cases", "experiments")
 
 @click.command("list")
 @click.argument("kinds", nargs=-1, metavar="[KIND|FILE.py]...")
-@click.option("--profile", type=PROFILES, default="quick", show_default=True, help="Profile whose cases to list.")
+@click.option(
+    "--profile",
+    type=PROFILES,
+    default="quick",
+    show_default=True,
+    help="Profile whose cases to list.",
+)
 def list_command(kinds: tuple[str, ...], profile: str) -> None:
-    """List what specs can name, with options, defaults and origin; cases and experiments; and broken plug-ins.
+    """List what specs can name, with options, defaults and origin; cases and experiments; and
+    broken plug-ins.
 
-    KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which datasets make), cases or
-    experiments; without any, all are listed, but of experiments only the studies. Of a FILE.py, the classes that specs can
-    name are listed.
+    KIND is estimators, datasets, algorithms, thresholding, optimizers, schedules, problems (which
+    datasets make), cases or experiments; without any, all are listed, but of experiments only the
+    studies. Of a FILE.py, the classes that specs can name are listed.
 
     \b
     Examples:
@@ -38,12 +45,18 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
             _print_file(kind)
         elif kind in registry.KINDS:
             entries = registry.entries(kind)
-            _print_classes(kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()])
+            _print_classes(
+                kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()]
+            )
         elif kind == "problems":
             entries = registry.entries(kind)
-            rows = [(cls.__name__, _options(cls), entries.origins[name]) for name, cls in entries.items()]
+            rows = [
+                (cls.__name__, _options(cls), entries.origins[name])
+                for name, cls in entries.items()
+            ]
             _print_table(
-                "Problems, which datasets make; of your own: --dataset FILE.py with a function `problem`",
+                "Problems, which datasets make; of your own: --dataset FILE.py with a function"
+                " `problem`",
                 ("problem", "options", "origin"),
                 rows,
             )
@@ -52,21 +65,33 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         elif kind in ("experiments", "studies"):
             _print_experiments(kind, profile)
         else:
-            raise PudleError(f"unknown kind {kind!r}{specs.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a file.py")
+            raise PudleError(
+                f"unknown kind {kind!r}{specs.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a"
+                " file.py"
+            )
     broken = registry.broken(*registry.KINDS, "problems", "profiles", "experiments")
     if broken:
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
 
 def _print_classes(kind: str, rows: Iterable[tuple[str, Any, str]]) -> None:
-    """Print names, options and origins of classes, and of estimators what they compute and what else they are called."""
+    """Print names, options and origins of classes, and of estimators what they compute and what
+    else they are called.
+    """
     if kind == "estimators":
         columns: tuple[str, ...] = ("estimator", "computes", "options", "also called", "origin")
-        cells = [(name, cls.computes, _options(cls), ", ".join(cls.aliases), origin) for name, cls, origin in rows]
+        cells = [
+            (name, cls.computes, _options(cls), ", ".join(cls.aliases), origin)
+            for name, cls, origin in rows
+        ]
         _print_table("Estimators", columns, cells)
     else:
         columns = (registry.KINDS[kind][0], "options", "origin")
-        _print_table(kind.capitalize(), columns, [(name, _options(cls), origin) for name, cls, origin in rows])
+        _print_table(
+            kind.capitalize(),
+            columns,
+            [(name, _options(cls), origin) for name, cls, origin in rows],
+        )
 
 
 def _print_file(path: str) -> None:
@@ -74,10 +99,18 @@ def _print_file(path: str) -> None:
     found = {kind: registry.classes_in(kind, Path(path).expanduser()) for kind in registry.KINDS}
     if not any(found.values()):
         bases = ", ".join(base for _, base in registry.KINDS.values())
-        raise PudleError(f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}")
+        raise PudleError(
+            f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
+        )
     for kind, classes in found.items():
         if classes:
-            _print_classes(kind, [(specs.name_of(cls), registry.checked(kind, cls, path), "file") for cls in classes])
+            _print_classes(
+                kind,
+                [
+                    (specs.name_of(cls), registry.checked(kind, cls, path), "file")
+                    for cls in classes
+                ],
+            )
 
 
 def _print_cases(profile: str) -> None:
@@ -90,7 +123,11 @@ def _print_experiments(kind: str, profile: str) -> None:
     studies = registry.list_studies().items()
     if kind == "studies":
         counts = [(study, str(len(experiments))) for study, experiments in studies]
-        _print_table("Studies, whose experiments `pudle list experiments` lists", ("study", "experiments"), counts)
+        _print_table(
+            "Studies, whose experiments `pudle list experiments` lists",
+            ("study", "experiments"),
+            counts,
+        )
         return
     chosen = registry.list_profiles()[profile].experiments
     rows = [
@@ -119,6 +156,10 @@ def _options(cls: type) -> str:
 
 def _option(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
-        return field.name if field.default_factory is dataclasses.MISSING else f"{field.name}={field.default_factory()!r}"
+        return (
+            field.name
+            if field.default_factory is dataclasses.MISSING
+            else f"{field.name}={field.default_factory()!r}"
+        )
     default = specs.text(field.default) if hasattr(field.default, "name") else field.default
     return f"{field.name}={default!r}"

@@ -14,7 +14,8 @@ from ..files import sweep
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise PudleError if it is held.
+    """Hold the lock of a folder, made if missing and cleared of unfinished files, or raise
+    PudleError if it is held.
 
     `what` says for the error text what writes to the folder, such as a run.
     """
@@ -24,4 +25,6 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             sweep(folder)
             yield
     except Timeout:
-        raise PudleError(f"another {what} is writing to {folder}: wait for it to end, or choose another --home") from None
+        raise PudleError(
+            f"another {what} is writing to {folder}: wait for it to end, or choose another --home"
+        ) from None

@@ -31,8 +31,8 @@ Part = dict[str, list[dict[str, Any]]]
 def stored_reference(case: Case, seed: int, target: str, store: Store) -> Reference:
     """Return a reference from the store, where it is computed and stored first if it is missing.
 
-    UnsupportedProblem says that the case cannot be scored against the target, even if a case with another algorithm can,
-    which shares its reference.
+    UnsupportedProblem says that the case cannot be scored against the target, even if a case with
+    another algorithm can, which shares its reference.
     """
     case.check_target(target)
     stored = store.read_reference(case, seed, target)
@@ -47,11 +47,15 @@ def store_reference(case: Case, seed: int, target: str, store: Store) -> None:
     stored_reference(case, seed, target, store)
 
 
-def measure(case: Case, estimator: str, store: Store, keep: Callable[[Part], None] = lambda part: None) -> dict[str, Any]:
-    """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to the store.
+def measure(
+    case: Case, estimator: str, store: Store, keep: Callable[[Part], None] = lambda part: None
+) -> dict[str, Any]:
+    """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to
+    the store.
 
-    Whatever the estimator raises becomes a status with a reason; it never becomes a number. `keep` is called with the scores
-    of each depth as they come, for `fail_scores` if this process does not live to write the record.
+    Whatever the estimator raises becomes a status with a reason; it never becomes a number. `keep`
+    is called with the scores of each depth as they come, for `fail_scores` if this process does not
+    live to write the record.
     """
     start = time.perf_counter()
     parts = []
@@ -64,10 +68,14 @@ def measure(case: Case, estimator: str, store: Store, keep: Callable[[Part], Non
 def fail_scores(
     case: Case, estimator: str, store: Store, status: str, reason: str, parts: Iterable[Part] = ()
 ) -> dict[str, Any]:
-    """Write the record of an attempt that ended early: the parts that it kept, and the status for every score that lacks."""
+    """Write the record of an attempt that ended early: the parts that it kept, and the status for
+    every score that lacks.
+    """
     parts = list(parts)
     have = {(row["seed"], row["depth"], row["target"]) for part in parts for row in part["scores"]}
-    missing = [row for row in _places(case, case.seeds, case.targets) if tuple(row.values()) not in have]
+    missing = [
+        row for row in _places(case, case.seeds, case.targets) if tuple(row.values()) not in have
+    ]
     if have and missing:
         reason = f"at depth {missing[0]['depth']}: {reason}"
     return _write(case, estimator, store, [*parts, _without_number(missing, status, reason)], None)
@@ -84,8 +92,12 @@ def _without_number(places: Iterable[dict[str, Any]], status: str, reason: str) 
     return {"scores": [place | failed for place in places], "references": []}
 
 
-def _write(case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None) -> dict[str, Any]:
-    whole = {name: [row for part in parts for row in part[name]] for name in ("scores", "references")}
+def _write(
+    case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None
+) -> dict[str, Any]:
+    whole = {
+        name: [row for part in parts for row in part[name]] for name in ("scores", "references")
+    }
     return store.write(case, estimator, {**worst(whole["scores"]), **whole, "seconds": seconds})
 
 
@@ -107,21 +119,34 @@ def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
                 yield _without_number(_places(case, [seed], [target]), *failure(error))
         if not references:
             continue
-        yield {"scores": [], "references": [_describe(reference, seed, step) for reference in references]}
-        for depth, result in zip(case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True):
+        yield {
+            "scores": [],
+            "references": [_describe(reference, seed, step) for reference in references],
+        }
+        for depth, result in zip(
+            case.depths, attempt(estimator, problem, algorithm, case.depths), strict=True
+        ):
             place = {"seed": seed, "depth": depth}
-            rows = [place | {"target": reference.target} | _judge(result, reference) for reference in references]
+            rows = [
+                place | {"target": reference.target} | _judge(result, reference)
+                for reference in references
+            ]
             yield {"scores": rows, "references": []}
 
 
 def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
-    """Return the score of an estimate with its diagnostics; what cannot be scored or stored becomes an error."""
+    """Return the score of an estimate with its diagnostics; what cannot be scored or stored becomes
+    an error.
+    """
     if isinstance(result, Score):
         return dataclasses.asdict(result) | {"diagnostics": {}}
     try:
         diagnostics = strict(dict(result.diagnostics))
     except Exception as error:  # noqa: BLE001  # a plug-in may return anything
-        reason = f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to numbers or texts"
+        reason = (
+            f"diagnostics cannot be stored ({failure(error)[1]}): give a mapping from names to"
+            " numbers or texts"
+        )
         return dataclasses.asdict(Score(status="error", reason=reason)) | {"diagnostics": {}}
     return dataclasses.asdict(score(result, reference)) | {"diagnostics": diagnostics}
 
@@ -129,10 +154,11 @@ def _judge(result: Estimate | Score, reference: Reference) -> dict[str, Any]:
 def attempt(
     estimator: str | GradientEstimator, problem: Any, algorithm: Any, depths: tuple[int, ...]
 ) -> Iterator[Estimate | Score]:
-    """Yield one estimate per depth; after a failure, the same failed score for every depth that is left.
+    """Yield one estimate per depth; after a failure, the same failed score for every depth that is
+    left.
 
-    After a refusal the depths that are left get a sweep of their own, because an active system can be singular at small
-    depths only.
+    After a refusal the depths that are left get a sweep of their own, because an active system can
+    be singular at small depths only.
     """
     left = depths
     while left:
@@ -145,7 +171,10 @@ def attempt(
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
                 yield estimate
                 left = left[1:]
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # anything a plug-in raises is a result, with its reason
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # noqa: BLE001  # anything a plug-in raises is a result, with its reason
             status, reason = failure(error)
             if isinstance(error, StopIteration):
                 reason = f"sweep ended before depth {left[0]}"
@@ -157,11 +186,19 @@ def attempt(
 
 
 def _describe(reference: Reference, seed: int, step: float) -> dict[str, Any]:
-    """Return a reference's certificate as plain values, with the contraction factor rho that it implies for the step."""
+    """Return a reference's certificate as plain values, with the contraction factor rho that it
+    implies for the step.
+    """
     certificate = reference.certificate
-    # With a large step the fastest direction overshoots, and its error can fall more slowly than that of the slowest one.
-    rho = max(abs(1 - step * value) for value in (certificate.smallest_eigenvalue, certificate.largest_eigenvalue))
-    described = {"seed": seed} | {name: getattr(reference, name) for name in ("target", "status", "reason", "bound")}
+    # With a large step the fastest direction overshoots, and its error can fall more slowly than
+    # that of the slowest one.
+    rho = max(
+        abs(1 - step * value)
+        for value in (certificate.smallest_eigenvalue, certificate.largest_eigenvalue)
+    )
+    described = {"seed": seed} | {
+        name: getattr(reference, name) for name in ("target", "status", "reason", "bound")
+    }
     norm = float(torch.linalg.norm(reference.gradient))
     described |= {"gradient_norm": norm, "step": step, "rho": rho if rho <= 1 else None}
     return described | dataclasses.asdict(certificate)

@@ -1,4 +1,6 @@
-"""Worker processes that carry out jobs, can be killed without harm, and do not outlive this one, however it ends."""
+"""Worker processes that carry out jobs, can be killed without harm, and do not outlive this one,
+however it ends.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from .statuses import failure
 #: Seconds that a worker may take to start, which includes importing what its first job needs.
 START = 120.0
 
-#: What a worker calls to carry out a job: with a function to call with each part of the result that is worth keeping.
+#: What a worker calls to carry out a job: with a function to call with each part of the result that
+#: is worth keeping.
 Work = Callable[[Callable[[Any], None]], Any]
 Key = TypeVar("Key")
 
@@ -34,7 +37,9 @@ class Job(NamedTuple, Generic[Key]):
 
 
 class Outcome(NamedTuple):
-    """How a job ended: its result, or a status that is not ok with a reason, and the parts kept on the way."""
+    """How a job ended: its result, or a status that is not ok with a reason, and the parts kept on
+    the way.
+    """
 
     result: Any
     status: str
@@ -43,7 +48,8 @@ class Outcome(NamedTuple):
 
 
 class Pool:
-    """Processes that carry out jobs, one after the other; each is replaced when a job takes too long or ends it.
+    """Processes that carry out jobs, one after the other; each is replaced when a job takes too
+    long or ends it.
 
     Parameters
     ----------
@@ -57,8 +63,12 @@ class Pool:
         self.size, self.prepare = size, prepare
         self.workers: list[_Worker] = []
 
-    def run(self, jobs: Iterable[Job[Key]], most: int | None = None) -> Generator[tuple[Key, Outcome], None, None]:
-        """Yield the key and the outcome of every job, in the order in which they end; at most `most` run at once."""
+    def run(
+        self, jobs: Iterable[Job[Key]], most: int | None = None
+    ) -> Generator[tuple[Key, Outcome], None, None]:
+        """Yield the key and the outcome of every job, in the order in which they end; at most
+        `most` run at once.
+        """
         size = min(self.size, most or self.size)
         waiting = list(jobs)[::-1]
         while waiting or any(worker.job for worker in self.workers):
@@ -88,20 +98,36 @@ class _Worker:
     """One process of a pool and, while it carries out a job, the job and the parts kept so far."""
 
     def __init__(self, prepare: Callable[[], None]) -> None:
-        # A fork would share the state of torch's threads, and cannot use CUDA; `multiprocessing` refuses to start a process
-        # from the processes of other libraries' pools.
+        # A fork would share the state of torch's threads, and cannot use CUDA; `multiprocessing`
+        # refuses to start a process from the processes of other libraries' pools.
         self.connection, theirs = Pipe()
         # The process ends when this end of a pipe is closed, as it is when this process ends.
         held, self.pipe = Pipe(duplex=False)
-        program = f"import sys; sys.path[:] = {sys.path!r}; from pudle.measuring.pool import serve; serve(sys.argv[1:])"
-        # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent alone, which decides.
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}; from pudle.measuring.pool import serve;"
+            " serve(sys.argv[1:])"
+        )
+        # A group of its own can be ended as a whole, and Ctrl-C in the terminal reaches the parent
+        # alone, which decides.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno()), str(held.fileno()), str(os.getpid())], process_group=0,
-            stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), held.fileno()), env=os.environ | ONE_THREAD,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                program,
+                str(theirs.fileno()),
+                str(held.fileno()),
+                str(os.getpid()),
+            ],
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), held.fileno()),
+            env=os.environ | ONE_THREAD,
+        )
         theirs.close()
         held.close()
-        with contextlib.suppress(OSError):  # where the process has just died, the first outcome says so
+        with contextlib.suppress(
+            OSError
+        ):  # where the process has just died, the first outcome says so
             self.connection.send_bytes(pickle.dumps(prepare))
         self.job: Job[Any] | None = None
         self.parts: list[Any] = []
@@ -146,7 +172,9 @@ class _Worker:
         return Outcome(None, status, reason, self.parts)
 
     def end(self, grace: float = 0.0) -> None:
-        """End the process, after some seconds in which it may end by itself, and the processes that it started."""
+        """End the process, after some seconds in which it may end by itself, and the processes that
+        it started.
+        """
         self.ended = True
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
@@ -161,7 +189,8 @@ class _Worker:
 def serve(arguments: list[str]) -> None:
     """Carry out jobs until the other end of the connection is closed: what a worker does.
 
-    The arguments are the file descriptors of the connection and of a pipe that the parent holds, and the parent's number.
+    The arguments are the file descriptors of the connection and of a pipe that the parent holds,
+    and the parent's number.
     """
     connection, pipe, parent = Connection(int(arguments[0])), int(arguments[1]), int(arguments[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -188,7 +217,10 @@ def serve(arguments: list[str]) -> None:
 def _death(code: int | None) -> tuple[str, str]:
     """Return the status and the reason for a process that ended in the middle of a job."""
     if code == -signal.SIGKILL:
-        return "out-of-memory", "the process was killed (signal 9), most likely because memory ran out"
+        return (
+            "out-of-memory",
+            "the process was killed (signal 9), most likely because memory ran out",
+        )
     if code is not None and code < 0:
         return "error", f"the process was ended by signal {-code} ({signal.strsignal(-code)})"
     return "error", f"the process ended with exit code {code}"

@@ -22,7 +22,9 @@ from ..errors import PudleError
 from ..kernel_choice import description
 
 #: Folders of this project's repository and the packages that they are installed as.
-PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")}
+PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {
+    name: f"pudle.{name}" for name in ("estimators", "datasets", "bench", "reports")
+}
 
 
 class NoRepository(PudleError):
@@ -32,14 +34,18 @@ class NoRepository(PudleError):
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it prints."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
     except OSError as error:
-        raise NoRepository(f"git cannot be run ({error.strerror}): a history of commits needs it; install git") from None
+        raise NoRepository(
+            f"git cannot be run ({error.strerror}): a history of commits needs it; install git"
+        ) from None
     except subprocess.CalledProcessError as error:
         why = f" ({error.stderr.strip().splitlines()[0]})" if error.stderr.strip() else ""
         raise NoRepository(
-            f"no git repository with a commit at {folder}{why}: a history of commits needs one; run inside a clone, or "
-            f"`git init` and commit first"
+            f"no git repository with a commit at {folder}{why}: a history of commits needs one; run"
+            " inside a clone, or `git init` and commit first"
         ) from None
     return done.stdout.strip()
 
@@ -51,7 +57,9 @@ def repository(folder: Path) -> Path:
 
 
 def results_home() -> Path:
-    """Return where results go unless a command is told otherwise: ``.asv`` in the repository around the working folder."""
+    """Return where results go unless a command is told otherwise: ``.asv`` in the repository around
+    the working folder.
+    """
     try:
         return repository(Path.cwd()) / ".asv"
     except NoRepository:
@@ -60,11 +68,15 @@ def results_home() -> Path:
 
 def commit_of(root: Path) -> tuple[str, bool]:
     """Return the commit checked out at `root` and whether tracked files differ from it."""
-    return git(root, "rev-parse", "HEAD"), bool(git(root, "status", "--porcelain", "--untracked-files=no"))
+    return git(root, "rev-parse", "HEAD"), bool(
+        git(root, "status", "--porcelain", "--untracked-files=no")
+    )
 
 
 def check_installed(root: Path) -> None:
-    """Raise PudleError if `root` is a checkout of this project, and any installed file differs from the checkout's."""
+    """Raise PudleError if `root` is a checkout of this project, and any installed file differs from
+    the checkout's.
+    """
     if not (root / "src" / "pudle" / "__init__.py").exists():
         return
     for folder, package in PACKAGE_FOLDERS.items():
@@ -73,19 +85,24 @@ def check_installed(root: Path) -> None:
             installed = location / file.relative_to(root / folder)
             if not installed.exists() or file.read_bytes() != installed.read_bytes():
                 raise PudleError(
-                    f"the installed pudle differs from the checkout at {root} ({file.relative_to(root)}): results would "
-                    f"carry the wrong commit; run `pip install -e .` there first"
+                    f"the installed pudle differs from the checkout at {root}"
+                    f" ({file.relative_to(root)}): results would carry the wrong commit; run `pip"
+                    " install -e .` there first"
                 )
 
 
 @cache
 def source_digest() -> str:
-    """Return a digest of all source files of the installed package, which labels results that have no commit."""
+    """Return a digest of all source files of the installed package, which labels results that have
+    no commit.
+    """
     result = hashlib.sha256()
     for package in PACKAGE_FOLDERS.values():
         location = Path(importlib.import_module(package).__path__[0])
         for file in sorted(location.rglob("*.py")):
-            result.update(f"{package}/{file.relative_to(location).as_posix()}\0".encode() + file.read_bytes())
+            result.update(
+                f"{package}/{file.relative_to(location).as_posix()}\0".encode() + file.read_bytes()
+            )
     return result.hexdigest()[:12]
 
 
@@ -94,7 +111,11 @@ def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the numbers: machine, versions, threads."""
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     cpu = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
+    model = (
+        re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE)
+        if cpu.exists()
+        else None
+    )
     return {
         "pudle": pudle.__version__,
         "python": platform.python_version(),

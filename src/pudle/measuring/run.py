@@ -31,17 +31,21 @@ from .survey import Survey, survey
 from .tasks import prepare_memory_worker
 
 #: Said once where results cannot be told apart by commits.
-NO_HISTORY = "no git repository here: the results carry the version and a digest of the sources, and no history is kept"
+NO_HISTORY = (
+    "no git repository here: the results carry the version and a digest of the sources, and no"
+    " history is kept"
+)
 
 #: Names that a line gives of the results that are without a number for one and the same reason.
 MOST_NAMES = 3
 
 
 class RunSummary(NamedTuple):
-    """The profile's folder, the new results by kind of task, and lines about results without a number.
+    """The profile's folder, the new results by kind of task, and lines about results without a
+    number.
 
-    `findings` has a line for each reason that lies in the problem, and `broken` the name and the reason of each result where
-    something broke.
+    `findings` has a line for each reason that lies in the problem, and `broken` the name and the
+    reason of each result where something broke.
     """
 
     folder: Path
@@ -51,7 +55,11 @@ class RunSummary(NamedTuple):
 
     def __repr__(self) -> str:
         counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
-        counts += [f"{len(lines)} {name}" for name, lines in (("findings", self.findings), ("broken", self.broken)) if lines]
+        counts += [
+            f"{len(lines)} {name}"
+            for name, lines in (("findings", self.findings), ("broken", self.broken))
+            if lines
+        ]
         return f"RunSummary({', '.join(counts) or 'nothing new'}; {self.folder})"
 
 
@@ -66,13 +74,15 @@ def execute(
     scheduler: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunSummary:
-    """Carry out a run, in `workers` processes of this machine; with a Dask `scheduler`, scores and experiments run there.
+    """Carry out a run, in `workers` processes of this machine; with a Dask `scheduler`, scores and
+    experiments run there.
 
-    `say` is called with lines for the user about the scheduler, see `pudle.measuring.dask_executor.dask_cluster`.
+    `say` is called with lines for the user about the scheduler, see
+    `pudle.measuring.dask_executor.dask_cluster`.
 
-    Outside any repository results have no commit, and no history is written; the version and the digest of the sources label
-    them everywhere. A run is refused, before anything is written, if the installed package is not the checkout's, or another
-    run holds the profile's folder.
+    Outside any repository results have no commit, and no history is written; the version and the
+    digest of the sources label them everywhere. A run is refused, before anything is written, if
+    the installed package is not the checkout's, or another run holds the profile's folder.
     """
     root, commit, dirty = None, "", False
     with contextlib.suppress(NoRepository):
@@ -81,9 +91,13 @@ def execute(
         check_installed(root)
         commit, dirty = commit_of(root)
     folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
-    store, frozen = Store(folder / "store", selection.profile, selection.device, commit, dirty), folder / "selection.json"
+    store, frozen = (
+        Store(folder / "store", selection.profile, selection.device, commit, dirty),
+        folder / "selection.json",
+    )
     with locked(folder, "run"):
-        # A run of experiments alone must not make a report forget the cases that were measured before.
+        # A run of experiments alone must not make a report forget the cases that were measured
+        # before.
         if selection.cases or not frozen.exists():
             selection.write(frozen)
         known = survey(selection, store)
@@ -93,20 +107,31 @@ def execute(
             records = fill(plan(selection, store, known), executor=executor, progress=progress)
             known.update(records)
             if not scores_only:
-                # On this machine, because on others they could not be compared with those stored; in new processes, because
-                # memory that scores have given back would hide what a gradient takes.
+                # On this machine, because on others they could not be compared with those stored;
+                # in new processes, because memory that scores have given back would hide what a
+                # gradient takes.
                 memory, times = plan_costs(selection, store, frozen, known, again=again)
                 with LocalProcesses(workers, prepare_memory_worker) as processes:
-                    records |= {"memory": fill([memory], executor=processes, progress=progress)["memory"]}
+                    records |= {
+                        "memory": fill([memory], executor=processes, progress=progress)["memory"]
+                    }
                 records |= {"time": fill([times], progress=progress)["time"]}
-            experiments = fill(plan_experiments(selection, store, known), executor=executor, progress=progress)
+            experiments = fill(
+                plan_experiments(selection, store, known), executor=executor, progress=progress
+            )
         known.update(experiments)
         records |= {"experiment": experiments["experiment"]}
-        measured = [(f"{spec} on {case}", found.status, found.reason) for (case, spec), found in known.scores.items()]
-        measured += [(name, found.status, found.reason) for name, found in known.experiments.items()]
+        measured = [
+            (f"{spec} on {case}", found.status, found.reason)
+            for (case, spec), found in known.scores.items()
+        ]
+        measured += [
+            (name, found.status, found.reason) for name, found in known.experiments.items()
+        ]
         for kind in ("memory", "time"):
             for record in records[kind]:
-                # A case without kernels has no time on the torch path beside its own: that is nothing to tell.
+                # A case without kernels has no time on the torch path beside its own: that is
+                # nothing to tell.
                 if record["metric"] == "seconds_torch" and record["status"] == "skipped":
                     continue
                 where = "{estimator} on {case} at depth {depth}".format(**record)
@@ -121,7 +146,11 @@ def execute(
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
             state, written = _state(selection, known), folder / "runs" / f"{commit}.history"
-            if not has_history(folder, commit) or not written.exists() or written.read_text() != state:
+            if (
+                not has_history(folder, commit)
+                or not written.exists()
+                or written.read_text() != state
+            ):
                 failed = _write_history(folder, root, commit)
                 summary.broken.extend(failed)
                 if not failed:
@@ -130,7 +159,9 @@ def execute(
 
 
 def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a text for each reason that results have, after the names of the first of these and how many more there are."""
+    """Return a text for each reason that results have, after the names of the first of these and
+    how many more there are.
+    """
     names = defaultdict[str, list[str]](list)
     for name, reason in results:
         names[reason].append(name)
@@ -155,11 +186,13 @@ def _executor(
 
 
 def remember(folder: Path, store: Store, selection: Selection, known: Survey) -> None:
-    """Write down which files hold the results of this run, as far as they are `known`, for the folder and for the commit.
+    """Write down which files hold the results of this run, as far as they are `known`, for the
+    folder and for the commit.
 
-    A record is kept as long as nothing that it depends on changes, and carries the commit that first measured it. Without
-    this list nobody could tell which of the records in a store belong together. It is written first, so that it holds for
-    a run that is interrupted; what a run of experiments, or of cases alone, does not select stays listed.
+    A record is kept as long as nothing that it depends on changes, and carries the commit that
+    first measured it. Without this list nobody could tell which of the records in a store belong
+    together. It is written first, so that it holds for a run that is interrupted; what a run of
+    experiments, or of cases alone, does not select stays listed.
     """
 
     def place(path: Path) -> str:
@@ -175,14 +208,19 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
     experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
-    for path in (folder / "run.json", *([folder / "runs" / f"{label}.json"] if store.commit else [])):
+    for path in (
+        folder / "run.json",
+        *([folder / "runs" / f"{label}.json"] if store.commit else []),
+    ):
         listed = read_json(path, RunList) if lies_at(path) else {}
         both = {"experiments": listed.get("experiments", {}) | experiments}
         write_atomically(path, json.dumps(listed | content | both, indent=1))
 
 
 def _state(selection: Selection, known: Survey) -> str:
-    """Return a digest of the selection and of the stored scores and costs that asv's history of a commit is made of."""
+    """Return a digest of the selection and of the stored scores and costs that asv's history of a
+    commit is made of.
+    """
     paths = [found.path for found in (*known.scores.values(), *known.costs.values())]
     files = [(path.name, path.stat().st_mtime_ns if path.exists() else None) for path in paths]
     return hashlib.sha256(repr((selection, files)).encode()).hexdigest()
@@ -205,14 +243,24 @@ def _write_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
 
 
 def write_asv_configuration(folder: Path, repository: Path) -> Path:
-    """Write asv's configuration and return its path: existing environments, with the results in the same folder.
+    """Write asv's configuration and return its path: existing environments, with the results in the
+    same folder.
 
     The commits of `repository` label the results.
     """
     path = folder / "asv.conf.json"
-    content = {"version": 1, "project": "pudle", "repo": os.path.relpath(repository, folder), "branches": ["HEAD"]}
-    content |= {"environment_type": "existing", "benchmark_dir": os.path.relpath(benchmark_folder(), folder)}
-    # asv works in the folder of its configuration, which can therefore be copied elsewhere with all that it names.
+    content = {
+        "version": 1,
+        "project": "pudle",
+        "repo": os.path.relpath(repository, folder),
+        "branches": ["HEAD"],
+    }
+    content |= {
+        "environment_type": "existing",
+        "benchmark_dir": os.path.relpath(benchmark_folder(), folder),
+    }
+    # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
+    # that it names.
     content |= {f"{name}_dir": name for name in ("results", "html", "env")}
     write_atomically(path, json.dumps(content, indent=1))
     return path

@@ -23,28 +23,73 @@ LOG_SECONDS = 1.0
 
 
 @click.command("run")
-@click.option("--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure.")
-@click.option("--estimator", "estimators", multiple=True, metavar="SPEC", help="Measure this estimator as well; repeatable.")
+@click.option(
+    "--profile", type=PROFILES, default="quick", show_default=True, help="How much to measure."
+)
+@click.option(
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="SPEC",
+    help="Measure this estimator as well; repeatable.",
+)
 @click.option("--only", is_flag=True, help="Measure only the estimators named with --estimator.")
 @axis_options
-@click.option("--case", "cases", multiple=True, metavar="GLOB", help="Measure only cases whose name matches; repeatable.")
 @click.option(
-    "--experiment", "experiments", multiple=True, metavar="GLOB",
-    help="Carry out only experiments whose name matches, of any profile, and no cases unless you name some; repeatable.",
-)  # fmt: skip
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to measure on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes for the scores, at most and by default one per core.")
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="GLOB",
+    help="Measure only cases whose name matches; repeatable.",
+)
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-    help="Time limit of one estimator on one case, and of experiments where it exceeds theirs [default: the profile's].",
-)  # fmt: skip
+    "--experiment",
+    "experiments",
+    multiple=True,
+    metavar="GLOB",
+    help=(
+        "Carry out only experiments whose name matches, of any profile, and no cases unless you"
+        " name some; repeatable."
+    ),
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Device to measure on.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes for the scores, at most and by default one per core.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=(
+        "Time limit of one estimator on one case, and of experiments where it exceeds theirs"
+        " [default: the profile's]."
+    ),
+)
 @click.option("--scores-only", is_flag=True, help="Measure no time and no memory.")
-@click.option("--again", is_flag=True, help="Measure time and memory anew, also where they are stored.")
 @click.option(
-    "--scheduler", metavar="ADDRESS",
-    help="Dask cluster for scores and experiments: tcp://HOST:PORT, local:N workers, or slurm:FILE.yaml; see docs/scale.md.",
-)  # fmt: skip
-@click.option("--home", type=click.Path(path_type=Path), help="Where results go [default: .asv in the repository, or here].")
+    "--again", is_flag=True, help="Measure time and memory anew, also where they are stored."
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help=(
+        "Dask cluster for scores and experiments: tcp://HOST:PORT, local:N workers, or"
+        " slurm:FILE.yaml; see docs/scale.md."
+    ),
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Where results go [default: .asv in the repository, or here].",
+)
 def run_command(
     profile: str,
     workers: int | None,
@@ -57,21 +102,22 @@ def run_command(
     """Measure accuracy, time and memory.
 
     What is stored already is not measured again, so an interrupted run continues where it stopped.
-    Installed plug-ins are measured together with the profile's own estimators; one that is broken costs only itself.
-    Datasets, algorithms and losses that you name are crossed, and what does not fit is reported as unsupported. A SPEC is a
-    name, name(options), path/file.py or path/file.py:Class(options); `pudle list` shows the names and their options.
+    Installed plug-ins are measured together with the profile's own estimators; one that is broken
+    costs only itself. Datasets, algorithms and losses that you name are crossed, and what does not
+    fit is reported as unsupported. A SPEC is a name, name(options), path/file.py or
+    path/file.py:Class(options); `pudle list` shows the names and their options.
 
     \b
     Examples:
-      pudle run
-      pudle run --profile default --case 'image_patches-*'
-      pudle run --estimator 'truncated(window=20)' --scores-only
-      pudle run --profile default --experiment 'denoising-*'
-      pudle run --dataset 'image_patches(folder="photographs")' --algorithm ista --algorithm fista --depth 10 --depth 100
-      pudle run --dataset 'array(path="data.csv")' --estimator mine.py --algorithm 'own.py:HeavyBall(beta=0.9)'
-      pudle run --profile paper --scheduler tcp://head:8786 --scores-only
+      pudle run pudle run --profile default --case 'image_patches-*' pudle run --estimator
+      'truncated(window=20)' --scores-only pudle run --profile default --experiment 'denoising-*'
+      pudle run --dataset 'image_patches(folder="photographs")' --algorithm ista --algorithm fista
+      --depth 10 --depth 100 pudle run --dataset 'array(path="data.csv")' --estimator mine.py
+      --algorithm 'own.py:HeavyBall(beta=0.9)' pudle run --profile paper --scheduler tcp://head:8786
+      --scores-only
     """
-    # Imported late, because each takes seconds: help texts need none, and wrong arguments are refused before the second.
+    # Imported late, because each takes seconds: help texts need none, and wrong arguments are
+    # refused before the second.
     from .selection import select
 
     selection = select(registry.list_profiles()[profile], home=home, **options)
@@ -92,35 +138,58 @@ def run_command(
                 click.echo(f"{done}/{total}: {line}", err=True)
 
         summary = execute(
-            selection, home=home, workers=min(workers or cores, cores), scores_only=scores_only, again=again, progress=show,
-            scheduler=scheduler, say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
-        )  # fmt: skip
+            selection,
+            home=home,
+            workers=min(workers or cores, cores),
+            scores_only=scores_only,
+            again=again,
+            progress=show,
+            scheduler=scheduler,
+            say=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
+        )
     records, pairs, experiments = summary.records, selection.pairs, selection.experiments
     here = " on this machine, not on the cluster" if scheduler else ""
     costs = len(records["memory"]) + len(records["time"])
     parts = [_counted(records["score"], len(pairs), "scores computed")] if pairs else []
-    parts += [f"{count(costs, 'time or memory', 'times and memories')} measured now{here}"] if costs else []
-    parts += [_counted(records["experiment"], len(experiments), "experiments carried out")] if experiments else []
+    parts += (
+        [f"{count(costs, 'time or memory', 'times and memories')} measured now{here}"]
+        if costs
+        else []
+    )
+    parts += (
+        [_counted(records["experiment"], len(experiments), "experiments carried out")]
+        if experiments
+        else []
+    )
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
     plugins = registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
     if number := len(summary.broken) + len(plugins):
-        raise PudleError(f"{number} broken: {'; '.join([*_first_reasons(summary.broken), *plugins])}")
+        raise PudleError(
+            f"{number} broken: {'; '.join([*_first_reasons(summary.broken), *plugins])}"
+        )
 
 
 def _first_reasons(broken: list[tuple[str, str]]) -> list[str]:
-    """Return one text for each of the first reasons why results broke, and how many more reasons there are."""
+    """Return one text for each of the first reasons why results broke, and how many more reasons
+    there are.
+    """
     from .run import MOST_NAMES, by_reason
 
     texts = by_reason(broken)
     more = len(texts) - MOST_NAMES
-    return texts[:MOST_NAMES] + ([f"and {more} more, which `pudle report` lists"] if more > 0 else [])
+    return texts[:MOST_NAMES] + (
+        [f"and {more} more, which `pudle report` lists"] if more > 0 else []
+    )
 
 
 def _counted(records: list[dict[str, Any]], total: int, what: str) -> str:
     """Return how many records of a total are new, and how many of these have which status."""
     statuses = Counter(record["status"] for record in records)
     return ", ".join(
-        [f"{len(records)} of {total} {what} now", *(f"{number} {name}" for name, number in sorted(statuses.items()))]
+        [
+            f"{len(records)} of {total} {what} now",
+            *(f"{number} {name}" for name, number in sorted(statuses.items())),
+        ]
     )

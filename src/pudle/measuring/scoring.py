@@ -30,7 +30,8 @@ class Score:
     support_error : float
         Share of samples whose codes have other signs than the reference's.
     at_floor : bool
-        Whether the relative error stands at the reference's bound because the true error is smaller.
+        Whether the relative error stands at the reference's bound because the true error is
+        smaller.
     status : str
         One of `pudle.measuring.statuses.STATUSES`.
     reason : str
@@ -49,19 +50,25 @@ class Score:
     def __repr__(self) -> str:
         if self.status != "ok":
             return f"Score({self.status}: {self.reason})"
-        numbers = ", ".join(f"{name}={getattr(self, name):.3g}" for name in ERRORS if not math.isnan(getattr(self, name)))
+        numbers = ", ".join(
+            f"{name}={getattr(self, name):.3g}"
+            for name in ERRORS
+            if not math.isnan(getattr(self, name))
+        )
         return f"Score({numbers}{', at the bound of the reference' if self.at_floor else ''})"
 
 
-#: Names of the errors of a score, for stores and reports: a new one is a field above and a row in docs/schema.md.
+#: Names of the errors of a score, for stores and reports: a new one is a field above and a row in
+#: docs/schema.md.
 ERRORS = tuple(field.name for field in fields(Score) if field.name.endswith("_error"))
 
 
 def score(estimate: Estimate, reference: Reference) -> Score:
     """Score an estimate against a reference that is certified, or the limit of an algorithm.
 
-    Three cases get a status and no number: a reference that is uncertified or has a zero gradient gives its own status, an
-    estimate that is not finite is ``diverged``, and one of the wrong type or shape is an ``error``.
+    Three cases get a status and no number: a reference that is uncertified or has a zero gradient
+    gives its own status, an estimate that is not finite is ``diverged``, and one of the wrong type
+    or shape is an ``error``.
     """
     if reference.status not in SCORED:
         return Score(status=reference.status, reason=reference.reason)
@@ -69,31 +76,50 @@ def score(estimate: Estimate, reference: Reference) -> Score:
         tensor = getattr(estimate, name)
         kind = type(tensor).__name__
         if isinstance(tensor, torch.Tensor):
-            usable = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+            usable = (
+                tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+            )
             kind = "" if usable else f"one of {tensor.dtype}, {tensor.layout} on {tensor.device}"
         if kind:
-            return Score(status="error", reason=f"{name} is not a dense tensor of floats but {kind}: repair the estimator")
+            return Score(
+                status="error",
+                reason=f"{name} is not a dense tensor of floats but {kind}: repair the estimator",
+            )
     gradient = estimate.gradient.detach().to(device="cpu", dtype=torch.float64)
     codes = estimate.codes.detach().to(device="cpu", dtype=torch.float64)
-    for name, tensor, expected in (("gradient", gradient, reference.gradient), ("codes", codes, reference.codes)):
+    for name, tensor, expected in (
+        ("gradient", gradient, reference.gradient),
+        ("codes", codes, reference.codes),
+    ):
         if tensor.shape != expected.shape:
             shapes = f"{tuple(tensor.shape)} where {tuple(expected.shape)} is due"
             return Score(status="error", reason=f"{name} has shape {shapes}: repair the estimator")
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
-            return Score(status="diverged", reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite")
+            return Score(
+                status="diverged",
+                reason=f"{bad} of {tensor.numel()} entries of the {name} are NaN or infinite",
+            )
     size, norm = float(torch.linalg.norm(gradient)), float(torch.linalg.norm(reference.gradient))
     if not math.isfinite(size):
-        return Score(status="diverged", reason="the norm of the gradient exceeds float64: its errors have no meaning")
+        return Score(
+            status="diverged",
+            reason="the norm of the gradient exceeds float64: its errors have no meaning",
+        )
     error = float(torch.linalg.norm(gradient - reference.gradient)) / norm
-    # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal to everything.
-    cosine = float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
+    # |a/|a| - b/|b||^2 / 2 equals 1 - cos without its cancellation; a zero estimate is orthogonal
+    # to everything.
+    cosine = (
+        float((gradient / size - reference.gradient / norm).square().sum()) / 2 if size else 1.0
+    )
     code_error = float(torch.linalg.norm((codes - reference.codes).flatten(1), dim=1).mean())
     return Score(
         relative_error=max(error, reference.bound),
         absolute_error=max(error, reference.bound) * norm,
         cosine_error=max(cosine, reference.bound**2 / 2),
         code_error=max(code_error, reference.certificate.code_error),
-        support_error=float((codes.sign() != reference.codes.sign()).flatten(1).any(1).double().mean()),
+        support_error=float(
+            (codes.sign() != reference.codes.sign()).flatten(1).any(1).double().mean()
+        ),
         at_floor=error <= reference.bound,
     )

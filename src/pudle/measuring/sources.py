@@ -1,9 +1,11 @@
-"""Which source files a stored result depends on, found by following imports, and a digest of their contents.
+"""Which source files a stored result depends on, found by following imports, and a digest of their
+contents.
 
-A stored result holds as long as no file that it depends on changes. The search for these files starts at the module that
-computes the result and at the classes of the objects that go into it. It follows every import inside this package; of a
-plug-in, the whole package counts. So a changed helper outdates the results of those that import it, and a changed report or
-command, which nothing that measures imports, outdates none. Nothing here needs an update when a file is added.
+A stored result holds as long as no file that it depends on changes. The search for these files
+starts at the module that computes the result and at the classes of the objects that go into it. It
+follows every import inside this package; of a plug-in, the whole package counts. So a changed
+helper outdates the results of those that import it, and a changed report or command, which nothing
+that measures imports, outdates none. Nothing here needs an update when a file is added.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ PACKAGE = "pudle"
 def digest(module: str, *parts: Any) -> str:
     """Return a digest of all source files that a result depends on.
 
-    `module` is the dotted name of the module that computes the result, and `parts` are the objects that it is computed from,
-    such as an estimator and a dataset, or their classes.
+    `module` is the dotted name of the module that computes the result, and `parts` are the objects
+    that it is computed from, such as an estimator and a dataset, or their classes.
     """
     return _digest(module, frozenset(cls for part in parts for cls in classes(part)))
 
@@ -55,10 +57,16 @@ def classes(part: Any) -> Iterator[type]:
 @functools.cache
 def _digest(module: str, parts: frozenset[type]) -> str:
     result = hashlib.sha256()
-    for name, path in sorted((lasting_name(name), path) for name, path in files(module, parts).items()):
+    for name, path in sorted(
+        (lasting_name(name), path) for name, path in files(module, parts).items()
+    ):
         result.update(f"{name}\0".encode() + path.read_bytes())
     # A class without a file, as one typed into an interpreter, has only its name.
-    result.update(" ".join(sorted(f"{lasting_name(cls.__module__)}.{cls.__qualname__}" for cls in parts)).encode())
+    result.update(
+        " ".join(
+            sorted(f"{lasting_name(cls.__module__)}.{cls.__qualname__}" for cls in parts)
+        ).encode()
+    )
     return result.hexdigest()
 
 
@@ -96,14 +104,22 @@ def _top(module: str) -> str:
 
 
 def is_importable(cls: type) -> bool:
-    """Return whether a class is in a module whose file can be found again, unlike one of a script or a notebook."""
+    """Return whether a class is in a module whose file can be found again, unlike one of a script
+    or a notebook.
+    """
     spec = _spec(cls.__module__) if cls.__module__ != "__main__" else None
     return bool(spec and spec.has_location)
 
 
 def _homes(cls: type) -> set[str]:
-    """Return the modules of a class and of those bases that build on this package, unlike bases from, say, torch."""
-    builds_on = [base for base in cls.__mro__ if any(_top(ancestor.__module__) == PACKAGE for ancestor in base.__mro__)]
+    """Return the modules of a class and of those bases that build on this package, unlike bases
+    from, say, torch.
+    """
+    builds_on = [
+        base
+        for base in cls.__mro__
+        if any(_top(ancestor.__module__) == PACKAGE for ancestor in base.__mro__)
+    ]
     return {base.__module__ for base in (cls, *builds_on)}
 
 
@@ -119,14 +135,20 @@ def _whole(top: str) -> dict[str, Path]:
     """Return all source files of a package; none for a module that is a single file."""
     spec = _spec(top)
     roots = map(Path, (spec and spec.submodule_search_locations) or ())
-    return {f"{top}/{path.relative_to(root).as_posix()}": path for root in roots for path in root.rglob("*.py")}
+    return {
+        f"{top}/{path.relative_to(root).as_posix()}": path
+        for root in roots
+        for path in root.rglob("*.py")
+    }
 
 
 @functools.cache
 def _mentions(name: str, path: Path) -> set[str]:
-    """Return the modules that a source file needs: what it imports, but for type checkers alone, and specs written in it.
+    """Return the modules that a source file needs: what it imports, but for type checkers alone,
+    and specs written in it.
 
-    An import inside a function counts. A spec is written in a source as ``make_estimator("backprop")``.
+    An import inside a function counts. A spec is written in a source as
+    ``make_estimator("backprop")``.
     """
     imported: set[str] = set()
     made: set[str] = set()
@@ -147,18 +169,27 @@ def _mentions(name: str, path: Path) -> set[str]:
                 imported |= {start, *(f"{start}.{alias.name}" for alias in names)}
             case ast.Attribute(value=ast.Name(id="pudle"), attr=attribute):
                 imported.add(f"{PACKAGE}.{attribute}")
-            case ast.Call(func=ast.Name(id=maker) | ast.Attribute(attr=maker), args=[ast.Constant(value=str(spec)), *_]):
+            case ast.Call(
+                func=ast.Name(id=maker) | ast.Attribute(attr=maker),
+                args=[ast.Constant(value=str(spec)), *_],
+            ):
                 if maker.startswith("make_") and hasattr(registry, maker):
                     with contextlib.suppress(PudleError):
                         made |= _homes(type(getattr(registry, maker)(spec)))
         pending += ast.iter_child_nodes(node)
     known = {PACKAGE, _top(name)}
-    return made | {module for module in imported if _top(module) in known or _folder(_top(module)) == _folder(_top(name))}
+    return made | {
+        module
+        for module in imported
+        if _top(module) in known or _folder(_top(module)) == _folder(_top(name))
+    }
 
 
 @functools.cache
 def _folder(top: str) -> str:
-    """Return the folder that a top-level module lies in, or the module itself if it is installed among other packages."""
+    """Return the folder that a top-level module lies in, or the module itself if it is installed
+    among other packages.
+    """
     spec = _spec(top)
     if top == PACKAGE or spec is None or not spec.has_location:
         return top

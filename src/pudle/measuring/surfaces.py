@@ -25,31 +25,42 @@ if TYPE_CHECKING:
     # Only for annotations: how records are stored does not outdate them.
     from .store import Store
 
-#: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only one.
+#: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only
+#: one.
 DIRECTIONS = 4
 
 
 def window_surface(
-    problem: Problem, algorithm: Algorithm, depths: Sequence[int], windows: Sequence[int], reference: Reference
+    problem: Problem,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    windows: Sequence[int],
+    reference: Reference,
 ) -> list[dict[str, Any]]:
-    """Return the error of `truncated` for all pairs of depth and window, depths as given and windows ascending.
+    """Return the error of `truncated` for all pairs of depth and window, depths as given and
+    windows ascending.
 
-    On the lasso loss every window's error falls with depth; on the reconstruction loss a window of K leaves a floor of
-    order rho^K. All windows of one depth share a forward and a backward pass, so that a row of the surface costs as much
-    as its longest window alone.
+    On the lasso loss every window's error falls with depth; on the reconstruction loss a window of
+    K leaves a floor of order rho^K. All windows of one depth share a forward and a backward pass,
+    so that a row of the surface costs as much as its longest window alone.
 
     Returns
     -------
     list of dict
-        For each pair ``depth``, ``window``, ``layers_differentiated`` (the window or, where that is smaller, the depth), and
-        ``relative_error``, ``cosine_error``, ``at_floor``, ``status`` and ``reason`` as in `pudle.Score`.
+        For each pair ``depth``, ``window``, ``layers_differentiated`` (the window or, where that is
+        smaller, the depth), and ``relative_error``, ``cosine_error``, ``at_floor``, ``status`` and
+        ``reason`` as in `pudle.Score`.
     """
     truncated: Any = type(make_estimator("truncated(window=1)"))
     rows = []
     for depth in check_depths(depths):
         for window, estimate in truncated.sweep_windows(problem, algorithm, depth, windows):
             result = score(estimate, reference)
-            row = {"depth": depth, "window": window, "layers_differentiated": estimate.diagnostics["layers_differentiated"]}
+            row = {
+                "depth": depth,
+                "window": window,
+                "layers_differentiated": estimate.diagnostics["layers_differentiated"],
+            }
             fields = ("relative_error", "cosine_error", "at_floor", "status", "reason")
             rows.append(row | {name: getattr(result, name) for name in fields})
     return rows
@@ -58,27 +69,30 @@ def window_surface(
 def jacobian_error(
     problem: Problem, algorithm: Algorithm, depths: Sequence[int], reference: Reference
 ) -> list[dict[str, Any]]:
-    r"""Return the error of ``J_T E``, for random directions E of theta and ``J_T = d z_T / d theta`` through all T layers.
+    r"""Return the error of ``J_T E``, for random directions E of theta and ``J_T = d z_T / d
+    theta`` through all T layers.
 
-    The products of the unrolled Jacobian come from one forward-mode run, in the problem's precision. The
-    exact ones come from the minimizer z and the implicit function theorem on its certified active set S, in float64: with F
-    the gradient of the inner objective on S,
+    The products of the unrolled Jacobian come from one forward-mode run, in the problem's
+    precision. The exact ones come from the minimizer z and the implicit function theorem on its
+    certified active set S, in float64: with F the gradient of the inner objective on S,
 
     .. math:: (J E)_S = -H_{SS}^{-1} (\partial_\theta F \, E)_S .
 
-    For sparse coding this is :math:`(D_S^\top D_S)^{-1} [E_S^\top (x - D z) - D_S^\top E z]`, for `Ridge`
+    For sparse coding this is :math:`(D_S^\top D_S)^{-1} [E_S^\top (x - D z) - D_S^\top E z]`, for
+    `Ridge`
     :math:`-(D^\top D + \mu I)^{-1} z`.
 
     Returns
     -------
     list of dict
-        For each ``depth`` the ``relative_error`` ``|J_T E - J E| / |J E|`` over all samples and directions together; exactly
-        one at depth zero.
+        For each ``depth`` the ``relative_error`` ``|J_T E - J E| / |J E|`` over all samples and
+        directions together; exactly one at depth zero.
 
     Raises
     ------
     InvalidArgument
-        If the reference is not the certified minimizer's, or the algorithm's thresholding does not lead to the minimizer.
+        If the reference is not the certified minimizer's, or the algorithm's thresholding does not
+        lead to the minimizer.
 
     References
     ----------
@@ -87,14 +101,14 @@ def jacobian_error(
     depths = check_depths(depths)
     if not algorithm.thresholding.proximal:
         raise InvalidArgument(
-            f"jacobian_error compares with the Jacobian of the minimizer, to which {algorithm.thresholding.name} "
-            f"thresholding does not lead: use soft thresholding"
+            "jacobian_error compares with the Jacobian of the minimizer, to which"
+            f" {algorithm.thresholding.name} thresholding does not lead: use soft thresholding"
         )
     if reference.target not in MINIMIZER_TARGETS or reference.status == "uncertified":
         reason = reference.reason or "its codes are not the minimizer"
         raise InvalidArgument(
-            f"jacobian_error needs a certified reference with target 'exact', this one is {reference.status} with target "
-            f"{reference.target!r}: {reason}"
+            "jacobian_error needs a certified reference with target 'exact', this one is"
+            f" {reference.status} with target {reference.target!r}: {reason}"
         )
     if not depths:
         return []
@@ -108,15 +122,25 @@ def jacobian_error(
             lambda at: tuple(codes_at(problem, algorithm, at, depths)), theta, direction
         )
     )
-    squares = torch.stack([(product.to(exact) - exact).square().sum() for product in products(along)])
+    squares = torch.stack(
+        [(product.to(exact) - exact).square().sum() for product in products(along)]
+    )
     if total == 0:
-        raise InvalidArgument("jacobian_error: the exact product is zero in all directions: relative errors have no meaning")
+        raise InvalidArgument(
+            "jacobian_error: the exact product is zero in all directions: relative errors have no"
+            " meaning"
+        )
     errors = (squares / total).sqrt().tolist()
-    return [{"depth": depth, "relative_error": error} for depth, error in zip(depths, errors, strict=True)]
+    return [
+        {"depth": depth, "relative_error": error}
+        for depth, error in zip(depths, errors, strict=True)
+    ]
 
 
 def directions(theta: Tensor) -> Tensor:
-    """Return standard normal directions of theta, stacked along the first axis; for a scalar theta the number one."""
+    """Return standard normal directions of theta, stacked along the first axis; for a scalar theta
+    the number one.
+    """
     if theta.ndim == 0:
         return torch.ones_like(theta)[None]
     random = streams.generator(0, "surfaces jacobian_error")
@@ -126,16 +150,21 @@ def directions(theta: Tensor) -> Tensor:
 def exact_product(problem: Problem, codes: Tensor, direction: Tensor) -> Tensor:
     """Return ``J E`` for a direction E of theta, in float64 on the CPU.
 
-    It comes from the implicit function theorem on the active set of `codes`, the minimizer in float64.
+    It comes from the implicit function theorem on the active set of `codes`, the minimizer in
+    float64.
     """
     problem = exactly(problem)
     theta = problem.theta
-    change = directional_derivative(lambda at: problem.with_theta(at).stationarity(codes), theta, direction.to(theta))
+    change = directional_derivative(
+        lambda at: problem.with_theta(at).stationarity(codes), theta, direction.to(theta)
+    )
     return problem.solve_tangent(codes, -change)[0]
 
 
 def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store) -> None:
-    """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the reason why it has none."""
+    """Store the ``window_surface`` or the ``jacobian_error`` of a case, on its first seed, or the
+    reason why it has none.
+    """
     seed = case.seeds[0]
     try:
         problem, algorithm = case.make_problem(seed), case.make_algorithm()
@@ -149,6 +178,8 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
     store.write_artifact(kind, case, windows, rows, reason)
 
 
-def fail_surface(kind: str, case: Case, windows: tuple[int, ...], store: Store, status: str, reason: str) -> None:
+def fail_surface(
+    kind: str, case: Case, windows: tuple[int, ...], store: Store, status: str, reason: str
+) -> None:
     """Store only why there is no surface."""
     store.write_artifact(kind, case, windows, [], f"{status}: {reason}")

@@ -1,4 +1,6 @@
-"""Tasks: pieces of work for other processes, what each kind does, where its result goes, and which files it reads."""
+"""Tasks: pieces of work for other processes, what each kind does, where its result goes, and which
+files it reads.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ from .measurement import fail_scores, measure, store_reference
 from .pool import Outcome
 from .surfaces import fail_surface, measure_surface
 
-#: For each kind of task the function that does the work in another process, and the one that writes down its failure here.
-#: A failed reference is not written down, because the scores that need it give the reason.
+#: For each kind of task the function that does the work in another process, and the one that writes
+#: down its failure here. A failed reference is not written down, because the scores that need it
+#: give the reason.
 WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "reference": (store_reference, lambda *_: None),
     "score": (measure, fail_scores),
@@ -38,9 +41,11 @@ WORK: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 
 class Task(NamedTuple):
-    """A piece of work for another process: its kind, the text to show when it ends, arguments, and seconds it may take.
+    """A piece of work for another process: its kind, the text to show when it ends, arguments, and
+    seconds it may take.
 
-    The last argument is the store that the result goes to; only a task of kind ``kernels`` has none, and names dtypes.
+    The last argument is the store that the result goes to; only a task of kind ``kernels`` has
+    none, and names dtypes.
     """
 
     kind: str
@@ -49,8 +54,11 @@ class Task(NamedTuple):
     timeout: float
 
 
-def planned(kind: str, label: str, arguments: tuple[Any, ...], timeout: float, key: str = "") -> Task:
-    """Return a task whose store takes its result, and references that it lacks, only under the keys that they have now.
+def planned(
+    kind: str, label: str, arguments: tuple[Any, ...], timeout: float, key: str = ""
+) -> Task:
+    """Return a task whose store takes its result, and references that it lacks, only under the keys
+    that they have now.
 
     The result's own `key` is given where it is known.
     """
@@ -65,7 +73,8 @@ def prepare_worker() -> None:
 
 
 def prepare_memory_worker() -> None:
-    """Make a new process ready to measure memory: what it freed before must not change what an estimate takes.
+    """Make a new process ready to measure memory: what it freed before must not change what an
+    estimate takes.
 
     Times are measured in other processes, because this makes them longer.
     """
@@ -90,7 +99,9 @@ def carry_out(kind: str, arguments: tuple[Any, ...], keep: Callable[[Any], None]
 
 
 def concluded(task: Task, outcome: Outcome) -> Any:
-    """Return the result of a task; of one that failed, the record of the failure, which is written here."""
+    """Return the result of a task; of one that failed, the record of the failure, which is written
+    here.
+    """
     if outcome.status == "ok":
         return outcome.result
     kept = {"parts": outcome.parts} if outcome.parts else {}
@@ -98,26 +109,36 @@ def concluded(task: Task, outcome: Outcome) -> Any:
 
 
 def place(kind: str, arguments: tuple[Any, ...]) -> tuple[Path, str]:
-    """Return the file that the result of a task goes to and its key, the digest of all that the result depends on."""
+    """Return the file that the result of a task goes to and its key, the digest of all that the
+    result depends on.
+    """
     *what, store = arguments
     if kind == "surface":
         return store.artifact_place(*what)
-    find = {"reference": store.reference_path, "score": store.path, "experiment": store.experiment_path}[kind]
+    find = {
+        "reference": store.reference_path,
+        "score": store.path,
+        "experiment": store.experiment_path,
+    }[kind]
     path: Path = find(*what)
     return path, path.stem
 
 
 def input_files(kind: str, arguments: tuple[Any, ...]) -> list[tuple[Path, bool]]:
-    """Return the files of the user that a task reads, each with whether it is small enough to travel to another machine.
+    """Return the files of the user that a task reads, each with whether it is small enough to
+    travel to another machine.
 
-    They are the files that specs name classes in, and those that options name, such as the data of a dataset.
+    They are the files that specs name classes in, and those that options name, such as the data of
+    a dataset.
     """
     if kind == "experiment":
         return []
     case = arguments[1 if kind == "surface" else 0]
     made = [make_dataset(case.dataset), case.make_algorithm()]
     made += [make_estimator(arguments[1])] if kind == "score" else []
-    origins = [path for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))]
+    origins = [
+        path for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))
+    ]
     found = [(path, True) for origin in origins for path in source_files.with_neighbors(origin)]
     for each in made:
         for value in (getattr(each, name) for name in specs.path_options(each)):
@@ -134,5 +155,7 @@ def needs(kind: str, arguments: tuple[Any, ...]) -> list[Path]:
     if kind not in ("score", "surface"):
         return []
     case, store = arguments[0 if kind == "score" else 1], arguments[-1]
-    seeds, targets = (case.seeds, case.targets) if kind == "score" else (case.seeds[:1], case.targets[:1])
+    seeds, targets = (
+        (case.seeds, case.targets) if kind == "score" else (case.seeds[:1], case.targets[:1])
+    )
     return [store.reference_path(case, *each) for each in itertools.product(seeds, targets)]

@@ -1,4 +1,6 @@
-"""Problems: the inner objective that an algorithm minimizes, and the outer loss whose gradient is estimated."""
+"""Problems: the inner objective that an algorithm minimizes, and the outer loss whose gradient is
+estimated.
+"""
 
 from .convolutional import ConvolutionalSparseCoding
 from .fixed_point import FixedPoint

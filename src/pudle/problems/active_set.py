@@ -8,9 +8,11 @@ from torch import Tensor
 
 from ..kernel_choice import choice
 
-#: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits in cache.
+#: Matrix entries that are worked on at once, so that memory is bounded: 2 MB in float64, which fits
+#: in cache.
 WORKSPACE = 2**18
-#: Share of the condition number at which a system counts as singular from which a bound on it leaves doubt.
+#: Share of the condition number at which a system counts as singular from which a bound on it
+#: leaves doubt.
 DOUBT = 0.1
 #: Number of systems with the largest bounds whose condition numbers are computed first.
 FIRST_ROUND = 8
@@ -21,7 +23,8 @@ class ActiveSystems(NamedTuple):
 
     #: ``H_SS^+ r_S`` on the active set, zero elsewhere; shape (n, p).
     solution: Tensor
-    #: Smallest eigenvalue and condition number of H_SS; infinity and one if the active set is empty.
+    #: Smallest eigenvalue and condition number of H_SS; infinity and one if the active set is
+    #: empty.
     smallest_eigenvalues: Tensor
     condition_numbers: Tensor
     #: Whether H_SS is singular to working precision; the condition number is then infinite.
@@ -29,9 +32,11 @@ class ActiveSystems(NamedTuple):
 
 
 def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``(rows, indices)`` for samples that share a size k > 0 of their active set: rows (r,), and its entries (r, k).
+    """Yield ``(rows, indices)`` for samples that share a size k > 0 of their active set: rows (r,),
+    and its entries (r, k).
 
-    The largest sizes come first. At most `WORKSPACE` entries of r matrices of k x k are yielded at once.
+    The largest sizes come first. At most `WORKSPACE` entries of r matrices of k x k are yielded at
+    once.
     """
     sizes = active.sum(1)
     for size in torch.unique(sizes).flip(0).tolist():
@@ -43,9 +48,10 @@ def groups_by_size(active: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> ActiveSystems:
     """Solve ``H_SS v_S = r_S`` for every sample by symmetric eigendecomposition.
 
-    Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the minimum-norm solution if
-    more atoms are active than there are dimensions; a plain solve returns entries of about 1e13 then. The Hessian H has the
-    shape (p, p), the mask of the active sets S and r have the shape (n, p).
+    Directions whose eigenvalue is below ``k eps`` times the largest are left out. This gives the
+    minimum-norm solution if more atoms are active than there are dimensions; a plain solve returns
+    entries of about 1e13 then. The Hessian H has the shape (p, p), the mask of the active sets S
+    and r have the shape (n, p).
     """
     solution, singular = torch.zeros_like(right_hand_side), torch.zeros_like(active[:, 0])
     smallest, condition = hessian.new_full((len(active),), torch.inf), hessian.new_ones(len(active))
@@ -63,16 +69,21 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
     return ActiveSystems(solution, smallest, condition, singular)
 
 
-def solve_by_cholesky(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> tuple[Tensor, float, int]:
-    """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be singular as it does.
+def solve_by_cholesky(
+    hessian: Tensor, active: Tensor, right_hand_side: Tensor
+) -> tuple[Tensor, float, int]:
+    """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be
+    singular as it does.
 
-    Return the solution, the largest condition number, and the number of singular systems, all as there. The traces and
-    Frobenius norms of H_SS and of its inverse bound each condition number; eigenvalues are computed only where the bound
-    exceeds the largest condition number found so far. That is a few systems in a hundred where few atoms are active.
+    Return the solution, the largest condition number, and the number of singular systems, all as
+    there. The traces and Frobenius norms of H_SS and of its inverse bound each condition number;
+    eigenvalues are computed only where the bound exceeds the largest condition number found so far.
+    That is a few systems in a hundred where few atoms are active.
 
     References
     ----------
-    Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications 1980.
+    Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications
+    1980.
     """
     solution, bounds = _solve_with_bounds(hessian, active, right_hand_side)
     sizes = active.sum(1)
@@ -94,23 +105,40 @@ def solve_by_cholesky(hessian: Tensor, active: Tensor, right_hand_side: Tensor) 
     return solution, largest, singular
 
 
-def _solve_with_bounds(hessian: Tensor, active: Tensor, right_hand_side: Tensor) -> tuple[Tensor, Tensor]:
-    """Return solutions and bounds on condition numbers, infinite for indefinite systems and zero for empty ones."""
+def _solve_with_bounds(
+    hessian: Tensor, active: Tensor, right_hand_side: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return solutions and bounds on condition numbers, infinite for indefinite systems and zero
+    for empty ones.
+    """
     solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
     standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
     if standard and choice() == "numba":
         from .compiled import solve_by_cholesky as compiled  # numba is slow to import
 
-        tensors = hessian.contiguous(), active.contiguous(), right_hand_side.contiguous(), solution, bounds
+        tensors = (
+            hessian.contiguous(),
+            active.contiguous(),
+            right_hand_side.contiguous(),
+            solution,
+            bounds,
+        )
         compiled(*(tensor.detach().numpy() for tensor in tensors))
         return solution, bounds
     for rows, indices in groups_by_size(active):
-        matrices, right = hessian[indices[:, :, None], indices[:, None, :]], right_hand_side[rows[:, None], indices]
+        matrices, right = (
+            hessian[indices[:, :, None], indices[:, None, :]],
+            right_hand_side[rows[:, None], indices],
+        )
         factors, failed = torch.linalg.cholesky_ex(matrices)
         # The inverse refuses the factors of singular matrices.
         factors[failed > 0] = torch.eye(indices.shape[1]).to(factors)
-        solution[rows[:, None], indices] = torch.cholesky_solve(right[:, :, None], factors).squeeze(2)
-        product = _largest_eigenvalue_bound(matrices) * _largest_eigenvalue_bound(torch.cholesky_inverse(factors))
+        solution[rows[:, None], indices] = torch.cholesky_solve(right[:, :, None], factors).squeeze(
+            2
+        )
+        product = _largest_eigenvalue_bound(matrices) * _largest_eigenvalue_bound(
+            torch.cholesky_inverse(factors)
+        )
         bounds[rows] = torch.where(failed > 0, torch.inf, product)
     return solution, bounds
 

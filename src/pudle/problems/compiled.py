@@ -7,7 +7,9 @@ from ..kernel_choice import compiled
 
 @compiled(nogil=True)
 def _largest_eigenvalue_bound(matrix, k):
-    """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper half is given."""
+    """Return an upper bound on the largest eigenvalue of a symmetric matrix, of which the upper
+    half is given.
+    """
     trace, squares = 0.0, 0.0
     for a in range(k):
         trace += matrix[a, a]
@@ -19,11 +21,13 @@ def _largest_eigenvalue_bound(matrix, k):
 
 @compiled(nogil=True)
 def solve_by_cholesky(hessian, active, right, solution, bounds):
-    """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the condition number of H_SS.
+    """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the
+    condition number of H_SS.
 
-    The bound is that of `pudle.problems.active_set.solve_by_cholesky`. It is infinite, and v is not written, where a pivot
-    is as small as in a singular matrix; it is not written where S is empty. A sample's matrices stay in the cache. With
-    H_SS = U^T U, rows are subtracted from rows, because a compiler vectorizes no sum whose order is given.
+    The bound is that of `pudle.problems.active_set.solve_by_cholesky`. It is infinite, and v is not
+    written, where a pivot is as small as in a singular matrix; it is not written where S is empty.
+    A sample's matrices stay in the cache. With H_SS = U^T U, rows are subtracted from rows, because
+    a compiler vectorizes no sum whose order is given.
     """
     n, p = active.shape
     size = 0
@@ -83,7 +87,8 @@ def solve_by_cholesky(hessian, active, right, solution, bounds):
                 total -= factor[a, b] * v[b]
             v[a] = total / factor[a, a]
             solution[i, indices[a]] = v[a]
-        # The upper half of H_SS^{-1}, the sum over the rows w of U^{-T} of w^T w, in place of the factor.
+        # The upper half of H_SS^{-1}, the sum over the rows w of U^{-T} of w^T w, in place of the
+        # factor.
         for a in range(k):
             factor[a, a:k] = 0
         for c in range(k):

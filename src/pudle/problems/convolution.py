@@ -1,4 +1,6 @@
-"""Strided convolutions of code maps with filters: their geometry, their derivatives and a bound on their norm."""
+"""Strided convolutions of code maps with filters: their geometry, their derivatives and a bound on
+their norm.
+"""
 
 import functools
 import math
@@ -10,12 +12,15 @@ from torch.autograd import Function
 from torch.nn.functional import conv2d, conv_transpose2d, fold, pad, pixel_unshuffle
 from torch.nn.grad import conv2d_weight
 
-#: Frequencies per polynomial degree at which `squared_norm_bound` samples: the bound is at most 17 % too large.
+#: Frequencies per polynomial degree at which `squared_norm_bound` samples: the bound is at most 17
+#: % too large.
 SAMPLES_PER_DEGREE = 8
 
 
 class Geometry(NamedTuple):
-    """Where the filters of a strided convolution meet an image. Pairs hold the height, then the width."""
+    """Where the filters of a strided convolution meet an image. Pairs hold the height, then the
+    width.
+    """
 
     #: Distance of neighboring code positions in pixels.
     stride: int
@@ -29,7 +34,9 @@ class Geometry(NamedTuple):
 
     @classmethod
     def covering(cls, image: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Self:
-        """Return the geometry with the fewest code positions that reach every pixel, cropped evenly at both ends."""
+        """Return the geometry with the fewest code positions that reach every pixel, cropped evenly
+        at both ends.
+        """
         codes, padding, extra = [], [], []
         for pixels, taps in zip(image, kernel, strict=True):
             codes.append(math.ceil((pixels - taps) / stride) + 1)
@@ -40,38 +47,49 @@ class Geometry(NamedTuple):
 
 
 def synthesize(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
-    """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H, W)."""
+    """Return ``D * z`` per sample: codes (n, p, h, w) and filters (p, c, k, k) to images (n, c, H,
+    W).
+    """
     if _is_slow(codes):
         return _partial("images", geometry, codes, filters)
     return conv_transpose2d(codes, filters, None, geometry.stride, geometry.padding, geometry.extra)
 
 
 def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
-    """Return the correlation of images (n, c, H, W) with filters (p, c, k, k), the adjoint of `synthesize` in the codes."""
+    """Return the correlation of images (n, c, H, W) with filters (p, c, k, k), the adjoint of
+    `synthesize` in the codes.
+    """
     if _is_slow(images):
         return _partial("codes", geometry, images, filters)
     return _codes(geometry, images, filters)
 
 
-def correlate_residual(geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor) -> Tensor:
-    """Return ``correlate(synthesize(codes) - images)``, the gradient of ``1/2 |D * z - x|^2`` in the codes z."""
+def correlate_residual(
+    geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor
+) -> Tensor:
+    """Return ``correlate(synthesize(codes) - images)``, the gradient of ``1/2 |D * z - x|^2`` in
+    the codes z.
+    """
     if _is_slow(codes) and torch.is_grad_enabled():
         return ResidualCorrelation.apply(geometry, codes, filters, images)[0]
     return correlate(geometry, synthesize(geometry, codes, filters) - images, filters)
 
 
 def squared_norm_bound(filters: Tensor, stride: int) -> float:
-    """Return an upper bound on the largest eigenvalue of ``correlate(synthesize(.))``, whatever the size of the images.
+    """Return an upper bound on the largest eigenvalue of ``correlate(synthesize(.))``, whatever the
+    size of the images.
 
-    The convolution is part of one without borders, whose largest eigenvalue is the supremum over frequencies of the
-    largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the transform of the filters' subsamplings at stride s.
-    Each quadratic form of it is a trigonometric polynomial of degree d, one less than the code positions that a filter
-    spans along an axis. Sampled at N > 2 d equidistant frequencies, such a polynomial exceeds its largest sample by at most
-    a factor of ``1 / cos(pi d / N)`` along each axis.
+    The convolution is part of one without borders, whose largest eigenvalue is the supremum over
+    frequencies of the largest eigenvalue of the c s^2 x c s^2 matrix ``G G^H``, with G the
+    transform of the filters' subsamplings at stride s. Each quadratic form of it is a trigonometric
+    polynomial of degree d, one less than the code positions that a filter spans along an axis.
+    Sampled at N > 2 d equidistant frequencies, such a polynomial exceeds its largest sample by at
+    most a factor of ``1 / cos(pi d / N)`` along each axis.
 
     References
     ----------
-    Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische Zeitschrift 1964.
+    Ehlich and Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Mathematische Zeitschrift
+    1964.
     """
     p, _, height, width = filters.shape
     down, across = -(-height // stride), -(-width // stride)
@@ -94,7 +112,9 @@ def _is_slow(tensor: Tensor) -> bool:
 
 def _images(geometry: Geometry, codes: Tensor, filters: Tensor) -> Tensor:
     patches = filters.flatten(1).T @ codes.flatten(2)
-    return fold(patches, geometry.image, geometry.kernel, padding=geometry.padding, stride=geometry.stride)
+    return fold(
+        patches, geometry.image, geometry.kernel, padding=geometry.padding, stride=geometry.stride
+    )
 
 
 def _codes(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
@@ -110,8 +130,12 @@ _PARTIALS = {"images": _images, "codes": _codes, "filters": _filters}
 
 
 def _partial(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Tensor:
-    """Return a partial derivative as `BilinearPartial` does, whose bookkeeping is left out where no graph is recorded."""
-    return (BilinearPartial.apply if torch.is_grad_enabled() else _evaluate)(role, geometry, left, right)
+    """Return a partial derivative as `BilinearPartial` does, whose bookkeeping is left out where no
+    graph is recorded.
+    """
+    return (BilinearPartial.apply if torch.is_grad_enabled() else _evaluate)(
+        role, geometry, left, right
+    )
 
 
 def _evaluate(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Tensor:
@@ -119,11 +143,13 @@ def _evaluate(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Ten
 
 
 class BilinearPartial(Function):
-    """Partial derivative, in the argument called `role`, of the form ``<images, filters * codes>``, linear in all three.
+    """Partial derivative, in the argument called `role`, of the form ``<images, filters * codes>``,
+    linear in all three.
 
-    The three partial derivatives are one another's derivatives, so this function is differentiable to any order, in forward
-    and reverse mode. It exists because torch's float32 transposed convolution to few channels, which is also what
-    differentiates a convolution in its images, is six times slower on the CPU than a product of matrices.
+    The three partial derivatives are one another's derivatives, so this function is differentiable
+    to any order, in forward and reverse mode. It exists because torch's float32 transposed
+    convolution to few channels, which is also what differentiates a convolution in its images, is
+    six times slower on the CPU than a product of matrices.
     """
 
     generate_vmap_rule = True
@@ -131,7 +157,9 @@ class BilinearPartial(Function):
     forward = staticmethod(_evaluate)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[str, Geometry, Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[str, Geometry, Tensor, Tensor], output: Tensor
+    ) -> None:
         ctx.role, ctx.geometry, *arguments = inputs
         ctx.save_for_backward(*arguments)
         ctx.save_for_forward(*arguments)
@@ -146,32 +174,44 @@ class BilinearPartial(Function):
             return _partial(wanted, ctx.geometry, left, right)
 
         needed = ctx.needs_input_grad[2:]
-        return None, None, *(partial(role) if need else None for role, need in zip(others, needed, strict=True))
+        return (
+            None,
+            None,
+            *(partial(role) if need else None for role, need in zip(others, needed, strict=True)),
+        )
 
     @staticmethod
     def jvp(ctx: Any, _role: None, _geometry: None, *tangents: Tensor | None) -> Tensor:
         (left, right), (change_left, change_right) = ctx.saved_tensors, tangents
         pairs = [(change_left, right)] if change_left is not None else []
         pairs += [(left, change_right)] if change_right is not None else []
-        return functools.reduce(torch.add, (_partial(ctx.role, ctx.geometry, *pair) for pair in pairs))
+        return functools.reduce(
+            torch.add, (_partial(ctx.role, ctx.geometry, *pair) for pair in pairs)
+        )
 
 
 class ResidualCorrelation(Function):
-    """The gradient ``g = correlate(r)`` at the residual ``r = synthesize(z) - x``, and r, as one node of a graph.
+    """The gradient ``g = correlate(r)`` at the residual ``r = synthesize(z) - x``, and r, as one
+    node of a graph.
 
-    Differentiable to any order, in forward and reverse mode. One node instead of three: the bookkeeping of a graph takes as
-    long as the products where images are small, and the derivative in the filters needs r, which would be saved anyway.
+    Differentiable to any order, in forward and reverse mode. One node instead of three: the
+    bookkeeping of a graph takes as long as the products where images are small, and the derivative
+    in the filters needs r, which would be saved anyway.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor
+    ) -> tuple[Tensor, Tensor]:
         residual = _images(geometry, codes, filters) - images
         return _codes(geometry, residual, filters), residual
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Geometry, Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Geometry, Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]
+    ) -> None:
         ctx.geometry, codes, filters, _ = inputs
         ctx.save_for_backward(codes, filters, output[1])
         ctx.save_for_forward(codes, filters, output[1])

@@ -16,7 +16,8 @@ from .convolution import Geometry, correlate, correlate_residual, squared_norm_b
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
 
-#: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of L.
+#: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
+#: L.
 LIPSCHITZ_TOLERANCE = 1e-6
 #: Largest dimension for which a dense matrix is formed: Lanczos iteration needs more room.
 MAX_DENSE = 64
@@ -26,20 +27,23 @@ MAX_ITERATIONS = 5000
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ConvolutionalSparseCoding(DictionaryProblem):
-    """Sparse coding of images by shifted copies of small filters; the filters are the outer parameter.
+    """Sparse coding of images by shifted copies of small filters; the filters are the outer
+    parameter.
 
-    The inner problem, per image x, is ``z(D) = argmin_z 1/2 |x - D * z|^2 + penalty |z|_1`` (over z >= 0 if
-    `nonnegative`; a positive `l2_penalty` adds ``l2_penalty/2 |z|^2``). ``D * z`` is the transposed convolution of the code
-    maps with the filters at the given stride: it puts the filter D_j, scaled by ``z[j, a, b]``, at pixel
-    ``(a stride, b stride)``. An axis of H pixels with filters of k has ``h = ceil((H - k) / stride) + 1`` positions, the
-    fewest that reach every pixel; what exceeds the image is cropped, half at each end. Images must be at least as large as
-    the filters. The outer loss is a mean over images: ``lasso`` is the inner objective itself, ``reconstruction`` is
-    ``1/2 |x - D * z|^2``. With `targets` y, such as the clean images of which x are noisy observations, y takes the place of
-    x in the outer loss. The codes then do not minimize the lasso loss, so an estimator that holds them constant, or
-    truncates their derivative, keeps an error on either loss.
+    The inner problem, per image x, is ``z(D) = argmin_z 1/2 |x - D * z|^2 + penalty |z|_1`` (over z
+    >= 0 if `nonnegative`; a positive `l2_penalty` adds ``l2_penalty/2 |z|^2``). ``D * z`` is the
+    transposed convolution of the code maps with the filters at the given stride: it puts the filter
+    D_j, scaled by ``z[j, a, b]``, at pixel ``(a stride, b stride)``. An axis of H pixels with
+    filters of k has ``h = ceil((H - k) / stride) + 1`` positions, the fewest that reach every
+    pixel; what exceeds the image is cropped, half at each end. Images must be at least as large as
+    the filters. The outer loss is a mean over images: ``lasso`` is the inner objective itself,
+    ``reconstruction`` is ``1/2 |x - D * z|^2``. With `targets` y, such as the clean images of which
+    x are noisy observations, y takes the place of x in the outer loss. The codes then do not
+    minimize the lasso loss, so an estimator that holds them constant, or truncates their
+    derivative, keeps an error on either loss.
 
-    No matrix is formed. For large images `lipschitz_constant` takes longer than ten layers, so an algorithm with a given
-    step avoids it. `solve_active` uses conjugate gradients.
+    No matrix is formed. For large images `lipschitz_constant` takes longer than ten layers, so an
+    algorithm with a given step avoids it. `solve_active` uses conjugate gradients.
 
     Parameters
     ----------
@@ -61,14 +65,14 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     Raises
     ------
     InvalidArgument
-        If a tensor is not a finite floating tensor of a fitting shape, the images are smaller than the filters, the stride
-        leaves gaps, penalty <= 0 or l2_penalty < 0.
+        If a tensor is not a finite floating tensor of a fitting shape, the images are smaller than
+        the filters, the stride leaves gaps, penalty <= 0 or l2_penalty < 0.
 
     References
     ----------
-    Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks", CVPR 2010.
-    Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019.
-    Tolooshams and Ba, "Stable and Interpretable Unrolled Dictionary Learning", TMLR 2022 (64 filters of 9 x 9, stride 4,
+    Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks", CVPR 2010. Simon and Elad,
+    "Rethinking the CSC model for natural images", NeurIPS 2019. Tolooshams and Ba, "Stable and
+    Interpretable Unrolled Dictionary Learning", TMLR 2022 (64 filters of 9 x 9, stride 4,
     non-negative codes).
     """
 
@@ -89,22 +93,26 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         (_, channels, *image), (_, filter_channels, *kernel) = observations.shape, dictionary.shape
         if filter_channels != channels:
             raise InvalidArgument(
-                f"dictionary has {filter_channels} channels and observations {channels}: their second axes must agree"
+                f"dictionary has {filter_channels} channels and observations {channels}: their"
+                " second axes must agree"
             )
         if image[0] < kernel[0] or image[1] < kernel[1]:
             raise InvalidArgument(
-                f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x {kernel[1]} filters: "
-                f"give larger images or smaller filters"
+                f"observations are {image[0]} x {image[1]} pixels, smaller than the {kernel[0]} x"
+                f" {kernel[1]} filters: give larger images or smaller filters"
             )
         if check_integer("stride", self.stride, 1) > min(kernel):
             raise InvalidArgument(
-                f"stride={self.stride} leaves pixels that no filter reaches: give at most {min(kernel)}, the filters' size"
+                f"stride={self.stride} leaves pixels that no filter reaches: give at most"
+                f" {min(kernel)}, the filters' size"
             )
 
     @functools.cached_property
     def geometry(self) -> Geometry:
         """Where the filters meet the images."""
-        return Geometry.covering(self.observations.shape[2:], self.dictionary.shape[2:], self.stride)
+        return Geometry.covering(
+            self.observations.shape[2:], self.dictionary.shape[2:], self.stride
+        )
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -114,33 +122,56 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     def lipschitz_constant(self) -> float:
         """Largest eigenvalue of the smooth part's Hessian, by Lanczos iteration from a fixed start.
 
-        The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the true L.
+        The relative accuracy is about 1e-6. The estimate is a Ritz value, which never exceeds the
+        true L.
         """
-        from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
+        from scipy.sparse.linalg import (
+            LinearOperator,
+            eigsh,
+        )  # slow to import, and only needed here
 
-        geometry, filters = self.geometry, self.dictionary.detach().to(device="cpu", dtype=torch.float64)
+        geometry, filters = (
+            self.geometry,
+            self.dictionary.detach().to(device="cpu", dtype=torch.float64),
+        )
         # D^T D and D D^T have the same largest eigenvalue: take the smaller of the two.
-        sides = (self.code_shape[1:], synthesize, correlate), (self.observations.shape[1:], correlate, synthesize)
+        sides = (
+            (self.code_shape[1:], synthesize, correlate),
+            (self.observations.shape[1:], correlate, synthesize),
+        )
         shape, first, second = min(sides, key=lambda side: math.prod(side[0]))
         size = math.prod(shape)
 
         def square(vectors: Tensor) -> Tensor:
-            return second(geometry, first(geometry, vectors.reshape(-1, *shape), filters), filters).flatten(1)
+            return second(
+                geometry, first(geometry, vectors.reshape(-1, *shape), filters), filters
+            ).flatten(1)
 
         if size <= MAX_DENSE:
             largest = torch.linalg.eigvalsh(square(torch.eye(size, dtype=torch.float64)))[-1]
         else:
             operator = LinearOperator(
-                (size, size), matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(), dtype=float
+                (size, size),
+                matvec=lambda vector: square(torch.as_tensor(vector)).numpy().ravel(),
+                dtype=float,
             )
             # Random, because filters of zero mean nearly cancel a constant image.
             start = generator(0, "curvature of a convolution").standard_normal(size)
-            largest = eigsh(operator, k=1, which="LA", v0=start, tol=LIPSCHITZ_TOLERANCE, return_eigenvectors=False)[0]
+            largest = eigsh(
+                operator,
+                k=1,
+                which="LA",
+                v0=start,
+                tol=LIPSCHITZ_TOLERANCE,
+                return_eigenvectors=False,
+            )[0]
         return float(largest) + self.l2_penalty
 
     @functools.cached_property
     def lipschitz_bound(self) -> float:
-        """Upper bound on `lipschitz_constant`, at most 17 % above it for large images; takes milliseconds."""
+        """Upper bound on `lipschitz_constant`, at most 17 % above it for large images; takes
+        milliseconds.
+        """
         filters = self.dictionary.detach().to(device="cpu", dtype=torch.float64)
         return squared_norm_bound(filters, self.stride) + self.l2_penalty
 
@@ -153,7 +184,9 @@ class ConvolutionalSparseCoding(DictionaryProblem):
         return self.synthesize(codes) - self.observations
 
     def outer_residual(self, codes: Tensor) -> Tensor:
-        return self.synthesize(codes) - (self.observations if self.targets is None else self.targets)
+        return self.synthesize(codes) - (
+            self.observations if self.targets is None else self.targets
+        )
 
     def adjoint(self, residual: Tensor) -> Tensor:
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
@@ -167,15 +200,16 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Solve the active systems by conjugate gradients; see `Problem.solve_active`.
 
-        ``condition_number`` is an estimate from the iteration and never too large. ``singular`` counts the systems that
-        have more unknowns than the image has values, or whose estimated condition number exceeds working precision. If such
-        a system has a solution, the result is the one of minimum norm.
+        ``condition_number`` is an estimate from the iteration and never too large. ``singular``
+        counts the systems that have more unknowns than the image has values, or whose estimated
+        condition number exceeds working precision. If such a system has a solution, the result is
+        the one of minimum norm.
 
         Raises
         ------
         UnsupportedProblem
-            If a residual stays above the square root of the rounding unit, relative to its right-hand side: the system is
-            singular without a solution, or too ill-conditioned.
+            If a residual stays above the square root of the rounding unit, relative to its
+            right-hand side: the system is singular without a solution, or too ill-conditioned.
         """
         active, rounding = self.active(codes), torch.finfo(right_hand_side.dtype).eps
 
@@ -183,17 +217,22 @@ class ConvolutionalSparseCoding(DictionaryProblem):
             return self.adjoint(self.synthesize(vectors)) + self.l2_penalty * vectors
 
         stops = {"tolerance": rounding, "flat": codes[0].numel() * rounding * self.lipschitz_bound}
-        result = conjugate_gradients(product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops)
+        result = conjugate_gradients(
+            product, right_hand_side, active, iterations=MAX_ITERATIONS, **stops
+        )
         sizes, values = active.flatten(1).sum(1), math.prod(self.observations.shape[1:])
         failed = result.residuals > rounding**0.5
         if failed.any() or not torch.isfinite(result.residuals).all():
             raise UnsupportedProblem(
-                f"conjugate gradients left {int(failed.sum())} of {len(codes)} active systems at a relative residual of "
-                f"up to {float(result.residuals.max()):.1e} after {result.iterations} iterations (up to {int(sizes.max())} "
-                f"active entries for {values} pixel values): use a greater depth, a larger penalty, an l2_penalty, or "
-                f"backprop or fixed_point, which solve no system"
+                f"conjugate gradients left {int(failed.sum())} of {len(codes)} active systems at a"
+                f" relative residual of up to {float(result.residuals.max()):.1e} after"
+                f" {result.iterations} iterations (up to {int(sizes.max())} active entries for"
+                f" {values} pixel values): use a greater depth, a larger penalty, an l2_penalty, or"
+                " backprop or fixed_point, which solve no system"
             )
-        singular = ((sizes > values) & (self.l2_penalty == 0)) | (result.condition_numbers > 1 / rounding)
+        singular = ((sizes > values) & (self.l2_penalty == 0)) | (
+            result.condition_numbers > 1 / rounding
+        )
         return result.solution, {
             "condition_number": float(result.condition_numbers.max()),
             "singular": int(singular.sum()),

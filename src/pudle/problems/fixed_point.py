@@ -1,4 +1,6 @@
-"""Any iteration as a problem: a step, a loss of the state that it leads to, and a parameter of both."""
+"""Any iteration as a problem: a step, a loss of the state that it leads to, and a parameter of
+both.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,51 +22,55 @@ UserState = Any
 class FixedPoint(Problem):
     r"""The state that an iteration converges to, and a loss of it.
 
-    The inner problem is the fixed point :math:`z = \Phi(z, \theta)` of a step :math:`\Phi`, run by `pudle.Iteration`: an
-    inner gradient descent, a deep-equilibrium layer, an unrolled network, a learned optimizer. Of the step it is assumed
-    only that torch can differentiate it. It may couple the samples, and its Jacobian need not be symmetric. The gradient at
-    a fixed point is
+    The inner problem is the fixed point :math:`z = \Phi(z, \theta)` of a step :math:`\Phi`, run by
+    `pudle.Iteration`: an inner gradient descent, a deep-equilibrium layer, an unrolled network, a
+    learned optimizer. Of the step it is assumed only that torch can differentiate it. It may couple
+    the samples, and its Jacobian need not be symmetric. The gradient at a fixed point is
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
               (I - \partial_z \Phi^\top) v = \partial_z \ell .
 
-    If the spectral radius of :math:`\partial_z \Phi` is :math:`\rho < 1`, states and implicit gradients converge as
-    :math:`\rho^T`, unrolled gradients as :math:`T \rho^T`; a gradient through K layers keeps an error of order
+    If the spectral radius of :math:`\partial_z \Phi` is :math:`\rho < 1`, states and implicit
+    gradients converge as
+    :math:`\rho^T`, unrolled gradients as :math:`T \rho^T`; a gradient through K layers keeps an
+    error of order
     :math:`\rho^K`.
 
     Parameters
     ----------
     theta : Tensor
-        The outer parameter, of any shape; the gradient has this shape. Make one tensor of several by flattening them:
-        ``torch.nn.utils.parameters_to_vector(network.parameters())`` outside, and ``torch.func.functional_call`` with the
-        vector cut into the parameters' shapes inside `step`.
+        The outer parameter, of any shape; the gradient has this shape. Make one tensor of several
+        by flattening them: ``torch.nn.utils.parameters_to_vector(network.parameters())`` outside,
+        and ``torch.func.functional_call`` with the vector cut into the parameters' shapes inside
+        `step`.
     step : callable
-        ``step(state, theta) -> state``, without in-place changes and the same at every call: no dropout, no counter outside
-        the state. It gets and returns what `initial` is. Make it follow the dtype of theta, by ``data.to(theta)``:
-        references are computed in float64.
+        ``step(state, theta) -> state``, without in-place changes and the same at every call: no
+        dropout, no counter outside the state. It gets and returns what `initial` is. Make it follow
+        the dtype of theta, by ``data.to(theta)``: references are computed in float64.
     loss : callable
         ``loss(state, theta) -> scalar tensor``.
     initial : Tensor or mapping from names to tensors
         The state before the first step, such as ``{"position": x, "velocity": v}``.
     solution : callable, optional
-        ``solution(theta) -> state``, an exact solver that torch can differentiate, such as a closed form. With it the target
-        ``exact`` is known; without it the reference is the ``limit``.
+        ``solution(theta) -> state``, an exact solver that torch can differentiate, such as a closed
+        form. With it the target ``exact`` is known; without it the reference is the ``limit``.
 
     Notes
     -----
-    The codes that algorithms and estimators exchange are the state as one tensor: itself if it is one tensor with two axes
-    or more, samples first; else a vector or named tensors flattened into one row, shape (1, N). See `pack` and `unpack`.
+    The codes that algorithms and estimators exchange are the state as one tensor: itself if it is
+    one tensor with two axes or more, samples first; else a vector or named tensors flattened into
+    one row, shape (1, N). See `pack` and `unpack`.
 
     Raises
     ------
     InvalidArgument
-        If a tensor is no finite floating tensor, dtypes or devices differ, a step changes the shape or dtype of the state,
-        or the loss is no scalar.
+        If a tensor is no finite floating tensor, dtypes or devices differ, a step changes the shape
+        or dtype of the state, or the loss is no scalar.
 
     References
     ----------
-    Grazzi, Franceschi, Pontil and Salzo, "On the iteration complexity of hypergradient computation", ICML 2020.
-    Bai, Kolter and Koltun, "Deep equilibrium models", NeurIPS 2019.
+    Grazzi, Franceschi, Pontil and Salzo, "On the iteration complexity of hypergradient
+    computation", ICML 2020. Bai, Kolter and Koltun, "Deep equilibrium models", NeurIPS 2019.
     """
 
     theta: Tensor
@@ -80,9 +86,14 @@ class FixedPoint(Problem):
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
         for name in ("step", "loss", *(["solution"] if self.solution is not None else [])):
             if not callable(getattr(self, name)):
-                raise InvalidArgument(f"{name} is a {type(getattr(self, name)).__name__}: give a function")
+                raise InvalidArgument(
+                    f"{name} is a {type(getattr(self, name)).__name__}: give a function"
+                )
         if isinstance(self.initial, Mapping):
-            initial: Any = {name: check_tensor(f"initial[{name!r}]", each, None) for name, each in self.initial.items()}
+            initial: Any = {
+                name: check_tensor(f"initial[{name!r}]", each, None)
+                for name, each in self.initial.items()
+            }
             if not initial:
                 raise InvalidArgument("initial is empty: give at least one tensor")
         else:
@@ -101,19 +112,27 @@ class FixedPoint(Problem):
         return self.pack(self.initial).detach()
 
     def pack(self, state: UserState) -> Tensor:
-        """Return a state as codes; refuse one that differs from the initial state in names, shapes or dtype."""
+        """Return a state as codes; refuse one that differs from the initial state in names, shapes
+        or dtype.
+        """
         if isinstance(self.initial, Mapping) != isinstance(state, Mapping) or (
             isinstance(self.initial, Mapping) and list(self.initial) != list(state)
         ):
             raise InvalidArgument(
-                f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return its like"
+                f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
+                " its like"
             )
         parts = list(self._parts(state))
         for (name, tensor), (_, initial) in zip(parts, self._parts(self.initial), strict=True):
-            if not isinstance(tensor, Tensor) or tensor.shape != initial.shape or tensor.dtype != self.theta.dtype:
+            if (
+                not isinstance(tensor, Tensor)
+                or tensor.shape != initial.shape
+                or tensor.dtype != self.theta.dtype
+            ):
                 raise InvalidArgument(
-                    f"the step or the solution returns {name.replace('initial', 'a state', 1)} as {_kind(tensor)} where "
-                    f"{tuple(initial.shape)} of {self.theta.dtype} is due: keep the shape, and convert data with .to(theta)"
+                    f"the step or the solution returns {name.replace('initial', 'a state', 1)} as"
+                    f" {_kind(tensor)} where {tuple(initial.shape)} of {self.theta.dtype} is due:"
+                    " keep the shape, and convert data with .to(theta)"
                 )
         if len(parts) == 1 and parts[0][1].shape == self.code_shape:
             return parts[0][1]
@@ -133,7 +152,8 @@ class FixedPoint(Problem):
         after = self.pack(_called("step", self.step, self.unpack(codes), self.theta))
         if codes._version != version:
             raise InvalidArgument(
-                "step changes the state that it is given in place: return a new one, e.g. z + d, not z += d"
+                "step changes the state that it is given in place: return a new one, e.g. z + d,"
+                " not z += d"
             )
         return after
 
@@ -151,7 +171,8 @@ class FixedPoint(Problem):
         return Linearized(self.stationarity, codes, joint=True)
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples in one system.
+        """Solve the adjoint system ``(I - J^T) v = r`` with J the Jacobian of the step, all samples
+        in one system.
 
         Raises
         ------
@@ -160,7 +181,9 @@ class FixedPoint(Problem):
         """
         return self.linearized(codes).solve(right_hand_side)
 
-    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def solve_tangent(
+        self, codes: Tensor, right_hand_side: Tensor
+    ) -> tuple[Tensor, dict[str, Any]]:
         return self.linearized(codes).solve(right_hand_side, transposed=False)
 
     @property
@@ -170,13 +193,16 @@ class FixedPoint(Problem):
     def smooth_gradient(self, codes: Tensor) -> Tensor:
         raise self._lacking("the gradient of an inner objective")
 
-    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
         raise self._lacking("a proximal map")
 
     def _lacking(self, what: str) -> UnsupportedProblem:
         return UnsupportedProblem(
-            f"FixedPoint lacks {what}, because it is given by its step: run it with pudle.Iteration(), and differentiate it "
-            f"with backprop, analytic or another estimator that needs no more than the step"
+            f"FixedPoint lacks {what}, because it is given by its step: run it with"
+            " pudle.Iteration(), and differentiate it with backprop, analytic or another estimator"
+            " that needs no more than the step"
         )
 
     @staticmethod
@@ -188,15 +214,17 @@ class FixedPoint(Problem):
 
 
 def _called(name: str, function: Callable[..., Any], state: UserState, theta: Tensor) -> Any:
-    """Call a user's function; a clash of dtypes, which references in float64 run into first, is refused with the remedy."""
+    """Call a user's function; a clash of dtypes, which references in float64 run into first, is
+    refused with the remedy.
+    """
     try:
         return function(state, theta)
     except RuntimeError as error:
         if "dtype" not in str(error) and "same type" not in str(error):
             raise
         raise InvalidArgument(
-            f"{name} mixes dtypes in {theta.dtype} ({str(error).splitlines()[0]}): convert the data that it holds with "
-            f".to(theta), because references are computed in float64"
+            f"{name} mixes dtypes in {theta.dtype} ({str(error).splitlines()[0]}): convert the data"
+            " that it holds with .to(theta), because references are computed in float64"
         ) from error
 
 

@@ -13,11 +13,13 @@ from torch import Tensor
 class KrylovSolution:
     """Result of `conjugate_gradients`, one entry per sample."""
 
-    #: The iterate of smallest residual; the minimum-norm solution of a singular system that has solutions.
+    #: The iterate of smallest residual; the minimum-norm solution of a singular system that has
+    #: solutions.
     solution: Tensor
     #: ``|r - H v| / |r|``, evaluated at the solution and not by the recursion; zero if r is zero.
     residuals: Tensor
-    #: Whether the recursion's residual reached the tolerance; rounding can keep the evaluated residual above it.
+    #: Whether the recursion's residual reached the tolerance; rounding can keep the evaluated
+    #: residual above it.
     converged: Tensor
     iterations: int
     #: Step lengths, and the factors by which directions are carried over, shape (n, iterations).
@@ -28,10 +30,12 @@ class KrylovSolution:
 
     @functools.cached_property
     def ritz_values(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest Ritz values, each of shape (n,); infinite and zero if the right-hand side is zero.
+        """Smallest and largest Ritz values, each of shape (n,); infinite and zero if the right-hand
+        side is zero.
 
-        They are the extreme eigenvalues of the tridiagonal matrices that conjugate gradients build (Lanczos). They lie
-        inside the spectrum of H on the space that the right-hand side reaches: their ratio is at most the condition number.
+        They are the extreme eigenvalues of the tridiagonal matrices that conjugate gradients build
+        (Lanczos). They lie inside the spectrum of H on the space that the right-hand side reaches:
+        their ratio is at most the condition number.
         """
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
@@ -43,7 +47,9 @@ class KrylovSolution:
                 diagonal, off_diagonal = 1 / a, np.sqrt(b) / a[:-1]
                 diagonal[1:] += b / a[:-1]
                 for end, index in enumerate([(0, 0), (count - 1, count - 1)]):
-                    extremes[sample, end] = eigvalsh_tridiagonal(diagonal, off_diagonal, select="i", select_range=index)[0]
+                    extremes[sample, end] = eigvalsh_tridiagonal(
+                        diagonal, off_diagonal, select="i", select_range=index
+                    )[0]
         smallest, largest = torch.as_tensor(extremes).to(self.solution).T
         return smallest, largest
 
@@ -55,13 +61,20 @@ class KrylovSolution:
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], right: Tensor, active: Tensor, *, tolerance: float, iterations: int, flat: float
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    active: Tensor,
+    *,
+    tolerance: float,
+    iterations: int,
+    flat: float,
 ) -> KrylovSolution:
-    """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero outside the active set S.
+    """Solve ``H_SS v_S = r_S`` for all samples at once, each with its own step lengths; v is zero
+    outside the active set S.
 
-    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the codes' shape. A sample
-    stops when its residual is at most `tolerance` times r, at a direction in which the curvature of H is at most `flat`,
-    where H is singular, or after `iterations`.
+    `product` multiplies each sample by its symmetric positive semi-definite H. All tensors have the
+    codes' shape. A sample stops when its residual is at most `tolerance` times r, at a direction in
+    which the curvature of H is at most `flat`, where H is singular, or after `iterations`.
     """
 
     def restricted(vectors: Tensor) -> Tensor:
@@ -87,7 +100,10 @@ def conjugate_gradients(
         residual = residual - length * image
         previous, squared = squared, residual.square().sum(1, keepdim=True)
         better = squared < best_squared
-        best, best_squared = torch.where(better, solution, best), torch.where(better, squared, best_squared)
+        best, best_squared = (
+            torch.where(better, solution, best),
+            torch.where(better, squared, best_squared),
+        )
         ratio = torch.where(running, squared / torch.where(running, previous, 1), 0)
         direction = residual + ratio * direction
         lengths.append(length)

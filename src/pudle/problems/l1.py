@@ -11,7 +11,14 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..threads import single_thread
-from ..validation import check_alike, check_choice, check_nonzero, check_positive, check_scalar, check_tensor
+from ..validation import (
+    check_alike,
+    check_choice,
+    check_nonzero,
+    check_positive,
+    check_scalar,
+    check_tensor,
+)
 from .active_set import solve_by_cholesky
 from .problem import Problem, ThresholdingRule
 
@@ -19,9 +26,9 @@ from .problem import Problem, ThresholdingRule
 class L1Problem(Problem):
     """Least squares with an l1 penalty on the codes.
 
-    The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty |z|_1`` with A linear
-    (over z >= 0 if `nonnegative`). A concrete class has `penalty` and `nonnegative` as fields or properties and defines A
-    by `residual` and `adjoint`.
+    The inner problem, per sample x, is ``argmin_z 1/2 |A z - x|^2 + l2_penalty/2 |z|^2 + penalty
+    |z|_1`` with A linear (over z >= 0 if `nonnegative`). A concrete class has `penalty` and
+    `nonnegative` as fields or properties and defines A by `residual` and `adjoint`.
     """
 
     #: Weight of the l1 norm; a tensor broadcasts over the codes.
@@ -45,7 +52,9 @@ class L1Problem(Problem):
         gradient = self.adjoint(self.residual(codes))
         return gradient + self.l2_penalty * codes if self.l2_penalty else gradient
 
-    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
         return thresholding(values, step * self.penalty, iteration, self.nonnegative)
 
     def active(self, codes: Tensor) -> Tensor:
@@ -89,7 +98,8 @@ class DenseL1Problem(L1Problem):
         known = vars(self)
         if "lipschitz_constant" in known or known.get("_certified") == constant:
             return known.get("lipschitz_constant", constant) <= constant
-        # ``c I - A A^T`` has a Cholesky factor if all eigenvalues are below c: ten times cheaper than the eigenvalues.
+        # ``c I - A A^T`` has a Cholesky factor if all eigenvalues are below c: ten times cheaper
+        # than the eigenvalues.
         gram = self._smaller_gram().neg_()
         gram.diagonal().add_(constant - self.l2_penalty)
         certified = int(torch.linalg.cholesky_ex(gram).info) == 0
@@ -98,7 +108,9 @@ class DenseL1Problem(L1Problem):
         return certified
 
     def _smaller_gram(self) -> Tensor:
-        """Return ``A A^T`` or ``A^T A``, whichever is smaller: their largest eigenvalues are the same."""
+        """Return ``A A^T`` or ``A^T A``, whichever is smaller: their largest eigenvalues are the
+        same.
+        """
         matrix = self.matrix.detach()
         rows, columns = matrix.shape
         return gram(matrix.T if rows < columns else matrix)
@@ -112,12 +124,16 @@ class DenseL1Problem(L1Problem):
         return residual @ self.matrix
 
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        solution, condition, singular = solve_by_cholesky(self.hessian, self.active(codes), right_hand_side)
+        solution, condition, singular = solve_by_cholesky(
+            self.hessian, self.active(codes), right_hand_side
+        )
         return solution, {"condition_number": condition, "singular": singular}
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """Return ``A^T A`` of a detached matrix; on a CPU by numpy, which knows that it is symmetric and halves the work."""
+    """Return ``A^T A`` of a detached matrix; on a CPU by numpy, which knows that it is symmetric
+    and halves the work.
+    """
     numpy_knows = matrix.device.type == "cpu" and matrix.dtype in (torch.float32, torch.float64)
     if not numpy_knows or torch._C._functorch.is_functorch_wrapped_tensor(matrix):
         return matrix.T @ matrix
@@ -130,8 +146,8 @@ class DictionaryProblem(L1Problem):
 
     observations: Tensor
     dictionary: Tensor
-    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its term 1/2 |A z - x|^2, a
-    #: function ``loss(codes, theta)`` whatever it returns.
+    #: Outer loss, a mean over samples: ``lasso`` is the inner objective, ``reconstruction`` its
+    #: term 1/2 |A z - x|^2, a function ``loss(codes, theta)`` whatever it returns.
     loss: str | Callable[[Tensor, Tensor], Tensor]
     #: Tensor y that takes the place of the observations x in the outer loss.
     targets: Tensor | None = None
@@ -144,7 +160,9 @@ class DictionaryProblem(L1Problem):
     axes: ClassVar[tuple[str, str, str]]
 
     def dictionary_of(self, theta: Tensor) -> Tensor:
-        """Return the dictionary within a value of the parameter, as a view; here it is the whole parameter."""
+        """Return the dictionary within a value of the parameter, as a view; here it is the whole
+        parameter.
+        """
         return theta
 
     def outer_residual(self, codes: Tensor) -> Tensor:
@@ -160,7 +178,9 @@ class DictionaryProblem(L1Problem):
         return check_positive("penalty", self.penalty)
 
     def _penalty_of_each(self, part: str, count: int) -> Tensor:
-        """Return one penalty for each part of the dictionary, shape (count,), from one number or from a tensor."""
+        """Return one penalty for each part of the dictionary, shape (count,), from one number or
+        from a tensor.
+        """
         penalty: Any = self.penalty
         if isinstance(penalty, Real):
             penalty = self.dictionary.new_tensor(check_positive("penalty", penalty))
@@ -168,22 +188,32 @@ class DictionaryProblem(L1Problem):
         check_alike("penalty", penalty, "dictionary", self.dictionary)
         if len(penalty) not in (1, count) or not bool((penalty > 0).all()):
             raise InvalidArgument(
-                f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give one positive number, or "
-                f"{count}, one for each {part}"
+                f"penalty has {len(penalty)} entries, the smallest {float(penalty.min()):.3g}: give"
+                f" one positive number, or {count}, one for each {part}"
             )
         return penalty.expand(count)
 
     def __post_init__(self) -> None:
         of_observations, of_dictionary, of_codes = self.axes
-        x, d = self._convert("observations", of_observations), self._convert("dictionary", of_dictionary)
+        x, d = (
+            self._convert("observations", of_observations),
+            self._convert("dictionary", of_dictionary),
+        )
         self._check_sizes(x, d)
         check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
-        object.__setattr__(self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True))
+        object.__setattr__(
+            self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
+        )
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        optional = {"targets": (of_observations, x.shape), "generating_dictionary": (of_dictionary, d.shape)}
-        for name, (axes, shape) in (optional | {"generating_codes": (of_codes, self.code_shape)}).items():
+        optional = {
+            "targets": (of_observations, x.shape),
+            "generating_dictionary": (of_dictionary, d.shape),
+        }
+        for name, (axes, shape) in (
+            optional | {"generating_codes": (of_codes, self.code_shape)}
+        ).items():
             if getattr(self, name) is not None:
                 self._convert(name, axes, tuple(shape))
 
@@ -199,7 +229,11 @@ def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
     sizes = codes.abs()
     # Multiplying the sum by a single penalty takes one product instead of one per code entry.
-    weighted = (problem.penalty * sizes).sum() if isinstance(problem.penalty, Tensor) else problem.penalty * sizes.sum()
+    weighted = (
+        (problem.penalty * sizes).sum()
+        if isinstance(problem.penalty, Tensor)
+        else problem.penalty * sizes.sum()
+    )
     penalty = weighted / len(codes)
     if problem.l2_penalty:
         penalty = penalty + 0.5 * problem.l2_penalty * codes.square().sum() / len(codes)
@@ -207,4 +241,7 @@ def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 
 
 #: Outer losses by name, means over the n samples.
-LOSSES: dict[str, Callable[[DictionaryProblem, Tensor], Tensor]] = {"lasso": _lasso, "reconstruction": _reconstruction}
+LOSSES: dict[str, Callable[[DictionaryProblem, Tensor], Tensor]] = {
+    "lasso": _lasso,
+    "reconstruction": _reconstruction,
+}

@@ -11,32 +11,37 @@ from .convolutional import ConvolutionalSparseCoding
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
-    """Convolutional sparse coding whose outer parameter holds the filters and the logarithms of their penalties.
+    """Convolutional sparse coding whose outer parameter holds the filters and the logarithms of
+    their penalties.
 
-    The inner problem is ``z(theta) = argmin_z 1/2 |x - D * z|^2 + sum_j penalty_j |z_j|_1``, with z_j the code maps of
-    filter D_j. Row j of theta, shape (p, c k k + 1), is the flattened filter D_j followed by ``log penalty_j``: one gradient
-    covers both. A layer's threshold is the step times the penalty.
+    The inner problem is ``z(theta) = argmin_z 1/2 |x - D * z|^2 + sum_j penalty_j |z_j|_1``, with
+    z_j the code maps of filter D_j. Row j of theta, shape (p, c k k + 1), is the flattened filter
+    D_j followed by ``log penalty_j``: one gradient covers both. A layer's threshold is the step
+    times the penalty.
 
     All other parameters are those of `ConvolutionalSparseCoding`.
 
-    To learn penalties, use clean or held-out `targets` and the reconstruction loss. This loss depends on the penalties
-    through the codes alone, so an estimator that holds the codes constant never moves them. The lasso loss contains the
-    penalties and is smallest where they vanish.
+    To learn penalties, use clean or held-out `targets` and the reconstruction loss. This loss
+    depends on the penalties through the codes alone, so an estimator that holds the codes constant
+    never moves them. The lasso loss contains the penalties and is smallest where they vanish.
 
     Parameters
     ----------
     penalty : float or Tensor, shape () or (p,) or (p, 1, 1)
-        Weights of the l1 norm, > 0: one for all filters or one for each. Stored as (p, 1, 1), to broadcast over the codes.
+        Weights of the l1 norm, > 0: one for all filters or one for each. Stored as (p, 1, 1), to
+        broadcast over the codes.
 
     Raises
     ------
     InvalidArgument
-        As in `ConvolutionalSparseCoding`, and if `penalty` does not hold one or p positive finite numbers.
+        As in `ConvolutionalSparseCoding`, and if `penalty` does not hold one or p positive finite
+        numbers.
 
     References
     ----------
-    Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010 (learned thresholds).
-    Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019 (one per filter, denoising).
+    Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010 (learned
+    thresholds). Simon and Elad, "Rethinking the CSC model for natural images", NeurIPS 2019 (one
+    per filter, denoising).
     """
 
     penalty: float | Tensor  # type: ignore[assignment]  # a tensor, where the base class has a number

@@ -13,14 +13,17 @@ from .l1 import DenseL1Problem
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PenaltySelection(DenseL1Problem):
-    """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the held-out error.
+    """Lasso regression; the outer parameter is the logarithm of the penalty, the outer loss the
+    held-out error.
 
-    The inner problem, per row y of the observations, is
-    ``z(theta) = argmin_z 1/2 |y - A z|^2 + sum_j exp(theta_j) |z_j|`` with design A (over z >= 0 if `nonnegative`). The
-    outer loss is the mean over rows of ``1/2 |y' - B z|^2``, with y' and B the held-out observations and design. It depends
-    on theta through the codes alone: its direct part is zero. With S the active set and s its signs,
+    The inner problem, per row y of the observations, is ``z(theta) = argmin_z 1/2 |y - A z|^2 +
+    sum_j exp(theta_j) |z_j|`` with design A (over z >= 0 if `nonnegative`). The outer loss is the
+    mean over rows of ``1/2 |y' - B z|^2``, with y' and B the held-out observations and design. It
+    depends on theta through the codes alone: its direct part is zero. With S the active set and s
+    its signs,
 
-    ``dz_S/dtheta_j = -exp(theta_j) s_j (A_S^T A_S)^{-1} e_j``, summed over j in S if all entries share one penalty.
+    ``dz_S/dtheta_j = -exp(theta_j) s_j (A_S^T A_S)^{-1} e_j``, summed over j in S if all entries
+    share one penalty.
 
     Parameters
     ----------
@@ -30,7 +33,8 @@ class PenaltySelection(DenseL1Problem):
     held_out_observations : Tensor, shape (n, m2)
     held_out_design : Tensor, shape (m2, p)
     log_penalty : Tensor, shape () or (p,)
-        The outer parameter theta: one for all entries of the codes, or one for each. The gradient has this shape.
+        The outer parameter theta: one for all entries of the codes, or one for each. The gradient
+        has this shape.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
 
@@ -41,7 +45,8 @@ class PenaltySelection(DenseL1Problem):
 
     References
     ----------
-    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter optimization", ICML 2020.
+    Bertrand et al., "Implicit differentiation of Lasso-type models for hyperparameter
+    optimization", ICML 2020.
     """
 
     observations: Tensor
@@ -58,24 +63,33 @@ class PenaltySelection(DenseL1Problem):
     def __post_init__(self) -> None:
         axes = {"observations": "(n, m)", "design": "(m, p)"}
         axes |= {"held_out_observations": "(n, m2)", "held_out_design": "(m2, p)"}
-        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (self._convert(*item).shape for item in axes.items())
+        (n, m), (rows, p), held_out, (held_out_rows, held_out_p) = (
+            self._convert(*item).shape for item in axes.items()
+        )
         check_nonzero("design", self.design)
         if not isinstance(self.log_penalty, Tensor) and torch.as_tensor(self.log_penalty).ndim == 0:
             # A Python number stands for a scalar tensor of the problem's dtype.
-            object.__setattr__(self, "log_penalty", torch.as_tensor(self.log_penalty).to(self.observations))
-        theta = self._convert("log_penalty", "(p,)" if torch.as_tensor(self.log_penalty).ndim else "()")
+            object.__setattr__(
+                self, "log_penalty", torch.as_tensor(self.log_penalty).to(self.observations)
+            )
+        theta = self._convert(
+            "log_penalty", "(p,)" if torch.as_tensor(self.log_penalty).ndim else "()"
+        )
         weights = theta.detach().exp()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(
-                "log_penalty has entries whose exponential is zero or infinite: give the natural logarithm of the penalty"
+                "log_penalty has entries whose exponential is zero or infinite: give the natural"
+                " logarithm of the penalty"
             )
         if rows != m or held_out != (n, held_out_rows) or held_out_p != p:
             given = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in axes)
-            raise InvalidArgument(f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)")
+            raise InvalidArgument(
+                f"shapes do not fit: {given}; give (n, m), (m, p), (n, m2) and (m2, p)"
+            )
         if theta.ndim and len(theta) != p:
             raise InvalidArgument(
-                f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a code, or ({p},), one "
-                f"for each"
+                f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a"
+                f" code, or ({p},), one for each"
             )
 
     @property

@@ -1,4 +1,6 @@
-"""The abstract problem: an outer parameter, an inner objective with a smooth part and a penalty, and an outer loss."""
+"""The abstract problem: an outer parameter, an inner objective with a smooth part and a penalty,
+and an outer loss.
+"""
 
 import copy
 from abc import ABC, abstractmethod
@@ -13,7 +15,8 @@ from ..errors import InvalidArgument
 from ..validation import check_alike, check_tensor
 from .linearized import Linearized
 
-#: A thresholding rule, called as ``rule(values, threshold, iteration, nonnegative)``: see `pudle.algorithms.thresholding`.
+#: A thresholding rule, called as ``rule(values, threshold, iteration, nonnegative)``: see
+#: `pudle.algorithms.thresholding`.
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
 
 
@@ -28,20 +31,21 @@ class _FieldNamedByParameter:
 
 
 class Problem(ABC):
-    """A loss that depends on its parameter both directly and through the output of an inner algorithm.
+    """A loss that depends on its parameter both directly and through the output of an inner
+    algorithm.
 
-    The inner problem is ``z(theta) = argmin_z f(z, theta) + h(z, theta)`` for every sample, with f smooth and h a penalty
-    with a proximal map. The outer loss is the mean over samples of ``loss(z, theta)``. Problems are immutable: `with_theta`
-    returns a copy at another parameter. A concrete problem is a frozen dataclass that keeps its parameter in the field
-    named by `parameter`.
+    The inner problem is ``z(theta) = argmin_z f(z, theta) + h(z, theta)`` for every sample, with f
+    smooth and h a penalty with a proximal map. The outer loss is the mean over samples of ``loss(z,
+    theta)``. Problems are immutable: `with_theta` returns a copy at another parameter. A concrete
+    problem is a frozen dataclass that keeps its parameter in the field named by `parameter`.
 
     Attributes
     ----------
     parameter : str
         Name of the field that holds theta.
     symmetric : bool
-        Whether the Jacobian of `stationarity` in the codes is symmetric by construction, as that of a gradient is; where it
-        is not known, estimators that need it test it.
+        Whether the Jacobian of `stationarity` in the codes is symmetric by construction, as that of
+        a gradient is; where it is not known, estimators that need it test it.
     default_algorithm : str
         Spec of the algorithm that runs the problem where none is named.
     """
@@ -49,7 +53,8 @@ class Problem(ABC):
     parameter: str
     symmetric: ClassVar[bool] = False
     default_algorithm: ClassVar[str] = "ista"
-    #: Fields with one row per sample, on which nothing but the rows of the codes depends; see `pudle.batches.split`.
+    #: Fields with one row per sample, on which nothing but the rows of the codes depends; see
+    #: `pudle.batches.split`.
     per_sample: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
@@ -61,8 +66,9 @@ class Problem(ABC):
     def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.
 
-        The copy keeps a `lipschitz_constant` that was already computed, because the step of an unrolled program is a
-        constant of that program. To make a new problem at a new parameter, use `dataclasses.replace`.
+        The copy keeps a `lipschitz_constant` that was already computed, because the step of an
+        unrolled program is a constant of that program. To make a new problem at a new parameter,
+        use `dataclasses.replace`.
 
         Raises
         ------
@@ -72,7 +78,8 @@ class Problem(ABC):
         known = self.theta
         if not theta.is_floating_point() or theta.shape != known.shape:
             raise InvalidArgument(
-                f"theta is {theta.dtype} of shape {tuple(theta.shape)}: give real numbers of shape {tuple(known.shape)}"
+                f"theta is {theta.dtype} of shape {tuple(theta.shape)}: give real numbers of shape"
+                f" {tuple(known.shape)}"
             )
         other = copy.copy(self)
         for name, value in self.fields_at(theta).items():
@@ -80,9 +87,11 @@ class Problem(ABC):
         return other
 
     def with_samples(self, **fields: Tensor) -> Self:
-        """Return a copy with other samples: values of the fields in `per_sample`, of which those not given become None.
+        """Return a copy with other samples: values of the fields in `per_sample`, of which those
+        not given become None.
 
-        What was computed of the problem stays, such as its `lipschitz_constant`, because it does not depend on the samples.
+        What was computed of the problem stays, such as its `lipschitz_constant`, because it does
+        not depend on the samples.
         """
         other = copy.copy(self)
         for name in self.per_sample:
@@ -90,7 +99,9 @@ class Problem(ABC):
         return other
 
     def fields_at(self, theta: Tensor) -> dict[str, Any]:
-        """Return the fields that hold a value of the parameter: the one named by `parameter`, unless overridden."""
+        """Return the fields that hold a value of the parameter: the one named by `parameter`,
+        unless overridden.
+        """
         return {self.parameter: theta}
 
     @property
@@ -101,17 +112,23 @@ class Problem(ABC):
     @property
     @abstractmethod
     def lipschitz_constant(self) -> float:
-        """Lipschitz constant L of f's gradient: the largest eigenvalue of the Hessian of f over all samples."""
+        """Lipschitz constant L of f's gradient: the largest eigenvalue of the Hessian of f over all
+        samples.
+        """
 
     @property
     def lipschitz_bound(self) -> float:
-        """Upper bound on `lipschitz_constant`; equal to it unless a problem knows a bound that is much cheaper."""
+        """Upper bound on `lipschitz_constant`; equal to it unless a problem knows a bound that is
+        much cheaper.
+        """
         return self.lipschitz_constant
 
     def is_lipschitz(self, constant: float) -> bool:
-        """Return whether `constant` is known to be at least L up to rounding; False may also mean that nobody knows.
+        """Return whether `constant` is known to be at least L up to rounding; False may also mean
+        that nobody knows.
 
-        The answer may be much cheaper than `lipschitz_constant`, and copies at another parameter keep it likewise.
+        The answer may be much cheaper than `lipschitz_constant`, and copies at another parameter
+        keep it likewise.
         """
         return self.lipschitz_bound <= constant
 
@@ -120,12 +137,18 @@ class Problem(ABC):
         """Return the gradient of f in the codes, per sample; same shape as the codes."""
 
     @abstractmethod
-    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
-        """Apply the proximal map of ``step * h``, carried out by the algorithm's thresholding rule at this iteration."""
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
+        """Apply the proximal map of ``step * h``, carried out by the algorithm's thresholding rule
+        at this iteration.
+        """
 
     @abstractmethod
     def outer_loss(self, codes: Tensor) -> Tensor:
-        """Return the mean of the outer loss over samples: a scalar, differentiable in the codes and in theta."""
+        """Return the mean of the outer loss over samples: a scalar, differentiable in the codes and
+        in theta.
+        """
 
     @abstractmethod
     def active(self, codes: Tensor) -> Tensor:
@@ -133,25 +156,33 @@ class Problem(ABC):
 
     @abstractmethod
     def stationarity(self, codes: Tensor) -> Tensor:
-        """Return F, the gradient of f + h on the active entries, zero at a minimizer; other entries are arbitrary."""
+        """Return F, the gradient of f + h on the active entries, zero at a minimizer; other entries
+        are arbitrary.
+        """
 
     @abstractmethod
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Solve ``H_SS v_S = r_S`` per sample, with H the Hessian of f and S the active set; v is zero outside S.
+        """Solve ``H_SS v_S = r_S`` per sample, with H the Hessian of f and S the active set; v is
+        zero outside S.
 
-        A problem that is no minimization solves the adjoint system, with the transposed Jacobian of `stationarity` for H.
+        A problem that is no minimization solves the adjoint system, with the transposed Jacobian of
+        `stationarity` for H.
 
         Returns
         -------
         solution : Tensor
             Shape of the codes.
         diagnostics : dict
-            At least ``condition_number``, the largest over samples, and ``singular``, the number of singular systems, for
-            which the solution is the minimum-norm one.
+            At least ``condition_number``, the largest over samples, and ``singular``, the number of
+            singular systems, for which the solution is the minimum-norm one.
         """
 
-    def solve_tangent(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Solve the system of `solve_active` with the Jacobian that is not transposed; the same where it is symmetric."""
+    def solve_tangent(
+        self, codes: Tensor, right_hand_side: Tensor
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Solve the system of `solve_active` with the Jacobian that is not transposed; the same
+        where it is symmetric.
+        """
         return self.solve_active(codes, right_hand_side)
 
     def linearized(self, codes: Tensor) -> Linearized:
@@ -159,15 +190,20 @@ class Problem(ABC):
         return Linearized(self.stationarity, codes, joint=False)
 
     def piece(self, codes: Tensor) -> Tensor:
-        """Return what is constant where the penalty is smooth: the active set, and its signs for the l1 norm."""
+        """Return what is constant where the penalty is smooth: the active set, and its signs for
+        the l1 norm.
+        """
         return self.active(codes)
 
     def initial_codes(self) -> Tensor:
         """Return all-zero codes with the parameter's dtype and device."""
         return torch.zeros(self.code_shape, dtype=self.theta.dtype, device=self.theta.device)
 
-    def _convert(self, name: str, axes: str, shape: tuple[int, ...] | None = None, like: str = "observations") -> Tensor:
-        """Check the field `name`, store it as a tensor with the dtype and device of the field `like`, and return it.
+    def _convert(
+        self, name: str, axes: str, shape: tuple[int, ...] | None = None, like: str = "observations"
+    ) -> Tensor:
+        """Check the field `name`, store it as a tensor with the dtype and device of the field
+        `like`, and return it.
 
         `axes`, such as ``"(n, m)"``, gives the number of axes and names them in error texts.
         """
@@ -175,5 +211,7 @@ class Problem(ABC):
         object.__setattr__(self, name, tensor)
         check_alike(name, tensor, like, getattr(self, like))
         if shape is not None and tensor.shape != shape:
-            raise InvalidArgument(f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others")
+            raise InvalidArgument(
+                f"{name} has shape {tuple(tensor.shape)}: it must be {shape} to fit the others"
+            )
         return tensor

@@ -16,8 +16,9 @@ from .problem import Problem, ThresholdingRule
 class Ridge(Problem):
     """Ridge regression: a smooth problem with an exact closed form at every depth.
 
-    The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2 |z|^2``; the outer
-    loss is the mean over samples of ``c^T z``. At ``theta = 0``, ``dz/dtheta = -(D^T D + strength I)^{-1} z``.
+    The inner problem, per sample x, is ``z(theta) = argmin_z 1/2 |x - D z|^2 + (strength + theta)/2
+    |z|^2``; the outer loss is the mean over samples of ``c^T z``. At ``theta = 0``, ``dz/dtheta =
+    -(D^T D + strength I)^{-1} z``.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class Ridge(Problem):
     Raises
     ------
     InvalidArgument
-        If a tensor is not a finite floating tensor of a fitting shape, strength < 0, or the Hessian is not positive
-        definite.
+        If a tensor is not a finite floating tensor of a fitting shape, strength < 0, or the Hessian
+        is not positive definite.
 
     References
     ----------
@@ -59,12 +60,14 @@ class Ridge(Problem):
         self._convert("theta", "()")
         if d.shape[0] != x.shape[1] or d.shape[1] != len(c):
             raise InvalidArgument(
-                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)}, weights {tuple(c.shape)}; "
-                f"give (n, m), (m, p) and (p,)"
+                f"shapes do not fit: observations {tuple(x.shape)}, dictionary {tuple(d.shape)},"
+                f" weights {tuple(c.shape)}; give (n, m), (m, p) and (p,)"
             )
         check_positive("strength", self.strength, allow_zero=True)
         if self.extreme_eigenvalues[0] <= 0:
-            raise InvalidArgument("strength + theta leaves the inner problem flat: give a larger strength")
+            raise InvalidArgument(
+                "strength + theta leaves the inner problem flat: give a larger strength"
+            )
 
     @property
     def code_shape(self) -> tuple[int, int]:
@@ -73,7 +76,9 @@ class Ridge(Problem):
     @property
     def hessian(self) -> Tensor:
         """``D^T D + (strength + theta) I``, shape (p, p), differentiable in theta."""
-        identity = torch.eye(len(self.weights), dtype=self.weights.dtype, device=self.weights.device)
+        identity = torch.eye(
+            len(self.weights), dtype=self.weights.dtype, device=self.weights.device
+        )
         return self.dictionary.T @ self.dictionary + (self.strength + self.theta) * identity
 
     @functools.cached_property
@@ -90,7 +95,9 @@ class Ridge(Problem):
         residual = torch.addmm(self.observations, codes, self.dictionary.T, beta=-1)
         return residual @ self.dictionary + (self.strength + self.theta) * codes
 
-    def prox(self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int) -> Tensor:
+    def prox(
+        self, values: Tensor, step: float, thresholding: ThresholdingRule, iteration: int
+    ) -> Tensor:
         return values
 
     def outer_loss(self, codes: Tensor) -> Tensor:

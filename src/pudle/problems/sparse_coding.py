@@ -14,9 +14,10 @@ from .l1 import DenseL1Problem, DictionaryProblem
 class SparseCoding(DictionaryProblem, DenseL1Problem):
     """Sparse coding of observations; the dictionary is the outer parameter.
 
-    The inner problem, per sample x, is ``z(D) = argmin_z 1/2 |x - D z|^2 + penalty |z|_1`` (over z >= 0 if
-    `nonnegative`). A positive `l2_penalty` makes it the elastic net: it adds ``l2_penalty/2 |z|^2`` to the smooth part. The
-    outer loss is a mean over samples: ``lasso`` is the inner objective itself, ``reconstruction`` is ``1/2 |x - D z|^2``.
+    The inner problem, per sample x, is ``z(D) = argmin_z 1/2 |x - D z|^2 + penalty |z|_1`` (over z
+    >= 0 if `nonnegative`). A positive `l2_penalty` makes it the elastic net: it adds ``l2_penalty/2
+    |z|^2`` to the smooth part. The outer loss is a mean over samples: ``lasso`` is the inner
+    objective itself, ``reconstruction`` is ``1/2 |x - D z|^2``.
 
     Parameters
     ----------
@@ -25,10 +26,12 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     dictionary : Tensor, shape (m, p)
         Atoms as columns. The gradient has this shape.
     penalty : float or Tensor, shape (p,)
-        Weight of the l1 norm, > 0: one for all atoms or one for each. Penalties of their own take the torch path.
+        Weight of the l1 norm, > 0: one for all atoms or one for each. Penalties of their own take
+        the torch path.
     loss : {"lasso", "reconstruction"} or callable
-        Outer loss: a function ``loss(codes, dictionary)`` returns a scalar tensor, the mean over samples. Exact references
-        are known for the named losses; that of a function is the ``limit``.
+        Outer loss: a function ``loss(codes, dictionary)`` returns a scalar tensor, the mean over
+        samples. Exact references are known for the named losses; that of a function is the
+        ``limit``.
     nonnegative : bool
         Restrict the codes to the non-negative orthant.
     l2_penalty : float
@@ -41,7 +44,8 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     Raises
     ------
     InvalidArgument
-        If a tensor is not a finite floating tensor of a fitting shape, penalty <= 0 or l2_penalty < 0.
+        If a tensor is not a finite floating tensor of a fitting shape, penalty <= 0 or l2_penalty <
+        0.
 
     References
     ----------
@@ -64,13 +68,17 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
         x, d = tuple(observations.shape), tuple(dictionary.shape)
         if d[0] != x[1]:
             raise InvalidArgument(
-                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as observations has columns "
-                f"({x[1]}); atoms are columns, samples are rows"
+                f"dictionary has shape {d} and observations {x}: dictionary needs as many rows as"
+                f" observations has columns ({x[1]}); atoms are columns, samples are rows"
             )
 
     def _check_penalty(self) -> float | Tensor:
         several = isinstance(self.penalty, Tensor | np.ndarray)
-        return self._penalty_of_each("atom", self.dictionary.shape[1]) if several else super()._check_penalty()
+        return (
+            self._penalty_of_each("atom", self.dictionary.shape[1])
+            if several
+            else super()._check_penalty()
+        )
 
     @property
     def matrix(self) -> Tensor:

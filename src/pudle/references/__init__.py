@@ -1,1 +1,3 @@
-"""References that estimates are scored against: certified exact gradients, and limits of algorithms."""
+"""References that estimates are scored against: certified exact gradients, and limits of
+algorithms.
+"""

@@ -1,6 +1,8 @@
-"""Exact gradients in float64, with a certificate and a bound on their error; none uses what is under test.
+"""Exact gradients in float64, with a certificate and a bound on their error; none uses what is
+under test.
 
-The limit of an algorithm depends on that algorithm and is never certified: see `pudle.references.limits`.
+The limit of an algorithm depends on that algorithm and is never certified: see
+`pudle.references.limits`.
 """
 
 import dataclasses
@@ -12,7 +14,14 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Iteration
 from ..errors import InvalidArgument, UnsupportedProblem
-from ..problems import ConvolutionalSparseCoding, FixedPoint, PenaltySelection, Problem, Ridge, SparseCoding
+from ..problems import (
+    ConvolutionalSparseCoding,
+    FixedPoint,
+    PenaltySelection,
+    Problem,
+    Ridge,
+    SparseCoding,
+)
 from ..problems.learned_penalties import ThresholdedConvolutionalSparseCoding
 from ..validation import check_choice
 from .convolutional import ConvolutionalModel
@@ -22,11 +31,23 @@ from .limits import limit_reference
 from .linear_model import ROUNDING, DenseModel, LinearModel
 from .records import MINIMIZER_TARGETS, SCORED, TARGETS, Certificate, Reference, exactly
 
-__all__ = ["MINIMIZER_TARGETS", "SCORED", "TARGETS", "Certificate", "Reference", "default_target", "reference", "solve"]
+__all__ = [
+    "MINIMIZER_TARGETS",
+    "SCORED",
+    "TARGETS",
+    "Certificate",
+    "Reference",
+    "default_target",
+    "reference",
+    "solve",
+]
 
 
-def reference(problem: Problem, target: str | None = None, algorithm: Algorithm | None = None) -> Reference:
-    """Compute the exact gradient of a problem, certified, or the limit of an algorithm, which is not certified.
+def reference(
+    problem: Problem, target: str | None = None, algorithm: Algorithm | None = None
+) -> Reference:
+    """Compute the exact gradient of a problem, certified, or the limit of an algorithm, which is
+    not certified.
 
     Parameters
     ----------
@@ -35,30 +56,38 @@ def reference(problem: Problem, target: str | None = None, algorithm: Algorithm 
     target : {"exact", "ghat", "gstar", "gtilde", "limit"}, optional
         Which gradient; see `TARGETS`. By default that of `default_target`.
     algorithm : Algorithm, optional
-        The algorithm whose limit is wanted; only the target limit uses it. A `FixedPoint` brings its own.
+        The algorithm whose limit is wanted; only the target limit uses it. A `FixedPoint` brings
+        its own.
 
     Raises
     ------
     InvalidArgument
-        If the target is unknown, or the generating dictionary, the generating codes or the algorithm it needs is missing.
+        If the target is unknown, or the generating dictionary, the generating codes or the
+        algorithm it needs is missing.
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
-    target = default_target(problem, algorithm) if target is None else check_choice("target", target, TARGETS)
+    target = (
+        default_target(problem, algorithm)
+        if target is None
+        else check_choice("target", target, TARGETS)
+    )
     if target != "limit":
         return solve(problem, target)
     if algorithm is None and isinstance(problem, FixedPoint):
         algorithm = Iteration()
     if algorithm is None:
         raise InvalidArgument(
-            "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(), or use target='exact' "
-            "where an exact solution is known"
+            "target='limit' is the limit of an algorithm: pass it, such as algorithm=pudle.Ista(),"
+            " or use target='exact' where an exact solution is known"
         )
     return limit_reference(problem, algorithm)
 
 
 def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
-    """Return ``exact`` where an exact solution is known and the algorithm leads there, else ``limit``."""
+    """Return ``exact`` where an exact solution is known and the algorithm leads there, else
+    ``limit``.
+    """
     known = solve.dispatch(type(problem)) not in (solve.dispatch(object), _solve_thresholded)
     if isinstance(problem, FixedPoint):
         known = known and problem.solution is not None
@@ -69,19 +98,22 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
 
 @functools.singledispatch
 def solve(problem: Problem, target: str) -> Reference:
-    """Return the reference of one kind of problem; register a solver to make another kind certifiable.
+    """Return the reference of one kind of problem; register a solver to make another kind
+    certifiable.
 
     A solver is registered by the type of problem that it takes::
 
         @pudle.references.certified.solve.register
         def solve_mine(problem: Mine, target: str) -> pudle.Reference:
-            return pudle.Reference(gradient, codes, target, bound, pudle.Certificate(samples=len(codes)))
+            return pudle.Reference(gradient, codes, target, bound,
+            pudle.Certificate(samples=len(codes)))
 
-    Its gradient is that of ``theta -> loss(z(theta), theta)`` in float64, and the bound holds for its relative error.
+    Its gradient is that of ``theta -> loss(z(theta), theta)`` in float64, and the bound holds for
+    its relative error.
     """
     raise UnsupportedProblem(
-        f"reference: no exact solution is known for {type(problem).__name__}: use target='limit', or register a solver with "
-        f"pudle.references.certified.solve.register"
+        f"reference: no exact solution is known for {type(problem).__name__}: use target='limit',"
+        " or register a solver with pudle.references.certified.solve.register"
     )
 
 
@@ -95,8 +127,8 @@ def _solve_fixed_point(problem: FixedPoint, target: str) -> Reference:
 @solve.register
 def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: str) -> Reference:
     raise UnsupportedProblem(
-        f"reference: target={target!r} is not known for {type(problem).__name__}: use target='limit', or learn a penalty by "
-        f"PenaltySelection"
+        f"reference: target={target!r} is not known for {type(problem).__name__}: use"
+        " target='limit', or learn a penalty by PenaltySelection"
     )
 
 
@@ -104,40 +136,58 @@ def _solve_thresholded(problem: ThresholdedConvolutionalSparseCoding, target: st
 def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target: str) -> Reference:
     if target == "exact" and callable(problem.loss):
         raise UnsupportedProblem(
-            "reference: no bound is known for a loss that is a function: use target='limit', whose error is estimated, or "
-            "target='ghat' for the lasso's gradient"
+            "reference: no bound is known for a loss that is a function: use target='limit', whose"
+            " error is estimated, or target='ghat' for the lasso's gradient"
         )
     problem = exactly(problem)
 
     def model_at(dictionary: Tensor) -> LinearModel:
         moved = dataclasses.replace(problem, dictionary=dictionary)
-        return ConvolutionalModel(moved) if isinstance(moved, ConvolutionalSparseCoding) else DenseModel(moved)
+        return (
+            ConvolutionalModel(moved)
+            if isinstance(moved, ConvolutionalSparseCoding)
+            else DenseModel(moved)
+        )
 
     if problem.targets is not None and target in ("gstar", "gtilde"):
         raise InvalidArgument(
-            f"target={target!r} is the lasso's formula, which does not hold for a problem with targets: use target='exact'"
+            f"target={target!r} is the lasso's formula, which does not hold for a problem with"
+            " targets: use target='exact'"
         )
     model = model_at(problem.dictionary)
     if target == "gtilde":
         codes = _generating(problem, "generating_codes", target)
-        certificate = Certificate(samples=len(codes), zero_codes=float((codes == 0).flatten(1).all(1).double().mean()))
+        certificate = Certificate(
+            samples=len(codes), zero_codes=float((codes == 0).flatten(1).all(1).double().mean())
+        )
         gradient, error = lasso_gradient(model, codes.flatten(1), codes.new_zeros(len(codes)))
         return _finish(gradient, error, codes, target, certificate)
-    at = model_at(_generating(problem, "generating_dictionary", target)) if target == "gstar" else model
+    at = (
+        model_at(_generating(problem, "generating_dictionary", target))
+        if target == "gstar"
+        else model
+    )
     solution = solve_lasso(at, problem.penalty, problem.nonnegative)
     penalized = target != "exact" or problem.loss == "lasso"
     if problem.targets is None and penalized:
         gradient, error = lasso_gradient(model, solution.codes, solution.errors)
     else:
         targets = None if problem.targets is None else problem.targets.flatten(1)
-        gradient, error = implicit_gradient(model, problem.penalty, solution, targets=targets, penalized=penalized)
+        gradient, error = implicit_gradient(
+            model, problem.penalty, solution, targets=targets, penalized=penalized
+        )
     codes = solution.codes.reshape(problem.code_shape)
     return _finish(gradient, error, codes, target, solution.certificate, solution.reason)
 
 
-def _generating(problem: SparseCoding | ConvolutionalSparseCoding, name: str, target: str) -> Tensor:
+def _generating(
+    problem: SparseCoding | ConvolutionalSparseCoding, name: str, target: str
+) -> Tensor:
     if getattr(problem, name) is None:
-        raise InvalidArgument(f"target={target!r} needs {name}, which this problem lacks: pass it, or use target='ghat'")
+        raise InvalidArgument(
+            f"target={target!r} needs {name}, which this problem lacks: pass it, or use"
+            " target='ghat'"
+        )
     return getattr(problem, name)
 
 
@@ -146,9 +196,9 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     """Return the gradient of the mean of ``1/2 |y' - B z|^2`` in the logarithm of the penalty.
 
     On a support S with signs s the code is ``z_S = (A_S^T A_S)^{-1} (A_S^T y - penalty s)``. With
-    ``v_S = (A_S^T A_S)^{-1} (B^T (B z - y'))_S``, the gradient in the logarithm of entry j's penalty is therefore the mean
-    of ``-penalty_j s_j v_j``, summed over j if all entries share one penalty. The error of v is at most
-    ``(|B|^2 |dz| + |A_S^T A_S v - b|) / lambda_min``.
+    ``v_S = (A_S^T A_S)^{-1} (B^T (B z - y'))_S``, the gradient in the logarithm of entry j's
+    penalty is therefore the mean of ``-penalty_j s_j v_j``, summed over j if all entries share one
+    penalty. The error of v is at most ``(|B|^2 |dz| + |A_S^T A_S v - b|) / lambda_min``.
     """
     _require_exact(problem, target)
     problem = exactly(problem)
@@ -159,9 +209,13 @@ def _solve_penalty_selection(problem: PenaltySelection, target: str) -> Referenc
     v, linear_residual = model.solve_refined(active, (residual @ design) * active)
     norm_v, spectral = torch.linalg.norm(v, dim=1), float(torch.linalg.matrix_norm(design, 2))
     norm_held_out = torch.linalg.norm(problem.held_out_observations, dim=1)
-    held_out_sizes = len(design) ** 0.5 * spectral * (norm_held_out + 2 * torch.linalg.norm(residual, dim=1))
+    held_out_sizes = (
+        len(design) ** 0.5 * spectral * (norm_held_out + 2 * torch.linalg.norm(residual, dim=1))
+    )
     rounding = ROUNDING * (model.values**0.5 * model.spectral_norm**2 * norm_v + held_out_sizes)
-    errors = (spectral**2 * solution.errors + linear_residual + rounding) / solution.smallest_eigenvalues
+    errors = (
+        spectral**2 * solution.errors + linear_residual + rounding
+    ) / solution.smallest_eigenvalues
     weights = penalty * codes.sign()
     # The sum and the penalty's exponential add roundings in proportion to the sizes of the terms.
     summed = ROUNDING * (codes.shape[1] + len(codes)) ** 0.5 * (weights * v).abs().sum(1)
@@ -186,14 +240,22 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
             solution = solution + ((right - solution @ hessian) @ vectors / eigenvalues) @ vectors.T
         residual = torch.linalg.norm(right - solution @ hessian, dim=-1)
         sizes = right_sizes + largest * torch.linalg.norm(solution, dim=-1)
-        return solution, (residual + ROUNDING * sum(problem.dictionary.shape) ** 0.5 * sizes) / smallest
+        return (
+            solution,
+            (residual + ROUNDING * sum(problem.dictionary.shape) ** 0.5 * sizes) / smallest,
+        )
 
     # The right-hand side D^T x and the Hessian are themselves rounded sums.
     spectral = float(torch.linalg.matrix_norm(problem.dictionary, 2))
-    codes, code_errors = solve_refined(right, spectral * torch.linalg.norm(problem.observations, dim=1))
+    codes, code_errors = solve_refined(
+        right, spectral * torch.linalg.norm(problem.observations, dim=1)
+    )
     sensitivity, sensitivity_error = solve_refined(c[None, :], torch.linalg.norm(c))
     gradient = -(codes @ sensitivity[0]).mean()
-    error = (code_errors * torch.linalg.norm(sensitivity) + torch.linalg.norm(codes, dim=1) * sensitivity_error).mean()
+    error = (
+        code_errors * torch.linalg.norm(sensitivity)
+        + torch.linalg.norm(codes, dim=1) * sensitivity_error
+    ).mean()
     certificate = Certificate(
         samples=len(codes),
         kkt_residual=float((right - codes @ hessian).abs().max()),
@@ -208,22 +270,41 @@ def _solve_ridge(problem: Ridge, target: str) -> Reference:
 def _require_exact(problem: Problem, target: str) -> None:
     if target != "exact":
         name = type(problem).__name__
-        raise InvalidArgument(f"target={target!r} is defined for sparse coding only: use target='exact' for {name}")
+        raise InvalidArgument(
+            f"target={target!r} is defined for sparse coding only: use target='exact' for {name}"
+        )
 
 
 def _finish(
-    gradient: Tensor, error: float, codes: Tensor, target: str, certificate: Certificate, reason: str = ""
+    gradient: Tensor,
+    error: float,
+    codes: Tensor,
+    target: str,
+    certificate: Certificate,
+    reason: str = "",
 ) -> Reference:
-    """Return the reference with its relative bound, and with a status that follows from the certificate and the bound."""
+    """Return the reference with its relative bound, and with a status that follows from the
+    certificate and the bound.
+    """
     norm = float(torch.linalg.norm(gradient))
     status = "uncertified" if certificate.uncertified else "certified"
     bound = error / norm if norm > 0 else float("inf")
     if status == "certified" and not math.isfinite(norm):
         # Division by an infinite norm would make every error zero.
         status, bound = "uncertified", float("inf")
-        reason = "the norm of the exact gradient exceeds float64: scale the observations and the penalty down"
+        reason = (
+            "the norm of the exact gradient exceeds float64: scale the observations and the penalty"
+            " down"
+        )
     if status == "certified" and bound >= 1:
         status = "degenerate"
-        zero = f" ({certificate.zero_codes:.0%} of the codes are all zero)" if certificate.zero_codes else ""
-        reason = f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty or change the data"
+        zero = (
+            f" ({certificate.zero_codes:.0%} of the codes are all zero)"
+            if certificate.zero_codes
+            else ""
+        )
+        reason = (
+            f"the exact gradient is zero{zero}: relative errors have no meaning; lower the penalty"
+            " or change the data"
+        )
     return Reference(gradient, codes, target, bound, certificate, status, reason)

@@ -12,10 +12,11 @@ from ..algorithms.unrolling import differentiable, direct_gradients, gradients
 from ..problems import Problem
 from .records import exactly
 
-#: A sample has converged when no entry of its code changes by more than this times the largest entry of all codes, or of
-#: the first layer's change where that is larger.
+#: A sample has converged when no entry of its code changes by more than this times the largest
+#: entry of all codes, or of the first layer's change where that is larger.
 TOLERANCE = 1e-13
-#: Consecutive layers for which that must hold: an accelerated method pauses where its momentum turns.
+#: Consecutive layers for which that must hold: an accelerated method pauses where its momentum
+#: turns.
 STILL_LAYERS = 10
 #: Layers after which a sample that has not converged is given up.
 MAX_LAYERS = 20_000
@@ -64,7 +65,9 @@ class Converging:
 
     @torch.no_grad()
     def newton_step(self, codes: Tensor, iteration: int) -> tuple[Tensor, Tensor, Diagnostics]:
-        """Return the Newton step towards the fixed point, on the active set, and the residual ``Phi(z) - z`` before it."""
+        """Return the Newton step towards the fixed point, on the active set, and the residual
+        ``Phi(z) - z`` before it.
+        """
         residual = self.layer(codes, iteration) - codes
         newton, diagnostics = self.problem.solve_tangent(codes, residual / self.step)
         return newton, residual, diagnostics

@@ -1,4 +1,6 @@
-"""The linear model of convolutional sparse coding: products without a matrix, and sparse active systems."""
+"""The linear model of convolutional sparse coding: products without a matrix, and sparse active
+systems.
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,14 +15,17 @@ from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCod
 from ..problems.krylov import KrylovSolution, conjugate_gradients
 from .linear_model import ROUNDING, LinearModel
 
-#: Largest active system that is formed and whose eigenvalues are computed: it takes about 4 s and 100 MB.
+#: Largest active system that is formed and whose eigenvalues are computed: it takes about 4 s and
+#: 100 MB.
 MAX_ACTIVE = 3000
 #: Relative residual and most iterations of conjugate gradients for larger systems.
 RESIDUAL, ITERATIONS = 1e-14, 5000
 
 
 class ConvolutionalModel(LinearModel):
-    """``D * z ~ x`` with the filters as the parameter; images and code maps are flattened to one axis."""
+    """``D * z ~ x`` with the filters as the parameter; images and code maps are flattened to one
+    axis.
+    """
 
     max_active = MAX_ACTIVE
 
@@ -30,11 +35,16 @@ class ConvolutionalModel(LinearModel):
         self.l2_penalty = problem.l2_penalty
         self.lipschitz_constant = problem.lipschitz_constant
         # The Lanczos estimate is never too large.
-        self.spectral_norm = math.sqrt((1 + LIPSCHITZ_TOLERANCE) * (problem.lipschitz_constant - problem.l2_penalty))
+        self.spectral_norm = math.sqrt(
+            (1 + LIPSCHITZ_TOLERANCE) * (problem.lipschitz_constant - problem.l2_penalty)
+        )
         filter_norms = torch.linalg.norm(problem.dictionary.flatten(1), dim=1)
         self.column_norms = filter_norms.repeat_interleave(math.prod(problem.code_shape[2:]))
-        # With P the matrix of the image's patches, contract(r, z) = Z P(r), and a pixel is in this many patches, squared.
-        self.overlap = math.sqrt(math.prod(math.ceil(kernel / problem.stride) for kernel in problem.dictionary.shape[2:]))
+        # With P the matrix of the image's patches, contract(r, z) = Z P(r), and a pixel is in this
+        # many patches, squared.
+        self.overlap = math.sqrt(
+            math.prod(math.ceil(kernel / problem.stride) for kernel in problem.dictionary.shape[2:])
+        )
         samples, _, *positions = problem.code_shape
         self.summands = samples * math.prod(positions) + self.values
         self._spectra: dict[bytes, Tensor] = {}
@@ -57,12 +67,16 @@ class ConvolutionalModel(LinearModel):
             images = synthesize(self.problem.geometry, self._maps(codes), filters)
             return torch.autograd.grad(images, filters, self._images(residual))[0]
 
-    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def active_hessians(
+        self, active: Tensor, wanted: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for row in (wanted & active.any(1)).nonzero():
             indices = active[row].nonzero()[:, 1]
             yield row, indices[None], self.active_hessian(indices)[None]
 
-    def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def solve_definite(
+        self, active: Tensor, right: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
         large = active.sum(1) > self.max_active
         solution, singular = super().solve_definite(active, right, wanted & ~large)
         large &= wanted
@@ -94,7 +108,9 @@ class ConvolutionalModel(LinearModel):
         return ActiveSystems(solution, smallest, condition, singular)
 
     def active_hessian(self, indices: Tensor) -> Tensor:
-        """Return the Hessian of the smooth part on some entries (s,) of one sample's flattened codes, shape (s, s)."""
+        """Return the Hessian of the smooth part on some entries (s,) of one sample's flattened
+        codes, shape (s, s).
+        """
         from scipy.sparse import csr_array  # slow to import, and only references need it
 
         filters, geometry = self.problem.dictionary.numpy(), self.problem.geometry
@@ -104,14 +120,26 @@ class ConvolutionalModel(LinearModel):
         y = top[:, None, None, None] * geometry.stride - geometry.padding[0] + u
         x = left[:, None, None, None] * geometry.stride - geometry.padding[1] + v
         tall, wide = geometry.image
-        inside = np.broadcast_to((y >= 0) & (y < tall) & (x >= 0) & (x < wide), (len(atom), channels, height, width))
+        inside = np.broadcast_to(
+            (y >= 0) & (y < tall) & (x >= 0) & (x < wide), (len(atom), channels, height, width)
+        )
         pixels = (c * tall + y) * wide + x
         entries = np.broadcast_to(np.arange(len(indices))[:, None, None, None], inside.shape)
-        atoms = csr_array((filters[atom][inside], (entries[inside], pixels[inside])), shape=(len(indices), self.values))
+        atoms = csr_array(
+            (filters[atom][inside], (entries[inside], pixels[inside])),
+            shape=(len(indices), self.values),
+        )
         hessian = torch.as_tensor((atoms @ atoms.T).toarray())
         hessian.diagonal().add_(self.l2_penalty)
         return hessian
 
     def _iterate(self, active: Tensor, right: Tensor) -> KrylovSolution:
         flat = ROUNDING * self.lipschitz_constant
-        return conjugate_gradients(self.hessian_product, right, active, tolerance=RESIDUAL, iterations=ITERATIONS, flat=flat)
+        return conjugate_gradients(
+            self.hessian_product,
+            right,
+            active,
+            tolerance=RESIDUAL,
+            iterations=ITERATIONS,
+            flat=flat,
+        )

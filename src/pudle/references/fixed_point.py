@@ -12,16 +12,19 @@ from .lasso import KKT_TOLERANCE
 from .linear_model import ROUNDING
 from .records import Certificate, exactly
 
-#: Largest distance, relative to the gradient, between the derivative of a user's solution and the implicit one.
+#: Largest distance, relative to the gradient, between the derivative of a user's solution and the
+#: implicit one.
 AGREEMENT = 1e-8
 
 
 def solve_fixed_point(problem: FixedPoint) -> tuple[Tensor, float, Tensor, Certificate, str]:
-    """Return the gradient of ``theta -> loss(solution(theta), theta)``, its error, the codes, certificate and reason.
+    """Return the gradient of ``theta -> loss(solution(theta), theta)``, its error, the codes,
+    certificate and reason.
 
-    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the solver and that by the
-    implicit function theorem share nothing but the loss; the error is their distance, and what the solve may have lost. The
-    reason says why the problem is not certified, and is empty if it is.
+    The codes must be a fixed point to rounding. The gradient by automatic differentiation of the
+    solver and that by the implicit function theorem share nothing but the loss; the error is their
+    distance, and what the solve may have lost. The reason says why the problem is not certified,
+    and is empty if it is.
 
     Raises
     ------
@@ -31,8 +34,8 @@ def solve_fixed_point(problem: FixedPoint) -> tuple[Tensor, float, Tensor, Certi
     solution = problem.solution
     if solution is None:
         raise UnsupportedProblem(
-            "reference: no exact solution is known for FixedPoint: use target='limit', or give solution=, a function from "
-            "theta to the exact state"
+            "reference: no exact solution is known for FixedPoint: use target='limit', or give"
+            " solution=, a function from theta to the exact state"
         )
     problem = exactly(problem)
     with torch.enable_grad():
@@ -46,12 +49,17 @@ def solve_fixed_point(problem: FixedPoint) -> tuple[Tensor, float, Tensor, Certi
     condition, norm = float(diagnostics["condition_number"]), float(torch.linalg.norm(gradient))
     error, reason = float(torch.linalg.norm(gradient - implicit)) + condition * ROUNDING * norm, ""
     if not residual <= KKT_TOLERANCE * max(1.0, float(codes.abs().max())) * len(codes[0]) ** 0.5:
-        reason = f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or use target='limit'"
+        reason = (
+            f"solution(theta) is no fixed point: the step moves it by {residual:.1e}; repair it, or"
+            " use target='limit'"
+        )
     elif not error <= AGREEMENT * norm:
         reason = (
-            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has another derivative than "
-            f"the solution; use target='limit'"
+            f"solution(theta) and the implicit function theorem differ by {error:.1e}: the step has"
+            " another derivative than the solution; use target='limit'"
         )
     failed = len(codes) if reason else 0
-    certificate = Certificate(len(codes), uncertified=failed, kkt_residual=residual, condition_number=condition)
+    certificate = Certificate(
+        len(codes), uncertified=failed, kkt_residual=residual, condition_number=condition
+    )
     return gradient, error, codes, certificate, reason

@@ -1,8 +1,10 @@
-"""Lasso problems solved to rounding error, with the evidence for it, and the exact gradients that follow from them.
+"""Lasso problems solved to rounding error, with the evidence for it, and the exact gradients that
+follow from them.
 
-Written for any linear model ``A z ~ x`` with A linear in the parameter. Accelerated proximal gradient finds the support, the
-active normal equations are then solved exactly, and the optimality conditions decide whether the support was right. Nothing
-here uses an estimator or an algorithm under test. All tensors are in float64 on the CPU.
+Written for any linear model ``A z ~ x`` with A linear in the parameter. Accelerated proximal
+gradient finds the support, the active normal equations are then solved exactly, and the optimality
+conditions decide whether the support was right. Nothing here uses an estimator or an algorithm
+under test. All tensors are in float64 on the CPU.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from .records import Certificate
 
 #: Largest KKT residual of a certified code, relative to its natural scale ``max_j |a_j| |x|``.
 KKT_TOLERANCE = 1e-12
-#: A support counts as right when amplitudes and margins exceed this many times the bounds on their errors.
+#: A support counts as right when amplitudes and margins exceed this many times the bounds on their
+#: errors.
 SAFETY = 1000.0
 #: Iterations after which the solver gives up a sample whose support still changes.
 MAX_ITERATIONS = 50_000
-#: Condition number from which an active Gram matrix counts as singular: half of float64's digits are lost.
+#: Condition number from which an active Gram matrix counts as singular: half of float64's digits
+#: are lost.
 SINGULAR = 1e12
 #: Samples solved at once, so that the working set stays in cache.
 CHUNK = 4096
@@ -27,7 +31,9 @@ CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class LassoSolution:
-    """Codes, with a certificate for all of them and the per-sample numbers on which error bounds of gradients depend."""
+    """Codes, with a certificate for all of them and the per-sample numbers on which error bounds of
+    gradients depend.
+    """
 
     codes: Tensor
     #: Bound on the Euclidean error of each code.
@@ -44,20 +50,25 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
 
     `penalty` is one number for all entries of a code, or one for each, shape (p,).
 
-    On the right support S an error e in the optimality conditions moves the code by ``dz_S = H_SS^{-1} e``. With e at most
-    ``sqrt|S| (kkt + rounding)`` this gives ``|dz| <= |e| / lambda_min``. The correlation of an inactive atom moves by
-    ``|a_j^T A dz| <= |a_j| |e| / sqrt(lambda_min)``, because ``|A dz|^2 <= e^T H_SS^{-1} e``. The support is right if all
-    amplitudes and dual margins exceed `SAFETY` times these bounds. Every inequality here, and the bounds of gradients that
-    follow from it, keeps its sense in other units: for ``A -> s A``, ``x -> q x`` and ``penalty -> s q penalty`` codes scale
-    by ``q / s``, correlations by ``s q``, gradients by ``q^2 / s``, and relative bounds stay the same.
+    On the right support S an error e in the optimality conditions moves the code by ``dz_S =
+    H_SS^{-1} e``. With e at most ``sqrt|S| (kkt + rounding)`` this gives ``|dz| <= |e| /
+    lambda_min``. The correlation of an inactive atom moves by ``|a_j^T A dz| <= |a_j| |e| /
+    sqrt(lambda_min)``, because ``|A dz|^2 <= e^T H_SS^{-1} e``. The support is right if all
+    amplitudes and dual margins exceed `SAFETY` times these bounds. Every inequality here, and the
+    bounds of gradients that follow from it, keeps its sense in other units: for ``A -> s A``, ``x
+    -> q x`` and ``penalty -> s q penalty`` codes scale by ``q / s``, correlations by ``s q``,
+    gradients by ``q^2 / s``, and relative bounds stay the same.
     """
     chunks = [
-        _solve_chunk(model, model.correlate(rows), penalty, nonnegative) for rows in torch.split(model.observations, CHUNK)
+        _solve_chunk(model, model.correlate(rows), penalty, nonnegative)
+        for rows in torch.split(model.observations, CHUNK)
     ]
     codes = torch.cat([chunk for chunk, _ in chunks])
     active = codes != 0
     # Refine once more, against residuals computed from the observations instead of the Gram matrix.
-    step = model.solve_active(active, (model.negative_gradient(codes) - penalty * codes.sign()) * active)
+    step = model.solve_active(
+        active, (model.negative_gradient(codes) - penalty * codes.sign()) * active
+    )
     refined = codes + step.solution
     codes = torch.where(refined.sign() == codes.sign(), refined, codes)
 
@@ -68,8 +79,12 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     margins = torch.where(active, torch.inf, slacks).amin(1)
     kkt = torch.maximum(stationarity, (-margins).clamp(min=0))
     amplitudes = torch.where(active, codes.abs(), torch.inf).amin(1)
-    # The residual itself is known only up to rounding: without this term a zero residual would mean a perfect code.
-    rounding = model.residual_rounding(codes)[:, None] * model.column_norms + ROUNDING * model.l2_penalty * codes.abs()
+    # The residual itself is known only up to rounding: without this term a zero residual would mean
+    # a perfect code.
+    rounding = (
+        model.residual_rounding(codes)[:, None] * model.column_norms
+        + ROUNDING * model.l2_penalty * codes.abs()
+    )
     condition = torch.where(step.singular, torch.inf, step.condition_numbers)
     smallest = step.smallest_eigenvalues.clamp(min=0)
     violation = active.sum(1).double().sqrt() * (stationarity + (rounding * active).amax(1))
@@ -81,16 +96,19 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
     reason = ""
     if failed.any():
-        large, singular = int(oversized.sum()), int((failed & ~oversized & (condition >= SINGULAR)).sum())
+        large, singular = (
+            int(oversized.sum()),
+            int((failed & ~oversized & (condition >= SINGULAR)).sum()),
+        )
         reason = (
-            f"{int(failed.sum())} of {len(codes)} samples are not certified: {singular} have a singular active Gram "
-            f"matrix, {int(failed.sum()) - singular - large} miss the optimality conditions or a safe margin from a change "
-            f"of support"
+            f"{int(failed.sum())} of {len(codes)} samples are not certified: {singular} have a"
+            f" singular active Gram matrix, {int(failed.sum()) - singular - large} miss the"
+            " optimality conditions or a safe margin from a change of support"
         )
         if large:
             reason += (
-                f", {large} have more active entries (up to {int(active.sum(1).max())}) than are solved exactly: raise the "
-                f"penalty or take smaller images"
+                f", {large} have more active entries (up to {int(active.sum(1).max())}) than are"
+                " solved exactly: raise the penalty or take smaller images"
             )
     regular = active.any(1) & ~step.singular
     largest = torch.where(regular, step.smallest_eigenvalues * step.condition_numbers, 0)
@@ -110,13 +128,17 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     return LassoSolution(codes, errors, step.smallest_eigenvalues, certificate, reason)
 
 
-def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tensor, nonnegative: bool) -> tuple[Tensor, int]:
-    """Return codes (n, p), optimal for every sample that could be solved, and the number of iterations.
+def _solve_chunk(
+    model: LinearModel, correlation: Tensor, penalty: float | Tensor, nonnegative: bool
+) -> tuple[Tensor, int]:
+    """Return codes (n, p), optimal for every sample that could be solved, and the number of
+    iterations.
 
-    Runs accelerated proximal gradient with adaptive restart (O'Donoghue and Candes 2015) per sample. At checkpoints that
-    grow geometrically, it solves the active normal equations of each sample whose signs did not change since the last
-    checkpoint. A sample is done when the solution has these signs and meets the dual inequality; it is given up when its
-    active matrix was singular at five checkpoints in a row.
+    Runs accelerated proximal gradient with adaptive restart (O'Donoghue and Candes 2015) per
+    sample. At checkpoints that grow geometrically, it solves the active normal equations of each
+    sample whose signs did not change since the last checkpoint. A sample is done when the solution
+    has these signs and meets the dual inequality; it is given up when its active matrix was
+    singular at five checkpoints in a row.
     """
     codes = torch.zeros_like(correlation)
     todo = torch.arange(len(codes))
@@ -142,7 +164,8 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
         checkpoint = min(int(checkpoint * 1.3), MAX_ITERATIONS)
         previous, signs = signs, z.sign()
         settled = (signs == previous).all(1)
-        # On the support S: H_SS z_S = A_S^T x - penalty sign_S. It is right if the signs and the dual inequality hold.
+        # On the support S: H_SS z_S = A_S^T x - penalty sign_S. It is right if the signs and the
+        # dual inequality hold.
         solved, singular = model.solve_definite(signs != 0, correlation - penalty * signs, settled)
         inactive = (correlation - model.hessian_product(solved)) * (signs == 0)
         excess = inactive if nonnegative else inactive.abs()
@@ -158,55 +181,85 @@ def _solve_chunk(model: LinearModel, correlation: Tensor, penalty: float | Tenso
 
 
 def lasso_gradient(model: LinearModel, codes: Tensor, code_errors: Tensor) -> tuple[Tensor, float]:
-    """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` at constant codes, and a bound on its error.
+    """Return the gradient of ``mean_i 1/2 |x_i - A z_i|^2`` at constant codes, and a bound on its
+    error.
 
-    An error dz of a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times the model's overlap; an
-    error dr of the computed residual by ``|dr| |z|``.
+    An error dz of a code changes its term by at most ``(|r| + |A| |z|) |dz|`` to first order, times
+    the model's overlap; an error dr of the computed residual by ``|dr| |z|``.
     """
     residual = model.synthesize(codes) - model.observations
     gradient = model.contract(residual, codes) / len(codes)
     r, z = torch.linalg.norm(residual, dim=1), torch.linalg.norm(codes, dim=1)
-    error = ((r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z).mean()
+    error = (
+        (r + model.spectral_norm * z) * code_errors + model.residual_rounding(codes) * z
+    ).mean()
     error = error + _summation_error(r * z, model)
     return gradient, model.overlap * float(error)
 
 
 def implicit_gradient(
-    model: LinearModel, penalty: float | Tensor, solution: LassoSolution, *, targets: Tensor | None, penalized: bool
+    model: LinearModel,
+    penalty: float | Tensor,
+    solution: LassoSolution,
+    *,
+    targets: Tensor | None,
+    penalized: bool,
 ) -> tuple[Tensor, float]:
-    """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound on its error.
+    """Return the gradient of ``mean_i 1/2 |y_i - A z_i(A)|^2`` in the parameter of A, and a bound
+    on its error.
 
-    With e = A z - y, r = A z - x, H = A^T A + l2 I and b(r, z) the model's contraction, the optimality conditions give
-    ``A_S^T e = A_S^T (x - y) - penalty sign(z_S) - l2 z_S``. If the penalties are part of the loss, its derivative in the
-    codes is ``A_S^T (x - y)`` alone. So ``v_S = H_SS^{-1} (partial_z loss)_S`` depends on the error dz of the code at most
-    through l2, and the gradient is ``mean_i b(e, z) - b(r, v) - b(A v, z)``. Errors dz and dv change a term by at most
-    ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|r| + |A| |z|) |dv|`` to first order, times the overlap, with
-    ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
+    With e = A z - y, r = A z - x, H = A^T A + l2 I and b(r, z) the model's contraction, the
+    optimality conditions give ``A_S^T e = A_S^T (x - y) - penalty sign(z_S) - l2 z_S``. If the
+    penalties are part of the loss, its derivative in the codes is ``A_S^T (x - y)`` alone. So ``v_S
+    = H_SS^{-1} (partial_z loss)_S`` depends on the error dz of the code at most through l2, and the
+    gradient is ``mean_i b(e, z) - b(r, v) - b(A v, z)``. Errors dz and dv change a term by at most
+    ``(|e| + |A| |z| + 2 |A| |v|) |dz| + (|r| + |A| |z|) |dv|`` to first order, times the overlap,
+    with ``|dv| <= (|H_SS v - (partial_z loss)_S| + l2 |dz|) / lambda_min``.
 
-    The targets y, shape (n, m), are the observations x by default. `penalized` adds the penalties to the loss; without
-    targets the codes then minimize it: use `lasso_gradient`.
+    The targets y, shape (n, m), are the observations x by default. `penalized` adds the penalties
+    to the loss; without targets the codes then minimize it: use `lasso_gradient`.
     """
     codes = solution.codes
     active = codes != 0
-    right = torch.zeros_like(codes) if penalized else -penalty * codes.sign() - model.l2_penalty * codes
-    shift = torch.zeros_like(model.observations) if targets is None else model.observations - targets
+    right = (
+        torch.zeros_like(codes) if penalized else -penalty * codes.sign() - model.l2_penalty * codes
+    )
+    shift = (
+        torch.zeros_like(model.observations) if targets is None else model.observations - targets
+    )
     v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
     synthesis = model.synthesize(v)
     r = model.synthesize(codes) - model.observations
     e = r + shift
     spectral = model.spectral_norm
-    norm_e, norm_r, norm_z, norm_v, norm_shift = (torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift))
-    rounding = ROUNDING * model.values**0.5 * ((spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift)
+    norm_e, norm_r, norm_z, norm_v, norm_shift = (
+        torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift)
+    )
+    rounding = (
+        ROUNDING
+        * model.values**0.5
+        * ((spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift)
+    )
     if model.l2_penalty and not penalized:
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues
-    terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (norm_r + spectral * norm_z) * dv
+    terms = (norm_e + spectral * norm_z + 2 * spectral * norm_v) * solution.errors + (
+        norm_r + spectral * norm_z
+    ) * dv
     terms = terms + model.residual_rounding(codes) * (norm_z + norm_v)
-    gradient = model.contract(r, codes - v) - model.contract(synthesis, codes) + model.contract(shift, codes)
+    gradient = (
+        model.contract(r, codes - v)
+        - model.contract(synthesis, codes)
+        + model.contract(shift, codes)
+    )
     sizes = norm_e * norm_z + norm_r * norm_v + norm_shift * norm_z + spectral * norm_v * norm_z
-    return gradient / len(codes), model.overlap * float(terms.mean() + _summation_error(sizes, model))
+    return gradient / len(codes), model.overlap * float(
+        terms.mean() + _summation_error(sizes, model)
+    )
 
 
 def _summation_error(sizes: Tensor, model: LinearModel) -> Tensor:
-    """Return the rounding error of forming and summing the samples' terms, which grows like a random walk."""
+    """Return the rounding error of forming and summing the samples' terms, which grows like a
+    random walk.
+    """
     return ROUNDING * model.summands**0.5 * sizes.mean()

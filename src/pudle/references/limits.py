@@ -13,36 +13,43 @@ from .converging import Converging
 from .lasso import SINGULAR
 from .records import Certificate, Reference
 
-#: Distances in theta, relative to its entries, of the central differences that check a limit: the first within which the
-#: active set stays the same is taken.
+#: Distances in theta, relative to its entries, of the central differences that check a limit: the
+#: first within which the active set stays the same is taken.
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)
 #: Largest error that the differences may show, relative to the gradient.
 DIFFERENCE_TOLERANCE = 1e-6
 
 
 def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
-    r"""Return the gradient of ``theta -> loss(z(theta), theta)`` at the codes z(theta) to which an algorithm converges.
+    r"""Return the gradient of ``theta -> loss(z(theta), theta)`` at the codes z(theta) to which an
+    algorithm converges.
 
-    The algorithm itself, with its step, its rule and its warm start, runs in float64 until the codes stop changing. With
-    :math:`\Phi` one plain layer at that step and with that rule, its codes then satisfy :math:`z = \Phi(z, \theta)`,
-    accelerated or not. The unrolled gradient tends to the derivative of that fixed point,
+    The algorithm itself, with its step, its rule and its warm start, runs in float64 until the
+    codes stop changing. With
+    :math:`\Phi` one plain layer at that step and with that rule, its codes then satisfy :math:`z =
+    \Phi(z, \theta)`, accelerated or not. The unrolled gradient tends to the derivative of that
+    fixed point,
 
     .. math:: g = \partial_\theta \ell + (\partial_\theta \Phi)^\top v, \qquad
               (I - \partial_z \Phi^\top) v = \partial_z \ell .
 
-    Every thresholding rule has slope one on the active entries and keeps the others at zero, so that
-    :math:`v_S = H_{SS}^{-1} (\partial_z \ell)_S / \eta` on the active set S, with H the Hessian of the smooth part, and zero
-    elsewhere. The part through the codes does not vanish even for the lasso loss: at the limit of a hard or decaying rule
-    the penalized objective is not stationary in the codes. A rule that changes from layer to layer is evaluated at twice the
-    depth at which the codes converged, where a decaying penalty is squared. For `FixedPoint` the system is solved as it
-    stands, whether symmetric or not.
+    Every thresholding rule has slope one on the active entries and keeps the others at zero, so
+    that
+    :math:`v_S = H_{SS}^{-1} (\partial_z \ell)_S / \eta` on the active set S, with H the Hessian of
+    the smooth part, and zero elsewhere. The part through the codes does not vanish even for the
+    lasso loss: at the limit of a hard or decaying rule the penalized objective is not stationary in
+    the codes. A rule that changes from layer to layer is evaluated at twice the depth at which the
+    codes converged, where a decaying penalty is squared. For `FixedPoint` the system is solved as
+    it stands, whether symmetric or not.
 
-    A last Newton step on the active set refines the codes. `bound` is the change that this step, and the step of the rule
-    to twice the depth, make to the gradient, and what the solves may have lost: an estimate without proof, hence the status
-    ``limit``. The status is ``uncertified`` if a sample did not converge, if its active system is singular (the fixed points
-    are then not isolated, and the path decides which one is reached), if the Newton step leaves the active set, or if
-    central differences of the loss at the limits for other theta do not agree; these are taken where the rule is the same in
-    every layer. It is ``degenerate`` if the gradient vanishes with the penalty.
+    A last Newton step on the active set refines the codes. `bound` is the change that this step,
+    and the step of the rule to twice the depth, make to the gradient, and what the solves may have
+    lost: an estimate without proof, hence the status ``limit``. The status is ``uncertified`` if a
+    sample did not converge, if its active system is singular (the fixed points are then not
+    isolated, and the path decides which one is reached), if the Newton step leaves the active set,
+    or if central differences of the loss at the limits for other theta do not agree; these are
+    taken where the rule is the same in every layer. It is ``degenerate`` if the gradient vanishes
+    with the penalty.
 
     Raises
     ------
@@ -53,7 +60,11 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     problem = running.problem
     codes, moving, layers = running.run()
     if not torch.isfinite(codes).all():
-        return _nothing(problem, codes, f"the codes are NaN or infinite after {layers} layers: the iteration diverges")
+        return _nothing(
+            problem,
+            codes,
+            f"the codes are NaN or infinite after {layers} layers: the iteration diverges",
+        )
     try:
         newton, residual, newton_solve = running.newton_step(codes, 2 * layers)
         refined = codes + newton
@@ -69,8 +80,12 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     norm = float(torch.linalg.norm(gradient))
     condition = max(float(each["condition_number"]) for each in (newton_solve, solve))
     # Beyond what the Newton step shows, the solves lose as many digits as the condition number has.
-    rounding = condition * max(torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0)))
-    bound = float(torch.linalg.norm(gradient - before)) / norm + rounding if norm > 0 else float("inf")
+    rounding = condition * max(
+        torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0))
+    )
+    bound = (
+        float(torch.linalg.norm(gradient - before)) / norm + rounding if norm > 0 else float("inf")
+    )
     singular = max(int(newton_solve["singular"]), int(condition >= SINGULAR))
     certificate = Certificate(
         samples=len(codes),
@@ -85,11 +100,15 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     status, reason = "limit", ""
     if certificate.uncertified:
         reason = (
-            f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers, {singular} have a singular "
-            f"active system, {int((left & ~moving).sum())} leave their active set"
+            f"of {len(codes)} samples {int(moving.sum())} still moved after {layers} layers,"
+            f" {singular} have a singular active system, {int((left & ~moving).sum())} leave their"
+            " active set"
         )
     elif bound >= 1:
-        status, reason = "degenerate", "the gradient at the limit is zero: relative errors have no meaning"
+        status, reason = (
+            "degenerate",
+            "the gradient at the limit is zero: relative errors have no meaning",
+        )
     elif running.algorithm.thresholding.proximal:
         reason = _disagreement(running, refined, gradient)
     if reason and status == "limit":
@@ -99,23 +118,35 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
 
 def _nothing(problem: Problem, codes: Tensor, reason: str) -> Reference:
     """Return a reference without a gradient."""
-    certificate, gradient = Certificate(len(codes), uncertified=len(codes)), torch.full_like(problem.theta, float("nan"))
+    certificate, gradient = (
+        Certificate(len(codes), uncertified=len(codes)),
+        torch.full_like(problem.theta, float("nan")),
+    )
     reason = f"no limit to score against: {reason}"
     return Reference(gradient, codes, "limit", float("inf"), certificate, "uncertified", reason)
 
 
 def _contraction(problem: Problem, codes: Tensor) -> dict[str, Any]:
-    """Return what a certificate says of the spectral radius of a problem's own step, where it is found."""
-    radius = problem.linearized(codes).spectral_radius() if isinstance(problem, FixedPoint) else None
-    return {} if radius is None else {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
+    """Return what a certificate says of the spectral radius of a problem's own step, where it is
+    found.
+    """
+    radius = (
+        problem.linearized(codes).spectral_radius() if isinstance(problem, FixedPoint) else None
+    )
+    return (
+        {}
+        if radius is None
+        else {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
+    )
 
 
 @torch.no_grad()
 def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
-    """Return why the gradient is not that of the loss at the limit, or an empty text if central differences confirm it.
+    """Return why the gradient is not that of the loss at the limit, or an empty text if central
+    differences confirm it.
 
-    They are taken along two directions, itself and a random one, from limits that are found from the one at this theta. The
-    tolerance holds what rounding of the loss leaves.
+    They are taken along two directions, itself and a random one, from limits that are found from
+    the one at this theta. The tolerance holds what rounding of the loss leaves.
     """
     theta, norm = running.problem.theta, torch.linalg.norm(gradient)
     random = torch.as_tensor(streams.generator(0, "check of a limit").standard_normal(theta.shape))
@@ -123,22 +154,31 @@ def _disagreement(running: Converging, codes: Tensor, gradient: Tensor) -> str:
     for direction in (gradient / norm, random / torch.linalg.norm(random)):
         for distance in (relative * size for relative in DIFFERENCE_STEPS):
             moved = distance * direction
-            above, below = (_loss_at_limit(running.at(theta + sign * moved), codes) for sign in (1, -1))
+            above, below = (
+                _loss_at_limit(running.at(theta + sign * moved), codes) for sign in (1, -1)
+            )
             if above is not None and below is not None:
                 break
         else:
             return "the active set changes close by"
         error = ((above - below) / (2 * distance) - (gradient * direction).sum()).abs()
-        if not error <= DIFFERENCE_TOLERANCE * norm + 100 * torch.finfo(torch.float64).eps * above.abs() / distance:
+        if (
+            not error
+            <= DIFFERENCE_TOLERANCE * norm
+            + 100 * torch.finfo(torch.float64).eps * above.abs() / distance
+        ):
             return (
-                f"central differences of the loss at the limits for other theta are {float(error / norm):.1e} off, relative "
-                f"to the gradient: there is a kink close by, or the step is no function of state and theta alone"
+                "central differences of the loss at the limits for other theta are"
+                f" {float(error / norm):.1e} off, relative to the gradient: there is a kink close"
+                " by, or the step is no function of state and theta alone"
             )
     return ""
 
 
 def _loss_at_limit(running: Converging, codes: Tensor) -> Tensor | None:
-    """Return the loss at the limit that is found from `codes`; None where its active set is another."""
+    """Return the loss at the limit that is found from `codes`; None where its active set is
+    another.
+    """
     limit, _, layers = running.run(codes)
     if not torch.equal(running.problem.piece(limit), running.problem.piece(codes)):
         return None

@@ -1,4 +1,6 @@
-"""Linear models ``A z ~ x`` as the exact solvers need them: products, active systems and the constants of error bounds."""
+"""Linear models ``A z ~ x`` as the exact solvers need them: products, active systems and the
+constants of error bounds.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ ROUNDING = torch.finfo(torch.float64).eps / 2
 
 
 class LinearModel(ABC):
-    """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the smooth part.
+    """A linear model ``A z ~ x`` with A linear in a parameter, and ``l2_penalty/2 |z|^2`` in the
+    smooth part.
 
-    Samples are rows; observations have the shape (n, m), codes (n, p). All tensors are in float64 on the CPU.
+    Samples are rows; observations have the shape (n, m), codes (n, p). All tensors are in float64
+    on the CPU.
     """
 
     observations: Tensor
@@ -28,7 +32,8 @@ class LinearModel(ABC):
     column_norms: Tensor
     #: A constant c with ``|contract(r, z)| <= c |r| |z|`` for one sample.
     overlap: float
-    #: Number of products that one entry of a gradient sums over: over the samples, and within the residual.
+    #: Number of products that one entry of a gradient sums over: over the samples, and within the
+    #: residual.
     summands: int
     #: Largest number of active entries for which a sample is certified.
     max_active: float = float("inf")
@@ -51,23 +56,33 @@ class LinearModel(ABC):
         """Return the gradient of ``sum_i <r_i, A z_i>`` in the parameter."""
 
     @abstractmethod
-    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the wanted samples (r,) that share a number k > 0 of active entries, these (r, k), and H_SS (r, k, k)."""
+    def active_hessians(
+        self, active: Tensor, wanted: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the wanted samples (r,) that share a number k > 0 of active entries, these (r, k),
+        and H_SS (r, k, k).
+        """
 
     @abstractmethod
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
         """Solve all active systems, and compute their extreme eigenvalues."""
 
-    def solve_definite(self, active: Tensor, right: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve the active systems of the wanted samples; return the solution (n, p) and which are singular (n,).
+    def solve_definite(
+        self, active: Tensor, right: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Solve the active systems of the wanted samples; return the solution (n, p) and which are
+        singular (n,).
 
-        Singular means not positive definite. The solution is zero for these samples and for those that are not wanted.
+        Singular means not positive definite. The solution is zero for these samples and for those
+        that are not wanted.
         """
         solution, singular = torch.zeros_like(right), torch.zeros_like(wanted)
         for rows, indices, hessians in self.active_hessians(active, wanted):
             factor, info = torch.linalg.cholesky_ex(hessians)
             singular[rows] = info > 0
-            values = torch.cholesky_solve(right[rows[:, None], indices][:, :, None], factor).squeeze(2)
+            values = torch.cholesky_solve(
+                right[rows[:, None], indices][:, :, None], factor
+            ).squeeze(2)
             solution[rows[:, None], indices] = torch.where(info[:, None] > 0, 0, values)
         return solution, singular
 
@@ -76,21 +91,27 @@ class LinearModel(ABC):
         return self.correlate(self.synthesize(vectors)) + self.l2_penalty * vectors
 
     def negative_gradient(self, codes: Tensor) -> Tensor:
-        """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape (n, p)."""
+        """Return ``A^T (x - A z) - l2_penalty z`` per sample, computed from the observations; shape
+        (n, p).
+        """
         correlation = self.correlate(self.observations - self.synthesize(codes))
         return correlation - self.l2_penalty * codes if self.l2_penalty else correlation
 
     def residual_rounding(self, codes: Tensor) -> Tensor:
         """Return a bound, shape (n,), on the Euclidean norm of the rounding error of ``x - A z``.
 
-        Independent roundings add up like a random walk: of terms of the sizes ``|x|`` and ``|a_j| |z_j|``, with u the
-        rounding unit, it is ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``. Times ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
+        Independent roundings add up like a random walk: of terms of the sizes ``|x|`` and ``|a_j|
+        |z_j|``, with u the rounding unit, it is ``u sqrt(m) (|x| + |(|a_j| z_j)_j|)``. Times
+        ``|a_j|`` it bounds that of ``a_j^T (x - A z)``.
         """
-        sizes = torch.linalg.norm(self.observations, dim=1) + torch.linalg.norm(codes * self.column_norms, dim=1)
+        sizes = torch.linalg.norm(self.observations, dim=1) + torch.linalg.norm(
+            codes * self.column_norms, dim=1
+        )
         return ROUNDING * self.values**0.5 * sizes
 
     def solve_refined(self, active: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve all active systems with one refinement; return the solution (n, p) and its residual norms (n,).
+        """Solve all active systems with one refinement; return the solution (n, p) and its residual
+        norms (n,).
 
         The right-hand side must be zero outside the active set.
         """
@@ -105,7 +126,11 @@ class DenseModel(LinearModel):
     """The linear model of a problem with a matrix A, shape (m, p), which is also the parameter."""
 
     def __init__(self, problem: DenseL1Problem) -> None:
-        self.observations, self.matrix, self.l2_penalty = problem.observations, problem.matrix, problem.l2_penalty
+        self.observations, self.matrix, self.l2_penalty = (
+            problem.observations,
+            problem.matrix,
+            problem.l2_penalty,
+        )
         self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
         self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
@@ -125,7 +150,9 @@ class DenseModel(LinearModel):
     def contract(self, residual: Tensor, codes: Tensor) -> Tensor:
         return residual.T @ codes
 
-    def active_hessians(self, active: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def active_hessians(
+        self, active: Tensor, wanted: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         candidates = wanted.nonzero().squeeze(1)
         for group, indices in groups_by_size(active[candidates]):
             yield candidates[group], indices, self.hessian[indices[:, :, None], indices[:, None, :]]

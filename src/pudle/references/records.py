@@ -18,9 +18,13 @@ TARGETS = {
     "ghat": "exact gradient of the lasso loss, whatever the problem's loss",
     "gstar": "the lasso formula with the lasso codes under the generating dictionary",
     "gtilde": "the lasso formula with the generating codes themselves",
-    "limit": "gradient of theta -> loss(z(theta), theta) at the codes z(theta) that the same algorithm converges to",
+    "limit": (
+        "gradient of theta -> loss(z(theta), theta) at the codes z(theta) that the same algorithm"
+        " converges to"
+    ),
 }
-#: Targets defined by the minimizer of the inner problem: wrong for a thresholding rule that does not lead there.
+#: Targets defined by the minimizer of the inner problem: wrong for a thresholding rule that does
+#: not lead there.
 MINIMIZER_TARGETS = ("exact", "ghat")
 #: Statuses of references that estimates are scored against.
 SCORED = ("certified", "limit")
@@ -39,8 +43,9 @@ class Certificate:
     kkt_residual : float
         Largest violation of the optimality conditions.
     smallest_eigenvalue : float
-        Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an active entry. For a
-        `FixedPoint`, as the next, one minus the spectral radius of the Jacobian of its step.
+        Smallest eigenvalue of the active Gram (Hessian) matrices; infinite if no sample has an
+        active entry. For a `FixedPoint`, as the next, one minus the spectral radius of the Jacobian
+        of its step.
     largest_eigenvalue : float
         Largest eigenvalue of the regular ones among these matrices; zero if there is none.
     condition_number : float
@@ -85,13 +90,14 @@ class Reference:
     target : str
         Which gradient it is: a key of `TARGETS`.
     bound : float
-        Bound on the error of `gradient` relative to the true gradient, in the Euclidean (Frobenius) norm; of a ``limit`` an
-        estimate of that error, without proof.
+        Bound on the error of `gradient` relative to the true gradient, in the Euclidean (Frobenius)
+        norm; of a ``limit`` an estimate of that error, without proof.
     certificate : Certificate
         The evidence.
     status : str
-        ``certified``, or ``limit`` (the algorithm converged; the bound is an estimate). Estimates are not scored against an
-        ``uncertified`` or a ``degenerate`` reference (its gradient is zero).
+        ``certified``, or ``limit`` (the algorithm converged; the bound is an estimate). Estimates
+        are not scored against an ``uncertified`` or a ``degenerate`` reference (its gradient is
+        zero).
     reason : str
         Why the reference is not scored against; empty otherwise.
     """

@@ -9,16 +9,26 @@ import click
 
 @click.command("init-plugin")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the repository goes [default: NAME].")
 @click.option(
-    "--pudle", "requirement", default="pudle", show_default=True, metavar="REQUIREMENT",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the repository goes [default: NAME].",
+)
+@click.option(
+    "--pudle",
+    "requirement",
+    default="pudle",
+    show_default=True,
+    metavar="REQUIREMENT",
     help="How the plug-in depends on pudle, e.g. 'pudle @ git+ADDRESS'.",
-)  # fmt: skip
+)
 def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
     """Write a repository for an estimator of your own, with tests and a gate.
 
-    The estimator in it works, so that everything can be tried before you write your own. The gate is a workflow for GitHub
-    that judges every pull request: accuracy, time and memory, as a check and as a comment.
+    The estimator in it works, so that everything can be tried before you write your own. The gate
+    is a workflow for GitHub that judges every pull request: accuracy, time and memory, as a check
+    and as a comment.
 
     \b
     Example:
@@ -29,4 +39,7 @@ def init_plugin_command(name: str, out: Path | None, requirement: str) -> None:
     folder = out or Path(name.replace("_", "-"))
     for path in write_plugin(name, folder, requirement):
         click.echo(path)
-    click.echo(f"next: cd {folder} && git init && git add . && git commit -m 'First' && pip install -e '.[test]'")
+    click.echo(
+        f"next: cd {folder} && git init && git add . && git commit -m 'First' && pip install -e"
+        " '.[test]'"
+    )

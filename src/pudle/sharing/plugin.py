@@ -22,7 +22,8 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
     Parameters
     ----------
     name : str
-        Name of the estimator, an identifier; its module and, with hyphens, its package are called the same.
+        Name of the estimator, an identifier; its module and, with hyphens, its package are called
+        the same.
     folder : Path
         Where the repository goes; it must be empty or not exist.
     requirement : str
@@ -35,14 +36,18 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
         raise InvalidArgument(
-            f"{name!r} is no name for a module: use lower-case letters, digits and '_', as in my_estimator"
+            f"{name!r} is no name for a module: use lower-case letters, digits and '_', as in"
+            " my_estimator"
         )
     if name in entries("estimators"):
         raise InvalidArgument(
-            f"{name!r} is the name of another estimator: choose another, `pudle list estimators` shows all"
+            f"{name!r} is the name of another estimator: choose another, `pudle list estimators`"
+            " shows all"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidArgument(f"{folder} is there already: choose another folder with --out, or empty it")
+        raise InvalidArgument(
+            f"{folder} is there already: choose another folder with --out, or empty it"
+        )
     values = {
         "label": "",
         "name": name,
@@ -59,8 +64,11 @@ def write_plugin(name: str, folder: Path, requirement: str) -> list[Path]:
     return written
 
 
-def rendered(template: Traversable, values: dict[str, str], place: str = "") -> list[tuple[str, str]]:
-    """Return (place, text) of every file below a folder of templates, with the values in names and texts.
+def rendered(
+    template: Traversable, values: dict[str, str], place: str = ""
+) -> list[tuple[str, str]]:
+    """Return (place, text) of every file below a folder of templates, with the values in names and
+    texts.
 
     In a name, ``dot_`` stands for a dot, so that no tool takes a template for what it will become.
     """
@@ -68,18 +76,31 @@ def rendered(template: Traversable, values: dict[str, str], place: str = "") -> 
 
     # Braces are GitHub's: values stand in double brackets.
     environment = Environment(
-        variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
-        comment_start_string="[#", comment_end_string="#]", undefined=StrictUndefined, keep_trailing_newline=True,
+        variable_start_string="[[",
+        variable_end_string="]]",
+        block_start_string="[%",
+        block_end_string="%]",
+        comment_start_string="[#",
+        comment_end_string="#]",
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
         autoescape=False,
-    )  # fmt: skip
+    )
     found: list[tuple[str, str]] = []
     for item in sorted(template.iterdir(), key=lambda item: item.name):
-        name = environment.from_string(item.name).render(values).replace("dot_", ".").removesuffix(".j2")
+        name = (
+            environment.from_string(item.name)
+            .render(values)
+            .replace("dot_", ".")
+            .removesuffix(".j2")
+        )
         below = f"{place}{name}"
         if item.is_dir():
             found += rendered(item, values, f"{below}/")
         else:
-            found.append((below, environment.from_string(item.read_text(encoding="utf-8")).render(values)))
+            found.append(
+                (below, environment.from_string(item.read_text(encoding="utf-8")).render(values))
+            )
     return found
 
 

@@ -41,7 +41,11 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     assert at_depth(record, 100) == {"status": "diverged", "reason": "codes grow"}
     # A depth without scores has the status of the whole record.
     assert at_depth(record, 50)["status"] == "diverged"
-    content["records"][CASES[1], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
+    content["records"][CASES[1], "backprop"] |= {
+        "status": "timeout",
+        "reason": "not finished",
+        "scores": [],
+    }
     folder = write(tmp_path / "quick", content)
     left_out = {(CASES[0], "backprop", 100), *((CASES[1], "backprop", depth) for depth in TIMED)}
     assert set(timed_cells(folder)) == set(itertools.product(CASES, ESTIMATORS, TIMED)) - left_out
@@ -56,21 +60,31 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
     side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
     side.measure(
-        "quick", estimators=("one_step", "no_such_estimator"), only=True, depths=(2, 10), seeds=1, losses=("lasso",),
-        datasets=("sparse_gaussian(n_samples=20)", "no_such_dataset"), algorithms=("fista",),
-    )  # fmt: skip
+        "quick",
+        estimators=("one_step", "no_such_estimator"),
+        only=True,
+        depths=(2, 10),
+        seeds=1,
+        losses=("lasso",),
+        datasets=("sparse_gaussian(n_samples=20)", "no_such_dataset"),
+        algorithms=("fista",),
+    )
     cells = timed_cells(side.folder)
     case = "sparse_gaussian_n_samples_20-fista-lasso-1_seeds"
     # The given depths take the place of the profile's, for scores and costs alike.
     assert cells == [(case, "one_step", 2), (case, "one_step", 10)]
     # Memory is measured, and times are not: those are taken in turns.
-    (cost,) = {path.name.partition("-")[0] for path in (side.folder / "store" / case / "costs").iterdir()}
+    (cost,) = {
+        path.name.partition("-")[0] for path in (side.folder / "store" / case / "costs").iterdir()
+    }
     assert cost == "memory_bytes"
     # No verdict depends on surfaces, and they take longer than the scores.
     assert not (side.folder / "store" / "artifacts").exists()
     steps = []
     cells = [cells[0], (case, "no_such_estimator", 10)]
-    rounds = rounds_frame(time_in_turns({"base": side, "head": side}, cells, TimeLimit(), steps.append))
+    rounds = rounds_frame(
+        time_in_turns({"base": side, "head": side}, cells, TimeLimit(), steps.append)
+    )
     timed = rounds[rounds["estimator"] == "one_step"]
     assert len(timed) >= rounds_needed(2, 0.01) and (timed[["base", "head"]] > 0).all(axis=None)
     (reason,) = rounds.loc[rounds["estimator"] == "no_such_estimator", "reason"]
@@ -100,21 +114,39 @@ ASKED = {
         ["--estimator=one_step", f"--case={CASE}"],
     ),
     "every axis": (
-        {"axes": {"datasets": ["digits", "no_such"], "algorithms": ["fista"], "losses": ["lasso"], "targets": [],
-                  "seeds": 2, "samples": None}, "cases": ["digits*"]},
+        {
+            "axes": {
+                "datasets": ["digits", "no_such"],
+                "algorithms": ["fista"],
+                "losses": ["lasso"],
+                "targets": [],
+                "seeds": 2,
+                "samples": None,
+            },
+            "cases": ["digits*"],
+        },
         ["--case=digits*", "--dataset=digits", "--algorithm=fista", "--loss=lasso", "--seeds=2"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """Run the script that measures a commit's scores, and return what it asks `pudle run` for; None if for nothing."""
+    """Run the script that measures a commit's scores, and return what it asks `pudle run` for; None
+    if for nothing.
+    """
 
     def asked(**request):
         told = []
         lists = dict.fromkeys(("estimators", "cases", "depths"), ())
-        request = {"profile": "quick", **lists, "only": False, "device": "cpu", "axes": {}, **request}
+        request = {
+            "profile": "quick",
+            **lists,
+            "only": False,
+            "device": "cpu",
+            "axes": {},
+            **request,
+        }
         monkeypatch.setattr(sys, "argv", ["scores_script.py", json.dumps(request), str(tmp_path)])
         monkeypatch.setattr(registry, "list_profiles", registry.list_profiles)
         monkeypatch.setattr(cli, "main", lambda: told.append(sys.argv[1:]))
@@ -138,22 +170,36 @@ def test_a_commit_measures_what_it_has_of_what_is_asked_for(request_, arguments,
 def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, monkeypatch):
     """Entry points are looked at, requested or not, as well as files that are named."""
     (tmp_path / "mine.py").write_text("x = 1\ndef mine(:\n")
-    for module, source in (("absent", "\nimport nothing_here\n"), ("typo", "x = 1\n\ndef typo(:\n")):
+    for module, source in (
+        ("absent", "\nimport nothing_here\n"),
+        ("typo", "x = 1\n\ndef typo(:\n"),
+    ):
         package = write_package(
-            tmp_path / module, f"{module}_plugin", source, f"[pudle.estimators]\n{module} = {module}_plugin:X"
+            tmp_path / module,
+            f"{module}_plugin",
+            source,
+            f"[pudle.estimators]\n{module} = {module}_plugin:X",
         )
         monkeypatch.syspath_prepend(package)
     monkeypatch.chdir(tmp_path)
     registry.entries.cache_clear()
-    request = {"estimators": ["backprop", "mine.py", "g_dek"], "axes": {"datasets": ["digts(seed=1)"], "samples": None}}
+    request = {
+        "estimators": ["backprop", "mine.py", "g_dek"],
+        "axes": {"datasets": ["digts(seed=1)"], "samples": None},
+    }
     reasons = scores_script.lacking({"profile": "quick", "cases": ["digts*"], **request})
     registry.entries.cache_clear()
     # No names of cases are known on other datasets.
     assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
     assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"
-    assert "(ModuleNotFoundError: No module named 'nothing_here') at absent_plugin.py, line 2: " in reasons.pop("absent")
+    assert (
+        "(ModuleNotFoundError: No module named 'nothing_here') at absent_plugin.py, line 2: "
+        in reasons.pop("absent")
+    )
     assert "SyntaxError: invalid syntax (typo_plugin.py, line 3)" in reasons.pop("typo")
-    assert reasons.pop("mine.py").startswith("mine.py cannot be imported (line 2): SyntaxError: invalid syntax")
+    assert reasons.pop("mine.py").startswith(
+        "mine.py cannot be imported (line 2): SyntaxError: invalid syntax"
+    )
     assert reasons == {}
 
 
@@ -169,11 +215,17 @@ class Measured(Exception):
 
 @pytest.fixture
 def requested(tmp_path, monkeypatch):
-    """Ask for a comparison of two commits that have what this one has, but for the base's own `only_there`."""
+    """Ask for a comparison of two commits that have what this one has, but for the base's own
+    `only_there`.
+    """
 
     def lacking(side, profile, **options):
         reasons = scores_script.lacking(json.loads(_request(profile, **options)))
-        return {spec: why for spec, why in reasons.items() if not (spec == "only_there" and side.label.startswith("base"))}
+        return {
+            spec: why
+            for spec, why in reasons.items()
+            if not (spec == "only_there" and side.label.startswith("base"))
+        }
 
     def measure(side, profile, **options):
         raise Measured
@@ -188,10 +240,16 @@ def requested(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "texts"),
     [
-        ({"estimators": ["one_step", "bakprop"]}, ["unknown estimator 'bakprop' (did you mean 'backprop'?)"]),
+        (
+            {"estimators": ["one_step", "bakprop"]},
+            ["unknown estimator 'bakprop' (did you mean 'backprop'?)"],
+        ),
         ({"cases": [CASE, "zzz*"]}, ["--case 'zzz*' matches no case of profile quick"]),
         ({"cases": ["sparse_gausian-ista-lasso"]}, [f"(did you mean '{CASE}'?)"]),
-        ({"datasets": ["digts"], "algorithms": ["istaa"]}, ["(did you mean 'digits'?)", "(did you mean 'ista'?)"]),
+        (
+            {"datasets": ["digts"], "algorithms": ["istaa"]},
+            ["(did you mean 'digits'?)", "(did you mean 'ista'?)"],
+        ),
         ({"estimators": ["nowhere.py"]}, ["nowhere.py cannot be read (No such file or directory)"]),
     ],
 )
@@ -216,8 +274,13 @@ def test_the_place_of_an_error_in_a_source_is_said(tmp_path):
 
 
 def pudle(*arguments, cwd):
-    return subprocess.run([sys.executable, "-m", "pudle", "compare", *map(str, arguments)], cwd=cwd, capture_output=True,
-                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "pudle", "compare", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 #: Turns the gradients of an estimator around.
@@ -234,17 +297,32 @@ Alternating.sweep = sweep
 """
 
 
-@pytest.mark.skipif("PUDLE_SLOW_TESTS" not in os.environ, reason="minutes: set PUDLE_SLOW_TESTS to run it")
+@pytest.mark.skipif(
+    "PUDLE_SLOW_TESTS" not in os.environ, reason="minutes: set PUDLE_SLOW_TESTS to run it"
+)
 def test_two_real_commits_with_a_planted_loss(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     path = clone / "estimators" / "alternating.py"
     path.write_text(path.read_text() + PLANTED)
     git(clone, "commit", "-qam", "planted")
-    done = pudle("HEAD~1", "HEAD", "--run", "--case", "sparse_gaussian-ista-lasso", "--only", "--estimator", "alternating",
-                 "--estimator", "one_step", cwd=clone)  # fmt: skip
+    done = pudle(
+        "HEAD~1",
+        "HEAD",
+        "--run",
+        "--case",
+        "sparse_gaussian-ista-lasso",
+        "--only",
+        "--estimator",
+        "alternating",
+        "--estimator",
+        "one_step",
+        cwd=clone,
+    )
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("regression: accuracy of alternating on sparse_gaussian-ista-lasso")
+    assert done.stdout.startswith(
+        "regression: accuracy of alternating on sparse_gaussian-ista-lasso"
+    )
     assert "one_step" not in done.stdout
     assert not list(clone.glob(".asv/compare/*/*/quick/store/artifacts/*"))
     # The two builds are removed, and the results can be judged again.

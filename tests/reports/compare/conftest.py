@@ -17,7 +17,9 @@ def unchanged(tmp_path_factory):
 
 @pytest.fixture
 def judge(tmp_path, unchanged):
-    """Judge a planted head by a base; the arguments edit their contents, and a side without an edit is unchanged."""
+    """Judge a planted head by a base; the arguments edit their contents, and a side without an edit
+    is unchanged.
+    """
 
     def judge(change=None, change_base=None, limits=None, rounds=None, lacking=None):
         def side(edit):
@@ -25,7 +27,9 @@ def judge(tmp_path, unchanged):
                 return unchanged
             content = blank()
             edit(content)
-            return load_folder(write(tmp_path / str(len(list(tmp_path.iterdir()))) / "quick", content))
+            return load_folder(
+                write(tmp_path / str(len(list(tmp_path.iterdir()))) / "quick", content)
+            )
 
         return compare(side(change_base), side(change), limits, rounds, lacking or {})
 

@@ -27,7 +27,10 @@ def folders(tmp_path):
     lost = blank()
     for row in scores(lost):
         row["relative_error"] *= 1e3
-    return [write(tmp_path / name / "quick", side) for name, side in (("a", blank()), ("b", blank()), ("c", lost))]
+    return [
+        write(tmp_path / name / "quick", side)
+        for name, side in (("a", blank()), ("b", blank()), ("c", lost))
+    ]
 
 
 def test_exit_codes_and_files(folders, tmp_path):
@@ -36,7 +39,9 @@ def test_exit_codes_and_files(folders, tmp_path):
     assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no regression in 114 cells")
     assert "✅" in (tmp_path / "good.md").read_text()
     # A home stands for the profile's folder in it.
-    bad = invoke(base.parent, lost.parent, "--markdown", tmp_path / "bad.md", "--csv", tmp_path / "bad.csv")
+    bad = invoke(
+        base.parent, lost.parent, "--markdown", tmp_path / "bad.md", "--csv", tmp_path / "bad.csv"
+    )
     assert bad.exit_code == 1
     assert bad.stdout.startswith(f"regression: accuracy of backprop on {CASES[0]} (3 depths): ")
     assert "❌" in (tmp_path / "bad.md").read_text()
@@ -46,7 +51,9 @@ def test_exit_codes_and_files(folders, tmp_path):
 
 @pytest.fixture
 def fails(tmp_path, monkeypatch, capsys):
-    """Run `pudle compare` in a repository with one commit, and return its error, which must be one line and exit code 2."""
+    """Run `pudle compare` in a repository with one commit, and return its error, which must be one
+    line and exit code 2.
+    """
     place = tmp_path / "repository"
     place.mkdir()
     git(place, "init", "-q")
@@ -74,12 +81,19 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folders, tmp_path, fails):
         "add --run": ("HEAD", "HEAD", "--case", "x*"),
         "--device choose what --run measures": ("HEAD", "HEAD", "--device", "cpu"),
         "--only needs at least one --estimator": ("HEAD", "HEAD", "--run", "--only"),
-        "cannot write to": (folders[0], folders[1], "--markdown", folders[0] / "selection.json" / "x.md"),
+        "cannot write to": (
+            folders[0],
+            folders[1],
+            "--markdown",
+            folders[0] / "selection.json" / "x.md",
+        ),
     }
     for text, arguments in wrong.items():
         assert text in fails(*arguments)
     if not torch.cuda.is_available():
-        assert "torch sees no CUDA device here" in fails("HEAD", "HEAD", "--run", "--device", "cuda")
+        assert "torch sees no CUDA device here" in fails(
+            "HEAD", "HEAD", "--run", "--device", "cuda"
+        )
     (tmp_path / "repository" / "pyproject.toml").write_text("[tool.pudle.compare]\nseconds = 3\n")
     assert "seconds=3 is not a table" in fails(folders[0], folders[1])
     (tmp_path / "repository" / "pyproject.toml").write_text("[tool")

@@ -1,4 +1,6 @@
-"""Verdicts on accuracy, statuses, memory and environments, where the tests plant what there is to find."""
+"""Verdicts on accuracy, statuses, memory and environments, where the tests plant what there is to
+find.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,20 @@ import types
 
 import pytest
 from paths import ROOT
-from two_sides import BASELINE, BOUND, CASES, DEPTHS, ESTIMATORS, MEMORY, TIMED, blank, only, scores, turns, write
+from two_sides import (
+    BASELINE,
+    BOUND,
+    CASES,
+    DEPTHS,
+    ESTIMATORS,
+    MEMORY,
+    TIMED,
+    blank,
+    only,
+    scores,
+    turns,
+    write,
+)
 
 import pudle
 from pudle.measuring.statuses import STATUSES
@@ -29,7 +44,9 @@ def test_unchanged_results_pass(judge):
 
 
 def test_twenty_unchanged_repeats_raise_no_false_alarm(judge):
-    alarms = [judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"].tolist() for seed in range(20)]
+    alarms = [
+        judge(rounds=turns(noise=0.3, seed=seed)).cells()["metric"].tolist() for seed in range(20)
+    ]
     assert not [metric for run in alarms for metric in run if metric != "seconds"]
     assert sum(bool(run) for run in alarms) <= 1
 
@@ -65,11 +82,15 @@ def test_a_change_beyond_rounding_is_listed_as_changed(judge, factor):
 
     comparison = judge(plant)
     assert comparison.cells().empty and set(comparison.frame["verdict"]) == {"same", "changed"}
-    assert "1 changed" in summary.plain(comparison) and "<summary>Changed" in summary.markdown(comparison, "a", "b", "quick")
+    assert "1 changed" in summary.plain(comparison) and "<summary>Changed" in summary.markdown(
+        comparison, "a", "b", "quick"
+    )
 
 
 def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
-    """Without its weights the tutorial's estimator is an average shorter: too little for a gate of tenths of decades."""
+    """Without its weights the tutorial's estimator is an average shorter: too little for a gate of
+    tenths of decades.
+    """
     source = (ROOT / "examples" / "pudle-example" / "random_window.py").read_text()
     problem = pudle.make_dataset("sparse_gaussian(n_samples=50)").problem(loss="lasso")
     reference = pudle.reference(problem)
@@ -85,10 +106,15 @@ def test_the_mistake_of_the_tutorial_is_caught(tmp_path):
             row["relative_error"] = pudle.score(estimate, reference).relative_error
         return load_folder(write(tmp_path / name / "quick", content))
 
-    weighted, unweighted = side("weighted", source), side("unweighted", source.replace(" / (1 - self.stop) ** layer", ""))
+    weighted, unweighted = (
+        side("weighted", source),
+        side("unweighted", source.replace(" / (1 - self.stop) ** layer", "")),
+    )
     assert set(compare(weighted, weighted).frame["verdict"]) == {"same"}
     found = compare(weighted, unweighted)
-    assert set(found.cells()["metric"]) == {"relative_error"}, found.frame[found.frame["verdict"] != "same"]
+    assert set(found.cells()["metric"]) == {"relative_error"}, found.frame[
+        found.frame["verdict"] != "same"
+    ]
 
 
 def test_another_machine_has_a_looser_rule_that_is_stated(judge):
@@ -144,7 +170,11 @@ def test_nan_is_a_regression(judge):
 
 def test_nan_in_the_frame_itself_is_a_regression(unchanged):
     frame = unchanged.frame.copy()
-    planted = (frame["estimator"] == "backprop") & (frame["metric"] == "cosine_error") & (frame["depth"] == 100)
+    planted = (
+        (frame["estimator"] == "backprop")
+        & (frame["metric"] == "cosine_error")
+        & (frame["depth"] == 100)
+    )
     frame.loc[planted, "value"] = math.nan
     row = compare(unchanged, dataclasses.replace(unchanged, frame=frame)).cells()
     assert set(row["rule"]) == {"nan"}
@@ -154,7 +184,9 @@ def test_nan_in_the_frame_itself_is_a_regression(unchanged):
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != "ok"])
 def test_a_cell_that_is_no_longer_ok_is_a_regression_with_its_reason(judge, status):
     def plant(head):
-        empty = dict.fromkeys(("relative_error", "absolute_error", "cosine_error", "code_error", "support_error"))
+        empty = dict.fromkeys(
+            ("relative_error", "absolute_error", "cosine_error", "code_error", "support_error")
+        )
         for row in scores(head, depth=100):
             row |= empty | {"status": status, "reason": "3 of 5 entries are NaN"}
         head["records"][CASES[0], "backprop"]["status"] = status
@@ -166,7 +198,11 @@ def test_a_cell_that_is_no_longer_ok_is_a_regression_with_its_reason(judge, stat
 
 def test_a_record_that_failed_as_a_whole_is_a_regression_of_all_its_cells(judge):
     def plant(head):
-        head["records"][CASES[0], "backprop"] |= {"status": "timeout", "reason": "not finished", "scores": []}
+        head["records"][CASES[0], "backprop"] |= {
+            "status": "timeout",
+            "reason": "not finished",
+            "scores": [],
+        }
 
     comparison = judge(plant)
     line = only(comparison)
@@ -179,9 +215,13 @@ def test_a_record_that_failed_as_a_whole_is_a_regression_of_all_its_cells(judge)
 
 def test_a_finding_that_became_a_failure_is_a_regression(judge):
     def plant(status):
-        return lambda side: side["records"][CASES[0], "backprop"].update(status=status, reason="so it is", scores=[])
+        return lambda side: side["records"][CASES[0], "backprop"].update(
+            status=status, reason="so it is", scores=[]
+        )
 
-    assert only(judge(plant("error"), plant("unsupported")))["reason"].startswith("was unsupported, is error")
+    assert only(judge(plant("error"), plant("unsupported")))["reason"].startswith(
+        "was unsupported, is error"
+    )
     assert judge(plant("unsupported"), plant("error")).cells().empty
 
 
@@ -215,7 +255,11 @@ def test_what_only_head_has_is_new(judge):
 
     def broken(side):
         for name in CASES:
-            side["records"][name, "backprop"] |= {"status": "error", "reason": "not ready", "scores": []}
+            side["records"][name, "backprop"] |= {
+                "status": "error",
+                "reason": "not ready",
+                "scores": [],
+            }
 
     comparison = judge(change_base=without_estimator)
     assert comparison.cells().empty
@@ -241,11 +285,22 @@ def test_a_doubling_of_memory_is_named_and_noise_is_not(judge):
                 head["memory"][cell] += more
 
     line = only(judge(lambda head: plant(head, MEMORY)))
-    assert (line["what"], line["estimator"], line["base"], line["head"]) == ("memory", "backprop", "12 MiB", "24 MiB")
+    assert (line["what"], line["estimator"], line["base"], line["head"]) == (
+        "memory",
+        "backprop",
+        "12 MiB",
+        "24 MiB",
+    )
     assert "12 MiB more" in line["reason"]
     # Beyond the ratio, but little; and much, but within the ratio.
     assert judge(lambda head: plant(head, 3.9 * 2**20)).cells().empty
-    assert judge(lambda head: plant(head, 6 * 2**20), limits=Limits.of({"memory_bytes": {"ratio": 2.0}})).cells().empty
+    assert (
+        judge(
+            lambda head: plant(head, 6 * 2**20), limits=Limits.of({"memory_bytes": {"ratio": 2.0}})
+        )
+        .cells()
+        .empty
+    )
 
 
 def test_memory_where_there_was_none_is_judged_by_its_size(judge):
@@ -263,7 +318,9 @@ def test_environments_match_logically(judge):
             record["provenance"] |= changes
 
     def slow(head):
-        head["samples"] = {cell: [2 * value for value in values] for cell, values in head["samples"].items()}
+        head["samples"] = {
+            cell: [2 * value for value in values] for cell, values in head["samples"].items()
+        }
 
     def elsewhere(head):
         slow(head)
@@ -299,9 +356,13 @@ def test_what_head_cannot_load_is_said_where_its_cells_vanish(judge, lacks):
     def plant(head):
         head["estimators"].remove("backprop")
 
-    comparison = judge(plant, lacking={"base": {}, "head": {lacks: "cannot be loaded (mine.py, line 3)"}})
+    comparison = judge(
+        plant, lacking={"base": {}, "head": {lacks: "cannot be loaded (mine.py, line 3)"}}
+    )
     vanished = comparison.cells()
-    assert set(vanished["reason"]) == {"was ok, is no longer measured: cannot be loaded (mine.py, line 3)"}
+    assert set(vanished["reason"]) == {
+        "was ok, is no longer measured: cannot be loaded (mine.py, line 3)"
+    }
     assert comparison.notes[0] == "Left out on head: cannot be loaded (mine.py, line 3)"
     for text in (summary.plain(comparison), summary.markdown(comparison, "base", "head", "quick")):
         assert "no longer measured: cannot be loaded (mine.py, line 3)" in text
@@ -315,5 +376,7 @@ def test_a_file_named_without_its_class_counts_as_the_class(judge):
                 "estimator": "mine.py:Mine(window=3)"
             }
 
-    vanished = judge(change_base=plant, lacking={"head": {"mine.py(window=3)": "SyntaxError"}}).cells()
+    vanished = judge(
+        change_base=plant, lacking={"head": {"mine.py(window=3)": "SyntaxError"}}
+    ).cells()
     assert set(vanished["reason"]) == {"was ok, is no longer measured: SyntaxError"}

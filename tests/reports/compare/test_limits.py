@@ -16,7 +16,10 @@ from pudle.reports.compare.limits import Limits
     ("table", "text"),
     [
         ({"relative_eror": {}}, "no entry 'relative_eror': known are relative_error"),
-        ({"seconds": {"ration": 2}}, "seconds has no entry 'ration': known are ratio, significance"),
+        (
+            {"seconds": {"ration": 2}},
+            "seconds has no entry 'ration': known are ratio, significance",
+        ),
         ({"seconds": 2}, "seconds=2 is not a table of thresholds"),
         ({"seconds": {"ratio": "2"}}, "ratio='2' is not a positive number"),
         ({"floor_multiple": -1}, "floor_multiple=-1 is not a positive number"),

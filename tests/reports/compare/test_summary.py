@@ -28,7 +28,9 @@ def test_markdown_of_many_findings_fits_a_comment(judge):
     def many(side):
         record = side["records"][CASES[0], "backprop"]
         side["cases"] = [case(name) for name in names]
-        side["records"] = {(name, "backprop"): copy.deepcopy(record) | {"case": case(name)} for name in names}
+        side["records"] = {
+            (name, "backprop"): copy.deepcopy(record) | {"case": case(name)} for name in names
+        }
         side["estimators"] = ["backprop"]
 
     def worse(side):

@@ -1,4 +1,6 @@
-"""A comparison that a time limit ends: what is measured on both sides is judged, and the rest is no regression."""
+"""A comparison that a time limit ends: what is measured on both sides is judged, and the rest is no
+regression.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from pudle.reports.compare.sides import load_folder, on_both
 
 @pytest.fixture
 def sides(tmp_path):
-    """Base, and a head that was ended before its last record and a memory: one of the other records got worse."""
+    """Base, and a head that was ended before its last record and a memory: one of the other records
+    got worse.
+    """
     head = blank()
     for row in scores(head):
         row["relative_error"] *= 10
-    folders = [write(tmp_path / name / "quick", side) for name, side in (("base", blank()), ("head", head))]
+    folders = [
+        write(tmp_path / name / "quick", side) for name, side in (("base", blank()), ("head", head))
+    ]
     (last, *_) = sorted(folders[1].glob(f"store/{CASES[1]}/*.json"), reverse=True)
     last.unlink()
-    (memory, *_) = sorted(folders[1].glob(f"store/{CASES[0]}/costs/memory_bytes-*.json"), reverse=True)
+    (memory, *_) = sorted(
+        folders[1].glob(f"store/{CASES[0]}/costs/memory_bytes-*.json"), reverse=True
+    )
     memory.unlink()
     return [load_folder(folder) for folder in folders]
 
@@ -34,7 +42,9 @@ def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     both, left_out = on_both(sides)
     judged = compare(*both)
     regressions = judged.cells("regression")
-    assert set(regressions["rule"]) == {"accuracy"} and set(regressions["estimator"]) == {"backprop"}
+    assert set(regressions["rule"]) == {"accuracy"} and set(regressions["estimator"]) == {
+        "backprop"
+    }
     # One record with its memories, and one more memory.
     assert left_out == 2
     assert len(judged.frame) < len(compare(*sides).frame)
@@ -49,7 +59,9 @@ def test_a_complete_measurement_loses_nothing(tmp_path):
 
 def test_a_command_ends_at_its_limit_with_all_that_it_started():
     start = time.monotonic()
-    done = run_attended([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0)
+    done = run_attended(
+        [sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0
+    )
     assert done.returncode == TIMED_OUT and "not finished after 1 s" in done.stderr
     assert time.monotonic() - start < 30
 

@@ -13,7 +13,9 @@ from pudle.reports.compare import summary
 def test_a_slower_estimator_is_distinguished_from_noise(judge):
     planted = turns(lambda cell: 1.5 if cell[1] == "backprop" else 1.0, noise=0.2)
     lines = summary.lines(judge(rounds=planted))
-    assert [(line["what"], line["estimator"], line["cells"]) for line in lines] == [("time", "backprop", "2 depths")] * 2
+    assert [(line["what"], line["estimator"], line["cells"]) for line in lines] == [
+        ("time", "backprop", "2 depths")
+    ] * 2
     assert "1." in lines[0]["reason"] and "times the time" in lines[0]["reason"]
 
 
@@ -38,14 +40,16 @@ def test_a_slow_down_within_the_threshold_passes(judge):
 
 
 def test_a_faster_estimator_is_improved(judge):
-    assert len(judge(rounds=turns(lambda cell: 0.5, noise=0.02)).cells("improved")) == len(CASES) * len(ESTIMATORS) * len(
-        TIMED
-    )
+    assert len(judge(rounds=turns(lambda cell: 0.5, noise=0.02)).cells("improved")) == len(
+        CASES
+    ) * len(ESTIMATORS) * len(TIMED)
 
 
 def test_a_time_that_could_not_be_measured_is_a_regression_unless_base_has_none(judge):
     rounds = turns(noise=0.0)
-    first = (rounds["case"] == CASES[0]) & (rounds["estimator"] == "backprop") & (rounds["depth"] == 10)
+    first = (
+        (rounds["case"] == CASES[0]) & (rounds["estimator"] == "backprop") & (rounds["depth"] == 10)
+    )
     rounds.loc[first, "head"] = math.nan
     rounds.loc[first, "reason"] = "ValueError: broken"
     assert "ValueError: broken" in only(judge(rounds=rounds))["reason"]

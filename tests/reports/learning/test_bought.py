@@ -14,17 +14,32 @@ from pudle.reports.report import Report
 
 
 def test_outcomes_stand_beside_the_error_of_the_gradient_at_the_depth_of_the_training(tmp_path):
-    cases = [case(dataset="sparse_gaussian(n_samples=7)"), case("other", dataset="other(n=1)"), case("own", algorithm="own")]
+    cases = [
+        case(dataset="sparse_gaussian(n_samples=7)"),
+        case("other", dataset="other(n=1)"),
+        case("own", algorithm="own"),
+    ]
     write(tmp_path, [record(item, name) for item in cases for name in CURVES])
-    trainings = [training(name, name, rate) for name, rate in (("alternating", 0.05), ("backprop", 0.1))]
-    write_experiments(tmp_path, [*trainings, training("ridge", options={"loss": "ridge"}), denoising("d", "BM3D")])
+    trainings = [
+        training(name, name, rate) for name, rate in (("alternating", 0.05), ("backprop", 0.1))
+    ]
+    write_experiments(
+        tmp_path, [*trainings, training("ridge", options={"loss": "ridge"}), denoising("d", "BM3D")]
+    )
     results = load(tmp_path, "quick")
     (chart,) = bought(results)
     rows = {row["method"]: row for row in chart["rows"]}
-    # Between the measured depths the logarithm of the error is linear, as this curve's is everywhere.
-    assert rows["alternating, lasso loss"]["gradient_error"] == pytest.approx(0.5 * 0.955**25, rel=1e-3)
+    # Between the measured depths the logarithm of the error is linear, as this curve's is
+    # everywhere.
+    assert rows["alternating, lasso loss"]["gradient_error"] == pytest.approx(
+        0.5 * 0.955**25, rel=1e-3
+    )
     assert {name: row["outcome"] for name, row in rows.items()} == pytest.approx(
-        {"alternating, lasso loss": 0.5 * math.exp(-2.5), "backprop, lasso loss": 0.5 * math.exp(-5)}, rel=1e-4
+        {
+            "alternating, lasso loss": 0.5 * math.exp(-2.5),
+            "backprop, lasso loss": 0.5 * math.exp(-5),
+        },
+        rel=1e-4,
     )
     assert chart["note"] == "1 of 3 trainings have no case that scores their gradient."
     page = html(Report.of(results))

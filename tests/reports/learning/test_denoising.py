@@ -26,38 +26,65 @@ def test_psnr_of_known_noise():
 
 def test_table_and_answer_are_those_of_the_summaries(tmp_path):
     results = experiments(
-        tmp_path, denoising("a", "backprop, reconstruction", "backprop", 0.5),
-        denoising("b", "BM3D", "", 0.2, shifted=False), denoising("c", "alternating, lasso", "alternating", 0.25),
-    )  # fmt: skip
+        tmp_path,
+        denoising("a", "backprop, reconstruction", "backprop", 0.5),
+        denoising("b", "BM3D", "", 0.2, shifted=False),
+        denoising("c", "alternating, lasso", "alternating", 0.25),
+    )
     ((title, methods),) = reported.denoised(results).items()
     assert title == "photographs, 68 images, noise standard deviation 0.1 (0-255 scale)"
     table = reported.table(methods).set_index("method")
-    gains = {"alternating, lasso": 26 - 20 * math.log10(0.25), "BM3D": 20 - 20 * math.log10(0.2),
-             "backprop, reconstruction": 26 - 20 * math.log10(0.5)}  # fmt: skip
+    gains = {
+        "alternating, lasso": 26 - 20 * math.log10(0.25),
+        "BM3D": 20 - 20 * math.log10(0.2),
+        "backprop, reconstruction": 26 - 20 * math.log10(0.5),
+    }
     assert list(table.index) == [*gains, "noisy images"]
-    assert table["gain over noisy"].tolist() == [f"{gain - 20:+.2f} dB" for gain in gains.values()] + [text.DASH]
+    assert table["gain over noisy"].tolist() == [
+        f"{gain - 20:+.2f} dB" for gain in gains.values()
+    ] + [text.DASH]
     assert [name for name in gains if table.loc[name, "PSNR"].best] == ["BM3D"]
-    assert [name for name in gains if table.loc[name, "PSNR with shifts"].best] == ["alternating, lasso"]
+    assert [name for name in gains if table.loc[name, "PSNR with shifts"].best] == [
+        "alternating, lasso"
+    ]
     assert table.loc["BM3D", ["training", "steps", "PSNR with shifts"]].tolist() == [text.DASH] * 3
     assert table.loc["noisy images", "PSNR"] == "20.00 dB"
     answer = reported.answer(methods)
     assert answer.startswith(
-        "`alternating` (lasso) denoises best: 38.04 dB with shifts, 18.04 dB above the noisy images; next is BM3D, 4.06"
+        "`alternating` (lasso) denoises best: 38.04 dB with shifts, 18.04 dB above the noisy"
+        " images; next is BM3D, 4.06"
     )
-    assert "Without shifts, which not every method uses, BM3D is best: 33.98 dB." in answer and "one seed only" in answer
+    assert (
+        "Without shifts, which not every method uses, BM3D is best: 33.98 dB." in answer
+        and "one seed only" in answer
+    )
 
 
 def test_images_and_filters_are_in_the_page_and_described(tmp_path):
-    results = experiments(tmp_path, denoising("a", "backprop, reconstruction", "backprop", filters=9),
-                          denoising("b", "BM3D", left=0.25, shifted=False))  # fmt: skip
+    results = experiments(
+        tmp_path,
+        denoising("a", "backprop, reconstruction", "backprop", filters=9),
+        denoising("b", "BM3D", left=0.25, shifted=False),
+    )
     ((title, methods),) = reported.denoised(results).items()
-    (images,), (filters,) = reported.image_galleries(title, methods), reported.filter_galleries(title, methods)
+    (images,), (filters,) = (
+        reported.image_galleries(title, methods),
+        reported.filter_galleries(title, methods),
+    )
     clean, noisy = crops()
-    assert [tile.caption[0] for tile in images.rows[0]] == ["clean", "noisy", "backprop, reconstruction", "BM3D"]
+    assert [tile.caption[0] for tile in images.rows[0]] == [
+        "clean",
+        "noisy",
+        "backprop, reconstruction",
+        "BM3D",
+    ]
     assert np.array_equal(images.rows[0][0].image, np.round(255 * np.clip(clean, 0, 1)))
     before = reported.psnr(clean, noisy)
     # Half of the noise, half of that with shifts, is 12.04 dB less; a quarter as well.
-    assert images.rows[0][2].caption[1:] == (f"{before + 12.0412:.2f} dB with shifts", f"{before + 6.0206:.2f} dB without")
+    assert images.rows[0][2].caption[1:] == (
+        f"{before + 12.0412:.2f} dB with shifts",
+        f"{before + 6.0206:.2f} dB without",
+    )
     assert images.rows[0][3].caption[1:] == (f"{before + 12.0412:.2f} dB",)
     data = images.data.set_index("method")
     assert data.loc["BM3D", "psnr"] == pytest.approx(before + 20 * math.log10(4), abs=1e-3)
@@ -72,12 +99,20 @@ def test_images_and_filters_are_in_the_page_and_described(tmp_path):
     assert len(drawn) == 4
     for path in drawn:
         root = ElementTree.fromstring(path.read_text())
-        assert root.tag.endswith("svg") and any(title.text for title in root.iter() if title.tag.endswith("}title"))
-        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF") and len(pd.read_csv(path.with_suffix(".csv")))
+        assert root.tag.endswith("svg") and any(
+            title.text for title in root.iter() if title.tag.endswith("}title")
+        )
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF") and len(
+            pd.read_csv(path.with_suffix(".csv"))
+        )
 
 
 def test_filters_are_sorted_and_scaled_each_by_itself():
-    flat, wave, checks = np.ones((4, 4)), np.tile([1.0, 1, -1, -1], (4, 1)), np.indices((4, 4)).sum(0) % 2 * 2.0 - 1
+    flat, wave, checks = (
+        np.ones((4, 4)),
+        np.tile([1.0, 1, -1, -1], (4, 1)),
+        np.indices((4, 4)).sum(0) % 2 * 2.0 - 1,
+    )
     sheet, order = reported.mosaic(np.array([100 * checks, np.zeros((4, 4)), 1e-3 * wave, flat]))
     assert order.tolist() == [3, 2, 0, 1]
     assert set(sheet[:4, :4].ravel()) == {255} and set(sheet[:4, 5:].ravel()) == {1, 255}

@@ -10,7 +10,17 @@ import pytest
 from living_page import data, html, texts
 from parsed_page import ParsedPage
 from stored_experiments import experiments, headings, run_report
-from synthetic import COMMIT, CURVES, case, denoising, experiment, record, training, write, write_experiments
+from synthetic import (
+    COMMIT,
+    CURVES,
+    case,
+    denoising,
+    experiment,
+    record,
+    training,
+    write,
+    write_experiments,
+)
 
 from pudle.reports.learning import recovery
 from pudle.reports.learning.sections import sections
@@ -26,11 +36,16 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
     parsed = ParsedPage(page)
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
     assert len(parsed.ids) == len(set(parsed.ids))
-    done = run_report(tmp_path, "--format", "html", "--format", "markdown", "--format", "csv", "--format", "latex")
+    done = run_report(
+        tmp_path, "--format", "html", "--format", "markdown", "--format", "csv", "--format", "latex"
+    )
     assert done.exit_code == 0, done.output
     markdown = (tmp_path / "quick" / "report" / "report.md").read_text()
     assert re.findall("^## (.*)", markdown, re.MULTILINE) == [
-        "Dictionaries recovered", "Skipped, refused or failed", "Provenance"]  # fmt: skip
+        "Dictionaries recovered",
+        "Skipped, refused or failed",
+        "Provenance",
+    ]
 
 
 def test_cases_without_scores_are_reported_beside_experiments(tmp_path):
@@ -45,22 +60,46 @@ def test_without_experiments_there_is_no_section_about_them(tmp_path):
     assert sections(load(tmp_path, "quick")) == []
     write_experiments(tmp_path, [training("one", study="optimizers")])
     page = html(Report.of(load(tmp_path, "quick")))
-    assert {"answers", "figures"} <= set(re.findall(r'id="(\w+)"', page)) and "optimizers" in headings(page)
+    assert {"answers", "figures"} <= set(
+        re.findall(r'id="(\w+)"', page)
+    ) and "optimizers" in headings(page)
     assert not {"recovery", "denoising", "interpretation", "others"} & set(headings(page))
 
 
 def test_kinds_of_plug_ins_are_listed_with_their_summaries(tmp_path):
-    summary = {"gap": 0.25, "note": "<b>", "list": [1, 2], "none": None, "long": list(range(9)), "flag": True}
-    page = html(Report.of(experiments(tmp_path, experiment("odd", "spectral", "strangers", summary=summary))))
+    summary = {
+        "gap": 0.25,
+        "note": "<b>",
+        "list": [1, 2],
+        "none": None,
+        "long": list(range(9)),
+        "flag": True,
+    }
+    page = html(
+        Report.of(
+            experiments(tmp_path, experiment("odd", "spectral", "strangers", summary=summary))
+        )
+    )
     assert headings(page) == ["others", "problems", "provenance"]
-    assert "gap: 0.25; note: <b>; list: 1, 2; none: –; long: 0, 1, 2, 3, 4 ...; flag: True" in set(texts(data(page)))
+    assert "gap: 0.25; note: <b>; list: 1, 2; none: –; long: 0, 1, 2, 3, 4 ...; flag: True" in set(
+        texts(data(page))
+    )
 
 
 def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     skipped = experiment(
-        "bm3d", "denoising", "denoising", status="skipped", reason="install bm3d", options={"baseline": "BM3D"}
+        "bm3d",
+        "denoising",
+        "denoising",
+        status="skipped",
+        reason="install bm3d",
+        options={"baseline": "BM3D"},
     )
-    results = experiments(tmp_path, skipped, training("died", status="timeout", reason="not finished after 9 s", rows=[]))
+    results = experiments(
+        tmp_path,
+        skipped,
+        training("died", status="timeout", reason="not finished after 9 s", rows=[]),
+    )
     done = run_report(tmp_path)
     page = (tmp_path / "quick" / "report" / "report.html").read_text()
     assert done.exit_code == 2 and "died" in done.stderr and "bm3d" not in done.stderr
@@ -69,18 +108,33 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
     # In the table of its group it has a row without any number.
     (methods,) = recovery.recovered(results).values()
     (row,) = recovery.table(methods).to_dict("records")
-    assert row["status"] == "timeout" and {row[name] for name in ("error at end", "relative error", "steps")} == {"–"}
+    assert row["status"] == "timeout" and {
+        row[name] for name in ("error at end", "relative error", "steps")
+    } == {"–"}
     assert "denoising" not in headings(page)
 
 
 @pytest.mark.slow
 def test_page_of_many_experiments_stays_small(tmp_path):
     """Eight methods with large crops and many filters, beside two dozen trainings of 600 epochs."""
-    methods = [denoising(f"d{number}", f"method {number}", "backprop", 0.4 + number / 100, side=256, filters=256)
-               for number in range(8)]  # fmt: skip
-    trainings = [training(f"t{number}-{depth}-{name}", name, 0.001 * (1 + depth), steps=600,
-                          options={"depth": depth, "dataset": f"sparse_gaussian(n_samples={number})"})
-                 for number in range(2) for depth in (25, 50, 100) for name in CURVES]  # fmt: skip
+    methods = [
+        denoising(
+            f"d{number}", f"method {number}", "backprop", 0.4 + number / 100, side=256, filters=256
+        )
+        for number in range(8)
+    ]
+    trainings = [
+        training(
+            f"t{number}-{depth}-{name}",
+            name,
+            0.001 * (1 + depth),
+            steps=600,
+            options={"depth": depth, "dataset": f"sparse_gaussian(n_samples={number})"},
+        )
+        for number in range(2)
+        for depth in (25, 50, 100)
+        for name in CURVES
+    ]
     page = html(Report.of(experiments(tmp_path, *methods, *trainings)))
     images = re.findall(r'src="data:image/png[^"]*"', page)
     assert len(images) == 2 + 8 + 8
@@ -94,13 +148,27 @@ def test_latex_of_experiments_compiles(tmp_path):
         pytest.skip("needs pdflatex or tectonic")
     odd = experiment("odd", "spectral", "strangers", summary={"a_b": 0.5, "share": "50% & more"})
     results = experiments(
-        tmp_path, training("one", rate=0.1), training("two", study="optimizers"), denoising("d", "BM3D"), odd
+        tmp_path,
+        training("one", rate=0.1),
+        training("two", study="optimizers"),
+        denoising("d", "BM3D"),
+        odd,
     )
     latex = Report.of(results).latex()
     assert latex.count(r"\begin{tabular}") == 1 + 3 + 1 + 1 and latex.isascii()
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + latex + r"\end{document}"
+    document = (
+        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+        + latex
+        + r"\end{document}"
+    )
     (tmp_path / "document.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
-    done = subprocess.run([engine, *options, "document.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [engine, *options, "document.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()

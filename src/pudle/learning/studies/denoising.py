@@ -11,16 +11,16 @@ from ..denoising_baselines import METHODS, DenoisingBaseline
 from ..images import SAMPLES
 from ..training import LearningExperiment
 
-#: Estimator, outer loss and learning rate of each gradient. On the lasso loss larger rates lead to filters so much alike
-#: that the algorithm's step is too long for them.
+#: Estimator, outer loss and learning rate of each gradient. On the lasso loss larger rates lead to
+#: filters so much alike that the algorithm's step is too long for them.
 GRADIENTS = {
     "alternating": ("alternating", "lasso", 3e-4),
     "backprop": ("backprop", "reconstruction", 1e-2),
     "backprop-lasso": ("backprop", "lasso", 1e-3),
 }
-#: The rates are the best of the grid in `docs/results/denoising.md`, with 200 steps each. FISTA, because 15 layers of ISTA
-#: with a step short enough for filters that grow alike are far from convergence. One crop at a time, because small steps
-#: gain more than exact ones.
+#: The rates are the best of the grid in `docs/results/denoising.md`, with 200 steps each. FISTA,
+#: because 15 layers of ISTA with a step short enough for filters that grow alike are far from
+#: convergence. One crop at a time, because small steps gain more than exact ones.
 _TRAINING = LearningExperiment(
     dataset="noisy_crops(n_samples=400)",
     algorithm="fista(step=0.05)",
@@ -31,30 +31,50 @@ _TRAINING = LearningExperiment(
     record_every=400,
     dtype="float32",
 )
-_SMALL = dataclasses.replace(_TRAINING, dataset="noisy_crops(n_samples=200, size=65)", epochs=4, record_every=200)
-#: Crops and epochs for gradients that gain nothing from longer training on photographs. On the lasso loss the PSNR of
-#: held-out images stops rising after so many steps, and soon after the filters are too much alike for the step.
+_SMALL = dataclasses.replace(
+    _TRAINING, dataset="noisy_crops(n_samples=200, size=65)", epochs=4, record_every=200
+)
+#: Crops and epochs for gradients that gain nothing from longer training on photographs. On the
+#: lasso loss the PSNR of held-out images stops rising after so many steps, and soon after the
+#: filters are too much alike for the step.
 LENGTHS = {"alternating": (100, 4), "backprop-lasso": (100, 2)}
 
 
 def _family(
-    prefix: str, training: LearningExperiment, images: str | None, budget: float, lengths: Mapping[str, tuple[int, int]]
+    prefix: str,
+    training: LearningExperiment,
+    images: str | None,
+    budget: float,
+    lengths: Mapping[str, tuple[int, int]],
 ) -> dict[str, Experiment]:
-    """Return experiments by name: each gradient, the best one with learned penalties, and other packages' methods."""
+    """Return experiments by name: each gradient, the best one with learned penalties, and other
+    packages' methods.
+    """
     trainings = {
-        name: dataclasses.replace(training, estimator=estimator, loss=loss, optimizer=f"adam(learning_rate={rate})")
+        name: dataclasses.replace(
+            training, estimator=estimator, loss=loss, optimizer=f"adam(learning_rate={rate})"
+        )
         for name, (estimator, loss, rate) in GRADIENTS.items()
     }
     for name, (crops, epochs) in lengths.items():
         dataset = f"noisy_crops(n_samples={crops})"
-        trainings[name] = dataclasses.replace(trainings[name], dataset=dataset, epochs=epochs, record_every=crops)
+        trainings[name] = dataclasses.replace(
+            trainings[name], dataset=dataset, epochs=epochs, record_every=crops
+        )
     with_penalties = training.dataset.replace(")", ", learned_penalties=True)")
-    trainings["backprop-penalties"] = dataclasses.replace(trainings["backprop"], dataset=with_penalties)
-    learned = {name: DenoisingExperiment(each, images, images, budget=budget) for name, each in trainings.items()}
-    baselines = {method.lower().replace(" ", "-"): DenoisingBaseline(method, images) for method in METHODS}
+    trainings["backprop-penalties"] = dataclasses.replace(
+        trainings["backprop"], dataset=with_penalties
+    )
+    learned = {
+        name: DenoisingExperiment(each, images, images, budget=budget)
+        for name, each in trainings.items()
+    }
+    baselines = {
+        method.lower().replace(" ", "-"): DenoisingBaseline(method, images) for method in METHODS
+    }
     return {f"{prefix}-{name}": experiment for name, experiment in {**learned, **baselines}.items()}
 
 
-EXPERIMENTS: dict[str, Experiment] = _family("denoising", _TRAINING, None, 900.0, LENGTHS) | _family(
-    "denoising-small", _SMALL, SAMPLES, 60.0, {}
-)
+EXPERIMENTS: dict[str, Experiment] = _family(
+    "denoising", _TRAINING, None, 900.0, LENGTHS
+) | _family("denoising-small", _SMALL, SAMPLES, 60.0, {})

@@ -1,6 +1,8 @@
-"""Study of interpretation: dictionaries of digits and of image patches, and the samples that shaped them.
+"""Study of interpretation: dictionaries of digits and of image patches, and the samples that shaped
+them.
 
-Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has converged.
+Full batches and L-BFGS, because a dictionary is a combination of samples only where learning has
+converged.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ _DATASETS = {
     "digits": "digits(n_samples=1500, n_components=64)",
     "patches": "image_patches(n_samples=2000, n_components=64)",
 }
-#: Estimator and outer loss of each gradient. The combination is exact where the first converges, but not for the second.
-_GRADIENTS = {"alternating": ("alternating", "lasso"), "backprop-reconstruction": ("backprop", "reconstruction")}
+#: Estimator and outer loss of each gradient. The combination is exact where the first converges,
+#: but not for the second.
+_GRADIENTS = {
+    "alternating": ("alternating", "lasso"),
+    "backprop-reconstruction": ("backprop", "reconstruction"),
+}
 
 EXPERIMENTS: dict[str, InterpretationExperiment] = {
     f"interpretation-{data}-{name}": InterpretationExperiment(
-        LearningExperiment(dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40)
+        LearningExperiment(
+            dataset, loss, estimator, "fista", depth=50, optimizer="lbfgs", epochs=40
+        )
     )
     for data, dataset in _DATASETS.items()
     for name, (estimator, loss) in _GRADIENTS.items()

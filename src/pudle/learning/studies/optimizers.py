@@ -1,7 +1,7 @@
 """Study of optimizers: five of them, and Adam along the sphere, with five gradients.
 
-Each optimizer has learning rates a factor of about three apart, the same for every gradient, so that the best rate of each
-gradient can be found.
+Each optimizer has learning rates a factor of about three apart, the same for every gradient, so
+that the best rate of each gradient can be found.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ GRADIENTS = {
 }
 
 _SMALL_RATES = ("3e-3", "1e-2", "3e-2", "1e-1")
-#: Specs of the optimizers without their rate, and their rates. Gradient descent moves an entry by the rate times its
-#: gradient, which is far below one; Adam by about the rate itself; L-BFGS starts its line search at the rate.
+#: Specs of the optimizers without their rate, and their rates. Gradient descent moves an entry by
+#: the rate times its gradient, which is far below one; Adam by about the rate itself; L-BFGS starts
+#: its line search at the rate.
 OPTIMIZERS = {
     "sgd": ("sgd(learning_rate={})", ("3e-1", "1", "3", "10")),
     "momentum": ("momentum(learning_rate={})", ("1e-1", "3e-1", "1", "3")),
@@ -28,18 +29,32 @@ OPTIMIZERS = {
     "adamw": ("adamw(learning_rate={})", _SMALL_RATES),
     "lbfgs": ("lbfgs(learning_rate={})", ("1e-1", "3e-1", "1")),
 }
-#: Steps with full batches, which are epochs. A step of L-BFGS has four iterations, so that it takes fewer steps.
+#: Steps with full batches, which are epochs. A step of L-BFGS has four iterations, so that it takes
+#: fewer steps.
 STEPS = {name: 30 if name == "lbfgs" else 120 for name in OPTIMIZERS}
 #: Mini-batches: ten steps an epoch.
 BATCH, BATCH_EPOCHS = 50, 12
 
-_DATASET = "sparse_gaussian(n_samples=500, n_features=20, n_components=30, n_nonzero_coefs=3, perturbation=0.1)"
+_DATASET = (
+    "sparse_gaussian(n_samples=500, n_features=20, n_components=30, n_nonzero_coefs=3,"
+    " perturbation=0.1)"
+)
 
 
-def _experiment(gradient: str, optimizer: str, epochs: int, batch: int | None = None) -> LearningExperiment:
+def _experiment(
+    gradient: str, optimizer: str, epochs: int, batch: int | None = None
+) -> LearningExperiment:
     estimator, loss = GRADIENTS[gradient]
     return LearningExperiment(
-        _DATASET, loss, estimator, "ista(step=0.2)", 50, optimizer, epochs=epochs, batch=batch, record_every=1
+        _DATASET,
+        loss,
+        estimator,
+        "ista(step=0.2)",
+        50,
+        optimizer,
+        epochs=epochs,
+        batch=batch,
+        record_every=1,
     )
 
 
@@ -49,7 +64,9 @@ EXPERIMENTS: dict[str, LearningExperiment] = {
     for name, (spec, rates) in OPTIMIZERS.items()
     for rate in rates
 } | {
-    f"optimizers-{name}-{rate}-{gradient}-batch{BATCH}": _experiment(gradient, spec.format(rate), BATCH_EPOCHS, BATCH)
+    f"optimizers-{name}-{rate}-{gradient}-batch{BATCH}": _experiment(
+        gradient, spec.format(rate), BATCH_EPOCHS, BATCH
+    )
     # Without L-BFGS: the curvature pairs of different batches do not belong to one function.
     for gradient in ("alternating-lasso", "backprop-reconstruction")
     for name, (spec, rates) in OPTIMIZERS.items()

@@ -1,4 +1,6 @@
-"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one core."""
+"""Study of dictionary recovery: the paper's experiments, and reduced ones that take minutes on one
+core.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,20 @@ GRADIENTS = {
 }
 DEPTHS = (25, 50, 100)
 
-#: Factor per layer of the decaying threshold, which the paper does not publish. After 100 layers this one leaves 0.07 of
-#: the penalty. The remaining error falls with the square of that share; but the smaller the factor, the more wrong entries
-#: hold the learning back at its start (`docs/results/recovery.md`).
+#: Factor per layer of the decaying threshold, which the paper does not publish. After 100 layers
+#: this one leaves 0.07 of the penalty. The remaining error falls with the square of that share; but
+#: the smaller the factor, the more wrong entries hold the learning back at its start
+#: (`docs/results/recovery.md`).
 DECAY = 0.974
-#: Algorithms of the second experiment, by thresholding rule. The constant one is the soft threshold at the penalty 0.2.
+#: Algorithms of the second experiment, by thresholding rule. The constant one is the soft threshold
+#: at the penalty 0.2.
 ALGORITHMS = {
     name: f"ista(step=0.2, thresholding={rule!r})"
-    for name, rule in (("constant", "soft"), ("decaying", f"decaying(decay={DECAY})"), ("hard", "hard(threshold=0.1)"))
+    for name, rule in (
+        ("constant", "soft"),
+        ("decaying", f"decaying(decay={DECAY})"),
+        ("hard", "hard(threshold=0.1)"),
+    )
 }
 
 #: Far start: full batches, three gradients, three depths.
@@ -33,11 +41,13 @@ _FAR = LearningExperiment(
     optimizer="adam(learning_rate=1e-3)",
     epochs=600,
 )
-#: In single precision, as networks are trained, and in chunks that fit into a processor's cache: twice as fast.
+#: In single precision, as networks are trained, and in chunks that fit into a processor's cache:
+#: twice as fast.
 _FAST = {"dtype": "float32", "chunk": 500}
 _FAR_SMALL = "sparse_gaussian(n_samples=1000, perturbation=0.1)"
 
-#: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large that 40 of them learn.
+#: Far start in seconds: so few layers that the errors of the gradients differ, and a step so large
+#: that 40 of them learn.
 _QUICK = dataclasses.replace(
     _FAR,
     dataset="sparse_gaussian(n_samples=400, perturbation=0.1)",
@@ -48,7 +58,9 @@ _QUICK = dataclasses.replace(
 
 #: Near start: small batches, one gradient, three rules, which decide the remaining error.
 _ADAM = "adam(learning_rate=1e-3, epsilon=1e-3)"
-_NEAR = LearningExperiment("", "reconstruction", depth=100, optimizer=_ADAM, epochs=10, batch=50, record_every=100)
+_NEAR = LearningExperiment(
+    "", "reconstruction", depth=100, optimizer=_ADAM, epochs=10, batch=50, record_every=100
+)
 _NEAR_SMALL = "n_samples=5000, n_features=100, n_components=150"
 
 
@@ -62,13 +74,19 @@ _LEARNED: dict[str, LearningExperiment] = (
             _FAR, estimator=estimator, loss=loss, depth=depth, optimizer=optimizer, **changes
         )
         for size, changes in (("", _FAST), ("-small", {"dataset": _FAR_SMALL}))
-        # The paper's Adam, and the same without the gradient's part along the atoms (`docs/results/recovery.md`).
-        for suffix, optimizer in (("", _FAR.optimizer), ("-tangent", "adam(learning_rate=1e-3, tangent=True)"))
+        # The paper's Adam, and the same without the gradient's part along the atoms
+        # (`docs/results/recovery.md`).
+        for suffix, optimizer in (
+            ("", _FAR.optimizer),
+            ("-tangent", "adam(learning_rate=1e-3, tangent=True)"),
+        )
         for depth in DEPTHS
         for gradient, (estimator, loss) in GRADIENTS.items()
     }
     | {
-        f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(_QUICK, estimator=estimator)
+        f"2a-quick-T25-{estimator.partition('(')[0]}-lasso": dataclasses.replace(
+            _QUICK, estimator=estimator
+        )
         for estimator in ("alternating", "truncated(window=10)", "backprop")
     }
     | {
@@ -77,10 +95,12 @@ _LEARNED: dict[str, LearningExperiment] = (
         )
         for size, shape, sparsities, dtype in (
             ("", "n_samples=50000, n_features=1000, n_components=1500", (10, 20, 40), "float32"),
-            # The larger s/m, the more atoms interfere: s = 3 with m = 100 is nearer to s = 10 with m = 1000 than s = 10 is.
+            # The larger s/m, the more atoms interfere: s = 3 with m = 100 is nearer to s = 10 with
+            # m = 1000 than s = 10 is.
             ("-small", _NEAR_SMALL, (3, 5, 10), "float64"),
-            # A hard threshold finds every support at the generating dictionary with s = 10 and m = 200, but not with m = 100
-            # (`docs/results/recovery.md`). Single precision halves the time.
+            # A hard threshold finds every support at the generating dictionary with s = 10 and m =
+            # 200, but not with m = 100 (`docs/results/recovery.md`). Single precision halves the
+            # time.
             ("-medium", "n_samples=5000, n_features=200, n_components=300", (10,), "float32"),
         )
         for sparsity in sparsities
@@ -91,7 +111,9 @@ _LEARNED: dict[str, LearningExperiment] = (
 #: The same trainings with NOODL's direction instead of a gradient.
 _NOODL: dict[str, LearningExperiment] = {
     "2a-small-noodl": dataclasses.replace(
-        _LEARNED["2a-small-T100-backprop-reconstruction"], estimator="noodl", algorithm=ALGORITHMS["hard"]
+        _LEARNED["2a-small-T100-backprop-reconstruction"],
+        estimator="noodl",
+        algorithm=ALGORITHMS["hard"],
     )
 } | {
     name.replace("hard", "noodl"): dataclasses.replace(experiment, estimator="noodl")
@@ -99,8 +121,9 @@ _NOODL: dict[str, LearningExperiment] = {
     if name.endswith("-hard")
 }
 
-#: NOODL as its authors have it: its own inner iteration, gradient descent, and fresh samples in every step, of which an
-#: epoch has one. The learning rate corrects half of an atom's error in a step: p / (2 s E|z|), with E|z| = 1.5.
+#: NOODL as its authors have it: its own inner iteration, gradient descent, and fresh samples in
+#: every step, of which an epoch has one. The learning rate corrects half of an atom's error in a
+#: step: p / (2 s E|z|), with E|z| = 1.5.
 _NOODL |= {
     f"2b-s{sparsity}-noodl-fresh": dataclasses.replace(
         _LEARNED[f"2b-s{sparsity}-hard"],
@@ -117,12 +140,16 @@ _NOODL |= {
     for sparsity in (10, 20, 40)
 }
 
-#: Other packages on the same data. Batches are so large that the first one uses every atom, see `Sklearn`.
+#: Other packages on the same data. Batches are so large that the first one uses every atom, see
+#: `Sklearn`.
 _BASELINES: dict[str, Experiment] = {
     f"{name}-{package}": baseline
     for name, dataset, passes, batch in (
         ("2a-small", _FAR_SMALL, 100, 200),
-        *((f"2b-small-s{sparsity}", _near(_NEAR_SMALL, sparsity), 10, 500) for sparsity in (3, 5, 10)),
+        *(
+            (f"2b-small-s{sparsity}", _near(_NEAR_SMALL, sparsity), 10, 500)
+            for sparsity in (3, 5, 10)
+        ),
     )
     for package, baseline in (
         ("sklearn", Sklearn(dataset, epochs=passes, batch=batch)),

@@ -18,14 +18,22 @@ from ..provenance import git
 
 @contextlib.contextmanager
 def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[Path, Path]]:
-    """Check out a commit of the repository at `root` and install it in `folder`, which is removed on exit.
+    """Check out a commit of the repository at `root` and install it in `folder`, which is removed
+    on exit.
 
-    Yields the checkout and the interpreter of the environment that the commit is installed in. The error that refuses a
-    commit which cannot be built calls it `label`.
+    Yields the checkout and the interpreter of the environment that the commit is installed in. The
+    error that refuses a commit which cannot be built calls it `label`.
     """
     tree, environment, wheels = folder / "tree", folder / "env", folder / "wheel"
     # pip may still be writing when this process was killed.
-    remove = ["sh", "-c", 'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune', "sh", folder, root]
+    remove = [
+        "sh",
+        "-c",
+        'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune',
+        "sh",
+        folder,
+        root,
+    ]
     run_attended(remove)
     with attended(remove, "after"):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
@@ -39,17 +47,35 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
         wheel = next(wheels.glob("*.whl"))
         venv.EnvBuilder(with_pip=False, symlinks=True).create(environment)
         python = environment / "bin" / "python"
-        _pip(label, "--python", python, "install", "--no-deps", "--quiet", "--ignore-installed", wheel)
+        _pip(
+            label,
+            "--python",
+            python,
+            "install",
+            "--no-deps",
+            "--quiet",
+            "--ignore-installed",
+            wheel,
+        )
         packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
-        Path(packages, "zz_shared.pth").write_text("\n".join(_shared_packages(wheel.name.partition("-")[0])) + "\n")
+        Path(packages, "zz_shared.pth").write_text(
+            "\n".join(_shared_packages(wheel.name.partition("-")[0])) + "\n"
+        )
         yield tree, python
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last line that a process printed, where Python and pip say what went wrong, after the place in a source."""
+    """Return the last line that a process printed, where Python and pip say what went wrong, after
+    the place in a source.
+    """
     output = done.stderr or done.stdout
-    place = [f"{Path(file).name}, line {line}: " for file, line in re.findall(r'^ +File "(.+)", line (\d+)', output, re.M)]
-    return "".join(place[-1:]) + next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
+    place = [
+        f"{Path(file).name}, line {line}: "
+        for file, line in re.findall(r'^ +File "(.+)", line (\d+)', output, re.M)
+    ]
+    return "".join(place[-1:]) + next(
+        (line for line in reversed(output.splitlines()) if line.strip()), "no output"
+    )
 
 
 def _pip(label: str, *arguments: str | Path) -> None:
@@ -60,10 +86,11 @@ def _pip(label: str, *arguments: str | Path) -> None:
 
 
 def _shared_packages(project: str) -> Iterator[str]:
-    """Yield the lines of a path file that adds the packages installed here, without the project itself.
+    """Yield the lines of a path file that adds the packages installed here, without the project
+    itself.
 
-    The option ``system_site_packages`` of a virtual environment does not serve here: it adds the packages of the interpreter
-    that this environment was made from, not those of this environment.
+    The option ``system_site_packages`` of a virtual environment does not serve here: it adds the
+    packages of the interpreter that this environment was made from, not those of this environment.
     """
     editable = re.compile(rf"_*editable_*[._-]*{re.escape(project)}(-|\.pth$)", re.IGNORECASE)
     for folder in dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")):

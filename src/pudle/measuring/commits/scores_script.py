@@ -1,8 +1,10 @@
-"""Script that measures scores and memory at one commit: run by path with that commit's Python, so `pudle` is that commit's.
+"""Script that measures scores and memory at one commit: run by path with that commit's Python, so
+`pudle` is that commit's.
 
-Usage: ``scores_script.py REQUEST [HOME]``, where REQUEST holds the arguments of `Side.measure` as JSON. Without HOME it only
-prints what the commit lacks, see `lacking`. With HOME it ends without a result and with exit code 0 where the commit has
-none of the requested estimators or cases: on head they have vanished, or on base they do not exist yet.
+Usage: ``scores_script.py REQUEST [HOME]``, where REQUEST holds the arguments of `Side.measure` as
+JSON. Without HOME it only prints what the commit lacks, see `lacking`. With HOME it ends without a
+result and with exit code 0 where the commit has none of the requested estimators or cases: on head
+they have vanished, or on base they do not exist yet.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import json
 import sys
 from typing import Any
 
-#: Parts of a profile that no verdict depends on, and how to leave them out: times are taken in turns.
+#: Parts of a profile that no verdict depends on, and how to leave them out: times are taken in
+#: turns.
 LEFT_OUT = {"windows": (), "jacobian_error": False, "experiments": (), "costs": ("memory_bytes",)}
 #: What a commit may lack: the options of `pudle run` with specs, and the functions that read these.
 SPECS = {
@@ -27,7 +30,9 @@ VALUES = {"losses": "--loss", "targets": "--target", "seeds": "--seeds", "sample
 
 
 def lacking(request: dict[str, Any]) -> dict[str, str]:
-    """Return the reason for each name that cannot be loaded, and for each requested spec or pattern that names nothing."""
+    """Return the reason for each name that cannot be loaded, and for each requested spec or pattern
+    that names nothing.
+    """
     import pudle
     from pudle import registry, specs
 
@@ -40,13 +45,17 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
                 getattr(pudle, maker)(spec)
             except Exception as error:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
                 # A list of all that is known is too long for a verdict.
-                reasons[spec] = (str(error) or repr(error)).splitlines()[0].partition(": known are ")[0]
+                reasons[spec] = (
+                    (str(error) or repr(error)).splitlines()[0].partition(": known are ")[0]
+                )
     names = [case.name for case in registry.list_profiles()[request["profile"]].cases]
     # The names of cases on other datasets are not known before they are drawn.
     for pattern in () if request["axes"].get("datasets") else request["cases"]:
         if not fnmatch.filter(names, pattern):
             nearest = specs.nearest(pattern, names)
-            reasons[pattern] = f"--case {pattern!r} matches no case of profile {request['profile']}{nearest}"
+            reasons[pattern] = (
+                f"--case {pattern!r} matches no case of profile {request['profile']}{nearest}"
+            )
     return reasons
 
 
@@ -62,12 +71,17 @@ def main() -> None:
         print(json.dumps(absent))
         return
     profile: Any = registry.list_profiles()[request["profile"]]
-    profile = dataclasses.replace(profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)})
-    # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line below.
+    profile = dataclasses.replace(
+        profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)}
+    )
+    # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line
+    # below.
     registry.list_profiles = lambda: {profile.profile: profile}
     if depths := tuple(request["depths"]):
         cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
-        profile = dataclasses.replace(profile, cases=cases, timed_depths=depths, tracked_depths=depths)
+        profile = dataclasses.replace(
+            profile, cases=cases, timed_depths=depths, tracked_depths=depths
+        )
     axes, options = {name: value for name, value in request["axes"].items() if value}, list[str]()
     estimators = [spec for spec in request["estimators"] if spec not in absent]
     for name, (option, _) in SPECS.items():
@@ -81,8 +95,20 @@ def main() -> None:
     patterns = [pattern for pattern in request["cases"] if pattern not in absent]
     if (request["only"] and not estimators) or (request["cases"] and not patterns):
         return
-    sys.argv[1:] = ["run", "--profile", request["profile"], "--home", sys.argv[2], "--device", request["device"]]
-    sys.argv += [f"--estimator={spec}" for spec in estimators] + [f"--case={pattern}" for pattern in patterns] + options
+    sys.argv[1:] = [
+        "run",
+        "--profile",
+        request["profile"],
+        "--home",
+        sys.argv[2],
+        "--device",
+        request["device"],
+    ]
+    sys.argv += (
+        [f"--estimator={spec}" for spec in estimators]
+        + [f"--case={pattern}" for pattern in patterns]
+        + options
+    )
     sys.argv += ["--only"] if request["only"] else []
     # A commit from before costs could be chosen would measure all times as well.
     sys.argv += [] if hasattr(profile, "costs") else ["--scores-only"]

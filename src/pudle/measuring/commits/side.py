@@ -27,7 +27,9 @@ SCRIPT = Path(__file__).with_name("scores_script.py")
 
 @dataclass(frozen=True)
 class Side:
-    """One built commit: its name in errors, its full hash, its checkout, its interpreter and the folder of its results."""
+    """One built commit: its name in errors, its full hash, its checkout, its interpreter and the
+    folder of its results.
+    """
 
     label: str
     commit: str
@@ -37,14 +39,20 @@ class Side:
 
     @property
     def selection(self) -> Path:
-        """The file that lists what this side measures; it does not exist where there is nothing to measure."""
+        """The file that lists what this side measures; it does not exist where there is nothing to
+        measure.
+        """
         return self.folder / "selection.json"
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables for this commit's Python."""
         # Neither the checkout nor the caller's path may shadow the package that was built from it.
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return inherited | ONE_THREAD | {"PYTHONSAFEPATH": "1", SELECTION_VARIABLE: str(self.selection)}
+        return (
+            inherited
+            | ONE_THREAD
+            | {"PYTHONSAFEPATH": "1", SELECTION_VARIABLE: str(self.selection)}
+        )
 
     def run(
         self, *arguments: str | Path, cwd: Path | None = None, timeout: float | None = None
@@ -54,19 +62,23 @@ class Side:
         return run_attended(command, timeout, cwd=cwd or self.tree, env=self.environment())
 
     def lacking(self, profile: str, **options: Any) -> dict[str, str]:
-        """Return why this commit lacks what it cannot load and what is requested, by name and spec; options as `measure`."""
+        """Return why this commit lacks what it cannot load and what is requested, by name and spec;
+        options as `measure`.
+        """
         done = self.run(SCRIPT, _request(profile, **options))
         if done.returncode:
             raise self._failed(done)
         return json.loads(done.stdout)
 
     def measure(self, profile: str, *, timeout: float | None = None, **options: Any) -> bool:
-        """Fill the store with scores and memory by this commit's own `pudle run`; what this side lacks is left out.
+        """Fill the store with scores and memory by this commit's own `pudle run`; what this side
+        lacks is left out.
 
-        The options are `device` and those of `pudle.measuring.selection.select`: `estimators` are specs, measured beside the
-        profile's own or, with `only`, alone; `cases` are patterns of case names; `depths` and the others replace those of
-        the profile. After `timeout` seconds the rest is left out, and the result is False. It is an error if the commit has
-        some of them but yields no scores.
+        The options are `device` and those of `pudle.measuring.selection.select`: `estimators` are
+        specs, measured beside the profile's own or, with `only`, alone; `cases` are patterns of
+        case names; `depths` and the others replace those of the profile. After `timeout` seconds
+        the rest is left out, and the result is False. It is an error if the commit has some of them
+        but yields no scores.
         """
         done = self.run(SCRIPT, _request(profile, **options), self.folder.parent, timeout=timeout)
         if done.returncode == TIMED_OUT or (done.returncode == 0 and not self.selection.exists()):
@@ -91,22 +103,46 @@ def _request(
     **axes: Any,
 ) -> str:
     """Return the request that ``scores_script.py`` reads."""
-    return json.dumps({"profile": profile, "estimators": estimators, "only": only, "cases": cases, "depths": depths,
-                       "device": device, "axes": axes})  # fmt: skip
+    return json.dumps(
+        {
+            "profile": profile,
+            "estimators": estimators,
+            "only": only,
+            "cases": cases,
+            "depths": depths,
+            "device": device,
+            "axes": axes,
+        }
+    )
 
 
 def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return (path, record) of every record of scores in a store; a damaged file adds a line to `damaged`."""
-    paths = [path for path in sorted(store.glob("*/*.json")) if path.parent.name not in ("artifacts", "experiments")]
+    """Return (path, record) of every record of scores in a store; a damaged file adds a line to
+    `damaged`.
+    """
+    paths = [
+        path
+        for path in sorted(store.glob("*/*.json"))
+        if path.parent.name not in ("artifacts", "experiments")
+    ]
     return read_each(paths, lambda path: (path, read_json(path, ScoreRecord)), damaged)
 
 
 def timed_cells(folder: Path) -> list[Cell]:
-    """Return the cells of a profile's folder that can be timed: those whose status is ok at their depth."""
+    """Return the cells of a profile's folder that can be timed: those whose status is ok at their
+    depth.
+    """
     if not (folder / "selection.json").exists():
         return []
     selection = read_json(folder / "selection.json", StoredSelection)
-    records = {(record["case"]["name"], record["estimator"]): record for _, record in records_in(folder / "store", [])}
+    records = {
+        (record["case"]["name"], record["estimator"]): record
+        for _, record in records_in(folder / "store", [])
+    }
     names = [case["name"] for case in selection["cases"]]
     cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
-    return [cell for cell in cells if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"]
+    return [
+        cell
+        for cell in cells
+        if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"
+    ]

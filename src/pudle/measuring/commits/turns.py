@@ -24,14 +24,17 @@ from .side import Cell, Side
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
 
-#: Seconds that one timed sample should last, and the least and the most calls in it; the fastest call counts.
+#: Seconds that one timed sample should last, and the least and the most calls in it; the fastest
+#: call counts.
 SAMPLE_SECONDS = 0.03
 MIN_CALLS, MAX_CALLS = 2, 20
 
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """How much slower an estimate may become: by the median `ratio`, at the false discovery rate `significance`."""
+    """How much slower an estimate may become: by the median `ratio`, at the false discovery rate
+    `significance`.
+    """
 
     ratio: float = 1.3
     significance: float = 0.01
@@ -44,17 +47,21 @@ def time_in_turns(
     log: Callable[[str], None],
     until: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Time cells on both sides, then time those that seem slower again, for twice as many rounds and in new processes.
+    """Time cells on both sides, then time those that seem slower again, for twice as many rounds
+    and in new processes.
 
-    For the latter only the second measurement counts: a cell chosen for its large ratio is also chosen for bad luck, and
-    some of that belongs to a process, such as where its memory happens to lie. No cell is begun after `until`, of the
-    monotonic clock. The result is the rows of the table that `compare_rounds` takes.
+    For the latter only the second measurement counts: a cell chosen for its large ratio is also
+    chosen for bad luck, and some of that belongs to a process, such as where its memory happens to
+    lie. No cell is begun after `until`, of the monotonic clock. The result is the rows of the table
+    that `compare_rounds` takes.
     """
     rounds = rounds_needed(len(cells), limit.significance)
     log(f"times of {len(cells)} cells, {rounds} rounds")
     first = _measure(sides, cells, rounds, until)
     compared = compare_rounds(rounds_frame(first))
-    slower = list(compared.loc[compared["ratio"] > limit.ratio, CELL].itertuples(index=False, name=None))
+    slower = list(
+        compared.loc[compared["ratio"] > limit.ratio, CELL].itertuples(index=False, name=None)
+    )
     if not slower:
         return first
     log(f"times of {len(slower)} cells again")
@@ -71,8 +78,9 @@ def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def rounds_needed(cells: int, significance: float) -> int:
     """Return the number of rounds that make a single slower cell among many significant.
 
-    The smallest p-value of the signed-rank test on ``n`` pairs is ``2**-n``, and the correction for the number of cells
-    multiplies it by that number. Three more rounds make up for a round or two that the machine disturbs.
+    The smallest p-value of the signed-rank test on ``n`` pairs is ``2**-n``, and the correction for
+    the number of cells multiplies it by that number. Three more rounds make up for a round or two
+    that the machine disturbs.
     """
     return math.ceil(math.log2(max(cells, 1) / significance)) + 3
 
@@ -89,15 +97,16 @@ def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rounds : DataFrame
-        Seconds of both sides: one row per (case, estimator, depth, round) with the columns ``base``, ``head`` and
-        ``reason``, which says why a time is missing.
+        Seconds of both sides: one row per (case, estimator, depth, round) with the columns
+        ``base``, ``head`` and ``reason``, which says why a time is missing.
 
     Returns
     -------
     DataFrame
-        One row per cell: `CELL`, the medians ``base`` and ``head``, the median ``ratio`` of head to base, the p-values
-        ``p_slower`` and ``p_faster`` of Wilcoxon's signed-rank test, not corrected for the number of cells, and ``reason``.
-        Where a time is missing, ratio and p-values are NaN and ``reason`` is the first reason for it.
+        One row per cell: `CELL`, the medians ``base`` and ``head``, the median ``ratio`` of head to
+        base, the p-values ``p_slower`` and ``p_faster`` of Wilcoxon's signed-rank test, not
+        corrected for the number of cells, and ``reason``. Where a time is missing, ratio and
+        p-values are NaN and ``reason`` is the first reason for it.
     """
     rows = []
     for place, cell in rounds.groupby(CELL, sort=False):
@@ -110,12 +119,18 @@ def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
             tests = [np.exp(np.median(logs)), 1.0, 1.0]
             # The signed-rank test drops zeros, and has no p-value where nothing else is left.
             if np.any(logs):
-                tests[1:] = [stats.wilcoxon(logs, alternative=side).pvalue for side in ("greater", "less")]
+                tests[1:] = [
+                    stats.wilcoxon(logs, alternative=side).pvalue for side in ("greater", "less")
+                ]
         rows.append((*place, *medians, *tests, reason))
-    return pd.DataFrame(rows, columns=[*CELL, "base", "head", "ratio", "p_slower", "p_faster", "reason"])
+    return pd.DataFrame(
+        rows, columns=[*CELL, "base", "head", "ratio", "p_slower", "p_faster", "reason"]
+    )
 
 
-def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, until: float) -> list[dict[str, Any]]:
+def _measure(
+    sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, until: float
+) -> list[dict[str, Any]]:
     workers: dict[str, _Worker] = {}
     rows: list[dict[str, Any]] = []
     try:
@@ -130,14 +145,24 @@ def _measure(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, unti
                         workers[name] = _Worker(side)
                     single[name] = workers[name].ask(cell)
                 # Both sides take the same number of calls, whichever is slower.
-                calls = min(max(MIN_CALLS, math.ceil(SAMPLE_SECONDS / max(single["base"], 1e-9))), MAX_CALLS)
+                calls = min(
+                    max(MIN_CALLS, math.ceil(SAMPLE_SECONDS / max(single["base"], 1e-9))), MAX_CALLS
+                )
                 for turn in range(rounds):
-                    # The second side finds the caches as the first left them, so the sides change places every round.
+                    # The second side finds the caches as the first left them, so the sides change
+                    # places every round.
                     order = list(sides)[:: 1 if turn % 2 == 0 else -1]
-                    rows.append(row | {"round": turn, "reason": ""} | {name: workers[name].ask(calls) for name in order})
+                    rows.append(
+                        row
+                        | {"round": turn, "reason": ""}
+                        | {name: workers[name].ask(calls) for name in order}
+                    )
             except _NotTimed as error:
                 # Where base has no time either, a failure of head is no regression.
-                rows.append(row | {"round": -1, "reason": str(error), "base": single.get("base"), "head": None})
+                rows.append(
+                    row
+                    | {"round": -1, "reason": str(error), "base": single.get("base"), "head": None}
+                )
                 for name in list(workers):
                     workers.pop(name).end()
     finally:
@@ -159,14 +184,20 @@ class _Worker:
         script = Path(__file__).with_name("times_script.py")
         self.stack = contextlib.ExitStack()
         command = attended(
-            [side.python, script, theirs.fileno()], fds=[theirs.fileno()], cwd=side.tree, env=side.environment(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [side.python, script, theirs.fileno()],
+            fds=[theirs.fileno()],
+            cwd=side.tree,
+            env=side.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.process = self.stack.enter_context(command)
         theirs.close()
 
     def ask(self, request: Cell | int) -> float:
-        """Return the seconds of one call of a cell, or of the fastest of a number of calls of the last cell."""
+        """Return the seconds of one call of a cell, or of the fastest of a number of calls of the
+        last cell.
+        """
         try:
             self.connection.send(request)
             if not self.connection.poll(self.timeout):
