@@ -343,9 +343,9 @@ def test_what_is_not_finite_is_kept_as_by_autograd(rule, dtype):
             (problem, Ista(thresholding=rule, initial=initial)),
         ):
             here, there = (
-                path(lambda: algorithm.run(one, 6).codes)
+                path(lambda: algorithm.run(one, 6).codes)  # noqa: B023
                 for path in (lambda run: run(), by_autograd)
-            )  # noqa: B023
+            )
             assert torch.allclose(here, there, rtol=1e-4, equal_nan=True)
 
 

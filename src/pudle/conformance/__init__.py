@@ -17,14 +17,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # contract, claims, random_problems, edge_cases and iterations register their checks, in this
     # order.
-    from . import (
-        checks,
-        specimens,
-        contract,
-        claims,
-        random_problems,
-        edge_cases,
-        iterations,
-    )  # noqa: F401  # isort: skip
+    from . import checks, specimens  # isort: skip
+    from . import contract, claims, random_problems  # noqa: F401  # isort: skip
+    from . import edge_cases, iterations  # noqa: F401  # isort: skip
 
     return getattr(specimens if name == "GRID" else checks, name)

@@ -124,10 +124,8 @@ class Check:
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # noqa: BLE001  # whatever the estimator raises is a failed check
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # Whatever the estimator raises is a failed check.
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
             return Record(*where, "failed", reason=f"raised {one_line(error)[:200]}; {advice}")
         return Record(*where, "passed", *worst, "", tuple(distances))

@@ -259,9 +259,9 @@ def check_random_state(estimator: GradientEstimator, specimen: Specimen) -> Iter
     """Global random state (torch, numpy, random) is neither read nor changed."""
     untouched = (
         torch.get_rng_state(),
-        np.random.get_state(),
+        np.random.get_state(),  # noqa: NPY002  # it is what is checked
         random.getstate(),
-    )  # noqa: NPY002  # it is what is checked
+    )
     results = []
     try:
         for seed in (1, 2):
@@ -288,9 +288,9 @@ def _global_states() -> dict[str, bytes]:
     """Return the global random states in a form that can be compared."""
     states = {
         "torch": torch.get_rng_state().numpy(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
         "random": random.getstate(),
-    }  # noqa: NPY002
+    }
     return {library: pickle.dumps(state) for library, state in states.items()}
 
 

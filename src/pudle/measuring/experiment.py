@@ -106,10 +106,8 @@ def carry_out(name: str, store: Store) -> dict[str, Any]:
     folder = store.experiment_path(name).with_suffix("")
     try:
         result = list_experiments()[name].run(folder, store.device)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # noqa: BLE001  # whatever breaks in one experiment is a result to report
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        # Whatever breaks in one experiment is a result to report.
         status, reason = failure(error)
         result = ExperimentResult([], status=status, reason=reason)
     record = store.write_experiment(name, result, time.perf_counter() - start)

@@ -171,10 +171,8 @@ def attempt(
                     raise TypeError(f"sweep gave a {type(estimate).__name__}, not an Estimate")
                 yield estimate
                 left = left[1:]
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # noqa: BLE001  # anything a plug-in raises is a result, with its reason
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # Anything a plug-in raises is a result, with its reason.
             status, reason = failure(error)
             if isinstance(error, StopIteration):
                 reason = f"sweep ended before depth {left[0]}"
