@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import functools
 import importlib
 import os
 import pickle
@@ -40,7 +39,7 @@ ONE_THREAD = dict.fromkeys(
 TICK = 0.25
 #: Seconds in which a worker must have imported what a job needs.
 START = 120.0
-#: Exit codes of a command that took too long and of one that cannot be started, as a shell has them.
+#: Exit codes of a command that took too long, and of one that cannot be started.
 TIMED_OUT, NOT_STARTED = 124, 127
 #: Looks at a session: a process may start another one between the look and its end.
 ROUNDS = 3
@@ -60,6 +59,8 @@ class Process:
         File descriptors that become its 0, 1, ...; it has the supervisor's others of 0 to 2.
     cwd, env : optional
         Working folder and environment variables; those of this process by default.
+    module : str
+        What the call needs of this package, which the supervisor imports once for all.
     at_end : bool
         Run a command when the context is left, not now: also if this process is killed meanwhile.
     """
@@ -71,6 +72,7 @@ class Process:
         *,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
+        module: str = "",
         at_end: bool = False,
     ) -> None:
         self.code: int | None = None
@@ -80,7 +82,7 @@ class Process:
             socket.send_fds(_CONTROL.connected(), [b"."], [theirs.fileno(), *streams])
         theirs.close()
         folder, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
-        self.connection.send(_Request(what, folder, variables, sys.path, _module(target), at_end))
+        self.connection.send(_Request(what, folder, variables, sys.path, module, at_end))
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
@@ -183,19 +185,12 @@ def failure(error: BaseException) -> tuple[str, str]:
 
 
 class Pool:
-    """Workers that carry out jobs, one after the other; one that a job ends, or takes too long in,
-    is replaced.
-
-    Parameters
-    ----------
-    size : int
-        Greatest number of workers.
-    prepare : callable
-        Picklable; called once in each worker before its first job.
+    """At most `size` workers, which carry out jobs one after the other; one that a job ends, or
+    takes too long in, is replaced.
     """
 
-    def __init__(self, size: int, prepare: Callable[[], None]) -> None:
-        self.size, self.prepare = size, prepare
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.workers: list[_Worker] = []
 
     def run(
@@ -209,7 +204,7 @@ class Pool:
             while waiting and sum(worker.job is not None for worker in self.workers) < size:
                 idle = next((worker for worker in self.workers if worker.job is None), None)
                 if idle is None:
-                    idle = _Worker(self.prepare)
+                    idle = _Worker(waiting[-1].function.__module__)
                     self.workers.append(idle)
                 idle.start(waiting.pop())
             wait([worker.connection for worker in self.workers if worker.job], TICK)
@@ -266,11 +261,9 @@ class _OutOfTime(Exception):
 class _Worker:
     """A process of a pool and, while it carries out a job, the job and the parts kept so far."""
 
-    def __init__(self, prepare: Callable[[], None]) -> None:
+    def __init__(self, module: str) -> None:
         self.connection, theirs = Pipe()
-        self.process = Process(
-            functools.partial(_work, prepare), [theirs.fileno()], env=os.environ | ONE_THREAD
-        )
+        self.process = Process(_work, [theirs.fileno()], env=os.environ | ONE_THREAD, module=module)
         theirs.close()
         self.job: Job | None = None
         self.parts: list[Any] = []
@@ -321,7 +314,7 @@ class _Worker:
         self.process.end()
 
 
-def _work(prepare: Callable[[], None]) -> None:
+def _work() -> None:
     """Carry out jobs until the other end of the connection, which is stream 0, is closed."""
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -331,7 +324,6 @@ def _work(prepare: Callable[[], None]) -> None:
 
     _KEEP.set(lambda part: send("part", part))
     with contextlib.suppress(EOFError, OSError):
-        prepare()
         while True:
             job = connection.recv_bytes()
             try:
@@ -401,9 +393,7 @@ def run_in_copy(function: Callable[..., Any], *arguments: Any) -> tuple[int, Any
 
 
 class _Request(NamedTuple):
-    """What the supervisor is asked for: a command, or a pickled call with the module that it
-    needs.
-    """
+    """What the supervisor is asked for: a command or a pickled call, and how it is to be run."""
 
     what: list[str] | bytes
     cwd: str
@@ -411,17 +401,6 @@ class _Request(NamedTuple):
     path: list[str]
     module: str
     at_end: bool
-
-
-def _module(target: Any) -> str:
-    """Return the module of this package that a call needs first, or an empty text.
-
-    Only this package's own modules may run in the supervisor.
-    """
-    while isinstance(target, functools.partial):
-        target = target.args[0] if target.args else target.func
-    module = getattr(target, "__module__", "")
-    return module if module.partition(".")[0] == __package__ else ""
 
 
 class _Control:
@@ -468,12 +447,12 @@ os.register_at_fork(after_in_child=_CONTROL.forget)
 
 
 class _Supervisor:
-    """What the supervisor does for the process of number `parent` at the other end of a socket."""
+    """The process that starts all others for a parent, at the other end of a socket."""
 
     def __init__(self, control: int, parent: int) -> None:
         self.control, self.parent = socket.socket(fileno=control), parent
-        self.processes: dict[Connection, int] = {}
-        self.at_end: dict[Connection, tuple[_Request, list[int]]] = {}
+        #: The number of each process by its connection, or what is to be run at its end.
+        self.processes: dict[Connection, int | _Request] = {}
 
     def supervise(self) -> None:
         """Start and end processes until the parent has ended."""
@@ -484,66 +463,59 @@ class _Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         while True:
-            ready = wait([self.control, woken, *self.processes, *self.at_end])
+            ready = wait([self.control, woken, *self.processes])
             if self.control in ready:
                 message, streams, _, _ = socket.recv_fds(self.control, 1, 8)
                 if not message:
                     self.finish()
-                self.start(Connection(streams[0]), streams[1:])
+                with contextlib.suppress(EOFError, OSError):  # the parent has just been killed
+                    self.start(Connection(streams.pop(0)), streams)
             if woken in ready:
                 woken.recv(64)
-            for connection in [*self.at_end]:
-                if connection in ready:
-                    self.run_at_end(connection)
             for connection in [*self.processes]:
                 self.look(connection, connection in ready)
 
     def start(self, connection: Connection, streams: list[int]) -> None:
-        try:
-            request = connection.recv()
-        except (EOFError, OSError):  # the parent has just been killed
-            return
-        if request.at_end:
-            self.at_end[connection] = request, streams
-            return
-        if request.module not in sys.modules and request.module:
+        request = connection.recv()
+        # None but this package's own modules may run here.
+        if request.module.partition(".")[0] == __package__ and request.module not in sys.modules:
             # This takes seconds, in which the parent may end.
-            signal.signal(signal.SIGALRM, lambda *_: os.getppid() == self.parent or self.finish())
+            signal.signal(signal.SIGALRM, self.check_parent)
             signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
-            with contextlib.suppress(Exception):  # the worker will say what is wrong
+            with contextlib.suppress(Exception):  # the process itself will say what is wrong
                 importlib.import_module(request.module)
             signal.setitimer(signal.ITIMER_REAL, 0)
-        self.processes[connection] = _forked(request, streams)
+        self.processes[connection] = request if request.at_end else _forked(request, streams)
         for stream in streams:
             os.close(stream)
 
     def look(self, connection: Connection, told: bool) -> None:
-        """Conclude a process that has ended, or that is to be ended."""
-        number = self.processes[connection]
-        if told:
-            os.kill(number, signal.SIGKILL)
-            _end_session(number)
-        done, status = os.waitpid(number, 0 if told else os.WNOHANG)
+        """Conclude a process that has ended, or that is told to end."""
+        process = self.processes[connection]
+        if isinstance(process, _Request):
+            if not told:
+                return
+            process = _forked(process, [])
+        elif told:
+            os.kill(process, signal.SIGKILL)
+            _end_session(process)
+        done, status = os.waitpid(process, 0 if told else os.WNOHANG)
         if done:
-            _end_session(number)
+            _end_session(process)
             del self.processes[connection]
-            _answer(connection, status)
-
-    def run_at_end(self, connection: Connection) -> None:
-        number = _forked(*self.at_end.pop(connection))
-        _answer(connection, os.waitpid(number, 0)[1])
+            with contextlib.suppress(OSError), connection:
+                connection.send(os.waitstatus_to_exitcode(status))
 
     def finish(self) -> None:
-        for connection in [*self.processes]:
+        """End all processes, and then run what is to be run at their end."""
+        numbers = [each for each, process in self.processes.items() if isinstance(process, int)]
+        for connection in [*numbers, *self.processes.keys() - numbers]:
             self.look(connection, True)
-        for connection in [*self.at_end]:
-            self.run_at_end(connection)
         os._exit(0)
 
-
-def _answer(connection: Connection, status: int) -> None:
-    with contextlib.suppress(OSError), connection:
-        connection.send(os.waitstatus_to_exitcode(status))
+    def check_parent(self, *_: object) -> None:
+        if os.getppid() != self.parent:
+            self.finish()
 
 
 def _forked(request: _Request, streams: list[int]) -> int:
