@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.costs import Point, limits, points
 from pudle.reports.curves import beats
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
 from pudle.reports.summary import FEWEST_SEEDS, GOAL, Reach, reach
 from pudle.reports.tables import between
-from pudle.wording import count
+from pudle.text import count
 
 #: Relative errors for which the table of budgets names the cheapest estimator.
 GOALS = (1e-1, 1e-3, 1e-6)

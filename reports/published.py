@@ -11,7 +11,7 @@ import click
 import pandas as pd
 
 from pudle.errors import InvalidArgument
-from pudle.reports import text
+from pudle.reports import markup
 from pudle.reports.load import Results, load
 
 #: Published name of each (estimator, loss), as the columns of the file of curves spell it.
@@ -71,7 +71,7 @@ def main(curves: Path, home: Path) -> None:
         raise InvalidArgument(
             f"{curves} has no depth {missing[0]}: give the file of published curves"
         )
-    click.echo(text.markdown_table(compare(load(home, "paper"), published)))
+    click.echo(markup.markdown_table(compare(load(home, "paper"), published)))
 
 
 if __name__ == "__main__":

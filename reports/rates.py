@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.curves import Curve
 from pudle.reports.load import Results, parsed
-from pudle.wording import count
+from pudle.text import count
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13

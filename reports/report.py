@@ -12,8 +12,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from pudle import text
 from pudle.errors import MissingDependency
-from pudle.reports import tables, text
+from pudle.reports import markup, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.curves import REACH
 from pudle.reports.figures import cases
@@ -99,9 +100,9 @@ class Report:
         """
         loader = jinja2.PackageLoader("pudle.reports")
         made = jinja2.Environment(
-            loader=loader, undefined=jinja2.StrictUndefined, finalize=text.markdown
+            loader=loader, undefined=jinja2.StrictUndefined, finalize=markup.markdown
         )
-        made.filters |= {"backticks": text.markdown_code, "markdown_table": text.markdown_table}
+        made.filters |= {"backticks": markup.markdown_code, "markdown_table": markup.markdown_table}
         shown = made.get_template("report.md.j2").render(
             self.content, folder=FIGURES, starred=text.STARRED
         )
@@ -109,7 +110,7 @@ class Report:
 
     def csv(self) -> str:
         """Return the tidy table."""
-        return text.csv(self.results.frame)
+        return markup.csv(self.results.frame)
 
     def parquet(self) -> bytes:
         """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
@@ -129,19 +130,19 @@ class Report:
                 (table for block in section.blocks for table in block.tables), 1
             ):
                 label = f"tab:{section.anchor}-{number}-{self.results.profile}"
-                parts.append(text.latex_table(table, caption, label, size=r"\footnotesize"))
+                parts.append(markup.latex_table(table, caption, label, size=r"\footnotesize"))
         return "\n".join(parts)
 
     def _latex_of_cases(self) -> Iterator[str]:
         chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
         chosen["use"] = chosen["use"].replace("", text.DASH)
         label = f"tab:answers-{self.results.profile}"
-        yield text.latex_table(
+        yield markup.latex_table(
             chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small"
         )
         for case in self.of_cases(list(self.results.cases)):
             table = case["summary"].drop(columns=["time / alternating", "status"])
-            yield text.latex_table(
+            yield markup.latex_table(
                 table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize"
             )
         rates = tables.rates_table(self.summary)
@@ -150,7 +151,7 @@ class Report:
                 part.drop(columns=["case", "remark"]),
                 f"Fitted and predicted rates on {name}",
             )
-            yield text.latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
+            yield markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pudle import text
 from pudle.errors import InvalidArgument
-from pudle.reports import text
+from pudle.reports import markup
 from pudle.reports.learning.sections import experiments_pair
 from pudle.reports.report import Report
 
@@ -54,7 +55,7 @@ class Runs:
             report.results.frame.assign(run=name)
             for name, report in zip(self.names, self.reports, strict=True)
         ]
-        return text.csv(pd.concat(frames, ignore_index=True))
+        return markup.csv(pd.concat(frames, ignore_index=True))
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
@@ -64,7 +65,7 @@ class Runs:
             "## Answers",
             self.answers,
             "## Differences",
-            text.markdown(READING),
+            markup.markdown(READING),
             self.differences,
             "## Experiments",
             self.experiments,
@@ -76,7 +77,7 @@ class Runs:
             if isinstance(part, pd.DataFrame):
                 if not part.empty:
                     shown += [heading] * bool(heading) + [
-                        text.markdown_table(part, code=part.columns[:1])
+                        markup.markdown_table(part, code=part.columns[:1])
                     ]
                     heading = ""
             elif part.startswith("## "):

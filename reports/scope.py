@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pudle import text
 from pudle.measuring import statuses
-from pudle.reports import text
 from pudle.reports.results import COSTS, Results
-from pudle.wording import count
+from pudle.text import count
 
 #: What is measured, by metric, as one and as several.
 MEASURED = {

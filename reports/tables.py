@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.load import Results
 from pudle.reports.rates import BASE
 from pudle.reports.summary import GOAL, deepest, spread

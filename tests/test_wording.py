@@ -13,8 +13,8 @@ from synthetic import CURVES, case, record, references, scores, write
 from pudle.errors import InvalidArgument
 from pudle.reports.load import load
 from pudle.reports.report import Report
+from pudle.text import count
 from pudle.validation import check_tensor
-from pudle.wording import count
 
 #: One of what reports count, as a plural.
 PLURAL = re.compile(

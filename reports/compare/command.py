@@ -94,12 +94,12 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
     from pudle.files import lies_at, write_atomically
     from pudle.measuring.commits.pair import CommitPair
-    from pudle.reports import text
+    from pudle.reports import markup
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
     from pudle.reports.compare.limits import Limits
     from pudle.terminal import check_device
-    from pudle.wording import count
+    from pudle.text import count
 
     if not run and any(options.values()):
         raise InvalidArgument(
@@ -156,7 +156,7 @@ def compare_command(
     if markdown is not None:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
     if csv is not None:
-        write_atomically(csv, text.csv(comparison.frame))
+        write_atomically(csv, markup.csv(comparison.frame))
     click.echo(summary.plain(comparison))
     if len(comparison.cells("regression")):
         raise click.exceptions.Exit(1)

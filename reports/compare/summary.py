@@ -6,8 +6,9 @@ import math
 
 import pandas as pd
 
+from pudle import text
 from pudle.measuring.scoring import ERRORS
-from pudle.reports import text
+from pudle.reports import markup
 from pudle.reports.compare.judge import Comparison
 from pudle.reports.compare.limits import Limits
 
@@ -116,12 +117,12 @@ def markdown(comparison: Comparison, base: str, head: str, profile: str) -> str:
         MARKER,
         f"### {'❌' if failed else '✅'} pudle compare: {verdict(comparison)}",
         (
-            f"{text.markdown_code(base)} → {text.markdown_code(head)}, profile"
-            f" {text.markdown_code(profile)}"
+            f"{markup.markdown_code(base)} → {markup.markdown_code(head)}, profile"
+            f" {markup.markdown_code(profile)}"
         ),
     ]
     parts += [_table(failed)] if failed else []
-    parts += [f"- {text.markdown(note)}" for note in comparison.notes]
+    parts += [f"- {markup.markdown(note)}" for note in comparison.notes]
     differences = [
         {"differs": name, "base": old, "head": new}
         for name, (old, new) in comparison.differences.items()
@@ -159,7 +160,7 @@ def _thresholds(limits: Limits) -> str:
 
 
 def _table(rows: list[dict[str, str]]) -> str:
-    table = text.markdown_table(
+    table = markup.markdown_table(
         pd.DataFrame(rows[:MOST_LINES], dtype=object), code=("estimator", "case")
     )
     return table + (

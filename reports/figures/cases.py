@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.costs import Point, front, points
 from pudle.reports.figures.drawing import Picture, file_name
 from pudle.reports.figures.plots import (

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
+from pudle.reports import markup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,7 @@ class Picture:
     def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of the figure's files, drawn at most once."""
         if "csv" in endings:
-            yield f"{self.name}.csv", text.csv(self.data, float_format="%.6g").encode()
+            yield f"{self.name}.csv", markup.csv(self.data, float_format="%.6g").encode()
         if drawn := [ending for ending in endings if ending != "csv"]:
             figure = self.draw()
             for ending in drawn:

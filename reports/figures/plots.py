@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.figures.drawing import axes, drawing, legend, log_axis
 from pudle.reports.looks import Look
 from pudle.reports.rates import predicted_slopes

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
+from pudle import text
 from pudle.errors import PudleError
 from pudle.files import write_atomically
-from pudle.reports import text
+from pudle.reports import markup
 from pudle.reports.compare.sides import load_folder
 from pudle.reports.leaderboard.ranking import (
     differing,
@@ -58,10 +59,13 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
             {"machine": machine_of(one.manifest["machine"]), "estimator": one.name, RATIO: ratio}
         )
     ranks = ranked(scored)
-    write_atomically(out / "leaderboard.csv", text.csv(ranks))
+    write_atomically(out / "leaderboard.csv", markup.csv(ranks))
     parts = [*_ranks(ranks, accepted, out / "badges"), *_times(pd.DataFrame(times))]
     if refused:
-        parts += ["## Not ranked", text.markdown_table(pd.DataFrame(refused), code=("submission",))]
+        parts += [
+            "## Not ranked",
+            markup.markdown_table(pd.DataFrame(refused), code=("submission",)),
+        ]
     if accepted:
         parts += ["## Submissions", _submissions(accepted)]
     path = out / "leaderboard.md"
@@ -100,7 +104,7 @@ def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path
             if row.estimator in accepted:
                 name, value = badge_name(row.estimator, family), f"{row.rank} of {len(rows)}"
                 write_atomically(badges / name, badge.render(label=family, value=value))
-                mark = text.Markdown(f"![{value}](badges/{name})")
+                mark = markup.Markdown(f"![{value}](badges/{name})")
             shown.append(
                 {
                     "rank": row.rank,
@@ -115,7 +119,7 @@ def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path
             )
         parts += [
             f"## {family[0].upper()}{family[1:]}",
-            text.markdown_table(pd.DataFrame(shown), code=("estimator",)),
+            markup.markdown_table(pd.DataFrame(shown), code=("estimator",)),
         ]
     return parts
 
@@ -128,8 +132,8 @@ def _times(times: pd.DataFrame) -> list[str]:
             **{RATIO: lambda part: part[RATIO].map(_two)}
         )
         parts += [
-            f"### {text.markdown(machine)}",
-            text.markdown_table(ordered, code=("estimator",)),
+            f"### {markup.markdown(machine)}",
+            markup.markdown_table(ordered, code=("estimator",)),
         ]
     return parts
 
@@ -149,4 +153,4 @@ def _submissions(accepted: Mapping[str, Submission]) -> str:
         }
         for name, one in accepted.items()
     ]
-    return text.markdown_table(pd.DataFrame(rows), code=("estimator",))
+    return markup.markdown_table(pd.DataFrame(rows), code=("estimator",))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.pictures import Chart, Gallery, Tile, charts, gallery, gray, signed
 from pudle.reports.load import Results

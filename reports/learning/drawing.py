@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.figures.drawing import axes, drawing, legend, log_axis
 
 if TYPE_CHECKING:

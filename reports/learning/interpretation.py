@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning.pictures import Gallery, Tile, gallery, gray, signed
 from pudle.reports.load import Results
 from pudle.reports.records import ARRAYS, ExperimentRecord

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.load import parsed
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.text import Cell
+from pudle.text import Cell
 
 #: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
 #: which a label has them, and how it shows their values.

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning.methods import Method, group, relabeled, whole
 from pudle.reports.learning.pictures import Chart, charts
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
-from pudle.reports.text import Cell
+from pudle.text import Cell
 
 #: Name of the study whose trainings are compared by the steps they need.
 STUDY = "optimizers"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.figures.drawing import Picture, file_name
 from pudle.reports.learning.drawing import LABELS, draw_chart, draw_sheet
 from pudle.reports.learning.methods import Method

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.figures.drawing import Picture
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
 from pudle.reports.learning.pictures import Chart, Gallery

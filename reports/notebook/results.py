@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import escape
 
+from pudle import text
 from pudle.errors import InvalidArgument
 from pudle.files import write_atomically
-from pudle.reports import text
 from pudle.reports.costs import points
 from pudle.reports.results import Results
 from pudle.reports.scope import some
-from pudle.wording import count
+from pudle.text import count
 
 
 class Answers(pd.DataFrame):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning.drawing import LABELS
 from pudle.reports.learning.pictures import Chart
 from pudle.reports.page.charting import matrix, tips

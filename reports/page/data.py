@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudle.reports import tables, text
+from pudle import text
+from pudle.reports import tables
 from pudle.reports.answers import findings
 from pudle.reports.costs import limits, points
 from pudle.reports.curves import Curve, Line

@@ -16,7 +16,7 @@ import pudle
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import read_json
 from pudle.measuring import contents
-from pudle.wording import count
+from pudle.text import count
 
 #: Name of the list of what a run holds; every result has one.
 LIST = "run.json"

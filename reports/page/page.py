@@ -18,7 +18,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 import pudle
-from pudle.reports import runs, text
+from pudle import text
+from pudle.reports import runs
 from pudle.reports.answers import answers
 from pudle.reports.learning.bought import bought
 from pudle.reports.learning.sections import Section

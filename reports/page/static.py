@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.answers import budgets
 from pudle.reports.page.data import table
 from pudle.reports.report import Report

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidArgument
-from .wording import count
+from .text import count
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from synthetic import (
     write_experiments,
 )
 
-from pudle.reports import text
+from pudle.reports import markup
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.load import load
@@ -133,7 +133,7 @@ def test_hostile_text_is_text_in_every_format_of_a_report(results, hostile):
     csv_is_text(report.csv())
     latex = report.latex()
     assert r"\input" not in latex
-    assert text.latex(hostile).splitlines()[0] in latex
+    assert markup.latex(hostile).splitlines()[0] in latex
     tables = (file for picture in report.pictures for file in picture.files(("csv",)))
     for name, content in report.figure_files() if hostile in DRAWN else tables:
         assert re.fullmatch(r"[\w.-]+", name)
@@ -155,4 +155,4 @@ def test_hostile_text_is_text_in_every_format_of_a_comparison(results, hostile):
     comparison = compare(results, worse)
     assert len(comparison.cells())
     markdown_is_text(summary.markdown(comparison, hostile, hostile, "quick"), hostile)
-    csv_is_text(text.csv(comparison.frame))
+    csv_is_text(markup.csv(comparison.frame))

@@ -38,8 +38,9 @@ from synthetic import (
     write_experiments,
 )
 
+from pudle import text
 from pudle.bench.cases import PROFILES
-from pudle.reports import looks, text
+from pudle.reports import looks
 from pudle.reports.answers import Wanted, answers, budget
 from pudle.reports.load import load
 from pudle.reports.report import Report

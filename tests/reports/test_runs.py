@@ -27,8 +27,8 @@ from synthetic import (
     write_experiments,
 )
 
+from pudle import text
 from pudle.errors import InvalidArgument, MissingResults
-from pudle.reports import text
 from pudle.reports.command import report_command
 from pudle.reports.learning import sections
 from pudle.reports.load import load

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from synthetic import case
 
-from pudle.reports import tables, text
-from pudle.reports.text import Cell
+from pudle import text
+from pudle.reports import markup, tables
+from pudle.text import Cell
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_markdown_cells_stay_in_their_place():
     frame = pd.DataFrame(
         [{"case": "a|b`", "x": Cell("1*", best=True), "y": "<b> |\nnext"}], dtype=object
     )
-    assert text.markdown_table(frame, code=["case"]).splitlines() == [
+    assert markup.markdown_table(frame, code=["case"]).splitlines() == [
         "| case | x | y |",
         "| --- | --- | --- |",
         "| a\\|b\\` | **1\\*** | &lt;b> \\| next |",
@@ -76,11 +77,11 @@ def test_markdown_cells_stay_in_their_place():
 
 
 def test_latex_escapes_what_it_would_not_print():
-    assert text.latex("50% of a_b & {c} $d$ #1 ~ ^ \\") == (
+    assert markup.latex("50% of a_b & {c} $d$ #1 ~ ^ \\") == (
         r"50\% of a\_b \& \{c\} \$d\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
-    assert text.latex(Cell("T ρ²ᵀ", best=True)) == r"\textbf{T $\rho^{2T}$}"
+    assert markup.latex(Cell("T ρ²ᵀ", best=True)) == r"\textbf{T $\rho^{2T}$}"
     assert (
-        text.latex("≤ 3 µs –") == r"$\leq$ 3 $\mu$s --"
-        and text.latex(case()["name"]) == case()["name"]
+        markup.latex("≤ 3 µs –") == r"$\leq$ 3 $\mu$s --"
+        and markup.latex(case()["name"]) == case()["name"]
     )

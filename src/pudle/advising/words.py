@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..wording import count
+from ..text import count
 from .statistics import CONFIDENCE
 
 if TYPE_CHECKING:

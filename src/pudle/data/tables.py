@@ -13,8 +13,8 @@ import torch
 from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..streams import generator
+from ..text import count
 from ..validation import check_integer, check_positive
-from ..wording import count
 from .atoms import COHERENCE
 from .dataset import Draw, to_tensors
 from .synthetic import normalize

@@ -17,7 +17,7 @@ from ..errors import InvalidArgument, MissingDependency, PudleError
 from ..files import write_atomically
 from ..measuring.experiment import ExperimentResult
 from ..terminal import check_device, output
-from ..wording import count
+from ..text import count
 from .command_options import named, shown_progress, training_options
 from .training import LearningExperiment
 

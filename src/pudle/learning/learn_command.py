@@ -13,7 +13,7 @@ import click
 from ..errors import InvalidArgument, PudleError
 from ..files import write_atomically
 from ..terminal import check_device
-from ..wording import count
+from ..text import count
 from .command_options import named, shown_progress, training_options
 from .training import LearningExperiment
 

@@ -15,7 +15,7 @@ from rich.progress import TimeRemainingColumn
 from .. import registry
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
-from ..wording import count
+from ..text import count
 from .axis_options import axis_options
 
 #: Least seconds between two lines about the progress of a run whose errors go to a file or a pipe.

@@ -13,7 +13,7 @@ from living_page import html
 from stored_experiments import experiments, run_report
 from synthetic import crops, denoising
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning import denoising as reported
 from pudle.reports.report import Report
 

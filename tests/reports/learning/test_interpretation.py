@@ -6,7 +6,7 @@ import pytest
 from stored_experiments import experiments
 from synthetic import interpretation
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning.interpretation import interpreted
 
 

@@ -12,7 +12,7 @@ from living_page import data, html
 from stored_experiments import experiments, headings
 from synthetic import training
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning import optimizers
 from pudle.reports.report import Report
 

@@ -10,7 +10,7 @@ from living_page import data, html
 from stored_experiments import experiments, only
 from synthetic import baseline, training
 
-from pudle.reports import text
+from pudle import text
 from pudle.reports.learning import recovery
 from pudle.reports.learning.pictures import POINTS
 from pudle.reports.learning.sections import sections

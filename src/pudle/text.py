@@ -1,0 +1,128 @@
+"""Numbers, durations, sizes and lists as text: what reports, notebooks, pages and messages show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+DASH = "–"
+STARRED = "* extrapolated beyond the measured depths"
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """Return a number with its noun: ``1 case``, ``2 cases``."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
+class Cell(str):
+    """Text of a table cell, with what a table needs to know beyond the text."""
+
+    #: Text without the details, which are remarks at its end that a page shows on lines of their
+    #: own.
+    head: str
+    details: tuple[str, ...]
+    #: Number to sort the cell by: infinite for "not reached", None where the text holds no number.
+    key: float | None
+    #: Estimator that the cell is about; empty if there is none.
+    estimator: str
+    #: Whether no other cell of its column is better.
+    best: bool
+
+    def __new__(
+        cls,
+        value: str,
+        estimator: str = "",
+        best: bool = False,
+        key: float | None = None,
+        details: Sequence[str] = (),
+    ) -> Cell:
+        """Make a cell; what is not given is taken over from `value`, where that is a cell."""
+        added = "".join(
+            f" {detail}" if detail.startswith("(") else f", {detail}" for detail in details
+        )
+        cell = super().__new__(cls, f"{value}{added}")
+        cell.head = getattr(value, "head", str(value))
+        cell.details = (*getattr(value, "details", ()), *details)
+        cell.key = getattr(value, "key", None) if key is None else key
+        cell.estimator = estimator or getattr(value, "estimator", "")
+        cell.best = best or getattr(value, "best", False)
+        return cell
+
+
+def number(value: float, digits: int = 2) -> Cell:
+    """Return a number with a few significant digits: ``0.83``, ``1.5e-15``."""
+    if value is None or math.isnan(value):
+        return Cell(DASH)
+    if value == 0 or 0.01 <= abs(value) < 1e4:
+        shown = f"{value:.{digits}g}"
+        return Cell(f"{float(shown):.0f}" if "e" in shown else shown, key=value)
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return Cell(f"{mantissa}e{int(exponent)}", key=value)
+
+
+def fixed(value: float, digits: int, unit: str = "", sign: str = "") -> Cell:
+    """Return a number with a fixed number of decimals: ``0.9500``, ``12%``; with its sign if `sign`
+    is ``+``.
+    """
+    return Cell(DASH) if math.isnan(value) else Cell(f"{value:{sign}.{digits}f}{unit}", key=value)
+
+
+def percent(share: float, digits: int = 2) -> Cell:
+    """Return a share in percent with a few significant digits."""
+    return (
+        Cell(DASH)
+        if math.isnan(share)
+        else Cell(f"{number(100 * share, digits)}%", key=100 * share)
+    )
+
+
+def starred(shown: Cell, extrapolated: bool) -> Cell:
+    """Mark a value that is extrapolated beyond the measured depths."""
+    return Cell(f"{shown}*", key=shown.key) if extrapolated and shown != DASH else shown
+
+
+def seconds(value: float) -> Cell:
+    """Return a duration with its unit."""
+    return _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")))
+
+
+def memory(value: float) -> Cell:
+    """Return a number of bytes with its unit."""
+    return _scaled(value, ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")))
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> Cell:
+    if value is None or math.isnan(value):
+        return Cell(DASH)
+    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    return Cell(f"{number(value / size, 3)} {unit}", key=value)
+
+
+def between(
+    middle: float,
+    low: float,
+    high: float,
+    show: Callable[[float], str] = number,
+    shown: str | None = None,
+) -> Cell:
+    """Return a middle value, as it is `shown`, with its interval, left out where unknown or where
+    both ends look like it.
+    """
+    if math.isnan(middle):
+        return Cell(DASH)
+    value, least, greatest = show(middle), show(low), show(high)
+    details = () if math.isnan(low) or least == greatest == value else (f"({least} to {greatest})",)
+    return Cell(value if shown is None else shown, key=middle, details=details)
+
+
+def listing(words: Sequence[str]) -> str:
+    """Join words as in a sentence: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def numbers(values: Sequence[int]) -> Cell:
+    """Return whole numbers in short: ``1, 2, 5`` for up to five of them, else ``1 ... 600 (14)``."""
+    values = sorted(set(values))
+    if len(values) <= 5:
+        return Cell(", ".join(map(str, values)), key=min(values, default=None))
+    return Cell(f"{values[0]} ... {values[-1]}", key=values[0], details=(f"({len(values)})",))
