@@ -4,13 +4,10 @@ process.
 
 from __future__ import annotations
 
-import contextlib
-
-from pudle.batches import split
-from pudle.measuring.statuses import at_depth
+from pudle.measuring.costs import drawn, touch
 from pudle.registry import make_estimator
 
-from .selected import draw, record, require_ok, selection
+from .selected import keep_cost, selection
 
 
 class ProblemAlone:
@@ -22,7 +19,7 @@ class ProblemAlone:
     version = "1"
 
     def setup(self, case: str) -> None:
-        self.problem, self.algorithm = draw(case)
+        self.problem, self.algorithm = drawn(selection().case(case), selection().device)
 
     def peakmem_problem(self, case: str) -> None:
         pass
@@ -41,21 +38,10 @@ class Memory:
     version = "2"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        require_ok(at_depth(record(case, estimator), depth))
-        self.problem, self.algorithm = draw(case)
+        keep_cost("memory_bytes", case, estimator, depth)
+        self.problem, self.algorithm = drawn(selection().case(case), selection().device)
         self.estimator = make_estimator(estimator)
-        self._touch(min(depth, 2))
-
-    def _touch(self, depth: int) -> None:
-        """Estimate on one sample, so that the code that this needs lies in memory before the
-        estimate that is measured.
-
-        Pages of libraries count as memory of a process once they are used, and some are imported at
-        their first use: 20 to 70 MB, which the first estimate would seem to need.
-        """
-        # Whatever fails will fail again, where it is kept.
-        with contextlib.suppress(Exception):
-            self.estimator.estimate(next(split(self.problem, 1)), self.algorithm, depth)
+        touch(self.estimator, self.problem, self.algorithm, depth)
 
     def peakmem_estimate(self, case: str, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)

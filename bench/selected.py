@@ -9,15 +9,13 @@ from typing import Any
 
 import torch
 
-from pudle.algorithms import Algorithm
 from pudle.errors import SpecError
-from pudle.measuring import sources, store
-from pudle.measuring.costs import SELECTION_VARIABLE, drawn
+from pudle.measuring.costs import Cell, measure_cost
 from pudle.measuring.measurement import measure
-from pudle.measuring.selection import Selection
-from pudle.measuring.statuses import BROKEN
-from pudle.problems import Problem
-from pudle.registry import list_datasets, list_estimators, make_estimator
+from pudle.measuring.selection import SELECTION_VARIABLE, Selection
+from pudle.measuring.statuses import BROKEN, at_depth
+from pudle.measuring.store import Store
+from pudle.registry import make_estimator
 
 from .cases import PROFILES
 
@@ -29,28 +27,27 @@ def selection() -> Selection:
     """
     # With two threads on two busy cores, small kernels run many times slower.
     torch.set_num_threads(1)
-    # Discovery and the fork server call this before cells fork off, so that each cell finds all
-    # sources read.
-    sources.digest(store.SCORES, *list_estimators().values(), *list_datasets().values())
     path = os.environ.get(SELECTION_VARIABLE)
     return Selection.read(Path(path)) if path else PROFILES["quick"]
 
 
-def draw(case: str) -> tuple[Problem, Algorithm]:
-    """Return the problem of a case's first seed and the algorithm.
-
-    They are drawn once: asv sets a cell up again for each repeat.
+@functools.cache
+def store() -> Store:
+    """Return the store beside the selection's file; that of a plain `asv run` lies in the checkout
+    that holds this file.
     """
-    return drawn(selection().case(case), selection().device)
+    chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
+    home = Path(__file__).resolve().parents[1] / ".asv"
+    folder = Path(path).parent if path else home / chosen.profile
+    return Store(folder / "store", chosen.profile, chosen.device)
 
 
 @functools.lru_cache(maxsize=1)
 def record(case: str, estimator: str) -> dict[str, Any]:
-    """Return the stored record of a cell, measuring it where it is missing.
+    """Return the stored record of an estimator on a case, measuring it where it is missing.
 
-    The store lies beside the selection's file; that of a plain `asv run` in the checkout that holds
-    this file. NotImplementedError makes asv skip the cell: for an estimator that this commit lacks,
-    or that the case leaves out.
+    NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that
+    the case leaves out.
     """
     if not selection().holds(case, estimator):
         raise NotImplementedError(f"{estimator} is not measured on {case}: it would take long")
@@ -58,12 +55,15 @@ def record(case: str, estimator: str) -> dict[str, Any]:
         make_estimator(estimator)
     except SpecError as error:
         raise NotImplementedError(str(error)) from None
-    chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
-    folder = (
-        Path(path).parent if path else Path(__file__).resolve().parents[1] / ".asv" / chosen.profile
-    )
-    kept = store.Store(folder / "store", chosen.profile, chosen.device)
-    return kept.read(chosen.case(case), estimator) or measure(chosen.case(case), estimator, kept)
+    chosen = selection().case(case)
+    return store().read(chosen, estimator) or measure(chosen, estimator, store())
+
+
+def keep_cost(metric: str, case: str, estimator: str, depth: int) -> None:
+    """Make sure that the store has a time or memory, or skip or fail the cell with its reason."""
+    require_ok(at_depth(record(case, estimator), depth))
+    cell = Cell(metric, selection().case(case), estimator, depth)
+    require_ok(store().read_cost(cell) or measure_cost(cell, store()))
 
 
 def require_ok(content: dict[str, Any]) -> None:

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
-
-import torch
 
 from pudle import kernel_choice
-from pudle.algorithms import kernels
-from pudle.measuring.costs import NO_KERNEL
-from pudle.measuring.statuses import at_depth
+from pudle.measuring import meter
+from pudle.measuring.costs import drawn
 from pudle.registry import make_estimator
 
-from .selected import draw, record, require_ok, selection
-
-
-class _DeviceClock:
-    """Seconds by the clock of the GPU: it stops when all work is done that was queued before."""
-
-    def __init__(self) -> None:
-        self.first: torch.cuda.Event | None = None
-
-    def __call__(self) -> float:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        event.synchronize()
-        self.first = self.first or event
-        return self.first.elapsed_time(event) / 1000
+from .selected import keep_cost, selection
 
 
 class Time:
@@ -42,14 +24,14 @@ class Time:
     timeout = selection().timeout
     version = "1"
     rounds = 1
-    # `pudle run` repeats these few repeats until their spread is small enough.
     repeat = (1, 10, 0.05)
-    warmup_time = 0.03
-    timer = staticmethod(_DeviceClock() if selection().device == "cuda" else time.perf_counter)
+    warmup_time = meter.WARMUP
+    timer = staticmethod(meter.clock(selection().device))
+    metric = "seconds"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        require_ok(at_depth(record(case, estimator), depth))
-        self.problem, self.algorithm = draw(case)
+        keep_cost(self.metric, case, estimator, depth)
+        self.problem, self.algorithm = drawn(selection().case(case), selection().device)
         self.estimator = make_estimator(estimator)
 
     def time_estimate(self, case: str, estimator: str, depth: int) -> None:
@@ -60,9 +42,8 @@ class TorchTime(Time):
     """The same on the torch path, where compiled kernels take its place otherwise."""
 
     version = "1"
+    metric = "seconds_torch"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
         super().setup(case, estimator, depth)
-        if not kernels.is_plain(self.problem):
-            raise NotImplementedError(NO_KERNEL)
         os.environ[kernel_choice.VARIABLE] = "torch"

@@ -20,7 +20,7 @@ from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, converted, lies_at, read_each, read_json
 from pudle.measuring import contents, statuses
-from pudle.measuring.costs import LEAST_SAMPLES
+from pudle.measuring.meter import LEAST_SAMPLES
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.selection import holds
 from pudle.reports.records import read_experiments

@@ -231,7 +231,7 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
         remember(folder, store, selection, known)
         known.update(fill(plan(selection, store, known), executor=ThisProcess(), progress=show))
         if costs:
-            fill(plan_costs(selection, store, frozen, known), executor=ThisProcess(), progress=show)
+            fill(plan_costs(selection, store, known), executor=ThisProcess(), progress=show)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
 """Script that writes asv's results of one commit from the store, for asv to draw over commits.
 
 Usage: ``python -m pudle.measuring.history CONFIGURATION COMMIT``, where CONFIGURATION is asv's,
-beside the store. The benchmarks of the accuracy look their values up in the store, here as under
-`asv run`; times and memory are the stored ones.
+beside the store. `asv run` would measure all times again, in a process for each number, and of a
+run that is killed it keeps nothing; so the store is filled first, and what it holds becomes a
+result of asv's here. The benchmarks of the accuracy look their values up in the store, here as
+under `asv run`; times and memory are the stored ones.
 """
 
 from __future__ import annotations
 
+import ast
 import datetime
 import io
 import itertools
@@ -19,12 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from asv import benchmarks, config, machine, results, runner, util
-from asv_runner.discovery import disc_benchmarks, list_benchmarks
+from asv_runner.discovery import get_benchmark_from_name, list_benchmarks
 
 from ..files import read_json
-from . import costs
 from .provenance import git
+from .selection import SELECTION_VARIABLE
 
+#: asv's names of the costs.
+BENCHMARKS = {
+    "memory_bytes": "memory.Memory.peakmem_estimate",
+    "seconds": "timing.Time.time_estimate",
+    "seconds_torch": "timing.TorchTime.time_estimate",
+}
 ALONE = "memory.ProblemAlone.peakmem_problem"
 
 
@@ -34,9 +43,10 @@ def main() -> None:
     # asv itself would work in that folder; here it is the one that paths in the selection are seen
     # from.
     configuration.results_dir = str(folder / configuration.results_dir)
-    os.environ[costs.SELECTION_VARIABLE] = str(folder / "selection.json")
+    benchmark_dir = str((folder / configuration.benchmark_dir).resolve())
+    os.environ[SELECTION_VARIABLE] = str(folder / "selection.json")
     text = io.StringIO()
-    list_benchmarks(str(costs.benchmark_folder()), text)
+    list_benchmarks(benchmark_dir, text)
     known = benchmarks.Benchmarks(configuration, json.loads(text.getvalue()))
     known.save()
     here = machine.Machine.get_defaults()
@@ -52,17 +62,19 @@ def main() -> None:
     python = platform.python_version()
     content = results.Results(here, {}, commit, date, python, f"existing-py{python}", {})
     stored = _stored(folder)
-    for benchmark in disc_benchmarks(str(costs.benchmark_folder())):
-        cells = list(itertools.product(*benchmark._params))
-        found = stored.get(benchmark.name) or {
-            cell: _looked_up(benchmark, number) for number, cell in enumerate(cells)
-        }
-        values = [found.get(cell, math.nan) for cell in cells]
+    for name, benchmark in known.items():
+        parameters = [[ast.literal_eval(value) for value in axis] for axis in benchmark["params"]]
+        values = [
+            stored.get(name, {}).get(cell, math.nan)
+            if benchmark["type"] != "track"
+            else _looked_up(get_benchmark_from_name(benchmark_dir, f"{name}-{number}"))
+            for number, cell in enumerate(itertools.product(*parameters))
+        ]
         samples = [value if isinstance(value, list) else None for value in values]
         plain = [value[0] if isinstance(value, list) else value for value in values]
         numbers = [1 if each else None for each in samples]
         content.add_result(
-            known[benchmark.name],
+            benchmark,
             runner.BenchmarkResult(plain, samples, numbers, 0, "", None),
             started_at=datetime.datetime.now(datetime.UTC),
             record_samples=True,
@@ -70,13 +82,10 @@ def main() -> None:
     content.save(configuration.results_dir)
 
 
-def _looked_up(benchmark: Any, number: int) -> float | None:
-    """Return what a benchmark of the accuracy gives for one cell: NaN where it skips the cell, None
+def _looked_up(benchmark: Any) -> float | None:
+    """Return what a benchmark of the accuracy gives for a cell: NaN where it skips the cell, None
     where it fails.
     """
-    if benchmark.type != "track":
-        return math.nan
-    benchmark.set_param_idx(number)
     try:
         return math.nan if benchmark.do_setup() else float(benchmark.do_run())
     except NotImplementedError:
@@ -89,8 +98,8 @@ def _stored(folder: Path) -> dict[str, dict[tuple[Any, ...], Any]]:
     """Return the stored costs by benchmark and parameters, with samples for times, and None where
     something broke.
     """
-    found: dict[str, dict[tuple[Any, ...], Any]] = {
-        name: {} for name in (*costs.BENCHMARKS.values(), ALONE)
+    values: dict[str, dict[tuple[Any, ...], Any]] = {
+        name: {} for name in (*BENCHMARKS.values(), ALONE)
     }
     for metric, case, estimator, depth, place in read_json(folder / "run.json")["costs"]:
         if not (path := folder / "store" / place).exists():
@@ -99,11 +108,11 @@ def _stored(folder: Path) -> dict[str, dict[tuple[Any, ...], Any]]:
         value = record.get("samples") or record["value"]
         if "baseline" in record:
             value += record["baseline"]
-            found[ALONE][case,] = record["baseline"]
-        found[costs.BENCHMARKS[metric]][case, estimator, depth] = (
+            values[ALONE][case,] = record["baseline"]
+        values[BENCHMARKS[metric]][case, estimator, depth] = (
             math.nan if record["status"] == "skipped" else value
         )
-    return found
+    return values
 
 
 if __name__ == "__main__":

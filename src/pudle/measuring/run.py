@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import registry
 from ..files import lies_at, read_each, read_json, write_atomically
 from ..peers import require
 from ..processes import ONE_THREAD
 from .attended import run_attended
 from .contents import AsvResults, RunList
-from .costs import benchmark_folder
 from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback
 from .locking import locked
@@ -110,7 +110,7 @@ def execute(
                 # On this machine, because on others they could not be compared with those stored;
                 # in new processes, because memory that scores have given back would hide what a
                 # gradient takes.
-                memory, times = plan_costs(selection, store, frozen, known, again=again)
+                memory, times = plan_costs(selection, store, known, again=again)
                 with LocalProcesses(workers, prepare_memory_worker) as processes:
                     records |= {
                         "memory": fill([memory], executor=processes, progress=progress)["memory"]
@@ -248,7 +248,7 @@ def write_asv_configuration(folder: Path, repository: Path) -> Path:
 
     The commits of `repository` label the results.
     """
-    path = folder / "asv.conf.json"
+    path, benchmarks = folder / "asv.conf.json", registry.entries("benchmarks")["asv"]
     content = {
         "version": 1,
         "project": "pudle",
@@ -257,7 +257,7 @@ def write_asv_configuration(folder: Path, repository: Path) -> Path:
     }
     content |= {
         "environment_type": "existing",
-        "benchmark_dir": os.path.relpath(benchmark_folder(), folder),
+        "benchmark_dir": os.path.relpath(benchmarks.__path__[0], folder),
     }
     # asv works in the folder of its configuration, which can therefore be copied elsewhere with all
     # that it names.

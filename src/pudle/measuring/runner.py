@@ -5,7 +5,6 @@ without harm.
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 from .case import DTYPES, Case
@@ -87,7 +86,6 @@ def plan(selection: Selection, store: Store, known: Survey | None = None) -> lis
 def plan_costs(
     selection: Selection,
     store: Store,
-    path: Path,
     known: Survey | None = None,
     *,
     again: bool = False,
@@ -95,7 +93,7 @@ def plan_costs(
     """Return the tasks for the costs that the store lacks, or for all if `again`, of estimates
     whose scores are ok.
 
-    The file at `path` holds the selection. Memory is measured before time, which one process
+    Memory is measured before time, which one process
     measures at a time.
     """
     known = known or survey(selection, store)
@@ -107,7 +105,7 @@ def plan_costs(
             kind = "memory" if cell.metric == "memory_bytes" else "time"
             label = f"{kind} of {cell.estimator} on {cell.case.name} at depth {cell.depth}"
             stages[kind].append(
-                planned(kind, label, (cell, path, store), selection.timeout, found.path.stem)
+                planned(kind, label, (cell, store), selection.timeout, found.path.stem)
             )
     return list(stages.values())
 

@@ -20,6 +20,10 @@ from .case import Case
 from .crossing import Axes
 from .provenance import results_home
 
+#: Environment variable that names the file of a frozen selection; without it a plain `asv run`
+#: measures the quick profile.
+SELECTION_VARIABLE = "PUDLE_SELECTION"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -37,7 +41,7 @@ class Selection:
         Depths at which asv tracks the accuracy, and those at which costs are measured where they
         are scored.
     costs : tuple of str
-        Costs to measure, of `pudle.measuring.costs.BENCHMARKS`.
+        Costs to measure, see `pudle.measuring.costs.Cell`.
     torch_depths : tuple of int
         Those of the timed depths at which times are measured on the torch path as well, where
         kernels take its place otherwise. There a time is linear in the depth, so that a few of them

@@ -25,7 +25,7 @@ from ..registry import list_experiments, list_studies, make_dataset, make_estima
 from . import sources
 from .case import Case, slug
 from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, ReferenceStatus, ScoreRecord
-from .costs import BENCHMARKS, Cell, benchmark_folder
+from .costs import Cell
 from .experiment import ExperimentResult
 from .provenance import machine, provenance
 
@@ -147,7 +147,6 @@ class Store:
         share is found once.
         """
         shared: dict[tuple[Case, str], dict[str, Any]] = {}
-        texts = {metric: _benchmark(metric) for metric in BENCHMARKS}
         paths = {}
         for cell in cells:
             case, estimator = pair = cell.case, cell.estimator
@@ -168,7 +167,6 @@ class Store:
                 "metric": cell.metric,
                 "depth": cell.depth,
                 "kernels": kernels,
-                "benchmark": texts[cell.metric],
             }
             key = _hash(**shared[pair], **parts)
             paths[cell] = (
@@ -317,17 +315,6 @@ def _key_on_data(module: str, case: Case, /, *made: Any, **parts: Any) -> str:
 def _on_data(module: str, case: Case, *made: Any) -> dict[str, str]:
     dataset = make_dataset(case.dataset)
     return {"sources": sources.digest(module, dataset, *made), "data": dataset.fingerprint()}
-
-
-def _benchmark(metric: str) -> str:
-    """Return the sources of the benchmark that measures a cost and of what draws its problem.
-
-    What else these import is left out: the list of cases would outdate the costs of all of them.
-    """
-    return "".join(
-        (benchmark_folder() / f"{name}.py").read_text()
-        for name in (BENCHMARKS[metric].split(".")[0], "selected")
-    )
 
 
 def _hash(**parts: Any) -> str:

@@ -16,7 +16,7 @@ from ...files import read_each, read_json
 from ...processes import ONE_THREAD
 from ..attended import TIMED_OUT, run_attended
 from ..contents import ScoreRecord, StoredSelection
-from ..costs import SELECTION_VARIABLE
+from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth
 from .build import last_line
 
