@@ -5,9 +5,9 @@ depends on changes.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from unittest import mock
@@ -19,7 +19,7 @@ from plugin import write_plugin
 
 from pudle import registry
 from pudle.errors import UnwritableFile
-from pudle.measuring import costs, provenance, run, sources, store
+from pudle.measuring import meter, provenance, run, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
 from pudle.measuring.executors import LocalProcesses
 from pudle.measuring.measurement import measure
@@ -50,7 +50,7 @@ def selected(folder, *estimators, **changes):
 def labels(selection, kept, folder, **options):
     return [
         task.label
-        for stage in plan_costs(selection, kept, folder / "selection.json", **options)
+        for stage in plan_costs(selection, kept, **options)
         for task in stage
     ]
 
@@ -58,12 +58,11 @@ def labels(selection, kept, folder, **options):
 @pytest.mark.slow
 def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
     selection, kept = selected(tmp_path, "alternating", "backprop")
-    path = tmp_path / "selection.json"
     assert len(labels(selection, kept, tmp_path)) == 2 * 2 * len(METRICS)
     # An interrupted run has measured some of them.
     first = cells(selection)[0]
-    measure_cost(first, path, kept)
-    stages = plan_costs(selection, kept, path)
+    measure_cost(first, kept)
+    stages = plan_costs(selection, kept)
     assert sum(map(len, stages)) == 2 * 2 * len(METRICS) - 1
     fill(stages, workers=1)
     assert labels(selection, kept, tmp_path) == []
@@ -95,7 +94,7 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     estimators = ("analytic", "backprop", "forward", "conjugate_gradient", "truncated(window=2)")
     selection, kept = selected(tmp_path, *estimators, costs=("memory_bytes",))
     assert {cell.metric for cell in cells(selection)} == {"memory_bytes"}
-    fill(plan_costs(selection, kept, tmp_path / "selection.json"), workers=1)
+    fill(plan_costs(selection, kept), workers=1)
     needed = {
         (cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6
         for cell in cells(selection)
@@ -141,11 +140,11 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
 def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(
     tmp_path, monkeypatch
 ):
-    kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5, 0)
+    kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5)
     path = kept.cost_path(cell)
     assert (
         kept.cost_path(
-            cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)), number=3)
+            cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)))
         )
         == path
     )
@@ -179,29 +178,6 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
         patch.setattr(sources, "digest", lambda *_: "changed")
         assert kept.cost_path(cell) != path
     assert kept.cost_path(cell) == path
-
-
-@pytest.mark.parametrize(
-    ("file", "outdated"),
-    [
-        ("timing.py", {"seconds", "seconds_torch"}),
-        ("memory.py", {"memory_bytes"}),
-        ("selected.py", set(METRICS)),
-        ("cases.py", set()),
-    ],
-)
-def test_a_cell_depends_on_its_benchmark_and_on_what_draws_the_problem(
-    tmp_path, monkeypatch, file, outdated
-):
-    kept, folder = (
-        Store(tmp_path, "quick"),
-        shutil.copytree(costs.benchmark_folder(), tmp_path / "bench"),
-    )
-    places = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
-    (folder / file).write_text((folder / file).read_text() + "# changed")
-    monkeypatch.setattr(store, "benchmark_folder", lambda: folder)
-    now = {metric: kept.cost_path(Cell(metric, TINY, "backprop", 5, 0)) for metric in METRICS}
-    assert {metric for metric in METRICS if now[metric] != places[metric]} == outdated
 
 
 @pytest.fixture
@@ -243,7 +219,7 @@ def test_a_cell_that_breaks_costs_itself_alone(
     )
     monkeypatch.syspath_prepend(tmp_path)
     (cell,) = cells(selection)
-    record = measure_cost(cell, tmp_path / "selection.json", kept)
+    record = measure_cost(cell, kept)
     assert record["status"] == status and reason in record["reason"] and record["value"] is None
     # It is tried again.
     assert len(labels(selection, kept, tmp_path)) == 1
@@ -258,7 +234,7 @@ def test_a_record_that_cannot_be_written_ends_the_run(tmp_path, metric):
     steps = []
     with pytest.raises(UnwritableFile, match="cannot write to .*costs.*: choose another folder"):
         fill(
-            plan_costs(selection, kept, tmp_path / "selection.json"),
+            plan_costs(selection, kept),
             progress=lambda *step: steps.append(step),
         )
     assert steps == []
@@ -274,37 +250,22 @@ def test_what_has_no_score_is_not_timed(tmp_path):
     )
 
 
-class Fake:
-    """A benchmark whose calls take given times."""
-
-    def __init__(self, *seconds, at_once=5):
-        self.seconds, self.at_once, self.taken = seconds, at_once, 0
-
-    def do_run(self):
-        samples = [
-            self.seconds[(self.taken + turn) % len(self.seconds)] for turn in range(self.at_once)
-        ]
-        self.taken += self.at_once
-        return {"samples": samples}
-
-
 @pytest.mark.parametrize(
-    ("fake", "samples"),
+    ("taken", "count"),
     [
-        (Fake(0.01), 5),  # no spread: the least number of samples
-        (Fake(0.01, at_once=1), 3),
-        (
-            Fake(0.5, at_once=1),
-            3,
-        ),  # quartiles need so many, although they take longer than more of them may take
-        (Fake(2.0, at_once=1), 1),  # one sample takes longer than these may take
-        (Fake(0.06, 0.05, at_once=1), 3),
-        (Fake(0.02, 0.03, at_once=1), 4),  # a wide spread: until the time is up
-        (Fake(0.0010, 0.0011, at_once=4), 20),  # until the median is known to 2 %
+        ([0.01], 3),  # no spread: the least number of samples
+        ([0.5], 3),  # quartiles need so many, although they take longer than more of them may take
+        ([2.0], 1),  # one sample takes longer than these may take
+        ([0.06, 0.05], 3),
+        ([0.02, 0.03], 4),  # a wide spread: until the time is up
+        ([0.0010, 0.0011], 20),  # until the median is known to 2 %
     ],
 )
-def test_a_time_is_repeated_as_often_as_its_spread_needs(fake, samples):
-    assert len(costs._repeat(fake)) == samples
+def test_a_time_is_repeated_as_often_as_its_spread_needs(monkeypatch, taken, count):
+    rest = itertools.cycle(taken)
+    monkeypatch.setattr(meter, "WARMUP", 0.0)
+    monkeypatch.setattr(meter, "seconds", lambda call, clock: next(rest))
+    assert len(meter.samples(lambda: None)) == count
 
 
 def test_a_copy_ends_with_its_parent(tmp_path):

@@ -68,7 +68,7 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
             record["scores"], on_host[record["estimator"]]["scores"], strict=True
         ):
             assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
-    fill(plan_costs(selection, store, tmp_path / "selection.json"), workers=1)
+    fill(plan_costs(selection, store), workers=1)
     for cell in cells(selection):
         record = store.read_cost(cell)
         assert record["status"] == "ok", record["reason"]

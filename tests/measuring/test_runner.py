@@ -182,7 +182,7 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
     if costs:
         store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
     stages = (
-        plan_costs(selection, store, tmp_path / "selection.json")
+        plan_costs(selection, store)
         if costs
         else plan(selection, store)
     )
@@ -199,7 +199,7 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
 
 def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
     store = Store(tmp_path, "quick", planned=frozenset({"of another result"}))
-    cell, result = Cell("seconds", CASE, "alternating", 5, 0), ExperimentResult([])
+    cell, result = Cell("seconds", CASE, "alternating", 5), ExperimentResult([])
     reference = CASE.make_reference(0, "exact")
     for write in (
         lambda: store.write(CASE, "alternating", {}),

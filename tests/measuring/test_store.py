@@ -129,7 +129,7 @@ def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, 
 
 
 def test_a_cost_comes_back_with_what_it_is_of(store):
-    cell = Cell("seconds", TINY, "truncated(window=3)", 5, 0)
+    cell = Cell("seconds", TINY, "truncated(window=3)", 5)
     assert store.read_cost(cell) is None
     cost = {
         "status": "ok",
@@ -394,7 +394,7 @@ class TestKeys:
         store, made = keyed
         monkeypatch.setattr("pudle.measuring.store.machine", lambda: "this machine")
         monkeypatch.setattr("pudle.measuring.store.description", lambda: "compiled by numba")
-        cell = Cell(metric, TINY, self.ESTIMATOR, 5, 0)
+        cell = Cell(metric, TINY, self.ESTIMATOR, 5)
         paths = store.cost_paths([cell, cell._replace(depth=1)])
         assert [path.parent for path in paths.values()] == [store.folder / "tiny" / "costs"] * 2
         assert re.fullmatch(rf"{metric}-truncated.*-5-key1\.json", paths[cell].name)

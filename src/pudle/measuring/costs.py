@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
