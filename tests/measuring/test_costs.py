@@ -48,11 +48,7 @@ def selected(folder, *estimators, **changes):
 
 
 def labels(selection, kept, folder, **options):
-    return [
-        task.label
-        for stage in plan_costs(selection, kept, **options)
-        for task in stage
-    ]
+    return [task.label for stage in plan_costs(selection, kept, **options) for task in stage]
 
 
 @pytest.mark.slow
@@ -143,9 +139,7 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
     kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5)
     path = kept.cost_path(cell)
     assert (
-        kept.cost_path(
-            cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9)))
-        )
+        kept.cost_path(cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9))))
         == path
     )
     changed = [

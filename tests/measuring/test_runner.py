@@ -181,11 +181,7 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
     file.write_text(text)
     if costs:
         store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
-    stages = (
-        plan_costs(selection, store)
-        if costs
-        else plan(selection, store)
-    )
+    stages = plan_costs(selection, store) if costs else plan(selection, store)
     before = set(tmp_path.glob("tiny/**/*changing*.json"))
     with pytest.raises(
         ChangedSources, match="changed during the run: finished results are kept; run again"
