@@ -2,6 +2,7 @@
 layers.
 """
 
+from . import kernels as kernels  # registers its faster ways
 from .algorithm import Algorithm, State, Trajectory
 from .fista import Fista
 from .ista import Ista

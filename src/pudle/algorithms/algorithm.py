@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from ..described import described
@@ -14,7 +13,7 @@ from ..errors import InvalidArgument
 from ..problems import Problem
 from ..registry import make_thresholding
 from ..validation import check_alike, check_integer, check_positive
-from . import kernels
+from .dispatch import Dispatched
 from .thresholding import Soft, Thresholding
 
 
@@ -56,41 +55,33 @@ class State:
         InvalidArgument
             If a field holds a collection of tensors, whose derivatives would be lost.
         """
-        found = {}
+        tensors = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if each.metadata.get("constant"):
                 continue
             if isinstance(value, Tensor) and value.is_floating_point():
-                found[each.name] = value
-            elif isinstance(value, (tuple, list, dict)) and any(
-                isinstance(item, Tensor) for item in _items(value)
-            ):
+                tensors[each.name] = value
+            items = value.values() if isinstance(value, dict) else value
+            if isinstance(value, (tuple, list, dict)) and any(isinstance(i, Tensor) for i in items):
                 raise InvalidArgument(
                     f"{type(self).__name__}.{each.name} is a {type(value).__name__} of tensors:"
                     " give each tensor a field of its own, or stack them into one"
                 )
-        return found
+        return tensors
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the state with a function applied to each of its `tensors`; fields that share one
         still do.
         """
         tensors = self.tensors()
-        changed = {
-            key: change(tensor)
-            for key, tensor in {id(each): each for each in tensors.values()}.items()
-        }
+        changed = {id(tensor): change(tensor) for tensor in tensors.values()}
         values: dict[str, Any] = {name: changed[id(tensor)] for name, tensor in tensors.items()}
         return dataclasses.replace(self, **values)
 
     def detach(self) -> Self:
         """Return the same state, detached from the graph."""
         return self.mapped(Tensor.detach)
-
-
-def _items(collection: Any) -> Collection[Any]:
-    return collection.values() if isinstance(collection, dict) else collection
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -225,20 +216,24 @@ class Algorithm(ABC):
             raise InvalidArgument(
                 f"keep={missing} lies outside 0..{depth}: raise depth or ask for fewer"
             )
-        step, state, states = self.step_size(problem), self.start(problem, initial), {}
-        tensors = [
-            value for value in (state.codes, *vars(problem).values()) if isinstance(value, Tensor)
-        ]
-        recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if not recorded and kernels.apply(problem, self, state):
-            states = kernels.run(problem, self, state, depth, keep)
-            return Trajectory(codes=states[depth].codes, depth=depth, states=states)
-        for iteration in range(depth):
+        step, state = self.step_size(problem), self.start(problem, initial)
+        own, later = self.later_layers()
+        own = min(own, depth)
+        states = {}
+        for iteration in range(own):
             if iteration in keep:
                 states[iteration] = state
             state = self.advance(problem, state, step)
-        states[depth] = state
-        return Trajectory(codes=state.codes, depth=depth, states=states)
+        kept = [iteration - own for iteration in keep if iteration >= own]
+        for iteration, each in run_layers(problem, later, state, depth - own, kept, step).items():
+            states[own + iteration] = each
+        return Trajectory(codes=states[depth].codes, depth=depth, states=states)
+
+    def later_layers(self) -> tuple[int, "Algorithm"]:
+        """Return how many layers this algorithm has of its own before those of another, and that
+        other; none before its own unless overridden.
+        """
+        return 0, self
 
     def plain_layer(self, problem: Problem, codes: Tensor, step: float, iteration: int) -> Tensor:
         """Return Phi(codes), one layer without memory: the map whose fixed points this algorithm
@@ -254,3 +249,24 @@ class Algorithm(ABC):
         """
         values = point - step * problem.smooth_gradient(point)
         return problem.prox(values, step, self.thresholding, iteration)
+
+
+@Dispatched
+def run_layers(
+    problem: Problem,
+    algorithm: Algorithm,
+    state: State,
+    depth: int,
+    keep: Collection[int],
+    step: float,
+) -> dict[int, State]:
+    """Run `depth` layers from a state; return the states after the layers in `keep`, counted from
+    there, and the last.
+    """
+    states = {}
+    for layer in range(depth):
+        if layer in keep:
+            states[layer] = state
+        state = algorithm.advance(problem, state, step)
+    states[depth] = state
+    return states

@@ -1,5 +1,5 @@
-"""Layers of sparse coding and their adjoints on active sets, compiled by numba. Only `kernels`
-imports this module.
+"""Layers of sparse coding and their adjoints on active sets, compiled by numba. Only
+`gram_layers` imports this module.
 
 Samples are independent of each other: each runs through all layers, forward and back, while its
 data are in the cache. With G the Hessian of the smooth part, b = D^T x and eta the step, a layer is
@@ -31,15 +31,43 @@ GROUP = 32
 #: vector instructions.
 LANES = 16
 
+#: What is run, for some samples: eta G (p, p) and eta b (r, p); each layer's threshold, and its
+#: extrapolation (a_t - 1) / a_{t+1}; eta; n; the weights of the l1 norm and of half the squared l2
+#: norm in the outer loss beyond what G contains; whether the rule is hard, codes are non-negative,
+#: and the point is extrapolated.
+Program = namedtuple(
+    "Program",
+    "gram products thresholds pulls step samples l1_weight l2_weight hard nonnegative accelerated",
+)
+
+#: Job k pulls back from layer tops[k] to bottoms[k], from the derivatives of the loss or, if
+#: `given`, from those in codes and point that `adjoints`, shape (jobs, 2, r, p), has for its top.
+#: Those before the first layer are left there, at least on the support of the state.
+Jobs = namedtuple("Jobs", "tops bottoms given adjoints")
+
+#: To `gram_bar` (p, p, jobs) and `products_bar` (jobs, r, p) the derivatives of the loss are
+#: added, summed over the samples, in eta G and in eta b; only the sum of gram_bar and its transpose
+#: is used. Where samples are few, the columns (p, m) of what it stands for, D (G_bar + G_bar^T),
+#: are cheaper than a matrix for all pairs of atoms: if `columns`, those of D, are not empty, there
+#: is one job, and `columns_bar` is used in place of gram_bar.
+Totals = namedtuple("Totals", "gram_bar products_bar columns columns_bar")
+
+#: Layers after which the state is kept, ascending; the first sample's index in the arrays in which
+#: they are kept, shape (layers, n, p); points only if they are not the codes.
+Kept = namedtuple("Kept", "layers first codes points")
+
 #: What one sample leaves behind. Layer t lies in row t + g of `codes` and `points` if group g of
 #: layers contains it, as entries at ``atoms[g, :sizes[g]]``. Group g reaches from layer bounds[g]
 #: to bounds[g + 1], which lies in both groups.
 Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
 
 #: Where the vectors and matrices of a group are written, so that no sample allocates memory.
-#: `square` holds a matrix on the list, `order` the numbers from zero on.
+#: `square` holds a matrix on the list, `order` the numbers from zero on, `carried` and
+#: `carried_before` the adjoints of each job, of the codes and of those one layer earlier, between
+#: two groups.
 Space = namedtuple(
-    "Space", "order local square residual current before moved found left outer images weights"
+    "Space",
+    "order local square residual current before moved passed left outer carried carried_before",
 )
 
 #: For the parts of what is compiled, in whose cache they are kept.
@@ -134,18 +162,18 @@ def _record(
     group's list. Atoms that the group does not list yet are added; row `start` is that of its first
     layer.
     """
-    active, found, changed = 0, 0, 0
+    active, on_list, changed = 0, 0, 0
     for j in range(len(codes)):
         active += codes[j] != 0
     for a in range(size):
         value = codes[atoms[a]]
-        found += value != 0
+        on_list += value != 0
         changed += value != code_tape[at, a]
         code_tape[later, a] = value
     if accelerated:
         for a in range(size):
             point_tape[later, a] = point[atoms[a]]
-    if found == active:
+    if on_list == active:
         return active, changed == 0, size
     # The point's entries lie where the codes' or those of the codes before do.
     for j in range(len(codes)):
@@ -159,40 +187,18 @@ def _record(
 
 
 @_compiled
-def _run_sample(
-    gram,
-    products,
-    row,
-    codes,
-    point,
-    values,
-    momentum,
-    thresholds,
-    pulls,
-    numbers,
-    flags,
-    depth,
-    recorded,
-    tape,
-    listed,
-    keep,
-    i,
-    kept_codes,
-    kept_points,
-    kept_momenta,
-):
-    """Run one sample through the layers; return the index of its last group. Arguments are those of
-    `run_layers`.
+def _run_sample(program, row, codes, point, values, recorded, tape, listed, kept):
+    """Run one sample through the layers; return the index of its last group.
 
     `codes` and `point` hold the state before and after. Only if `recorded` all layers are kept on
     the tape.
     """
-    hard, nonnegative, accelerated, restart = flags[0], flags[1], flags[2], flags[3]
-    one, margin = numbers[0], numbers[5]
-    zero, two, four = one - one, one + one, one + one + one + one
-    p = len(codes)
+    gram, products, thresholds = program.gram, program.products, program.thresholds
+    hard, nonnegative, accelerated = program.hard, program.nonnegative, program.accelerated
+    keep, kept_codes, kept_points = kept.layers, kept.codes, kept.points
+    depth, p, i = len(thresholds), len(codes), kept.first + row
     code_tape, point_tape, lists, sizes, bounds, pulled = tape
-    group, at, still, kept, active, size = -1, -1, False, 0, 0, 0
+    group, at, still, place, active, size = -1, -1, False, 0, 0, 0
     for t in range(depth + 1):
         # A layer with many entries fewer than its group's list begins a new group.
         if t == 0 or 2 * active < size or (recorded and t - bounds[group] == GROUP):
@@ -201,14 +207,13 @@ def _run_sample(
             atoms, bounds[group] = lists[group], t
             active = size = _list_atoms(codes, point, code_tape, point_tape, atoms, at, listed)
             sizes[group] = size
-        if kept < len(keep) and keep[kept] == t:
-            kept_momenta[kept, i] = momentum
+        if place < len(keep) and keep[place] == t:
             for j in range(p):
-                kept_codes[kept, i, j] = codes[j]
+                kept_codes[place, i, j] = codes[j]
             if accelerated:
                 for j in range(p):
-                    kept_points[kept, i, j] = point[j]
-            kept += 1
+                    kept_points[place, i, j] = point[j]
+            place += 1
         if t == depth:
             break
         later = at + 1 if recorded else at
@@ -223,18 +228,7 @@ def _run_sample(
         _subtract_rows(values, p, gram, atoms, point_tape, at, size)
         _threshold(values, thresholds[t], hard, nonnegative)
         if accelerated:
-            pull = pulls[t]
-            if restart:
-                uphill, noise = zero, zero
-                for j in range(p):
-                    back, moved = point[j] - values[j], values[j] - codes[j]
-                    uphill += back * moved
-                    noise += abs(values[j]) * (abs(back) + abs(moved))
-                larger = (one + np.sqrt(one + four * momentum * momentum)) / two
-                pull = (momentum - one) / larger
-                momentum = larger
-                if uphill > margin * noise:
-                    momentum, pull = one, zero
+            pull = program.pulls[t]
             pulled[t + 1] = pull
             for j in range(p):
                 point[j] = values[j] + pull * (values[j] - codes[j])
@@ -253,73 +247,56 @@ def _run_sample(
 
 @_compiled
 def _matrix(buffer, rows, columns):
-    """Return the beginning of a buffer as a matrix without gaps, as a product of matrices asks for."""
+    """Return the beginning of a buffer as a matrix without gaps, as products of matrices need."""
     return buffer[: rows * columns].reshape(rows, columns)
 
 
 @_compiled
-def _outer(points, start, found, size, rows, space):
+def _outer(points, start, adjoints, size, rows, space):
     """Return the sum of ``y u^T`` over some layers; if one more row is asked for, it is minus the
     sum of the adjoints u.
     """
-    layers, flat = found.shape
+    layers, flat = adjoints.shape
     left, outer = _matrix(space.left, layers, rows), _matrix(space.outer, rows, flat)
     for t in range(layers):
         for a in range(size):
             left[t, a] = points[start + t, a]
         if rows > size:
             left[t, size] = -1
-    np.dot(left.T, found, outer)
+    np.dot(left.T, adjoints, outer)
     return outer
 
 
 @_compiled
-def _add_to_columns(
-    columns, columns_bar, products_bar, row, points, start, found, atoms, size, space
-):
+def _add_to_columns(totals, row, points, start, adjoints, atoms, size, space):
     """Subtract ``u (D y)^T + y (D u)^T`` from `columns_bar` and add u to `products_bar`, for points
     y and adjoints u.
     """
-    layers, length, weights = len(found), columns.shape[1], space.weights
+    columns, columns_bar, products_bar = totals.columns, totals.columns_bar, totals.products_bar
     for a in range(size):
-        total = found[0, a]
-        for t in range(1, layers):
-            total += found[t, a]
+        total = adjoints[0, a]
+        for t in range(1, len(adjoints)):
+            total += adjoints[t, a]
         products_bar[0, row, atoms[a]] += total
-    if size < 4 * layers:
-        # Few atoms and many layers: a matrix of pairs of listed atoms is small.
-        outer, pairs = (
-            _outer(points, start, found, size, size, space),
-            _matrix(space.square, size, size),
-        )
-        for a in range(size):
-            for b in range(size):
-                pairs[a, b] = outer[a, b] + outer[b, a]
-        for a in range(size):
-            _subtract_rows(columns_bar[atoms[a]], length, columns, atoms, pairs, a, size)
-        return
-    for t in range(layers):
-        # The images D y and D u come out negative, and so are their weights.
-        space.images[2 * t : 2 * t + 2] = 0
-        _subtract_rows(space.images[2 * t], length, columns, atoms, points, start + t, size)
-        _subtract_rows(space.images[2 * t + 1], length, columns, atoms, found, t, size)
+    outer = _outer(points, start, adjoints, size, size, space)
+    pairs = _matrix(space.square, size, size)
     for a in range(size):
-        for t in range(layers):
-            weights[0, 2 * t], weights[0, 2 * t + 1] = -found[t, a], -points[start + t, a]
-        _subtract_rows(
-            columns_bar[atoms[a]], length, space.images, space.order, weights, 0, 2 * layers
-        )
+        for b in range(size):
+            pairs[a, b] = outer[a, b] + outer[b, a]
+    for a in range(size):
+        _subtract_rows(columns_bar[atoms[a]], columns.shape[1], columns, atoms, pairs, a, size)
 
 
 @_compiled
-def _add_to_pairs(gram_bar, products_bar, row, points, start, found, atoms, size, k, count, space):
+def _add_to_pairs(totals, row, points, start, adjoints, atoms, size, k, count, space):
     """Subtract ``y u^T`` from the upper half of `gram_bar` and add u to `products_bar`, for `count`
     jobs from job k on.
 
     Only the sum of gram_bar and its transpose is used, so what belongs to the lower half is added
     to the upper one.
     """
-    outer = _outer(points, start, found, size, size + 1, space)
+    gram_bar, products_bar = totals.gram_bar, totals.products_bar
+    outer = _outer(points, start, adjoints, size, size + 1, space)
     for a in range(size):
         for b in range(a):
             i, j = min(atoms[a], atoms[b]), max(atoms[a], atoms[b])
@@ -334,43 +311,23 @@ def _add_to_pairs(gram_bar, products_bar, row, points, start, found, atoms, size
 
 
 @_compiled
-def _pull_group(
-    gram,
-    products,
-    row,
-    numbers,
-    flags,
-    tape,
-    g,
-    tops,
-    bottoms,
-    chains,
-    adjoints,
-    gram_bar,
-    products_bar,
-    columns,
-    columns_bar,
-    carried,
-    carried_before,
-    space,
-):
-    """Pull all jobs of one sample back through the layers of group g. Arguments are those of
-    `run_layers`.
-
-    `carried` and `carried_before` hold the adjoints, of the codes and of those one layer earlier,
-    at the top of the group, and at its bottom afterwards.
+def _pull_group(program, row, tape, g, jobs, totals, space):
+    """Pull all jobs of one sample back through the layers of group g; their adjoints between two
+    groups are in `space`.
     """
-    one, eta, total_samples, l1_weight, l2_weight = (
-        numbers[0],
-        numbers[1],
-        numbers[2],
-        numbers[3],
-        numbers[4],
+    gram, products, eta, accelerated = (
+        program.gram,
+        program.products,
+        program.step,
+        program.accelerated,
     )
-    accelerated, given, zero = flags[2], flags[4], one - one
+    tops, bottoms, given, adjoints = jobs
+    one = gram.dtype.type(1)
+    zero = one - one
     code_tape, point_tape, lists, sizes, bounds, pulled = tape
     bottom, top, size, atoms = bounds[g], bounds[g + 1], sizes[g], lists[g]
     padded, local, residual = _padded(size), space.local, space.residual
+    carried, carried_before = space.carried, space.carried_before
     for a in range(size):
         for b in range(size):
             local[a, b] = gram[atoms[a], atoms[b]]
@@ -382,15 +339,11 @@ def _pull_group(
         if high <= low:
             k += 1
             continue
-        # Take jobs in that end at the same layer, and do not wait for the one before.
-        while (
-            stop < len(tops)
-            and chains[stop] == stop
-            and low == max(bottoms[stop], bottom) < tops[stop]
-        ):
+        # Take jobs in that end at the same layer.
+        while stop < len(tops) and low == max(bottoms[stop], bottom) < tops[stop]:
             high = max(high, min(tops[stop], top))
             stop += 1
-        count, chain = stop - k, chains[k]
+        count = stop - k
         # A row for each atom of the list, a column for each job; the column of a single job is
         # filled up.
         height = size if count > 1 else padded
@@ -398,9 +351,9 @@ def _pull_group(
             _matrix(space.current, height, count),
             _matrix(space.before, height, count),
         )
-        moved, found = (
+        moved, passed = (
             _matrix(space.moved, height, count),
-            _matrix(space.found, high - low, height * count),
+            _matrix(space.passed, high - low, height * count),
         )
         own, alone = space.current[:height], space.moved[:height]
         # Adjoints of several jobs pass a layer by a product with 1 - eta G on the list.
@@ -415,16 +368,14 @@ def _pull_group(
                 current[a, q] = before[a, q] = zero
         for a in range(size):
             for q in range(count):
-                if chain != k or tops[k + q] > top:
-                    current[a, q], before[a, q] = (
-                        carried[atoms[a], chain + q],
-                        carried_before[atoms[a], chain + q],
-                    )
-                carried[atoms[a], chain + q] = carried_before[atoms[a], chain + q] = zero
+                if tops[k + q] > top:
+                    current[a, q] = carried[atoms[a], k + q]
+                    before[a, q] = carried_before[atoms[a], k + q]
+                carried[atoms[a], k + q] = carried_before[atoms[a], k + q] = zero
         for t in range(high - 1, low - 1, -1):
             after, of = t + 1 + g, t - low
             for q in range(count):
-                if tops[k + q] != t + 1 or chain != k:
+                if tops[k + q] != t + 1:
                     continue
                 pull = pulled[t + 1]
                 if not given:
@@ -439,31 +390,31 @@ def _pull_group(
                     else:
                         value = code_tape[after, a]
                         slope = (
-                            l1_weight * (one if value > zero else -one)
-                            + l2_weight * value
+                            program.l1_weight * (one if value > zero else -one)
+                            + program.l2_weight * value
                             - residual[a] / eta
                         )
-                        current[a, q], before[a, q] = slope / total_samples, zero
+                        current[a, q], before[a, q] = slope / program.samples, zero
             if count > 1:
-                passed = found[of].reshape(height, count)
+                several = passed[of].reshape(height, count)
                 for a in range(size):
                     active = code_tape[after, a] != zero
                     for q in range(count):
-                        passed[a, q] = current[a, q] if active else zero
-                np.dot(transfer, passed, moved)
+                        several[a, q] = current[a, q] if active else zero
+                np.dot(transfer, several, moved)
             else:
                 for a in range(size):
-                    found[of, a] = alone[a] = own[a] if code_tape[after, a] != zero else zero
+                    passed[of, a] = alone[a] = own[a] if code_tape[after, a] != zero else zero
                 for a in range(size, padded):
-                    found[of, a] = alone[a] = zero
-                _subtract_rows(alone, padded, local, space.order, found, of, size)
+                    passed[of, a] = alone[a] = zero
+                _subtract_rows(alone, padded, local, space.order, passed, of, size)
             if t == 0:
                 for q in range(count):
                     if given:
-                        adjoints[chain + q, :, row] = zero
+                        adjoints[k + q, :, row] = zero
                     for a in range(size):
-                        adjoints[chain + q, 0, row, atoms[a]] = before[a, q]
-                        adjoints[chain + q, 1, row, atoms[a]] = moved[a, q]
+                        adjoints[k + q, 0, row, atoms[a]] = before[a, q]
+                        adjoints[k + q, 1, row, atoms[a]] = moved[a, q]
             if accelerated:
                 pull = pulled[t]
                 for a in range(height):
@@ -474,122 +425,40 @@ def _pull_group(
                 current, moved, own, alone = moved, current, alone, own
         for a in range(size):
             for q in range(count):
-                carried[atoms[a], chain + q], carried_before[atoms[a], chain + q] = (
-                    current[a, q],
-                    before[a, q],
-                )
-        if len(columns):
-            _add_to_columns(
-                columns,
-                columns_bar,
-                products_bar,
-                row,
-                point_tape,
-                low + g,
-                found,
-                atoms,
-                size,
-                space,
-            )
+                carried[atoms[a], k + q] = current[a, q]
+                carried_before[atoms[a], k + q] = before[a, q]
+        start = low + g
+        if len(totals.columns):
+            _add_to_columns(totals, row, point_tape, start, passed, atoms, size, space)
         else:
-            _add_to_pairs(
-                gram_bar,
-                products_bar,
-                row,
-                point_tape,
-                low + g,
-                found,
-                atoms,
-                size,
-                k,
-                count,
-                space,
-            )
+            _add_to_pairs(totals, row, point_tape, start, passed, atoms, size, k, count, space)
         k = stop
 
 
 @compiled(error_model="numpy")
-def run_layers(
-    gram,
-    products,
-    codes,
-    points,
-    momenta,
-    thresholds,
-    pulls,
-    numbers,
-    flags,
-    depth,
-    tops,
-    bottoms,
-    chains,
-    adjoints,
-    gram_bar,
-    products_bar,
-    columns,
-    columns_bar,
-    keep,
-    first,
-    kept_codes,
-    kept_points,
-    kept_momenta,
-):
-    """Run `depth` layers for some samples, then pull adjoints back through them for each job.
+def run_layers(program, codes, points, jobs, totals, kept):
+    """Run the layers of a program for some samples, then pull adjoints back through them for each
+    job.
 
-    Parameters
-    ----------
-    gram, products : array, shapes (p, p) and (r, p)
-        eta G, and eta b of the samples.
-    codes, points, momenta : array, shapes (r, p), (r, p) and (r,)
-        The state from which the layers start.
-    thresholds, pulls : array, shape (depth,)
-        Threshold of each layer, and its extrapolation (a_t - 1) / a_{t+1} unless samples restart.
-    flags : array of bool, shape (5,)
-        Hard rule; non-negative codes; extrapolated point; restart; adjoints are given instead of
-        those of the loss.
-    numbers : array, shape (6,)
-        One; eta; n; weights of the l1 norm and of half the squared l2 norm in the outer loss beyond
-        what G contains; `momentum.MARGIN`.
-    tops, bottoms, chains : array of int, shape (jobs,)
-        Job k pulls back from layer tops[k] to bottoms[k]. It starts from the loss at its top or, if
-        it does not name itself as its chain, from where the job before ended.
-    adjoints : array, shape (jobs, 2, r, p)
-        Adjoints of codes and point after the last layer, if they are given. At a chain's place,
-        those before the first layer are written, at least on the support of the state.
-    gram_bar, products_bar : array, shapes (p, p, jobs) and (jobs, r, p)
-        To these the derivatives of the loss are added, summed over the samples, in ``eta G`` and in
-        ``eta b``. Only the sum of gram_bar and its transpose is used.
-    columns, columns_bar : array, shapes (p, m)
-        The columns of D, and those of what gram_bar stands for, D (G_bar + G_bar^T). Where samples
-        are few, these are cheaper than a matrix for all pairs of atoms. If they are not empty,
-        there is one job, and gram_bar is not used.
-    keep : array of int
-        Layers after which the state is kept, ascending.
-    first : int
-        Index of the first sample in the arrays of kept states.
-    kept_codes, kept_points, kept_momenta : array, shapes (keep, n, p), (keep, n, p) and (keep, n)
-        Where the kept states are written; not the points if they are the codes.
+    The layers start from codes and points, shape (r, p).
     """
-    r, p = products.shape
-    jobs = len(tops)
+    tops, bottoms, depth, dtype = jobs.tops, jobs.bottoms, len(program.thresholds), codes.dtype
+    (r, p), count = codes.shape, len(tops)
     # Without jobs only the present layer matters, and there is one group.
-    groups, layers = (depth + 1, 2 * depth + 2) if jobs else (1, 1)
-    code_tape = np.empty((layers, p), gram.dtype)
-    point_tape = np.empty((layers, p), gram.dtype) if flags[2] else code_tape
-    lists, sizes, bounds = (
-        np.empty((groups, p + 1), np.uint32),
-        np.zeros(groups, np.int64),
-        np.zeros(groups + 1, np.int64),
+    groups, layers = (depth + 1, 2 * depth + 2) if count else (1, 1)
+    code_tape = np.empty((layers, p), dtype)
+    tape = Tape(
+        codes=code_tape,
+        points=np.empty((layers, p), dtype) if program.accelerated else code_tape,
+        atoms=np.empty((groups, p + 1), np.uint32),
+        sizes=np.zeros(groups, np.int64),
+        bounds=np.zeros(groups + 1, np.int64),
+        pulls=np.zeros(depth + 1, dtype),
     )
-    tape = Tape(code_tape, point_tape, lists, sizes, bounds, np.zeros(depth + 1, gram.dtype))
-    z, y, values, listed = (
-        np.empty(p, gram.dtype),
-        np.empty(p, gram.dtype),
-        np.empty(p, gram.dtype),
-        np.empty(p, np.bool_),
-    )
-    height, dtype = _padded(p) if jobs else 0, gram.dtype
-    flat = height * jobs
+    z, y, values = np.empty(p, dtype), np.empty(p, dtype), np.empty(p, dtype)
+    listed = np.empty(p, np.bool_)
+    height = _padded(p) if count else 0
+    flat = height * count
     space = Space(
         order=np.arange(p + 2 * GROUP).astype(np.uint32),
         local=np.empty((p, height), dtype),
@@ -598,75 +467,23 @@ def run_layers(
         current=np.empty(flat, dtype),
         before=np.empty(flat, dtype),
         moved=np.empty(flat, dtype),
-        found=np.empty(GROUP * flat, dtype),
+        passed=np.empty(GROUP * flat, dtype),
         left=np.empty(GROUP * (p + 1), dtype),
         outer=np.empty((p + 1) * flat, dtype),
-        images=np.empty((2 * GROUP, columns.shape[1]), dtype),
-        weights=np.empty((1, 2 * GROUP), dtype),
+        carried=np.zeros((p, count), dtype),
+        carried_before=np.zeros((p, count), dtype),
     )
-    carried, carried_before = np.zeros((p, jobs), dtype), np.zeros((p, jobs), dtype)
     highest, lowest = 0, depth
-    for k in range(jobs):
+    for k in range(count):
         highest, lowest = max(highest, tops[k]), min(lowest, bottoms[k])
 
     for row in range(r):
         for j in range(p):
             z[j], y[j] = codes[row, j], points[row, j]
-        group = _run_sample(
-            gram,
-            products,
-            row,
-            z,
-            y,
-            values,
-            momenta[row],
-            thresholds,
-            pulls,
-            numbers,
-            flags,
-            depth,
-            jobs > 0,
-            tape,
-            listed,
-            keep,
-            first + row,
-            kept_codes,
-            kept_points,
-            kept_momenta,
-        )
-        if jobs:
-            carried[:] = carried_before[:] = 0
-        for g in range(group, -1, -1) if jobs else range(0):
-            if max(bounds[g], lowest) < min(bounds[g + 1], highest):
-                _pull_group(
-                    gram,
-                    products,
-                    row,
-                    numbers,
-                    flags,
-                    tape,
-                    g,
-                    tops,
-                    bottoms,
-                    chains,
-                    adjoints,
-                    gram_bar,
-                    products_bar,
-                    columns,
-                    columns_bar,
-                    carried,
-                    carried_before,
-                    space,
-                )
-
-
-@compiled(error_model="numpy")
-def restrict(adjoint, codes, total):
-    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
-    (r, p).
-    """
-    for i in range(len(codes)):
-        for j in range(codes.shape[1]):
-            if codes[i, j] == 0:
-                adjoint[i, j] = 0
-            total[i, j] += adjoint[i, j]
+        group = _run_sample(program, row, z, y, values, count > 0, tape, listed, kept)
+        if not count:
+            continue
+        space.carried[:] = space.carried_before[:] = 0
+        for g in range(group, -1, -1):
+            if max(tape.bounds[g], lowest) < min(tape.bounds[g + 1], highest):
+                _pull_group(program, row, tape, g, jobs, totals, space)

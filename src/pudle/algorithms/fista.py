@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,13 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..problems import Problem
 from .algorithm import Algorithm, State
-from .momentum import following, is_uphill
+
+#: One number for all samples, or one for each.
+Momentum = TypeVar("Momentum", float, Tensor, float | Tensor)
+#: Share of the codes up to which steps count as rounding: close to a minimum every program would
+#: otherwise restart at layers of its own. Well above what momentum makes of rounding in double
+#: precision; in single precision rounding is larger.
+MARGIN = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,17 @@ class Fista(Algorithm):
         pull = (state.momentum - 1) / momentum
         moved = codes - state.codes
         if isinstance(pull, Tensor):
-            uphill = is_uphill(state.point - codes, moved, codes).reshape(pull.shape)
+            back = state.point - codes
+            scalar = (back * moved).flatten(1).sum(1)
+            noise = (codes.abs() * (back.abs() + moved.abs())).flatten(1).sum(1)
+            uphill = (scalar > MARGIN * noise).reshape(pull.shape)
             momentum = torch.where(uphill, 1, momentum)
             point = torch.addcmul(codes, torch.where(uphill, 0, pull), moved)
         else:
             point = torch.add(codes, moved, alpha=pull)
         return State(codes=codes, point=point, momentum=momentum, iteration=state.iteration + 1)
+
+
+def following(momentum: Momentum) -> Momentum:
+    """Return ``a_{t+1} = (1 + sqrt(1 + 4 a_t^2)) / 2``."""
+    return (1 + (1 + 4 * momentum**2) ** 0.5) / 2

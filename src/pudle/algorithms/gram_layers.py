@@ -23,8 +23,8 @@ from torch import Tensor
 from ..problems import SparseCoding
 from ..problems.l1 import gram as symmetric
 from ..threads import single_thread
-from .momentum import MARGIN, following
-from .thresholding import Decaying, Hard
+from .fista import Fista, following
+from .thresholding import Hard
 
 #: Number of samples that are treated together, and memory that they may take if all layers are
 #: dense. Sums over samples are in the order of these chunks.
@@ -37,26 +37,21 @@ COLUMNWISE = 5
 
 
 class Job(NamedTuple):
-    """A pull-back from layer `top` to layer `bottom`.
-
-    It starts from the loss at its top if `chain` is its own index, else from where the job before
-    it in that chain ended.
-    """
+    """A pull-back from layer `top`, where it starts from the loss, to layer `bottom`."""
 
     top: int
     bottom: int
-    chain: int
 
 
 class Result(NamedTuple):
-    """States that were kept, and what the jobs have found."""
+    """States that were kept, and the outcome of the jobs."""
 
     states: dict[int, Any]
     #: Derivatives in D through the layers of each job, shape (jobs, m, p).
     gradients: Tensor
     #: Sums of the norms of the two terms that each of them is made of.
     magnitudes: list[float]
-    #: Adjoints of codes and point at the first state for each chain, shape (jobs, 2, n, p); empty
+    #: Adjoints of codes and point at the first state for each job, shape (jobs, 2, n, p); empty
     #: unless they were given.
     adjoints: Tensor
 
@@ -91,9 +86,9 @@ def norms(matrices: Tensor) -> Tensor:
     """Return the Frobenius norms of matrices, shape (k, m, p), in double precision where squares
     may underflow.
     """
-    found = torch.linalg.norm(matrices, dim=(1, 2))
-    small = bool((found < torch.finfo(found.dtype).tiny ** 0.4).any())
-    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else found.double()
+    plain = torch.linalg.norm(matrices, dim=(1, 2))
+    small = bool((plain < torch.finfo(plain.dtype).tiny ** 0.4).any())
+    return torch.linalg.norm(matrices, dim=(1, 2), dtype=torch.float64) if small else plain.double()
 
 
 @torch.no_grad()
@@ -113,17 +108,16 @@ def run_and_pull(
     `adjoints`, shape (jobs, 2, n, p), takes the place of the loss's derivatives in the codes, and
     in the point, at the tops.
     """
-    problem, step = (
-        problem.with_theta(problem.theta.detach().contiguous()),
-        algorithm.step_size(problem),
-    )
-    matrix = problem.dictionary.numpy()
+    step = algorithm.step_size(problem)
+    problem = problem.with_theta(problem.theta.detach().contiguous())
     gram = symmetric(problem.dictionary).mul_(step)
     gram.diagonal().add_(step * problem.l2_penalty)
     (n, p), kept = problem.code_shape, sorted({*keep, depth})
+    momenta, accelerated = [state.momentum], isinstance(algorithm, Fista)
+    for _ in range(depth):
+        momenta.append(following(momenta[-1]) if accelerated else momenta[-1])
     codes = gram.new_empty(len(kept), n, p)
-    points = gram.new_empty(len(kept), n, p) if algorithm.name == "fista" else codes
-    momenta = gram.new_ones(len(kept), n)
+    points = torch.empty_like(codes) if accelerated else codes
     theta_bar = gram.new_zeros(len(jobs), *problem.dictionary.shape)
     # Codes of few samples concern few pairs of atoms.
     columnwise = len(jobs) == 1 and n * depth < COLUMNWISE * p
@@ -133,38 +127,31 @@ def run_and_pull(
     gram_bar = gram.new_zeros(atoms, atoms, len(jobs)).movedim(2, 0)
     dense_bar = gram_bar if len(jobs) == 1 else gram.new_zeros(len(jobs), p, p)
     returned = gram.new_empty(0) if adjoints is None else torch.zeros_like(adjoints)
-    layer_bytes = p * gram.element_size() * (1 if points is codes else 2)
+    totals = _Totals(gram_bar, dense_bar, columns, columns_bar)
+    layer_bytes = p * gram.element_size() * (2 if accelerated else 1)
     size = max(min(CHUNK, CHUNK_BYTES // (max(depth, 1) * layer_bytes)), 1) if jobs else CHUNK
     for first in range(0, n, size):
         rows = slice(first, min(first + size, n))
-        part = problem.with_theta(problem.dictionary)
-        object.__setattr__(part, "observations", problem.observations[rows].detach().contiguous())
-        # Compiled code is compiled anew for other layouts and dtypes.
-        momentum = (
-            state.momentum[rows].to(gram.dtype)
-            if isinstance(state.momentum, Tensor)
-            else state.momentum
-        )
-        codes_here, point_here = (
-            tensor[rows].detach().contiguous() for tensor in (state.codes, state.point)
-        )
-        fields = {"codes": codes_here, "point": point_here, "momentum": momentum}
-        products, derivatives = (
-            part.adjoint(part.observations).mul_(step),
-            (gram_bar, dense_bar, columns_bar),
-        )
-        chunk = _Chunk(part, algorithm, step, gram, products, n, jobs, columns, *derivatives)
-        dense = chunk.run_dense(dataclasses.replace(state, **fields), depth, kept)
+        part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
+        products = part.adjoint(part.observations).mul_(step)
+        chunk = _Chunk(part, algorithm, step, gram, products, n, momenta, jobs, totals)
+        start = {
+            name: tensor[rows].detach().contiguous() for name, tensor in state.tensors().items()
+        }
+        dense = chunk.run_dense(dataclasses.replace(state, **start), depth, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
                 codes[place, rows], points[place, rows] = dense[layer].codes, dense[layer].point
-                if isinstance(momentum, Tensor):
-                    momenta[place, rows] = dense[layer].momentum.squeeze(1)
-        given = None if adjoints is None else adjoints[:, :, rows].contiguous()
-        products_bar, carried = chunk.run_compiled(
-            dense[-1], len(dense) - 1, depth, kept, first, (codes, points, momenta), given
-        )
-        chunk.pull_dense(dense, products_bar, carried, given)
+        products_bar = gram.new_zeros(len(jobs), *products.shape)
+        carried = gram.new_zeros(len(jobs), 2, *products.shape)
+        if adjoints is not None:
+            carried.copy_(adjoints[:, :, rows])
+        given = None if adjoints is None else carried.clone()
+        if len(dense) <= depth:
+            offset, stored = len(dense) - 1, (kept, first, codes, points)
+            chunk.run_compiled(dense[-1], offset, depth, stored, products_bar, carried, given)
+        if jobs:
+            chunk.pull_dense(dense, products_bar, carried, given)
         theta_bar += part.observations.T @ products_bar
         if adjoints is not None:
             returned[:, :, rows] = carried
@@ -174,66 +161,58 @@ def run_and_pull(
     pairwise = (
         columns_bar.T[None]
         if columnwise
-        else torch.from_numpy(matrix @ (gram_bar + gram_bar.mT).numpy())
+        else torch.from_numpy(problem.dictionary.numpy() @ (gram_bar + gram_bar.mT).numpy())
     )
-    through_gram = pairwise.mul_(step)
-    through_products = theta_bar.mul_(step)
+    through_gram, through_products = pairwise.mul_(step), theta_bar.mul_(step)
     magnitudes = norms(through_gram) + norms(through_products)
-
-    states, momentum = {}, state.momentum
-    for layer in range(depth + 1):
-        if layer in kept:
-            place = kept.index(layer)
-            of_state = momenta[place][:, None] if isinstance(momentum, Tensor) else momentum
-            point = codes[place] if points is codes else points[place]
-            fields = {
-                "codes": codes[place],
-                "point": point,
-                "momentum": of_state,
-                "iteration": state.iteration + layer,
-            }
-            states[layer] = dataclasses.replace(state, **fields) if layer else state
-        if algorithm.name == "fista" and not isinstance(momentum, Tensor):
-            momentum = following(momentum)
+    states = {}
+    for place, layer in enumerate(kept):
+        z = codes[place]
+        point = points[place] if accelerated else z
+        at = {"momentum": momenta[layer], "iteration": state.iteration + layer}
+        states[layer] = dataclasses.replace(state, codes=z, point=point, **at) if layer else state
     return Result(states, through_gram.add_(through_products), magnitudes.tolist(), returned)
 
 
-def _pull(before: Any, after: Any) -> Any:
-    """Return the factor c of the extrapolation ``y = z + c (z - z_before)``; zero where a sample
-    has restarted.
-    """
-    pull = (before.momentum - 1) / after.momentum
-    return torch.where(after.momentum == 1, 0, pull) if isinstance(pull, Tensor) else pull
+class _Totals(NamedTuple):
+    """Where derivatives are added, over all samples."""
+
+    gram_bar: Tensor
+    dense_bar: Tensor
+    #: Columns of the dictionary, if derivatives are added to `columns_bar` in place of the others.
+    columns: Tensor
+    columns_bar: Tensor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some samples, with what their layers need: eta G, eta b, the number of all samples, and where
-    results are added.
+    """Some samples, with what their layers need: eta G, eta b, the number of all samples, the
+    momentum at every layer of the run.
     """
 
-    problem: Any
+    problem: SparseCoding
     algorithm: Any
     step: float
     gram: Tensor
     products: Tensor
     samples: int
+    momenta: list[float]
     jobs: Sequence[Job]
-    #: Columns of the dictionary, if derivatives are added to `columns_bar` in place of `gram_bar`
-    #: and `dense_bar`.
-    columns: Tensor
-    gram_bar: Tensor
-    dense_bar: Tensor
-    columns_bar: Tensor
+    totals: _Totals
 
     def smooth_gradient(self, point: Tensor) -> Tensor:
         """Return the step of a layer, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
         return torch.addmm(self.products, point, self.gram, beta=-1)
 
     def prox(self, values: Tensor, _: float, thresholding: Any, iteration: int) -> Tensor:
-        return thresholding(
-            values, self.step * self.problem.penalty, iteration, self.problem.nonnegative
-        )
+        return self.problem.prox(values, self.step, thresholding, iteration)
+
+    @property
+    def pulls(self) -> list[float]:
+        """The factor c of each layer's extrapolation ``y = z + c (z - z_before)``, zero before the
+        first.
+        """
+        return [0.0, *((now - 1) / later for now, later in itertools.pairwise(self.momenta))]
 
     def run_dense(self, state: Any, depth: int, keep: list[int]) -> list[Any]:
         """Return the states up to the first whose codes are sparse, or the last; None for those
@@ -257,77 +236,58 @@ class _Chunk:
         state: Any,
         offset: int,
         depth: int,
-        keep: list[int],
-        first: int,
-        kept: tuple[Tensor, ...],
+        stored: tuple[list[int], int, Tensor, Tensor],
+        products_bar: Tensor,
+        carried: Tensor,
         given: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the layers from `offset` on and the jobs down to there; return the derivatives in eta
-        b and the adjoints.
+    ) -> None:
+        """Run the layers from `offset` on and the jobs down to there; leave the adjoints at the
+        state in `carried`.
         """
-        r, p = self.products.shape
-        layers, rule, lasso = (
-            depth - offset,
+        compiled, rule, number = (
+            _compiled(),
             self.algorithm.thresholding,
-            self.problem.loss == "lasso",
+            self.gram.numpy().dtype.type,
         )
-        products_bar = self.gram.new_zeros(len(self.jobs), r, p)
-        carried = self.gram.new_zeros(len(self.jobs), 2, r, p) if given is None else given.clone()
-        if layers == 0:
-            return products_bar, carried
-        thresholds = [self.step * self.problem.penalty] * layers
-        if type(rule) is Decaying:
-            thresholds = [
-                thresholds[0] * rule.decay**t
-                for t in range(state.iteration, state.iteration + layers)
-            ]
-        elif type(rule) is Hard and rule.threshold is not None:
-            thresholds = [rule.threshold] * layers
-        accelerated, restart = self.algorithm.name == "fista", isinstance(state.momentum, Tensor)
-        momenta = [1.0 if restart else state.momentum]
-        for _ in range(layers):
-            momenta.append(following(momenta[-1]))
-        pulls = [(now - 1) / later for now, later in itertools.pairwise(momenta)]
-        momentum = state.momentum.reshape(r).contiguous() if restart else self.gram.new_ones(r)
-        weights = self.problem.penalty * lasso, -self.problem.l2_penalty * (not lasso)
-        numbers = [1, self.step, self.samples, *weights, MARGIN]
-        flags = [
-            type(rule) is Hard,
-            self.problem.nonnegative,
-            accelerated,
-            restart,
-            given is not None,
+        lasso, penalty = self.problem.loss == "lasso", self.problem.penalty
+        thresholds = [
+            rule.cutoff(self.step * penalty, state.iteration + layer)
+            for layer in range(depth - offset)
         ]
-        bounds = (
-            [max(job.top - offset, 0) for job in self.jobs],
-            [max(job.bottom - offset, 0) for job in self.jobs],
+        program = compiled.Program(
+            gram=self.gram.numpy(),
+            products=self.products.numpy(),
+            thresholds=np.array(thresholds, number),
+            pulls=np.array(self.pulls[offset + 1 :], number),
+            step=number(self.step),
+            samples=number(self.samples),
+            l1_weight=number(penalty if lasso else 0),
+            l2_weight=number(0 if lasso else -self.problem.l2_penalty),
+            hard=isinstance(rule, Hard),
+            nonnegative=self.problem.nonnegative,
+            accelerated=isinstance(self.algorithm, Fista),
         )
-        later = [place for place, layer in enumerate(keep) if layer > offset]
-        floats = (
-            torch.tensor(values, dtype=self.gram.dtype).numpy()
-            for values in (thresholds, pulls, numbers)
+        tops, bottoms = (
+            np.array([max(layer - offset, 0) for layer in layers], np.int64)
+            for layers in ([job.top for job in self.jobs], [job.bottom for job in self.jobs])
         )
-        integers = (np.array(v, np.int64) for v in (*bounds, [job.chain for job in self.jobs]))
-        _compiled().run_layers(
-            self.gram.numpy(),
-            self.products.numpy(),
+        keep, first, codes, points = stored
+        later = [layer - offset for layer in keep if layer > offset]
+        kept = [tensor[len(keep) - len(later) :].numpy() for tensor in (codes, points)]
+        totals = self.totals
+        compiled.run_layers(
+            program,
             state.codes.contiguous().numpy(),
             state.point.contiguous().numpy(),
-            momentum.numpy(),
-            *floats,
-            np.array(flags),
-            layers,
-            *integers,
-            carried.numpy(),
-            self.gram_bar.movedim(0, 2).numpy(),
-            products_bar.numpy(),
-            self.columns.numpy(),
-            self.columns_bar.numpy(),
-            np.array([keep[place] - offset for place in later], np.int64),
-            first,
-            *(tensor[len(keep) - len(later) :].numpy() for tensor in kept),
+            compiled.Jobs(tops, bottoms, given is not None, carried.numpy()),
+            compiled.Totals(
+                totals.gram_bar.movedim(0, 2).numpy(),
+                products_bar.numpy(),
+                totals.columns.numpy(),
+                totals.columns_bar.numpy(),
+            ),
+            compiled.Kept(np.array(later, np.int64), first, *kept),
         )
-        return products_bar, carried
 
     def pull_dense(
         self, states: list[Any], products_bar: Tensor, carried: Tensor, given: Tensor | None
@@ -335,39 +295,36 @@ class _Chunk:
         """Carry out the jobs below the last of the states; leave the adjoints at the first in
         `carried`.
         """
-        if not self.jobs:
-            return
-        last = len(states) - 1
-        pulls = [0.0, *(_pull(*pair) for pair in itertools.pairwise(states))]
+        last, pulls, totals = len(states) - 1, self.pulls, self.totals
+        accelerated = isinstance(self.algorithm, Fista)
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
-        restrict = _compiled().restrict
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
-            if job.chain == k:
-                current, of_point = carried[k]
-                if given is None and job.top <= last:
-                    # The mean over this part of the samples, as a part of that over all.
-                    share = len(self.products) / self.samples
-                    current = direct_gradients(self.problem, states[top].codes)[1] * share
-                    of_point = torch.zeros_like(current)
-                current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
-            gram_bar, total = self.dense_bar[k], products_bar[k].numpy()
+            current, of_point = carried[k]
+            if given is None and job.top <= last:
+                # The mean over this part of the samples, as a part of that over all.
+                share = len(self.products) / self.samples
+                current = direct_gradients(self.problem, states[top].codes)[1] * share
+                of_point = torch.zeros_like(current)
+            current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             for t in range(top - 1, job.bottom - 1, -1):
-                restrict(current.numpy(), states[t + 1].codes.numpy(), total)
-                if t >= filled and len(self.columns):
-                    self.columns_bar.addmm_(current.T, states[t].point @ self.columns, alpha=-1)
-                    self.columns_bar.addmm_(states[t].point.T, current @ self.columns, alpha=-1)
+                current = torch.where(states[t + 1].codes != 0, current, 0)
+                products_bar[k] += current
+                if t >= filled and len(totals.columns):
+                    columns, columns_bar = totals.columns, totals.columns_bar
+                    columns_bar.addmm_(current.T, states[t].point @ columns, alpha=-1)
+                    columns_bar.addmm_(states[t].point.T, current @ columns, alpha=-1)
                 elif t >= filled:
-                    gram_bar.addmm_(states[t].point.T, current, alpha=-1)
+                    totals.dense_bar[k].addmm_(states[t].point.T, current, alpha=-1)
                 if t == 0 and given is None:
                     break
                 current = torch.addmm(current, current, self.gram, alpha=-1)
                 if t == 0:
-                    carried[job.chain, 1] = current
-                    carried[job.chain, 0] = before if self.algorithm.name == "fista" else 0
-                elif self.algorithm.name == "fista":
+                    carried[k, 1] = current
+                    carried[k, 0] = before if accelerated else 0
+                elif accelerated:
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
 
 

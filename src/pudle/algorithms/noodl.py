@@ -2,20 +2,16 @@
 observations.
 """
 
-from __future__ import annotations
-
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..problems import Problem
-from ..validation import check_integer, check_positive
-from . import kernels
-from .algorithm import State, Thresholding, Trajectory
+from ..validation import check_positive
+from .algorithm import Algorithm, State
 from .ista import Ista
-from .thresholding import Hard
+from .thresholding import Hard, Thresholding
 
 
 @dataclass(frozen=True)
@@ -92,43 +88,15 @@ class Noodl(Ista):
             )
 
     def proximal_step(self, problem: Problem, point: Tensor, step: float, iteration: int) -> Tensor:
-        step, rule = self._layer(iteration, step)
+        rule, update = self.thresholding, iteration - 1
+        if iteration == 0:
+            step, rule = 1.0, Hard(self.lower_bound / 2)
+        elif update < len(self.steps):
+            step = self.steps[update]
+        if 0 <= update < len(self.thresholds):
+            rule = Hard(self.thresholds[update])
         return problem.prox(point - step * problem.smooth_gradient(point), step, rule, iteration)
 
-    def _layer(self, iteration: int, step: float) -> tuple[float, Thresholding]:
-        """Return step and rule of a layer, for updates whose common step is `step`."""
-        if iteration == 0:
-            return 1.0, Hard(self.lower_bound / 2)
-        rules = [Hard(threshold) for threshold in self.thresholds[iteration - 1 : iteration]]
-        return [*self.steps[iteration - 1 : iteration], step][0], [*rules, self.thresholding][0]
-
-    def run(
-        self,
-        problem: Problem,
-        depth: int,
-        *,
-        keep: Collection[int] = (),
-        initial: Tensor | None = None,
-    ) -> Trajectory:
+    def later_layers(self) -> tuple[int, Algorithm]:
         own = 1 + max(len(self.steps), len(self.thresholds))
-        early = [layer for layer in keep if layer <= own]
-        alike = Ista(self.step, self.thresholding)
-        head = super().run(
-            problem, min(check_integer("depth", depth, 0), own), keep=early, initial=initial
-        )
-        state = head.states[head.depth]
-        if depth <= own and len(early) == len(keep):
-            return head
-        if (
-            max(keep, default=0) > depth
-            or state.codes.requires_grad
-            or not kernels.apply(problem, alike, state)
-        ):
-            return super().run(problem, depth, keep=keep, initial=initial)
-        # The layers that follow are those of ISTA with this rule, for which there are kernels.
-        later = kernels.run(
-            problem, alike, state, depth - own, [layer - own for layer in keep if layer > own]
-        )
-        kept = {layer: each for layer, each in head.states.items() if layer in keep}
-        states = kept | {own + layer: each for layer, each in later.items()}
-        return Trajectory(codes=states[depth].codes, depth=depth, states=states)
+        return own, Ista(self.step, self.thresholding)

@@ -37,6 +37,10 @@ class Thresholding(ABC):
         `nonnegative`.
         """
 
+    def cutoff(self, threshold: float | Tensor, iteration: int) -> float | Tensor:
+        """Return the magnitude up to which entries become zero in this iteration."""
+        return threshold
+
 
 @dataclass(frozen=True)
 class Soft(Thresholding):
@@ -91,7 +95,10 @@ class Decaying(Thresholding):
     def __call__(
         self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool
     ) -> Tensor:
-        return Soft()(values, threshold * self.decay**iteration, iteration, nonnegative)
+        return Soft()(values, self.cutoff(threshold, iteration), iteration, nonnegative)
+
+    def cutoff(self, threshold: float | Tensor, iteration: int) -> float | Tensor:
+        return threshold * self.decay**iteration
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,9 @@ class Hard(Thresholding):
     def __call__(
         self, values: Tensor, threshold: float | Tensor, iteration: int, nonnegative: bool
     ) -> Tensor:
-        cutoff = threshold if self.threshold is None else self.threshold
+        cutoff = self.cutoff(threshold, iteration)
         # A product with the mask would turn an infinite value into NaN.
         return torch.where((values if nonnegative else values.abs()) > cutoff, values, 0)
+
+    def cutoff(self, threshold: float | Tensor, iteration: int) -> float | Tensor:
+        return threshold if self.threshold is None else self.threshold

@@ -64,17 +64,6 @@ def correlate(geometry: Geometry, images: Tensor, filters: Tensor) -> Tensor:
     return _codes(geometry, images, filters)
 
 
-def correlate_residual(
-    geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor
-) -> Tensor:
-    """Return ``correlate(synthesize(codes) - images)``, the gradient of ``1/2 |D * z - x|^2`` in
-    the codes z.
-    """
-    if _is_slow(codes) and torch.is_grad_enabled():
-        return ResidualCorrelation.apply(geometry, codes, filters, images)[0]
-    return correlate(geometry, synthesize(geometry, codes, filters) - images, filters)
-
-
 def squared_norm_bound(filters: Tensor, stride: int) -> float:
     """Return an upper bound on the largest eigenvalue of ``correlate(synthesize(.))``, whatever the
     size of the images.
@@ -133,9 +122,8 @@ def _partial(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Tens
     """Return a partial derivative as `BilinearPartial` does, whose bookkeeping is left out where no
     graph is recorded.
     """
-    return (BilinearPartial.apply if torch.is_grad_enabled() else _evaluate)(
-        role, geometry, left, right
-    )
+    partial = BilinearPartial.apply if torch.is_grad_enabled() else _evaluate
+    return partial(role, geometry, left, right)
 
 
 def _evaluate(role: str, geometry: Geometry, left: Tensor, right: Tensor) -> Tensor:
@@ -183,64 +171,10 @@ class BilinearPartial(Function):
     @staticmethod
     def jvp(ctx: Any, _role: None, _geometry: None, *tangents: Tensor | None) -> Tensor:
         (left, right), (change_left, change_right) = ctx.saved_tensors, tangents
-        pairs = [(change_left, right)] if change_left is not None else []
-        pairs += [(left, change_right)] if change_right is not None else []
-        return functools.reduce(
-            torch.add, (_partial(ctx.role, ctx.geometry, *pair) for pair in pairs)
-        )
-
-
-class ResidualCorrelation(Function):
-    """The gradient ``g = correlate(r)`` at the residual ``r = synthesize(z) - x``, and r, as one
-    node of a graph.
-
-    Differentiable to any order, in forward and reverse mode. One node instead of three: the
-    bookkeeping of a graph takes as long as the products where images are small, and the derivative
-    in the filters needs r, which would be saved anyway.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        geometry: Geometry, codes: Tensor, filters: Tensor, images: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        residual = _images(geometry, codes, filters) - images
-        return _codes(geometry, residual, filters), residual
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Geometry, Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]
-    ) -> None:
-        ctx.geometry, codes, filters, _ = inputs
-        ctx.save_for_backward(codes, filters, output[1])
-        ctx.save_for_forward(codes, filters, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, weights: Tensor, residual_weights: Tensor) -> tuple[Tensor | None, ...]:
-        codes, filters, residual = ctx.saved_tensors
-        _, codes_needed, filters_needed, images_needed = ctx.needs_input_grad
-        change = _partial("images", ctx.geometry, weights, filters) + residual_weights
-        codes_bar = filters_bar = None
-        if codes_needed:
-            codes_bar = _partial("codes", ctx.geometry, change, filters)
-        if filters_needed:
-            filters_bar = _partial("filters", ctx.geometry, residual, weights)
-            filters_bar = filters_bar + _partial("filters", ctx.geometry, change, codes)
-        return None, codes_bar, filters_bar, -change if images_needed else None
-
-    @staticmethod
-    def jvp(ctx: Any, _geometry: None, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
-        codes, filters, residual = ctx.saved_tensors
-        change_codes, change_filters, change_images = tangents
-        change = torch.zeros_like(residual)
-        if change_codes is not None:
-            change = change + _partial("images", ctx.geometry, change_codes, filters)
-        if change_filters is not None:
-            change = change + _partial("images", ctx.geometry, codes, change_filters)
-        if change_images is not None:
-            change = change - change_images
-        gradient = _partial("codes", ctx.geometry, change, filters)
-        if change_filters is not None:
-            gradient = gradient + _partial("codes", ctx.geometry, residual, change_filters)
-        return gradient, change
+        pairs = [(change_left, right), (left, change_right)]
+        parts = [
+            _partial(ctx.role, ctx.geometry, *pair)
+            for pair in pairs
+            if all(each is not None for each in pair)
+        ]
+        return functools.reduce(torch.add, parts)

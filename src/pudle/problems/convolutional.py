@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..streams import generator
 from ..validation import check_integer
-from .convolution import Geometry, correlate, correlate_residual, squared_norm_bound, synthesize
+from .convolution import Geometry, correlate, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
 
@@ -191,10 +191,6 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     def adjoint(self, residual: Tensor) -> Tensor:
         """Return the correlation of images (n, c, H, W) with the filters, shape (n, p, h, w)."""
         return correlate(self.geometry, residual, self.dictionary)
-
-    def smooth_gradient(self, codes: Tensor) -> Tensor:
-        gradient = correlate_residual(self.geometry, codes, self.dictionary, self.observations)
-        return gradient + self.l2_penalty * codes if self.l2_penalty else gradient
 
     @torch.no_grad()
     def solve_active(self, codes: Tensor, right_hand_side: Tensor) -> tuple[Tensor, dict[str, Any]]:

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +14,8 @@ from ..errors import UnsupportedProblem
 MAX_DENSE = 256
 #: Krylov vectors kept between two restarts of GMRES, and most restarts.
 RESTART, MAX_RESTARTS = 100, 20
+
+Product = Callable[[Tensor], Tensor]
 
 
 class Linearized:
@@ -35,7 +36,7 @@ class Linearized:
         Whether all samples form one system.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], codes: Tensor, *, joint: bool) -> None:
+    def __init__(self, function: Product, codes: Tensor, *, joint: bool) -> None:
         self.shape, self.like = codes.shape, codes.detach()
         self.rows = 1 if joint else len(codes)
         self.products = 0
@@ -91,43 +92,29 @@ class Linearized:
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
-        """Return whether ``u^T (A w) = (A^T u)^T w``: where torch cannot go on, it may leave a part
-        out without a word.
+        """Whether the product with A is right: where torch cannot go on, it may leave a part out
+        without a word.
         """
-        u, w = self._random("second derivative of a map")
         try:
-            image_w = self._product(w)
+            return self._is_transpose(self._product, "second derivative of a map")
         except RuntimeError:
             return False
-        image_u = self.transposed(u)
-        return self._agree(
-            (u * image_w).sum(),
-            (w * image_u).sum(),
-            u.norm() * image_w.norm() + w.norm() * image_u.norm(),
-        )
 
     def is_symmetric(self) -> bool:
-        """Return whether A looks symmetric: ``u^T A^T w = w^T A^T u`` for random u and w."""
-        u, w = self._random("symmetry of a Jacobian")
-        image_u, image_w = self.transposed(u), self.transposed(w)
-        return self._agree(
-            (u * image_w).sum(),
-            (w * image_u).sum(),
-            u.norm() * image_w.norm() + w.norm() * image_u.norm(),
-        )
+        """Return whether A looks symmetric."""
+        return self._is_transpose(self.transposed, "symmetry of a Jacobian")
+
+    def _is_transpose(self, product: Product, purpose: str) -> bool:
+        """Return whether ``u^T product(w) = (A^T u)^T w`` for random u and w, up to rounding."""
+        u, w = self._random(purpose)
+        image_w, image_u = product(w), self.transposed(u)
+        size = u.norm() * image_w.norm() + w.norm() * image_u.norm()
+        rounding = torch.finfo(self.like.dtype).eps ** 0.75 / self.like.numel() ** 0.5
+        return bool(((u * image_w).sum() - (w * image_u).sum()).abs() <= rounding * size)
 
     def _random(self, purpose: str) -> tuple[Tensor, Tensor]:
         u, w = streams.generator(0, purpose).standard_normal((2, *self.shape))
         return torch.as_tensor(u).to(self.like), torch.as_tensor(w).to(self.like)
-
-    def _agree(self, one: Tensor, other: Tensor, size: Tensor) -> bool:
-        """Return whether two products with random vectors are equal, up to rounding of numbers of
-        that size.
-        """
-        return bool(
-            (one - other).abs()
-            <= torch.finfo(self.like.dtype).eps ** 0.75 * size / self.like.numel() ** 0.5
-        )
 
     def solve(
         self, right_hand_side: Tensor, *, transposed: bool = True
@@ -149,27 +136,23 @@ class Linearized:
         UnsupportedProblem
             If the residual stays above the square root of the rounding unit.
         """
-        norm = float(right_hand_side.norm())
+        norm, eps = float(right_hand_side.norm()), torch.finfo(self.like.dtype).eps
         singular, condition, residual, solution = False, 1.0, 0.0, torch.zeros_like(right_hand_side)
         if norm and self.like.numel() <= MAX_DENSE:
-            matrix = self.matrix.T if transposed else self.matrix
+            matrix, right = self.matrix.T if transposed else self.matrix, right_hand_side.ravel()
             values = torch.linalg.svdvals(matrix)
             condition = float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
-            singular = condition * torch.finfo(matrix.dtype).eps * len(matrix) >= 1
-            right = right_hand_side.reshape(-1)
-            solved = (
-                torch.linalg.pinv(matrix) @ right if singular else torch.linalg.solve(matrix, right)
-            )
-            solution, residual = (
-                solved.reshape(self.shape),
-                float((matrix @ solved - right).norm()) / norm,
-            )
+            singular = condition * eps * len(matrix) >= 1
+            inverse = torch.linalg.pinv(matrix) if singular else None
+            flat = torch.linalg.solve(matrix, right) if inverse is None else inverse @ right
+            solution, residual = flat.reshape(self.shape), float((matrix @ flat - right).norm())
         elif norm:
             apply = self.transposed if transposed else self.product
-            solution = _gmres(apply, right_hand_side)
+            solution = self._gmres(apply, right_hand_side)
             condition = max(1.0, float(solution.norm()) / norm * self.norm_estimate)
-            residual = float((apply(solution) - right_hand_side).norm()) / norm
-        if not residual <= torch.finfo(self.like.dtype).eps ** 0.5:
+            residual = float((apply(solution) - right_hand_side).norm())
+        residual = residual / norm if norm else 0.0
+        if not residual <= eps**0.5:
             raise UnsupportedProblem(
                 f"a linear system of {self.like.numel()} unknowns keeps a relative residual of"
                 f" {residual:.1e} after {self.products} products: the Jacobian of the step has an"
@@ -186,10 +169,13 @@ class Linearized:
     @functools.cached_property
     def matrix(self) -> Tensor:
         """A as a matrix, shape (N, N)."""
-        units = torch.eye(self.like.numel(), dtype=self.like.dtype, device=self.like.device)
         return torch.stack(
-            [self.transposed(unit.reshape(self.shape)).reshape(-1) for unit in units]
+            [self.transposed(unit.reshape(self.shape)).ravel() for unit in self._eye]
         )
+
+    @property
+    def _eye(self) -> Tensor:
+        return torch.eye(self.like.numel(), dtype=self.like.dtype, device=self.like.device)
 
     @functools.cached_property
     def norm_estimate(self) -> float:
@@ -201,47 +187,35 @@ class Linearized:
         """Return the largest modulus of the eigenvalues of ``I - A``, to about 1e-6; None where
         ARPACK does not find it.
         """
-        from scipy.sparse.linalg import (
-            ArpackError,
-            LinearOperator,
-            eigs,
-        )  # slow to import, and only needed here
+        from scipy.sparse.linalg import ArpackError, eigs  # slow to import
 
         count = self.like.numel()
         if count <= MAX_DENSE:
-            identity = torch.eye(count, dtype=self.like.dtype, device=self.like.device)
-            return float(torch.linalg.eigvals(identity - self.matrix).abs().max())
-
-        def image(vector: Any) -> Any:
-            tensor = torch.as_tensor(vector.reshape(self.shape)).to(self.like)
-            return (tensor - self.transposed(tensor)).cpu().double().numpy().ravel()
-
+            return float(torch.linalg.eigvals(self._eye - self.matrix).abs().max())
         start = streams.generator(0, "spectral radius").standard_normal(count)
+        operator = self._operator(lambda vector: vector - self.transposed(vector))
+        options = {"v0": start, "tol": 1e-6, "maxiter": 300, "return_eigenvectors": False}
         try:
-            operator = LinearOperator((count, count), matvec=image, dtype=float)
-            return float(
-                np.abs(
-                    eigs(operator, k=1, v0=start, tol=1e-6, maxiter=300, return_eigenvectors=False)[
-                        0
-                    ]
-                )
-            )
+            return float(abs(eigs(operator, k=1, **options)[0]))
         except ArpackError:
             return None
 
+    def _gmres(self, apply: Product, right_hand_side: Tensor) -> Tensor:
+        """Return the solution by restarted GMRES, which may not have converged."""
+        from scipy.sparse.linalg import gmres  # slow to import
 
-def _gmres(apply: Callable[[Tensor], Tensor], right_hand_side: Tensor) -> Tensor:
-    """Return the solution by restarted GMRES, which may not have converged."""
-    from scipy.sparse.linalg import LinearOperator, gmres  # slow to import, and only needed here
+        right = right_hand_side.detach().cpu().double().numpy().ravel()
+        stops = {"rtol": 10 * torch.finfo(self.like.dtype).eps, "maxiter": MAX_RESTARTS}
+        solution, _ = gmres(self._operator(apply), right, restart=min(RESTART, right.size), **stops)
+        return torch.as_tensor(solution).reshape(self.shape).to(right_hand_side)
 
-    def image(vector: Any) -> Any:
-        tensor = torch.as_tensor(vector).reshape(right_hand_side.shape).to(right_hand_side)
-        return apply(tensor).cpu().double().numpy().ravel()
+    def _operator(self, apply: Product) -> Any:
+        """Return a product with vectors of the codes' shape as scipy has it."""
+        from scipy.sparse.linalg import LinearOperator  # slow to import
 
-    right = right_hand_side.detach().cpu().double().numpy().ravel()
-    operator = LinearOperator((right.size, right.size), matvec=image, dtype=float)
-    rounding = 10 * torch.finfo(right_hand_side.dtype).eps
-    solution, _ = gmres(
-        operator, right, rtol=rounding, restart=min(RESTART, right.size), maxiter=MAX_RESTARTS
-    )
-    return torch.as_tensor(solution).reshape(right_hand_side.shape).to(right_hand_side)
+        def image(vector: Any) -> Any:
+            tensor = torch.as_tensor(vector.reshape(self.shape)).to(self.like)
+            return apply(tensor).cpu().double().numpy().ravel()
+
+        count = self.like.numel()
+        return LinearOperator((count, count), matvec=image, dtype=float)
