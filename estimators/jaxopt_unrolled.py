@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pudle import peers, specs
+from pudle import names, peers
 from pudle.algorithms import Algorithm, Fista
 from pudle.algorithms.unrolling import check_depths, direct_gradients
 from pudle.errors import UnsupportedProblem
@@ -36,7 +36,7 @@ class JaxoptUnrolled(peers.Peer):
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         if getattr(algorithm, "restart", False) or algorithm.name not in ("fista", "ista"):
             raise UnsupportedProblem(
-                f"{self.name} runs ISTA, or FISTA without restart, not {specs.text(algorithm)}: use"
+                f"{self.name} runs ISTA, or FISTA without restart, not {names.text(algorithm)}: use"
                 " backprop"
             )
         if callable(getattr(problem, "loss", None)):

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudle import specs
 from pudle.errors import MissingResults, SpecError, UnreadableResult
 from pudle.files import REMEDY, converted, lies_at, read_each, read_json
 from pudle.measuring import contents, statuses
 from pudle.measuring.meter import LEAST_SAMPLES
 from pudle.measuring.scoring import ERRORS
 from pudle.measuring.selection import holds
+from pudle.names import parse
 from pudle.reports.records import read_experiments
 from pudle.reports.results import (
     BROKEN,
@@ -40,7 +40,7 @@ from pudle.reports.results import (
 def parsed(spec: str) -> tuple[str, Mapping[str, Any]]:
     """Return name and options of a spec; text that is not a spec counts as a name without options."""
     try:
-        return specs.parse(spec)
+        return parse(spec)
     except SpecError:
         return spec, {}
 

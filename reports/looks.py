@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pudle import registry
+from pudle import names
 from pudle.errors import PudleError
 from pudle.reports.load import Results, parsed
 
@@ -81,7 +81,7 @@ def looks(
         # A plug-in that cannot be imported must not keep a report of earlier results from being
         # written.
         with contextlib.suppress(PudleError):
-            classes = registry.list_estimators()
+            classes = names.list_estimators()
             builtins = {
                 name: cls.computes
                 for name, cls in classes.items()
@@ -114,7 +114,7 @@ def looks_of(results: Results) -> dict[str, Look]:
     for spec in [spec for spec, claim in claims.items() if claim is None]:
         # No record says what it computes, but its class may.
         with contextlib.suppress(PudleError):
-            claims[spec] = registry.make_estimator(spec).computes
+            claims[spec] = names.make_estimator(spec).computes
     return looks(claims)
 
 

@@ -18,8 +18,8 @@ import pudle
 from pudle import cli
 from pudle.errors import InvalidArgument
 from pudle.estimators.alternating import Alternating
-from pudle.held import held, holding
 from pudle.measuring.given import NotAddressable, address
+from pudle.names import holding
 from pudle.reports.load import load
 from pudle.reports.results import COLUMNS
 
@@ -307,9 +307,10 @@ class TestAddress:
 
 
 def test_held_objects_are_known_within_their_context_alone():
-    assert held("estimators", "mine") is None
     with holding({("estimators", "mine"): "it"}):
-        assert held("estimators", "mine") == "it" and pudle.make_estimator("mine") == "it"
+        assert pudle.make_estimator("mine") == "it"
         with holding({("estimators", "other"): "that"}):
-            assert held("estimators", "mine") == "it" and held("estimators", "other") == "that"
-    assert held("estimators", "mine") is None
+            assert pudle.make_estimator("mine") == "it"
+            assert pudle.make_estimator("other") == "that"
+    with pytest.raises(pudle.SpecError):
+        pudle.make_estimator("mine")

@@ -6,21 +6,21 @@ import pytest
 from plugin import write_plugin
 
 import pudle
-from pudle import registry
+from pudle import names
 
 
 @pytest.fixture(autouse=True)
 def fresh_registry():
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     yield
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
 
 
 def test_a_plugin_is_listed_with_the_built_in_estimators(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "one", ["refuses"]))
     assert {"refuses", "backprop"} <= set(pudle.list_estimators())
     assert pudle.make_estimator("refuses").name == "refuses"
-    origins = registry.entries("estimators").origins
+    origins = names.entries("estimators").origins
     assert origins["backprop"] == "built-in" and origins["refuses"].startswith("broken_plugin ")
 
 
@@ -28,7 +28,7 @@ def test_two_packages_that_claim_one_name_cost_the_second_alone(tmp_path, monkey
     for module in ("second_plugin", "first_plugin"):
         monkeypatch.syspath_prepend(write_plugin(tmp_path / module, ["refuses"], module))
     assert pudle.list_estimators()["refuses"].__module__ == "first_plugin"
-    assert registry.broken("estimators") == [
+    assert names.broken("estimators") == [
         "plug-in 'refuses' of second_plugin claims the name 'refuses', which belongs to 'refuses'"
         " of first_plugin: repair or uninstall second_plugin"
     ]

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from examples import TINY
 
 import pudle
-from pudle import registry, source_files, specs
+from pudle import names
 from pudle.measuring.list_command import list_command
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
@@ -73,12 +73,12 @@ class Schedule(optimizers.Constant):
     name = "mine"
 """
 MAKERS = {
-    "estimators": (registry.make_estimator, "Estimator"),
-    "datasets": (registry.make_dataset, "Dataset"),
-    "algorithms": (registry.make_algorithm, "Algorithm"),
-    "thresholding": (registry.make_thresholding, "Rule"),
-    "optimizers": (registry.make_optimizer, "Optimizer"),
-    "schedules": (registry.make_schedule, "Schedule"),
+    "estimators": (names.make_estimator, "Estimator"),
+    "datasets": (names.make_dataset, "Dataset"),
+    "algorithms": (names.make_algorithm, "Algorithm"),
+    "thresholding": (names.make_thresholding, "Rule"),
+    "optimizers": (names.make_optimizer, "Optimizer"),
+    "schedules": (names.make_schedule, "Schedule"),
 }
 PROFILE = Selection("quick", (TINY,), ("backprop",), (1,), (5,))
 
@@ -93,7 +93,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def test_every_kind_that_a_spec_can_name_has_a_line_here():
-    assert MAKERS.keys() == registry.KINDS.keys()
+    assert MAKERS.keys() == names.KINDS.keys()
 
 
 @pytest.mark.parametrize("group", MAKERS)
@@ -106,19 +106,19 @@ def test_a_class_of_every_kind_is_found_and_its_spec_makes_it_again(group, folde
         "lib/../lib/every.py",
     ):
         made = make(path)
-        assert type(made).__name__ == name and specs.text(made) == f"lib/every.py:{name}"
-    assert make(specs.text(made)) == made
+        assert type(made).__name__ == name and names.text(made) == f"lib/every.py:{name}"
+    assert make(names.text(made)) == made
     assert not (folder / "lib" / "__pycache__").exists()
 
 
 def test_options_are_read_as_those_of_any_name(folder):
     made = pudle.make_estimator("lib/every.py:Estimator(weight=0.5)")
-    assert made.weight == 0.5 and specs.text(made) == "lib/every.py:Estimator(weight=0.5)"
+    assert made.weight == 0.5 and names.text(made) == "lib/every.py:Estimator(weight=0.5)"
     assert pudle.make_estimator("lib/every.py(weight=0.5)") == made
     nested = pudle.make_algorithm("ista(step=0.1, thresholding='lib/every.py:Rule(scale=2.0)')")
     assert nested.thresholding.scale == 2.0
-    assert specs.text(nested) == "ista(step=0.1, thresholding='lib/every.py:Rule(scale=2.0)')"
-    assert pudle.make_algorithm(specs.text(nested)) == nested
+    assert names.text(nested) == "ista(step=0.1, thresholding='lib/every.py:Rule(scale=2.0)')"
+    assert pudle.make_algorithm(names.text(nested)) == nested
 
 
 WRONG = {
@@ -132,13 +132,8 @@ WRONG = {
         "lib/none.py cannot be read (No such file or directory): give the path of a .py file"
     ),
     "lib.py": "lib.py cannot be read (Is a directory)",
-    "broken.py": "broken.py cannot be imported (line 2): ZeroDivisionError: division by zero",
-    "beside.py": (
-        "beside.py cannot be imported (line 1): ImportError: cannot import name 'nothing' from"
-    ),
-    "package.py": (
-        "No module named 'folder': a file imports files beside it, not folders; put . on PYTHONPATH"
-    ),
+    "broken.py": "broken.py cannot be imported (ZeroDivisionError: division by zero, at broken.py, line 2)",
+    "beside.py": ("beside.py cannot be imported (ImportError: cannot import name 'nothing' from"),
     "nameless.py": "nameless.py: Mine lacks name, computes: correct the file",
     "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",
     "nothing.py": (
@@ -158,14 +153,12 @@ def test_what_cannot_be_used_is_one_line(spec, folder):
         "import pudle\nclass One(pudle.GradientEstimator):\n    name, computes = 'one', 'direct'\n "
         "   estimate = print\n"
     )
-    for name in ("lib.py", "folder"):
-        (folder / name).mkdir()
+    (folder / "lib.py").mkdir()
     for name, text in {
         "broken.py": "def f():\n    1 / 0\nf()\n",
         "beside.py": "from helper import nothing\n",
         "helper.py": "",
         "nameless.py": base,
-        "package.py": "import folder.part\n",
         "two.py": f"{named}class Two(One): ...\n",
         "nothing.py": "import pudle\nfrom pudle import Ista\nclass Other: ...\n",
     }.items():
@@ -218,13 +211,13 @@ def test_a_changed_file_is_read_again_in_the_same_process(folder):
     assert pudle.make_estimator("lib/every.py").weight == 3.0
 
 
-#: An estimator with files beside it, one of which is imported when it estimates.
+#: An estimator with files and a folder beside it.
 WITH_NEIGHBORS = """
-import json
 from dataclasses import dataclass
 
 import pudle
 from scales import FACTOR
+from parts.late import times
 
 
 @dataclass(frozen=True)
@@ -232,59 +225,54 @@ class Scaled(pudle.GradientEstimator):
     name, computes, factor = "scaled", "heuristic", FACTOR
 
     def estimate(self, problem, algorithm, depth):
-        import late
-        return pudle.Estimate(late.times(problem.theta), problem.initial_codes())
+        return pudle.Estimate(times(problem.theta), problem.initial_codes())
 """
 
 
-def test_a_file_imports_the_files_beside_it_and_no_other_file_does(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder, factor in (("one", 2), ("two", 3)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.py").write_text(WITH_NEIGHBORS)
-        (tmp_path / folder / "scales.py").write_text(f"import late\nFACTOR = {factor}\n")
-        (tmp_path / folder / "late.py").write_text(
-            f"import scales\ndef times(theta):\n    return {factor} * theta\n"
-        )
-        # The standard library keeps its names.
-        (tmp_path / folder / "json.py").write_text("1 / 0")
-    path, modules = (
-        list(sys.path),
-        {name for name in sys.modules if not name.startswith(source_files.PREFIX)},
+def write_neighbors(folder, factor):
+    (folder / "parts").mkdir(parents=True)
+    (folder / "mine.py").write_text(WITH_NEIGHBORS)
+    (folder / "scales.py").write_text(f"FACTOR = {factor}\n")
+    (folder / "parts" / "late.py").write_text(
+        "from scales import FACTOR\ndef times(theta):\n    return FACTOR * theta\n"
     )
-    problem = TINY.make_problem(0)
+
+
+def test_a_file_imports_what_lies_beside_it_and_no_other_file_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, problem = list(sys.path), TINY.make_problem(0)
+    for folder, factor in (("one", 2), ("two", 3)):
+        write_neighbors(tmp_path / folder, factor)
     made = [pudle.make_estimator(f"{folder}/mine.py") for folder in ("one", "two")]
     for estimator, factor in zip(made, (2, 3), strict=True):
         assert estimator.factor == factor
-        assert torch.equal(
-            estimator.estimate(problem, pudle.Ista(), 1).gradient, factor * problem.theta
-        )
-    assert sys.path == path and not {"scales", "late"} & (sys.modules.keys() - modules)
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("scales")
+        gradient = estimator.estimate(problem, pudle.Ista(), 1).gradient
+        assert torch.equal(gradient, factor * problem.theta)
+    assert sys.path == path and not {"scales", "parts", "parts.late"} & sys.modules.keys()
     assert not list(tmp_path.rglob("__pycache__"))
 
 
-def test_a_file_with_the_name_of_a_library_imports_the_library(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "click.py").write_text(f"import click\nassert click.Command\n{EVERY}")
-    assert specs.text(pudle.make_estimator("click.py")) == "click.py:Estimator"
+def test_modules_that_a_script_imported_stay_its_own(tmp_path, monkeypatch):
+    write_neighbors(tmp_path, 2)
+    monkeypatch.syspath_prepend(tmp_path)
+    scales = importlib.import_module("scales")
+    (tmp_path / "scales.py").write_text("FACTOR = 5\n")
+    assert pudle.make_estimator(f"{tmp_path}/mine.py").factor == 5
+    assert sys.modules.pop("scales") is scales and scales.FACTOR == 2
 
 
 def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(WITH_NEIGHBORS)
-    (tmp_path / "scales.py").write_text("FACTOR = 2\n")
-    (tmp_path / "late.py").write_text("def times(theta):\n    return theta\n")
+    write_neighbors(tmp_path, 2)
     (tmp_path / "unused.py").write_text("")
     store = Store(tmp_path / "store", "quick")
-    spec = specs.text(pudle.make_estimator("mine.py"))
+    spec = names.text(pudle.make_estimator("mine.py"))
     keys = {store.path(TINY, spec)}
     sent = {path.name for path, travels in input_files("score", (TINY, spec, store)) if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     for name, text in (
         ("scales.py", "FACTOR = 5\n"),
-        ("late.py", "def times(theta):\n    return 5 * theta\n"),
+        ("parts/late.py", "def times(theta):\n    return 5 * theta\n"),
     ):
         (tmp_path / name).write_text(text)
         keys.add(store.path(TINY, spec))
@@ -297,8 +285,8 @@ def test_only_concrete_public_classes_of_the_file_itself_count(folder):
     (folder / "some.py").write_text(
         f"{EVERY}\nfrom pudle import Fista\nclass _Hidden(Estimator): ...\nAlias = Estimator\n"
     )
-    found = [cls.__name__ for cls in source_files.classes_in(Path("some.py"))]
-    assert found == ["Estimator", "Dataset", "Algorithm", "Rule", "Optimizer", "Schedule"]
+    assert list(names.classes_in("estimators", Path("some.py"))) == ["Estimator"]
+    assert list(names.classes_in("algorithms", Path("some.py"))) == ["Algorithm"]
 
 
 def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(folder):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
-from pudle import specs
+from pudle import names
 from pudle.errors import SpecError
 
-names = st.text(string.ascii_letters + "_", min_size=1, max_size=12).filter(
+identifiers = st.text(string.ascii_letters + "_", min_size=1, max_size=12).filter(
     lambda name: not keyword.iskeyword(name)
 )
 scalars = st.one_of(
@@ -41,9 +41,9 @@ def one_line(failure) -> str:
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)
-@given(names, st.dictionaries(names, literals, max_size=4))
+@given(identifiers, st.dictionaries(identifiers, literals, max_size=4))
 def test_parse_reads_what_was_written(name, arguments):
-    read_name, read = specs.parse(written(name, arguments))
+    read_name, read = names.parse(written(name, arguments))
     assert (read_name, read) == (name, arguments)
     assert {key: type(value) for key, value in read.items()} == {
         key: type(value) for key, value in arguments.items()
@@ -54,11 +54,11 @@ def test_parse_reads_what_was_written(name, arguments):
 @given(st.text(max_size=30) | st.text("abc(=),'\"[]{}*.:;\\ \n1", max_size=30))
 def test_any_text_is_read_or_refused_in_one_line(text):
     try:
-        name, arguments = specs.parse(text)
+        name, arguments = names.parse(text)
     except SpecError as refusal:
         assert len(str(refusal).splitlines()) == 1
     else:
-        assert (name.isidentifier() or specs.file_of(name)) and isinstance(arguments, dict)
+        assert (name.isidentifier() or names.file_of(name)) and isinstance(arguments, dict)
 
 
 @settings(max_examples=50, derandomize=True, deadline=None)
@@ -66,8 +66,8 @@ def test_any_text_is_read_or_refused_in_one_line(text):
 def test_estimator_round_trip(window):
     estimator = pudle.make_estimator(f"truncated(window={window})")
     assert estimator.window == window
-    assert specs.text(estimator) == f"truncated(window={window})"
-    assert pudle.make_estimator(specs.text(estimator)) == estimator
+    assert names.text(estimator) == f"truncated(window={window})"
+    assert pudle.make_estimator(names.text(estimator)) == estimator
 
 
 @settings(max_examples=50, derandomize=True, deadline=None)
@@ -87,7 +87,7 @@ def test_dataset_round_trip(n, seed, noise, amplitudes):
         noise,
         amplitudes,
     )
-    assert pudle.make_dataset(specs.text(dataset)) == dataset
+    assert pudle.make_dataset(names.text(dataset)) == dataset
 
 
 @settings(max_examples=50, derandomize=True, deadline=None)
@@ -95,14 +95,14 @@ def test_dataset_round_trip(n, seed, noise, amplitudes):
 def test_algorithm_round_trip(step, name):
     algorithm = pudle.make_algorithm(f"{name}(step={step!r})")
     assert algorithm.step == step
-    assert pudle.make_algorithm(specs.text(algorithm)) == algorithm
+    assert pudle.make_algorithm(names.text(algorithm)) == algorithm
 
 
 def test_defaults_are_left_out():
-    assert specs.text(pudle.make_estimator("backprop()")) == "backprop"
-    assert specs.text(pudle.make_algorithm("ista(step=None)")) == "ista"
+    assert names.text(pudle.make_estimator("backprop()")) == "backprop"
+    assert names.text(pudle.make_algorithm("ista(step=None)")) == "ista"
     assert (
-        specs.text(pudle.make_dataset("sparse_gaussian(n_samples=1000, seed=3)"))
+        names.text(pudle.make_dataset("sparse_gaussian(n_samples=1000, seed=3)"))
         == "sparse_gaussian(seed=3)"
     )
 
@@ -124,7 +124,7 @@ def test_white_space_does_not_matter():
 )
 def test_aliases_resolve(alias, name):
     estimator = pudle.make_estimator(alias)
-    assert estimator.name == name and specs.text(estimator).startswith(name)
+    assert estimator.name == name and names.text(estimator).startswith(name)
 
 
 MALFORMED = [
@@ -407,4 +407,4 @@ def test_an_option_of_the_type_that_it_states_is_taken(options, make_mine):
     ],
 )
 def test_the_files_of_a_spec_can_be_named_from_elsewhere(spec, moved):
-    assert specs.placed(spec, lambda path: Path("/far") / path.name, ["path"]) == moved
+    assert names.placed(spec, lambda path: Path("/far") / path.name, ["path"]) == moved

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 import pudle
-from pudle import registry, specs
+from pudle import names
 from pudle.errors import InvalidArgument, UnreadableResult
 from pudle.files import read_json, write_atomically
 from pudle.measuring.provenance import machine
@@ -75,7 +75,7 @@ class Submission:
 
 def selection(*estimators: str) -> Selection:
     """Return what a submission measures: some estimators, on the cases of the leaderboard."""
-    profiles = registry.list_profiles()
+    profiles = names.list_profiles()
     cases = tuple(
         replace(case, seeds=case.seeds[:3], depths=DEPTHS)
         for profile, patterns in CASES.items()
@@ -118,7 +118,7 @@ def read_submission(folder: Path) -> Submission:
         raise UnreadableResult(
             f"{folder.name}: {wrong[0]} is not what was signed off: run `pudle submit` again"
         )
-    name, place = manifest["name"], specs.file_of(specs.parse(manifest["spec"])[0])
+    name, place = manifest["name"], names.file_of(names.parse(manifest["spec"])[0])
     if name != folder.name or not name.isidentifier():
         raise UnreadableResult(
             f"{folder.name}: the folder must be called as its estimator, {name!r:.80}"
@@ -127,7 +127,7 @@ def read_submission(folder: Path) -> Submission:
         raise UnreadableResult(
             f"{name}: {manifest['spec']!r:.80} is not the file that was handed in, {ESTIMATOR}"
         )
-    known = registry.list_estimators().get(name)
+    known = names.list_estimators().get(name)
     if known is not None and known.__module__.startswith("pudle."):
         raise UnreadableResult(f"{name} is the name of a built-in estimator: choose another")
     return Submission(folder, manifest)

@@ -40,7 +40,7 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     Example:
       pudle submit my_estimator.py
     """
-    from pudle import registry, specs
+    from pudle import names
     from pudle.errors import InvalidArgument
     from pudle.reports.compare import summary
     from pudle.reports.compare.judge import compare
@@ -55,12 +55,12 @@ def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> No
     )
 
     person = person or _author()
-    name, options = specs.parse(spec)
-    if not (place := specs.file_of(name)):
+    name, options = names.parse(spec)
+    if not (place := names.file_of(name)):
         raise InvalidArgument(
             f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
         )
-    estimator = registry.make_estimator(spec)
+    estimator = names.make_estimator(spec)
     click.echo(f"checking {estimator.name}", err=True)
     if code := subprocess.run([sys.executable, "-m", "pudle", "check", spec]).returncode:
         raise click.exceptions.Exit(code)

@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pudle import registry, specs
+from pudle import names
 from pudle.algorithms import Algorithm
 from pudle.data import Dataset
 from pudle.errors import InvalidArgument
 from pudle.estimator import GradientEstimator
-from pudle.held import holding
 from pudle.measuring.case import Case, slug
 from pudle.measuring.executors import ThisProcess
 from pudle.measuring.experiment import ProgressCallback
@@ -27,6 +26,7 @@ from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
+from pudle.names import holding
 from pudle.problems import Problem
 from pudle.reports.load import load
 from pudle.reports.notebook.results import BenchmarkResults
@@ -178,7 +178,7 @@ def _spec(
         raise InvalidArgument(
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: {remedy}"
         )
-    spec = specs.text(thing)
+    spec = names.text(thing)
     if held.get((group, spec), thing) is not thing:
         raise InvalidArgument(
             f"{group}: two different things are called {spec}: give one of them another name"
@@ -195,9 +195,9 @@ def _selection(
     """Return what `pudle run` with these options selects on one dataset, under the name that the
     caller gives it.
     """
-    made: Any = registry.make_dataset(dataset)
+    made: Any = names.make_dataset(dataset)
     chosen = select(
-        registry.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes
+        names.list_profiles()[profile], datasets=[dataset], algorithms=algorithms, **axes
     )
 
     def named(case: Case) -> Case:

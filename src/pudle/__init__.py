@@ -33,11 +33,11 @@ _NAMES = {
     ),
     "reports.notebook.benchmark": "benchmark",
     "reports.notebook.results": "BenchmarkResults",
-    "references.certified": "Certificate Reference reference",
-    "registry": (
+    "names": (
         "list_datasets list_estimators list_experiments make_algorithm make_dataset make_estimator"
         " make_optimizer make_schedule"
     ),
+    "references.certified": "Certificate Reference reference",
 }
 _HOME_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from .reports.notebook.benchmark import benchmark
     from .reports.notebook.results import BenchmarkResults
 
-    # The registry returns what the entry points hold; here is what that is.
+    # `names` returns what the entry points hold; here is what that is.
     def list_estimators() -> dict[str, type[GradientEstimator]]: ...
     def list_datasets() -> dict[str, type[Dataset]]: ...
     def list_experiments() -> dict[str, Experiment]: ...

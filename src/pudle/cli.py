@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import click
 
-from . import __version__, plugins, trial
+from . import __version__, names
 from .errors import PudleError, first_line
 
 #: Exit code for wrong usage or a broken run; 1 means a regression or a failed check.
@@ -43,19 +43,12 @@ class Commands(click.Group):
         point = self.points().get(cmd_name)
         if point is None:
             return None
-        if plugins.owner(point) != plugins.PACKAGE and (
-            end := trial.verdict(point.value, point.load)
-        ):
-            raise PudleError(
-                f"command {cmd_name!r} of {plugins.owner(point)} {end}: repair or uninstall the"
-                " package"
-            )
         try:
             command = point.load()
             if not isinstance(command, click.Command):
                 raise TypeError(f"{point.value} is not a command")
         except (Exception, SystemExit) as error:
-            owner = plugins.owner(point)
+            owner = names.owner(point)
             text = (
                 f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair"
                 f" {owner} or install it again"
@@ -74,7 +67,7 @@ class Commands(click.Group):
         """Return the entry points of the commands by name; a plug-in's never takes the place of one
         that is built in.
         """
-        return {point.name: point for point in reversed(plugins.points("commands"))}
+        return {point.name: point for point in reversed(names.points("commands"))}
 
 
 def summary(point: EntryPoint) -> str:
@@ -94,7 +87,7 @@ def _source(point: EntryPoint) -> Path:
     To find a module in a package imports the package, which only this suite's own may do for the
     sake of a help text.
     """
-    if plugins.owner(point) == plugins.PACKAGE:
+    if names.owner(point) == names.PACKAGE:
         spec = importlib.util.find_spec(point.module)
         return Path(str(spec and spec.origin))
     module = point.module.replace(".", "/")
@@ -122,7 +115,6 @@ def main() -> None:
     """Run the command line; an error is one line on stderr and exit code 2."""
     # SIGTERM, by which schedulers and containers end a program, lets it clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    trial.begin()
     sys.exit(run())
 
 

@@ -4,8 +4,6 @@ of the device.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 import click
 from rich.console import Console
 from rich.progress import (
@@ -17,10 +15,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from . import names
 from .errors import InvalidArgument
 
 #: Names of the profiles, for an option; the profiles themselves take seconds to import.
-PROFILES = click.Choice(sorted(entry_points(group="pudle.profiles").names))
+PROFILES = click.Choice(sorted({point.name for point in names.points("profiles")}))
 
 
 def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:

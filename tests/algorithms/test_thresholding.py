@@ -12,7 +12,7 @@ from comparisons import refusal
 from examples import PENALTY, arrays_of, sparse_problem
 
 import pudle
-from pudle import specs
+from pudle import names
 from pudle.algorithms.thresholding import Decaying, Hard, Soft
 
 
@@ -37,7 +37,7 @@ RULES = [Soft(), Decaying(decay=0.8), Hard(), Hard(threshold=0.3)]
 
 
 class TestRules:
-    @pytest.mark.parametrize("rule", RULES, ids=specs.text)
+    @pytest.mark.parametrize("rule", RULES, ids=names.text)
     @pytest.mark.parametrize("nonnegative", [False, True])
     @pytest.mark.parametrize("iteration", [0, 3])
     def test_values(self, rule, nonnegative, iteration):
@@ -50,7 +50,7 @@ class TestRules:
             < 1e-15
         )
 
-    @pytest.mark.parametrize("rule", RULES, ids=specs.text)
+    @pytest.mark.parametrize("rule", RULES, ids=names.text)
     @pytest.mark.parametrize("nonnegative", [False, True])
     def test_slope_is_one_on_what_is_kept_and_zero_elsewhere(self, rule, nonnegative):
         values = torch.tensor([-2.0, -0.1, 0.1, 2.0], dtype=torch.float64, requires_grad=True)
@@ -60,7 +60,7 @@ class TestRules:
     def test_hard_does_not_make_nan_of_infinity(self):
         assert Hard()(torch.tensor([torch.inf]), 0.2, 0, False).item() == float("inf")
 
-    @pytest.mark.parametrize("rule", RULES, ids=specs.text)
+    @pytest.mark.parametrize("rule", RULES, ids=names.text)
     @pytest.mark.parametrize("nonnegative", [False, True])
     def test_ista_runs_it_layer_by_layer(self, rule, nonnegative):
         problem = sparse_problem(nonnegative=nonnegative)
@@ -84,11 +84,11 @@ class TestRules:
     )
     def test_specs_round_trip(self, spec):
         algorithm = pudle.make_algorithm(spec)
-        assert specs.text(algorithm) == spec
-        assert pudle.make_algorithm(specs.text(algorithm)) == algorithm
+        assert names.text(algorithm) == spec
+        assert pudle.make_algorithm(names.text(algorithm)) == algorithm
 
     def test_default_rule_is_left_out_of_the_spec(self):
-        assert specs.text(pudle.make_algorithm("ista(thresholding='soft')")) == "ista"
+        assert names.text(pudle.make_algorithm("ista(thresholding='soft')")) == "ista"
 
     @pytest.mark.parametrize(
         ("spec", "says"),

@@ -13,7 +13,7 @@ from comparisons import refusal, relative
 from examples import PENALTY, arrays_of, directions, sparse_problem
 
 import pudle
-from pudle import specs
+from pudle import names
 
 ESTIMATORS = sorted(pudle.list_estimators())
 
@@ -28,7 +28,7 @@ class TestWarmStart:
 
     @pytest.mark.parametrize("name", ESTIMATORS)
     @pytest.mark.parametrize(
-        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text
+        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=names.text
     )
     def test_every_estimator_starts_from_it(self, name, algorithm, initial):
         problem = sparse_problem()
@@ -80,7 +80,7 @@ class TestWarmStart:
 
     def test_spec_and_comparison_leave_it_out(self, initial):
         warm = pudle.Ista(step=0.2, initial=initial)
-        assert specs.text(warm) == "ista(step=0.2)"
+        assert names.text(warm) == "ista(step=0.2)"
         assert warm == pudle.Ista(step=0.2)
         assert hash(warm) == hash(pudle.Ista(step=0.2))
 

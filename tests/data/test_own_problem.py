@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 import pudle
-from pudle import registry, specs
+from pudle import names
 from pudle.measuring.case import Case
 from pudle.measuring.list_command import list_command
 from pudle.measuring.measurement import measure
@@ -73,8 +73,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_a_function_is_a_dataset_whose_options_are_its_arguments():
     made = pudle.make_dataset("own.py(goal=2.0)")
     assert (
-        specs.text(made) == "own.py:problem(goal=2.0)"
-        and pudle.make_dataset(specs.text(made)) == made
+        names.text(made) == "own.py:problem(goal=2.0)"
+        and pudle.make_dataset(names.text(made)) == made
     )
     assert made.losses == ("square", "linear") and type(made).__name__ == "problem"
     problem = pudle.make_dataset("own.py(goal=2.0, seed=3)").problem("square")
@@ -105,7 +105,7 @@ def test_its_scores_are_those_of_the_closed_form(folder):
 
 
 def test_a_run_takes_it_with_all_its_losses_and_the_algorithm_of_its_problem():
-    profile = registry.list_profiles()["quick"]
+    profile = names.list_profiles()["quick"]
     chosen = select(profile, datasets=["own.py"], seeds=2)
     assert {(case.algorithm, case.loss, case.targets) for case in chosen.cases} == {
         ("iteration", "square", ("limit",)),
@@ -126,7 +126,7 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     dataset = pudle.make_dataset("own.py:table(path='rows.npy', penalty=0.2)")
     assert dataset.problem().observations.shape == (2, 3) and dataset.problem().penalty == 0.2
     assert dataset.problem(dtype=torch.float32).theta.dtype == torch.float32
-    case = Case("table", specs.text(dataset), "ista", "own", (0,), (1,))
+    case = Case("table", names.text(dataset), "ista", "own", (0,), (1,))
     store = Store(folder / "store", "quick")
     sent = {
         path.name
@@ -146,7 +146,7 @@ def test_a_class_of_problem_whose_fields_have_defaults_is_a_dataset_too(folder):
         OWN[: OWN.index("def problem")] + OWN[OWN.index("@dataclass") :]
     )
     assert (
-        specs.text(pudle.make_dataset("alone.py(strength=0.25)")) == "alone.py:Drawn(strength=0.25)"
+        names.text(pudle.make_dataset("alone.py(strength=0.25)")) == "alone.py:Drawn(strength=0.25)"
     )
 
 

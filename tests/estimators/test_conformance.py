@@ -17,7 +17,7 @@ from estimator_specs import EXAMPLE_SPECS, LIMIT_SPECS, NAMES
 from examples import PENALTY, arrays_of, directions
 
 import pudle
-from pudle import conformance, specs
+from pudle import conformance, names
 
 #: Specs of the same classes with options that change what is claimed.
 VARIANTS = (
@@ -143,7 +143,7 @@ class TestConformance:
         assert (cls.__doc__ or "").strip()
 
     def test_spec_and_aliases_make_it_again(self, estimator):
-        arguments = specs.text(estimator).removeprefix(estimator.name)
+        arguments = names.text(estimator).removeprefix(estimator.name)
         for name in (estimator.name, *estimator.aliases):
             assert pudle.make_estimator(name + arguments) == estimator
 

@@ -11,7 +11,7 @@ from estimator_specs import VISIBLE, relative
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import specs
+from pudle import names
 from pudle.estimators.truncated import Truncated
 
 DEPTH = 12
@@ -87,7 +87,7 @@ def test_diagnostics_say_how_many_layers_were_differentiated(
     estimate = estimator.estimate(problem, algorithm, DEPTH)
     assert estimate.diagnostics["layers"] == DEPTH
     assert estimate.diagnostics["layers_differentiated"] == differentiated
-    assert estimator.window == window and specs.text(estimator) == f"truncated(window={window})"
+    assert estimator.window == window and names.text(estimator) == f"truncated(window={window})"
 
 
 def test_neighboring_windows_differ():

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 from live import gone, heed_interrupts, marked, wait_for
-from plugin import write_package
 from repositories import git
 
-from pudle import trial
 from pudle.files import sweep, write_atomically
 from pudle.measuring.locking import locked
 
@@ -206,21 +204,3 @@ for number in itertools.count():
     assert not list(tmp_path.glob(".*.tmp"))
     write_atomically(tmp_path / "content", "new")
     assert (tmp_path / "content").read_text() == "new"
-
-
-def test_code_that_is_tried_ends_with_the_program(tmp_path, mark):
-    """A plug-in that hangs when it is loaded is tried in a copy of the program, which is killed
-    meanwhile.
-    """
-    points = "[pudle.estimators]\nhangs = hanging_plugin:Any"
-    source = "import pathlib\npathlib.Path('loading').touch()\nsum(range(10**15))\n"
-    site = write_package(tmp_path / "site", "hanging_plugin", source, points)
-    environment = os.environ | {"PUDLE_TEST_MARK": mark, "PYTHONPATH": str(site)}
-    environment.pop(trial.VARIABLE, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pudle", "list", "estimators"], cwd=tmp_path, env=environment
-    )
-    wait_for((tmp_path / "loading").exists)
-    process.kill()
-    process.wait()
-    assert gone(mark)

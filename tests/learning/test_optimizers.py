@@ -16,7 +16,7 @@ import pudle
 from pudle import Learner
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.learning.run import LearningRun
-from pudle.registry import entries
+from pudle.names import entries
 
 
 def test_every_optimizer_and_schedule_is_tested():

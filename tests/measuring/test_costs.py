@@ -17,7 +17,7 @@ import pytest
 from examples import TINY
 from plugin import write_plugin
 
-from pudle import registry
+from pudle import names
 from pudle.errors import UnwritableFile
 from pudle.measuring import meter, provenance, run, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
@@ -177,9 +177,9 @@ def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_an
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", ["dies", "exits", "raises"]))
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     yield
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from live import wait_for
 from PIL import Image
 from plugin import write_plugin
 
-from pudle import registry
+from pudle import names
 from pudle.errors import InvalidArgument, PudleError
 from pudle.measuring.case import Case
 from pudle.measuring.runner import fill, plan
@@ -121,13 +121,13 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
     broken = ["sleeps", "exits", "dies", "leaves"]
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     store = Store(tmp_path / "store", "quick")
     with connected("local:2") as executor:
         records = fill(plan(selected(*broken, timeout=3.0), store), executor=executor)["score"]
         # The workers are as good as before.
         (record,) = fill(plan(selected("one_step"), store), executor=executor)["score"]
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     failed = {record["estimator"]: record for record in records}
     statuses = {name: record["status"] for name, record in failed.items()}
     assert statuses == {

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from pudle import cli, registry
+from pudle import cli, names
 from pudle.errors import MissingResults
 from pudle.files import read_json
 from pudle.measuring.case import Case
@@ -84,9 +84,9 @@ def planted(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     yield
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
 
 
 def selection(*names: str) -> Selection:

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from pudle import registry
+from pudle import names
 from pudle.measuring import sources
 from pudle.measuring.provenance import PACKAGE_FOLDERS
 from pudle.measuring.store import SCORES
@@ -307,7 +307,7 @@ def test_a_file_that_is_no_python_is_hashed_and_not_followed(tmp_path):
 def test_a_base_class_of_another_library_is_not_followed():
     import torch
 
-    class Odd(torch.nn.Module, registry.list_estimators()["alternating"]):
+    class Odd(torch.nn.Module, names.list_estimators()["alternating"]):
         pass
 
     files = sources.files(SCORES, frozenset({Odd}))

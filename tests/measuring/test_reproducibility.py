@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from pudle.measuring.scoring import ERRORS
-from pudle.registry import list_profiles
+from pudle.names import list_profiles
 
 #: Largest difference between one and two threads: absolute, and relative for numbers above one.
 #: Such are the errors of `analytic` where the support is wrong, up to 1e5, of which float64 holds

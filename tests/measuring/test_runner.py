@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from plugin import NAMES, write_plugin
 
-from pudle import registry
+from pudle import names
 from pudle.algorithms import kernels
 from pudle.errors import ChangedSources
 from pudle.files import read_json
@@ -72,9 +72,9 @@ KEPT |= dict.fromkeys(
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", list(NAMES)))
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     yield
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
 
 
 @pytest.mark.slow
@@ -129,16 +129,16 @@ def test_what_broke_is_tried_again_and_what_was_found_is_kept(tmp_path, broken):
 
 
 def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
-    class Duplicated(registry.entries("datasets")["sparse_gaussian"]):
+    class Duplicated(names.entries("datasets")["sparse_gaussian"]):
         def draw(self):
             draw = super().draw()
             draw.dictionary[:, 1] = draw.dictionary[:, 0]
             return draw
 
-    known = registry.Entries(registry.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
-    original = registry.entries
+    known = names.Entries(names.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
+    original = names.entries
     monkeypatch.setattr(
-        registry, "entries", lambda group: known if group == "datasets" else original(group)
+        names, "entries", lambda group: known if group == "datasets" else original(group)
     )
     record = measure(CASE, "alternating", Store(tmp_path, "quick"))
     assert record["status"] == "uncertified"
@@ -202,7 +202,7 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
         lambda: store.write_cost(cell, {}),
         lambda: store.write_reference(CASE, 0, reference),
         lambda: store.write_artifact("curve", CASE, (), [], ""),
-        lambda: store.write_experiment(next(iter(registry.list_experiments())), result, None),
+        lambda: store.write_experiment(next(iter(names.list_experiments())), result, None),
     ):
         with pytest.raises(ChangedSources):
             write()

@@ -19,7 +19,7 @@ from pudle.measuring.case import spec_slug
 from pudle.measuring.costs import cells
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
-from pudle.specs import parse
+from pudle.names import parse
 
 OTHER = dataclasses.replace(TINY, name="other", loss="reconstruction")
 PROFILE = Selection(

@@ -16,7 +16,7 @@ import torch
 from examples import TINY
 
 import pudle
-import pudle.registry
+import pudle.names
 from pudle.errors import UnreadableResult, UnwritableFile
 from pudle.files import read_arrays
 from pudle.kernel_choice import VARIABLE
@@ -120,7 +120,7 @@ def test_a_damaged_reference_counts_as_missing(store):
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", ".", "é\x00"])
 def test_an_experiment_stays_in_the_store_whatever_its_name(store, monkeypatch, name):
-    known = pudle.registry.list_experiments()
+    known = pudle.names.list_experiments()
     monkeypatch.setattr(
         "pudle.measuring.store.list_experiments", lambda: {name: next(iter(known.values()))}
     )
@@ -160,7 +160,7 @@ def test_a_cost_comes_back_with_what_it_is_of(store):
 
 
 def test_an_experiment_comes_back_with_its_study_its_options_and_its_arrays(store):
-    study, members = next(iter(pudle.registry.list_studies().items()))
+    study, members = next(iter(pudle.names.list_studies().items()))
     (name, experiment), (plain, _) = list(members.items())[:2]
     assert store.read_experiment(name) is None
     arrays = {"picture": np.eye(2), "filters": np.ones(3)}
@@ -190,7 +190,7 @@ def test_an_experiment_comes_back_with_its_study_its_options_and_its_arrays(stor
 
 def test_an_experiment_that_has_a_record_has_its_arrays(store, monkeypatch):
     name, whole = (
-        next(iter(pudle.registry.list_experiments())),
+        next(iter(pudle.names.list_experiments())),
         pudle.measuring.store.write_atomically,
     )
 
@@ -322,7 +322,7 @@ def test_references_rest_on_their_problem_and_limits_on_the_algorithm_too(store)
 
 
 def test_experiments_rest_on_their_sources_the_device_and_the_kernels(tmp_path, monkeypatch):
-    name = next(iter(pudle.registry.list_experiments()))
+    name = next(iter(pudle.names.list_experiments()))
     monkeypatch.setenv(VARIABLE, "torch")
     paths = [Store(tmp_path, "quick", device).experiment_path(name) for device in ("cpu", "cuda")]
     assert Store(tmp_path, "default").experiment_path(name) == paths[0], (
@@ -420,7 +420,7 @@ class TestKeys:
 
     def test_of_an_experiment(self, keyed, monkeypatch):
         store, made = keyed
-        experiment = next(iter(pudle.registry.list_experiments().values()))
+        experiment = next(iter(pudle.names.list_experiments().values()))
         monkeypatch.setattr("pudle.measuring.store.list_experiments", lambda: {"a/b c": experiment})
         monkeypatch.setattr(type(experiment), "fingerprint", lambda _: "files of an experiment")
         assert (

@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 from examples import TINY
 
-from pudle import registry
+from pudle import names
 from pudle.measuring.measurement import measure
 from pudle.measuring.runner import fill, plan
 from pudle.measuring.selection import Selection, select
@@ -130,9 +130,9 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
 
 
 def test_every_case_of_the_profiles_fits():
-    for profile in registry.list_profiles().values():
+    for profile in names.list_profiles().values():
         for case in profile.cases:
-            assert case.loss in registry.make_dataset(case.dataset).losses, case
+            assert case.loss in names.make_dataset(case.dataset).losses, case
             assert case.make_algorithm().thresholding.proximal or not set(case.targets) & set(
                 MINIMIZER_TARGETS
             ), case

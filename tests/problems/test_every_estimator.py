@@ -123,6 +123,6 @@ class TestEveryEstimator:
             "ista(thresholding='hard')",
             "ista(thresholding='decaying(decay=0.9)')",
         ]
-        for spec in [*(set(pudle.registry.entries("algorithms")) - {"iteration"}), *rules]:
+        for spec in [*(set(pudle.names.entries("algorithms")) - {"iteration"}), *rules]:
             codes = pudle.make_algorithm(spec).run(problem, 5).codes
             assert codes.shape == problem.code_shape and codes.isfinite().all()

@@ -13,7 +13,7 @@ from comparisons import refusal, relative
 from examples import PENALTY, arrays_of, directions, ridge_problem, sparse_problem
 
 import pudle
-from pudle import specs
+from pudle import names
 from pudle.measuring.case import Case
 from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
@@ -31,7 +31,7 @@ def least_squares_loss(x: np.ndarray, d: np.ndarray, signs: np.ndarray, loss: st
 
 class TestLimit:
     @pytest.mark.parametrize(
-        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=specs.text
+        "algorithm", [pudle.Ista(), pudle.Fista(), pudle.Fista(restart=True)], ids=names.text
     )
     def test_of_soft_thresholding_is_the_minimizer(self, algorithm, loss):
         problem = sparse_problem(loss)

@@ -13,7 +13,7 @@ from repositories import git
 
 from pudle import conformance
 from pudle.errors import InvalidArgument
-from pudle.registry import make_estimator
+from pudle.names import make_estimator
 from pudle.sharing import plugin as sharing_plugin
 from pudle.sharing.init_plugin_command import init_plugin_command
 from pudle.sharing.plugin import write_plugin

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import registry, specs
+from .. import names
 from ..errors import InvalidArgument, MissingDependency
 from ..estimator import GradientEstimator
 from ..peers import Peer
@@ -42,7 +42,7 @@ def candidates(
     deterministic, but not other packages' twins of them. A name whose class needs one whole number,
     such as ``truncated``, stands for its family.
     """
-    classes = registry.list_estimators()
+    classes = names.list_estimators()
     named = list(estimators) or [
         name
         for name, cls in classes.items()
@@ -58,13 +58,13 @@ def candidates(
         elif each in classes and not estimators:
             single += _made_by_default(each)
         else:
-            made = registry.make_estimator(each)
+            made = names.make_estimator(each)
             if made.computes in NOT_ADVISED:
                 raise InvalidArgument(
                     f"estimator {each!r} is {made.computes}: no promise can be made for it; leave"
                     " it out"
                 )
-            single.append(specs.text(made))
+            single.append(names.text(made))
     return list(dict.fromkeys(single)), families
 
 
@@ -74,7 +74,7 @@ def searched_option(cls: type) -> str | None:
     """
     missing = dataclasses.MISSING
     needed = (
-        [each for each in specs.options(cls) if each.default is each.default_factory is missing]
+        [each for each in names.options(cls) if each.default is each.default_factory is missing]
         if (dataclasses.is_dataclass(cls))
         else []
     )
@@ -86,7 +86,7 @@ def _made_by_default(name: str) -> list[str]:
     lacks a package.
     """
     try:
-        registry.make_estimator(name)
+        names.make_estimator(name)
     except (InvalidArgument, MissingDependency):
         return []
     return [name]

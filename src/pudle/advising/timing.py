@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from asv_runner.benchmarks._maxrss import get_maxrss
 
-from .. import registry
+from .. import names
 from ..algorithms import Algorithm
 from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
@@ -22,7 +22,7 @@ LEAST_SECONDS = 0.004
 
 def made(estimator: Any) -> Any:
     """Return the estimator that a spec names, or the object itself."""
-    return registry.make_estimator(estimator) if isinstance(estimator, str) else estimator
+    return names.make_estimator(estimator) if isinstance(estimator, str) else estimator
 
 
 def times(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import registry, specs
+from .. import names
 from ..algorithms import Algorithm
 from ..data import Dataset
 from ..errors import InvalidArgument
@@ -24,7 +24,7 @@ def label(estimator: Any) -> str:
     """Return the spec of an estimator, or its class' name."""
     if isinstance(estimator, str):
         return estimator
-    return specs.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
+    return names.text(estimator) if hasattr(estimator, "name") else type(estimator).__name__
 
 
 def _algorithm(algorithm: Algorithm | str | None, problem: Problem) -> Any:
@@ -35,7 +35,7 @@ def _algorithm(algorithm: Algorithm | str | None, problem: Problem) -> Any:
     return (
         algorithm
         if isinstance(algorithm, Algorithm)
-        else registry.make_algorithm(algorithm or default)
+        else names.make_algorithm(algorithm or default)
     )
 
 
@@ -79,9 +79,9 @@ class Trials:
                 raise InvalidArgument(f"loss={loss!r}: the problem has its own loss; leave it out")
             made = _algorithm(algorithm, problem)
             return cls(
-                lambda seed: problem, made, f"{type(problem).__name__}, {specs.text(made)}", seeds=1
+                lambda seed: problem, made, f"{type(problem).__name__}, {names.text(made)}", seeds=1
             )
-        dataset: Any = registry.make_dataset(problem) if isinstance(problem, str) else problem
+        dataset: Any = names.make_dataset(problem) if isinstance(problem, str) else problem
         chosen = loss or dataset.losses[0]
         if chosen not in dataset.losses:
             raise InvalidArgument(
@@ -92,7 +92,7 @@ class Trials:
             return dataclasses.replace(dataset, seed=seed).problem(chosen, device=device)
 
         made = _algorithm(algorithm, draw(0))
-        return cls(draw, made, f"{specs.text(dataset)}, {specs.text(made)}, {chosen} loss")
+        return cls(draw, made, f"{names.text(dataset)}, {names.text(made)}, {chosen} loss")
 
     def problem(self, seed: int) -> Problem:
         """Return the problem of a seed."""

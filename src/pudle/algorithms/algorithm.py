@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..described import described
 from ..errors import InvalidArgument
+from ..names import make_thresholding
 from ..problems import Problem
-from ..registry import make_thresholding
 from ..validation import check_alike, check_integer, check_positive
 from .dispatch import Dispatched
 from .thresholding import Soft, Thresholding

@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from .. import conformance, registry, specs
+from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
 from ..measuring.pool import Job, Pool
 from ..terminal import output, progress_bar
@@ -104,14 +104,14 @@ def _prepare_worker() -> None:
 
 @functools.cache
 def _make(target: str) -> GradientEstimator:
-    return registry.make_estimator(target)
+    return names.make_estimator(target)
 
 
 def _describe(target: str, keep: Callable[[Any], None]) -> str:
     """Return the spec of the estimator, made in a worker: its module may do anything when it is
     imported.
     """
-    return specs.text(_make(target))
+    return names.text(_make(target))
 
 
 def _check(name: str, target: str, keep: Callable[[Any], None]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .. import specs
+from .. import names
 from ..estimator import Estimate, GradientEstimator
 from .checks import (
     Measurement,
@@ -63,9 +63,9 @@ def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
         )
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
         raise NotMet(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
-    if specs.build(specs.text(estimator), {specs.name_of(cls): cls}, "estimator") != estimator:
+    if names.build(names.text(estimator), cls) != estimator:
         raise NotMet(
-            f"the spec {specs.text(estimator)!r} makes another estimator: keep all options in"
+            f"the spec {names.text(estimator)!r} makes another estimator: keep all options in"
             " fields"
         )
 

@@ -73,6 +73,18 @@ class Dataset(ABC):
 
         return dataset_of(make)
 
+    @classmethod
+    def classes_from(cls, defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
+        """Return the datasets of what a file defines, by name: that of the function or class `name`
+        that makes a problem.
+
+        Without a name, it is that of the function ``problem`` or, without one, those of the classes
+        of problems whose fields have defaults.
+        """
+        from .own_problem import datasets_from
+
+        return datasets_from(defined, name)
+
     def generator(self, purpose: str = "") -> np.random.Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
         purpose.

@@ -5,10 +5,11 @@ arguments.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,8 +17,8 @@ import torch
 
 from ..errors import InvalidArgument, SpecError, UnsupportedProblem
 from ..files import content_digest, files_in
+from ..names import path_options
 from ..problems import Problem
-from ..specs import path_options
 from .dataset import Dataset
 
 #: Arguments that are no options: a run chooses them.
@@ -109,6 +110,26 @@ def dataset_of(make: Callable[..., Problem]) -> type[Dataset]:
     )
     # Python 3.12 and later put the module there that calls.
     made.__module__ = make.__module__
+    return made
+
+
+def datasets_from(defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
+    """Return the datasets of what a file defines, see `Dataset.classes_from`."""
+    problems = {
+        key: value
+        for key, value in defined.items()
+        if isinstance(value, type) and issubclass(value, Problem) and not inspect.isabstract(value)
+    }
+    functions = {key: value for key, value in defined.items() if inspect.isfunction(value)}
+    makers = {**functions, **problems}
+    if name in makers:
+        return [dataset_of(makers[name])]
+    if "problem" in functions:
+        return [dataset_of(functions["problem"])]
+    made = []
+    for cls in problems.values():
+        with contextlib.suppress(SpecError):
+            made.append(dataset_of(cls))
     return made
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import specs
+from .. import names
 from ..errors import InvalidArgument, UnreadableResult, first_line
 from ..files import lies_at, write_atomically
 from .run import LearningRun
@@ -42,7 +42,7 @@ class Checkpoint:
             del configuration["epochs"]
         del configuration["fresh"]
         if (source := self.run.batches.source) is not None:
-            configuration["source"] = specs.text(source) if hasattr(source, "name") else str(source)
+            configuration["source"] = names.text(source) if hasattr(source, "name") else str(source)
         digest = hashlib.sha256()
         for field in dataclasses.fields(self.run.problem):
             value = getattr(self.run.problem, field.name)

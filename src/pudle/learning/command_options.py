@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.progress import TimeRemainingColumn
 
-from .. import registry, specs
+from .. import names
 from ..errors import InvalidArgument
 from ..measuring.experiment import ProgressCallback, silent
 from ..terminal import progress_bar
@@ -76,11 +76,11 @@ def named(kind: str, name: str) -> Any:
     """Return the experiment of that kind and name."""
     known = {
         key: experiment
-        for key, experiment in registry.list_experiments().items()
+        for key, experiment in names.list_experiments().items()
         if experiment.kind == kind
     }
     if name not in known:
-        nearest = specs.nearest(name, known)
+        nearest = names.nearest(name, known)
         raise InvalidArgument(
             f"unknown experiment {name!r}{nearest}: `pudle list experiments` lists all of them"
         )

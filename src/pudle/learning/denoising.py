@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import specs
+from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..names import make_dataset
 from ..problems import ConvolutionalSparseCoding
-from ..registry import make_dataset
 from ..validation import check_integer, check_positive
 from .images import (
     SAMPLES,
@@ -223,7 +223,7 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
             )
         images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)
         noisy = dataclasses.replace(
-            self.training, dataset=specs.text(dataclasses.replace(dataset, sigma=self.sigma))
+            self.training, dataset=names.text(dataclasses.replace(dataset, sigma=self.sigma))
         )
         problem: Any = noisy.problem(device, images=images)
         return problem, validation, tested

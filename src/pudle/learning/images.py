@@ -14,7 +14,7 @@ import numpy as np
 import skimage
 
 from ..errors import InvalidArgument
-from ..registry import make_dataset
+from ..names import make_dataset
 from ..streams import generator
 
 #: Used like a folder: the photographs that ship inside scikit-learn, one to learn from and one to

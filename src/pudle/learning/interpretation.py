@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
+from ..names import make_dataset
 from ..problems import SparseCoding
-from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer, check_positive
 from .matching import float64_array

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from .. import registry, specs
+from .. import names
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
@@ -125,7 +125,7 @@ class Learner:
         for name in ("estimator", "algorithm", "optimizer", "schedule"):
             value = getattr(self, name)
             if isinstance(value, str):
-                object.__setattr__(self, name, getattr(registry, f"make_{name}")(value))
+                object.__setattr__(self, name, getattr(names, f"make_{name}")(value))
         for name in ("depth", "epochs", "seed"):
             check_integer(name, getattr(self, name), 0)
         for name in ("batch", "record_every", "chunk"):
@@ -136,7 +136,7 @@ class Learner:
         """Return the options as plain values, components as specs."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {
-            name: specs.text(value) if hasattr(value, "name") else value for name, value in values
+            name: names.text(value) if hasattr(value, "name") else value for name, value in values
         }
 
     def fit(

@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from .. import peers
 from ..errors import UnsupportedProblem
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
+from ..names import make_dataset
 from ..problems import SparseCoding
-from ..registry import make_dataset
 from ..streams import generator
 from ..validation import check_integer
 from .matching import match_atoms

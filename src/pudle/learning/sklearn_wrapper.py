@@ -19,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..algorithms import Algorithm
 from ..estimator import GradientEstimator
 from ..measuring.experiment import silent
+from ..names import make_algorithm
 from ..problems import SparseCoding
-from ..registry import make_algorithm
 from ..validation import check_integer, check_positive
 from .learner import Learner, LearningWarning
 from .optimizers import Optimizer, Schedule

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
-from ..registry import make_dataset
+from ..names import make_dataset
 from ..validation import check_choice, check_integer
 
 # Help texts do without torch and numpy: what imports these is imported where it is used.

@@ -16,10 +16,9 @@ import torch
 
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument, UnsupportedProblem
+from ..names import file_of, make_algorithm, make_dataset, parse
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, TARGETS, Reference, reference
-from ..registry import make_algorithm, make_dataset
-from ..specs import file_of, parse
 from ..validation import check_choice, check_integer
 
 #: Bytes of a spec in the name of a file: with all that surrounds it, a name stays below the 255

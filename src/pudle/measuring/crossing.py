@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .. import registry, source_files, specs
+from .. import names
 from ..errors import InvalidArgument, PudleError, first_line
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, default_target
@@ -67,9 +67,9 @@ class Axes:
         """
         if not self:
             return tuple(cases)
-        algorithms = tuple(specs.text(registry.make_algorithm(spec)) for spec in self.algorithms)
+        algorithms = tuple(names.text(names.make_algorithm(spec)) for spec in self.algorithms)
         # All are made before the first is drawn: wrong usage shows at once.
-        made = [self._sized(registry.make_dataset(spec)) for spec in self.datasets]
+        made = [self._sized(names.make_dataset(spec)) for spec in self.datasets]
         found = [case for dataset in made for case in self._on(dataset, algorithms, cases)]
         if not self.datasets:
             found = [
@@ -93,7 +93,7 @@ class Axes:
 
     def _on(self, made: Any, algorithms: tuple[str, ...], cases: Sequence[Case]) -> Iterable[Case]:
         """Yield the cases on a dataset that the user names, with the profile's seeds and depths."""
-        problem, dataset = _drawn(made), specs.text(made)
+        problem, dataset = _drawn(made), names.text(made)
         usual = problem.default_algorithm
         like = (
             cases[0]
@@ -101,19 +101,19 @@ class Axes:
             else Case("none", dataset, usual, made.losses[0], seeds=(0, 1, 2), depths=(1, 10, 100))
         )
         for rule, loss in itertools.product(algorithms or (usual,), self.losses or made.losses):
-            target = default_target(problem, registry.make_algorithm(rule))
+            target = default_target(problem, names.make_algorithm(rule))
             yield dataclasses.replace(
                 like, dataset=dataset, algorithm=rule, loss=loss, targets=self.targets or (target,)
             )
 
     def _moved(self, case: Case, rule: str, loss: str) -> Case:
         """Return a case of the profile with another algorithm, loss and number of samples."""
-        leads = registry.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(
+        leads = names.make_algorithm(rule).thresholding.proximal or not set(case.targets) & set(
             MINIMIZER_TARGETS
         )
         targets = self.targets or (case.targets if leads else ("limit",))
         dataset = (
-            specs.text(self._sized(registry.make_dataset(case.dataset)))
+            names.text(self._sized(names.make_dataset(case.dataset)))
             if self.samples
             else case.dataset
         )
@@ -137,11 +137,11 @@ class Axes:
 
     def _check(self, cases: Sequence[Case]) -> None:
         """Refuse a loss that no dataset here has, and a number of samples that none can have."""
-        made = {case.dataset: registry.make_dataset(case.dataset) for case in cases}
+        made = {case.dataset: names.make_dataset(case.dataset) for case in cases}
         losses = dict.fromkeys(loss for dataset in made.values() for loss in dataset.losses)
         for loss in self.losses:
             if loss not in losses:
-                hint = f"{specs.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
+                hint = f"{names.nearest(loss, losses)}: the datasets here have {', '.join(losses)}"
                 raise InvalidArgument(f"--loss {loss!r} is unknown{hint}")
         if self.samples and not any(hasattr(dataset, "n_samples") for dataset in made.values()):
             raise InvalidArgument(
@@ -150,12 +150,12 @@ class Axes:
 
     def _name(self, case: Case, home: Path) -> str:
         dataset, algorithm = (
-            registry.make_dataset(case.dataset),
-            registry.make_algorithm(case.algorithm),
+            names.make_dataset(case.dataset),
+            names.make_algorithm(case.algorithm),
         )
-        parts = [spec_slug(case.dataset, home, specs.path_options(dataset))]
+        parts = [spec_slug(case.dataset, home, names.path_options(dataset))]
         parts += [
-            spec_slug(case.algorithm, home, specs.path_options(algorithm)),
+            spec_slug(case.algorithm, home, names.path_options(algorithm)),
             case.loss,
             *self.targets,
         ]
@@ -171,9 +171,9 @@ def _drawn(made: Any) -> Any:
     """
     try:
         drawn = made.problem(made.losses[0])
-        if source_files.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
+        if names.origin(type(made)) and not _alike(drawn, made.problem(made.losses[0])):
             raise InvalidArgument(
-                f"dataset {specs.text(made)} gives another problem when it draws again with the"
+                f"dataset {names.text(made)} gives another problem when it draws again with the"
                 " same seed: draw from a generator that is made with it, such as"
                 " torch.Generator().manual_seed(seed)"
             )
@@ -183,7 +183,7 @@ def _drawn(made: Any) -> Any:
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InvalidArgument(
-            f"dataset {specs.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
+            f"dataset {names.text(made)} cannot be drawn ({reason}): repair it, or leave it out"
         ) from error
 
 
@@ -192,7 +192,7 @@ def _alike(one: Problem, other: Problem) -> bool:
     after it.
     """
     layers = [
-        registry.make_algorithm(each.default_algorithm).run(each, 1).codes for each in (one, other)
+        names.make_algorithm(each.default_algorithm).run(each, 1).codes for each in (one, other)
     ]
     pairs = (
         (one.theta, other.theta),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..registry import list_experiments
+from ..names import list_experiments
 from .statuses import BROKEN, failure
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import registry
+from .. import names
 from ..data import Dataset
 from ..errors import InvalidArgument, UnsupportedProblem
 from ..problems import Problem
@@ -208,7 +208,7 @@ def why_unstorable(group: str, made: Any) -> str:
     )
     if hidden:
         return f"{cls.__name__} has {' and '.join(hidden)}, which no spec holds"
-    known = dict(registry.entries(group)).get(getattr(made, "name", ""))
+    known = dict(names.entries(group)).get(getattr(made, "name", ""))
     if known is not cls and not sources.is_importable(cls):
         return f"{cls.__name__} is defined where other programs cannot import it"
     return ""

@@ -11,11 +11,11 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from .. import registry, specs
+from .. import names
 from ..errors import PudleError
 from ..terminal import PROFILES, output
 
-KINDS = (*registry.KINDS, "problems", "cases", "experiments")
+KINDS = (*names.KINDS, "problems", "cases", "experiments")
 
 
 @click.command("list")
@@ -40,16 +40,16 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
       pudle list estimators
       pudle list my_file.py
     """
-    for kind in kinds or (*registry.KINDS, "problems", "cases", "studies"):
+    for kind in kinds or (*names.KINDS, "problems", "cases", "studies"):
         if kind.endswith(".py"):
             _print_file(kind)
-        elif kind in registry.KINDS:
-            entries = registry.entries(kind)
+        elif kind in names.KINDS:
+            entries = names.entries(kind)
             _print_classes(
                 kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()]
             )
         elif kind == "problems":
-            entries = registry.entries(kind)
+            entries = names.entries(kind)
             rows = [
                 (cls.__name__, _options(cls), entries.origins[name])
                 for name, cls in entries.items()
@@ -66,10 +66,10 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
             _print_experiments(kind, profile)
         else:
             raise PudleError(
-                f"unknown kind {kind!r}{specs.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a"
+                f"unknown kind {kind!r}{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a"
                 " file.py"
             )
-    broken = registry.broken(*registry.KINDS, "problems", "profiles", "experiments")
+    broken = names.broken(*names.KINDS, "problems", "profiles", "experiments")
     if broken:
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
@@ -86,7 +86,7 @@ def _print_classes(kind: str, rows: Iterable[tuple[str, Any, str]]) -> None:
         ]
         _print_table("Estimators", columns, cells)
     else:
-        columns = (registry.KINDS[kind][0], "options", "origin")
+        columns = (names.KINDS[kind].noun, "options", "origin")
         _print_table(
             kind.capitalize(),
             columns,
@@ -96,9 +96,9 @@ def _print_classes(kind: str, rows: Iterable[tuple[str, Any, str]]) -> None:
 
 def _print_file(path: str) -> None:
     """Print the classes of each kind in a file, or refuse one without any."""
-    found = {kind: registry.classes_in(kind, Path(path).expanduser()) for kind in registry.KINDS}
+    found = {kind: names.classes_in(kind, Path(path).expanduser()) for kind in names.KINDS}
     if not any(found.values()):
-        bases = ", ".join(base for _, base in registry.KINDS.values())
+        bases = ", ".join(kind.base_name for kind in names.KINDS.values())
         raise PudleError(
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
         )
@@ -107,20 +107,24 @@ def _print_file(path: str) -> None:
             _print_classes(
                 kind,
                 [
-                    (specs.name_of(cls), registry.checked(kind, cls, path), "file")
-                    for cls in classes
+                    (
+                        names.name_of(cls),
+                        names.class_in(kind, Path(path).expanduser(), name),
+                        "file",
+                    )
+                    for name, cls in classes.items()
                 ],
             )
 
 
 def _print_cases(profile: str) -> None:
-    cases = registry.list_profiles()[profile].cases
+    cases = names.list_profiles()[profile].cases
     rows = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in cases]
     _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), rows)
 
 
 def _print_experiments(kind: str, profile: str) -> None:
-    studies = registry.list_studies().items()
+    studies = names.list_studies().items()
     if kind == "studies":
         counts = [(study, str(len(experiments))) for study, experiments in studies]
         _print_table(
@@ -129,7 +133,7 @@ def _print_experiments(kind: str, profile: str) -> None:
             counts,
         )
         return
-    chosen = registry.list_profiles()[profile].experiments
+    chosen = names.list_profiles()[profile].experiments
     rows = [
         (name, study, experiment.kind, "yes" if name in chosen else "")
         for study, experiments in studies
@@ -150,7 +154,7 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str,
 
 def _options(cls: type) -> str:
     """Return the options that a spec of a class can hold, with their defaults."""
-    fields = specs.options(cls) if dataclasses.is_dataclass(cls) else ()
+    fields = names.options(cls) if dataclasses.is_dataclass(cls) else ()
     return ", ".join(_option(field) for field in fields)
 
 
@@ -161,5 +165,5 @@ def _option(field: dataclasses.Field[Any]) -> str:
             if field.default_factory is dataclasses.MISSING
             else f"{field.name}={field.default_factory()!r}"
         )
-    default = specs.text(field.default) if hasattr(field.default, "name") else field.default
+    default = names.text(field.default) if hasattr(field.default, "name") else field.default
     return f"{field.name}={default!r}"

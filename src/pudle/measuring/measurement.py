@@ -13,8 +13,8 @@ import torch
 from ..errors import UnsupportedProblem
 from ..estimator import Estimate, GradientEstimator
 from ..files import strict
+from ..names import make_estimator
 from ..references.certified import Reference
-from ..registry import make_estimator
 from .case import Case
 from .scoring import Score, score
 from .statuses import BROKEN, failure, worst

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.progress import TimeRemainingColumn
 
-from .. import registry
+from .. import names
 from ..errors import PudleError
 from ..terminal import PROFILES, check_device, progress_bar
 from ..text import count
@@ -120,7 +120,7 @@ def run_command(
     # refused before the second.
     from .selection import select
 
-    selection = select(registry.list_profiles()[profile], home=home, **options)
+    selection = select(names.list_profiles()[profile], home=home, **options)
     from .run import execute
 
     if not (scheduler and scores_only):
@@ -164,7 +164,7 @@ def run_command(
     click.echo(f"{', '.join(parts)}; results in {summary.folder}")
     for finding in summary.findings:
         click.echo(f"  {finding}")
-    plugins = registry.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
+    plugins = names.broken("estimators", "datasets", "algorithms", "thresholding", "experiments")
     if number := len(summary.broken) + len(plugins):
         raise PudleError(
             f"{number} broken: {'; '.join([*_first_reasons(summary.broken), *plugins])}"

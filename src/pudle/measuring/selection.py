@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry, specs
+from .. import names
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import converted, read_json, write_atomically
 from .case import Case
@@ -170,7 +170,7 @@ def select(
     narrowed = bool(only or cases or axes)
     carried_out = () if narrowed else profile.experiments
     if experiments:
-        known = registry.list_experiments()
+        known = names.list_experiments()
         hint = f"experiment: `pudle list experiments` lists all {len(known)} of them"
         carried_out = tuple(_matching(experiments, known, "--experiment", hint))
         kept = kept if narrowed else {}
@@ -214,10 +214,10 @@ def _named(spec: str) -> str:
     """Return the canonical spec of an estimator that the user names, or refuse one that cannot be
     stored under it.
     """
-    made = registry.make_estimator(spec)
+    made = names.make_estimator(spec)
     try:
         made.fingerprint()
-        return specs.text(made)
+        return names.text(made)
     except Exception as error:
         raise InvalidArgument(
             f"estimator {spec!r} has no fingerprint ({first_line(error)}): repair its package"
@@ -229,11 +229,11 @@ def plugins() -> tuple[str, ...]:
     on stderr.
     """
     found = []
-    for name, cls in registry.list_estimators().items():
+    for name, cls in names.list_estimators().items():
         if cls.__module__.partition(".")[0] == "pudle":
             continue
         try:
-            found.append(specs.text(cls()))
+            found.append(names.text(cls()))
         except (TypeError, PudleError):
             print(
                 f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'",

@@ -23,9 +23,9 @@ from typing import Any
 
 import pudle
 
-from .. import registry
+from .. import names
 from ..errors import PudleError
-from ..source_files import lasting_name, neighbors
+from ..names import files_of, lasting_name, shown_path
 
 PACKAGE = "pudle"
 
@@ -48,7 +48,7 @@ def classes(part: Any) -> Iterator[type]:
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)
-            maker = getattr(registry, f"make_{field.name}", None)
+            maker = getattr(names, f"make_{field.name}", None)
             value = maker(value) if maker and isinstance(value, str) else value
             if dataclasses.is_dataclass(value):
                 yield from classes(value)
@@ -91,7 +91,10 @@ def files(module: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
         if spec and spec.has_location:
             found[name] = Path(str(spec.origin))
             # Python runs a package's __init__ before any module in it.
-            pending |= {package, *_mentions(name, found[name]), *neighbors(name)}
+            pending |= {package, *_mentions(name, found[name])}
+            for path in files_of(name)[1:]:
+                found[shown_path(path)] = path
+                pending |= _mentions(name, path)
             found |= {} if _top(name) == PACKAGE else _whole(_top(name))
         elif package == PACKAGE:
             # A public name, imported from the package itself.
@@ -162,20 +165,20 @@ def _mentions(name: str, path: Path) -> set[str]:
             case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
                 pending += node.orelse
                 continue
-            case ast.Import(names=names):
-                imported |= {alias.name for alias in names}
-            case ast.ImportFrom(module=module, names=names, level=level):
+            case ast.Import(names=aliases):
+                imported |= {alias.name for alias in aliases}
+            case ast.ImportFrom(module=module, names=aliases, level=level):
                 start = importlib.util.resolve_name("." * level + (module or ""), package)
-                imported |= {start, *(f"{start}.{alias.name}" for alias in names)}
+                imported |= {start, *(f"{start}.{alias.name}" for alias in aliases)}
             case ast.Attribute(value=ast.Name(id="pudle"), attr=attribute):
                 imported.add(f"{PACKAGE}.{attribute}")
             case ast.Call(
                 func=ast.Name(id=maker) | ast.Attribute(attr=maker),
                 args=[ast.Constant(value=str(spec)), *_],
             ):
-                if maker.startswith("make_") and hasattr(registry, maker):
+                if maker.startswith("make_") and hasattr(names, maker):
                     with contextlib.suppress(PudleError):
-                        made |= _homes(type(getattr(registry, maker)(spec)))
+                        made |= _homes(type(getattr(names, maker)(spec)))
         pending += ast.iter_child_nodes(node)
     known = {PACKAGE, _top(name)}
     return made | {

@@ -20,8 +20,8 @@ import torch
 from ..errors import ChangedSources, UnreadableResult
 from ..files import converted, read_arrays, read_json, strict, write_atomically
 from ..kernel_choice import choice, description
+from ..names import list_experiments, list_studies, make_dataset, make_estimator
 from ..references.certified import Certificate, Reference
-from ..registry import list_experiments, list_studies, make_dataset, make_estimator
 from . import sources
 from .case import Case, slug
 from .contents import SCHEMA, Artifact, CostRecord, ExperimentRecord, ReferenceStatus, ScoreRecord

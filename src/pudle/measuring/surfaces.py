@@ -13,10 +13,10 @@ from .. import streams
 from ..algorithms import Algorithm
 from ..algorithms.unrolling import check_depths, codes_at, directional_derivative
 from ..errors import InvalidArgument, UnsupportedProblem, first_line
+from ..names import make_estimator
 from ..problems import Problem
 from ..references.certified import MINIMIZER_TARGETS, Reference
 from ..references.records import exactly
-from ..registry import make_estimator
 from .case import Case
 from .measurement import stored_reference
 from .scoring import score

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import source_files, specs
+from .. import names
 from ..algorithms import kernels
 from ..files import MOST_TRAVELLING, files_in
+from ..names import make_dataset, make_estimator
 from ..processes import return_freed_blocks
-from ..registry import make_dataset, make_estimator
 from . import sources
 from .costs import fail_cost, measure_cost
 from .experiment import carry_out as carry_out_experiment
@@ -136,12 +136,14 @@ def input_files(kind: str, arguments: tuple[Any, ...]) -> list[tuple[Path, bool]
     case = arguments[1 if kind == "surface" else 0]
     made = [make_dataset(case.dataset), case.make_algorithm()]
     made += [make_estimator(arguments[1])] if kind == "score" else []
-    origins = [
-        path for each in made for cls in sources.classes(each) if (path := source_files.origin(cls))
+    found = [
+        (path, True)
+        for each in made
+        for cls in sources.classes(each)
+        for path in names.files_of(cls.__module__)
     ]
-    found = [(path, True) for origin in origins for path in source_files.with_neighbors(origin)]
     for each in made:
-        for value in (getattr(each, name) for name in specs.path_options(each)):
+        for value in (getattr(each, name) for name in names.path_options(each)):
             if isinstance(value, str):
                 path = Path(value).expanduser()
                 files = files_in(path)

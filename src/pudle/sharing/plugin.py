@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InvalidArgument
 from ..files import write_atomically
-from ..registry import entries
+from ..names import entries
 
 #: What the gate of a plug-in measures: about a minute of processor time, see docs/results/gate.md.
 GATE = "--only --estimator {name} --depth 10 --depth 100 --minutes 15"

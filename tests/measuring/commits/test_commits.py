@@ -16,7 +16,7 @@ from plugin import write_package
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
-from pudle import cli, registry
+from pudle import cli, names
 from pudle.errors import PudleError, SpecError
 from pudle.measuring.commits import pair, scores_script
 from pudle.measuring.commits.build import last_line
@@ -148,7 +148,7 @@ def asked(tmp_path, monkeypatch):
             **request,
         }
         monkeypatch.setattr(sys, "argv", ["scores_script.py", json.dumps(request), str(tmp_path)])
-        monkeypatch.setattr(registry, "list_profiles", registry.list_profiles)
+        monkeypatch.setattr(names, "list_profiles", names.list_profiles)
         monkeypatch.setattr(cli, "main", lambda: told.append(sys.argv[1:]))
         scores_script.main()
         return told[0] if told else None
@@ -182,13 +182,13 @@ def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, m
         )
         monkeypatch.syspath_prepend(package)
     monkeypatch.chdir(tmp_path)
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     request = {
         "estimators": ["backprop", "mine.py", "g_dek"],
         "axes": {"datasets": ["digts(seed=1)"], "samples": None},
     }
     reasons = scores_script.lacking({"profile": "quick", "cases": ["digts*"], **request})
-    registry.entries.cache_clear()
+    names.entries.cache_clear()
     # No names of cases are known on other datasets.
     assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
     assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from ... import registry, specs
+from ... import names
 from ...errors import SpecError
 from ...files import read_json, write_atomically
 from ..contents import Rounds
@@ -153,11 +153,11 @@ def _request_at(tree: Path, root: Path, options: Mapping[str, Any]) -> dict[str,
     """Return options whose specs name the files of a checkout."""
     find = functools.partial(_seen_from, tree, root)
     placed = {
-        name: [specs.placed(spec, find) for spec in options.get(name, ())]
+        name: [names.placed(spec, find) for spec in options.get(name, ())]
         for name in ("estimators", "algorithms")
     }
     datasets = [
-        specs.placed(spec, find, _path_options(spec)) for spec in options.get("datasets", ())
+        names.placed(spec, find, _path_options(spec)) for spec in options.get("datasets", ())
     ]
     return {**options, **placed, "datasets": datasets}
 
@@ -174,5 +174,5 @@ def _seen_from(tree: Path, root: Path, file: Path) -> Path:
 def _path_options(dataset: str) -> list[str]:
     """Return the options of a dataset that hold paths; none of one that only a commit has."""
     with contextlib.suppress(SpecError):
-        return specs.path_options(registry.make_dataset(dataset))
+        return names.path_options(names.make_dataset(dataset))
     return []

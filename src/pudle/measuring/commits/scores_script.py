@@ -34,11 +34,11 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
     that names nothing.
     """
     import pudle
-    from pudle import registry, specs
+    from pudle import names
 
     reasons: dict[str, str] = {}
-    for group in registry.KINDS:
-        reasons |= registry.entries(group).broken
+    for group in names.KINDS:
+        reasons |= names.entries(group).broken
     for name, (_, maker) in SPECS.items():
         for spec in request.get(name) or request["axes"].get(name, ()):
             try:
@@ -48,11 +48,11 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
                 reasons[spec] = (
                     (str(error) or repr(error)).splitlines()[0].partition(": known are ")[0]
                 )
-    names = [case.name for case in registry.list_profiles()[request["profile"]].cases]
+    cases = [case.name for case in names.list_profiles()[request["profile"]].cases]
     # The names of cases on other datasets are not known before they are drawn.
     for pattern in () if request["axes"].get("datasets") else request["cases"]:
-        if not fnmatch.filter(names, pattern):
-            nearest = specs.nearest(pattern, names)
+        if not fnmatch.filter(cases, pattern):
+            nearest = names.nearest(pattern, cases)
             reasons[pattern] = (
                 f"--case {pattern!r} matches no case of profile {request['profile']}{nearest}"
             )
@@ -60,7 +60,7 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    from pudle import registry
+    from pudle import names
     from pudle.cli import main as pudle_command
 
     request = json.loads(sys.argv[1])
@@ -70,13 +70,13 @@ def main() -> None:
     if len(sys.argv) == 2:
         print(json.dumps(absent))
         return
-    profile: Any = registry.list_profiles()[request["profile"]]
+    profile: Any = names.list_profiles()[request["profile"]]
     profile = dataclasses.replace(
         profile, **{part: off for part, off in LEFT_OUT.items() if hasattr(profile, part)}
     )
     # `pudle run` looks its profiles up here when it is loaded, which happens only in the last line
     # below.
-    registry.list_profiles = lambda: {profile.profile: profile}
+    names.list_profiles = lambda: {profile.profile: profile}
     if depths := tuple(request["depths"]):
         cases = tuple(dataclasses.replace(case, depths=depths) for case in profile.cases)
         profile = dataclasses.replace(

@@ -1,0 +1,707 @@
+"""Names: a spec, a file of the user's or an entry point becomes an object, and an object a spec.
+
+A spec is text: ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``. Names are those
+of entry points, built in or of an installed plug-in; one that cannot be used costs itself alone, and
+`broken` says why. No class is known here but by its dotted name, so that every room can import this
+module.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import InvalidArgument, MissingDependency, PudleError, SpecError, first_line
+
+#: The installed package whose entries no other may take the names of.
+PACKAGE = "pudle"
+#: How the names of modules begin that users' files become.
+PREFIX = "pudle_file_"
+EXAMPLE = (
+    "write name, name(key=value, ...) or path/file.py:Class(key=value, ...), e.g."
+    " truncated(window=10)"
+)
+#: A file, maybe a class in it, and maybe its options. The shortest path counts, because options may
+#: hold paths as well.
+FILE = re.compile(
+    r"(?P<name>(?P<path>.+?\.py)(?::(?P<cls>[^\W\d]\w*))?)\s*(?P<options>|\(.*\))", re.DOTALL
+)
+#: A name that a file can have without leading elsewhere.
+PLAIN_NAME = re.compile(r"\w[\w.()=,+-]*")
+#: Types of options whose values are checked, in words.
+PLAIN_TYPES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text in quotes",
+    type(None): "None",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an entry-point group holds: its noun, its base class, attributes without a default, and
+    what else a user's file may hold.
+    """
+
+    noun: str
+    base: str
+    required: tuple[str, ...] = ("name",)
+    or_else: str = ""
+
+    @property
+    def base_name(self) -> str:
+        return self.base.partition(":")[2]
+
+    def base_class(self) -> Any:
+        return pkgutil.resolve_name(self.base)
+
+
+#: The groups that specs can name.
+KINDS = {
+    "estimators": Kind("estimator", "pudle.estimator:GradientEstimator", ("name", "computes")),
+    "datasets": Kind(
+        "dataset",
+        "pudle.data:Dataset",
+        or_else=", or write a function `problem` that returns a problem",
+    ),
+    "algorithms": Kind("algorithm", "pudle.algorithms:Algorithm"),
+    "thresholding": Kind("thresholding rule", "pudle.algorithms.thresholding:Thresholding"),
+    "optimizers": Kind("optimizer", "pudle.learning.optimizers:Optimizer"),
+    "schedules": Kind("schedule", "pudle.learning.optimizers:Schedule"),
+}
+PROBLEM = Kind("problem", "pudle.problems:Problem", ())
+EXPERIMENT = Kind("experiment", "pudle.measuring.experiment:Experiment", ())
+
+#: Objects that specs stand for, by group and spec; empty but within `holding`.
+_HELD: ContextVar[Mapping[tuple[str, str], Any]] = ContextVar("pudle held objects", default={})  # noqa: B039  # never changed
+
+
+# Specs: text to name and options, and back
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split a spec into its name and its keyword arguments; the name may be ``path/file.py`` or
+    ``path/file.py:Class``.
+
+    The text is parsed and never evaluated: values must be literals (numbers, text, True, False,
+    None, tuples or lists of these). A malformed text, a positional argument and a value that is not
+    a literal raise SpecError.
+    """
+    name, node = "", _expression(spec)
+    called = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(called, ast.Name) and (file := FILE.fullmatch(str(spec).strip())):
+        # The options of a file are read as those of any name are.
+        name, node = file["name"], _expression(f"file{file['options']}")
+    if isinstance(node, ast.Name):
+        return name or node.id, {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise SpecError(f"malformed spec {spec!r}: {EXAMPLE}")
+    keys = [keyword.arg for keyword in node.keywords]
+    if node.args or None in keys or len(set(keys)) < len(keys):
+        raise SpecError(f"malformed spec {spec!r}: give each argument once, by its name; {EXAMPLE}")
+    arguments: dict[str, Any] = {}
+    for keyword in node.keywords:
+        try:
+            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, MemoryError, RecursionError):
+            raise SpecError(
+                f"spec {spec!r}: {keyword.arg} is not a literal, and a spec never calls or computes"
+                " anything: write a number, text, True, False or None"
+            ) from None
+    return name or node.func.id, arguments
+
+
+def _expression(text: str) -> ast.expr | None:
+    """Return the expression that a text is, or None if it is none."""
+    with contextlib.suppress(SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
+        return ast.parse(text.strip(), mode="eval").body
+    return None
+
+
+def text(instance: Any) -> str:
+    """Return the canonical spec of an object: its name and the fields that differ from their
+    defaults.
+
+    If a field holds an object with a spec of its own, such as an algorithm's thresholding rule,
+    that spec is written in quotes. Paths are those seen from the working folder, so that what is
+    stored holds no other.
+    """
+    changed = {}
+    for each in options(type(instance)):
+        value = getattr(instance, each.name)
+        if value != each.default:
+            if dataclasses.is_dataclass(value) and hasattr(value, "name"):
+                value = text(value)
+            elif each.metadata.get("path") and isinstance(value, str):
+                value = shown_path(Path(value))
+            changed[each.name] = value
+    return _written(name_of(type(instance)), changed)
+
+
+def _written(name: str, arguments: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f"{name}({shown})" if shown else name
+
+
+def name_of(cls: Any) -> str:
+    """Return the name that specs have for a class: its own, or ``path/file.py:Class`` if it is of a
+    user's file.
+    """
+    file = origin(cls)
+    return f"{shown_path(file)}:{cls.__name__}" if file else cls.name
+
+
+def options(cls: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields that a spec of a class can hold: the constructor's of a dataclass, without
+    those marked ``spec=False``.
+    """
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return [each for each in fields if each.init and each.metadata.get("spec", True)]
+
+
+def path_options(instance: Any) -> list[str]:
+    """Return the names of the options that hold paths: fields whose metadata say ``path=True``."""
+    return [each.name for each in options(instance) if each.metadata.get("path")]
+
+
+def file_of(name: str) -> tuple[Path, str] | None:
+    """Return the file that the name of a spec stands for and the class in it, or an empty text;
+    None for a plain name.
+    """
+    file = None if name.isidentifier() else FILE.fullmatch(name)
+    return (Path(file["path"]).expanduser(), file["cls"] or "") if file else None
+
+
+def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) -> str:
+    """Return a spec with other paths, of its file and of the options named in `paths`; without any
+    it stays as it is.
+    """
+    name, arguments = parse(spec)
+    moved = {
+        key: str(place(Path(value).expanduser()))
+        for key in paths
+        if isinstance(value := arguments.get(key), str)
+    }
+    file = file_of(name)
+    if not file and not moved:
+        return spec
+    name = f"{place(file[0])}{':' * bool(file[1])}{file[1]}" if file else name
+    return _written(name, arguments | moved)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest choice, or an empty text if none is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+# Objects
+
+
+def build(spec: str, cls: Any) -> Any:
+    """Make an object of a class with the options in a spec, or raise SpecError if the class refuses
+    them.
+    """
+    name, arguments = parse(spec)
+    if dataclasses.is_dataclass(cls):
+        fields = {each.name: each for each in options(cls)}
+        for key in arguments.keys() - fields.keys():
+            raise SpecError(
+                f"spec {spec!r}: {name} has no argument {key!r}{nearest(key, fields)}; it takes"
+                f" {', '.join(fields) or 'no arguments'}"
+            )
+        for key, each in fields.items():
+            if key not in arguments and not has_default(each):
+                raise SpecError(f"spec {spec!r}: {name} needs {key}: write {name}({key}=...)")
+    # A class that checks its own options says more than their types do.
+    wrong = _wrong_type(cls, arguments)
+    try:
+        made = cls(**arguments)
+    except (SpecError, MissingDependency):
+        raise
+    except Exception as error:
+        plain = isinstance(error, InvalidArgument)
+        why = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
+        raise SpecError(f"spec {spec!r}: {why if plain else wrong or why}") from error
+    if wrong:
+        raise SpecError(f"spec {spec!r}: {wrong}")
+    return made
+
+
+def has_default(option: dataclasses.Field[Any]) -> bool:
+    return (option.default, option.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+
+
+def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
+    """Return what is wrong with the first value that a plain annotation, such as ``int | None``,
+    rules out, or nothing.
+    """
+    hints: dict[str, Any] = {}
+    # Annotations that only type checkers can read check nothing here.
+    with contextlib.suppress(Exception):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+    for key, value in arguments.items():
+        types = typing.get_args(hints.get(key)) or (hints.get(key),)
+        accepted = {*types, int} if float in types else {*types}
+        if accepted <= PLAIN_TYPES.keys() and type(value) not in accepted:
+            wanted = " or ".join(PLAIN_TYPES[each] for each in types)
+            return f"{key}={value!r} is of type {type(value).__name__}: give {wanted}"
+    return ""
+
+
+@contextlib.contextmanager
+def holding(objects: Mapping[tuple[str, str], Any]) -> Iterator[None]:
+    """Let specs stand for objects of Python code within this context, in this process and in copies
+    of it.
+
+    The keys are pairs: the group, such as ``estimators``, and the spec.
+    """
+    token = _HELD.set({**_HELD.get(), **objects})
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
+def _make(group: str, spec: str) -> Any:
+    if (group, spec) in _HELD.get():
+        return _HELD.get()[group, spec]
+    name, _ = parse(spec)
+    return build(spec, class_in(group, *file) if (file := file_of(name)) else _named(group, name))
+
+
+def _named(group: str, name: str) -> type:
+    """Return the class of a group that a name or an alias stands for, or raise SpecError."""
+    classes = entries(group)
+    aliases = {alias: cls for cls in classes.values() for alias in getattr(cls, "aliases", ())}
+    choices = {**aliases, **classes}
+    if name in choices:
+        return choices[name]
+    raise SpecError(
+        classes.broken.get(name)
+        or f"unknown {KINDS[group].noun} {name!r}{nearest(name, choices)}: known are"
+        f" {', '.join(classes) or 'none'}, and your own as path/file.py"
+    )
+
+
+def make_estimator(spec: str) -> Any:
+    """Make an estimator from a spec: a name, which may be an alias from the literature, or a file
+    of the user's own.
+
+    Examples are ``"truncated(window=10)"`` and ``"path/file.py:Mine(window=10)"``; a file named
+    without a class holds one.
+
+    Raises
+    ------
+    SpecError
+        If the spec is malformed, or its name is unknown (the text suggests the nearest name) or
+        that of a broken plug-in, or the file cannot be used.
+    """
+    return _make("estimators", spec)
+
+
+def make_dataset(spec: str) -> Any:
+    """Make a dataset from a spec such as ``"sparse_gaussian(n_samples=1000, seed=0)"``."""
+    return _make("datasets", spec)
+
+
+def make_algorithm(spec: str) -> Any:
+    """Make an inner algorithm from a spec such as ``"ista(step=0.2)"``."""
+    return _make("algorithms", spec)
+
+
+def make_thresholding(spec: str) -> Any:
+    """Make a thresholding rule from a spec such as ``"decaying(decay=0.99)"``."""
+    return _make("thresholding", spec)
+
+
+def make_optimizer(spec: str) -> Any:
+    """Make an optimizer from a spec such as ``"adam(learning_rate=1e-3, epsilon=1e-8)"``."""
+    return _make("optimizers", spec)
+
+
+def make_schedule(spec: str) -> Any:
+    """Make a learning-rate schedule from a spec such as ``"step(every=100, factor=0.1)"``."""
+    return _make("schedules", spec)
+
+
+# Entry points
+
+
+class Entries(dict[str, Any]):
+    """The usable entries of a group by name, with the packages they come from in `origins`.
+
+    `broken` has one line for each entry that is not usable, by name as well.
+    """
+
+    def __init__(
+        self, usable: Mapping[str, Any], broken: dict[str, str], origins: dict[str, str]
+    ) -> None:
+        super().__init__(sorted(usable.items()))
+        self.broken, self.origins = broken, origins
+
+    def __missing__(self, name: str) -> Any:
+        raise PudleError(
+            self.broken.get(name) or f"{name!r} is unknown: known are {', '.join(self)}"
+        )
+
+
+class _Defect(Exception):
+    """A class or an entry cannot be used; the text says why, as the rest of a sentence."""
+
+
+def list_estimators() -> dict[str, Any]:
+    """Return every registered estimator as ``{name: class}``."""
+    return dict(entries("estimators"))
+
+
+def list_datasets() -> dict[str, Any]:
+    """Return every registered dataset as ``{name: class}``."""
+    return dict(entries("datasets"))
+
+
+def list_profiles() -> dict[str, Any]:
+    """Return every profile as ``{name: selection}``; the name of a broken one raises PudleError."""
+    return entries("profiles")
+
+
+def list_studies() -> dict[str, dict[str, Any]]:
+    """Return every study as ``{name: {name: experiment}}``; each entry point of
+    ``pudle.experiments`` is a study.
+    """
+    return dict(entries("experiments"))
+
+
+def list_experiments() -> dict[str, Any]:
+    """Return every experiment of every study as ``{name: experiment}``."""
+    return {
+        name: experiment for study in list_studies().values() for name, experiment in study.items()
+    }
+
+
+def points(group: str) -> list[EntryPoint]:
+    """Return the entry points in the group ``pudle.<group>``: first this package's own, each part
+    sorted by name.
+    """
+    return sorted(
+        entry_points(group=f"{PACKAGE}.{group}"),
+        key=lambda point: (owner(point) != PACKAGE, point.name, owner(point)),
+    )
+
+
+def owner(point: EntryPoint) -> str:
+    """Return the name of the installed package that an entry point belongs to."""
+    return point.dist.name if point.dist else "an installed package"
+
+
+@functools.cache
+def entries(group: str) -> Entries:
+    """Return the entries of the group ``pudle.<group>``, sorted by name.
+
+    A plug-in is broken if it cannot be loaded, is not what the group holds, cannot be made with its
+    default options, or claims a name or an alias that is taken: this package's own entries come
+    first, then packages by name.
+    """
+    usable: dict[str, Any] = {}
+    defects: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for point in points(group):
+        package = owner(point)
+        try:
+            entry = _loaded(point)
+            if usable.get(point.name) is entry:
+                continue
+            claimed = _claimed(group, point.name, entry)
+            if package != PACKAGE and isinstance(entry, type):
+                _make_default(entry)
+            for name in claimed:
+                if name in taken:
+                    raise _Defect(f"claims the name {name!r}, which belongs to {taken[name]}")
+        except _Defect as defect:
+            line = f"plug-in {point.name!r} of {package} {defect}: repair or uninstall {package}"
+            defects[point.name] = "; ".join(filter(None, (defects.get(point.name), line)))
+        else:
+            usable[point.name] = entry
+            taken |= dict.fromkeys(claimed, f"{point.name!r} of {package}")
+            version = point.dist.version if point.dist else ""
+            origins[point.name] = "built-in" if package == PACKAGE else f"{package} {version}"
+    return Entries(usable, defects, origins)
+
+
+def broken(*groups: str) -> list[str]:
+    """Return one line for each plug-in in some groups that cannot be used."""
+    return [line for group in groups for line in entries(group).broken.values()]
+
+
+def _loaded(point: EntryPoint) -> Any:
+    # A plug-in may raise anything, or try to end the program.
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        raise _Defect(f"cannot be loaded from {point.value} ({_why(error)})") from error
+
+
+def _claimed(group: str, name: str, entry: Any) -> list[str]:
+    """Return the names that an entry claims, or raise _Defect if it is not what the group holds."""
+    if group == "experiments":
+        if not isinstance(entry, Mapping) or not all(
+            isinstance(key, str)
+            and PLAIN_NAME.fullmatch(key)
+            and isinstance(experiment, EXPERIMENT.base_class())
+            for key, experiment in entry.items()
+        ):
+            raise _Defect("is not a mapping from plain file names to experiments")
+        return list(entry)
+    kind = PROBLEM if group == "problems" else KINDS.get(group)
+    if kind is None:
+        return [name]
+    if (
+        not isinstance(entry, type)
+        or not issubclass(entry, kind.base_class())
+        or inspect.isabstract(entry)
+    ):
+        raise _Defect(
+            f"is not a class that derives from {kind.base_name} and implements all of its methods,"
+            f" but {entry!r:.80}"
+        )
+    cls: Any = entry
+    _check_attributes(kind, cls)
+    if group in KINDS and (not name.isidentifier() or cls.name != name):
+        raise _Defect(
+            f"has name={cls.name!r}, which must be that of its entry point and an identifier"
+        )
+    return [name, *getattr(cls, "aliases", ())]
+
+
+def _check_attributes(kind: Kind, cls: Any) -> None:
+    if missing := [name for name in kind.required if not hasattr(cls, name)]:
+        raise _Defect(f"lacks {', '.join(missing)}")
+    aliases = getattr(cls, "aliases", ())
+    if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
+        raise _Defect(f"has aliases={aliases!r:.80}, which is not a tuple of texts")
+    if not isinstance(getattr(cls, "computes", ""), str):
+        raise _Defect(f"has computes={cls.computes!r:.80}, which is not a text")
+
+
+def _make_default(cls: Any) -> None:
+    """Make the default object of a plug-in's class, if there is one, and ask for its spec and its
+    fingerprint, as every use of it does.
+    """
+    try:
+        inspect.signature(cls).bind()
+    except TypeError:
+        return
+    try:
+        made = cls()
+        text(made)
+        if not isinstance(getattr(made, "fingerprint", str)(), str):
+            raise TypeError("its fingerprint is not a text")
+    except (InvalidArgument, MissingDependency):
+        return
+    except (Exception, SystemExit) as error:
+        raise _Defect(f"cannot be made with its default options ({_why(error)})") from error
+
+
+def _why(error: BaseException) -> str:
+    """Return what an error says and in which line of others' code it arose; a syntax error says
+    that itself.
+    """
+    says = f"{type(error).__name__}: {first_line(error)}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    if not frames or isinstance(error, SyntaxError):
+        return says
+    return f"{says}, at {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+
+
+# Users' files
+
+
+@dataclass
+class _File:
+    """A user's file as it was loaded: its module, and what it and the files that it imports from
+    its folder held.
+    """
+
+    module: ModuleType
+    contents: dict[Path, bytes] = field(default_factory=dict)
+
+    def changed(self) -> bool:
+        with contextlib.suppress(OSError):
+            return any(path.read_bytes() != held for path, held in self.contents.items())
+        return True
+
+
+_FILES: dict[Path, _File] = {}
+
+
+def load(path: Path) -> ModuleType:
+    """Run a file as a module, again only if it or a file that it imports from its folder changed.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file, or it raises an error; the text says where.
+    """
+    shown, path = shown_path(path), Path(os.path.abspath(path))
+    file = _FILES.get(path)
+    if file is None or file.changed():
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SpecError(
+                f"{shown} cannot be read ({error.strerror}): give the path of a .py file"
+            ) from None
+        name = PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        place = importlib.util.spec_from_file_location(name, path)
+        assert place is not None, "a file that ends in .py has a loader"
+        file = _File(importlib.util.module_from_spec(place), {path: content})
+        # Dataclasses look their module up by its name.
+        sys.modules[name] = file.module
+        try:
+            with _as_script(path.parent) as imported:
+                # Not an import, which might read a compiled file that is older.
+                exec(compile(content, str(path), "exec", dont_inherit=True), vars(file.module))
+        except (Exception, SystemExit) as error:
+            raise SpecError(
+                f"{shown} cannot be imported ({_why(error)}): correct the file"
+            ) from error
+        file.contents |= {each: each.read_bytes() for each in imported}
+        _FILES[path] = file
+    return file.module
+
+
+@contextlib.contextmanager
+def _as_script(folder: Path) -> Iterator[list[Path]]:
+    """Let imports find the files of a folder first, as those of a script do; they are forgotten
+    afterwards, and listed.
+
+    Two folders may therefore have files of one name.
+    """
+    before, imported = _modules_in(folder), list[Path]()
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    for name in before:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield imported
+    finally:
+        sys.path.remove(str(folder))
+        sys.dont_write_bytecode = writes
+        for name, module in _modules_in(folder).items():
+            del sys.modules[name]
+            if getattr(module, "__file__", None):
+                imported.append(Path(str(module.__file__)))
+        sys.modules.update(before)
+
+
+def _modules_in(folder: Path) -> dict[str, ModuleType]:
+    """Return the loaded modules and packages that lie in a folder, not those of packages that lie
+    deeper, such as an environment's.
+    """
+    top = {
+        name
+        for name, module in list(sys.modules.items())
+        if "." not in name and name != PACKAGE
+        for place in (vars(module).get("__file__"), *vars(module).get("__path__", ()))
+        if place in (str(folder / f"{name}.py"), str(folder / name))
+    }
+    return {
+        name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in top
+    }
+
+
+def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
+    """Return the concrete, public classes of a group in a file by name.
+
+    A base class may make more from what the file defines, see `Dataset.classes_from`; `name` is that
+    of one that is asked for.
+    """
+    module = load(path)
+    defined = {
+        key: value
+        for key, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_")
+    }
+    base = KINDS[group].base_class()
+    classes: dict[str, type] = {
+        cls.__name__: cls
+        for cls in defined.values()
+        if isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
+    }
+    if name not in classes and hasattr(base, "classes_from") and (name or not classes):
+        classes |= {cls.__name__: cls for cls in base.classes_from(defined, name)}
+    return classes
+
+
+def class_in(group: str, path: Path, name: str = "") -> type:
+    """Return the class of a group in a file, the only one there unless its name is given, or raise
+    SpecError.
+    """
+    kind, shown = KINDS[group], shown_path(path)
+    classes = classes_in(group, path, name)
+    listed = ", ".join(classes) or "none"
+    remedy = f"derive a class from pudle's {kind.base_name} and implement all of its methods{kind.or_else}"
+    if name and name not in classes:
+        remedy = f"it has {listed}" if classes else remedy
+        raise SpecError(f"{shown} holds no {kind.noun} {name!r}{nearest(name, classes)}: {remedy}")
+    if not name and len(classes) != 1:
+        remedy = f"name one of them, as {shown}:{next(iter(classes))}" if classes else remedy
+        raise SpecError(f"{shown} holds {len(classes)} {kind.noun}s ({listed}): {remedy}")
+    cls = classes[name or next(iter(classes))]
+    try:
+        _check_attributes(kind, cls)
+    except _Defect as defect:
+        raise SpecError(f"{shown}: {cls.__name__} {defect}: correct the file") from None
+    return cls
+
+
+def origin(cls: type) -> Path | None:
+    """Return the user's file that a class was loaded from, or None for a class of a package."""
+    return next(iter(files_of(cls.__module__)), None)
+
+
+def files_of(module: str) -> list[Path]:
+    """Return the file that the module of a user's class is, and those that it imports from its
+    folder; none for other modules.
+    """
+    if not module.startswith(PREFIX):
+        return []
+    return list(_FILES[Path(str(sys.modules[module].__file__))].contents)
+
+
+def lasting_name(module: str) -> str:
+    """Return the name of a module as keys of results have it: it stays when a file and the working
+    folder move together.
+    """
+    return shown_path(files_of(module)[0]) if module.startswith(PREFIX) else module
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as specs, names and stored files have it: as seen from the working folder."""
+    return Path(os.path.relpath(path.expanduser())).as_posix()
