@@ -5,7 +5,7 @@ process.
 from __future__ import annotations
 
 from pudle.measuring.costs import drawn, touch
-from pudle.registry import make_estimator
+from pudle.names import make_estimator
 
 from .selected import keep_cost, selection
 

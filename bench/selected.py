@@ -15,7 +15,7 @@ from pudle.measuring.measurement import measure
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.statuses import BROKEN, at_depth
 from pudle.measuring.store import Store
-from pudle.registry import make_estimator
+from pudle.names import make_estimator
 
 from .cases import PROFILES
 

@@ -7,7 +7,7 @@ import os
 from pudle import kernel_choice
 from pudle.measuring import meter
 from pudle.measuring.costs import drawn
-from pudle.registry import make_estimator
+from pudle.names import make_estimator
 
 from .selected import keep_cost, selection
 

@@ -17,9 +17,9 @@ from ..algorithms import Algorithm, kernels
 from ..algorithms.unrolling import directional_derivative
 from ..batches import split
 from ..estimator import GradientEstimator
+from ..names import make_estimator
 from ..problems import Problem
 from ..processes import return_freed_memory, run_in_copy
-from ..registry import make_estimator
 from . import meter
 from .case import DTYPES, Case
 from .statuses import failure

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import registry
+from .. import names
 from ..files import lies_at, read_each, read_json, write_atomically
 from ..peers import require
 from ..processes import ONE_THREAD
@@ -248,7 +248,7 @@ def write_asv_configuration(folder: Path, repository: Path) -> Path:
 
     The commits of `repository` label the results.
     """
-    path, benchmarks = folder / "asv.conf.json", registry.entries("benchmarks")["asv"]
+    path, benchmarks = folder / "asv.conf.json", names.entries("benchmarks")["asv"]
     content = {
         "version": 1,
         "project": "pudle",
