@@ -18,7 +18,7 @@ from pudle.reports import markup, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.curves import REACH
 from pudle.reports.figures import cases
-from pudle.reports.figures.drawing import Picture
+from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import (
     Section,
     broken_experiments,
@@ -157,20 +157,20 @@ class Report:
         """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""
         if not self.linked:
             return
-        overview = cases.overview(self.results, self.rates) if self.results.cases else None
+        overview = [cases.overview(self.results, self.rates)] if self.results.cases else []
         of_experiments = (
             picture
             for section in self.experiments
             for block in section.blocks
             for picture in block.pictures
         )
-        for picture in (*self.pictures, *of_experiments, *filter(None, [overview])):
+        for picture in (*self.pictures, *of_experiments, *overview):
             yield from picture.files((*self.linked, "csv"))
 
     @cached_property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[Figure]:
         """The figures about cases, which are drawn when they are written."""
-        return cases.pictures(self.results, self.rates, self.summary) if self.results.cases else []
+        return cases.figures(self.results, self.rates, self.summary) if self.results.cases else []
 
     @cached_property
     def experiments(self) -> list[Section]:

@@ -1,26 +1,17 @@
-"""The figures that files show, drawn by seaborn when they are asked for; the page draws its own
-from its data.
-"""
+"""The figures about cases: one of the curves of each, and what was stored beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.costs import Point, front, points
-from pudle.reports.figures.drawing import Picture, file_name
-from pudle.reports.figures.plots import (
-    draw_cost,
-    draw_error,
-    draw_lines,
-    draw_overview,
-    draw_rates,
-    draw_windows,
-)
+from pudle.reports.costs import front
+from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.load import parsed
 from pudle.reports.looks import Look, looks_of
 from pudle.reports.rates import predicted_slopes
@@ -28,18 +19,27 @@ from pudle.reports.results import TITLES, Results
 
 #: A heat map of fewer windows than this shows nothing that the curves do not show.
 FEWEST_WINDOWS = 3
-MIB = 2**20
+#: Metrics that are costs, with their columns and the units of these.
+COSTS = {"seconds": ("ms", 1e-3), "memory_bytes": ("mib", 2.0**20)}
+DEPTH = Axis("depth", "depth (layers)")
+TIME = Axis("ms", "time of one gradient (ms)", "log")
+MEMORY = Axis("mib", "peak memory above the problem's (MiB)")
+ERRORS = tuple(Axis(metric, title, "log") for metric, title in TITLES.items())
+#: A bound is drawn if some error is less than this many times as large: others would be squeezed.
+NEAR = 1e3
+#: The look of a curve that belongs to no estimator.
+PLAIN = Look("#6f6f6f", "o", ())
 
 #: Kinds of figures, in the order in which a report shows them, each with a sentence on how to read
 #: it.
 KINDS = {
     "Error against depth": (
-        "Dashed gray lines are the slopes that theory predicts; the gray floor is the reference's"
+        "Dashed gray lines are the slopes that theory predicts; the dotted line is the reference's"
         " own bound, below which no error is reported."
     ),
     "Error against time": (
-        "Down and to the left is better. The gray line is the front: no other point is both faster"
-        " and more accurate. Between the timed depths time is taken as linear."
+        "Down and to the left is better. The dashed line is the front: no other point is both"
+        " faster and more accurate. Between the timed depths time is taken as linear."
     ),
     "Error against memory": (
         "As for time, with the peak of memory above that of a process that only holds the problem."
@@ -60,293 +60,226 @@ KINDS = {
     ),
     "Memory against depth": "Peak above that of a process that only holds the problem.",
 }
+#: The files that show the curves of a case, by kind, with what is on their axes.
+VIEWS = {
+    "Error against depth": ("error", "depth", "relative_error"),
+    "Error against time": ("time", "ms", "relative_error"),
+    "Error against memory": ("memory", "mib", "relative_error"),
+    "Direction against depth": ("cosine", "depth", "cosine_error"),
+    "Memory against depth": ("memory-depth", "depth", "mib"),
+}
 
 
-def pictures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> list[Picture]:
-    """Return every figure that there are data for, in the order of `KINDS`; none is drawn yet."""
-    style = looks_of(results)
-    fitted = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}
-    makers = (
-        _error,
-        _direction,
-        partial(_cost, cost="seconds"),
-        partial(_cost, cost="memory"),
-        _memory,
-        _windows,
-        _burn_in,
-    )
-    found = [
-        maker(results, case, style, fitted.get(case, rates.iloc[:0]))
-        for case in results.cases
-        for maker in makers
-    ]
-    found.append(_rates(summary, style))
-    order = list(KINDS)
-    return sorted(filter(None, found), key=lambda picture: order.index(picture.kind))
+def figures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> list[Figure]:
+    """Return every figure for a file that there are data for, in the order of `KINDS`."""
+    looks = looks_of(results)
+    made = [*across(summary, looks)]
+    for name, figure in curves(results, rates, looks).items():
+        views = [
+            figure.view(x, y, kind=kind, name=file_name(file, name))
+            for kind, (file, x, y) in VIEWS.items()
+            if y in figure.rows
+        ]
+        made += [_with_front(view) for view in views if len(view.rows)]
+        made += [*windows(results, name, figure.rows), *burn_in(results, name)]
+    return sorted(made, key=lambda figure: list(KINDS).index(figure.kind))
 
 
-def overview(results: Results, rates: pd.DataFrame) -> Picture | None:
-    """Return error against depth for the first dataset and algorithm, with a panel per loss, as the
+def overview(results: Results, rates: pd.DataFrame) -> Figure:
+    """Return error against depth for the first dataset and algorithm, one panel per loss, as the
     README shows it.
     """
     first, *_ = results.cases.values()
-    names = [
-        name
-        for name, case in results.cases.items()
-        if (case["dataset"], case["algorithm"]) == (first["dataset"], first["algorithm"])
+    panels = [
+        figure.view("depth", title=f"{results.cases[name]['loss']} loss")
+        for name, figure in curves(results, rates, looks_of(results)).items()
+        if all(results.cases[name][key] == first[key] for key in ("dataset", "algorithm"))
     ]
-    data = {name: rows for name in names if len(rows := _rows(results, name))}
-    if not data:
-        return None
-    shown = " ".join(f"{name}: {_ends(rows)}." for name, rows in data.items())
-    table = pd.concat([_spread(rows).assign(case=name) for name, rows in data.items()])
-    draw = partial(draw_overview, results, data, looks_of(results), rates)
-    return Picture(
-        "overview",
-        "Error against depth",
-        "",
-        f"Error against depth on {first['dataset']}: {shown}",
-        table,
-        draw,
+    title = f"Error against depth on {first['dataset']}"
+    rows = pd.concat([panel.rows.assign(case=panel.case) for panel in panels])
+    words = " ".join(panel.alt for panel in panels)
+    return replace(
+        panels[0], name="overview", title=title, rows=rows, panels=panels, case="", about=words
     )
 
 
-# -- data
-
-
-def _rows(results: Results, case: str, metric: str = "relative_error") -> pd.DataFrame:
-    """Return the values of a metric of a case, one row per estimator, depth and seed."""
-    parts = []
-    for name in results.estimators:
-        curve = results.curve(case, name, metric)
-        rows, columns = np.nonzero(~np.isnan(curve.values))
-        parts.append(
-            pd.DataFrame(
-                {
-                    "estimator": name,
-                    "depth": curve.depths[rows],
-                    "seed": curve.seeds[columns],
-                    "value": curve.values[rows, columns],
-                }
-            )
-        )
-    return (
-        pd.concat(parts, ignore_index=True)
-        if parts
-        else pd.DataFrame(columns=["estimator", "depth", "seed", "value"])
-    )
-
-
-def _spread(rows: pd.DataFrame) -> pd.DataFrame:
-    found = (
-        rows.groupby(["estimator", "depth"], sort=False)["value"]
-        .agg(["median", "min", "max"])
-        .reset_index()
-    )
-    return found.rename(columns={"min": "least", "max": "greatest"})
-
-
-def _ends(rows: pd.DataFrame) -> str:
-    """Return the last value of every curve in words."""
-    last = _spread(rows).sort_values("depth", kind="stable").groupby("estimator", sort=False).last()
-    return "; ".join(
-        f"{row.Index} {text.number(row.median)} at depth {row.depth}" for row in last.itertuples()
-    )
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    count = rows["seed"].nunique()
-    return f" Median over {count} seeds, band from least to greatest." if count > 1 else ""
-
-
-def _error(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Picture | None:
-    rows = _rows(results, case)
-    if rows.empty:
-        return None
-    laws = predicted_slopes(results, rates, case)
-    remark = (
-        f" Dashed gray lines: theory, {text.listing([law['law'] for law in laws])}." if laws else ""
-    )
-    about = (
-        f"{case}: relative error against depth on a log scale.{remark}{_seeds(rows)} Last values:"
-        f" {_ends(rows)}."
-    )
-    draw = partial(draw_error, results, case, rows, style, rates)
-    return Picture(
-        file_name("error", case), "Error against depth", case, about, _spread(rows), draw
-    )
-
-
-def _direction(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Picture | None:
-    rows = _rows(results, case, "cosine_error")
-    rows = rows[rows["value"] > 0]
-    if rows.empty:
-        return None
-    about = (
-        f"{case}: 1 minus the cosine to the reference against depth on a log scale.{_seeds(rows)}"
-        f" Last: {_ends(rows)}."
-    )
-    draw = partial(draw_lines, rows, style, TITLES["cosine_error"])
-    return Picture(
-        file_name("cosine", case), "Direction against depth", case, about, _spread(rows), draw
-    )
-
-
-def _memory(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Picture | None:
-    found = {name: results.line(case, name, "memory_bytes").measured for name in results.estimators}
-    rows = pd.DataFrame(
-        [
-            (name, depth, 0, value / MIB)
-            for name, known in found.items()
-            for depth, value in known.items()
-        ],
-        columns=["estimator", "depth", "seed", "value"],
-    )
-    if rows.empty:
-        return None
-    about = (
-        f"{case}: peak memory above that of a process that only holds the problem, in MiB, against"
-        f" depth. {_ends(rows)}."
-    )
-    draw = partial(draw_lines, rows, style, "peak memory above the problem's (MiB)", log=False)
-    data = rows.drop(columns="seed").rename(columns={"value": "memory_mib"})
-    return Picture(file_name("memory-depth", case), "Memory against depth", case, about, data, draw)
-
-
-def _cost(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame, cost: str
-) -> Picture | None:
-    """Return the error against a cost, with the points that nothing beats in both."""
-    data = pd.DataFrame(points(results, case), columns=list(Point._fields)).rename(
-        columns={"error": "median"}
-    )
-    # A logarithm has no place for a time below what the clock resolves.
-    data = data[data[cost].notna() & ((data[cost] > 0) | (cost == "memory"))]
-    if data.empty:
-        return None
-    data = data.assign(
-        cost=data[cost] / (MIB if cost == "memory" else 1), front=front(data[cost], data["median"])
-    )
-    best = data[data["front"]].sort_values(["cost", "median"], ascending=[True, False])
-    word = "time" if cost == "seconds" else "memory"
-    winners = text.listing(list(dict.fromkeys(best["estimator"])))
-    about = (
-        f"{case}: relative error against {word}. On the front, from the cheapest to the most"
-        f" accurate: {winners}."
-    )
-    columns = ["estimator", "depth", "median", "least", "greatest", "cost", "front"]
-    table = data[columns].rename(columns={"cost": "seconds" if cost == "seconds" else "memory_mib"})
-    draw = partial(draw_cost, data, best, style, cost)
-    return Picture(file_name(word, case), f"Error against {word}", case, about, table, draw)
-
-
-def _windows(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Picture | None:
-    """Return truncated backpropagation's errors: those of the scores, or a stored surface where
-    that has more windows.
+def curves(
+    results: Results, rates: pd.DataFrame, looks: Mapping[str, Look], metrics: Sequence[str] = ()
+) -> dict[str, Figure]:
+    """Return, per case, the errors against depth, time and memory, with the slopes of theory and
+    the bound.
     """
-    windows = {
+    scores = seeds(results)
+    axes = [axis for axis in ERRORS if axis.column in scores and axis.column in (metrics or TITLES)]
+    keys = ["case", "estimator", "depth"]
+    parts = {
+        f"{axis.column}{end}": scores.groupby(keys, sort=False)[axis.column].agg(how)
+        for axis in axes
+        for end, how in (("", "median"), ("_low", "min"), ("_high", "max"))
+    }
+    rows = pd.DataFrame(parts).reset_index()
+    for cost, (column, unit) in COSTS.items():
+        rows[column] = math.nan
+        for (case, name), places in rows.groupby(keys[:2]).indices.items():
+            depths = rows["depth"].to_numpy()[places]
+            rows.loc[places, column] = results.line(case, name, cost).inside(depths) / unit
+    of_case = dict(iter(rows.drop(columns="case").groupby(rows["case"], sort=False)))
+    fits = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}
+    return {
+        case: Figure(
+            file_name("curves", case),
+            "Error against depth",
+            case,
+            of_case.get(case, rows.iloc[:0]),
+            (DEPTH, TIME, MEMORY),
+            (*axes, MEMORY),
+            looks,
+            case=case,
+            guides=_slopes(results, fits.get(case, rates.iloc[:0]), case),
+            levels=_bound(results, case, of_case.get(case)),
+        )
+        for case in results.cases
+    }
+
+
+def seeds(results: Results) -> pd.DataFrame:
+    """Return the errors of all cases against their first targets, a row per case, estimator, depth
+    and seed, and a column per metric.
+    """
+    frame = results.frame
+    targets = frame["case"].map({case: results.target(case) for case in results.cases})
+    chosen = frame["metric"].isin(TITLES) & (frame["status"] == "ok") & (frame["target"] == targets)
+    keys = ["case", "estimator", "depth", "seed"]
+    rows = frame[chosen & frame["value"].notna()]
+    table = rows.drop_duplicates([*keys, "metric"], keep="last").pivot(
+        index=keys, columns="metric", values="value"
+    )
+    return table.reset_index().rename_axis(columns=None).astype({"depth": int, "seed": int})
+
+
+def _slopes(results: Results, rates: pd.DataFrame, case: str) -> pd.DataFrame:
+    """Return the slopes that theory predicts."""
+    laws = predicted_slopes(results, rates, case) if len(rates) else []
+    columns = {"law": "label", "depths": "x", "errors": "y"}
+    table = pd.DataFrame(laws, columns=["law", "estimator", "depths", "errors"])
+    return table.explode(["depths", "errors"], ignore_index=True).rename(columns=columns)
+
+
+def _bound(results: Results, case: str, rows: pd.DataFrame | None) -> list[tuple[float, str]]:
+    """Return the bound of the references where some error is near it."""
+    bound = results.bounds.get((case, results.target(case)), 0.0)
+    if rows is None or not rows["relative_error"].min() < NEAR * bound:
+        return []
+    what = "estimated error of the limit" if results.badge(case) else "certified bound"
+    return [(bound, f"{what} {text.number(bound)}")]
+
+
+def _with_front(view: Figure) -> Figure:
+    """Add the line below which no point is, if the figure shows errors against a cost."""
+    x, y = view.x[0].column, view.y[0].column
+    if x == "depth":
+        return view if y == "relative_error" else replace(view, guides=view.guides[:0], levels=())
+    rows = view.rows.assign(front=front(view.rows[x], view.rows[y]))
+    best = rows[rows["front"]].sort_values(x)
+    steps = {"x": np.repeat(best[x].to_numpy(), 2)[1:], "y": np.repeat(best[y].to_numpy(), 2)[:-1]}
+    guides = pd.DataFrame({"label": "", "estimator": ""} | steps)
+    return replace(view, rows=rows, guides=guides, levels=())
+
+
+def windows(results: Results, case: str, rows: pd.DataFrame) -> Iterator[Figure]:
+    """Yield truncated backpropagation's errors over depth and window: those of the scores, or a
+    stored surface where that has more windows.
+    """
+    sizes = {
         spec: options["window"]
         for spec in results.estimators
         for name, options in [parsed(spec)]
-        if name == "truncated"
-        and options.keys() == {"window"}
-        and isinstance(options["window"], int)
+        if name == "truncated" and options.keys() == {"window"}
     }
-    scores = _rows(results, case)
-    scores = scores[scores["estimator"].isin(windows)].assign(
-        window=lambda rows: rows["estimator"].map(windows)
-    )
+    scores = rows[rows["estimator"].isin(sizes)].assign(window=rows["estimator"].map(sizes))
     stored = results.artifact_rows("window_surface", case)
-    stored = stored[stored["status"] == "ok"].rename(columns={"relative_error": "value"})
+    stored = stored[stored["relative_error"].notna()]
     best = stored if stored["window"].nunique() > scores["window"].nunique() else scores
-    data = best.groupby(["depth", "window"], as_index=False)["value"].median()
-    data = data[data["value"] > 0]
+    data = best.groupby(["depth", "window"], as_index=False)["relative_error"].median()
     if data["window"].nunique() < FEWEST_WINDOWS:
-        return None
-    deepest = data[data["depth"] == data["depth"].max()].sort_values("window")
-    last = "; ".join(
-        f"window {row.window:.0f} {text.number(row.value)}" for row in deepest.itertuples()
+        return
+    last = data["depth"].max()
+    words = "; ".join(
+        f"window {row.window} {text.number(row.relative_error)}"
+        for row in data[data["depth"] == last].itertuples()
     )
-    about = (
-        f"{case}: relative error of truncated backpropagation over depth and window. At the deepest"
-        f" depth: {last}."
-    )
-    table = data.rename(columns={"value": "relative_error"})
-    return Picture(
+    yield Figure(
         file_name("windows", case),
         "Error over depth and window",
-        case,
-        about,
-        table,
-        partial(draw_windows, data),
+        "Error over depth and window",
+        data,
+        [Axis("depth", "depth (layers)", "ordinal")],
+        [Axis("window", "window (layers differentiated)", "ordinal")],
+        mark="cell",
+        color=Axis("relative_error", "relative error"),
+        case=case,
+        about=f"{case}: error of truncated backpropagation at depth {last}: {words}.",
     )
 
 
-def _burn_in(
-    results: Results, case: str, style: Mapping[str, Look], rates: pd.DataFrame
-) -> Picture | None:
+def burn_in(results: Results, case: str) -> Iterator[Figure]:
+    """Yield the error of the unrolled Jacobian, where it is stored."""
     rows = results.artifact_rows("jacobian_error", case)
     if rows.empty:
-        return None
-    rows = rows.rename(columns={"relative_error": "value"}).assign(estimator="Jacobian")
-    data = _spread(rows)
-    peak, above = data.loc[data["median"].idxmax()], data.loc[data["median"] >= 1, "depth"].max()
+        return
+    data = rows.groupby("depth")["relative_error"].agg(["median", "min", "max"]).reset_index()
+    data.columns = ["depth", "relative_error", "relative_error_low", "relative_error_high"]
+    peak = data.loc[data["relative_error"].idxmax()]
+    above = data.loc[data["relative_error"] >= 1, "depth"].max()
     later = data["depth"] if pd.isna(above) else data.loc[data["depth"] > above, "depth"]
-    settled = (
-        f"below one from depth {later.min()} on"
-        if len(later)
-        else "not below one at the deepest depth"
+    settled = f"below one from depth {later.min()} on" if len(later) else "above one to the end"
+    yield Figure(
+        file_name("burn-in", case),
+        "Burn-in",
+        "Burn-in: error of the unrolled Jacobian",
+        data.assign(curve="Jacobian"),
+        [DEPTH],
+        [Axis("relative_error", "relative error of the Jacobian", "log")],
+        {"Jacobian": PLAIN},
+        series="curve",
+        case=case,
+        levels=[(1.0, "error of a Jacobian of zero")],
+        about=(
+            f"{case}: error of the unrolled Jacobian against depth, peak"
+            f" {text.number(peak['relative_error'])} at depth {peak['depth']:.0f}, {settled}."
+        ),
     )
-    words = f"peak {text.number(peak['median'])} at depth {peak['depth']}, {settled}"
-    about = f"{case}: error of the unrolled Jacobian against depth, {words}.{_seeds(rows)}"
-    plain = {"Jacobian": Look("#333333", "o", ())}
-    draw = partial(
-        draw_lines, rows, plain, "relative error of the Jacobian", title=words, level=1.0
-    )
-    return Picture(file_name("burn-in", case), "Burn-in", case, about, data, draw)
 
 
-def _rates(summary: pd.DataFrame, style: Mapping[str, Look]) -> Picture | None:
-    """Return the percentage of the error that each layer removes, fitted against predicted."""
-    if summary.empty:
-        return None
-    data = summary[summary["rate"].notna() & summary["predicted_rate"].notna()]
+def across(summary: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Figure]:
+    """Yield the percentage of the error that each layer removes, fitted against predicted."""
+    data = summary.dropna(subset=["rate", "predicted_rate"]) if len(summary) else summary
     if data.empty:
-        return None
-    names = (
-        "rate",
-        "rate_low",
-        "rate_high",
-        "predicted_rate",
-        "predicted_rate_low",
-        "predicted_rate_high",
+        return
+    # The greater the factor that remains, the less a layer removes.
+    ends = {"": "", "_low": "_high", "_high": "_low"}
+    shares = {
+        f"{new}{end}": 100 * (1 - data[f"{old}{other}"])
+        for new, old in (("predicted", "predicted_rate"), ("fitted", "rate"))
+        for end, other in ends.items()
+    }
+    rows = data[["case", "estimator"]].assign(**shares, hollow=data["crooked"])
+    pairs = "; ".join(
+        f"{row.estimator} on {row.case} fitted {row.fitted:.2f}, predicted {row.predicted:.2f}"
+        for row in rows.itertuples()
     )
-    data = data.assign(**{name: 100 * (1 - data[name]) for name in names})[
-        ["case", "estimator", *names, "crooked"]
-    ]
-    pairs = [
-        f"{row.estimator} on {row.case} fitted {row.rate:.2f}, predicted {row.predicted_rate:.2f}"
-        for row in data.itertuples()
-    ]
-    about = (
-        f"All cases: error lost per layer in percent, fitted against predicted. {'; '.join(pairs)}."
-    )
-    table = data.rename(
-        columns={name: name.replace("rate", "lost_per_layer_percent") for name in names}
-    )
-    return Picture(
+    limits = [rows[["predicted", "fitted"]].min().min(), rows[["predicted", "fitted"]].max().max()]
+    yield Figure(
         "rates",
         "Fitted against predicted rates",
-        "",
-        about,
-        table,
-        partial(draw_rates, data, style),
+        "Fitted against predicted rates",
+        rows,
+        [Axis("predicted", "predicted: error lost per layer (%)")],
+        [Axis("fitted", "fitted: error lost per layer (%)")],
+        looks,
+        mark="point",
+        guides=pd.DataFrame({"label": "", "estimator": "", "x": limits, "y": limits}),
+        note=KINDS["Fitted against predicted rates"],
+        about=f"All cases: error lost per layer in percent. {pairs}.",
+        tips={"case": "case"},
     )

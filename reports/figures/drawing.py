@@ -1,26 +1,24 @@
-"""What the figures in files share: style, axes, legends, and the figure as SVG, PDF, PNG and CSV.
-
-The page draws its own; matplotlib and seaborn are imported only when a file is asked for.
-"""
+"""Draw records of figures with seaborn, for files and for readers whose browser runs no scripts."""
 
 from __future__ import annotations
 
-import functools
 import io
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
+import matplotlib as mpl
+import numpy as np
+import seaborn
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pudle import text
-from pudle.reports import markup
+from pudle.reports.figures.record import Figure
+from pudle.reports.looks import Look
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+#: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)
 STYLE: dict[Any, Any] = {
     # Text in an SVG or a PDF stays text that an editor can change.
@@ -29,13 +27,11 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,
-    "axes.titlesize": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "figure.facecolor": "white",
     # Text is shown as it is: a name may hold a dollar sign.
     "text.parse_math": False,
 }
@@ -45,108 +41,159 @@ METADATA: dict[str, dict[str, None]] = {
     "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
     "png": dict.fromkeys(("Software",)),
 }
+GUIDE = {"color": "0.35", "linewidth": 1.3, "linestyle": (0, (4, 3)), "zorder": 1}
+LINEWIDTH = 1.6
+LABELS = FuncFormatter(lambda value, position: str(text.number(value, 1)))
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A figure for files: `name` is the file's without ending, pictures of one `kind` stand
-    together.
+def draw(*figures: Figure) -> Canvas:
+    """Draw figures side by side, with one vertical range and one legend above them.
 
-    `case` is empty for a figure about all cases, over which a `title` may stand. `alt` describes it
-    in words, `data` is what it shows, and `draw` draws it.
+    pyplot does not know the result, and matplotlib's settings stay as they were.
     """
-
-    name: str
-    kind: str
-    case: str
-    alt: str
-    data: pd.DataFrame
-    draw: Callable[[], Figure]
-    title: str = ""
-
-    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of the figure's files, drawn at most once."""
-        if "csv" in endings:
-            yield f"{self.name}.csv", markup.csv(self.data, float_format="%.6g").encode()
-        if drawn := [ending for ending in endings if ending != "csv"]:
-            figure = self.draw()
-            for ending in drawn:
-                yield f"{self.name}.{ending}", _save(figure, ending, self.name, self.alt)
-
-
-def drawing(function: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Make a function draw in the suite's style and restore matplotlib's settings afterwards."""
-
-    @functools.wraps(function)
-    def drawn(*arguments: Any, **options: Any) -> Figure:
-        import matplotlib as mpl
-
-        with mpl.rc_context(STYLE):
-            return function(*arguments, **options)
-
-    return drawn
+    with mpl.rc_context(STYLE):
+        canvas = Canvas(figsize=(SIZE[0] * len(figures), SIZE[1]), layout="constrained")
+        panels = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+        for at, figure in zip(panels, figures, strict=True):
+            {"line": _lines, "point": _points, "cell": _cells}[figure.mark](at, figure)
+            at.set(xlabel=figure.x[0].title, ylabel=figure.y[0].title)
+            if len(figures) > 1:
+                at.set_title(figure.title, loc="left")
+                at.label_outer()
+            if figure.mark != "cell":
+                _scale(at.xaxis, figure.x[0].scale)
+                _scale(at.yaxis, figure.y[0].scale)
+            # What is behind the rows does not squeeze them.
+            at.autoscale_view()
+            at.autoscale(False)
+            for height, label in figure.levels:
+                at.axhline(height, color="0.4", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+                at.text(
+                    0.02, height, label, transform=at.get_yaxis_transform(), va="bottom", size=9
+                )
+            for label, rows in figure.guides.groupby("label", sort=False):
+                at.plot(rows["x"], rows["y"], **GUIDE)
+                middle = rows.iloc[len(rows) // 2]
+                place = (middle["x"], middle["y"])
+                at.annotate(label, place, xytext=(4, 4), textcoords="offset points")
+        looks = {name: figure.looks[name] for figure in figures for name in figure.lines}
+        _legend(canvas, looks, columns=2 * len(figures))
+    return canvas
 
 
-def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Return a new figure and its axes; pyplot does not know it, so that nothing global is left
-    behind.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(SIZE[0] * columns, SIZE[1]), layout="constrained")
-    return figure, figure.subplots(1, columns, **options)
-
-
-def log_axis(axis: Any, show: Callable[[float], str] = text.number) -> None:
-    """Make an axis logarithmic, with few labels: at whole decades where there are enough of them,
-    else also between them.
-    """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    at = axis.axes
-    (at.set_xscale if axis is at.xaxis else at.set_yscale)("log")
-    low, high = axis.get_view_interval()
-    steps = (1.0,) if high > 1e3 * low else (1.0, 3.0) if high > 40 * low else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, position: show(value)))
-
-
-def legend(figure: Figure, at: Any, columns: int = 2) -> None:
-    """Put the legend of some axes above them, where it hides no curve, and make the figure higher
-    by as much.
-    """
-    handles, labels = at.get_legend_handles_labels()
-    if at.get_legend():
-        at.get_legend().remove()
-    if not labels:
-        return
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=columns,
-        fontsize=10,
-        handlelength=3.6,
-        columnspacing=1.5,
-    )
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.24 * ((len(labels) + columns - 1) // columns - 1))
-
-
-def file_name(*parts: str) -> str:
-    """Return parts as one name that any file system accepts."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-")
-
-
-def _save(figure: Figure, ending: str, name: str, alt: str) -> bytes:
-    import matplotlib as mpl
-
+def saved(canvas: Canvas, ending: str, name: str, alt: str) -> bytes:
+    """Return a figure as the content of a file, the same whenever it is drawn."""
     buffer = io.BytesIO()
     about = {} if ending == "png" else {"Title": alt}
     # Ids are hashes of this salt: two figures in one document share none.
     with warnings.catch_warnings(), mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         # A spec may hold letters that this font lacks; the reader's program has others.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
-        figure.savefig(buffer, format=ending, metadata=METADATA[ending] | about, dpi=130)
+        canvas.savefig(buffer, format=ending, metadata=METADATA[ending] | about, dpi=130)
     return buffer.getvalue()
+
+
+def _lines(at: Any, figure: Figure) -> None:
+    x, y, lines = figure.x[0].column, figure.y[0].column, figure.lines
+    looks = {name: figure.looks[name] for name in lines}
+    seaborn.lineplot(
+        figure.rows,
+        x=x,
+        y=y,
+        hue=figure.series,
+        style=figure.series,
+        hue_order=list(looks),
+        style_order=list(looks),
+        palette={name: look.color for name, look in looks.items()},
+        markers={name: look.marker for name, look in looks.items()},
+        dashes={
+            name: tuple(part / LINEWIDTH for part in look.dashes) for name, look in looks.items()
+        },
+        estimator=None,
+        sort=False,
+        legend=False,
+        linewidth=LINEWIDTH,
+        markersize=6,
+        markeredgewidth=0,
+        # A long history has about twelve markers.
+        markevery=max(max(map(len, lines.values()), default=0) // 12, 1),
+        ax=at,
+    )
+    if f"{y}_low" in figure.rows:
+        for name, rows in lines.items():
+            ends = rows[f"{y}_low"], rows[f"{y}_high"]
+            at.fill_between(rows[x], *ends, color=looks[name].color, alpha=0.14, linewidth=0)
+
+
+def _points(at: Any, figure: Figure) -> None:
+    axes = {"xerr": figure.x[0].column, "yerr": figure.y[0].column}
+    for name, rows in figure.lines.items():
+        look, (x, y) = figure.looks[name], axes.values()
+        bars = {
+            bar: [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
+            for bar, column in axes.items()
+            if f"{column}_low" in rows
+        }
+        at.errorbar(rows[x], rows[y], **bars, color=look.color, linestyle="", alpha=0.7)
+        hollow = rows["hollow"] if "hollow" in rows else np.zeros(len(rows), bool)
+        for part, fill in ((rows[hollow], "none"), (rows[~hollow], look.color)):
+            mark = {"marker": look.marker, "color": look.color, "markersize": 7, "linestyle": ""}
+            at.plot(part[x], part[y], markerfacecolor=fill, **mark)
+
+
+def _cells(at: Any, figure: Figure) -> None:
+    value, (x, y) = figure.color, (figure.x[0].column, figure.y[0].column)
+    grid = figure.rows.pivot(index=y, columns=x, values=value.column)
+    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
+    # Cividis is even in lightness, for color-blind readers and in gray.
+    seaborn.heatmap(
+        grid,
+        ax=at,
+        cmap="cividis",
+        norm=LogNorm(low, max(high, low * 1.001)),
+        linewidths=0.2,
+        cbar_kws={"label": value.title, "format": LABELS},
+    )
+    at.grid(False)
+    at.tick_params("x", rotation=0 if grid.shape[1] <= 14 else 90, labelsize=9)
+    at.tick_params("y", rotation=0)
+
+
+def _scale(axis: Any, scale: str) -> None:
+    """Make an axis logarithmic if it is to be, with few labels: between whole decades only where
+    there are few of them.
+    """
+    if scale != "log":
+        return
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    low, high = axis.get_view_interval()
+    steps = (1.0,) if high > 1e3 * low else (1.0, 3.0) if high > 40 * low else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8 if len(steps) == 1 else 15))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(LABELS)
+
+
+def _legend(canvas: Canvas, looks: dict[str, Look], columns: int) -> None:
+    """Put a legend above the panels, where it hides no curve, and make the figure higher by it."""
+    handles = [
+        Line2D(
+            [],
+            [],
+            label=name,
+            color=look.color,
+            marker=look.marker,
+            linestyle=(0, look.dashes) if look.dashes else "-",
+        )
+        for name, look in looks.items()
+    ]
+    if handles:
+        canvas.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=columns,
+            fontsize=10,
+            handlelength=3.6,
+            columnspacing=1.5,
+        )
+        lines = -(-len(handles) // columns)
+        canvas.set_size_inches(canvas.get_size_inches() + (0, 0.24 * (lines - 1)))

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.reports.figures.record import Figure
 from pudle.reports.learning.methods import Method, cells, group, whole
-from pudle.reports.learning.pictures import Chart, Gallery, Tile, charts, gallery, gray, signed
+from pudle.reports.learning.pictures import Gallery, Tile, charts, gallery, gray, signed
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
@@ -122,7 +123,7 @@ def answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Chart]:
+def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
     """Return the PSNR on validation images against steps and seconds."""
     return charts(
         title,

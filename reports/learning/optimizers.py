@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.reports.figures.record import Figure
 from pudle.reports.learning.methods import Method, group, relabeled, whole
-from pudle.reports.learning.pictures import Chart, charts
+from pudle.reports.learning.pictures import charts
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.text import Cell
@@ -253,7 +254,7 @@ def answer(trainings: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Chart]:
+def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> list[Figure]:
     """Return the relative error against steps, one chart per optimizer, each gradient at its best
     learning rate.
     """

@@ -6,88 +6,30 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pudle import text
-from pudle.reports.figures.drawing import Picture, file_name
-from pudle.reports.learning.drawing import LABELS, draw_chart, draw_sheet
+from pudle.reports import markup
+from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.learning.methods import Method
 from pudle.reports.looks import Look
 
+#: Label of the horizontal axis, by column of the history.
+LABELS = {"epoch": "epochs", "step": "steps", "seconds": "seconds of computation"}
+#: Seconds are on a log scale if the longest training takes this many times as long as the shortest.
+WIDE = 20
+#: Dashes of an estimator's second, third and fourth method; the first has the estimator's own.
+VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
 #: The greatest number of points that a curve is drawn with.
 POINTS = 120
 #: Greatest side of an image in the page, in pixels; a larger image is cut to its middle.
 LARGEST_SIDE = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """Curves of methods against columns of their histories, as the page draws them and as files
-    show them.
-
-    `title` names the data and the panel; `series` holds the curve of each method, from
-    `Method.curve`. `y` and `column` name the value in the figure and in its CSV file. `goals` are
-    marked.
-    """
-
-    title: str
-    kind: str
-    name: str
-    y: str
-    column: str
-    log: bool
-    horizontal: tuple[str, ...]
-    series: Mapping[Method, pd.DataFrame]
-    styles: Mapping[str, Look]
-    goals: tuple[float, ...] = ()
-
-    @cached_property
-    def about(self) -> str:
-        """The chart in words."""
-        last = "; ".join(
-            f"{method.label} {text.number(data['median'].iloc[-1], 3)}"
-            for method, data in self.series.items()
-        )
-        seeds = max(len(method.runs) for method in self.series)
-        band = f" Median over {seeds} seeds, band from least to greatest." if seeds > 1 else ""
-        return (
-            f"{self.title}: {self.y}{' on a log scale' if self.log else ''}.{band} Last values:"
-            f" {last}."
-        )
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The data as one table."""
-        columns = ["method", "estimator", "step", "epoch", "seconds", "median", "least", "greatest"]
-        parts = (
-            data.assign(method=method.label, estimator=method.estimator)
-            for method, data in self.series.items()
-        )
-        return (
-            pd.concat(parts)[columns].astype({"step": int}).rename(columns={"median": self.column})
-        )
-
-    @property
-    def pictures(self) -> list[Picture]:
-        """The chart as figures for files, one per column of the history."""
-        return [
-            Picture(
-                file_name(self.name.replace("{x}", x)),
-                self.kind,
-                "",
-                f"{self.about} Against {LABELS[x]}.",
-                self.table,
-                partial(draw_chart, self, x),
-                f"{self.title}, against {LABELS[x]}",
-            )
-            for x in self.horizontal
-        ]
 
 
 def charts(
@@ -102,31 +44,73 @@ def charts(
     name: str,
     goals: Sequence[float] = (),
     log: bool = True,
-) -> list[Chart]:
-    """Return one chart per panel; those without a curve of several points are left out.
+) -> list[Figure]:
+    """Return one figure per panel; those without a curve of several points are left out.
 
     `title` names the data, and a panel's name says what distinguishes it; `name` is the format of
-    the file names.
+    the file names. A method without a history is a level.
     """
     made = []
-    for panel, curves in panels.items():
-        series = {
+    for panel, series in panels.items():
+        curves = {
             method: _points(data[data["least"] > 0] if log else data)
-            for method, data in curves.items()
+            for method, data in series.items()
         }
-        series = {method: data for method, data in series.items() if len(data)}
-        if any(len(data) > 1 for data in series.values()):
-            known = tuple(
-                x
-                for x in horizontal
-                if all(data[x].notna().all() for data in series.values() if len(data) > 1)
+        histories = {method: data for method, data in curves.items() if len(data) > 1}
+        if not histories:
+            continue
+        rows = pd.concat(
+            data.assign(method=method.label, estimator=method.owner)
+            for method, data in histories.items()
+        ).astype({"step": int})
+        ends = {"median": column, "least": f"{column}_low", "greatest": f"{column}_high"}
+        axes = [
+            Axis(each, LABELS[each], _scale(each, rows))
+            for each in horizontal
+            if rows[each].notna().all()
+        ]
+        levels = [
+            (float(data["median"].iloc[0]), method.label)
+            for method, data in curves.items()
+            if len(data) == 1
+        ]
+        made.append(
+            Figure(
+                name.replace("{title}", title).replace("{panel}", panel),
+                kind,
+                ", ".join(filter(None, (title, panel))),
+                rows.rename(columns=ends),
+                axes,
+                [Axis(column, y, "log" if log else "linear")],
+                {method.label: _look(method, styles) for method in histories},
+                series="method",
+                levels=[*((goal, "") for goal in goals), *levels],
+                tips={"step": "step"},
             )
-            file = name.replace("{title}", title).replace("{panel}", panel)
-            full = ", ".join(filter(None, (title, panel)))
-            made.append(
-                Chart(full, kind, file, y, column, log, known, series, styles, tuple(goals))
-            )
+        )
     return made
+
+
+def files(figure: Figure) -> list[Figure]:
+    """Return a figure of trainings as those that files show, one per column of the history."""
+    return [
+        figure.view(
+            axis.column,
+            name=file_name(figure.name.replace("{x}", axis.column)),
+            title=f"{figure.title}, against {axis.title}",
+        )
+        for axis in figure.x
+    ]
+
+
+def _look(method: Method, styles: Mapping[str, Look]) -> Look:
+    look = styles[method.owner]
+    return replace(look, dashes=VARIANTS[method.variant % len(VARIANTS)] or look.dashes)
+
+
+def _scale(column: str, rows: pd.DataFrame) -> Literal["linear", "log"]:
+    ends = rows.groupby("method")[column].max()
+    return "log" if column == "seconds" and ends.max() > WIDE * ends.min() else "linear"
 
 
 def _points(data: pd.DataFrame) -> pd.DataFrame:
@@ -160,12 +144,30 @@ class Tile:
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery(Picture):
+class Gallery:
     """Images that a page shows one by one and a file as one sheet; several rows stay rows, a single
     row wraps.
     """
 
-    rows: Sequence[Sequence[Tile]] = ()
+    name: str
+    kind: str
+    title: str
+    alt: str
+    #: The numbers of the captions.
+    data: pd.DataFrame
+    rows: Sequence[Sequence[Tile]]
+
+    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of the sheet's files, see `Figure.files`."""
+        from pudle.reports.figures.drawing import saved
+        from pudle.reports.learning.drawing import draw_sheet
+
+        if "csv" in endings:
+            yield f"{self.name}.csv", markup.csv(self.data, float_format="%.6g").encode()
+        if drawn := [ending for ending in endings if ending != "csv"]:
+            sheet = draw_sheet(self.rows)
+            for ending in drawn:
+                yield f"{self.name}.{ending}", saved(sheet, ending, self.name, self.alt)
 
 
 def gray(image: np.ndarray) -> np.ndarray:
@@ -192,6 +194,4 @@ def gallery(
     starts the file's name.
     """
     alt = f"{title}: {kind.lower()}. " + " ".join(tile.alt for row in rows for tile in row)
-    return Gallery(
-        file_name(name, title), kind, "", alt, data, partial(draw_sheet, rows), kind, rows
-    )
+    return Gallery(file_name(name, title), kind, kind, alt, data, rows)

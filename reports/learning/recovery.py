@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from pudle import text
+from pudle.reports.figures.record import Figure
 from pudle.reports.learning.methods import Method, cells, group, whole
 from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.learning.pictures import Chart, charts
+from pudle.reports.learning.pictures import charts
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 
@@ -108,7 +109,7 @@ def answer(methods: Sequence[Method]) -> str:
     return " ".join(sentences)
 
 
-def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Chart]:
+def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
     """Return the error of the dictionary against epochs and seconds, one chart per depth."""
     found = {method: method.curve(ERROR) for method in methods}
     depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pudle import text
-from pudle.reports.figures.drawing import Picture
+from pudle.reports.figures.record import Figure
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
-from pudle.reports.learning.pictures import Chart, Gallery
+from pudle.reports.learning.pictures import Gallery, files
 from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
 from pudle.reports.results import BROKEN, Results
@@ -28,13 +28,13 @@ class Block(NamedTuple):
     heading: str
     answer: str = ""
     tables: Sequence[tuple[pd.DataFrame, str]] = ()
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Figure] = ()
     galleries: Sequence[Gallery] = ()
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[Figure | Gallery]:
         """The charts and images as figures for files."""
-        return [*(picture for chart in self.charts for picture in chart.pictures), *self.galleries]
+        return [*(figure for chart in self.charts for figure in files(chart)), *self.galleries]
 
 
 class Section(NamedTuple):

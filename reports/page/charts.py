@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pudle import text
-from pudle.reports.learning.drawing import LABELS
-from pudle.reports.learning.pictures import Chart
+from pudle.reports.figures.record import Figure
 from pudle.reports.page.charting import matrix, tips
 from pudle.reports.results import Results
 
@@ -167,45 +166,42 @@ def _artifact(results: Results, kind: str, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def training(chart: Chart, key: str) -> dict[str, Any]:
+def training(figure: Figure, key: str) -> dict[str, Any]:
     """Return the chart of some trainings against steps, epochs or seconds."""
+    (y,) = figure.y
     rows = []
-    for method, data in chart.series.items():
+    for label, data in figure.lines.items():
         for order, row in enumerate(data.to_dict("records")):
-            if chart.log and row["median"] <= 0:
-                continue
             known = {
-                name: None if pd.isna(value) else float(f"{value:.5g}")
+                name: value if isinstance(value, str) else float(f"{value:.5g}")
                 for name, value in row.items()
+                if value == value
             }
-            wide = row["greatest"] > row["least"] and (not chart.log or row["least"] > 0)
-            band = {"low": known["least"], "high": known["greatest"]} if wide else {}
+            low, high = known[f"{y.column}_low"], known[f"{y.column}_high"]
+            wide = high > low and (y.scale != "log" or low > 0)
             rows.append(
                 {
-                    "name": method.owner,
-                    "estimator": method.estimator,
-                    "method": method.label,
-                    "line": method.label,
-                    **{name: known[name] for name in {*chart.horizontal, "step"}},
-                    "y": known["median"],
+                    "name": known["estimator"],
+                    "line": label,
+                    **known,
+                    "y": known[y.column],
                     "order": order,
-                    "value": text.number(known["median"], 3),
-                    "exact": known["median"],
-                    **band,
+                    "value": text.number(known[y.column], 3),
+                    **({"low": low, "high": high} if wide else {}),
                 }
             )
     return {
         "host": f'[data-training="{key}"]',
         "kind": "training",
-        "title": chart.title,
-        "about": chart.about,
+        "title": figure.title,
+        "about": figure.alt,
         "height": LOW,
-        "file": f"training-{chart.title}",
-        "x": [(name, LABELS[name]) for name in chart.horizontal],
-        "yTitle": chart.y,
-        "yLog": chart.log,
+        "file": f"training-{figure.title}",
+        "x": [(axis.column, axis.title) for axis in figure.x],
+        "yTitle": y.title,
+        "yLog": y.scale == "log",
         "rows": rows,
-        "data": {"levels": [{"y": goal} for goal in chart.goals]},
+        "data": {"levels": [{"y": height} for height, _ in figure.levels]},
     }
 
 

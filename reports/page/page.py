@@ -167,17 +167,14 @@ class Page:
     def looks(self) -> dict[str, Any]:
         """The look of every estimator, and of other packages that were trained beside them."""
         found = looks_data(report.results for report in self.reports)
-        for chart in (
-            chart
-            for section in self.reports[0].experiments
-            for block in section.blocks
-            for chart in block.charts
-        ):
-            styles = ((method.owner, chart.styles[method.owner]) for method in chart.series)
-            found |= {
-                name: {"color": look.color, "shape": look.shape, "dashes": look.dashes}
-                for name, look in styles
-            }
+        for section in self.reports[0].experiments:
+            for figure in (chart for block in section.blocks for chart in block.charts):
+                owners = dict(figure.rows[["method", "estimator"]].itertuples(index=False))
+                for method, look in figure.looks.items():
+                    found.setdefault(
+                        owners[method],
+                        {"color": look.color, "shape": look.shape, "dashes": look.dashes},
+                    )
         return found
 
     @cached_property

@@ -162,7 +162,7 @@ def test_an_estimator_of_experiments_alone_is_named_beside_those_of_the_scores(t
 def test_figures_are_not_prepared_where_no_file_shows_them(tmp_path, monkeypatch):
     home = write(tmp_path, [record(case(), "backprop")])
     monkeypatch.setattr(
-        cases, "pictures", lambda *arguments: pytest.fail("the figures were prepared")
+        cases, "figures", lambda *arguments: pytest.fail("the figures were prepared")
     )
     assert run(home).exit_code == 0
     with pytest.raises(pytest.fail.Exception):

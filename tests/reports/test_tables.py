@@ -118,7 +118,7 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
     assert problems.loc["analytic", "depths"] == "all"
     assert "`alternating`" in answers(report.results, report.summary)[0]["advice"]
     for picture in report.pictures:
-        assert not picture.data["estimator"].isin(["backprop", "analytic"]).any()
+        assert not picture.rows["estimator"].isin(["backprop", "analytic"]).any()
 
 
 def test_uncertified_references_are_counted_and_nothing_is_scored_against_them(tmp_path):
@@ -204,7 +204,7 @@ def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
     }
     # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
     (picture,) = (picture for picture in report.pictures if picture.kind == "Error against time")
-    on_front = picture.data[picture.data["front"]][["estimator", "depth"]].itertuples(
+    on_front = picture.rows[picture.rows["front"]][["estimator", "depth"]].itertuples(
         index=False, name=None
     )
     assert list(on_front) == [

@@ -130,7 +130,7 @@ def test_curves_hold_the_history(tmp_path):
         and first.title.endswith("25 layers, against epochs")
         and "seconds" in second.title
     )
-    data = first.data
+    data = first.rows
     assert len(data) == 2 * POINTS and data["step"].max() == 400 and data["step"].min() == 0
     assert data["dictionary_error"].to_numpy() == pytest.approx(
         5 * np.exp(-0.025 * data["step"].to_numpy()), rel=1e-5
@@ -153,6 +153,6 @@ def test_numbers_in_labels_of_a_figure_are_not_rounded(tmp_path):
 
 def test_curves_are_drawn_where_no_time_passed(tmp_path):
     against_epochs, against_seconds = pictures(tmp_path, training("one", pace=0.0))
-    assert "Against epochs" in against_epochs.alt and against_seconds.data["seconds"].eq(0).all()
+    assert "against epochs" in against_epochs.alt and against_seconds.rows["seconds"].eq(0).all()
     for picture in (against_epochs, against_seconds):
         assert next(picture.files(("png",)))[1].startswith(b"\x89PNG")

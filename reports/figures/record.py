@@ -1,0 +1,119 @@
+"""One record per figure: the page draws it with Vega-Lite, a file shows it drawn by seaborn.
+
+A module that has something to draw returns a `Figure` and draws nothing: `rows` hold the numbers,
+`x` and `y` say which columns the axes may show, `looks` has color, marker and dashes of every
+series, in their order. A training, for example, is one figure with the axes ``step``, ``epoch`` and
+``seconds``, the series column ``method``, the goals (and methods without a history) as `levels`,
+and ``view("seconds", name=...)`` for the file that shows it against seconds. Of an axis with the
+column ``psnr`` the columns ``psnr_low`` and ``psnr_high`` are its band or its bars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from pudle import text
+from pudle.reports import markup
+from pudle.reports.looks import Look
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis may show: a column of the rows, its title with the unit, and its scale."""
+
+    column: str
+    title: str
+    scale: Literal["linear", "log", "ordinal"] = "linear"
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A figure, see the module; its files are called `name` (see `file_name`) with an ending, and
+    figures of one `kind` stand together.
+    """
+
+    name: str
+    kind: str
+    title: str
+    rows: pd.DataFrame
+    x: Sequence[Axis]
+    y: Sequence[Axis]
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    #: Lines with bands, points with bars (hollow where the column ``hollow`` says so), or cells,
+    #: colored by the axis `color`.
+    mark: Literal["line", "point", "cell"] = "line"
+    color: Axis | None = None
+    #: The column that distinguishes the series.
+    series: str = "estimator"
+    #: The case that it is about, if it is about one.
+    case: str = ""
+    #: What it shows in words; by default the last values.
+    about: str = ""
+    #: What the axes do not say.
+    note: str = ""
+    #: Dashed lines behind the first axes: rows with ``label``, ``x``, ``y`` and ``estimator``,
+    #: which is empty for a line that belongs to no estimator.
+    guides: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["label", "estimator", "x", "y"])
+    )
+    #: Heights of dotted horizontal lines, with their labels.
+    levels: Sequence[tuple[float, str]] = ()
+    #: Figures that a file shows side by side in place of this one.
+    panels: Sequence[Figure] = ()
+    #: Columns that a pointer shows beside those of the axes, with their titles.
+    tips: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def alt(self) -> str:
+        """The figure in words."""
+        if self.about:
+            return self.about
+        (x, *_), (y, *_) = self.x, self.y
+        last = "; ".join(
+            f"{name} {text.number(rows[y.column].iloc[-1])} at {rows[x.column].iloc[-1]:.4g}"
+            for name, rows in self.lines.items()
+        )
+        band = ", with the range over the seeds" if f"{y.column}_low" in self.rows else ""
+        laws = list(dict.fromkeys(filter(None, self.guides["label"])))
+        theory = f" Dashed: theory, {text.listing(laws)}." if laws else ""
+        return f"{self.title}: {y.title} against {x.title}{band}.{theory} Last values: {last}."
+
+    @property
+    def lines(self) -> dict[str, pd.DataFrame]:
+        """The rows of each series."""
+        if not self.looks:
+            return {}
+        rows = dict(iter(self.rows.groupby(self.series, sort=False)))
+        return {name: rows[name] for name in self.looks if name in rows}
+
+    def view(self, x: str, y: str = "", **changes: Any) -> Figure:
+        """Return the figure with one column on each axis, and the rows that have both."""
+        across = next(axis for axis in self.x if axis.column == x)
+        upward = next(axis for axis in self.y if axis.column == (y or self.y[0].column))
+        rows = self.rows
+        for axis in (across, upward):
+            shown = rows[axis.column] > 0 if axis.scale == "log" else rows[axis.column].notna()
+            rows = rows[shown]
+        return replace(self, rows=rows, x=(across,), y=(upward,), **changes)
+
+    def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of the figure's files, drawn at most once; ``csv`` is its data."""
+        if "csv" in endings:
+            yield f"{self.name}.csv", markup.csv(self.rows, float_format="%.6g").encode()
+        if drawn := [ending for ending in endings if ending != "csv"]:
+            # Takes a second, and a page needs none of it.
+            from pudle.reports.figures.drawing import draw, saved
+
+            canvas = draw(*(self.panels or [self]))
+            for ending in drawn:
+                yield f"{self.name}.{ending}", saved(canvas, ending, self.name, self.alt)
+
+
+def file_name(*parts: str) -> str:
+    """Return parts as one name that any file system accepts."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(filter(None, parts))).strip("-")
