@@ -118,10 +118,12 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run the command line and return the exit code."""
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line, with the arguments of the process unless others are given, and return
+    the exit code.
+    """
     try:
-        code = pudle.main(standalone_mode=False)
+        code = pudle.main(arguments, standalone_mode=False)
         if sys.stdout:
             with explained():
                 sys.stdout.flush()
