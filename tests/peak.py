@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pudle.processes import return_freed_memory
+from pudle.workers import return_freed_memory
 
 
 def peak_growth(work: Callable[[], object]) -> int:

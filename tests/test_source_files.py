@@ -17,9 +17,9 @@ from examples import TINY
 import pudle
 from pudle import names
 from pudle.measuring.list_command import list_command
+from pudle.measuring.runner import Task
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
-from pudle.measuring.tasks import input_files
 
 #: One file with a class of every kind that a spec can name.
 EVERY = """
@@ -268,7 +268,8 @@ def test_a_file_beside_a_file_is_in_its_key_and_travels_with_it(tmp_path, monkey
     store = Store(tmp_path / "store", "quick")
     spec = names.text(pudle.make_estimator("mine.py"))
     keys = {store.path(TINY, spec)}
-    sent = {path.name for path, travels in input_files("score", (TINY, spec, store)) if travels}
+    files = Task("score", "", (TINY, spec, store), 1.0).input_files
+    sent = {path.name for path, travels in files if travels}
     assert sent == {"mine.py", "scales.py", "late.py"}
     for name, text in (
         ("scales.py", "FACTOR = 5\n"),

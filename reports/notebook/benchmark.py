@@ -16,7 +16,6 @@ from pudle.data import Dataset
 from pudle.errors import InvalidArgument
 from pudle.estimator import GradientEstimator
 from pudle.measuring.case import Case, slug
-from pudle.measuring.executors import ThisProcess
 from pudle.measuring.experiment import ProgressCallback
 from pudle.measuring.given import Given, given, why_unstorable
 from pudle.measuring.locking import locked
@@ -31,7 +30,9 @@ from pudle.problems import Problem
 from pudle.reports.load import load
 from pudle.reports.notebook.results import BenchmarkResults
 from pudle.terminal import progress_bar
+from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
+from pudle.workers import Here
 
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -225,13 +226,13 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
         Store(folder / "store", selection.profile, selection.device, commit, dirty),
         folder / "selection.json",
     )
-    with locked(folder, "benchmark"), _shown(progress) as show:
+    with locked(folder, "benchmark"), single_thread(), _shown(progress) as show:
         selection.write(frozen)
         known = survey(selection, store)
         remember(folder, store, selection, known)
-        known.update(fill(plan(selection, store, known), executor=ThisProcess(), progress=show))
+        known.update(fill(plan(selection, store, known), executor=Here(), progress=show))
         if costs:
-            fill(plan_costs(selection, store, known), executor=ThisProcess(), progress=show)
+            fill(plan_costs(selection, store, known), executor=Here(), progress=show)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Process:
         A command, or something picklable to call in a process that has the modules of this package
         which it needs already.
     streams : sequence of int
-        File descriptors that become its 0, 1, ...; it has the supervisor's others of 0 to 2.
+        File descriptors that become its 0, 1, ... By default its 0 leads to `talk`, see `listen`.
     cwd, env : optional
         Working folder and environment variables; those of this process by default.
     module : str
@@ -77,10 +77,14 @@ class Process:
     ) -> None:
         self.code: int | None = None
         self.connection, theirs = Pipe()
+        self.talk, its_talk = Pipe()
         what: Any = pickle.dumps(target) if callable(target) else [os.fspath(x) for x in target]
         with _CONTROL.lock:
-            socket.send_fds(_CONTROL.connected(), [b"."], [theirs.fileno(), *streams])
+            socket.send_fds(
+                _CONTROL.connected(), [b"."], [theirs.fileno(), *(streams or [its_talk.fileno()])]
+            )
         theirs.close()
+        its_talk.close()
         folder, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
         self.connection.send(_Request(what, folder, variables, sys.path, module, at_end))
 
@@ -100,6 +104,7 @@ class Process:
                 self.connection.send(None)
             self.wait()
         self.connection.close()
+        self.talk.close()
 
     def __enter__(self) -> Process:
         return self
@@ -134,6 +139,13 @@ def run(
         for file in printed:
             file.seek(0)
         return subprocess.CompletedProcess(command, code, *(file.read() for file in printed))
+
+
+def listen() -> Connection:
+    """Return the connection to the process that asked for this one."""
+    connection = Connection(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    return connection
 
 
 class Job(NamedTuple):
@@ -219,6 +231,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers."""
         while self.workers:
             worker = self.workers.pop()
             worker.end(grace=0.0 if worker.job else 1.0)
@@ -229,7 +245,9 @@ class Here:
     only when it keeps a part.
     """
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Any, Outcome], None, None]:
+    def run(
+        self, jobs: Iterable[Job], most: int | None = None
+    ) -> Generator[tuple[Any, Outcome], None, None]:
         """Yield the key and the outcome of every job."""
         for job in jobs:
             parts: list[Any] = []
@@ -262,9 +280,8 @@ class _Worker:
     """A process of a pool and, while it carries out a job, the job and the parts kept so far."""
 
     def __init__(self, module: str) -> None:
-        self.connection, theirs = Pipe()
-        self.process = Process(_work, [theirs.fileno()], env=os.environ | ONE_THREAD, module=module)
-        theirs.close()
+        self.process = Process(_work, env=os.environ | ONE_THREAD, module=module)
+        self.connection = self.process.talk
         self.job: Job | None = None
         self.parts: list[Any] = []
         self.deadline = 0.0
@@ -315,9 +332,8 @@ class _Worker:
 
 
 def _work() -> None:
-    """Carry out jobs until the other end of the connection, which is stream 0, is closed."""
-    connection = Connection(os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    """Carry out jobs until the other end of the connection is closed."""
+    connection = listen()
 
     def send(kind: str, content: Any) -> None:
         connection.send_bytes(pickle.dumps((kind, content)))
@@ -380,6 +396,7 @@ def run_in_copy(function: Callable[..., Any], *arguments: Any) -> tuple[int, Any
         try:
             if hasattr(library := ctypes.CDLL(None), "prctl"):
                 library.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            _KEEP.set(lambda part: None)
             theirs.send(function(*arguments))
             code = 0
         finally:

@@ -15,7 +15,7 @@ from pudle.advising.advise import advise
 from pudle.advising.records import Advice
 from pudle.advising.trials import Trials
 from pudle.advising.words import seconds
-from pudle.measuring.tasks import one_thread
+from pudle.threads import single_thread
 
 #: Seeds that no advice has seen: it measures on the first few dozen.
 FRESH = range(1000, 1010)
@@ -65,7 +65,7 @@ def kept_on_fresh_seeds(wished: Wished, advice: Advice) -> Kept:
     if not advice.base:
         return Kept(errors, [])
     calls = [(each.estimator, each.depth) for each in (chosen, advice.base)]
-    with one_thread():
+    with single_thread():
         found = [timing.times(calls, trials.problem(seed), trials.algorithm, 3) for seed in seeds]
     return Kept(errors, [float(np.median(each[:, 0] / each[:, 1])) for each in found])
 

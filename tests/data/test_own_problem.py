@@ -14,9 +14,9 @@ from pudle import names
 from pudle.measuring.case import Case
 from pudle.measuring.list_command import list_command
 from pudle.measuring.measurement import measure
+from pudle.measuring.runner import Task
 from pudle.measuring.selection import select
 from pudle.measuring.store import Store
-from pudle.measuring.tasks import input_files
 
 #: A contraction to exp(theta): z_t = e^theta (1 - (1 - rate)^t), with two losses; and problems that
 #: are made otherwise.
@@ -130,7 +130,7 @@ def test_a_path_is_part_of_the_key_and_travels(folder):
     store = Store(folder / "store", "quick")
     sent = {
         path.name
-        for path, travels in input_files("reference", (case, 0, "exact", store))
+        for path, travels in Task("reference", "", (case, 0, "exact", store), 1.0).input_files
         if travels
     }
     assert sent == {"own.py", "rows.npy"}

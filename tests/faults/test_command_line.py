@@ -14,8 +14,7 @@ from repositories import git
 
 from pudle import cli
 from pudle.errors import PudleError
-from pudle.measuring.pool import Outcome, Pool
-from pudle.measuring.statuses import failure
+from pudle.workers import Here, Pool
 
 #: Calls of one test; the nightly one makes five times as many.
 CALLS = 2000
@@ -124,15 +123,8 @@ TEXTS = [
 ]
 
 
-class InThisProcess(Pool):
+class InThisProcess(Here, Pool):
     """A pool that starts no process."""
-
-    def run(self, jobs, most=None):
-        for job in jobs:
-            try:
-                yield job.key, Outcome(job.work(print), "ok", "", [])
-            except PudleError as error:
-                yield job.key, Outcome(None, *failure(error), [])
 
 
 @pytest.fixture

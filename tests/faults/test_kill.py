@@ -15,6 +15,7 @@ import pytest
 from live import gone, heed_interrupts, marked, wait_for
 from repositories import git
 
+from pudle import workers
 from pudle.files import sweep, write_atomically
 from pudle.measuring.locking import locked
 
@@ -30,31 +31,27 @@ print("started", flush=True)
 time.sleep(600)
 """
 
-ATTENDED = """
-import subprocess, sys
-from pudle.measuring.attended import attended
-with attended([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as process:
+COMMAND = """
+import sys
+from pudle.workers import Process
+with Process([sys.executable, "-c", sys.argv[1], sys.argv[2]], [0, 1, 2]) as process:
     process.wait()
 """
 
 POOL = """
 import math, sys, time
-from pudle.measuring import pool
-from busy_job import busy, nothing
+from pudle.workers import Job, Pool
+from busy_job import busy
 
-if __name__ == "__main__":
-    with pool.Pool(2, nothing) as workers:
-        for _ in workers.run([pool.Job(number, busy, math.inf) for number in range(2)]):
-            pass
+with Pool(2) as workers:
+    for _ in workers.run([Job(busy, (), math.inf)] * 2):
+        pass
 """
 
 BUSY = """
 import pathlib, subprocess, sys, time
 
-def nothing():
-    pass
-
-def busy(keep):
+def busy():
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     pathlib.Path(f"busy-{time.time_ns()}").touch()
     # One call, during which no other thread of this process runs.
@@ -97,11 +94,9 @@ def write(path, text):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, tmp_path, mark):
-    process = start(
-        write(tmp_path / "attended.py", ATTENDED), TREE, "child", mark=mark, cwd=tmp_path
-    )
+    process = start(write(tmp_path / "command.py", COMMAND), TREE, "child", mark=mark, cwd=tmp_path)
     assert process.stdout.readline() == "started\n"
-    # This process's child, its attendant, the command, and what the command started, once it has
+    # This process's child, its supervisor, the command, and what the command started, once it has
     # its environment.
     wait_for(lambda: len(marked(mark)) == 4)
     process.send_signal(number)
@@ -112,17 +107,13 @@ def test_a_command_ends_with_its_parent_and_takes_along_what_it_started(number, 
 def test_a_command_that_is_left_early_ends_and_one_that_ends_leaves_nothing(
     tmp_path, mark, monkeypatch
 ):
-    from pudle.measuring.attended import attended, run_attended
-
+    workers.run(["true"])  # so that the supervisor has no mark
     monkeypatch.setenv("PUDLE_TEST_MARK", mark)
-    with attended(
-        [sys.executable, "-c", TREE, "child"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "started\n"
-        wait_for(lambda: len(marked(mark)) == 3)
+    with workers.Process([sys.executable, "-c", TREE, "child"]):
+        wait_for(lambda: len(marked(mark)) == 2)
     assert not marked(mark)
     ends = TREE.removesuffix("time.sleep(600)\n") + 'print("said", file=sys.stderr)\nsys.exit(7)'
-    done = run_attended([sys.executable, "-c", ends, "child"])
+    done = workers.run([sys.executable, "-c", ends, "child"])
     assert (done.returncode, done.stdout, done.stderr) == (7, "started\n", "said\n")
     assert not marked(mark)
 

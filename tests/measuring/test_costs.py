@@ -21,16 +21,14 @@ from pudle import names
 from pudle.errors import UnwritableFile
 from pudle.measuring import meter, provenance, run, sources, store
 from pudle.measuring.costs import Cell, cells, measure_cost
-from pudle.measuring.executors import LocalProcesses
 from pudle.measuring.measurement import measure
 from pudle.measuring.run import execute, remember
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
-from pudle.measuring.tasks import prepare_memory_worker
-from pudle.processes import run_in_copy
 from pudle.reports.load import load
+from pudle.workers import Pool, run_in_copy
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
@@ -127,7 +125,7 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
             plan_costs(selection, kept, folder / "selection.json")[0],
             key=lambda task: -len(task.label),
         )
-        with LocalProcesses(1, prepare_memory_worker) as processes:
+        with Pool(1) as processes:
             measured.append(fill([tasks], executor=processes)["memory"][-1]["value"])
     # Eight times as many samples take eight times as much; the rest is noise.
     assert measured[1] == pytest.approx(measured[0], rel=0.1)

@@ -76,7 +76,7 @@ def cluster(tmp_path):
 
 
 def connected(scheduler):
-    from pudle.measuring.dask_executor import dask_cluster
+    from pudle.measuring.cluster import dask_cluster
 
     return dask_cluster(str(scheduler), "cpu", lambda line: None)
 
@@ -258,13 +258,12 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_the_job_script_is_the_one_that_is_configured_and_is_shown(slurm, monkeypatch):
-    from pudle.measuring.dask_executor import dask_cluster
+    from pudle.measuring.cluster import dask_cluster
 
     monkeypatch.setenv("HELD", "yes")
     said = []
-    with dask_cluster(f"slurm:{slurm}", "cpu", said.append) as executor:
+    with dask_cluster(f"slurm:{slurm}", "cpu", said.append):
         wait_for(lambda: len(list(slurm.parent.glob("*.sh"))) == 2)
-        assert executor._threads() == 0
     (script, addresses) = said
     assert script.startswith("job script, 2 times:\n#!/usr/bin/env bash\n")
     for line in (
@@ -292,22 +291,22 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
 @pytest.mark.parametrize(
     ("scheduler", "reason"),
     [
-        ("nonsense", "is none: give tcp://HOST:PORT"),
-        ("local:none", "has no number of workers"),
-        ("local:0", "has no number of workers"),
+        ("nonsense", "names no cluster: give tcp://HOST:PORT"),
+        ("local:none", "names no cluster: give tcp"),
+        ("local:0", "names no cluster: give tcp"),
         ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
         ("tcp://127.0.0.1:1?memory=much", "give the memory of a task as ?memory=4GiB"),
         ("tcp://127.0.0.1", "no Dask scheduler answers"),
         (
             "slurm:absent.yaml",
-            "cannot be used (No such file or directory): give a YAML file with `jobs: NUMBER`",
+            "cannot be used (FileNotFoundError: No such file or directory): give a YAML file with `jobs: NUMBER`",
         ),
     ],
 )
 def test_what_is_no_scheduler_is_refused_in_one_line(scheduler, reason, monkeypatch):
-    from pudle.measuring import dask_executor
+    from pudle.measuring import cluster
 
-    monkeypatch.setattr(dask_executor, "ANSWER", 0.5)
+    monkeypatch.setattr(cluster, "ANSWER", 0.5)
     with pytest.raises(InvalidArgument) as refused, connected(scheduler):
         pass
     assert reason in str(refused.value) and "\n" not in str(refused.value)

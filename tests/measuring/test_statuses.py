@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from pudle.errors import MissingDependency, UnsupportedProblem, first_line
-from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, failure, worst
+from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, worst
+from pudle.workers import failure
 
 
 def test_statuses_are_ordered_from_good_to_bad():

@@ -11,8 +11,8 @@ from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
-from ..measuring.tasks import one_thread
 from ..problems import Problem
+from ..threads import single_thread
 from ..validation import check_integer, check_positive
 from .budget import within_budget
 from .candidates import Family, candidates
@@ -100,7 +100,7 @@ def advise(
     trials, taking_part = Trials.of(problem, algorithm, loss, device), candidates(estimators)
     if train:
         check_trainable(trials)
-    with one_thread():
+    with single_thread():
         advice = _advise(trials, wish, taking_part, seeds, most_depth, progress)
         return practiced(advice, trials, progress) if train and advice.chosen else advice
 

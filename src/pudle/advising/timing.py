@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from asv_runner.benchmarks._maxrss import get_maxrss
 from .. import names
 from ..algorithms import Algorithm
 from ..problems import Problem
-from ..processes import return_freed_memory, run_in_copy
+from ..workers import return_freed_memory, run_in_copy
 
 #: A time is the mean of as many estimates as take about so many seconds.
 LEAST_SECONDS = 0.004
@@ -74,16 +73,12 @@ def memory(estimator: Any, problem: Problem, algorithm: Algorithm, depth: int) -
         return float(torch.cuda.max_memory_allocated() - before)
     algorithm.step_size(problem)
     return_freed_memory()
-    reading, writing = os.pipe()
 
-    def measure() -> None:
+    def measure() -> int:
         torch.set_num_threads(1)
         before = get_maxrss()
         call.estimate(problem, algorithm, depth)
-        os.write(writing, str(get_maxrss() - before).encode())
+        return get_maxrss() - before
 
-    code = run_in_copy(measure)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        text = pipe.read()
-    return max(float(text), 0.0) if code == 0 else float("nan")
+    code, peak = run_in_copy(measure)
+    return max(float(peak), 0.0) if code == 0 else float("nan")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -14,9 +13,9 @@ from rich.table import Table
 
 from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
-from ..measuring.pool import Job, Pool
 from ..terminal import output, progress_bar
 from ..validation import check_positive
+from ..workers import Job, Pool, keep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,11 +67,9 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
 
     check_positive("timeout", timeout)
     results: dict[str, list[Record]] = {}
-    with progress_bar(transient=True) as progress, Pool(1, _prepare_worker) as pool:
+    with progress_bar(transient=True) as progress, Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = [
-            _done(pool, functools.partial(_describe, target), timeout, target) for target in targets
-        ]
+        titles = [_described(pool, target, timeout) for target in targets]
         for target, title in zip(targets, titles, strict=True):
             task = progress.add_task(title, total=len(conformance.CHECKS))
             if progress.disable:
@@ -96,25 +93,19 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
         click.get_current_context().exit(FAILED)
 
 
-def _prepare_worker() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @functools.cache
 def _make(target: str) -> GradientEstimator:
     return names.make_estimator(target)
 
 
-def _describe(target: str, keep: Callable[[Any], None]) -> str:
+def _describe(target: str) -> str:
     """Return the spec of the estimator, made in a worker: its module may do anything when it is
     imported.
     """
     return names.text(_make(target))
 
 
-def _check(name: str, target: str, keep: Callable[[Any], None]) -> None:
+def _check(name: str, target: str) -> None:
     """Run one check in a worker, and keep the specimen before each step and the record after it."""
     check, estimator = conformance.CHECKS[name], _make(target)
     for specimen in check.specimens(estimator):
@@ -122,9 +113,9 @@ def _check(name: str, target: str, keep: Callable[[Any], None]) -> None:
         keep(check(estimator, specimen))
 
 
-def _done(pool: Pool, work: Callable[..., Any], timeout: float, target: str) -> Any:
-    """Return what a worker returns, or raise the error that ended it as one about the target."""
-    ((_, outcome),) = pool.run([Job(target, work, timeout)])
+def _described(pool: Pool, target: str, timeout: float) -> Any:
+    """Return the spec of an estimator, or raise the error that ended its making as one about it."""
+    ((_, outcome),) = pool.run([Job(_describe, (target,), timeout)])
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
     if outcome.status != "ok":
@@ -140,7 +131,7 @@ def _carry_out(pool: Pool, name: str, target: str, timeout: float) -> tuple[list
     """Return the records of one check, the last a failure if the check did not come to its end, and
     whether it did.
     """
-    ((_, outcome),) = pool.run([Job(name, functools.partial(_check, name, target), timeout)])
+    ((_, outcome),) = pool.run([Job(_check, (name, target), timeout)])
     records = [part for part in outcome.parts if isinstance(part, conformance.Record)]
     if outcome.status == "ok":
         return records, True

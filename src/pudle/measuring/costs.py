@@ -19,10 +19,9 @@ from ..batches import split
 from ..estimator import GradientEstimator
 from ..names import make_estimator
 from ..problems import Problem
-from ..processes import return_freed_memory, run_in_copy
+from ..workers import failure, return_freed_memory, run_in_copy
 from . import meter
 from .case import DTYPES, Case
-from .statuses import failure
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -96,14 +95,14 @@ def measure_cost(cell: Cell, store: Store) -> dict[str, Any]:
         drawn(cell.case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
-    return_freed_memory()
-    code = run_in_copy(lambda: store.write_cost(cell, _measured(cell, store.device)))
+    return_freed_memory(at_once=cell.metric == "memory_bytes")
+    code, _ = run_in_copy(lambda: store.write_cost(cell, _measured(cell, store.device)))
     if code:
         killed = "out-of-memory", "its process was killed (signal 9)"
         failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
         # In a copy as well: the name of a GPU is part of the record, and who asks for it can no
         # longer be copied.
-        if run_in_copy(lambda: fail_cost(cell, store, *failed)):
+        if run_in_copy(lambda: fail_cost(cell, store, *failed))[0]:
             # What ended that copy was not the estimate: here its error is told.
             fail_cost(cell, store, *failed)
     record = store.read_cost(cell)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..names import list_experiments
-from .statuses import BROKEN, failure
+from ..workers import failure
+from .statuses import BROKEN
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +15,10 @@ from ..estimator import Estimate, GradientEstimator
 from ..files import strict
 from ..names import make_estimator
 from ..references.certified import Reference
+from ..workers import failure, keep
 from .case import Case
 from .scoring import Score, score
-from .statuses import BROKEN, failure, worst
+from .statuses import BROKEN, worst
 
 if TYPE_CHECKING:
     # Only for annotations: how records are stored does not outdate them.
@@ -47,15 +48,13 @@ def store_reference(case: Case, seed: int, target: str, store: Store) -> None:
     stored_reference(case, seed, target, store)
 
 
-def measure(
-    case: Case, estimator: str, store: Store, keep: Callable[[Part], None] = lambda part: None
-) -> dict[str, Any]:
+def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
     """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to
     the store.
 
-    Whatever the estimator raises becomes a status with a reason; it never becomes a number. `keep`
-    is called with the scores of each depth as they come, for `fail_scores` if this process does not
-    live to write the record.
+    Whatever the estimator raises becomes a status with a reason; it never becomes a number. The
+    scores of each depth are kept as they come, for `fail_scores` if this process does not live to
+    write the record.
     """
     start = time.perf_counter()
     parts = []

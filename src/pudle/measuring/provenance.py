@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import re
-import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ import pudle
 
 from ..errors import PudleError
 from ..kernel_choice import description
+from ..workers import NOT_STARTED, run
 
 #: Folders of this project's repository and the packages that they are installed as.
 PACKAGE_FOLDERS = {"src/pudle": "pudle"} | {
@@ -33,20 +33,15 @@ class NoRepository(PudleError):
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it prints."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    done = run(["git", "-C", folder, *arguments])
+    why = (done.stderr.strip().splitlines() or [""])[0]
+    if done.returncode == NOT_STARTED:
+        raise NoRepository(f"git cannot be run ({why}): a history of commits needs it; install git")
+    if done.returncode:
+        raise NoRepository(
+            f"no git repository with a commit at {folder}{f' ({why})' if why else ''}: a history of"
+            " commits needs one; run inside a clone, or `git init` and commit first"
         )
-    except OSError as error:
-        raise NoRepository(
-            f"git cannot be run ({error.strerror}): a history of commits needs it; install git"
-        ) from None
-    except subprocess.CalledProcessError as error:
-        why = f" ({error.stderr.strip().splitlines()[0]})" if error.stderr.strip() else ""
-        raise NoRepository(
-            f"no git repository with a commit at {folder}{why}: a history of commits needs one; run"
-            " inside a clone, or `git init` and commit first"
-        ) from None
     return done.stdout.strip()
 
 

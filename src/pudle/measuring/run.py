@@ -16,19 +16,17 @@ from typing import Any, NamedTuple
 from .. import names
 from ..files import lies_at, read_each, read_json, write_atomically
 from ..peers import require
-from ..processes import ONE_THREAD
-from .attended import run_attended
+from ..workers import ONE_THREAD, Pool
+from ..workers import run as run_command
 from .contents import AsvResults, RunList
-from .executors import Executor, LocalProcesses
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
-from .runner import fill, plan, plan_costs, plan_experiments, surfaces
+from .runner import Executor, fill, plan, plan_costs, plan_experiments, surfaces
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
 from .survey import Survey, survey
-from .tasks import prepare_memory_worker
 
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = (
@@ -78,7 +76,7 @@ def execute(
     experiments run there.
 
     `say` is called with lines for the user about the scheduler, see
-    `pudle.measuring.dask_executor.dask_cluster`.
+    `pudle.measuring.cluster.dask_cluster`.
 
     Outside any repository results have no commit, and no history is written; the version and the
     digest of the sources label them everywhere. A run is refused, before anything is written, if
@@ -111,7 +109,7 @@ def execute(
                 # in new processes, because memory that scores have given back would hide what a
                 # gradient takes.
                 memory, times = plan_costs(selection, store, known, again=again)
-                with LocalProcesses(workers, prepare_memory_worker) as processes:
+                with Pool(workers) as processes:
                     records |= {
                         "memory": fill([memory], executor=processes, progress=progress)["memory"]
                     }
@@ -178,9 +176,9 @@ def _executor(
 ) -> contextlib.AbstractContextManager[Executor]:
     """Return where scores and experiments run: on this machine, if there is no scheduler."""
     if scheduler is None:
-        return LocalProcesses(workers)
+        return Pool(workers)
     require("distributed", "scale")
-    from .dask_executor import dask_cluster
+    from .cluster import dask_cluster
 
     return dask_cluster(scheduler, device, say)
 
@@ -237,7 +235,7 @@ def _write_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str
     configuration = write_asv_configuration(folder, root)
     command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
     # Paths in the selection are seen from the folder that this process works in.
-    done = run_attended(command)
+    done = run_command(command)
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return [("asv's history of commits was not written", why)] if done.returncode else []
 

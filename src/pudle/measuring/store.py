@@ -66,7 +66,7 @@ class Store:
         Label of the records that are written: the commit that is measured, and whether files differ
         from it.
     planned : frozenset of str, optional
-        Keys of the results that may be written, see `pudle.measuring.tasks.place`; by default of
+        Keys of the results that may be written, see `pudle.measuring.runner.Task`; by default of
         all. One of another key is refused with ChangedSources: its sources or data have changed
         since, and nobody knows which of them it comes from.
     """

@@ -11,10 +11,10 @@ import time
 import pytest
 from two_sides import CASES, blank, scores, write
 
-from pudle.measuring.attended import TIMED_OUT, run_attended
 from pudle.measuring.commits.turns import TimeLimit, time_in_turns
 from pudle.reports.compare.judge import compare
 from pudle.reports.compare.sides import load_folder, on_both
+from pudle.workers import TIMED_OUT, run
 
 
 @pytest.fixture
@@ -59,9 +59,7 @@ def test_a_complete_measurement_loses_nothing(tmp_path):
 
 def test_a_command_ends_at_its_limit_with_all_that_it_started():
     start = time.monotonic()
-    done = run_attended(
-        [sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0
-    )
+    done = run([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0)
     assert done.returncode == TIMED_OUT and "not finished after 1 s" in done.stderr
     assert time.monotonic() - start < 30
 

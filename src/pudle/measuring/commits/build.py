@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ...errors import PudleError
-from ..attended import attended, run_attended
+from ...workers import Process, run
 from ..provenance import git
 
 
@@ -34,8 +34,8 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
         folder,
         root,
     ]
-    run_attended(remove)
-    with attended(remove, "after"):
+    run(remove)
+    with Process(remove, at_end=True):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", wheels)
         try:
@@ -64,7 +64,7 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
         yield tree, python
 
 
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
+def last_line(done: Any) -> str:
     """Return the last line that a process printed, where Python and pip say what went wrong, after
     the place in a source.
     """
@@ -80,7 +80,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def _pip(label: str, *arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = run_attended(command)
+    done = run(command)
     if done.returncode:
         raise PudleError(f"{label} cannot be built and installed: {last_line(done)}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Any
 
 from ...errors import PudleError
 from ...files import read_each, read_json
-from ...processes import ONE_THREAD
-from ..attended import TIMED_OUT, run_attended
+from ...workers import ONE_THREAD, TIMED_OUT, run
 from ..contents import ScoreRecord, StoredSelection
 from ..selection import SELECTION_VARIABLE
 from ..statuses import at_depth
@@ -56,10 +54,10 @@ class Side:
 
     def run(
         self, *arguments: str | Path, cwd: Path | None = None, timeout: float | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Any:
         """Run this commit's Python to its end, or for so many seconds."""
         command = [str(self.python), *map(str, arguments)]
-        return run_attended(command, timeout, cwd=cwd or self.tree, env=self.environment())
+        return run(command, timeout, cwd=cwd or self.tree, env=self.environment())
 
     def lacking(self, profile: str, **options: Any) -> dict[str, str]:
         """Return why this commit lacks what it cannot load and what is requested, by name and spec;
@@ -88,7 +86,7 @@ class Side:
             raise self._failed(done)
         return True
 
-    def _failed(self, done: subprocess.CompletedProcess[str]) -> PudleError:
+    def _failed(self, done: Any) -> PudleError:
         return PudleError(f"{self.label} yields no scores: {last_line(done)}")
 
 

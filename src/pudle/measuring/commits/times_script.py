@@ -12,16 +12,16 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
-import sys
 import timeit
-from multiprocessing.connection import Connection
 from typing import Any
 
 
 def main() -> None:
     # The benchmarks are data here, found by name as asv finds them.
+    from pudle.workers import listen
+
     benchmarks = importlib.import_module("pudle.bench.timing")
-    connection = Connection(int(sys.argv[1]))
+    connection = listen()
     estimate: Any = None
     while True:
         request = connection.recv()

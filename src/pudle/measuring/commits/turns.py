@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import multiprocessing
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from ...files import read_json
-from ..attended import attended
+from ...workers import Process
 from ..contents import StoredSelection
 from .side import Cell, Side
 
@@ -180,19 +177,9 @@ class _Worker:
 
     def __init__(self, side: Side) -> None:
         self.timeout = float(read_json(side.selection, StoredSelection)["timeout"])
-        self.connection, theirs = multiprocessing.Pipe()
         script = Path(__file__).with_name("times_script.py")
-        self.stack = contextlib.ExitStack()
-        command = attended(
-            [side.python, script, theirs.fileno()],
-            fds=[theirs.fileno()],
-            cwd=side.tree,
-            env=side.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.process = self.stack.enter_context(command)
-        theirs.close()
+        self.process = Process([side.python, script], cwd=side.tree, env=side.environment())
+        self.connection = self.process.talk
 
     def ask(self, request: Cell | int) -> float:
         """Return the seconds of one call of a cell, or of the fastest of a number of calls of the
@@ -210,5 +197,4 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        self.stack.close()
-        self.connection.close()
+        self.process.end()
