@@ -405,19 +405,20 @@ def _slurm(path: Path, say: Callable[[str], None]) -> Iterator[Any]:
     """
     from dask_jobqueue import SLURMCluster
 
-    try:
-        content = yaml.safe_load(path.read_text())
-        jobs = check_integer("jobs", content.pop("jobs"), 1)
-        with dask.config.set(dask.config.merge(dask.config.config, content)):
-            cluster = SLURMCluster()
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise InvalidArgument(
-            f"--scheduler slurm:{path} cannot be used ({type(error).__name__}: {why}): give a YAML"
-            " file with `jobs: NUMBER` and dask-jobqueue's own configuration under `jobqueue:"
-            " slurm:`"
-        ) from None
-    with cluster:
+    with contextlib.ExitStack() as stack:
+        try:
+            content = yaml.safe_load(path.read_text())
+            jobs = check_integer("jobs", content.pop("jobs"), 1)
+            merged = dask.config.merge(dask.config.config, content)
+            stack.enter_context(dask.config.set(merged))
+            cluster = stack.enter_context(SLURMCluster())
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+            why = error.strerror if isinstance(error, OSError) else first_line(error)
+            raise InvalidArgument(
+                f"--scheduler slurm:{path} cannot be used ({type(error).__name__}: {why}): give a"
+                " YAML file with `jobs: NUMBER` and dask-jobqueue's own configuration under"
+                " `jobqueue: slurm:`"
+            ) from None
         say(f"job script, {jobs} times:\n{cluster.job_script()}")
         cluster.scale(jobs=jobs)
         yield cluster
