@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.curves import Curve
+from pudle.answers import Curve
 from pudle.reports.load import Results, parsed
-from pudle.text import count
 
 #: Errors at or below this are rounding in float64, whatever the reference's bound.
 ROUNDING = 1e-13
@@ -184,7 +183,7 @@ def _window(curve: Errors | None, wrong: Errors | None) -> tuple[np.ndarray, str
     return (
         nothing,
         (
-            f"window too short: {count(len(depths), 'measured depth')} where a fit needs"
+            f"window too short: {text.count(len(depths), 'measured depth')} where a fit needs"
             f" {FEWEST_DEPTHS}{why}"
         ),
     )
@@ -208,7 +207,7 @@ def _fit_one(
     if len(depths) < FEWEST_DEPTHS:
         return {
             "reason": (
-                f"above rounding and the bound at only {count(len(depths), 'depth')} of the window"
+                f"above rounding and the bound at only {text.count(len(depths), 'depth')} of the window"
             )
         }
     depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]

@@ -13,10 +13,10 @@ import jinja2
 import pandas as pd
 
 from pudle import text
+from pudle.answers import ERROR, EXTRAPOLATION
 from pudle.errors import MissingDependency
 from pudle.reports import markup, tables
 from pudle.reports.answers import answers, budgets
-from pudle.reports.curves import REACH
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.sections import (
@@ -28,17 +28,17 @@ from pudle.reports.learning.sections import (
 from pudle.reports.load import Results
 from pudle.reports.rates import fit
 from pudle.reports.scope import broken, pending_sentence, repeated_draws, scope, where_timed
-from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, GOAL, summarize
+from pudle.reports.summary import CONFIDENCE, FEWEST_SEEDS, summarize
 
 READING = (
     (
         "Error: relative error of the gradient, as the median over seeds, with the range over the"
-        f" seeds in brackets. Depth to {text.number(GOAL, 1)}: from this depth on the error stays"
+        f" seeds in brackets. Depth to {text.number(ERROR, 1)}: from this depth on the error stays"
         " below. Between measured depths, log error is taken as linear."
     ),
     (
         "Time to it: between timed depths, time is taken as linear; * marks an extrapolation,"
-        f" which goes up to {REACH:g} times the deepest timed depth. Brackets reach from the least"
+        f" which goes up to {EXTRAPOLATION:g} times the deepest timed depth. Brackets reach from the least"
         " lower to the greatest upper quartile of the repeats, each seed at its own depth; two"
         " times are distinguishable where the quartiles are apart on every seed. {torch} Time"
         " and memory are measured for one seed. Memory is the peak of the process, at the deepest"
@@ -109,8 +109,13 @@ class Report:
         return shown.strip() + "\n"
 
     def csv(self) -> str:
-        """Return the tidy table."""
-        return markup.csv(self.results.frame)
+        """Return the tidy table, with the columns of the summary beside the relative errors."""
+        frame = self.results.frame
+        if not self.results.cases:
+            return markup.csv(frame)
+        values = tables.summary_values(self.summary).drop(columns="status")
+        beside = frame[frame["metric"] == "relative_error"].join(values, on=["case", "estimator"])
+        return markup.csv(frame.join(beside[values.columns]))
 
     def parquet(self) -> bytes:
         """Return the tidy table with its types; without pyarrow raise `MissingDependency`."""
@@ -141,7 +146,7 @@ class Report:
             chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small"
         )
         for case in self.of_cases(list(self.results.cases)):
-            table = case["summary"].drop(columns=["time / alternating", "status"])
+            table = case["summary"].drop(columns=["time / alternating", "status"], errors="ignore")
             yield markup.latex_table(
                 table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize"
             )
@@ -298,7 +303,7 @@ class Report:
                     f"{len(case['seeds'])} seed{'' if len(case['seeds']) == 1 else 's'}"
                     f"{', scored against a limit' if self.results.badge(name) else ''}"
                 ),
-                "summary": tables.summary_table(by_case[name], max(case["depths"])),
+                "summary": tables.summary_table(by_case[name]),
                 "others": tables.other_targets_table(self.results, name),
             }
             for name, case in ((name, self.results.cases[name]) for name in names)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from pudle.answers import NO_CURVE, NO_LINE, Curve, Line, Measured
 from pudle.measuring import contents, statuses
 from pudle.measuring.scoring import ERRORS
-from pudle.reports.curves import NO_CURVE, NO_LINE, Curve, Line, split
+from pudle.reports.curves import split
 from pudle.reports.records import ExperimentRecord
 
 #: Possible entries of the column ``metric`` of `Results.frame`, with their units.
@@ -165,8 +166,25 @@ class Results:
             seed=0, at_floor=False
         )
         return {
-            key: Line.of(found.depths, found.values[:, 0])
-            for key, found in split(rows, *columns[:3])
+            key: Line.of(dict(zip(curve.depths.tolist(), curve.values[:, 0].tolist(), strict=True)))
+            for key, curve in split(rows, *columns[:3])
+        }
+
+    @cached_property
+    def measured(self) -> Mapping[str, tuple[Measured, ...]]:
+        """What answers rest on: the estimators of each case."""
+        return {
+            case: tuple(
+                Measured(
+                    name,
+                    self.curve(case, name),
+                    self.line(case, name, "seconds"),
+                    self.line(case, name, "memory_bytes"),
+                    (self.line(case, name, "low"), self.line(case, name, "high")),
+                )
+                for name in self.estimators
+            )
+            for case in self.cases
         }
 
     def badge(self, case: str) -> str:

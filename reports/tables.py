@@ -1,143 +1,160 @@
-"""All tables of a report as text."""
+"""All tables of a report as text; a column of the summary is one record of `COLUMNS`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pudle import text
-from pudle.reports.load import Results
+from pudle.answers import ERROR
 from pudle.reports.rates import BASE
-from pudle.reports.summary import GOAL, deepest, spread
+from pudle.reports.results import Results
+from pudle.reports.summary import deepest, spread
 
 VERSIONS = ("pudle", "python", "torch", "numpy", "asv")
 
+#: A row of `summary.summarize`, with what the estimator needs to `reach` the required error.
+Row = Any
 
-def summary_table(part: pd.DataFrame, deepest: int) -> pd.DataFrame:
-    """Return the summary of one case as text, one row per estimator."""
-    goal = text.number(GOAL, 1)
-    torch = part["torch_seconds"].map(lambda pair: not math.isnan(pair[0])).any()
-    rows = [
-        {
-            "estimator": row["estimator"],
-            f"error at depth {deepest}": _error(row, deepest),
-            f"depth to {goal}": _depth(row),
-            f"time to {goal}": _time(row),
-            f"time / {BASE}": text.fixed(row["relative_time"], 2),
-            **(
-                {
-                    f"torch path: time to {goal}": text.starred(
-                        text.seconds(row["torch_seconds"][0]), row["torch_seconds"][1]
-                    ),
-                    f"torch path: time / {BASE}": text.fixed(row["torch_relative_time"], 2),
-                }
-                if torch
-                else {}
-            ),
-            "memory": text.memory(row["memory"]),
-            "status": row["status"],
-        }
+
+class Column(NamedTuple):
+    """A column of the summary, in Markdown, LaTeX, CSV and the page.
+
+    The value is a number or a text, for CSV and for sorting; the format makes a cell of the value
+    and its row. In the label, ``{error}`` stands for the required error.
+    """
+
+    label: str
+    value: Callable[[Row], Any]
+    format: Callable[[Any, Row], str]
+
+
+def _error(value: float, row: Row) -> text.Cell:
+    remarks = []
+    if row.depth != row.last_depth_measured:
+        remarks.append(f"at depth {row.depth:.0f}")
+    if (measured := len(row.errors_by_seed)) < row.seeds:
+        remarks.append(f"{measured} of {row.seeds} seeds")
+    if row.seeds_at_floor:
+        remarks.append("at the bound" if row.seeds_at_floor == measured else "in part at the bound")
+    return text.Cell(between(vars(row), "error"), details=remarks)
+
+
+def _depth(value: float, row: Row) -> text.Cell:
+    depths = row.reach.depths.values()
+    if math.isinf(value):
+        missed = sum(map(math.isinf, depths)) + row.seeds - len(depths)
+        some = f" in {missed} of {row.seeds} seeds" if missed < row.seeds else ""
+        return text.Cell(f"not reached{some}", key=math.inf)
+    return text.between(value, min(depths), max(depths), _layers)
+
+
+def _layers(depth: float) -> str:
+    return f"{depth:.0f}" if math.isfinite(depth) else "not reached"
+
+
+def _time(value: float, row: Row) -> text.Cell:
+    if math.isinf(value):
+        return text.Cell("beyond the timed depths", key=math.inf)
+    shown = text.starred(text.seconds(value), row.reach.seconds.extrapolated)
+    return text.between(value, *row.reach.interval, text.seconds, shown)
+
+
+def _seconds(row: Row) -> float:
+    """Return the time to the required error, infinite beyond all depths with a known one."""
+    beyond = math.isfinite(row.reach.depth) and row.measured.seconds.measured
+    seconds = row.reach.seconds.value
+    return math.inf if math.isnan(seconds) and beyond else seconds
+
+
+def _torch_time(value: float, row: Row) -> text.Cell:
+    return text.starred(text.seconds(value), row.torch.at(row.reach.depth).extrapolated)
+
+
+def _ratio(value: float, row: Row) -> text.Cell:
+    return text.fixed(value, 2)
+
+
+#: The summary. A column without a value in any row of a case is left out there.
+COLUMNS = (
+    Column("error at the deepest depth", lambda row: row.error, _error),
+    Column("depth to {error}", lambda row: row.reach.depth, _depth),
+    Column("time to {error}", _seconds, _time),
+    Column(f"time / {BASE}", lambda row: row.relative_time, _ratio),
+    Column(
+        "torch path: time to {error}", lambda row: row.torch.at(row.reach.depth).value, _torch_time
+    ),
+    Column(f"torch path: time / {BASE}", lambda row: row.torch_relative_time, _ratio),
+    Column("memory", lambda row: row.memory, lambda value, row: text.memory(value)),
+    Column("status", lambda row: row.status, lambda value, row: value),
+)
+
+
+def _rows(part: pd.DataFrame, error: float) -> list[Row]:
+    last = part["depth"].max()
+    return [
+        SimpleNamespace(**row, reach=row["measured"].reach(error), last_depth_measured=last)
         for row in part.to_dict("records")
     ]
-    return pd.DataFrame(rows, dtype=object)
+
+
+def summary_table(part: pd.DataFrame, error: float = ERROR) -> pd.DataFrame:
+    """Return the summary of one case as text, one row per estimator."""
+    rows, goal = _rows(part, error), text.number(error, 1)
+    table: dict[str, Any] = {"estimator": [row.estimator for row in rows]}
+    for label, value, show in COLUMNS:
+        values = [value(row) for row in rows]
+        if any(each == each for each in values):
+            table[label.format(error=goal)] = [
+                show(each, row) if each == each else text.Cell(text.DASH)
+                for each, row in zip(values, rows, strict=True)
+            ]
+    return pd.DataFrame(table, dtype=object)
+
+
+def summary_values(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of the summary, one row per (case, estimator)."""
+    rows, goal = _rows(summary, ERROR), text.number(ERROR, 1)
+    values = {label.format(error=goal): [value(row) for row in rows] for label, value, _ in COLUMNS}
+    return pd.DataFrame(values, index=pd.MultiIndex.from_frame(summary[["case", "estimator"]]))
+
+
+def between(
+    row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any
+) -> text.Cell:
+    """Return the middle value `name` of a summary's row with its range or interval over seeds."""
+    three = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    return text.between(*three, lambda value: show(value, *options))
 
 
 def rates_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Return fitted and predicted rates as text, one row per (case, estimator) that was scored."""
     rows = []
     for row in summary[summary["error"].notna()].to_dict("records"):
-        depths, remark = text.DASH, row["rate_reason"]
+        depths, remark = text.Cell(text.DASH), row["rate_reason"]
         if not math.isnan(row["rate"]):
-            depths = text.Cell(
-                f"{row['first_depth']:.0f} to {row['last_depth']:.0f}", key=row["first_depth"]
-            )
-            some = (
-                f"{row['seeds_fitted']} of {row['seeds']} seeds"
-                if row["seeds_fitted"] < row["seeds"]
-                else ""
-            )
+            first, last = row["first_depth"], row["last_depth"]
+            depths = text.Cell(f"{first:.0f} to {last:.0f}", key=first)
+            fitted = row["seeds_fitted"]
+            some = f"{fitted} of {row['seeds']} seeds" if fitted < row["seeds"] else ""
             remark = ", ".join(filter(None, [some, "not straight" if row["crooked"] else ""]))
         rows.append(
-            (
-                row["case"],
-                row["estimator"],
-                row["predicted"] or text.DASH,
-                between(row, "predicted_rate", text.fixed, 4),
-                between(row, "rate", text.fixed, 4),
-                depths,
-                between(row, "acceleration", text.fixed, 2),
-                remark,
-            )
+            {
+                "case": row["case"],
+                "estimator": row["estimator"],
+                "theory": row["predicted"] or text.DASH,
+                "predicted rate": between(row, "predicted_rate", text.fixed, 4),
+                "fitted rate": between(row, "rate", text.fixed, 4),
+                "depths": depths,
+                "acceleration": between(row, "acceleration", text.fixed, 2),
+                "remark": remark,
+            }
         )
-    columns = [
-        "case",
-        "estimator",
-        "theory",
-        "predicted rate",
-        "fitted rate",
-        "depths",
-        "acceleration",
-        "remark",
-    ]
-    return pd.DataFrame(rows, columns=columns, dtype=object)
-
-
-def between(
-    row: Mapping[str, Any], name: str, show: Callable[..., str] = text.number, *options: Any
-) -> text.Cell:
-    """Return the middle value `name` of a summary's row with its range or interval over the seeds."""
-    return text.between(
-        row[name], row[f"{name}_low"], row[f"{name}_high"], lambda value: show(value, *options)
-    )
-
-
-def _error(row: dict[str, Any], deepest: int) -> text.Cell:
-    if math.isnan(row["error"]):
-        return text.Cell(text.DASH)
-    remarks = []
-    if row["depth"] != deepest:
-        remarks.append(f"at depth {row['depth']:.0f}")
-    if row["seeds_measured"] < row["seeds"]:
-        remarks.append(f"{row['seeds_measured']} of {row['seeds']} seeds")
-    if row["seeds_at_floor"]:
-        remarks.append(
-            "at the bound"
-            if row["seeds_at_floor"] == row["seeds_measured"]
-            else "in part at the bound"
-        )
-    return text.Cell(between(row, "error"), details=remarks)
-
-
-def _depth(row: dict[str, Any]) -> text.Cell:
-    if not math.isinf(row["depth_to_goal"]):
-        return between(
-            row,
-            "depth_to_goal",
-            lambda depth: f"{depth:.0f}" if math.isfinite(depth) else "not reached",
-        )
-    some = (
-        f" in {row['seeds'] - row['seeds_reached']} of {row['seeds']} seeds"
-        if row["seeds_reached"]
-        else ""
-    )
-    return text.Cell(f"not reached{some}", key=math.inf)
-
-
-def time_to_goal(row: Mapping[str, Any]) -> text.Cell:
-    """Return the time to the goal with its range over the seeds and the quartiles of the timings."""
-    shown = text.starred(text.seconds(row["seconds_to_goal"]), row["extrapolated"])
-    ends = (row["seconds_to_goal_low"], row["seconds_to_goal_high"])
-    return text.between(row["seconds_to_goal"], *ends, text.seconds, shown)
-
-
-def _time(row: dict[str, Any]) -> text.Cell:
-    if not math.isnan(row["seconds_to_goal"]):
-        return time_to_goal(row)
-    beyond = math.isfinite(row["depth_to_goal"]) and row["timed"]
-    return text.Cell("beyond the timed depths", key=math.inf) if beyond else text.Cell(text.DASH)
+    return pd.DataFrame(rows, columns=None if rows else ["case", "fitted rate"], dtype=object)
 
 
 def other_targets_table(results: Results, case: str) -> pd.DataFrame:
@@ -145,15 +162,13 @@ def other_targets_table(results: Results, case: str) -> pd.DataFrame:
     one.
     """
     targets = results.cases[case]["targets"]
-    rows = [
-        {"estimator": name}
-        | {
-            f"against {target}": between(deepest(results.curve(case, name, target=target)), "error")
-            for target in targets
-        }
-        for name in results.estimators
-    ]
-    return pd.DataFrame(rows if len(targets) > 1 else [], dtype=object)
+    if len(targets) == 1:
+        return pd.DataFrame(dtype=object)
+    table: dict[str, Any] = {"estimator": results.estimators}
+    for target in targets:
+        curves = [results.curve(case, name, target=target) for name in results.estimators]
+        table[f"against {target}"] = [between(deepest(curve), "error") for curve in curves]
+    return pd.DataFrame(table, dtype=object)
 
 
 def problems_table(results: Results) -> pd.DataFrame:
@@ -179,31 +194,38 @@ def problems_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
+#: Columns of the certificates: the field of a reference, which of the seeds is worst, the format.
+CERTIFICATES: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "bound": ("bound", "max", text.number),
+    "KKT residual": ("kkt_residual", "max", text.number),
+    "condition": ("condition_number", "max", text.number),
+    "dual margin": ("dual_margin", "min", text.number),
+    "smallest amplitude": ("smallest_amplitude", "min", text.number),
+    "all-zero codes": ("zero_codes", "max", text.percent),
+}
+
+
 def references_table(results: Results) -> pd.DataFrame:
     """Return the certificates, one row per (case, target), with the worst numbers over the seeds."""
     rows = []
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
         counts = part["status"].value_counts(sort=False)
-        statuses = ", ".join(
-            f"{status} ({count} of {len(part)})" for status, count in counts.items()
-        )
-        uncertified = f"{part['uncertified'].sum():.0f} of {part['samples'].sum():.0f}"
+        statuses = [f"{status} ({count} of {len(part)})" for status, count in counts.items()]
+        failing = part["uncertified"].sum()
+        uncertified = text.Cell(f"{failing:.0f} of {part['samples'].sum():.0f}", key=failing)
+        worst = {
+            label: show(getattr(part[name], which)())
+            for label, (name, which, show) in CERTIFICATES.items()
+        }
         rows.append(
             {
                 "case": case,
                 "target": target,
-                "status": statuses if len(counts) > 1 else counts.index[0],
-                "bound": text.number(part["bound"].max()),
-                "KKT residual": text.number(part["kkt_residual"].max()),
-                "condition": text.number(part["condition_number"].max()),
-                "dual margin": text.number(part["dual_margin"].min()),
-                "smallest amplitude": text.number(part["smallest_amplitude"].min()),
+                "status": ", ".join(statuses) if len(counts) > 1 else counts.index[0],
+                **worst,
                 "uncertified samples": (
-                    text.DASH
-                    if part["uncertified"].isna().all()
-                    else text.Cell(uncertified, key=part["uncertified"].sum())
+                    text.DASH if part["uncertified"].isna().all() else uncertified
                 ),
-                "all-zero codes": text.percent(part["zero_codes"].max()),
                 "rho": between(spread("rho", part["rho"]), "rho", text.fixed, 4),
             }
         )
@@ -213,25 +235,20 @@ def references_table(results: Results) -> pd.DataFrame:
 def provenance_table(results: Results) -> list[tuple[str, str]]:
     """Return the origin of the numbers as (name, value) pairs; several origins are listed."""
     seeds = sorted({tuple(case["seeds"]) for case in results.cases.values()})
-    facts = [
-        {
+    newest = max(str(item["date"]) for item in results.provenances)
+    facts: dict[str, dict[str, None]] = {}
+    for item in results.provenances:
+        changed = " with uncommitted changes" if item.get("dirty") else ""
+        machine = (item.get("cpu", "unknown"), item.get("cores", "?"), item.get("memory_gib", "?"))
+        sources = f"pudle {item.get('pudle')} {item.get('sources')}"
+        origin = {
             "Profile": results.profile,
-            "Commit": (
-                (item.get("commit") or "none")[:12]
-                + (" with uncommitted changes" if item.get("dirty") else "")
-            ),
-            "Sources": (
-                " ".join(["pudle", str(item.get("pudle")), str(item["sources"])])
-                if item.get("sources")
-                else ""
-            ),
-            "Newest record": max(str(other["date"]) for other in results.provenances),
+            "Commit": (item.get("commit") or "none")[:12] + changed,
+            "Sources": sources if item.get("sources") else "",
+            "Newest record": newest,
             "Machine": item.get("machine"),
             "System": item.get("system"),
-            "Processor": (
-                f"{item.get('cpu', 'unknown')}, {item.get('cores', '?')} cores,"
-                f" {item.get('memory_gib', '?')} GiB"
-            ),
+            "Processor": "{}, {} cores, {} GiB".format(*machine),
             "Device": " ".join(
                 str(item[key]) for key in ("device", "accelerator") if item.get(key)
             ),
@@ -241,10 +258,6 @@ def provenance_table(results: Results) -> list[tuple[str, str]]:
             "Seeds": "; ".join(text.numbers(values) for values in seeds),
             "Estimators": ", ".join(results.estimators),
         }
-        for item in results.provenances
-    ]
-    distinct = {
-        name: dict.fromkeys(str(fact[name]) for fact in facts if fact[name] not in (None, ""))
-        for name in facts[0]
-    }
-    return [(name, text.listing(list(values))) for name, values in distinct.items() if values]
+        for name, value in origin.items():
+            facts.setdefault(name, {}).update({str(value): None} if value else {})
+    return [(name, text.listing(list(values))) for name, values in facts.items() if values]

@@ -75,12 +75,13 @@ def test_answers_choose_from_the_table(results):
     )
     loose, tight = errors.max() * 1.01, errors.min() * 0.99
     (answer,) = results.answers(error=loose).to_dict("records")
-    assert answer["error"] == pytest.approx(errors[answer["estimator"], answer["depth"]])
     seconds = table[table.metric == "seconds"].groupby(["estimator", "depth"])["value"].median()
+    assert (answer["reached"], answer["depth"], answer["error"]) == (True, DEPTHS[0], loose)
     assert answer["seconds"] == pytest.approx(seconds.min())
-    assert results.answers(error=tight)["estimator"].tolist() == [""]
+    (closest,) = results.answers(error=tight).to_dict("records")
     (best,) = results.answers(seconds=60.0, memory=2.0**40).to_dict("records")
-    assert best["error"] == pytest.approx(errors.min())
+    assert closest["error"] == best["error"] == pytest.approx(errors.min(), rel=0.01)
+    assert not closest["reached"]
 
 
 def test_results_show_themselves(results, tmp_path):

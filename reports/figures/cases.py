@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.costs import front
+from pudle.answers import front
 from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.load import parsed
 from pudle.reports.looks import Look, looks_of
@@ -122,7 +122,8 @@ def curves(
         rows[column] = math.nan
         for (case, name), places in rows.groupby(keys[:2]).indices.items():
             depths = rows["depth"].to_numpy()[places]
-            rows.loc[places, column] = results.line(case, name, cost).inside(depths) / unit
+            line = results.line(case, name, cost)
+            rows.loc[places, column] = [line.inside(depth) / unit for depth in depths]
     of_case = dict(iter(rows.drop(columns="case").groupby(rows["case"], sort=False)))
     fits = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}
     return {

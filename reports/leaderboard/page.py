@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from pudle import text
+from pudle.answers import ERROR
 from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import markup
@@ -25,7 +26,6 @@ from pudle.reports.leaderboard.ranking import (
 )
 from pudle.reports.leaderboard.scoring import measure_apart
 from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Submission, read_submission
-from pudle.reports.summary import GOAL
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
@@ -109,7 +109,7 @@ def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path
                 {
                     "rank": row.rank,
                     "estimator": row.estimator,
-                    f"layers to {text.number(GOAL, 1)}": text.fixed(row.depth, 0)
+                    f"layers to {text.number(ERROR, 1)}": text.fixed(row.depth, 0)
                     if row.reached
                     else "not reached",
                     "in cases": f"{row.reached} of {row.cases}",

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from pudle.reports.curves import depth_to
+from pudle.answers import ERROR, depth_to
 from pudle.reports.leaderboard.submission import YARDSTICK
 from pudle.reports.results import Results
-from pudle.reports.summary import GOAL
 
 #: Families of problems by the start of a case's name.
 FAMILIES = {
@@ -57,7 +56,7 @@ def errors(results: Results, estimator: str) -> pd.DataFrame:
 
 def reached(results: Results, estimator: str) -> pd.DataFrame:
     """Return, for every certified case, from which depth on an estimator's error stays within
-    `GOAL`, and its last error.
+    `ERROR`, and its last error.
 
     Both are medians over the seeds: ``depth`` is infinite if it does not in most of them, and
     ``error``, at the case's greatest depth, is infinite if most have no number there.
@@ -69,7 +68,7 @@ def reached(results: Results, estimator: str) -> pd.DataFrame:
         curves, greatest = results.curve(name, estimator).by_seed, max(case["depths"])
         whole = {seed: curve for seed, curve in curves.items() if curve[0][-1] == greatest}
         depths = [
-            depth_to(*whole[seed], GOAL) if seed in whole else math.inf for seed in case["seeds"]
+            depth_to(*whole[seed], ERROR) if seed in whole else math.inf for seed in case["seeds"]
         ]
         errors = [whole[seed][1][-1] if seed in whole else math.inf for seed in case["seeds"]]
         described = {"family": family({"name": name, "loss": case["loss"]}), "case": name}
@@ -80,7 +79,7 @@ def reached(results: Results, estimator: str) -> pd.DataFrame:
 
 
 def ranked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Rank estimators in each family by the layers that they need to reach `GOAL`, see `reached`.
+    """Rank estimators in each family by the layers that they need to reach `ERROR`, see `reached`.
 
     In a case, those that never reach it come last, by their error. Equal ones share a rank. Of
     several cases the mean of the ranks counts, so that no case outweighs the others.

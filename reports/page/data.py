@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.answers import Curve, Line, limits
 from pudle.reports import tables
 from pudle.reports.answers import findings
-from pudle.reports.costs import limits, points
-from pudle.reports.curves import Curve, Line
 from pudle.reports.looks import looks_of
 from pudle.reports.page import charts
 from pudle.reports.page.charts import short
@@ -64,7 +63,7 @@ def run_data(
     by_case: dict[str, list[Any]] = {name: [None] * len(places) for name in results.cases}
     for row in summary.to_dict("records"):
         by_case[row["case"]][places[row["estimator"]]] = row
-    found = [points(results, case) for case in results.cases]
+    measured = [each for of_case in results.measured.values() for each in of_case]
     return {
         "label": label,
         "profile": results.profile,
@@ -78,10 +77,7 @@ def run_data(
             | {"findings": findings(summaries[name])}
             for name, rates_of in _by_case(results, rates).items()
         ],
-        "limits": {
-            cost: limits(found, cost, unit)
-            for cost, unit in (("seconds", 1.0), ("memory", 2.0**20))
-        },
+        "limits": {cost: limits(measured, cost) for cost in ("seconds", "memory")},
         "charts": charts.rates(summary),
         "tables": {
             "rates": table(
@@ -253,7 +249,8 @@ def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
         [None if value != value else short(value) if condensed else value for value in item]
         for item in exact
     ]
-    return [line.depths.tolist(), values[0], list(line.known), *values[1:]]
+    known = [min(line.measured), max(line.measured)]
+    return [line.depths.tolist(), values[0], known, *values[1:]]
 
 
 def _bound(results: Results, name: str) -> float | None:

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 import pudle
 from pudle import text
+from pudle.answers import ERROR
 from pudle.reports import runs
 from pudle.reports.answers import answers
 from pudle.reports.learning.bought import bought
@@ -29,7 +30,6 @@ from pudle.reports.page.static import MOST_ROWS, static_bought, static_budgets, 
 from pudle.reports.report import NO_TORCH, READING, READING_RATES, Report
 from pudle.reports.results import TITLES
 from pudle.reports.scope import pending_sentence, where_timed
-from pudle.reports.summary import GOAL
 
 #: The page's own scripts, in the order in which they need each other.
 SCRIPTS = ("lookups.js", "charts.js", "page.js")
@@ -105,7 +105,7 @@ class Page:
             style=Markup(_template("style.css")),
             version=pudle.__version__,
             starred=text.STARRED,
-            goal=text.number(GOAL, 1),
+            goal=text.number(ERROR, 1),
             title=first.title,
             subtitle=first.subtitle,
             profile=first.results.profile,
@@ -260,7 +260,7 @@ class Page:
             ]
         )
         content: dict[str, Any] = {
-            "error": GOAL,
+            "error": ERROR,
             "metrics": TITLES,
             "looks": self.looks,
             "specs": charting.specs(self.looks),

@@ -39,9 +39,10 @@ from synthetic import (
 )
 
 from pudle import text
+from pudle.answers import Requirement, answer
 from pudle.bench.cases import PROFILES
 from pudle.reports import looks
-from pudle.reports.answers import Wanted, answers, budget
+from pudle.reports.answers import answers
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -544,7 +545,7 @@ def says_what_python_computes(page, report, wish):
     for key, value in wish.items():
         choose(page, key, value)
     limits = {key: AMOUNTS[value] for key, value in wish.items() if key != "error"}
-    wanted = Wanted(**({"error": float(wish["error"])} if "error" in wish else {}), **limits)
+    wanted = Requirement(**({"error": float(wish["error"])} if "error" in wish else {}), **limits)
     assert shown_answers(page) == expected_answers(report, wanted)
     headings = [name.strip() for name in visible(page, "#budget-table thead th")]
     for place, heading in enumerate(headings[1:], 1):
@@ -552,14 +553,14 @@ def says_what_python_computes(page, report, wish):
             report.results.cases, column(page, "#budget-table", place), strict=True
         ):
             if heading.startswith("error"):
-                asked = Wanted(float(heading.removeprefix("error ")))
+                asked = Requirement(float(heading.removeprefix("error ")))
             else:
                 cost = "memory" if "iB" in heading else "seconds"
                 number, unit = heading.removeprefix("within ").split()
                 scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "MiB": 2**20, "KiB": 2**10}[unit]
-                asked = Wanted(**{"error": -math.inf, cost: float(number) * scale})
-            found = budget(report.results, name, asked)
-            assert cell == f"{found['estimator']}{found['value']}", (heading, name)
+                asked = Requirement(**{"error": None, cost: float(number) * scale})
+            estimator, value = answer(report.results.measured[name], asked).value
+            assert cell == f"{estimator}{value}", (heading, name)
     # Each wish is one of the budgets.
     assert {text.number(wanted.error, 1)} <= {
         heading.removeprefix("error ") for heading in headings
@@ -567,7 +568,7 @@ def says_what_python_computes(page, report, wish):
 
 
 def test_what_is_no_number_is_marked_and_no_limit(page, report):
-    expected = expected_answers(report, Wanted())
+    expected = expected_answers(report, Requirement())
     for wish in ("nonsense", "-1", "0", "3 apples"):
         choose(page, "seconds", wish)
         assert find(page, "#want-seconds").get_attribute("aria-invalid") == "true"

@@ -19,10 +19,9 @@ from synthetic import (
     write_costs,
 )
 
-from pudle.reports import costs, curves, scope, tables
-from pudle.reports.answers import answers, budgets, closest
-from pudle.reports.costs import Point
-from pudle.reports.curves import Line
+from pudle.answers import Line, Point, closest, depth_to, front
+from pudle.reports import scope, tables
+from pudle.reports.answers import answers, budgets
 from pudle.reports.load import load
 from pudle.reports.report import Report
 
@@ -39,7 +38,7 @@ from pudle.reports.report import Report
 )
 def test_depth_to_goal(errors, expected):
     assert (
-        curves.depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3)
+        depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3)
         == expected
     )
 
@@ -56,15 +55,15 @@ def test_depth_to_goal(errors, expected):
     ],
 )
 def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
-    value, flag = Line.of(np.array([200, 100]), np.array([2.0, 1.0])).at(depth)
+    value, flag = Line.of({200: 2.0, 100: 1.0}).at(depth)
     assert flag == outside and (
         value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected))
     )
-    assert math.isnan(Line.of(np.array([100]), np.array([1.0])).at(150)[0])
+    assert math.isnan(Line.of({100: 1.0}).at(150)[0])
 
 
 def test_fewer_layers_never_save_more_than_their_share():
-    assert Line.of(np.array([100, 200]), np.array([1.0, 9.0])).at(50) == (0.5, True)
+    assert Line.of({100: 1.0, 200: 9.0}).at(50) == (0.5, True)
 
 
 def test_summary_counts_time_memory_and_spread(four):
@@ -108,10 +107,10 @@ def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
         failure(case(), "analytic", "timeout", "not finished after 1 s"),
     ]
     report = Report.of(load(write(tmp_path, records), "quick"))
-    table = tables.summary_table(report.summary, 300).set_index("estimator")
+    table = tables.summary_table(report.summary).set_index("estimator")
     for name, status in (("backprop", "diverged"), ("analytic", "timeout")):
         assert table.loc[name, "status"] == status
-        assert table.loc[name, "error at depth 300"] == "–"
+        assert table.loc[name, "error at the deepest depth"] == "–"
         assert not table.loc[name].drop("status").str.contains(r"\d", regex=True).any()
     problems = tables.problems_table(report.results).set_index("estimator")
     assert problems.loc["backprop", "reason"] == "3 of 9 entries are NaN"
@@ -182,17 +181,16 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
     ],
 )
 def test_front_holds_what_nothing_beats(cost, error, expected):
-    assert (
-        costs.front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist()
-        == expected
-    )
+    assert front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist() == expected
 
 
 def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
     write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
     report = Report.of(load(four, "quick"))
     priced = {
-        (it.estimator, it.depth): it.seconds for it in costs.points(report.results, case()["name"])
+        (point.estimator, point.depth): point.seconds
+        for each in report.results.measured[case()["name"]]
+        for point in each.points
     }
     assert {place: seconds for place, seconds in priced.items() if not math.isnan(seconds)} == {
         ("alternating", 100): 1.0,

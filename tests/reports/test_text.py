@@ -9,7 +9,7 @@ import pytest
 from synthetic import case
 
 from pudle import text
-from pudle.reports import markup, tables
+from pudle.reports import markup
 from pudle.text import Cell
 
 
@@ -40,21 +40,6 @@ from pudle.text import Cell
 )
 def test_cells_carry_the_number_that_they_show(cell, shown, key):
     assert cell == shown and cell.key == (None if key is None else pytest.approx(key))
-
-
-def test_a_goal_that_is_not_reached_sorts_after_every_number():
-    row = {
-        "depth_to_goal": math.inf,
-        "seeds": 3,
-        "seeds_reached": 2,
-        "seconds_to_goal": math.nan,
-        "timed": 2,
-    }
-    assert (
-        tables._depth(row) == "not reached in 1 of 3 seeds" and tables._depth(row).key == math.inf
-    )
-    assert tables._time(row | {"depth_to_goal": 900.0}) == "beyond the timed depths"
-    assert tables._time(row | {"depth_to_goal": 900.0}).key == math.inf
 
 
 def test_a_cell_made_of_another_keeps_what_it_carries():

@@ -1,0 +1,463 @@
+"""Which estimator to use: what reaches an error at which depth, within a time and a memory.
+
+One engine for reports, pages, notebooks and `pudle advise`; it is fed with plain records of what
+was measured, see `Measured`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import text
+
+#: Relative error that is required unless another is asked for.
+ERROR = 1e-3
+#: Errors for which tables of budgets name the cheapest estimator.
+ERRORS = (1e-1, 1e-3, 1e-6)
+#: Median errors that differ by less than this share count as the same.
+SAME_ERROR = 0.01
+#: Time and memory are extrapolated linearly beyond the deepest measured depth, up to this many
+#: times that depth.
+EXTRAPOLATION = 4.0
+#: Number of limits of time, and of memory, that tables of budgets have, and their units.
+LIMITS, UNITS = 2, {"seconds": 1.0, "memory": 2.0**20}
+
+#: Returns one depth for several seeds from the depth that each of them needs.
+Statistic = Callable[[Sequence[float]], float]
+
+
+def median(depths: Sequence[float]) -> float:
+    """Return the median of some depths, NaN if there are none."""
+    return float(np.median(depths)) if depths else math.nan
+
+
+# -- what was measured
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Values of one estimator on one case, an array over (depths, seeds) that is NaN where there is
+    none.
+    """
+
+    depths: np.ndarray
+    seeds: np.ndarray
+    values: np.ndarray
+    #: Whether the value is the reference's bound, the error being smaller.
+    at_floor: np.ndarray
+
+    @cached_property
+    def by_seed(self) -> Mapping[int, tuple[np.ndarray, np.ndarray]]:
+        """The measured depths and values of each seed."""
+        known = ~np.isnan(self.values)
+        return {
+            int(seed): (self.depths[rows], column[rows])
+            for seed, column, rows in zip(self.seeds, self.values.T, known.T, strict=True)
+            if rows.any()
+        }
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Depth, median, least and greatest value over the seeds, a row for each depth that has a
+        value.
+        """
+        rows = ~np.isnan(self.values).all(axis=1)
+        if not rows.any():
+            return np.empty((0, 4))
+        values = self.values[rows]
+        ends = np.nanmedian(values, 1), np.nanmin(values, 1), np.nanmax(values, 1)
+        return np.column_stack((self.depths[rows], *ends))
+
+
+NO_CURVE = Curve(np.empty(0, int), np.empty(0, int), np.empty((0, 0)), np.empty((0, 0), bool))
+
+
+class Cost(NamedTuple):
+    """A time or a memory, NaN where it is not known, and whether it is extrapolated."""
+
+    value: float
+    extrapolated: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A cost against depth, linear between `depths`; the cost at the `measured` depths was
+    measured.
+    """
+
+    depths: np.ndarray
+    values: np.ndarray
+    measured: Mapping[int, float]
+
+    @classmethod
+    def of(cls, measured: Mapping[int, float]) -> Line:
+        """Make a line through measured costs, extended along the nearest two to both sides.
+
+        It reaches from depth 0 to `EXTRAPOLATION` times the deepest measured depth; with fewer than
+        two depths it is not extended.
+        """
+        measured = dict(sorted(measured.items()))
+        depths, values = np.array([*measured], float), np.array([*measured.values()], float)
+        if len(depths) < 2:
+            return cls(depths, values, measured)
+        first, last = depths[0], depths[-1]
+        # Noise can tilt the line, but fewer layers never take more time.
+        low, high = np.maximum(
+            (values[[1, -1]] - values[[0, -2]]) / (depths[[1, -1]] - depths[[0, -2]]), 0.0
+        )
+        if first > 0:
+            # Nor do fewer layers save more than their share: there is a cost without any layer.
+            depths = np.insert(depths, 0, 0.0)
+            values = np.insert(values, 0, max(values[0] - low * first, 0.0))
+        values = np.append(values, values[-1] + high * (EXTRAPOLATION - 1) * last)
+        return cls(np.append(depths, EXTRAPOLATION * last), values, measured)
+
+    def at(self, depth: float) -> Cost:
+        """Return the cost at a depth."""
+        if not self.measured or not math.isfinite(depth):
+            return Cost(math.nan)
+        outside = not min(self.measured) <= depth <= max(self.measured)
+        if not self.depths[0] <= depth <= self.depths[-1]:
+            return Cost(math.nan, True)
+        return Cost(float(np.interp(depth, self.depths, self.values)), outside)
+
+    def inside(self, depth: float) -> float:
+        """Return the cost at a depth, NaN outside the measured ones."""
+        value, outside = self.at(depth)
+        return math.nan if outside else value
+
+
+NO_LINE = Line.of({})
+
+
+class Reach(NamedTuple):
+    """What an estimator needs to bring its error to a required one."""
+
+    estimator: str
+    #: Depth by seed, infinite where the error is not reached, and the one for all seeds.
+    depths: Mapping[int, float]
+    depth: float
+    #: Time and memory at the latter.
+    seconds: Cost
+    memory: Cost
+    #: Quartiles of the timing at each seed's own depth; without bounds where a time has too few
+    #: samples for them.
+    quartiles: Mapping[int, tuple[float, float]]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The least and the greatest of the quartiles, NaN if there are none."""
+        bounds = [bound for pair in self.quartiles.values() for bound in pair]
+        known = [bound for bound in bounds if math.isfinite(bound)]
+        return min(known, default=math.nan), max(known, default=math.nan)
+
+    def beats(self, other: Reach) -> bool:
+        """Return whether this is faster on every seed, by more than the quartiles of both timings.
+
+        Seeds are compared one by one, because they differ more from each other than estimators do
+        on any of them.
+        """
+        # A time is not known where a seed does not reach the error, or only beyond all timed depths.
+        pairs = [
+            (self.quartiles[seed][1], low)
+            for seed, (low, _) in other.quartiles.items()
+            if seed in self.quartiles
+        ]
+        known = [pair for pair in pairs if not all(map(math.isnan, pair))]
+        return bool(known) and all(
+            high < (math.inf if math.isnan(low) else low) for high, low in known
+        )
+
+
+class Point(NamedTuple):
+    """The median error of an estimator at a depth, and what it costs there where that was measured,
+    else NaN.
+    """
+
+    estimator: str
+    depth: int
+    error: float
+    least: float
+    greatest: float
+    seconds: float
+    memory: float
+    #: Whether no greater depth was measured.
+    last: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of an estimator on a case: errors, time and memory against depth."""
+
+    estimator: str
+    errors: Curve
+    seconds: Line = NO_LINE
+    memory: Line = NO_LINE
+    #: Lower and upper quartile of the samples of the time.
+    quartiles: tuple[Line, Line] = (NO_LINE, NO_LINE)
+    _reached: dict[tuple[float, Statistic], Reach] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The median errors by depth with their costs.
+
+        Time and memory are linear in depth, so a depth between two measured ones has a known cost.
+        """
+        rows = self.errors.spread.tolist()
+        return [
+            Point(
+                self.estimator,
+                int(depth),
+                error,
+                least,
+                greatest,
+                self.seconds.inside(depth),
+                self.memory.inside(depth),
+                last=depth == rows[-1][0],
+            )
+            for depth, error, least, greatest in rows
+        ]
+
+    def reach(self, error: float, statistic: Statistic = median) -> Reach:
+        """Return what is needed to reach an error; the depth is infinite where it is not reached.
+
+        The depth is the `statistic` of those that the seeds need, rounded up to a whole layer.
+        """
+        if (error, statistic) not in self._reached:
+            self._reached[error, statistic] = self._reach(error, statistic)
+        return self._reached[error, statistic]
+
+    def _reach(self, error: float, statistic: Statistic) -> Reach:
+        depths = {seed: depth_to(*curve, error) for seed, curve in self.errors.by_seed.items()}
+        # A rounding error adds no layer.
+        depth = float(np.ceil(statistic(list(depths.values())) - 1e-9))
+        quartiles = {}
+        for seed, needed in depths.items():
+            low, high = (line.at(needed).value for line in self.quartiles)
+            timed = not math.isnan(self.seconds.at(needed).value)
+            quartiles[seed] = (-math.inf, math.inf) if math.isnan(low) and timed else (low, high)
+        costs = self.seconds.at(depth), self.memory.at(depth)
+        return Reach(self.estimator, depths, depth, *costs, quartiles)
+
+
+def depth_to(depths: np.ndarray, errors: np.ndarray, error: float) -> float:
+    """Return the depth from which errors, at ascending depths, stay at or below a required one;
+    infinite if they do not.
+
+    Between the measured depths log error is taken as linear in depth, and the answer is rounded up
+    to a whole layer.
+    """
+    above = np.flatnonzero(errors > error)
+    if not len(errors) or (len(above) and above[-1] == len(errors) - 1):
+        return math.inf
+    if not len(above):
+        return float(depths[0])
+    last = above[-1]
+    low, high = depths[last], depths[last + 1]
+    before, after = math.log(errors[last]), math.log(max(errors[last + 1], 1e-300))
+    reached = low + (high - low) * (before - math.log(error)) / (before - after)
+    # Rounding errors must not add a layer.
+    return float(min(high, math.ceil(reached - 1e-9)))
+
+
+def front(costs: Any, errors: Any) -> np.ndarray:
+    """Return which points are not beaten: no other has a cost and an error at most as large, and
+    one of them smaller.
+    """
+    costs, errors = np.asarray(costs, float), np.asarray(errors, float)
+    no_worse = (costs[:, None] <= costs) & (errors[:, None] <= errors)
+    better = (costs[:, None] < costs) | (errors[:, None] < errors)
+    return ~(no_worse & better).any(axis=0)
+
+
+# -- questions and answers
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """The relative error that a gradient may have, None for the least possible, and the most time
+    (s) and memory (bytes) that it may take.
+    """
+
+    error: float | None = ERROR
+    seconds: float = math.inf
+    memory: float = math.inf
+
+    @property
+    def limited(self) -> bool:
+        """Tell whether time or memory is limited."""
+        return math.isfinite(self.seconds) or math.isfinite(self.memory)
+
+    def allows(self, seconds: float, memory: float) -> bool:
+        """Tell whether time and memory are within the limits; an unknown one is not."""
+        pairs = (self.seconds, seconds), (self.memory, memory)
+        return all(math.isinf(limit) or cost <= limit for limit, cost in pairs)
+
+    def __str__(self) -> str:
+        parts = [] if self.error is None else [f"error {text.number(self.error, 1)}"]
+        for limit, show in ((self.seconds, text.seconds), (self.memory, text.memory)):
+            parts += [f"within {show(limit)}"] if math.isfinite(limit) else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The estimator to use for a requirement, or the one that comes closest to it."""
+
+    requirement: Requirement
+    #: Why it is this estimator, in one sentence.
+    reason: str
+    #: Empty if there is none.
+    estimator: str = ""
+    #: Whether the required error is reached within the limits.
+    reached: bool = False
+    depth: float = math.nan
+    #: The error there; where the required one is reached, it is that one.
+    error: float = math.nan
+    seconds: Cost = Cost(math.nan)
+    memory: Cost = Cost(math.nan)
+    #: Least and greatest quartile of the time over the seeds.
+    interval: tuple[float, float] = (math.nan, math.nan)
+    #: Estimators that cannot be told from it in time.
+    ties: tuple[str, ...] = ()
+
+    @property
+    def advice(self) -> str:
+        """The answer in two words."""
+        if not self.estimator:
+            return "No answer"
+        timed = not math.isnan(self.seconds.value)
+        return ("Use" if timed else "Fewest layers:") if self.reached else "Closest:"
+
+    @property
+    def cells(self) -> dict[str, text.Cell]:
+        """What it reaches and costs, as a row of a table; * marks what is extrapolated."""
+        time = text.starred(text.seconds(self.seconds.value), self.seconds.extrapolated)
+        error = text.number(self.error, 1 if self.reached else 2)
+        return {
+            "error": text.Cell(f"≤ {error}", key=self.error) if self.reached else error,
+            "depth": text.fixed(self.depth, 0),
+            "time": text.between(self.seconds.value, *self.interval, text.seconds, time),
+            "memory": text.starred(text.memory(self.memory.value), self.memory.extrapolated),
+        }
+
+    @property
+    def value(self) -> tuple[str, str]:
+        """The estimator, empty unless the requirement is met, and what it achieves: a time, or an
+        error where none is required.
+        """
+        if not self.reached:
+            if not self.requirement.limited:
+                return "", "not reached" if self.estimator else text.DASH
+            shown = f"error {text.number(self.error)}" if self.estimator else "none"
+            return self.estimator, shown
+        value = text.count(int(self.depth), "layer")
+        if not math.isnan(self.seconds.value):
+            value = text.starred(text.seconds(self.seconds.value), self.seconds.extrapolated)
+        others = text.count(len(self.ties), "other")
+        return self.estimator, value + (f", not distinguishable from {others}" * bool(self.ties))
+
+
+def answer(
+    measured: Sequence[Measured], requirement: Requirement, statistic: Statistic = median
+) -> Answer:
+    """Return the cheapest estimator that reaches an error within limits, else the closest.
+
+    Where no time is known, fewer layers are cheaper. The closest is the one with the least error at
+    the deepest depth, or at any depth within the limits if there are some.
+    """
+    goal, reaches = requirement.error, list[Reach]()
+    if goal is not None:
+        reaches = [each.reach(goal, statistic) for each in measured]
+    possible = [each for each in reaches if math.isfinite(each.depth)]
+    allowed = [each for each in possible if requirement.allows(each.seconds[0], each.memory[0])]
+    if allowed:
+        return _cheapest(allowed, requirement, goal or 0.0)
+    points = [point for each in measured for point in each.points]
+    best = closest(
+        point
+        for point in points
+        if (requirement.allows(point.seconds, point.memory) if requirement.limited else point.last)
+    )
+    if best is None:
+        nothing = "No measured gradient is within these limits."
+        return Answer(requirement, nothing if points else "Nothing was scored here.")
+    within = text.count(max(point.depth for point in points), "layer")
+    if requirement.limited and (possible or goal is None):
+        within = "these limits"
+    reason = f"Most accurate within {within}."
+    if goal is not None:
+        shown = text.number(goal, 1)
+        reason = f"No estimator reaches {shown} within {within}; this one comes closest."
+    (source,) = (each for each in measured if each.estimator == best.estimator)
+    costs = source.seconds.at(best.depth), source.memory.at(best.depth)
+    return Answer(requirement, reason, best.estimator, False, best.depth, best.error, *costs)
+
+
+def _cheapest(reaches: Sequence[Reach], requirement: Requirement, error: float) -> Answer:
+    best = min(reaches, key=lambda each: (_price(each.seconds.value), each.depth))
+    goal, ties, interval = text.number(error, 1), list[str](), (math.nan, math.nan)
+    reason = f"Fewest layers to an error of {goal}; its time there is not known."
+    if not math.isnan(best.seconds.value):
+        timed = [each for each in reaches if not math.isnan(each.seconds.value)]
+        ties = [each.estimator for each in timed if each is not best and not best.beats(each)]
+        names = [f"`{name}`" for name in ties]
+        some = names if len(names) <= 2 else [names[0], text.count(len(names) - 1, "other")]
+        apart = f"; not distinguishable in time from {text.listing(some)}" if some else ""
+        reason, interval = f"Cheapest to an error of {goal}{apart}.", best.interval
+    facts = best.depth, error, best.seconds, best.memory, interval
+    return Answer(requirement, reason, best.estimator, True, *facts, tuple(ties))
+
+
+def closest(points: Iterable[Point]) -> Point | None:
+    """Return the point with the least error, and of those whose errors are nearly the same the
+    cheapest.
+    """
+    points = list(points)
+    least = min((point.error for point in points), default=math.nan)
+    near = [point for point in points if point.error <= (1 + SAME_ERROR) * least]
+    return min(near, key=lambda point: (_price(point.seconds), point.error), default=None)
+
+
+def _price(seconds: float) -> float:
+    return math.inf if math.isnan(seconds) else seconds
+
+
+def limits(measured: Iterable[Measured], cost: str) -> list[float]:
+    """Return a few round limits that divide the measured ``seconds`` or ``memory``: 1, 2 or 5 times
+    a power of ten of a unit.
+    """
+    points = [point for each in measured for point in each.points]
+    values = np.array([getattr(point, cost) for point in points], float) / UNITS[cost]
+    values = values[values > 0]
+    if not len(values):
+        return []
+    middle = np.quantile(values, (np.arange(LIMITS) + 1) / (LIMITS + 1))
+    return [value * UNITS[cost] for value in sorted(set(map(_round, middle)))]
+
+
+def _round(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    return power * min((1, 2, 5, 10), key=lambda step: abs(math.log(value / power / step)))
+
+
+def budgets(measured: Sequence[Measured]) -> list[Requirement]:
+    """Return the requirements of a table of budgets: some errors, some times and some memories."""
+    return [
+        *map(Requirement, ERRORS),
+        *(Requirement(None, seconds=limit) for limit in limits(measured, "seconds")),
+        *(Requirement(None, memory=limit) for limit in limits(measured, "memory")),
+    ]
+
+
+def grid(measured: Sequence[Measured], errors: Sequence[float | None]) -> list[Requirement]:
+    """Return the requirements that combine some errors with round limits of time and memory."""
+    seconds, memory = ([math.inf, *limits(measured, cost)] for cost in UNITS)
+    return [Requirement(*each) for each in itertools.product(errors, seconds, memory)]
