@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from pudle.measuring.statuses import STATUSES, at_depth
+from pudle.measuring.statuses import STATUSES
 
 from .selected import record, require_ok, selection
 
@@ -30,17 +30,15 @@ class Accuracy:
     version = "1"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        content = record(case, estimator)
-        scores = [
-            row for row in content["scores"] if row["target"] == content["case"]["targets"][0]
-        ]
-        self.rows = [row for row in scores if row["depth"] == depth]
-        if scores and not self.rows:
+        kept = record(case, estimator)
+        if depth not in kept.case.depths:
             raise NotImplementedError(f"{case} is not scored at depth {depth}")
-        self.result = at_depth(content | {"scores": scores}, depth)
+        target = kept.case.targets[0]
+        self.rows = [row for row in kept.scores if (row["depth"], row["target"]) == (depth, target)]
+        self.result = kept.at(depth, target)
 
     def _median(self, metric: str) -> float:
-        require_ok(self.result)
+        require_ok(**self.result)
         return float(statistics.median(row[metric] for row in self.rows))
 
     def track_relative_error(self, case: str, estimator: str, depth: int) -> float:

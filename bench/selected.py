@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pudle.errors import SpecError
+from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import Cell, measure_cost
 from pudle.measuring.measurement import measure
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
-from pudle.measuring.statuses import BROKEN, at_depth
+from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
 from pudle.names import make_estimator
 
@@ -43,7 +43,7 @@ def store() -> Store:
 
 
 @functools.lru_cache(maxsize=1)
-def record(case: str, estimator: str) -> dict[str, Any]:
+def record(case: str, estimator: str) -> ScoreRecord:
     """Return the stored record of an estimator on a case, measuring it where it is missing.
 
     NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that
@@ -61,13 +61,13 @@ def record(case: str, estimator: str) -> dict[str, Any]:
 
 def keep_cost(metric: str, case: str, estimator: str, depth: int) -> None:
     """Make sure that the store has a time or memory, or skip or fail the cell with its reason."""
-    require_ok(at_depth(record(case, estimator), depth))
+    require_ok(**record(case, estimator).at(depth))
     cell = Cell(metric, selection().case(case), estimator, depth)
-    require_ok(store().read_cost(cell) or measure_cost(cell, store()))
+    kept = store().read_cost(cell) or measure_cost(cell, store())
+    require_ok(kept.status, kept.reason)
 
 
-def require_ok(content: dict[str, Any]) -> None:
+def require_ok(status: str, reason: str) -> None:
     """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
-    if content["status"] != "ok":
-        failure = RuntimeError if content["status"] in BROKEN else NotImplementedError
-        raise failure(f"{content['status']}: {content['reason']}")
+    if status != "ok":
+        raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +15,9 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import REMEDY, converted, lies_at, read_arrays, read_each, read_json
+from pudle.files import read_arrays
 from pudle.measuring import contents
 
-#: Fields of a record that are taken as they are.
-FIELDS = ("kind", "study", "name", "options", "status", "reason", "summary", "provenance")
 #: By kind of experiment: the arrays that a report shows, and their axes; see
 #: `ExperimentRecord.arrays`.
 ARRAYS = {
@@ -53,6 +53,24 @@ class ExperimentRecord:
     rows: pd.DataFrame
     array_names: tuple[str, ...]
     provenance: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, name: str) -> ExperimentRecord:
+        """Read the record of an experiment of that name, and see that its arrays are there."""
+        stored = contents.ExperimentRecord.read(path, name)
+        taken = [field.name for field in dataclasses.fields(cls)]
+        content = {name: getattr(stored, name) for name in taken if hasattr(stored, name)}
+        options = dict(stored.options)
+        training = options.pop("training", None) or {}
+        content |= {"options": training | options, "path": path}
+        rows = pd.DataFrame(stored.rows)
+        if not all("step" in row for row in stored.rows):
+            rows = rows.assign(step=range(len(rows)))
+        record = cls(**content | {"rows": rows, "array_names": tuple(stored.arrays)})
+        if stored.arrays:
+            _check_digest(path, stored.arrays_digest)
+        record.arrays(**ARRAYS.get(record.kind, {}))
+        return record
 
     @property
     def estimator(self) -> str:
@@ -91,28 +109,20 @@ class ExperimentRecord:
 
     def arrays(self, **axes: str) -> dict[str, np.ndarray]:
         """Read the arrays with these names, as far as the experiment has them, and check their
-        types and shapes.
+        types and shapes, which a plug-in may have chosen otherwise.
 
         A keyword's value has one letter per axis of the array; axes with the same letter must have
-        the same length. A file that is missing or damaged is refused as `UnreadableResult`, as are
-        arrays of other shapes or without real numbers.
+        the same length. Other arrays raise UnreadableResult.
         """
-        path, names = (
-            self.path.with_suffix(".npz"),
-            [name for name in axes if name in self.array_names],
-        )
+        names = [name for name in axes if name in self.array_names]
+        path = self.path.with_suffix(".npz")
         arrays = read_arrays(path, names, owner=self.path) if names else {}
         lengths: dict[str, int] = {}
         for name, array in arrays.items():
-            expected = [
-                lengths.setdefault(letter, length)
-                for letter, length in zip(axes[name], array.shape, strict=False)
-            ]
-            if (
-                array.dtype.kind not in "iuf"
-                or array.ndim != len(axes[name])
-                or expected != list(array.shape)
-            ):
+            pairs = zip(axes[name], array.shape, strict=False)
+            expected = tuple(lengths.setdefault(letter, length) for letter, length in pairs)
+            shape = array.shape if array.ndim == len(axes[name]) else None
+            if array.dtype.kind not in "iuf" or expected != shape:
                 raise UnreadableResult(
                     f"{path}: a report cannot show the array {name!r} of type {array.dtype} and"
                     f" shape {array.shape}: delete {self.path} and run `pudle run` again"
@@ -120,36 +130,17 @@ class ExperimentRecord:
         return arrays
 
 
-def read_experiments(names: Mapping[Path, str], damaged: list[str]) -> tuple[ExperimentRecord, ...]:
-    """Read the experiments in those of these files that exist, in the order of the file names, with
-    their names.
-
-    A file that is damaged, or whose arrays are, adds a line to `damaged`, with the file and the
-    remedy.
-    """
-    paths = [path for path in sorted(names) if lies_at(path)]
-    return tuple(read_each(paths, lambda path: _read(path, names[path]), damaged))
-
-
-def _read(path: Path, name: str) -> ExperimentRecord:
-    content = read_json(path, contents.ExperimentRecord, name)
-    fields = {name: content[name] for name in FIELDS}
-    if isinstance(training := fields["options"].get("training"), dict):
-        fields["options"] = training | {
-            name: value for name, value in fields["options"].items() if name != "training"
-        }
-    converted(path, content["rows"], list[contents.HistoryRow])
-    rows = pd.DataFrame(content["rows"])
-    rows = (
-        rows
-        if all("step" in row for row in content["rows"])
-        else rows.assign(step=range(len(rows)))
-    )
-    record = ExperimentRecord(path=path, rows=rows, array_names=tuple(content["arrays"]), **fields)
-    record.arrays(**ARRAYS.get(record.kind, {}))
-    if record.kind == "interpretation" and record.status == "ok":
-        if missing := ARRAYS["interpretation"].keys() - record.array_names:
-            raise UnreadableResult(
-                f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}"
-            )
-    return record
+def _check_digest(path: Path, digest: str) -> None:
+    """Refuse a file of arrays that is not the one that a record came with."""
+    arrays = path.with_suffix(".npz")
+    try:
+        same = hashlib.sha256(arrays.read_bytes()).hexdigest() == digest
+    except OSError as error:
+        raise UnreadableResult(
+            f"{arrays} cannot be read ({error.strerror}): delete {path} and run `pudle run` again"
+        ) from None
+    if not same:
+        raise UnreadableResult(
+            f"{arrays} cannot be read (it was changed or cut): delete {path} and run `pudle run`"
+            " again"
+        )

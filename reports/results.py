@@ -89,6 +89,11 @@ REFERENCES = [
     "step",
     "rho",
 ]
+#: By kind of artifact: the columns that figures read.
+ARTIFACTS = {
+    "window_surface": ["seed", "depth", "window", "relative_error", "status"],
+    "jacobian_error": ["seed", "depth", "relative_error"],
+}
 #: Statuses of a measurement that broke, as opposed to a finding about an estimator.
 BROKEN = (*statuses.BROKEN, "missing")
 
@@ -117,7 +122,7 @@ class Results:
     #: What a reader has to know about the origin of these numbers.
     notes: tuple[str, ...] = ()
     #: Surfaces and curves of single problems, see `contents.Artifact`; often none.
-    artifacts: tuple[Mapping[str, Any], ...] = ()
+    artifacts: tuple[contents.Artifact, ...] = ()
     #: The record of each experiment, without its arrays. Where there are some, there may be no
     #: cases.
     experiments: tuple[ExperimentRecord, ...] = ()
@@ -209,6 +214,10 @@ class Results:
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
         """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""
-        found = [item for item in self.artifacts if item["kind"] == kind and item["case"] == case]
-        rows = [{"seed": item["seed"], **row} for item in found for row in item["rows"]]
-        return pd.DataFrame(rows, columns=["seed", *contents.ROWS[kind].__struct_fields__])
+        rows = [
+            {"seed": item.seed, **row}
+            for item in self.artifacts
+            if (item.kind, item.case) == (kind, case)
+            for row in item.rows
+        ]
+        return pd.DataFrame(rows, columns=ARTIFACTS[kind])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import json
 import math
@@ -9,7 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from pudle.measuring.store import SCHEMA
+from pudle.files import write_record
+from pudle.measuring.contents import SCHEMA
 
 DEPTHS = [1, 10, 50, 100, 150, 200, 250, 300]
 SEEDS = [0, 1, 2]
@@ -29,6 +32,13 @@ CURVES = {
     "analytic": lambda depth, rho: 0.2 * rho ** (2 * depth),
     "truncated(window=10)": lambda depth, rho: 0.3 * rho**depth,
 }
+
+
+def edit(path, **changes):
+    """Write a stored file anew, with other values of some fields."""
+    content = json.loads(path.read_text())
+    del content["digest"]
+    write_record(path, content | changes)
 
 
 def case(name="synthetic-ista-lasso", **changes):
@@ -166,14 +176,12 @@ def write(home, records, cases=None, estimators=None, profile="quick"):
         "timed_depths": [10],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "selection.json").write_text(json.dumps(selection))
+    write_record(folder / "selection.json", selection)
     listed = {}
     for number, item in enumerate(records):
         pair = (item["case"]["name"], item["estimator"])
         listed[pair] = f"{pair[0]}/{number}-{item['key']}.json"
-        path = folder / "store" / listed[pair]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(item, allow_nan=False))
+        write_record(folder / "store" / listed[pair], item)
     chosen = [(*pair, place) for pair, place in listed.items() if pair[1] in estimators]
     write_run(folder, selection=selection, records=chosen)
     return home
@@ -182,22 +190,20 @@ def write(home, records, cases=None, estimators=None, profile="quick"):
 def write_run(folder, **content):
     """Write down which records hold, beside what is listed already."""
     path = folder / "run.json"
-    blank = {"commit": COMMIT, "dirty": False, "selection": {"cases": [], "estimators": []}}
-    blank |= {"records": [], "costs": [], "experiments": {}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps(blank | (json.loads(path.read_text()) if path.exists() else {}) | content)
-    )
+    if not path.exists():
+        write_record(path, {"schema": SCHEMA, "commit": COMMIT, "dirty": False})
+    edit(path, **content)
 
 
 def write_artifact(home, kind, rows, **changes):
     """Lay out a surface or curve that was stored beside the scores."""
-    content = {"kind": kind, "case": case()["name"], "seed": 0, "rows": rows} | changes
-    path = (
-        home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}-{content['seed']}.json"
-    )
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content))
+    content = {"schema": SCHEMA, "key": "0" * 16, "kind": kind, "case": case()["name"], "seed": 0}
+    content |= {"rows": rows, "provenance": provenance()} | changes
+    path = home / "quick" / "store" / "artifacts" / f"{content['case']}-{kind}.json"
+    write_record(path, content)
+    run = json.loads((home / "quick" / "run.json").read_text())
+    listed = [*run.get("artifacts", []), [content["case"], kind, content["key"]]]
+    write_run(home / "quick", artifacts=listed)
     return path
 
 
@@ -221,6 +227,7 @@ def write_costs(
             failed = "error" if value is None else "skipped" if math.isnan(value) else ""
             content = {
                 "schema": SCHEMA,
+                "key": "0" * 16,
                 "metric": metric,
                 **dict(zip(("case", "estimator", "depth"), cell, strict=True)),
                 "status": failed or "ok",
@@ -232,9 +239,7 @@ def write_costs(
                 shares = [1] if number in single else [0.8, 0.9, 1, 1.1, 1.2]
                 content["samples"] = [share * value for share in shares]
             listed.append((metric, *cell, f"{cell[0]}/costs/{metric}-{number}.json"))
-            path = folder / "store" / listed[-1][-1]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, allow_nan=False))
+            write_record(folder / "store" / listed[-1][-1], content)
     write_run(folder, costs=listed)
     return folder / "store" / listed[0][-1]
 
@@ -245,7 +250,8 @@ def write_costs(
 def experiment(name, kind="learning", study="recovery", **changes):
     """Return the record of an experiment as a run stores it."""
     return {
-        "schema": 2,
+        "schema": SCHEMA,
+        "key": "0" * 16,
         "kind": kind,
         "study": study,
         "name": name,
@@ -256,6 +262,7 @@ def experiment(name, kind="learning", study="recovery", **changes):
         "summary": {},
         "rows": [],
         "arrays": [],
+        "arrays_digest": "",
         "seconds": 1.0,
         "provenance": provenance(),
     } | changes
@@ -435,17 +442,24 @@ def write_every_kind(home, depths=(1, 50, 300)):
     return home
 
 
+def write_arrays(record, arrays):
+    """Write the arrays of an experiment beside its record, which then has their digest."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    record.with_suffix(".npz").write_bytes(packed.getvalue())
+    edit(record, arrays_digest=hashlib.sha256(packed.getvalue()).hexdigest())
+
+
 def write_experiments(home, records, profile="quick"):
     """Lay out experiments; a record is one, or one with its arrays. Returns the paths."""
     folder = home / profile / "store" / "experiments"
-    folder.mkdir(parents=True, exist_ok=True)
     paths, listed = [], {}
     for number, item in enumerate(records):
         content, arrays = item if isinstance(item, tuple) else (item, {})
         paths.append(folder / f"{quote(content['name'], safe='')}-{number:016x}.json")
-        paths[-1].write_text(json.dumps(content, allow_nan=False))
+        write_record(paths[-1], content)
         if arrays:
-            np.savez_compressed(paths[-1].with_suffix(".npz"), **arrays)
+            write_arrays(paths[-1], arrays)
         listed[content["name"]] = f"experiments/{paths[-1].name}"
     write_run(home / profile, experiments=listed)
     return paths

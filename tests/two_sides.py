@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import numpy as np
 import pandas as pd
 
+from pudle.files import write_record
 from pudle.measuring.contents import SCHEMA
 from pudle.reports.compare import summary
 
@@ -128,7 +128,7 @@ def write(folder, content):
         "tracked_depths": list(DEPTHS),
         "timed_depths": list(TIMED),
     }
-    (folder / "selection.json").write_text(json.dumps(selection))
+    write_record(folder / "selection.json", selection)
     listed = {
         "commit": content["commit"],
         "dirty": False,
@@ -140,7 +140,7 @@ def write(folder, content):
     def keep(kind, place, name, record):
         path = folder / "store" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record))
+        write_record(path, record)
         listed[kind].append((*place, name))
 
     names = [each["name"] for each in content["cases"]]
@@ -148,10 +148,10 @@ def write(folder, content):
         if pair[0] in names and pair[1] in content["estimators"]:
             keep("records", pair, f"{pair[0]}/{number}.json", record)
     for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
-        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"schema": SCHEMA}
+        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"schema": SCHEMA, "key": "0" * 16}
         known["provenance"] = {"machine": "here", "date": "2026-01-02"}
         samples, peak = content["samples"].get(cell), content["memory"].get(cell)
-        time = {"samples": samples, "value": samples and float(np.median(samples))}
+        time = {"samples": samples or [], "value": samples and float(np.median(samples))}
         memory = {"value": None if peak is None else peak - BASELINE}
         for metric, cost in (("seconds", time), ("memory_bytes", memory)):
             cost |= {"status": "error" if cost["value"] is None else "ok", "reason": ""}
@@ -161,7 +161,7 @@ def write(folder, content):
                 f"{cell[0]}/costs/{metric}-{number}.json",
                 known | {"metric": metric} | cost,
             )
-    (folder / "run.json").write_text(json.dumps(listed))
+    write_record(folder / "run.json", listed)
     return folder
 
 

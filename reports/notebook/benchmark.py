@@ -6,18 +6,19 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pudle import names
 from pudle.algorithms import Algorithm
 from pudle.data import Dataset
-from pudle.errors import InvalidArgument
+from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
 from pudle.estimator import GradientEstimator
 from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import ProgressCallback
-from pudle.measuring.given import Given, given, why_unstorable
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
 from pudle.measuring.run import remember
@@ -36,6 +37,47 @@ from pudle.workers import Here
 
 ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenProblem(Dataset):
+    """A dataset of one problem, whatever the seed; its class and a number of this process name it."""
+
+    given: Problem = field(repr=False, metadata={"spec": False})
+    of: str = ""
+    number: int = 0
+    seed: int = 0
+
+    name = "given"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", type(self.given).__name__)
+        object.__setattr__(self, "number", id(self.given))
+
+    @property
+    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The loss of the problem."""
+        loss = getattr(self.given, "loss", None)
+        return (loss if isinstance(loss, str) else "own",)
+
+    def problem(
+        self,
+        loss: str = "",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Problem:
+        """Return the problem, in its own precision, where it lies on the device and has the loss."""
+        if loss and loss not in self.losses:
+            raise UnsupportedProblem(
+                f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"
+            )
+        if self.given.theta.device.type != torch.device(device).type:
+            raise InvalidArgument(
+                f"{self.of} lies on {self.given.theta.device}, not on {device}: move its tensors"
+                " there"
+            )
+        return self.given
 
 
 def benchmark(
@@ -108,15 +150,10 @@ def benchmark(
     named = [
         _spec("estimators", each, GradientEstimator, held, notes) for each in _listed(estimators)
     ]
-    datasets = [
-        (
-            name,
-            _spec(
-                "datasets", given(each) if isinstance(each, Problem) else each, Dataset, held, notes
-            ),
-        )
-        for name, each in _named(problems)
-    ]
+    datasets = []
+    for name, each in _named(problems):
+        made = GivenProblem(each) if isinstance(each, Problem) else each
+        datasets.append((name, _spec("datasets", made, Dataset, held, notes)))
     place = (Path(home) if home else results_home()).resolve()
     with holding(held), contextlib.ExitStack() as stack:
         axes = {
@@ -180,13 +217,16 @@ def _spec(
             f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: {remedy}"
         )
     spec = names.text(thing)
+    with contextlib.suppress(SpecError):
+        # What its spec makes as well can be kept in the store.
+        if getattr(names, f"make_{group.removesuffix('s')}")(spec) == thing:
+            return spec
     if held.get((group, spec), thing) is not thing:
         raise InvalidArgument(
             f"{group}: two different things are called {spec}: give one of them another name"
         )
     held[group, spec] = thing
-    if reason := why_unstorable(group, thing):
-        notes.append(f"Measured in memory only: {reason}.")
+    notes.append(f"Measured in memory only: no spec makes {spec}.")
     return spec
 
 
@@ -203,7 +243,7 @@ def _selection(
 
     def named(case: Case) -> Case:
         # One problem is the same whatever the seed.
-        case = replace(case, seeds=case.seeds[:1]) if isinstance(made, Given) else case
+        case = replace(case, seeds=case.seeds[:1]) if isinstance(made, GivenProblem) else case
         return replace(case, name=f"{name}-{slug(case.algorithm)}-{case.loss}") if name else case
 
     return replace(

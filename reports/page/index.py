@@ -14,7 +14,6 @@ import jinja2
 
 import pudle
 from pudle.errors import MissingResults, UnreadableResult
-from pudle.files import read_json
 from pudle.measuring import contents
 from pudle.text import count
 
@@ -62,7 +61,7 @@ def _results(folder: Path, base: Path, damaged: list[str]) -> Iterator[dict[str,
             "note": "",
         }
         try:
-            listed = read_json(path, contents.RunList)
+            listed = contents.RunList.read(path)
         except UnreadableResult as error:
             damaged.append(str(error))
             yield (
@@ -74,19 +73,18 @@ def _results(folder: Path, base: Path, damaged: list[str]) -> Iterator[dict[str,
                 }
             )
             continue
-        selection = listed["selection"] or {"cases": [], "estimators": []}
-        places = [place for *_, place in listed["records"]] + list(listed["experiments"].values())
+        places = [place for *_, place in listed.records] + list(listed.experiments.values())
         report = path.parent / "report" / "report.html"
         yield (
             row
             | _origin(path.parent, places)
             | {
-                "estimators": len({estimator for _, estimator, _ in listed["records"]}),
-                "cases": len({case for case, *_ in listed["records"]}),
-                "experiments": len(listed["experiments"]),
-                "commit": listed["commit"][:12],
+                "estimators": len({estimator for _, estimator, _ in listed.records}),
+                "cases": len({case for case, *_ in listed.records}),
+                "experiments": len(listed.experiments),
+                "commit": listed.commit[:12],
                 "report": quote(os.path.relpath(report, base)) if report.is_file() else "",
-                "note": _note(path.parent, selection, listed),
+                "note": _note(path.parent, listed),
             }
         )
 
@@ -96,11 +94,11 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
     newest = {"date": "", "machine": ""}
     for place in places:
         path = folder / "store" / place
-        kind = (
-            contents.ExperimentRecord if place.startswith("experiments/") else contents.ScoreRecord
-        )
+        kind: type[contents.Record] = contents.ScoreRecord
+        if place.startswith("experiments/"):
+            kind = contents.ExperimentRecord
         try:
-            provenance = read_json(path, kind)["provenance"] if path.exists() else newest
+            provenance = kind.read(path).provenance if path.exists() else newest
         except UnreadableResult:
             continue
         if provenance["date"] > newest["date"]:
@@ -108,9 +106,9 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
     return newest
 
 
-def _note(folder: Path, selection: dict[str, Any], listed: dict[str, Any]) -> str:
-    pairs = len(selection["cases"]) * len(selection["estimators"])
-    there = sum((folder / "store" / place).exists() for *_, place in listed["records"])
+def _note(folder: Path, listed: contents.RunList) -> str:
+    pairs = len(listed.records)
+    there = sum((folder / "store" / place).exists() for *_, place in listed.records)
     return (
         f"{pairs - there} of {count(pairs, 'score')} still to be measured" if there < pairs else ""
     )

@@ -76,13 +76,13 @@ def test_missing_library_is_scored_as_skipped(tmp_path, monkeypatch):
     store = Store(tmp_path, "quick")
     measure(TINY, "torchdeq_implicit", store)
     record = store.read(TINY, "torchdeq_implicit")
-    assert record["status"] == "skipped"
-    assert record["reason"].startswith("install pudle[peers]")
-    assert len(record["scores"]) == len(TINY.seeds) * len(TINY.depths)
-    for row in record["scores"]:
+    assert record.status == "skipped"
+    assert record.reason.startswith("install pudle[peers]")
+    assert len(record.scores) == len(TINY.seeds) * len(TINY.depths)
+    for row in record.scores:
         assert (
             row["status"] == "skipped"
-            and row["reason"] == record["reason"]
+            and row["reason"] == record.reason
             and row["relative_error"] is None
         )
 
@@ -93,11 +93,11 @@ def test_installing_or_updating_a_library_outdates_what_is_stored(tmp_path, monk
         monkeypatch.setattr(
             peers, "versions", lambda *names, version=version: dict.fromkeys(names, version)
         )
-        keys.add(store.key(TINY, "torchdeq_implicit"))
-        other = store.key(TINY, "backprop")
+        keys.add(store.path(TINY, "torchdeq_implicit"))
+        other = store.path(TINY, "backprop")
     assert len(keys) == 3
     monkeypatch.undo()
-    assert store.key(TINY, "backprop") == other
+    assert store.path(TINY, "backprop") == other
 
 
 # --- refusals

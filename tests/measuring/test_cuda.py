@@ -55,24 +55,24 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
     selection.write(tmp_path / "selection.json")
     store, host = Store(tmp_path / "store", "quick", "cuda"), Store(tmp_path / "host", "quick")
     records = fill(plan(selection, store), workers=1)["score"]
-    assert {record["status"] for record in records} == {"ok"}
+    assert {record.status for record in records} == {"ok"}
     assert all(
-        record["provenance"]["device"] == "cuda" and record["provenance"]["accelerator"]
+        record.provenance["device"] == "cuda" and record.provenance["accelerator"]
         for record in records
     )
     on_host = {
-        record["estimator"]: record for record in fill(plan(selection, host), workers=1)["score"]
+        record.estimator: record for record in fill(plan(selection, host), workers=1)["score"]
     }
     for record in records:
         for row, other in zip(
-            record["scores"], on_host[record["estimator"]]["scores"], strict=True
+            record.scores, on_host[record.estimator].scores, strict=True
         ):
             assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
     fill(plan_costs(selection, store), workers=1)
     for cell in cells(selection):
         record = store.read_cost(cell)
-        assert record["status"] == "ok", record["reason"]
-        assert record["value"] > 0 and (cell.metric == "seconds" or record["value"] < 1e6)
+        assert record.status == "ok", record.reason
+        assert record.value > 0 and (cell.metric == "seconds" or record.value < 1e6)
 
 
 @needs_cuda

@@ -110,7 +110,7 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     with connected("local:2") as executor:
         records = fill(plan(selection, there), executor=executor)
     assert contents(here.folder) == contents(there.folder)
-    assert len(records["score"]) == 6 and {record["status"] for record in records["score"]} == {
+    assert len(records["score"]) == 6 and {record.status for record in records["score"]} == {
         "ok"
     }
     assert plan(selection, there) == [[], []]
@@ -128,8 +128,8 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
         # The workers are as good as before.
         (record,) = fill(plan(selected("one_step"), store), executor=executor)["score"]
     names.entries.cache_clear()
-    failed = {record["estimator"]: record for record in records}
-    statuses = {name: record["status"] for name, record in failed.items()}
+    failed = {record.estimator: record for record in records}
+    statuses = {name: record.status for name, record in failed.items()}
     assert statuses == {
         "sleeps": "timeout",
         "exits": "error",
@@ -139,7 +139,7 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
     assert "exit code 3 (Dask worker tcp://" in failed["exits"]["reason"]
     by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
     assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
-    assert record["status"] == "ok"
+    assert record.status == "ok"
 
 
 @pytest.mark.nightly
@@ -285,7 +285,7 @@ def test_jobs_that_slurm_starts_fill_the_store(slurm, tmp_path):
     store = Store(tmp_path / "store", "quick")
     with connected(f"slurm:{slurm}") as executor:
         (record,) = fill(plan(selected("backprop"), store), executor=executor)["score"]
-    assert record["status"] == "ok"
+    assert record.status == "ok"
 
 
 @pytest.mark.parametrize(

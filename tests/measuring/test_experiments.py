@@ -99,8 +99,8 @@ def test_every_failure_is_a_status_with_a_reason_and_what_works_is_kept(tmp_path
     fill(plan_experiments(selection(*STATUSES), store), workers=2)
     for name, (status, reason) in STATUSES.items():
         record = store.read_experiment(name)
-        assert (record["status"], record["study"]) == (status, "planted"), record["reason"]
-        assert reason in record["reason"]
+        assert (record.status, record.study) == (status, "planted"), record.reason
+        assert reason in record.reason
     works = store.read_experiment("planted-works")
     assert works["rows"] == [{"step": 0, "value": None}] and works["summary"] == {"value": 2.0}
     with np.load(store.experiment_path("planted-works").with_suffix(".npz")) as arrays:

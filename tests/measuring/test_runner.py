@@ -87,7 +87,7 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
     selection = Selection("quick", (CASE,), (*EXPECTED, "alternating"), (1,), (1,), timeout=8.0)
     steps = []
     records = {
-        record["estimator"]: record
+        record.estimator: record
         for record in fill(
             plan(selection, store), workers=2, progress=lambda *step: steps.append(step)
         )["score"]
@@ -96,8 +96,8 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
         assert records[name]["status"] == status, records[name]["reason"]
         assert reason in records[name]["reason"]
         assert "\n" not in records[name]["reason"]
-        assert store.read(CASE, name)["status"] == status
-        by_depth = {row["depth"]: row for row in store.read(CASE, name)["scores"]}
+        assert store.read(CASE, name).status == status
+        by_depth = {row["depth"]: row for row in store.read(CASE, name).scores}
         assert set(by_depth) == set(CASE.depths)
         assert {depth for depth, row in by_depth.items() if row["status"] == "ok"} == KEPT.get(
             name, set()
@@ -112,7 +112,7 @@ def test_every_failure_is_a_status_with_a_reason_and_costs_no_one_else(tmp_path,
 
 def test_a_failure_never_becomes_a_number(tmp_path, broken):
     record = measure(CASE, "raises", Store(tmp_path, "quick"))
-    by_depth = {row["depth"]: row for row in record["scores"]}
+    by_depth = {row["depth"]: row for row in record.scores}
     assert by_depth[2]["status"] == "ok"
     assert by_depth[5]["status"] == "error"
     assert by_depth[5]["relative_error"] != by_depth[5]["relative_error"]
@@ -141,9 +141,9 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
         names, "entries", lambda group: known if group == "datasets" else original(group)
     )
     record = measure(CASE, "alternating", Store(tmp_path, "quick"))
-    assert record["status"] == "uncertified"
-    assert "of 20 samples are not certified" in record["reason"]
-    assert all(row["relative_error"] != row["relative_error"] for row in record["scores"])
+    assert record.status == "uncertified"
+    assert "of 20 samples are not certified" in record.reason
+    assert all(row["relative_error"] != row["relative_error"] for row in record.scores)
 
 
 #: An estimator in a file that changes the file, as its author may while a run goes on.
@@ -190,7 +190,7 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
     assert set(tmp_path.glob("tiny/**/*changing*.json")) == before
     # Again, now that nothing changes.
     fill(plan(selection, store), workers=1)
-    assert store.read(CASE, f"{file}:Changing")["status"] == "ok"
+    assert store.read(CASE, f"{file}:Changing").status == "ok"
 
 
 def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path):
@@ -231,7 +231,7 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
     # A window of the depth or more is full backpropagation.
     full = {
-        row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store)["scores"]
+        row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store).scores
     }
     assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
     assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)

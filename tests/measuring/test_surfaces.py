@@ -173,11 +173,11 @@ class TestRidgeDataset:
             depths=(1, 50, 400),
         )
         record = measure(case, "backprop", Store(tmp_path, "test"))
-        assert record["status"] == "ok", record["reason"]
+        assert record.status == "ok", record.reason
         # Everything lies in one direction, so that the gradient's relative error is the Jacobian's.
-        for row in record["scores"]:
+        for row in record.scores:
             assert abs(row["relative_error"] - oracle(FASTEST, row["depth"])) < tolerances.BURN_IN
-        assert measure(case, "analytic", Store(tmp_path, "test"))["scores"][1]["relative_error"] < 1
+        assert measure(case, "analytic", Store(tmp_path, "test")).scores[1]["relative_error"] < 1
 
 
 def lasso_product(

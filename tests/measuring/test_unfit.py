@@ -52,11 +52,11 @@ UNFIT = {
 def test_what_does_not_fit_is_unsupported_with_the_reason(name, tmp_path):
     case, reason = UNFIT[name]
     record = measure(case, "backprop", Store(tmp_path, "quick"))
-    assert {row["status"] for row in record["scores"]} == {"unsupported"} and record[
+    assert {row["status"] for row in record.scores} == {"unsupported"} and record[
         "status"
     ] not in BROKEN
-    assert reason in record["reason"] and "\n" not in record["reason"]
-    assert len(record["scores"]) == len(case.seeds) * len(case.depths) * len(case.targets)
+    assert reason in record.reason and "\n" not in record.reason
+    assert len(record.scores) == len(case.seeds) * len(case.depths) * len(case.targets)
 
 
 def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
@@ -64,7 +64,7 @@ def test_a_target_that_fits_is_scored_beside_one_that_does_not(tmp_path):
         TINY, targets=("exact", "gstar", "gtilde"), algorithm="ista(thresholding='hard')"
     )
     record = measure(case, "alternating", Store(tmp_path, "quick"))
-    statuses = {(row["target"], row["status"]) for row in record["scores"]}
+    statuses = {(row["target"], row["status"]) for row in record.scores}
     assert statuses == {("exact", "unsupported"), ("gstar", "ok"), ("gtilde", "ok")}
 
 
@@ -76,17 +76,17 @@ def test_a_run_of_such_pairs_breaks_nothing_and_leaves_nothing_to_do(tmp_path):
     )
     store = Store(tmp_path / "store", "quick")
     records = fill(plan(selection, store), workers=1)
-    assert [record["status"] for record in records["score"]] == ["unsupported"] * len(UNFIT)
+    assert [record.status for record in records["score"]] == ["unsupported"] * len(UNFIT)
     assert not any(plan(selection, store))
 
 
 def test_a_reference_that_another_algorithm_left_does_not_make_a_case_fit(tmp_path):
     store = Store(tmp_path, "quick")
-    assert measure(TINY, "alternating", store)["status"] == "ok"
+    assert measure(TINY, "alternating", store).status == "ok"
     case, reason = UNFIT["threshold"]
     assert store.read_reference(case, 0, "exact") is not None
     record = measure(case, "alternating", store)
-    assert record["status"] == "unsupported" and reason in record["reason"]
+    assert record.status == "unsupported" and reason in record.reason
 
 
 OWN = """
@@ -123,7 +123,7 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
     store = Store(tmp_path / "store", "quick")
     record = measure(case, "backprop", store)
     assert (
-        record["status"] == "ok" and max(row["relative_error"] for row in record["scores"]) < 1e-9
+        record.status == "ok" and max(row["relative_error"] for row in record.scores) < 1e-9
     )
     reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
     assert (reference.gradient / (1.5 * problem.theta.sqrt()) - 1).abs().max() < 1e-9

@@ -30,6 +30,7 @@ from synthetic import (
 )
 
 from pudle.errors import MissingDependency, MissingResults, UnreadableResult
+from pudle.files import write_record
 from pudle.reports import scope
 from pudle.reports.command import report_command
 from pudle.reports.figures import cases
@@ -180,7 +181,7 @@ def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
     path = home / "quick" / "run.json"
     listed = json.loads(path.read_text())
     listed["selection"]["limited"] = [["forward", "*-lasso"]]
-    path.write_text(json.dumps(listed))
+    write_record(path, listed)
     results = load(home, "quick")
     assert results.frame["status"].eq("ok").all() and len(results.records) == 3
     assert results.estimators == ("backprop", "forward") and scope.pending_sentence(results) == ""

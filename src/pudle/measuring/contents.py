@@ -1,163 +1,119 @@
-"""What stored files hold, as types that readers check them against; of each, the fields that some
-reader uses.
+"""The files of a run and its store, one type for each; a selection is the other.
 
-A field that is not named here is passed over, so that a later version can add one.
+Each has a line with the digest of all else, and a reader refuses a file whose digest is another.
 """
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from msgspec import Meta, Struct, defstruct
+from msgspec import Struct, field
 
-from ..references.certified import SCORED
-from .scoring import ERRORS
-from .statuses import STATUSES
+from ..files import read_record, write_record
+from .case import Case
+from .selection import Selection
+from .statuses import worst
 
 #: Number of the format of records; part of every record's key, and what readers check.
-SCHEMA = 2
-
-#: A seed, a depth or a number of items: tables hold them in 64 bits.
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-#: A number, or null where it is not finite or was not measured.
-Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None
-#: An error, and one that is never below a bound and so never zero.
-Error = Annotated[float, Meta(ge=0, le=sys.float_info.max)] | None
-PositiveError = Annotated[float, Meta(gt=0, le=sys.float_info.max)] | None
-#: One value of a table.
-Value = bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Number | str
+SCHEMA = 3
 Version: Any = Literal[SCHEMA]
-Status: Any = Literal[STATUSES]
-ReferenceStatus: Any = Literal[(*SCORED, "uncertified", "degenerate")]
 
 
-class Provenance(Struct):
-    """Where and when a record was measured; see `pudle.measuring.provenance`."""
+class StoredFile(Struct, kw_only=True):
+    """What is read from a file, and written to it, as a whole."""
 
-    date: str
-    commit: str | None = None
-    machine: str | None = None
-    dirty: bool = False
-    cpu: str | None = None
-    cores: int | None = None
-    memory_gib: Number = None
-    threads: int | None = None
-    device: str | None = None
+    schema: Version = SCHEMA
 
+    @classmethod
+    def read(cls, path: Path, identity: Any = None) -> Self:
+        """Read a file, or raise UnreadableResult; with an `identity`, it must hold that result."""
+        return read_record(path, cls, identity)
 
-class SelectedCase(Struct):
-    """A `pudle.measuring.case.Case`, which its readers need not be able to make."""
-
-    name: str
-    dataset: str
-    algorithm: str
-    loss: str
-    seeds: Annotated[list[Count], Meta(min_length=1)]
-    depths: Annotated[list[Count], Meta(min_length=1)]
-    targets: Annotated[list[str], Meta(min_length=1)]
-    dtype: str = "float64"
+    def write(self, path: Path) -> None:
+        """Write a file, atomically."""
+        write_record(path, self)
 
 
-class StoredSelection(Struct):
-    """A `pudle.measuring.selection.Selection`, which its readers need not be able to make."""
+class Record(StoredFile, kw_only=True):
+    """What every result has: its key, what became of it, and where it comes from.
 
-    cases: list[SelectedCase]
-    estimators: list[str]
-    timed_depths: list[Count] = []
-    timeout: float = 600.0
-    device: str = "cpu"
-    limited: list[tuple[str, str]] = []
+    A table's row is a mapping from plain names to plain values; a number that is not finite is
+    stored as null.
+    """
 
-
-Score = defstruct(
-    "Score",
-    [
-        ("seed", Count),
-        ("depth", Count),
-        ("target", str),
-        ("status", Status),
-        ("relative_error", PositiveError),
-        ("reason", str | None, None),
-        ("at_floor", bool, False),
-        *((name, Error, None) for name in ERRORS if name != "relative_error"),
-    ],
-)
-
-
-class DescribedReference(Struct):
-    """The certificate of a reference as scores keep it."""
-
-    seed: Count
-    target: str
-    status: ReferenceStatus
-    bound: Number
+    key: str
+    status: str = "ok"
     reason: str = ""
-    gradient_norm: Number = None
-    kkt_residual: Number = None
-    smallest_eigenvalue: Number = None
-    condition_number: Number = None
-    dual_margin: Number = None
-    smallest_amplitude: Number = None
-    zero_codes: Number = None
-    uncertified: Number = None
-    samples: Number = None
-    step: Number = None
-    rho: Number = None
+    provenance: dict[str, Any]
 
 
-class ScoreRecord(Struct):
-    """The scores of one estimator on one case."""
+class ScoreRecord(Record, kw_only=True):
+    """The scores of one estimator on one case.
 
-    schema: Version
-    case: SelectedCase
+    A row of `scores` has seed, depth, target, the fields of a `pudle.Score` and diagnostics; one of
+    `references` has seed, target, the fields of a certificate, the step and the contraction factor.
+    """
+
+    case: Case
     estimator: str
-    status: Status
-    reason: str
-    scores: list[Score]  # type: ignore[valid-type]
-    references: list[DescribedReference]
-    provenance: Provenance
-    computes: str | None = None
-    consistent_for: list[str] | None = None
-    seconds: Number = None
+    computes: str
+    consistent_for: list[str] | None
+    scores: list[dict[str, Any]]
+    references: list[dict[str, Any]]
+    seconds: float | None
 
     @property
     def identity(self) -> tuple[str, str]:
         """Case and estimator."""
         return self.case.name, self.estimator
 
+    def at(self, depth: int, target: str | None = None) -> Mapping[str, str]:
+        """Return status and reason at one depth (and target), or those of the whole record where it
+        has no such depth.
 
-class Options(Struct):
-    """The fields of an experiment that its readers know; those of a training that it contains stand
-    in `training`.
-    """
-
-    estimator: str | None = None
-    depth: Count | None = None
-    seed: int | None = None
-    training: Options | None = None
-
-
-class HistoryRow(Struct):
-    """What every row of a history has, or no row."""
-
-    step: Count = 0
+        An estimator that diverges at a large depth still has a time and a peak memory at smaller
+        ones.
+        """
+        rows = [row for row in self.scores if row["depth"] == depth]
+        return worst(
+            [row for row in rows if target in (None, row["target"])]
+            or [{"status": self.status, "reason": self.reason}]
+        )
 
 
-class ExperimentRecord(Struct):
-    """The result of one experiment."""
+class CostRecord(Record, kw_only=True):
+    """A time or memory of one estimator on one case at one depth."""
 
-    schema: Version
+    metric: str
+    case: str
+    estimator: str
+    depth: int
+    value: float | None
+    #: The repeats of a time.
+    samples: list[float] = []
+    #: The memory of the process without the estimate.
+    baseline: float | None = None
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """Metric, case, estimator and depth, as a cell's label."""
+        return self.metric, self.case, self.estimator, self.depth
+
+
+class ExperimentRecord(Record, kw_only=True):
+    """The result of one experiment; the digest is that of the file of its arrays."""
+
     kind: str
     study: str
     name: str
-    options: Options
-    status: Status
-    reason: str
+    options: dict[str, Any]
     summary: dict[str, Any]
-    rows: list[dict[str, Value]]
+    rows: list[dict[str, Any]]
     arrays: list[str]
-    provenance: Provenance
+    arrays_digest: str
+    seconds: float | None
 
     @property
     def identity(self) -> str:
@@ -165,79 +121,40 @@ class ExperimentRecord(Struct):
         return self.name
 
 
-class Artifact(Struct):
-    """A surface or curve of one case; of a kind that only a later version knows, the rows may be
-    anything.
-    """
+class Artifact(Record, kw_only=True):
+    """A surface or curve of one case, on one seed."""
 
     kind: str
     case: str
-    seed: Count
-    rows: list[dict[str, Value]]
-    key: str = ""
-
-
-class WindowSurfaceRow(Struct):
-    """A row of `pudle.measuring.surfaces.window_surface`."""
-
-    depth: Count
-    window: Count
-    relative_error: Error
-    status: Status
-
-
-class JacobianErrorRow(Struct):
-    """A row of `pudle.measuring.surfaces.jacobian_error`."""
-
-    depth: Count
-    relative_error: Error
-
-
-#: The rows of artifacts by their kind.
-ROWS: dict[str, type[Struct]] = {
-    "window_surface": WindowSurfaceRow,
-    "jacobian_error": JacobianErrorRow,
-}
-
-
-class CostRecord(Struct):
-    """A time or memory of one estimator on one case at one depth."""
-
-    schema: Version
-    metric: str
-    case: str
-    estimator: str
-    depth: Count
-    status: Status
-    reason: str
-    value: Number
-    provenance: Provenance
-    samples: list[Annotated[float, Meta(ge=0, le=sys.float_info.max)]] | None = None
-    baseline: Number = None
+    seed: int
+    rows: list[dict[str, Any]]
 
     @property
-    def identity(self) -> tuple[str, str, str, int]:
-        """Metric, case, estimator and depth, as the cell's label."""
-        return self.metric, self.case, self.estimator, self.depth
+    def identity(self) -> tuple[str, str]:
+        """Case and kind."""
+        return self.case, self.kind
 
 
-#: The place of a record in the store, which it does not lead out of.
-Place = Annotated[str, Meta(pattern=r"^(?!/)(?!([^\0]*/)?\.\./)[^\0]+\.json$")]
+class RunList(StoredFile, kw_only=True):
+    """What a run selects, and which files of the store hold its results.
 
-
-class RunList(Struct):
-    """Which files of the store hold a run's results, by what they hold."""
+    A record is kept as long as nothing that it depends on changes, and carries the commit that
+    first measured it. Without this list nobody could tell which of the records in a store belong
+    together.
+    """
 
     commit: str
+    dirty: bool
+    #: None for a run of experiments alone.
+    selection: Selection | None = None
     #: Case, estimator and place.
-    records: list[tuple[str, str, Place]] = []
+    records: list[tuple[str, str, str]] = []
     #: Metric, case, estimator, depth and place.
-    costs: list[tuple[str, str, str, Count, Place]] = []
+    costs: list[tuple[str, str, str, int, str]] = []
+    #: Case, kind and key of surfaces and curves: one file holds those of all keys in turn.
+    artifacts: list[tuple[str, str, str]] = []
     #: Place by name.
-    experiments: dict[str, Place] = {}
-    #: Key by case and kind of a surface or curve: one file holds those of all keys in turn.
-    artifacts: dict[str, str] = {}
-    selection: StoredSelection | None = None
+    experiments: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -245,35 +162,12 @@ class RunList(Struct):
         return self.commit
 
 
-class AsvResults(Struct):
-    """What asv keeps of one commit, as far as is needed to see that it is whole."""
-
-    commit_hash: str
-    results: dict[str, Any]
-
-    @property
-    def identity(self) -> str:
-        """The commit."""
-        return self.commit_hash
-
-
-class Rounds(Struct):
+class Rounds(StoredFile, kw_only=True):
     """Times of two commits measured in turns; see `pudle.measuring.commits.turns`."""
 
-    rounds: list[Round]
+    #: Rows with case, estimator, depth, round, reason, base and head.
+    rounds: list[dict[str, Any]]
     #: Whether a time limit has left something out.
     partial: bool = False
     #: Why each side lacks something, by side and name.
     lacking: dict[str, dict[str, str]] = {}
-
-
-class Round(Struct):
-    """The times of one round of one cell, or why there are none."""
-
-    case: str
-    estimator: str
-    depth: Count
-    round: int
-    reason: str
-    base: Number
-    head: Number

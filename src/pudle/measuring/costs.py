@@ -24,6 +24,7 @@ from . import meter
 from .case import DTYPES, Case
 
 if TYPE_CHECKING:
+    from .contents import CostRecord
     from .selection import Selection
     from .store import Store
 
@@ -85,7 +86,7 @@ def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
     return problem, algorithm
 
 
-def measure_cost(cell: Cell, store: Store) -> dict[str, Any]:
+def measure_cost(cell: Cell, store: Store) -> CostRecord:
     """Measure a cell in a copy of this process, and write its record to the store."""
     # All that the cells have in common is loaded and computed here, so that copies have it.
     kernels.prepare((DTYPES[cell.case.dtype],))
@@ -96,7 +97,7 @@ def measure_cost(cell: Cell, store: Store) -> dict[str, Any]:
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
     return_freed_memory(at_once=cell.metric == "memory_bytes")
-    code, _ = run_in_copy(lambda: store.write_cost(cell, _measured(cell, store.device)))
+    code, _ = run_in_copy(lambda: store.write_cost(cell, **_measured(cell, store.device)))
     if code:
         killed = "out-of-memory", "its process was killed (signal 9)"
         failed = killed if code == -9 else ("error", f"its process ended with exit code {code}")
@@ -110,14 +111,14 @@ def measure_cost(cell: Cell, store: Store) -> dict[str, Any]:
     return record
 
 
-def fail_cost(cell: Cell, store: Store, status: str, reason: str) -> dict[str, Any]:
+def fail_cost(cell: Cell, store: Store, status: str, reason: str) -> CostRecord:
     """Write a record that says only why there is no number."""
-    return store.write_cost(cell, {"status": status, "reason": reason, "value": None})
+    return store.write_cost(cell, status=status, reason=reason, value=None)
 
 
 def _measured(cell: Cell, device: str) -> dict[str, Any]:
-    """Return status, reason, value, and what else is known: the samples of a time, or the memory
-    without the estimate.
+    """Return the value, and the samples of a time or the memory without the estimate; or why there
+    is none.
     """
     try:
         problem, algorithm = drawn(cell.case, device)
@@ -129,14 +130,14 @@ def _measured(cell: Cell, device: str) -> dict[str, Any]:
         if cell.metric == "memory_bytes":
             touch(estimator, problem, algorithm, cell.depth)
             value, baseline = meter.peak_memory(estimate, device)
-            return {"status": "ok", "reason": "", "value": value, "baseline": baseline}
+            return {"value": value, "baseline": baseline}
         if cell.metric == "seconds_torch":
             if not kernels.is_plain(problem):
                 return {"status": "skipped", "reason": NO_KERNEL, "value": None}
             os.environ[kernel_choice.VARIABLE] = "torch"
         samples = meter.samples(estimate, meter.clock(device))
         median = float(np.median(samples))
-        return {"status": "ok", "reason": "", "value": median, "samples": samples}
+        return {"value": median, "samples": samples}
     except Exception as error:  # noqa: BLE001  # whatever an estimator raises is a result to report
         status, reason = failure(error)
         return {"status": status, "reason": reason, "value": None}

@@ -19,7 +19,7 @@ from .statuses import BROKEN
 if TYPE_CHECKING:
     import numpy as np
 
-    # Only for annotations: how records are stored does not outdate them.
+    from .contents import ExperimentRecord
     from .store import Store
 
 #: Called with the steps done, the steps in all, and one line about the current step.
@@ -98,7 +98,7 @@ class Experiment(ABC):
         return ""
 
 
-def carry_out(name: str, store: Store) -> dict[str, Any]:
+def carry_out(name: str, store: Store) -> ExperimentRecord:
     """Carry out an experiment, or continue an interrupted one, and write its record to the store.
 
     Whatever it raises becomes a status with a reason.
@@ -117,6 +117,6 @@ def carry_out(name: str, store: Store) -> dict[str, Any]:
     return record
 
 
-def fail_experiment(name: str, store: Store, status: str, reason: str) -> dict[str, Any]:
+def fail_experiment(name: str, store: Store, status: str, reason: str) -> ExperimentRecord:
     """Write a record that says only what became of the attempt."""
     return store.write_experiment(name, ExperimentResult([], status=status, reason=reason), None)

@@ -24,7 +24,7 @@ from typing import Any
 from asv import benchmarks, config, machine, results, runner, util
 from asv_runner.discovery import get_benchmark_from_name, list_benchmarks
 
-from ..files import read_json
+from .contents import CostRecord, RunList
 from .provenance import git
 from .selection import SELECTION_VARIABLE
 
@@ -101,16 +101,16 @@ def _stored(folder: Path) -> dict[str, dict[tuple[Any, ...], Any]]:
     values: dict[str, dict[tuple[Any, ...], Any]] = {
         name: {} for name in (*BENCHMARKS.values(), ALONE)
     }
-    for metric, case, estimator, depth, place in read_json(folder / "run.json")["costs"]:
+    for metric, case, estimator, depth, place in RunList.read(folder / "run.json").costs:
         if not (path := folder / "store" / place).exists():
             continue
-        record = read_json(path)
-        value = record.get("samples") or record["value"]
-        if "baseline" in record:
-            value += record["baseline"]
-            values[ALONE][case,] = record["baseline"]
+        record = CostRecord.read(path)
+        value: Any = record.samples or record.value
+        if record.value is not None and record.baseline is not None:
+            value = record.value + record.baseline
+            values[ALONE][case,] = record.baseline
         values[BENCHMARKS[metric]][case, estimator, depth] = (
-            math.nan if record["status"] == "skipped" else value
+            math.nan if record.status == "skipped" else value
         )
     return values
 

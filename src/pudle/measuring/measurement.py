@@ -21,7 +21,7 @@ from .scoring import Score, score
 from .statuses import BROKEN, worst
 
 if TYPE_CHECKING:
-    # Only for annotations: how records are stored does not outdate them.
+    from .contents import ScoreRecord
     from .store import Store
 
 
@@ -48,7 +48,7 @@ def store_reference(case: Case, seed: int, target: str, store: Store) -> None:
     stored_reference(case, seed, target, store)
 
 
-def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
+def measure(case: Case, estimator: str, store: Store) -> ScoreRecord:
     """Score an estimator (a spec) on a case at all its depths and seeds, and write the record to
     the store.
 
@@ -66,7 +66,7 @@ def measure(case: Case, estimator: str, store: Store) -> dict[str, Any]:
 
 def fail_scores(
     case: Case, estimator: str, store: Store, status: str, reason: str, parts: Iterable[Part] = ()
-) -> dict[str, Any]:
+) -> ScoreRecord:
     """Write the record of an attempt that ended early: the parts that it kept, and the status for
     every score that lacks.
     """
@@ -93,11 +93,11 @@ def _without_number(places: Iterable[dict[str, Any]], status: str, reason: str) 
 
 def _write(
     case: Case, estimator: str, store: Store, parts: Iterable[Part], seconds: float | None
-) -> dict[str, Any]:
+) -> ScoreRecord:
     whole = {
         name: [row for part in parts for row in part[name]] for name in ("scores", "references")
     }
-    return store.write(case, estimator, {**worst(whole["scores"]), **whole, "seconds": seconds})
+    return store.write(case, estimator, **worst(whole["scores"]), **whole, seconds=seconds)
 
 
 def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import names
-from ..files import lies_at, read_each, read_json, write_atomically
+from ..errors import UnreadableResult
+from ..files import read_json, write_atomically
 from ..peers import require
 from ..workers import ONE_THREAD, Pool
 from ..workers import run as run_command
-from .contents import AsvResults, RunList
+from .contents import RunList
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, check_installed, commit_of, repository
@@ -47,7 +47,7 @@ class RunSummary(NamedTuple):
     """
 
     folder: Path
-    records: dict[str, list[dict[str, Any]]]
+    records: dict[str, list[Any]]
     findings: list[str]
     broken: list[tuple[str, str]]
 
@@ -130,10 +130,10 @@ def execute(
             for record in records[kind]:
                 # A case without kernels has no time on the torch path beside its own: that is
                 # nothing to tell.
-                if record["metric"] == "seconds_torch" and record["status"] == "skipped":
+                if record.metric == "seconds_torch" and record.status == "skipped":
                     continue
-                where = "{estimator} on {case} at depth {depth}".format(**record)
-                measured.append((f"{kind} of {where}", record["status"], record["reason"]))
+                where = f"{record.estimator} on {record.case} at depth {record.depth}"
+                measured.append((f"{kind} of {where}", record.status, record.reason))
         broken, found = list[tuple[str, str]](), list[tuple[str, str]]()
         for name, status, reason in measured:
             if status and (status != "ok" or reason):
@@ -184,35 +184,35 @@ def _executor(
 
 
 def remember(folder: Path, store: Store, selection: Selection, known: Survey) -> None:
-    """Write down which files hold the results of this run, as far as they are `known`, for the
-    folder and for the commit.
+    """Write down which files hold the results of this run, for the folder and for the commit.
 
-    A record is kept as long as nothing that it depends on changes, and carries the commit that
-    first measured it. Without this list nobody could tell which of the records in a store belong
-    together. It is written first, so that it holds for a run that is interrupted; what a run of
-    experiments, or of cases alone, does not select stays listed.
+    It is written first, so that it holds for a run that is interrupted; what a run of experiments,
+    or of cases alone, does not select stays listed.
     """
 
     def place(path: Path) -> str:
         return str(path.relative_to(store.folder))
 
-    content: dict[str, Any] = {"commit": store.commit, "dirty": store.dirty}
-    if selection.cases:
-        costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
-        content |= {"selection": dataclasses.asdict(selection), "costs": costs}
-        places = [store.artifact_place(*surface) for surface in surfaces(selection)]
-        content["artifacts"] = {path.stem: key for path, key in places}
-        content["records"] = [(*pair, place(found.path)) for pair, found in known.scores.items()]
-    experiments = {name: place(found.path) for name, found in known.experiments.items()}
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
-    for path in (
-        folder / "run.json",
-        *([folder / "runs" / f"{label}.json"] if store.commit else []),
-    ):
-        listed = read_json(path, RunList) if lies_at(path) else {}
-        both = {"experiments": listed.get("experiments", {}) | experiments}
-        write_atomically(path, json.dumps(listed | content | both, indent=1))
+    of_commit = [folder / "runs" / f"{label}.json"] if store.commit else []
+    for path in (folder / "run.json", *of_commit):
+        run = RunList(commit=store.commit, dirty=store.dirty)
+        # One that is damaged or of an older version begins anew.
+        with contextlib.suppress(UnreadableResult):
+            if path.exists():
+                run = RunList.read(path)
+                run.commit, run.dirty = store.commit, store.dirty
+        if selection.cases:
+            run.selection = selection
+            run.records = [(*pair, place(found.path)) for pair, found in known.scores.items()]
+            run.costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
+            run.artifacts = [
+                (case.name, kind, store.artifact_place(kind, case, windows)[1])
+                for kind, case, windows in surfaces(selection)
+            ]
+        run.experiments |= {name: place(found.path) for name, found in known.experiments.items()}
+        run.write(path)
 
 
 def _state(selection: Selection, known: Survey) -> str:
@@ -226,8 +226,11 @@ def _state(selection: Selection, known: Survey) -> str:
 
 def has_history(folder: Path, commit: str) -> bool:
     """Return whether asv's results of a commit are there and whole."""
-    paths = folder.glob(f"results/*/{commit[:8]}-*.json")
-    return bool(read_each(paths, lambda path: read_json(path, AsvResults, commit), []))
+    for path in folder.glob(f"results/*/{commit[:8]}-*.json"):
+        with contextlib.suppress(UnreadableResult):
+            if read_json(path).get("commit_hash") == commit:
+                return True
+    return False
 
 
 def _write_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:

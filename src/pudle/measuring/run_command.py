@@ -184,9 +184,9 @@ def _first_reasons(broken: list[tuple[str, str]]) -> list[str]:
     )
 
 
-def _counted(records: list[dict[str, Any]], total: int, what: str) -> str:
+def _counted(records: list[Any], total: int, what: str) -> str:
     """Return how many records of a total are new, and how many of these have which status."""
-    statuses = Counter(record["status"] for record in records)
+    statuses = Counter(record.status for record in records)
     return ", ".join(
         [
             f"{len(records)} of {total} {what} now",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from .. import names
 from ..errors import InvalidArgument, PudleError, first_line
-from ..files import converted, read_json, write_atomically
+from ..files import read_record, write_record
 from .case import Case
 from .crossing import Axes
 from .provenance import results_home
@@ -99,15 +98,13 @@ class Selection:
         return cases[name]
 
     def write(self, path: Path) -> None:
-        """Write the selection as JSON, atomically."""
-        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1))
+        """Write the selection, atomically."""
+        write_record(path, self)
 
     @classmethod
     def read(cls, path: Path) -> Selection:
-        """Read a selection that `write` wrote; a file that holds anything else raises
-        UnreadableResult.
-        """
-        return converted(path, read_json(path), cls)
+        """Read a selection that `write` wrote; any other file raises UnreadableResult."""
+        return read_record(path, cls)
 
 
 def select(

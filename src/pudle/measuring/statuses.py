@@ -30,10 +30,3 @@ def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {"status": row["status"], "reason": row["reason"]}
 
 
-def at_depth(record: Mapping[str, Any], depth: int) -> dict[str, str]:
-    """Return status and reason of a stored record at one depth, or those of the whole record where
-    it has no such depth.
-
-    An estimator that diverges at a large depth still has a time and a peak memory at smaller ones.
-    """
-    return worst([row for row in record["scores"] if row["depth"] == depth] or [record])

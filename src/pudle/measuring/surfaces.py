@@ -22,7 +22,6 @@ from .measurement import stored_reference
 from .scoring import score
 
 if TYPE_CHECKING:
-    # Only for annotations: how records are stored does not outdate them.
     from .store import Store
 
 #: Directions of theta along which the error of the Jacobian is measured; a scalar theta has only
@@ -175,11 +174,12 @@ def measure_surface(kind: str, case: Case, windows: tuple[int, ...], store: Stor
             rows, reason = jacobian_error(problem, algorithm, case.depths, reference), ""
     except (InvalidArgument, UnsupportedProblem) as error:
         rows, reason = [], first_line(error)
-    store.write_artifact(kind, case, windows, rows, reason)
+    status = "unsupported" if reason else "ok"
+    store.write_artifact(kind, case, windows, rows=rows, status=status, reason=reason)
 
 
 def fail_surface(
     kind: str, case: Case, windows: tuple[int, ...], store: Store, status: str, reason: str
 ) -> None:
     """Store only why there is no surface."""
-    store.write_artifact(kind, case, windows, [], f"{status}: {reason}")
+    store.write_artifact(kind, case, windows, rows=[], status=status, reason=reason)

@@ -10,24 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnreadableResult
-from ..files import read_struct
-from .contents import CostRecord, ExperimentRecord, ScoreRecord
+from .contents import CostRecord, ExperimentRecord, Record, ScoreRecord
 from .costs import Cell, cells
 from .selection import Selection
-from .statuses import BROKEN, worst
+from .statuses import BROKEN
 from .store import Store
 
 
 @dataclass(frozen=True)
-class Found:
-    """A result: where it is kept and, if it is there, its status and reason; of scores also the
-    worst of each depth.
+class Result:
+    """Where a result is kept and, if it is there, its status and reason; of scores also the status
+    at each depth.
     """
 
     path: Path
     status: str = ""
     reason: str = ""
     depths: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path, record: Record) -> Result:
+        """Return what a record says."""
+        depths: dict[int, str] = {}
+        if isinstance(record, ScoreRecord):
+            depths = {depth: record.at(depth)["status"] for depth in record.case.depths}
+        return cls(path, record.status, record.reason, depths)
 
     @property
     def missing(self) -> bool:
@@ -45,55 +52,32 @@ class Found:
 class Survey:
     """The results of a selection: scores by case and estimator, costs by cell, experiments by name."""
 
-    scores: dict[tuple[str, str], Found]
-    costs: dict[Cell, Found]
-    experiments: dict[str, Found]
+    scores: dict[tuple[str, str], Result]
+    costs: dict[Cell, Result]
+    experiments: dict[str, Result]
 
-    def update(self, records: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    def update(self, records: Mapping[str, Iterable[Any]]) -> None:
         """Take over the records of scores and experiments, by kind, that were measured since."""
-        for record in records["score"]:
-            name = record["case"]["name"], record["estimator"]
-            self.scores[name] = _found(
-                self.scores[name].path, record["status"], record["reason"], record["scores"]
-            )
-        for record in records["experiment"]:
-            name = record["name"]
-            self.experiments[name] = Found(
-                self.experiments[name].path, record["status"], record["reason"]
-            )
+        for kind, results in (("score", self.scores), ("experiment", self.experiments)):
+            for record in records[kind]:
+                name = record.identity
+                results[name] = Result.of(results[name].path, record)
 
 
 def survey(selection: Selection, store: Store) -> Survey:
     """Look for all results of a selection; a damaged file counts as missing."""
     pairs = {(case.name, spec): store.path(case, spec) for case, spec in selection.pairs}
-    scores = {pair: _read(path, ScoreRecord, pair) for pair, path in pairs.items()}
-    costs = {
-        cell: _read(path, CostRecord, cell.label)
-        for cell, path in store.cost_paths(cells(selection)).items()
-    }
-    experiments = {
-        name: _read(store.experiment_path(name), ExperimentRecord, name)
-        for name in selection.experiments
-    }
-    return Survey(scores, costs, experiments)
-
-
-def _read(path: Path, kind: Any, identity: Any) -> Found:
-    try:
-        record = read_struct(path, kind, identity)
-    except UnreadableResult:
-        return Found(path)
-    rows = [
-        {"depth": row.depth, "status": row.status, "reason": ""}
-        for row in getattr(record, "scores", ())
-    ]
-    return _found(path, record.status, record.reason, rows)
-
-
-def _found(path: Path, status: str, reason: str, rows: Iterable[Mapping[str, Any]]) -> Found:
-    by_depth: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_depth.setdefault(row["depth"], []).append(row)
-    return Found(
-        path, status, reason, {depth: worst(those)["status"] for depth, those in by_depth.items()}
+    costs = store.cost_paths(cells(selection))
+    experiments = {name: store.experiment_path(name) for name in selection.experiments}
+    return Survey(
+        {pair: _read(path, ScoreRecord, pair) for pair, path in pairs.items()},
+        {cell: _read(path, CostRecord, cell.label) for cell, path in costs.items()},
+        {name: _read(path, ExperimentRecord, name) for name, path in experiments.items()},
     )
+
+
+def _read(path: Path, kind: type[Record], identity: Any) -> Result:
+    try:
+        return Result.of(path, kind.read(path, identity))
+    except UnreadableResult:
+        return Result(path)

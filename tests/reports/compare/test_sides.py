@@ -8,6 +8,7 @@ import pytest
 from two_sides import blank, write
 
 from pudle.errors import MissingResults
+from pudle.files import write_record
 from pudle.reports.compare import summary
 from pudle.reports.compare.judge import compare
 from pudle.reports.compare.sides import load_commit
@@ -23,7 +24,7 @@ def test_results_of_two_commits_live_side_by_side(tmp_path):
     def remember(commit, records):
         path = folder / "runs" / f"{commit}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(listed | {"commit": commit, "records": records}))
+        write_record(path, listed | {"commit": commit, "records": records})
 
     remember(old, listed["records"])
     replaced = []
@@ -35,7 +36,7 @@ def test_results_of_two_commits_live_side_by_side(tmp_path):
             # Its clock is behind.
             record["provenance"] |= {"commit": new, "date": "2025-01-03"}
             place = place.replace(".json", "-new.json")
-            (store / place).write_text(json.dumps(record))
+            write_record(store / place, record)
         replaced.append((name, spec, place))
     remember(new, replaced)
     sides = [load_commit(commit, commit, home, "quick") for commit in (old, new)]

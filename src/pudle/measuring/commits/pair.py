@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import math
 import os
 import shutil
@@ -19,7 +18,7 @@ import pandas as pd
 
 from ... import names
 from ...errors import SpecError
-from ...files import read_json, write_atomically
+from ...files import read_record
 from ..contents import Rounds
 from ..locking import locked
 from .build import built
@@ -59,22 +58,21 @@ class CommitPair:
 
     def rounds(self) -> pd.DataFrame:
         """Return the times measured in turns, see `pudle.measuring.commits.turns.compare_rounds`."""
-        return rounds_frame(self._content()["rounds"])
+        return rounds_frame(self._content().rounds)
 
     @property
     def partial(self) -> bool:
         """Tell whether the time limit of the measurement left something out."""
-        return self._content().get("partial", False)
+        return self._content().partial
 
     @property
     def lacking(self) -> dict[str, dict[str, str]]:
         """Why each side, ``base`` or ``head``, lacks something, see `Side.lacking`."""
-        return self._content().get("lacking", {})
+        return self._content().lacking
 
-    def _content(self) -> dict[str, Any]:
-        return read_json(
-            self.rounds_path, Rounds, remedy="delete it and run `pudle compare --run` again"
-        )
+    def _content(self) -> Rounds:
+        remedy = "delete it and run `pudle compare --run` again"
+        return read_record(self.rounds_path, Rounds, remedy=remedy)
 
     def measure(
         self,
@@ -135,10 +133,7 @@ class CommitPair:
             cells = [cell for cell in timed_cells(sides["base"].folder) if cell in on_head]
             rounds = time_in_turns(sides, cells, limit, log, until)
             partial = partial or len({place(row) for row in rounds}) < len(cells)
-            write_atomically(
-                self.rounds_path,
-                json.dumps({"rounds": rounds, "partial": partial, "lacking": lacking}),
-            )
+            Rounds(rounds=rounds, partial=partial, lacking=lacking).write(self.rounds_path)
 
 
 def _reasons(request: Mapping[str, Any], lacking: Mapping[str, str]) -> list[str]:

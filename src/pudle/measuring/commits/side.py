@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PudleError
-from ...files import read_each, read_json
+from ...files import read_each
 from ...workers import ONE_THREAD, TIMED_OUT, run
-from ..contents import ScoreRecord, StoredSelection
-from ..selection import SELECTION_VARIABLE
-from ..statuses import at_depth
+from ..contents import ScoreRecord
+from ..selection import SELECTION_VARIABLE, Selection
 from .build import last_line
 
 Cell = tuple[str, str, int]
@@ -114,7 +113,7 @@ def _request(
     )
 
 
-def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, ScoreRecord]]:
     """Return (path, record) of every record of scores in a store; a damaged file adds a line to
     `damaged`.
     """
@@ -123,7 +122,7 @@ def records_in(store: Path, damaged: list[str]) -> list[tuple[Path, dict[str, An
         for path in sorted(store.glob("*/*.json"))
         if path.parent.name not in ("artifacts", "experiments")
     ]
-    return read_each(paths, lambda path: (path, read_json(path, ScoreRecord)), damaged)
+    return read_each(paths, lambda path: (path, ScoreRecord.read(path)), damaged)
 
 
 def timed_cells(folder: Path) -> list[Cell]:
@@ -132,15 +131,12 @@ def timed_cells(folder: Path) -> list[Cell]:
     """
     if not (folder / "selection.json").exists():
         return []
-    selection = read_json(folder / "selection.json", StoredSelection)
-    records = {
-        (record["case"]["name"], record["estimator"]): record
-        for _, record in records_in(folder / "store", [])
-    }
-    names = [case["name"] for case in selection["cases"]]
-    cells = itertools.product(names, selection["estimators"], selection["timed_depths"])
+    selection = Selection.read(folder / "selection.json")
+    records = {record.identity: record for _, record in records_in(folder / "store", [])}
+    names = [case.name for case in selection.cases]
+    cells = itertools.product(names, selection.estimators, selection.timed_depths)
     return [
         cell
         for cell in cells
-        if cell[:2] in records and at_depth(records[cell[:2]], cell[2])["status"] == "ok"
+        if cell[:2] in records and records[cell[:2]].at(cell[2])["status"] == "ok"
     ]

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ...files import read_json
 from ...workers import Process
-from ..contents import StoredSelection
+from ..selection import Selection
 from .side import Cell, Side
 
 #: Columns that identify a timed cell.
@@ -176,7 +175,7 @@ class _Worker:
     """A process with one side's Python that times cells on request, see ``times_script.py``."""
 
     def __init__(self, side: Side) -> None:
-        self.timeout = float(read_json(side.selection, StoredSelection)["timeout"])
+        self.timeout = Selection.read(side.selection).timeout
         script = Path(__file__).with_name("times_script.py")
         self.process = Process([side.python, script], cwd=side.tree, env=side.environment())
         self.connection = self.process.talk
