@@ -214,8 +214,8 @@ def _score_rows(
         failed = (None, None, "relative_error", math.nan, status, reason, False)
         yield (case, target, estimator, *failed, *where)
     for score in record.scores if record else ():
-        status, reason = score["status"], score["reason"]
-        if status == "ok" and score["relative_error"] is None:
+        status, reason = score["status"], score.get("reason") or ""
+        if status == "ok" and score.get("relative_error") is None:
             # A missing number must never count as a measured one.
             status, reason = "error", "recorded as ok, without a value"
         place = (case, score["target"], estimator, score["depth"], score["seed"])
@@ -231,7 +231,7 @@ def _score_rows(
                     number,
                     status,
                     reason,
-                    leading and score["at_floor"],
+                    leading and bool(score.get("at_floor")),
                     *where,
                 )
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import read_arrays
+from pudle.files import REMEDY, read_arrays
 from pudle.measuring import contents
 
 #: By kind of experiment: the arrays that a report shows, and their axes; see
@@ -70,6 +70,11 @@ class ExperimentRecord:
         if stored.arrays:
             _check_digest(path, stored.arrays_digest)
         record.arrays(**ARRAYS.get(record.kind, {}))
+        missing = ARRAYS["interpretation"].keys() - record.array_names
+        if missing and (record.kind, record.status) == ("interpretation", "ok"):
+            raise UnreadableResult(
+                f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}"
+            )
         return record
 
     @property

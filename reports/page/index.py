@@ -107,7 +107,7 @@ def _origin(folder: Path, places: Sequence[str]) -> dict[str, str]:
 
 
 def _note(folder: Path, listed: contents.RunList) -> str:
-    pairs = len(listed.records)
+    pairs = len(listed.selection.pairs) if listed.selection else 0
     there = sum((folder / "store" / place).exists() for *_, place in listed.records)
     return (
         f"{pairs - there} of {count(pairs, 'score')} still to be measured" if there < pairs else ""

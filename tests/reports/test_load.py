@@ -15,6 +15,7 @@ from synthetic import (
     DEPTHS,
     SEEDS,
     case,
+    edit,
     failure,
     provenance,
     record,
@@ -28,7 +29,7 @@ from synthetic import (
 )
 
 from pudle.errors import MissingResults, UnreadableResult
-from pudle.measuring.store import SCHEMA
+from pudle.files import write_record
 from pudle.reports import scope
 from pudle.reports.load import load, parsed
 from pudle.reports.results import COLUMNS, ERRORS, METRICS, RECORDS, REFERENCES, TIMINGS
@@ -209,10 +210,12 @@ def test_a_record_of_no_commit_and_no_machine_leaves_both_empty(tmp_path):
 
 def test_what_a_list_names_beside_the_selection_is_passed_over(four):
     path = four / "quick" / "run.json"
-    run = json.loads(path.read_text())
-    run["records"] = [[case()["name"], "not selected", run["records"][0][2]], *run["records"]]
-    run["records"] += [["a-case-not-selected", *run["records"][1][1:]]]
-    path.write_text(json.dumps(run))
+    records = json.loads(path.read_text())["records"]
+    more = [
+        [case()["name"], "not selected", records[0][2]],
+        ["a-case-not-selected", *records[1][1:]],
+    ]
+    edit(path, records=more[:1] + records + more[1:])
     write_artifact(four, "window_curve", [])
     write_artifact(four, "window_curve", [], case="a-case-not-selected")
     results = load(four, "quick")
@@ -220,7 +223,7 @@ def test_what_a_list_names_beside_the_selection_is_passed_over(four):
         results.records["estimator"].tolist() == list(CURVES)
         and results.records["status"].eq("ok").all()
     )
-    assert [artifact["case"] for artifact in results.artifacts] == [case()["name"]]
+    assert [artifact.case for artifact in results.artifacts] == [case()["name"]]
     assert results.damaged == () and results.notes == ()
 
 
@@ -237,10 +240,7 @@ def test_experiments_alone_have_a_note_that_no_case_is_measured(tmp_path):
         COLUMNS.items()
     )
     assert [each["machine"] for each in results.provenances] == ["here"]
-    path = home / "quick" / "run.json"
-    path.write_text(
-        json.dumps(json.loads(path.read_text()) | {"selection": {"cases": [], "estimators": []}})
-    )
+    edit(home / "quick" / "run.json", selection=None)
     assert load(home, "quick").notes == ()
 
 
@@ -314,25 +314,6 @@ def test_no_results_says_what_to_run(tmp_path):
         load(tmp_path, "quick")
 
 
-@pytest.mark.parametrize(
-    "content", ['{"schema": 1, "key": "0', "", "[1]", "{}", f'{{"schema": {SCHEMA}}}']
-)
-def test_damaged_record_is_named_and_hides_no_other(four, content):
-    path = next((four / "quick" / "store").glob("*/*.json"))
-    path.write_text(content)
-    results = load(four, "quick")
-    (line,) = results.damaged
-    assert (
-        str(path) in line
-        and "delete it and run `pudle run` again" in line
-        and len(line.splitlines()) == 1
-    )
-    assert any(str(path) in note for note in results.notes)
-    assert (results.records["status"] == "ok").sum() == 3 and (
-        results.records["status"] == "missing"
-    ).sum() == 1
-
-
 def test_nothing_but_damaged_files_is_an_error(four):
     paths = list((four / "quick" / "store").glob("*/*.json"))
     for path in paths:
@@ -352,30 +333,9 @@ def test_nothing_but_damaged_files_is_an_error(four):
 def test_unknown_schema_is_refused(tmp_path):
     with pytest.raises(
         UnreadableResult,
-        match=r"Invalid enum value 7 - at `\$.schema`\): install the version that wrote it",
+        match=r"schema.*: install the version that wrote it",
     ):
         load(write(tmp_path, [record(case(), "backprop", schema=7)]), "quick")
-
-
-#: A row of a surface over depths and windows.
-WINDOW = {"depth": 1, "window": 1, "relative_error": 0.5, "status": "ok"}
-
-
-@pytest.mark.parametrize(
-    "damage", [{"rows": [WINDOW, {"depth": 1}]}, {"rows": None}, {"seed": "x"}, {"case": None}]
-)
-def test_damaged_artifact_is_named_and_a_sound_one_is_not(four, damage):
-    write_artifact(four, "window_surface", [WINDOW, WINDOW], seed=1)
-    path = write_artifact(four, "window_surface", **{"rows": [WINDOW]} | damage)
-    # What a later version knows cannot be checked.
-    write_artifact(four, "of a later version", [{"depth": "deep"}])
-    results = load(four, "quick")
-    (line,) = results.damaged
-    assert str(path) in line and len(results.estimators) == 4
-    assert [artifact["kind"] for artifact in results.artifacts] == [
-        "of a later version",
-        "window_surface",
-    ]
 
 
 def test_schema_is_documented():
@@ -407,30 +367,6 @@ def test_a_time_has_its_samples_and_their_quartiles(four):
     assert first["samples"] == (0.8, 0.9, 1.0, 1.1, 1.2)
 
 
-def test_memory_is_never_below_zero(four):
-    write_costs(four, ["backprop"], [1.0, 2.0], memory=[2.0**20, -4096.0])
-    assert load(four, "quick").frame.query("metric == 'memory_bytes'")["value"].tolist() == [
-        2.0**20,
-        0.0,
-    ]
-
-
-def test_a_cost_not_measured_yet_is_missing_and_one_without_a_score_says_why(tmp_path):
-    home = write(
-        tmp_path,
-        [record(case(), "backprop"), failure(case(), "analytic", "unsupported", "singular")],
-    )
-    write_costs(home, ["backprop", "analytic"], [1.0, 2.0, 3.0, 4.0])
-    for number in (1, 2, 3):
-        (
-            home / "quick" / "store" / "synthetic-ista-lasso" / "costs" / f"seconds-{number}.json"
-        ).unlink()
-    times = load(home, "quick").frame.query("metric == 'seconds'")
-    assert times["status"].tolist() == ["ok", "missing", "skipped", "skipped"]
-    assert "not measured yet: run `pudle run" in times["reason"].tolist()[1]
-    assert times["reason"].tolist()[2] == "unsupported: singular"
-
-
 def test_every_cost_without_a_number_says_why(tmp_path):
     """Of estimators whose scores are well, broke, were refused, diverged at one depth, and are not
     there.
@@ -451,8 +387,7 @@ def test_every_cost_without_a_number_says_why(tmp_path):
     for number in (1, 2, 4, 6, 7, 8):
         (folder / f"seconds-{number}.json").unlink()
     # The first is said to be well and has no value.
-    path = folder / "seconds-0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": None}))
+    edit(folder / "seconds-0.json", value=None)
     results, missing = load(home, "quick"), "not measured yet: run `pudle run --profile quick`"
     times = results.frame[results.frame.metric == "seconds"].set_index(["estimator", "depth"])
     assert times[["status", "reason"]].apply(tuple, axis=1).to_dict() == {
@@ -471,14 +406,12 @@ def test_every_cost_without_a_number_says_why(tmp_path):
     assert results.damaged == () and results.timings["depth"].tolist() == [200, 200, 200]
 
 
-@pytest.mark.parametrize("samples", [{}, {"samples": [1.0]}, {"samples": [1.0, 1.0]}])
+@pytest.mark.parametrize("samples", [[], [1.0, 1.0]])
 def test_a_time_of_few_samples_has_no_quartiles(four, samples):
     path = write_costs(four, ["backprop"], [1.0, 2.0])
-    content = json.loads(path.read_text())
-    del content["samples"]
-    path.write_text(json.dumps(content | samples))
+    edit(path, samples=samples)
     first, second = load(four, "quick").timings.to_dict("records")
-    assert (first["seconds"], first["samples"]) == (1.0, tuple(samples.get("samples", ())))
+    assert (first["seconds"], first["samples"]) == (1.0, tuple(samples))
     assert math.isnan(first["low"]) and math.isnan(first["high"])
     assert [second[name] for name in ("seconds", "low", "high")] == [2.0, 1.8, 2.2]
 
@@ -490,24 +423,6 @@ def test_scores_alone_are_noted(four):
     results = load(four, "quick")
     assert not results.frame["metric"].isin(["seconds", "memory_bytes"]).any()
     assert any("Neither time nor memory is measured" in note for note in results.notes)
-
-
-@pytest.mark.parametrize("content", ['{"metric": "seco', "[1]", '{"metric": "seconds"}'])
-def test_damaged_cost_is_named(four, content):
-    path = write_costs(four, ["backprop"], [7.0, 8.0])
-    path.write_text(content)
-    results = load(four, "quick")
-    assert (
-        str(path) in results.damaged[0]
-        and results.timings["seconds"].tolist() == [8.0]
-        and not results.frame.empty
-    )
-
-
-def test_a_list_that_is_damaged_is_named(four):
-    (four / "quick" / "run.json").write_text('{"commit": "c", "records": [["a"]]}')
-    with pytest.raises(UnreadableResult, match="run.json"):
-        load(four, "quick")
 
 
 def test_times_are_said_to_be_those_of_their_machine(four, timed_home):
@@ -528,16 +443,9 @@ HEAD = "d" * 40
 def write_at_commit(home, dirty=False, **parts):
     """Lay out what a run listed at HEAD: these parts of the list of the last run."""
     run = json.loads((home / "quick" / "run.json").read_text())
-    blank = {
-        "records": [],
-        "costs": [],
-        "experiments": {},
-        "selection": {"cases": [], "estimators": []},
-    }
     path = home / "quick" / "runs" / f"{HEAD}{'-dirty' * dirty}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps(blank | {"commit": HEAD} | {name: run[name] for name in parts} | parts)
+    write_record(
+        path, {"commit": HEAD, "dirty": dirty} | {name: run[name] for name in parts} | parts
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -70,35 +69,6 @@ def test_options_of_a_training_stand_beside_those_of_the_experiment(tmp_path):
     (item,) = experiments(tmp_path, experiment("one", "denoising", options=options)).experiments
     assert item.options == {"sigma": 25, "seed": 1, "estimator": "backprop", "depth": 25}
     assert item.estimator == item.method == "backprop"
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ('{"schema": 2, "kind": "lear', "cannot be read"),
-        ("[1]", "`array`"),
-        ('{"schema": 2}', "field `kind`"),
-        (json.dumps(experiment("x", schema=7)), "value 7 - at `$.schema`"),
-        (json.dumps(experiment("x", schema=1)), "value 1 - at `$.schema`"),
-        (json.dumps(experiment("x", rows=[1])), "at `$.rows[0]`"),
-        (json.dumps(experiment("x", rows={})), "at `$.rows`"),
-        (json.dumps(experiment("x", summary=None)), "at `$.summary`"),
-        (json.dumps(experiment("x", options=None)), "at `$.options`"),
-        (json.dumps(experiment("x", provenance={})), "field `date`"),
-    ],
-)
-def test_damaged_record_is_named_and_hides_no_other(tmp_path, content, reason):
-    path, _ = write_experiments(tmp_path, [training("one"), training("two")])
-    path.write_text(content)
-    results = load(tmp_path, "quick")
-    (line,) = results.damaged
-    assert (
-        str(path) in line
-        and reason in line
-        and "run `pudle run` again" in line
-        and len(line.splitlines()) == 1
-    )
-    assert [item.name for item in results.experiments] == ["two"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "half", "empty", "shape", "dimensions", "text"])

@@ -38,9 +38,10 @@ from distributed import (
 from .. import kernel_choice
 from ..algorithms import kernels
 from ..errors import InvalidArgument, PudleError, first_line
-from ..files import read_json, write_atomically
+from ..files import write_atomically
 from ..validation import check_integer
 from ..workers import TICK, Job, Outcome, Pool
+from .contents import ExperimentRecord, Record, ScoreRecord
 from .runner import KINDS, MOST_COMPILING, Task
 
 FORMS = "give tcp://HOST:PORT (or another address of a Dask scheduler), local:N or slurm:FILE.yaml"
@@ -238,8 +239,8 @@ class DaskCluster:
             return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker})")
         for path, content in files:
             write_atomically(task.arguments[-1].folder / path, content)
-        record = task.kind in ("score", "experiment")
-        return Outcome(read_json(task.place[0]) if record else None)
+        kinds: dict[str, type[Record]] = {"score": ScoreRecord, "experiment": ExperimentRecord}
+        return Outcome(kinds[task.kind].read(task.place[0]) if task.kind in kinds else None)
 
 
 class _Processes(WorkerPlugin):

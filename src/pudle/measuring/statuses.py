@@ -28,5 +28,3 @@ def worst(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """
     row = max(rows, key=lambda row: STATUSES.index(row["status"]))
     return {"status": row["status"], "reason": row["reason"]}
-
-
