@@ -148,7 +148,10 @@ def write(folder, content):
         if pair[0] in names and pair[1] in content["estimators"]:
             keep("records", pair, f"{pair[0]}/{number}.json", record)
     for number, cell in enumerate(itertools.product(names, content["estimators"], TIMED)):
-        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {"schema": SCHEMA, "key": "0" * 16}
+        known = dict(zip(("case", "estimator", "depth"), cell, strict=True)) | {
+            "schema": SCHEMA,
+            "key": "0" * 16,
+        }
         known["provenance"] = {"machine": "here", "date": "2026-01-02"}
         samples, peak = content["samples"].get(cell), content["memory"].get(cell)
         time = {"samples": samples or [], "value": samples and float(np.median(samples))}

@@ -64,9 +64,7 @@ def test_scores_and_costs_on_a_gpu(tmp_path):
         record.estimator: record for record in fill(plan(selection, host), workers=1)["score"]
     }
     for record in records:
-        for row, other in zip(
-            record.scores, on_host[record.estimator].scores, strict=True
-        ):
+        for row, other in zip(record.scores, on_host[record.estimator].scores, strict=True):
             assert row["relative_error"] == pytest.approx(other["relative_error"], rel=1e-6)
     fill(plan_costs(selection, store), workers=1)
     for cell in cells(selection):

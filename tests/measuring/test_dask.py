@@ -110,9 +110,7 @@ def test_two_workers_fill_the_store_bit_for_bit_as_this_machine_does(tmp_path, m
     with connected("local:2") as executor:
         records = fill(plan(selection, there), executor=executor)
     assert contents(here.folder) == contents(there.folder)
-    assert len(records["score"]) == 6 and {record.status for record in records["score"]} == {
-        "ok"
-    }
+    assert len(records["score"]) == 6 and {record.status for record in records["score"]} == {"ok"}
     assert plan(selection, there) == [[], []]
 
 

@@ -230,9 +230,7 @@ def test_surfaces_are_stored_once_and_say_why_there_are_none(tmp_path):
     }
     assert set(surface) == {(depth, window) for depth in CASE.depths for window in (1, 5)}
     # A window of the depth or more is full backpropagation.
-    full = {
-        row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store).scores
-    }
+    full = {row["depth"]: row["relative_error"] for row in measure(CASE, "backprop", store).scores}
     assert surface[5, 5] == pytest.approx(full[5], rel=1e-9)
     assert [row["depth"] for row in found["tiny-jacobian_error"]["rows"]] == list(CASE.depths)
     assert (

@@ -122,9 +122,7 @@ def test_a_dataset_in_a_file_yields_any_problem(tmp_path, monkeypatch):
     )
     store = Store(tmp_path / "store", "quick")
     record = measure(case, "backprop", store)
-    assert (
-        record.status == "ok" and max(row["relative_error"] for row in record.scores) < 1e-9
-    )
+    assert record.status == "ok" and max(row["relative_error"] for row in record.scores) < 1e-9
     reference, problem = store.read_reference(case, 1, "limit"), case.make_problem(1)
     assert (reference.gradient / (1.5 * problem.theta.sqrt()) - 1).abs().max() < 1e-9
 
