@@ -1,15 +1,18 @@
 """The accelerated iterative shrinkage-thresholding algorithm."""
 
+import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..problems import Problem
 from .algorithm import Algorithm, State
+from .ista import Ista
 
 #: One number for all samples, or one for each.
 Momentum = TypeVar("Momentum", float, Tensor, float | Tensor)
@@ -44,6 +47,13 @@ class Fista(Algorithm):
     restart: bool = False
 
     name = "fista"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator, problem: Problem, initial: Tensor) -> Self:
+        restart = copy.deepcopy(random).random() < 0.5
+        # Beyond 1/L acceleration need not converge.
+        plain = Ista.specimen(random, problem, initial, largest=1.0)
+        return cls(plain.step, plain.thresholding, bool(restart), initial=plain.initial)
 
     def __post_init__(self) -> None:
         super().__post_init__()

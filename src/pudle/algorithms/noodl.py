@@ -3,7 +3,9 @@ observations.
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InvalidArgument
@@ -58,6 +60,22 @@ class Noodl(Ista):
     thresholds: tuple[float, ...] = ()
 
     name = "noodl"
+
+    @classmethod
+    def specimen(
+        cls, random: np.random.Generator, problem: Any, initial: Tensor, largest: float = 1.0
+    ) -> Self:
+        """Draw up to three updates that have a step or a threshold of their own."""
+        products = problem.smooth_gradient(problem.initial_codes()).abs().max()
+        bound = float(products) * random.uniform(0.1, 0.6)
+        fractions = random.uniform(0.2, 1, int(random.integers(0, 4)))
+        cutoffs = random.uniform(0.5, 2, int(random.integers(1, 4)))
+        step = None
+        if random.random() < 0.5:
+            step = float(random.uniform(0.3, largest)) / problem.lipschitz_constant
+        last, *thresholds = (cutoffs * problem.penalty / problem.lipschitz_constant).tolist()
+        steps = tuple((fractions / problem.lipschitz_constant).tolist())
+        return cls(step, Hard(last), bound, steps, tuple(thresholds))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,17 +8,13 @@ estimator.
 
 from typing import Any
 
-__all__ = ["CHECKS", "GRID", "Check", "Distance", "NotMet", "Record", "check"]
+__all__ = ["CHECKS", "Check", "Defect", "Distance", "Record", "check"]
 
 
 def __getattr__(name: str) -> Any:
     # On first use, because the help and wrong usage of `pudle check` need not wait for torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # contract, claims, random_problems, edge_cases and iterations register their checks, in this
-    # order.
-    from . import checks, specimens  # isort: skip
-    from . import contract, claims, random_problems  # noqa: F401  # isort: skip
-    from . import edge_cases, iterations  # noqa: F401  # isort: skip
+    from . import checks, claims, contract  # noqa: F401  # they register their checks
 
-    return getattr(specimens if name == "GRID" else checks, name)
+    return getattr(checks, name)

@@ -1,5 +1,5 @@
-"""Checks of the contract: what an estimator says about itself, what it returns, and what it leaves
-unchanged.
+"""Checks of the contract: what an estimator says about itself, what it returns, what it leaves
+unchanged, and what it does with unusual input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import pickle
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,59 +18,56 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .. import names
+from ..errors import MissingDependency, PudleError
 from ..estimator import Estimate, GradientEstimator
 from .checks import (
+    Defect,
     Measurement,
-    NotMet,
     claim_of,
-    codes_of,
     distance,
     gradient_of,
-    is_quotient,
     register,
     require_finite,
 )
-from .draws import FEW
-from .explanations import explain_codes
-from .specimens import CLASS_ALONE, GRID, PLAIN, VARIED, Specimen, specimens
-from .tolerances import EXACT, SETTLED, SHALLOW, SINGLE, SINGLE_QUOTIENT
+from .specimens import FEW, GRID, Specimen, specimens, tensors_of
+from .tolerances import GREAT, SHALLOW
+
+#: Every kind of problem, named and drawn.
+EVERY_KIND = specimens() + FEW
+#: The kinds whose gradients are made of the most different parts.
+DIFFERENT = specimens("sparse coding", "convolutional", "penalty", "ridge")
 
 
-@register(CLASS_ALONE)
-def check_description(estimator: GradientEstimator, specimen: Specimen) -> None:
+@register()
+def check_description(estimator: GradientEstimator, specimen: None) -> None:
     """It is a frozen dataclass with a name, a claim, and a spec that makes it again."""
     cls = type(estimator)
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name.isidentifier():
-        raise NotMet(
+        raise Defect(
             f"name is {name!r}: set name to a word that a spec can hold, such as 'my_method'"
         )
     claim_of(estimator)
-    for attribute in ("aliases", "references", "consistent_for"):
-        value = getattr(cls, attribute)
-        if attribute == "consistent_for" and value is None:
-            continue
+    losses = {specimen.loss for specimen in GRID}
+    texts = {"aliases": cls.aliases, "references": cls.references}
+    texts["consistent_for"] = tuple(losses) if cls.consistent_for is None else cls.consistent_for
+    for attribute, value in texts.items():
         # A single string is a sequence of letters, so it is refused explicitly.
         if not isinstance(value, tuple) or not all(
-            isinstance(text, str) and text for text in value
+            isinstance(each, str) and each for each in value
         ):
-            raise NotMet(f"{attribute} is {value!r}: give a tuple of strings")
-    losses = {specimen.loss for specimen in GRID}
-    unknown = set(cls.consistent_for or ()) - losses
-    if unknown:
-        raise NotMet(
-            f"consistent_for names {sorted(unknown)}: known losses are {', '.join(sorted(losses))}"
-        )
+            raise Defect(f"{attribute} is {value!r}: give a tuple of strings")
+    if unknown := set(texts["consistent_for"]) - losses:
+        known = ", ".join(sorted(losses))
+        raise Defect(f"consistent_for names {sorted(unknown)}: known losses are {known}")
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
-        raise NotMet(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
-    if names.build(names.text(estimator), cls) != estimator:
-        raise NotMet(
-            f"the spec {names.text(estimator)!r} makes another estimator: keep all options in"
-            " fields"
-        )
+        raise Defect(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
+    spec = names.text(estimator)
+    if names.build(spec, cls) != estimator:
+        raise Defect(f"the spec {spec!r} makes another estimator: keep all options in fields")
 
 
-@register(specimens() + FEW, few_samples=True)
+@register(EVERY_KIND)
 def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
     """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
@@ -79,96 +76,61 @@ def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
         problem.theta.requires_grad_()
         result = estimator.estimate(problem, specimen.make_algorithm(dtype, device), 3)
         if not isinstance(result, Estimate):
-            raise NotMet(f"estimate returned a {type(result).__name__}: return a pudle.Estimate")
+            raise Defect(f"estimate returned a {type(result).__name__}: return a pudle.Estimate")
         theta = problem.theta
         for name, shape in (("gradient", tuple(theta.shape)), ("codes", problem.code_shape)):
             tensor = getattr(result, name)
             if not isinstance(tensor, torch.Tensor):
-                raise NotMet(f"{name} is a {type(tensor).__name__}: return a tensor")
+                raise Defect(f"{name} is a {type(tensor).__name__}: return a tensor")
             if tuple(tensor.shape) != shape:
-                raise NotMet(f"{name} has shape {tuple(tensor.shape)} instead of {shape}")
+                raise Defect(f"{name} has shape {tuple(tensor.shape)} instead of {shape}")
             for what in ("dtype", "device"):
                 mine, expected = getattr(tensor, what), getattr(theta, what)
                 if mine != expected:
                     problem_has = f"on a problem with {what} {expected}"
-                    raise NotMet(
+                    raise Defect(
                         f"{name} has {what} {mine} {problem_has}: follow the problem's tensors"
                     )
             if tensor.requires_grad:
-                raise NotMet(f"{name} still has a graph: return {name}.detach()")
+                raise Defect(f"{name} still has a graph: return {name}.detach()")
         require_finite(result, 3)
         if result.gradient.numel() and result.gradient.data_ptr() == theta.data_ptr():
-            raise NotMet("gradient shares its memory with theta: return a tensor of its own")
+            raise Defect("gradient shares its memory with theta: return a tensor of its own")
 
 
-@register(VARIED)
-def check_codes(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
-    """Codes are those of the algorithm, at its own step."""
-    for depth in SHALLOW:
-        mine, expected = codes_of(specimen.estimate(estimator, depth)), specimen.codes(depth)
-        yield (
-            distance(mine, expected),
-            EXACT,
-            functools.partial(explain_codes, mine, expected, specimen, depth),
-        )
-
-
-@register(specimens("square", algorithms=PLAIN))
-def check_single_precision(
-    estimator: GradientEstimator, specimen: Specimen
-) -> Iterator[Measurement]:
-    """float32 agrees with float64 to the accuracy of float32."""
-    single, double = (
-        specimen.estimate(estimator, SETTLED, dtype) for dtype in (torch.float32, torch.float64)
-    )
-    error = distance(gradient_of(single), gradient_of(double))
-    limit = SINGLE_QUOTIENT if is_quotient(double) else SINGLE
-    yield error, limit, f"float32 and float64 differ by {error:.1e} at depth {SETTLED}"
-
-
-@register(specimens() + FEW, few_samples=True)
+@register(EVERY_KIND)
 def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
     """The tensors of the problem and the algorithm, their gradients and their flags stay unchanged."""
     for flag in (False, True):
         problem, algorithm = specimen.make(), specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
-        fields = [(owner, name) for owner in (problem, algorithm) for name in vars(owner)]
-        tensors = {
-            name: (owner, value)
-            for owner, name in fields
-            if isinstance(value := getattr(owner, name), torch.Tensor)
-        }
-        before = {
-            name: (tensor.detach().clone(), tensor._version)
-            for name, (_, tensor) in tensors.items()
-        }
-        with _Writes({name: tensor for name, (_, tensor) in tensors.items()}) as written:
+        tensors = tensors_of(problem) | tensors_of(algorithm)
+        before = {name: (each.detach().clone(), each._version) for name, each in tensors.items()}
+        with _Writes(tensors) as written:
             estimator.estimate(problem, algorithm, 4)
-        for name, (owner, tensor) in tensors.items():
-            if getattr(owner, name) is not tensor:
-                raise NotMet(
+        after = tensors_of(problem) | tensors_of(algorithm)
+        for name, tensor in tensors.items():
+            copy, version = before[name]
+            if after.get(name) is not tensor:
+                raise Defect(
                     f"{name} was replaced by another tensor: problems are immutable, use with_theta"
                 )
-            copy, version = before[name]
             if not torch.equal(tensor.detach(), copy):
                 change = float((tensor.detach() - copy).norm() / copy.norm())
-                raise NotMet(
-                    f"{name} was changed, by {change:.1e} of its norm: problems are immutable",
-                    change,
-                    0.0,
-                )
+                reason = f"{name} was changed, by {change:.1e} of its norm"
+                raise Defect(f"{reason}: problems are immutable", change, 0.0)
             if name in written.names or tensor._version != version:
-                raise NotMet(
+                raise Defect(
                     f"{name} was written to, and the old values put back: another thread would"
                     " see it"
                 )
             if tensor.grad is not None:
-                raise NotMet(
+                raise Defect(
                     f"{name}.grad was filled: use torch.autograd.grad on"
                     " theta.detach().requires_grad_()"
                 )
             if tensor.requires_grad is not (flag and name == problem.parameter):
-                raise NotMet(
+                raise Defect(
                     f"{name}.requires_grad was left {tensor.requires_grad}: use problem.with_theta"
                     " with a tensor of your own"
                 )
@@ -187,9 +149,7 @@ class _Writes(TorchFunctionMode):
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.owners = {
-            tensor.untyped_storage().data_ptr(): name for name, tensor in tensors.items()
-        }
+        self.owners = {each.untyped_storage().data_ptr(): name for name, each in tensors.items()}
         self.names: set[str] = set()
 
     def __torch_function__(
@@ -197,11 +157,8 @@ class _Writes(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
-        targets = [
-            kwargs.get("out"),
-            *(args[:1] if IN_PLACE.fullmatch(name) and name not in FLAGS else ()),
-        ]
-        for target in targets:
+        writes = IN_PLACE.fullmatch(name) and name not in FLAGS
+        for target in (kwargs.get("out"), *(args[:1] if writes else ())):
             # Tensors of another kind, such as those within vmap, have no memory of their own.
             if type(target) is torch.Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(
                 target
@@ -210,91 +167,68 @@ class _Writes(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-@register(specimens() + FEW, few_samples=True)
+@register(EVERY_KIND)
 def check_repeatable(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """A second call, an equal estimator, and one from another start before it change no bit and no
     earlier result.
     """
-    equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
-    result = specimen.estimate(estimator, SHALLOW[-1])
+    shallow, depth = SHALLOW
+    result = specimen.estimate(estimator, depth)
     first = gradient_of(result).copy()
-    specimen.estimate(estimator, SHALLOW[0])
-    difference = distance(gradient_of(result), first)
-    yield (
-        difference,
-        0,
-        (
-            f"a later call changes the gradient returned before by {difference:.1e}: return a"
-            " tensor of its own"
-        ),
-    )
+    specimen.estimate(estimator, shallow)
+    change = distance(gradient_of(result), first)
+    reason = f"a later call changes the gradient returned before by {change:.1e}"
+    yield change, 0, f"{reason}: return a tensor of its own"
+    equal = dataclasses.replace(estimator) if dataclasses.is_dataclass(estimator) else estimator
     for name, one in (("a second call", estimator), ("an equal estimator", equal)):
-        difference = distance(gradient_of(specimen.estimate(one, SHALLOW[-1])), first)
-        yield (
-            difference,
-            0,
-            f"{name} gives a gradient that differs by {difference:.1e}: keep no state",
-        )
+        change = distance(gradient_of(specimen.estimate(one, depth)), first)
+        reason = f"{name} gives a gradient that differs by {change:.1e}: keep no state"
+        yield change, 0, reason
     # Algorithms that differ in their warm start alone are equal: what is kept for one must not
     # serve the other.
     problem, algorithm = specimen.make(), specimen.make_algorithm()
-    warm = dataclasses.replace(
-        algorithm, initial=torch.ones(problem.code_shape, dtype=torch.float64)
-    )
-    estimator.estimate(problem, algorithm, SHALLOW[-1])
-    after, alone = (
-        gradient_of(estimator.estimate(made, warm, SHALLOW[-1]))
-        for made in (problem, specimen.make())
-    )
-    difference = distance(after, alone)
-    yield (
-        difference,
-        0,
-        f"after a call from another start the gradient differs by {difference:.1e}: keep no state",
-    )
+    start = torch.ones(problem.code_shape, dtype=torch.float64)
+    warm = dataclasses.replace(algorithm, initial=start)
+    estimator.estimate(problem, algorithm, depth)
+    after, alone = (estimator.estimate(each, warm, depth) for each in (problem, specimen.make()))
+    change = distance(gradient_of(after), gradient_of(alone))
+    reason = f"after a call from another start the gradient differs by {change:.1e}"
+    yield change, 0, f"{reason}: keep no state"
 
 
-@register(specimens("sparse coding", "convolutional", "penalty", "ridge"))
+@register(DIFFERENT)
 def check_random_state(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """Global random state (torch, numpy, random) is neither read nor changed."""
-    untouched = (
-        torch.get_rng_state(),
-        np.random.get_state(),  # noqa: NPY002  # it is what is checked
-        random.getstate(),
-    )
-    results = []
+    untouched = _global_states()
+    gradients = []
     try:
         for seed in (1, 2):
             torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-            np.random.seed(seed)  # noqa: NPY002
+            np.random.seed(seed)  # noqa: NPY002  # it is what is checked
             random.seed(seed)
-            before = _global_states()
-            results.append(gradient_of(specimen.estimate(estimator, 4)))
+            before = pickle.loads(pickle.dumps(_global_states()))
+            gradients.append(gradient_of(specimen.estimate(estimator, 4)))
             for library, state in _global_states().items():
-                if state != before[library]:
-                    raise NotMet(
+                if pickle.dumps(state) != pickle.dumps(before[library]):
+                    raise Defect(
                         f"draws from the global random state of {library}: use"
                         " pudle.streams.generator(seed, name)"
                     )
     finally:
-        torch.set_rng_state(untouched[0])
-        np.random.set_state(untouched[1])  # noqa: NPY002
-        random.setstate(untouched[2])
-    difference = distance(results[1], results[0])
-    yield difference, 0, f"the gradient changes by {difference:.1e} with the global random state"
+        torch.set_rng_state(torch.from_numpy(untouched["torch"]))
+        np.random.set_state(untouched["numpy"])  # noqa: NPY002
+        random.setstate(untouched["random"])
+    change = distance(gradients[1], gradients[0])
+    reason = f"the gradient changes by {change:.1e} with the global random state"
+    yield change, 0, reason
 
 
-def _global_states() -> dict[str, bytes]:
-    """Return the global random states in a form that can be compared."""
-    states = {
-        "torch": torch.get_rng_state().numpy(),
-        "numpy": np.random.get_state(),  # noqa: NPY002
-        "random": random.getstate(),
-    }
-    return {library: pickle.dumps(state) for library, state in states.items()}
+def _global_states() -> dict[str, Any]:
+    numpy = np.random.get_state()  # noqa: NPY002
+    return {"torch": torch.get_rng_state().numpy(), "numpy": numpy, "random": random.getstate()}
 
 
-@register(specimens("sparse coding", "convolutional", "penalty", "ridge"))
+@register(DIFFERENT)
 def check_global_modes(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
     """It works under torch.no_grad, and leaves grad mode, default dtype and threads unchanged."""
     before = torch.get_num_threads(), torch.get_default_dtype()
@@ -307,18 +241,103 @@ def check_global_modes(estimator: GradientEstimator, specimen: Specimen) -> Iter
             for _ in estimator.sweep(specimen.make(), specimen.make_algorithm(), [2, 4]):
                 modes.add(torch.is_grad_enabled())
         if modes != {enabled}:
-            raise NotMet(
+            raise Defect(
                 "grad mode is switched for the caller: wrap the computation, not a yield, in"
                 " enable_grad"
             )
-        difference = distance(result, expected)
-        yield (
-            difference,
-            0,
-            (
-                f"the gradient changes by {difference:.1e} under torch.no_grad: use"
-                " torch.enable_grad inside"
-            ),
-        )
+        change = distance(result, expected)
+        reason = f"the gradient changes by {change:.1e} under torch.no_grad"
+        yield change, 0, f"{reason}: use torch.enable_grad inside"
     if before != (torch.get_num_threads(), torch.get_default_dtype()):
-        raise NotMet("the number of threads or the default dtype was changed for the whole process")
+        raise Defect("the number of threads or the default dtype was changed for the whole process")
+
+
+# --- unusual input
+
+
+def unless_refused(call: Callable[[], Any]) -> Any:
+    """Return what a call returns, or None if it raises an error that names the problem and the
+    remedy.
+    """
+    try:
+        return call()
+    except MissingDependency:
+        raise
+    except PudleError:
+        return None
+
+
+@register(specimens("sparse coding"))
+def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """A negative or fractional depth is refused, not run as another."""
+    for depth, method in itertools.product((-1, -20, 2.5), ("estimate", "sweep")):
+        depths: Any = depth if method == "estimate" else [2, depth]
+        call = functools.partial(getattr(specimen, method), estimator, depths)
+        try:
+            if unless_refused(call) is None:
+                continue
+            outcome = "returned"
+        except MissingDependency:
+            raise
+        except Exception as error:  # noqa: BLE001  # any other exception is a failed check
+            outcome = f"raised {type(error).__name__}, which does not tell a user what to do"
+        advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
+        raise Defect(f"{method} at depth {depth} {outcome}: {advice}", depth)
+
+
+@register(specimens("sparse coding"))
+def check_divergent_step(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """A step above 2/L is refused, as `Algorithm.step_size` does."""
+    problem = specimen.make()
+    step = 2.1 / problem.lipschitz_constant
+    algorithm = dataclasses.replace(specimen.make_algorithm(), step=step)
+    if unless_refused(lambda: estimator.estimate(problem, algorithm, 3)) is not None:
+        raise Defect(
+            "a step of 2.1/L was run: take the step from algorithm.step_size(problem)", 2.1, 2.0
+        )
+
+
+@register(specimens("tiny"))
+def check_great_depth(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """At great depth the gradient is finite, or refused with a reason."""
+    require_finite(specimen.estimate(estimator, GREAT), GREAT)
+
+
+@register(specimens("sparse coding"))
+def check_overflow(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """Observations so large that the gradient exceeds float64 give no finite number, or are
+    refused.
+    """
+    if claim_of(estimator) == "heuristic":
+        # A gradient of these losses grows with the square of the observations; this need not.
+        return
+    huge: Any = specimen.make()
+    changed = {"observations": huge.observations * 1e200}
+    result = unless_refused(lambda: specimen.estimate(estimator, SHALLOW[-1], **changed))
+    if result is not None and np.isfinite(size := float(torch.linalg.norm(result.gradient))):
+        reason = f"a gradient that exceeds float64 came back with norm {size:.1e}"
+        raise Defect(f"{reason}: never replace NaN or infinity", size)
+
+
+@register(specimens("sparse coding"))
+def check_empty_supports(estimator: GradientEstimator, specimen: Specimen) -> Iterator[Measurement]:
+    """A penalty that leaves every code zero gives a zero gradient."""
+    result = specimen.estimate(estimator, SHALLOW[-1], penalty=1e3)
+    for what, tensor in (("codes", result.codes), ("gradient", result.gradient)):
+        size = float(tensor.abs().max())
+        yield size, 0, f"all codes should be zero, but the {what} reach {size}"
+
+
+@register(specimens("sparse coding"))
+def check_singular_systems(estimator: GradientEstimator, specimen: Specimen) -> None:
+    """More active atoms than dimensions give a finite gradient, and diagnostics say how singular
+    the systems were.
+    """
+    result = specimen.estimate(estimator, 1, penalty=1e-4)
+    require_finite(result, 1)
+    enough = {"condition_number", "largest_relative_residual", "unconverged", "singular"}
+    if result.diagnostics.get("solves") and not enough & set(result.diagnostics):
+        raise Defect(
+            "diagnostics report solves, but not how singular they were: add condition_number or a"
+            " residual"
+        )

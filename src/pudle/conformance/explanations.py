@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..algorithms import Ista
 from ..estimator import GradientEstimator
 from .checks import distance, options_of
-from .oracles import Array
+from .closed_forms import Array, ClosedForm, LeastSquares
 from .specimens import Specimen
 from .tolerances import ROUNDED, SETTLED
 
@@ -21,8 +22,10 @@ def explain_gradient(
 ) -> str:
     """Say how a gradient differs from the expected one, which `what` names."""
     where = f"at depth {depth}"
-    if mine.shape != expected.shape:
-        return f"shape {mine.shape} instead of {expected.shape}"
+    if specimen.drawn:
+        error = distance(specimen.directions @ mine.ravel(), expected)
+        return f"off from {what} by {error:.2g} {where}, along random directions, on {specimen}"
+    expected = expected.reshape(mine.shape)
     if not np.isfinite(mine).all():
         return (
             f"{int((~np.isfinite(mine)).sum())} of {mine.size} entries are NaN or infinite {where}"
@@ -32,7 +35,7 @@ def explain_gradient(
     error = distance(mine, expected)
     scale = float((mine * expected).sum() / (expected * expected).sum())
     if scale and _explains(distance(mine / scale, expected), error):
-        return f"{scale:.6g} times {what} {where}{_factor(scale, len(specimen.model.observations))}"
+        return f"{scale:.6g} times {what} {where}{_factor(scale, len(specimen.form.codes(0)))}"
     for mistake, candidate in _mistaken_gradients(specimen, depth):
         if _explains(distance(mine, candidate), error):
             return f"{mistake} {where}, instead of {what}"
@@ -50,6 +53,8 @@ def explain_codes(mine: Array, expected: Array, specimen: Specimen, depth: int) 
     if mine.shape != expected.shape:
         return f"codes have shape {mine.shape} instead of {expected.shape}"
     error = distance(mine, expected)
+    if specimen.drawn:
+        return f"codes at depth {depth} are off by {error:.1e} of their norm on {specimen}"
     for mistake, candidate in _mistaken_codes(specimen, depth):
         if _explains(distance(mine, candidate), error):
             return f"codes at depth {depth} are {mistake}"
@@ -94,12 +99,8 @@ def _factor(scale: float, n: int) -> str:
 
 def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
     """Yield the gradients that common mistakes lead to, the cheap ones first."""
-    model, layers = specimen.model, specimen.layers
-    full, direct, implicit = (
-        specimen.unrolled(depth),
-        specimen.direct(depth),
-        specimen.implicit(depth),
-    )
+    full, direct = specimen.unrolled(depth), specimen.unrolled(depth, 0)
+    implicit = specimen.implicit(depth)
     yield "the direct part alone, without the path through the codes", direct
     yield "the derivative through all layers", full
     yield "the path through the codes with the wrong sign", 2 * direct - full
@@ -107,11 +108,8 @@ def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, A
     yield "the correction of the direct part with the wrong sign", 2 * direct - implicit
     if full.ndim == 2 and full.shape[0] == full.shape[1]:
         yield "transposed", full.T
-    frobenius = dataclasses.replace(layers, step=1 / model.frobenius)
-    yield (
-        "the derivative at a step from the Frobenius norm, not the largest eigenvalue",
-        model.unrolled(frobenius, depth),
-    )
+    for mistake, form in _mistaken_algorithms(specimen):
+        yield f"the derivative at {mistake}", form.unrolled(depth)
     if depth:
         yield "the implicit gradient at the codes of an earlier layer", specimen.implicit(depth - 1)
     if depth < SETTLED:
@@ -124,15 +122,27 @@ def _mistaken_gradients(specimen: Specimen, depth: int) -> Iterator[tuple[str, A
 
 def _mistaken_codes(specimen: Specimen, depth: int) -> Iterator[tuple[str, Array]]:
     """Yield the codes that common mistakes lead to."""
-    model, layers = specimen.model, specimen.layers
-    yield f"those of layer {depth - 1}", specimen.codes(depth - 1)
-    yield f"those of layer {depth + 1}", specimen.codes(depth + 1)
-    for mistake, changes in (
+    for layer in (depth - 1, depth + 1):
+        yield f"those of layer {layer}", specimen.form.codes(layer)
+    for mistake, form in _mistaken_algorithms(specimen):
+        yield f"those of {mistake}", form.codes(depth)
+
+
+def _mistaken_algorithms(specimen: Specimen) -> Iterator[tuple[str, ClosedForm]]:
+    """Yield the closed forms of algorithms that common mistakes lead to."""
+    form, algorithm = specimen.form, specimen.make_algorithm()
+    if not isinstance(form, LeastSquares):
+        return
+    plain = Ista(algorithm.step, algorithm.thresholding, initial=algorithm.initial)
+    for mistake, mistaken in (
         (
             "a step from the Frobenius norm, not the largest eigenvalue",
-            {"step": 1 / model.frobenius},
+            dataclasses.replace(algorithm, step=1 / form.frobenius),
         ),
-        ("plain layers, although the algorithm is accelerated", {"accelerated": False}),
-        ("a zero start, with the warm start ignored", {"initial": None}),
+        ("plain layers, although the algorithm is accelerated", plain),
+        (
+            "a zero start, with the warm start ignored",
+            dataclasses.replace(algorithm, initial=None),
+        ),
     ):
-        yield f"those of {mistake}", model.codes(dataclasses.replace(layers, **changes), depth)
+        yield mistake, dataclasses.replace(form, algorithm=mistaken)

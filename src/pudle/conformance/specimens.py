@@ -1,85 +1,145 @@
-"""Specimens: named small problems of every kind to check estimators on, each with an independent
-model of it in numpy.
+"""Specimens: problems with an algorithm to check estimators on, each with its closed form.
+
+The named ones are small, regular and made by datasets. The drawn ones vary all options, sizes and
+depths that the classes of problems and algorithms can have, as their `specimen` methods draw them:
+an estimator that is wrong only for one sample, for long windows or for several channels is right on
+any short list of examples. Draws are the same in every run, because their streams are named.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..algorithms import Algorithm, Fista, Ista, Noodl
+from ..algorithms import Algorithm, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard
-from ..data.synthetic import normalize
 from ..estimator import Estimate, GradientEstimator
-from ..problems import Problem
+from ..plugins import entries
+from ..problems import (
+    ConvolutionalSparseCoding,
+    FixedPoint,
+    PenaltySelection,
+    Problem,
+    Ridge,
+    SparseCoding,
+    ThresholdedConvolutionalSparseCoding,
+)
+from ..registry import make_dataset
 from ..streams import generator
-from .kinds import Kind, convolutional, dense, penalty_selection, ridge
-from .oracles import Array, Layers, Model
+from .closed_forms import FORMS, Array
+from .tolerances import EVERY, FAR, SHALLOW
 
-#: The algorithms, made from the Lipschitz constant L and a warm start.
-ALGORITHMS: dict[str, Callable[[float, torch.Tensor], Algorithm]] = {
-    "ista": lambda lipschitz, initial: Ista(),
-    "fista": lambda lipschitz, initial: Fista(),
-    "fista(restart)": lambda lipschitz, initial: Fista(restart=True),
-    "ista(step=1.5/L)": lambda lipschitz, initial: Ista(step=1.5 / lipschitz),
-    "ista(step=0.02/L)": lambda lipschitz, initial: Ista(step=0.02 / lipschitz),
-    "ista(decaying)": lambda lipschitz, initial: Ista(thresholding=Decaying(decay=0.95)),
-    "ista(hard)": lambda lipschitz, initial: Ista(thresholding=Hard()),
-    "warm start": lambda lipschitz, initial: Ista(initial=initial),
+#: Makes an algorithm for a problem, with codes to start from.
+Maker = Callable[[Any, torch.Tensor], Algorithm]
+
+ALGORITHMS: dict[str, Maker] = {
+    "ista": lambda problem, initial: Ista(),
+    "fista": lambda problem, initial: Fista(),
+    "fista(restart)": lambda problem, initial: Fista(restart=True),
+    "ista(step=1.5/L)": lambda problem, initial: Ista(1.5 / problem.lipschitz_constant),
+    "ista(step=0.02/L)": lambda problem, initial: Ista(0.02 / problem.lipschitz_constant),
+    "ista(decaying)": lambda problem, initial: Ista(thresholding=Decaying(decay=0.95)),
+    "ista(hard)": lambda problem, initial: Ista(thresholding=Hard()),
+    "warm start": lambda problem, initial: Ista(initial=initial),
+}
+
+#: The named problems. Numbers of samples, features and atoms differ from each other, so that a wrong
+#: factor or axis shows; only one has a square dictionary, where a transposed gradient has the right
+#: shape.
+NAMED = {
+    "sparse coding": (
+        "sparse_gaussian(n_samples=17, n_features=8, n_components=12, n_nonzero_coefs=3,"
+        " perturbation=0.05)"
+    ),
+    "square": (
+        "sparse_gaussian(n_samples=19, n_features=8, n_components=8, n_nonzero_coefs=2,"
+        " perturbation=0.05, seed=4)"
+    ),
+    "elastic net": (
+        "sparse_gaussian(n_samples=17, n_features=8, n_components=12, n_nonzero_coefs=3,"
+        " perturbation=0.05, l2_penalty=0.1)"
+    ),
+    "convolutional": (
+        "convolutional(n_samples=3, size=6, n_components=2, kernel=3, density=0.3, noise=0.3,"
+        " penalty=0.1, seed=10)"
+    ),
+    "penalty": (
+        "penalty_selection(n_samples=7, n_features=11, held_out=5, n_components=6,"
+        " n_nonzero_coefs=3, correlation=0.2, weighted=True)"
+    ),
+    "ridge": "ridge(n_samples=9, n_components=5, kappa=10, observations='random')",
+    # For checks at great depth, where differences on a larger problem would take minutes.
+    "tiny": "sparse_gaussian(n_samples=5, n_features=4, n_components=3, n_nonzero_coefs=2)",
 }
 
 
-@dataclass(frozen=True)
-class Specimen:
-    """A key of `KINDS`, one of the losses of that kind and a key of `ALGORITHMS`, to check an
-    estimator on.
+def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
+    """Return the fields of a problem or an algorithm that hold tensors."""
+    values = {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)}
+    return {name: each for name, each in values.items() if isinstance(each, torch.Tensor)}
 
-    The gradients that the estimator is compared with are computed once per process.
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """A problem and an algorithm to check an estimator on; expected gradients are computed once.
+
+    Attributes
+    ----------
+    problem, loss, algorithm : str
+        What tables call them.
+    original : Problem
+    algorithm_for : callable
+        Makes the algorithm, for a problem and the codes of a warm start.
+    drawn : bool
+        Whether it is drawn: then gradients are compared along two random directions, because all
+        directions of a large problem take long.
     """
 
     problem: str
     loss: str
-    algorithm: str = "ista"
+    algorithm: str
+    original: Problem
+    algorithm_for: Maker
+    drawn: bool = False
 
     def __str__(self) -> str:
-        return f"{self.problem} / {self.loss} / {self.algorithm}"
+        """Return the names, and for a drawn specimen shapes and options."""
+        names = f"{self.problem} / {self.loss} / {self.algorithm}"
+        if not self.drawn:
+            return names
+        algorithm = self.make_algorithm()
+        warm = "" if algorithm.initial is None else " from a warm start"
+        return f"{names}: {self.original}, {algorithm}{warm}"
 
     def make(
         self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
     ) -> Problem:
-        """Return the problem with new tensors, so that no estimator can spoil it for the next call."""
-        kind = KINDS[self.problem]
-        # Tensors with reversed strides, if the kind asks for them: an estimator may not rely on how
-        # they lie in memory.
-        arrays = {
-            name: np.array(array.T, order="C") if kind.reversed_strides else array
-            for name, array in kind.arrays.items()
-        }
+        """Return the problem with new tensors, which no estimator can spoil for the next call."""
         tensors = {
-            name: torch.tensor(array, dtype=dtype, device=device) for name, array in arrays.items()
+            name: tensor.to(device, dtype, copy=True)
+            for name, tensor in tensors_of(self.original).items()
         }
-        if kind.reversed_strides:
-            tensors = {
-                name: tensor.permute(tuple(reversed(range(tensor.ndim))))
-                for name, tensor in tensors.items()
-            }
-        loss = {"loss": self.loss} if len(kind.models) > 1 else {}
-        return kind.make(**(kind.options | loss | tensors | changes))
+        return dataclasses.replace(self.original, **tensors | changes)  # type: ignore[type-var]
+
+    @functools.cached_property
+    def initial(self) -> torch.Tensor:
+        """Codes that a warm start begins with."""
+        random = generator(0, f"conformance warm start {self.problem}")
+        return torch.tensor(random.standard_normal(self.original.code_shape))
 
     def make_algorithm(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Algorithm:
-        """Return the algorithm for that problem."""
-        initial = generator(0, f"conformance warm start {self.problem}").standard_normal(
-            self.make().code_shape
-        )
-        return ALGORITHMS[self.algorithm](
-            self.model.lipschitz_constant, torch.tensor(initial, dtype=dtype, device=device)
-        )
+        """Return the algorithm with new tensors."""
+        algorithm = self.algorithm_for(self.original, self.initial)
+        start = algorithm.initial
+        start = None if start is None else start.to(device, dtype, copy=True)
+        return dataclasses.replace(algorithm, initial=start)
 
     def estimate(
         self,
@@ -88,161 +148,173 @@ class Specimen:
         dtype: torch.dtype = torch.float64,
         **changes: Any,
     ) -> Estimate:
-        """Return an estimator's estimate for the problem, perhaps with some of its fields changed."""
+        """Return an estimate for the problem, perhaps with some of its fields changed."""
         return estimator.estimate(self.make(dtype, **changes), self.make_algorithm(dtype), depth)
 
-    def sweep(self, estimator: GradientEstimator, depths: Sequence[int]) -> list[Estimate]:
+    def sweep(self, estimator: GradientEstimator, depths: Iterable[int]) -> list[Estimate]:
         """Return the estimates of a sweep."""
-        return list(estimator.sweep(self.make(), self.make_algorithm(), depths))
-
-    @property
-    def model(self) -> Model:
-        """The same problem in numpy."""
-        return KINDS[self.problem].models[self.loss]
+        return list(estimator.sweep(self.make(), self.make_algorithm(), list(depths)))
 
     @functools.cached_property
-    def layers(self) -> Layers:
-        """The same algorithm in numpy."""
-        algorithm = self.make_algorithm()
-        step, cutoff = (
-            algorithm.step or 1 / self.model.lipschitz_constant,
-            getattr(algorithm.thresholding, "threshold", None),
+    def form(self) -> Any:
+        """The same problem and algorithm in numpy."""
+        problem = self.make()
+        return FORMS[type(problem)](problem, self.make_algorithm())
+
+    @functools.cached_property
+    def depths(self) -> list[int]:
+        """Depths in no order, one of them twice.
+
+        For drawn specimens they are a great one, as the size of the problem permits, a very small
+        one, and one of any magnitude.
+        """
+        if self.problem == "tiny":
+            return [*range(EVERY + 1), *FAR]
+        if not self.drawn:
+            return [SHALLOW[1], 0, *SHALLOW]
+        form, random = self.form, generator(0, f"conformance depths {self.problem}")
+        work = form.observations.size * form.parts(form.theta)[0].shape[1]
+        largest = int(np.clip(min(WORK // work, LAYERS // form.theta.size), 12, DEEPEST))
+        great, small = largest ** random.uniform(0.6, 1), random.integers(0, 3)
+        depths = [int(great), int(small), int(largest ** random.random())]
+        return [*depths, int(random.choice(depths))]
+
+    @functools.cached_property
+    def directions(self) -> Array:
+        """Directions along which gradients are compared, flat: two random ones of unit norm, or all
+        axes.
+        """
+        size = self.form.theta.size
+        if not self.drawn:
+            return np.eye(size)
+        random = generator(0, f"conformance directions {self.problem}")
+        drawn = random.standard_normal((2, size))
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    @functools.cache  # noqa: B019  # specimens are few, and live as long as the process
+    def along_directions(self, claim: str, depth: int, window: int | None = None) -> Array:
+        """Return the products of an exact gradient with the directions.
+
+        The claim is ``implicit``, or any other for the derivative through the last `window` of
+        `depth` layers, or through all; a window of 0 leaves the direct part.
+        """
+        options = () if claim == "implicit" else (window,)
+        gradient = self.form.implicit if claim == "implicit" else self.form.unrolled
+        shape = self.form.theta.shape
+        return np.array(
+            [gradient(depth, *options, each.reshape(shape)) for each in self.directions]
         )
-        first: list[tuple[float, float | None]] = []
-        if isinstance(algorithm, Noodl):
-            updates = itertools.zip_longest(algorithm.steps, algorithm.thresholds)
-            first = [
-                (1.0, algorithm.lower_bound / 2),
-                *((own or step, threshold or cutoff) for own, threshold in updates),
-            ]
-        return Layers(
-            step=step,
-            accelerated=isinstance(algorithm, Fista),
-            restart=getattr(algorithm, "restart", False),
-            decay=getattr(algorithm.thresholding, "decay", 1.0),
-            hard=isinstance(algorithm.thresholding, Hard),
-            cutoff=cutoff,
-            first=tuple(first),
-            initial=None if algorithm.initial is None else algorithm.initial.flatten(1).numpy(),
-        )
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # those of drawn problems are too large to keep all
-    def codes(self, depth: int) -> Array:
-        """Return the codes after `depth` layers."""
-        return self.model.codes(self.layers, depth)
-
-    @functools.cache  # noqa: B019  # specimens are few, and equal ones share what is kept
-    def direct(self, depth: int) -> Array:
-        """Return the direct part of the gradient after `depth` layers."""
-        return self.model.direct(self.codes(depth))
-
-    @functools.cache  # noqa: B019
-    def implicit(self, depth: int) -> Array:
-        """Return the implicit gradient at the codes after `depth` layers."""
-        return self.model.implicit(self.codes(depth))
-
-    @functools.cache  # noqa: B019
     def unrolled(self, depth: int, window: int | None = None) -> Array:
-        """Return the gradient through the last `window` of `depth` layers, or through all of them."""
-        return self.model.unrolled(self.layers, depth, window)
+        """Return the derivative through the last `window` layers of a named specimen, or through
+        all.
+        """
+        return self.along_directions("unrolled", depth, window).reshape(self.form.theta.shape)
+
+    def implicit(self, depth: int) -> Array:
+        """Return the implicit gradient at the codes of a named specimen."""
+        return self.along_directions("implicit", depth).reshape(self.form.theta.shape)
 
 
-# --- the named problems
+@functools.cache
+def named(problem: str, loss: str, algorithm: str = "ista") -> Specimen:
+    """Return the specimen of a named problem, one of its losses and a named algorithm."""
+    original = make_dataset(NAMED[problem]).problem(loss)
+    return Specimen(problem, loss, algorithm, original, ALGORITHMS[algorithm])
 
 
-def _dense(
-    random: np.random.Generator, n: int = 17, m: int = 8, p: int = 12, **options: Any
-) -> Kind:
-    """Make sparse codes in a dense dictionary close to the generating one.
-
-    The numbers n of samples, m of features and p of atoms differ from each other, so that a wrong
-    factor or axis shows. Only one kind has a square dictionary, where a transposed gradient has the
-    right shape.
-    """
-    atoms = random.standard_normal((m, p))
-    if p <= m:
-        # Nearly orthogonal atoms make the problem so regular that errors vanish within a few
-        # hundred layers.
-        atoms = np.linalg.qr(atoms)[0] + 0.3 * atoms / m**0.5
-    atoms = normalize(atoms, axis=0)
-    codes = np.zeros((n, p))
-    for row in codes:
-        signs = 1.0 if options.get("nonnegative") else random.choice([-1.0, 1.0], 3)
-        row[random.permutation(p)[:3]] = random.uniform(1, 2, 3) * signs
-    dictionary = normalize(atoms + 0.1 * random.standard_normal(atoms.shape), axis=0)
-    return dense(
-        {"observations": codes @ atoms.T, "dictionary": dictionary}, penalty=0.2, **options
-    )
-
-
-def _convolutional(random: np.random.Generator) -> Kind:
-    """Make images with one channel in two filters, with margins to crop: 3 images of 6 x 7, filters
-    of 3 x 3, stride 2.
-    """
-    dictionary = normalize(random.standard_normal((2, 1, 3, 3)), axis=(1, 2, 3))
-    images = random.standard_normal((3, 1, 6, 7))
-    return convolutional({"observations": images, "dictionary": dictionary}, penalty=0.1, stride=2)
-
-
-def _penalty(random: np.random.Generator) -> Kind:
-    """Make 7 lasso regressions with held-out data; the logarithms of 6 penalties are the outer
-    parameter.
-    """
-    design = np.linalg.qr(random.standard_normal((11, 6)))[0] + 0.1 * random.standard_normal(
-        (11, 6)
-    )
-    held_out_design = random.standard_normal((5, 6)) / 3
-    codes = random.standard_normal((7, 6)) * (random.random((7, 6)) < 0.5) * 2
-    observations = codes @ design.T + 0.1 * random.standard_normal((7, 11))
-    held_out = codes @ held_out_design.T + 0.1 * random.standard_normal((7, 5))
-    arrays = {"observations": observations, "design": design}
-    arrays |= {"log_penalty": np.log(0.1) + 0.3 * random.standard_normal(6)}
-    return penalty_selection(
-        arrays | {"held_out_observations": held_out, "held_out_design": held_out_design}
-    )
-
-
-def _ridge(random: np.random.Generator) -> Kind:
-    """Make a ridge regression on 9 observations; its strength is the outer parameter."""
-    observations, dictionary = random.standard_normal((9, 7)), random.standard_normal((7, 5)) / 2
-    weights = random.standard_normal(5)
-    return ridge(
-        {"observations": observations, "dictionary": dictionary, "weights": weights}, strength=0.5
-    )
-
-
-_MAKERS: dict[str, Callable[[np.random.Generator], Kind]] = {
-    "sparse coding": _dense,
-    "square": functools.partial(_dense, n=19, m=8, p=8),
-    "non-negative": functools.partial(_dense, nonnegative=True),
-    "elastic net": functools.partial(_dense, l2_penalty=0.1),
-    "convolutional": _convolutional,
-    "penalty": _penalty,
-    "ridge": _ridge,
-    # For checks at great depth, where differences on a larger problem would take minutes.
-    "tiny": functools.partial(_dense, n=5, m=4, p=3),
-}
-KINDS = {name: make(generator(0, f"conformance {name}")) for name, make in _MAKERS.items()}
-
-
-def specimens(*problems: str, algorithms: tuple[str, ...] = ("ista",)) -> tuple[Specimen, ...]:
+def specimens(*problems: str, algorithms: Sequence[str] = ("ista",)) -> tuple[Specimen, ...]:
     """Return the named problems, or all but the tiny one, with each of their losses and each of the
     algorithms.
     """
     return tuple(
-        Specimen(problem, loss, algorithm)
-        for problem in problems or [name for name in _MAKERS if name != "tiny"]
-        for loss in KINDS[problem].models
+        named(problem, loss, algorithm)
+        for problem in problems or [name for name in NAMED if name != "tiny"]
+        for loss in make_dataset(NAMED[problem]).losses
         for algorithm in algorithms
     )
+
+
+def _iterations() -> Specimen:
+    """Make steps ``tanh(A (theta z) + b)`` of three samples, whose Jacobian is not symmetric: A has
+    the norm 0.7 and complex eigenvalues.
+    """
+    random = generator(0, "conformance iterations")
+    matrix = torch.tensor(0.7 * np.linalg.qr(random.standard_normal((4, 4)))[0])
+    offsets = torch.tensor(random.standard_normal((3, 4)))
+
+    def step(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        return torch.tanh((theta * codes) @ matrix.to(theta).T + offsets.to(theta))
+
+    def cubes(codes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        return (codes**3).sum() / 3 + 0.1 * (theta**2).sum()
+
+    theta = torch.tensor(random.uniform(0.7, 1.0, 4))
+    problem = FixedPoint(theta, step, cubes, torch.zeros_like(offsets))
+    return Specimen("iterations", "cubes", "iteration", problem, lambda *_: Iteration())
 
 
 PLAIN = ("ista", "fista")
 #: Every problem, loss and plain algorithm.
 GRID = specimens(algorithms=PLAIN)
-#: The same, and the other algorithms on one problem.
-VARIED = GRID + specimens(
-    "sparse coding", algorithms=tuple(name for name in ALGORITHMS if name not in PLAIN)
+#: The same, the other algorithms on one problem, and an iteration of its own.
+VARIED = (*GRID, *specimens("sparse coding", algorithms=list(ALGORITHMS)[2:]), _iterations())
+
+# --- the drawn specimens
+
+#: Number of draws, and of those for each other algorithm.
+DRAWS, OWN_DRAWS = 96, 4
+#: Greatest depth, and what it is lowered to keep: the multiplications of a forward pass, and the
+#: layers of a method that runs one pass for every entry of theta.
+DEEPEST, WORK, LAYERS = 500, 2_000_000, 8_000
+#: The problems by turns: half of them dense.
+_TURNS: tuple[tuple[str, type[Problem]], ...] = (
+    ("sparse coding", SparseCoding),
+    ("convolutional", ConvolutionalSparseCoding),
+    ("sparse coding", SparseCoding),
+    ("penalty", PenaltySelection),
+    ("sparse coding", SparseCoding),
+    ("ridge", Ridge),
+    ("sparse coding", SparseCoding),
+    ("learned penalties", ThresholdedConvolutionalSparseCoding),
 )
-#: For checks that look only at the class.
-CLASS_ALONE = (Specimen("", "", ""),)
+
+
+def _draw(index: int, algorithm: type[Algorithm] | None = None) -> Specimen:
+    random = generator(index, "conformance draw")
+    name, cls = _TURNS[index % len(_TURNS)]
+    problem: Any = cls.specimen(random)
+    changes: dict[str, Any] = {}
+    if random.random() < 0.3:
+        # An estimator may not rely on how tensors lie in memory.
+        changes = {
+            name: torch.from_numpy(np.array(each.numpy(), order="F"))
+            for name, each in tensors_of(problem).items()
+        }
+    losses = ("lasso", "reconstruction")
+    if getattr(problem, "loss", "") in losses:
+        changes["loss"] = str(random.choice(losses))
+    problem = dataclasses.replace(problem, **changes)
+    if algorithm is None:
+        algorithm = Fista if random.random() < 0.5 else Ista
+
+    def make(problem: Problem, initial: torch.Tensor) -> Algorithm:
+        return algorithm.specimen(copy.deepcopy(random), problem, initial)
+
+    loss = getattr(problem, "loss", "linear")
+    return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, drawn=True)
+
+
+#: NOODL and any other algorithm run on dense problems, those of even turns.
+OTHERS = [cls for cls in entries("algorithms").values() if cls not in (Ista, Fista, Iteration)]
+DRAWN = (
+    *map(_draw, range(DRAWS)),
+    *(
+        _draw(DRAWS + 2 * index, cls)
+        for start, cls in enumerate(OTHERS)
+        for index in range(start * OWN_DRAWS, (start + 1) * OWN_DRAWS)
+    ),
+)
+#: A few draws of all kinds, because 7 and the number of turns have no common factor.
+FEW = DRAWN[:DRAWS:7]
+SMALL = tuple(each for each in DRAWN if each.original.observations.numel() <= 200)  # type: ignore[attr-defined]

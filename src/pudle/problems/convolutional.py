@@ -1,11 +1,13 @@
 """Convolutional sparse coding of images."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from ..validation import check_integer
 from .convolution import Geometry, correlate, squared_norm_bound, synthesize
 from .krylov import conjugate_gradients
 from .l1 import DictionaryProblem
+from .problem import drawn_size
 
 #: Relative accuracy of the Lipschitz constant. A step of 1/L is safe for any estimate above half of
 #: L.
@@ -88,6 +91,30 @@ class ConvolutionalSparseCoding(DictionaryProblem):
     generating_codes: Tensor | None = None
 
     axes = "(n, c, H, W)", "(p, c, k, k)", "(n, p, h, w)"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw filters and images that are not necessarily square."""
+        kernel = random.integers(1, 5, 2)
+        image, n = kernel + random.integers(0, 6, 2), drawn_size(random, 5)
+        channels, filters = (int(random.integers(1, 4)) for _ in range(2))
+        stride = int(random.integers(1, kernel.min() + 1))
+        dictionary = random.standard_normal((filters, channels, *kernel))
+        dictionary = dictionary * 10 ** random.uniform(-0.5, 0.5)
+        arrays = {
+            "dictionary": dictionary,
+            "observations": random.standard_normal((n, channels, *image)),
+        }
+        if random.random() < 0.5:
+            noise = 0.3 * random.standard_normal((n, channels, *image))
+            arrays["targets"] = arrays["observations"] + noise
+        tensors: dict[str, Any] = {name: torch.tensor(each) for name, each in arrays.items()}
+        problem = cls(**tensors, penalty=1.0, stride=stride)
+        options = problem.drawn_penalties(random)
+        options["nonnegative"] = bool(random.random() < 0.3)
+        codes = random.standard_normal(problem.code_shape)
+        truth = cls.drawn_truth(random, dictionary, codes)
+        return dataclasses.replace(problem, **options, **truth)
 
     def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
         (_, channels, *image), (_, filter_channels, *kernel) = observations.shape, dictionary.shape

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -173,6 +174,20 @@ class DictionaryProblem(L1Problem):
         if isinstance(self.loss, str):
             return LOSSES[self.loss](self, codes)
         return check_scalar("loss", self.loss(codes, self.theta))
+
+    def drawn_penalties(self, random: np.random.Generator) -> dict[str, Any]:
+        """Draw a penalty, a share of the largest useful one, and an l2_penalty, a share of L."""
+        largest = float(self.smooth_gradient(self.initial_codes()).abs().max())
+        options = {"penalty": largest * float(10 ** random.uniform(-1.5, -0.2))}
+        if random.random() < 0.4:
+            options["l2_penalty"] = self.lipschitz_constant * random.uniform(0.01, 0.5)
+        return options
+
+    @staticmethod
+    def drawn_truth(random: np.random.Generator, dictionary: Any, codes: Any) -> dict[str, Any]:
+        """Draw whether the generating dictionary and codes are given."""
+        truth = {"generating_dictionary": dictionary, "generating_codes": codes}
+        return {name: torch.tensor(each) for name, each in truth.items() if random.random() < 0.4}
 
     def _check_penalty(self) -> float | Tensor:
         return check_positive("penalty", self.penalty)

@@ -1,8 +1,10 @@
 """Convolutional sparse coding with one penalty per filter, learned together with the filters."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +49,14 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     penalty: float | Tensor  # type: ignore[assignment]  # a tensor, where the base class has a number
 
     parameter = "theta"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        problem: Any = super().specimen(random)
+        factors = np.exp(0.3 * random.standard_normal(len(problem.dictionary)))
+        return dataclasses.replace(
+            problem, penalty=problem.penalty.flatten() * torch.tensor(factors)
+        )
 
     def _check_penalty(self) -> Tensor:
         return self._penalty_of_each("filter", len(self.dictionary)).reshape(-1, 1, 1)

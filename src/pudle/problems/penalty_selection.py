@@ -1,14 +1,16 @@
 """Choice of the lasso's penalty by held-out error."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_nonzero
 from .l1 import DenseL1Problem
+from .problem import drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -91,6 +93,21 @@ class PenaltySelection(DenseL1Problem):
                 f"log_penalty has shape {tuple(theta.shape)}: give one number for all entries of a"
                 f" code, or ({p},), one for each"
             )
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw regressions with one penalty for each entry of the codes, or one for all."""
+        n, m, p, held_out = (drawn_size(random, largest) for largest in (30, 12, 9, 6))
+        design = random.standard_normal((m, p)) * 10 ** random.uniform(-1, 1)
+        observations = random.standard_normal((n, m))
+        largest = np.abs(observations @ design).max()
+        penalty = np.log(largest * random.uniform(0.05, 0.4)) + 0.3 * random.standard_normal(p)
+        arrays = {"observations": observations, "design": design}
+        arrays["log_penalty"] = penalty if random.random() < 0.6 else penalty[0]
+        arrays["held_out_observations"] = random.standard_normal((n, held_out))
+        arrays["held_out_design"] = random.standard_normal((held_out, p))
+        tensors: Any = {name: torch.tensor(each) for name, each in arrays.items()}
+        return cls(**tensors, nonnegative=bool(random.random() < 0.3))
 
     @property
     def penalty(self) -> Tensor:  # type: ignore[override]  # derived from theta here, a field in other problems

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,11 @@ from .linearized import Linearized
 #: A thresholding rule, called as ``rule(values, threshold, iteration, nonnegative)``: see
 #: `pudle.algorithms.thresholding`.
 ThresholdingRule = Callable[[Tensor, float | Tensor, int, bool], Tensor]
+
+
+def drawn_size(random: np.random.Generator, largest: int) -> int:
+    """Draw a size: often 1, or else of any magnitude."""
+    return 1 if random.random() < 0.2 else int(largest ** random.random() + 0.5)
 
 
 class _FieldNamedByParameter:
@@ -62,6 +68,11 @@ class Problem(ABC):
 
     #: Outer parameter: gradients are taken with respect to it.
     theta: Tensor = _FieldNamedByParameter()  # type: ignore[assignment]  # a descriptor
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw a problem of any size and with any options, for `pudle check`."""
+        raise NotImplementedError(f"{cls.__name__} brings no specimen")
 
     def with_theta(self, theta: Tensor) -> Self:
         """Return a copy at another value of the parameter.

@@ -2,14 +2,15 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..validation import check_positive
-from .problem import Problem, ThresholdingRule
+from .problem import Problem, ThresholdingRule, drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -68,6 +69,17 @@ class Ridge(Problem):
             raise InvalidArgument(
                 "strength + theta leaves the inner problem flat: give a larger strength"
             )
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        n, m, p = (drawn_size(random, largest) for largest in (1000, 9, 7))
+        shapes = {"observations": (n, m), "dictionary": (m, p), "weights": (p,)}
+        tensors = {
+            name: torch.tensor(random.standard_normal(shape)) for name, shape in shapes.items()
+        }
+        if random.random() < 0.6:
+            tensors["theta"] = torch.tensor(random.uniform(-0.1, 0.5), dtype=torch.float64)
+        return cls(**tensors, strength=float(random.uniform(0.2, 2)))
 
     @property
     def code_shape(self) -> tuple[int, int]:

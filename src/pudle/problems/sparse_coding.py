@@ -1,13 +1,17 @@
 """Sparse coding in a dense dictionary."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
 from .l1 import DenseL1Problem, DictionaryProblem
+from .problem import drawn_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -63,6 +67,35 @@ class SparseCoding(DictionaryProblem, DenseL1Problem):
     generating_codes: Tensor | None = None
 
     axes = "(n, m)", "(m, p)", "(n, p)"
+
+    @classmethod
+    def specimen(cls, random: np.random.Generator) -> Self:
+        """Draw mostly few samples, sometimes thousands, or thousands of dictionary entries."""
+        n, m, p = (drawn_size(random, largest) for largest in (40, 10, 14))
+        if (extreme := random.random()) < 0.15:
+            n, m, p = (int(random.integers(*ends)) for ends in ((300, 3000), (2, 6), (2, 7)))
+        elif extreme < 0.3:
+            n, m, p = (int(random.integers(*ends)) for ends in ((1, 4), (20, 60), (60, 70)))
+        nonnegative = bool(random.random() < 0.3)
+        # Atoms have norms of all magnitudes, and differ in them.
+        atoms = random.standard_normal((m, p))
+        atoms /= np.linalg.norm(atoms, axis=0)
+        atoms = atoms * 10 ** random.uniform(-1, 1) * random.uniform(0.5, 2, p)
+        codes = random.standard_normal((n, p)) * (random.random((n, p)) < 0.3)
+        codes = np.abs(codes) if nonnegative else codes
+        x = codes @ atoms.T + 0.1 * random.standard_normal((n, m))
+        x = x * 10 ** random.uniform(-1, 1)
+        if n > 1 and random.random() < 0.2:
+            x[0] = 0
+        dictionary = torch.tensor(atoms * (1 + 0.1 * random.standard_normal((m, p))))
+        problem = cls(
+            observations=torch.tensor(x),
+            dictionary=dictionary,
+            penalty=1.0,
+            nonnegative=nonnegative,
+            **cls.drawn_truth(random, atoms, codes),
+        )
+        return dataclasses.replace(problem, **problem.drawn_penalties(random))
 
     def _check_sizes(self, observations: Tensor, dictionary: Tensor) -> None:
         x, d = tuple(observations.shape), tuple(dictionary.shape)
