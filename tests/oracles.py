@@ -1,5 +1,5 @@
-"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.oracles` has the
-unrolled layers.
+"""Closed forms and exact minimizers in numpy to test against; `pudle.conformance.closed_forms`
+has the unrolled layers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pudle.conformance import oracles
-from pudle.conformance.oracles import Array, complex_step, lipschitz_constant, soft
+import pudle
+from pudle.algorithms import State
+from pudle.conformance import closed_forms
+from pudle.conformance.closed_forms import Array, complex_step, lipschitz_constant, soft
 
 __all__ = [
     "RidgeOracle",
@@ -42,10 +44,16 @@ def unroll(
     """Run `depth` layers from zero codes or from a state, and return the state (codes, extrapolated
     point, momentum).
     """
-    layers = oracles.Layers(step, accelerated=accelerated)
-    return oracles.unroll(
-        observations, (dictionary, penalty, 0.0), layers, range(depth), state, nonnegative
+    after = closed_forms.unroll(
+        observations,
+        (dictionary, penalty, 0.0),
+        pudle.Fista() if accelerated else pudle.Ista(),
+        step,
+        range(depth),
+        None if state is None else State(*state),
+        nonnegative,
     )
+    return after.codes, after.point, after.momentum
 
 
 def outer_loss(

@@ -33,23 +33,10 @@ DIFFERENCE_QUOTIENTS = {"finite_difference", "spsa"}
 
 #: Checks that take seconds for each estimator, and the estimators for which every run of the tests
 #: carries them out.
-LONG = {
-    "random_problems",
-    "every_depth",
-    "samples",
-    "units",
-    "random_single_precision",
-    "sweep",
-    "consistency",
-}
-ALWAYS = {"alternating", "analytic", "backprop", "truncated(window=5)"}
+LONG = {"claim", "window", "form", "mean", "consistency", "samples"}
+ALWAYS = {"alternating", "analytic"}
 
 SPECS = [EXAMPLE_SPECS.get(name, name) for name in NAMES]
-BUILT_IN = [
-    spec
-    for name, spec in zip(NAMES, SPECS, strict=True)
-    if pudle.list_estimators()[name].__module__.startswith("pudle.estimators.")
-]
 
 
 def checked() -> list:
@@ -101,17 +88,6 @@ def estimator_at_its_limit(request) -> pudle.GradientEstimator:
     return pudle.make_estimator(LIMIT_SPECS.get(request.param, request.param))
 
 
-def test_some_estimators_are_registered():
-    assert {"alternating", "analytic", "backprop", "truncated"} <= set(NAMES)
-
-
-def test_aliases_name_one_estimator_each():
-    claimed = [
-        alias for cls in pudle.list_estimators().values() for alias in (*cls.aliases, cls.name)
-    ]
-    assert len(claimed) == len(set(claimed))
-
-
 class TestConformance:
     """What an estimator must do on every problem it accepts."""
 
@@ -120,32 +96,17 @@ class TestConformance:
         records = conformance.check(pudle.make_estimator(spec), names=(check,))
         failed = [record for record in records if record.status == "failed"]
         assert not failed, f"{len(failed)} of {len(records)} failed, the first being {failed[0]}"
-        refused = [record for record in records if record.status == "refused"]
-        if spec in BUILT_IN:
-            # An estimator that refuses everything would skip every test.
-            assert not [
-                record
-                for record in refused
-                if (record.problem, record.algorithm) == ("sparse coding", "ista")
-            ]
-        if refused and len(refused) == len(records):
-            pytest.skip(refused[0].reason)
 
     def test_describes_itself(self, estimator):
         cls = type(estimator)
         assert pudle.list_estimators()[cls.name] is cls
         # Authors, title, and where and when it was published.
-        assert all(
-            re.fullmatch(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})", text)
-            for text in cls.references
-        )
-        assert cls.references
+        reference = re.compile(r"[A-Z][a-z].+, .+,? (\d{4}|arXiv \d{4}\.\d{5})")
+        assert cls.references and all(reference.fullmatch(text) for text in cls.references)
         assert (cls.__doc__ or "").strip()
-
-    def test_spec_and_aliases_make_it_again(self, estimator):
         arguments = names.text(estimator).removeprefix(estimator.name)
-        for name in (estimator.name, *estimator.aliases):
-            assert pudle.make_estimator(name + arguments) == estimator
+        for alias in cls.aliases:
+            assert pudle.make_estimator(alias + arguments) == estimator
 
     # --- its claim, against central differences of exact minimizers and closed forms
 
@@ -170,8 +131,8 @@ class TestConformance:
                 gradient
             )
 
-    @pytest.mark.parametrize("depth", [1, 2, 7, 60])
-    @pytest.mark.parametrize("fraction", [0.4, 1.0, 1.7], ids="step={}/L".format)
+    @pytest.mark.parametrize("depth", [1, 7, 60])
+    @pytest.mark.parametrize("fraction", [0.4, 1.7], ids="step={}/L".format)
     def test_claim_on_ridge(self, estimator_at_its_limit, ridge, depth, fraction):
         """Ridge regression has a closed form at every depth and for every claim."""
         estimator = estimator_at_its_limit

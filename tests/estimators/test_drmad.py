@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,8 @@ from estimator_specs import VISIBLE
 from torch import Tensor
 
 import pudle
-from pudle.conformance.oracles import complex_step, unroll
-from pudle.conformance.random_problems import directions
-from pudle.conformance.specimens import Specimen, specimens
+from pudle.conformance.closed_forms import TINY, complex_step
+from pudle.conformance.specimens import Specimen, named, specimens
 
 DEPTH = 12
 
@@ -24,44 +24,35 @@ def derivative_on_the_line(specimen: Specimen, direction: np.ndarray) -> float:
     """Carry a tangent forward through layers that are linearized on the line, with steps into the
     complex plane.
     """
-    model, layers, tiny = specimen.model, specimen.layers, 1e-30
-    states = [
-        unroll(model.observations, model.parts(model.theta), layers, range(depth))
-        for depth in range(DEPTH + 1)
-    ]
-    tangents = np.zeros((2, *states[0][0].shape))
-    parts = model.parts(model.theta + 1j * tiny * direction)
-    for index, (_, _, momentum) in enumerate(states[:-1]):
+    form, theta = specimen.form, specimen.form.theta + 1j * TINY * direction
+    states = [form.state(depth) for depth in range(DEPTH + 1)]
+    first, last = states[0], states[-1]
+    tangents = np.zeros((2, *last.codes.shape))
+    for index, state in enumerate(states[:-1]):
         share = index / DEPTH
-        on_line = [
-            (1 - share) * first + share * last
-            for first, last in zip(states[0][:2], states[-1][:2], strict=True)
-        ]
-        codes, point = (
-            tensor + 1j * tiny * tangent for tensor, tangent in zip(on_line, tangents, strict=True)
-        )
-        after = unroll(
-            model.observations, parts, layers, range(index, index + 1), (codes, point, momentum)
-        )
-        tangents = np.stack([tensor.imag for tensor in after[:2]]) / tiny
-    codes = states[-1][0]
-    through_codes = complex(model.loss(codes + 1j * tiny * tangents[0], model.theta)).imag / tiny
-    return float(model.direct(codes, direction) + through_codes)
+        moved = {
+            name: (1 - share) * getattr(first, name)
+            + share * getattr(last, name)
+            + 1j * TINY * each
+            for name, each in zip(("codes", "point"), tangents, strict=True)
+        }
+        after = form.run(theta, range(index, index + 1), dataclasses.replace(state, **moved))
+        tangents = np.stack([after.codes.imag, after.point.imag]) / TINY
+    return complex(form.loss(last.codes + 1j * TINY * tangents[0], theta)).imag / TINY
 
 
 @pytest.mark.parametrize(
     "specimen",
-    specimens("sparse coding", "penalty", "ridge", algorithms=("ista", "fista", "warm start")),
+    specimens("sparse coding", "penalty", "ridge", algorithms=("fista", "warm start")),
     ids=str,
 )
 def test_layers_are_differentiated_on_the_line(specimen):
     gradient = specimen.estimate(pudle.make_estimator("drmad"), DEPTH).gradient.numpy()
     assert relative(gradient, specimen.unrolled(DEPTH)) > VISIBLE, "the codes are not on the line"
-    for direction in directions(specimen):
-        expected = derivative_on_the_line(specimen, direction)
-        assert abs(
-            (gradient * direction).sum() - expected
-        ) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
+    direction = np.random.default_rng(0).standard_normal(gradient.shape)
+    expected, size = derivative_on_the_line(specimen, direction), np.linalg.norm(gradient)
+    error = abs((gradient * direction).sum() - expected) / np.linalg.norm(direction)
+    assert error < tolerances.COMPLEX_STEP * size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,9 +86,9 @@ def loss_of_drifting(start: float, theta: complex) -> complex:
 def test_it_is_exact_where_the_codes_move_on_a_line(start, on_line):
     one = torch.ones(1, 1, dtype=torch.float64)
     problem = Drifting(observations=one, dictionary=one, strength=0.0, weights=one[0])
-    found = pudle.make_estimator("drmad").estimate(problem, pudle.Ista(initial=start * one), DEPTH)
+    result = pudle.make_estimator("drmad").estimate(problem, pudle.Ista(initial=start * one), DEPTH)
     exact = complex_step(lambda theta: loss_of_drifting(start, theta), np.zeros(()), np.ones(()))
-    error = abs(float(found.gradient) - exact) / abs(exact)
+    error = abs(float(result.gradient) - exact) / abs(exact)
     assert error < tolerances.CLOSED_FORM if on_line else error > VISIBLE
 
 
@@ -105,10 +96,10 @@ def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivati
     """On ridge regression, by a factor of about two from one depth to its double; rates of layers
     would give far more.
     """
-    specimen = Specimen("ridge", "linear")
+    specimen = named("ridge", "linear")
     errors = [
-        relative(found.gradient, specimen.unrolled(depth))
-        for depth, found in zip(
+        relative(result.gradient, specimen.unrolled(depth))
+        for depth, result in zip(
             (200, 400), specimen.sweep(pudle.make_estimator("drmad"), (200, 400)), strict=True
         )
     ]

@@ -12,8 +12,8 @@ from comparisons import relative
 
 import pudle
 from pudle import streams
-from pudle.conformance.oracles import derivative
-from pudle.conformance.specimens import Specimen, specimens
+from pudle.conformance.closed_forms import derivative
+from pudle.conformance.specimens import Specimen, named, specimens
 
 DEPTH = 60
 
@@ -22,7 +22,7 @@ def low_rank_gradient(
     specimen: Specimen, rank: int, regularization: float, seed: int = 0
 ) -> np.ndarray:
     """Return the estimate with plain inverses and pseudo-inverses, sample by sample."""
-    model, codes = specimen.model, specimen.codes(DEPTH)
+    model, codes = specimen.form, specimen.form.codes(DEPTH)
     matrix, penalty, l2_penalty = model.parts(model.theta)
     hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
     order = streams.generator(seed, "estimator nystrom").permutation(matrix.shape[1])
@@ -48,7 +48,7 @@ def low_rank_gradient(
         residual = (codes @ matrix.T - model.observations) @ matrix
         return ((residual + l2_penalty * codes + penalty * np.sign(codes)) * solution).sum()
 
-    return specimen.direct(DEPTH) - derivative(contracted, model.theta)
+    return specimen.unrolled(DEPTH, 0) - derivative(contracted, model.theta)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_full_rank_without_regularization_is_the_implicit_gradient(specimen):
 
 
 def test_more_active_atoms_than_dimensions_give_a_finite_gradient():
-    specimen = Specimen("sparse coding", "reconstruction")
-    found = specimen.estimate(pudle.make_estimator("nystrom(rank=12)"), 1, penalty=1e-4)
-    assert found.diagnostics["largest_rank"] > specimen.model.observations.shape[1]
-    assert torch.isfinite(found.gradient).all()
+    specimen = named("sparse coding", "reconstruction")
+    result = specimen.estimate(pudle.make_estimator("nystrom(rank=12)"), 1, penalty=1e-4)
+    assert result.diagnostics["largest_rank"] > specimen.form.observations.shape[1]
+    assert torch.isfinite(result.gradient).all()
 
 
 def test_a_sample_takes_no_more_columns_than_it_has_active_entries():
-    specimen = Specimen("sparse coding", "lasso")
+    specimen = named("sparse coding", "lasso")
     estimator = pudle.make_estimator("nystrom(rank=4)")
     active = specimen.make().active(specimen.estimate(estimator, DEPTH).codes)
     chosen = estimator.chosen(active)

@@ -10,11 +10,10 @@ from tolerances import CLOSED_FORM, SAME_ARITHMETIC
 
 import pudle
 from pudle import streams
-from pudle.conformance.oracles import unroll
-from pudle.conformance.specimens import Specimen
+from pudle.conformance.specimens import named
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("scale", [1e-4, 1e-2])
 def test_mean_along_the_gradient_is_right(scale):
     """2000 samples in 20 batches, whose spread gives the standard error; several scales show a
     missing 1/scale.
@@ -40,10 +39,8 @@ def test_standard_error_is_right(problem):
 
 def test_draws_come_from_its_own_stream(problem):
     gradient = estimate("spsa(samples=1, seed=4)", problem, pudle.Ista(), 10).gradient
-    draw = torch.as_tensor(
-        streams.generator(4, "estimator spsa").standard_normal(tuple(gradient.shape))
-    )
-    cosine = float(torch.cosine_similarity(gradient.reshape(-1), draw.reshape(-1), dim=0))
+    draw = streams.generator(4, "estimator spsa").standard_normal(gradient.numel())
+    cosine = float(torch.cosine_similarity(gradient.reshape(-1), torch.as_tensor(draw), dim=0))
     assert abs(cosine) == pytest.approx(1, abs=SAME_ARITHMETIC)
 
 
@@ -51,27 +48,17 @@ def test_es_single_is_the_same_for_a_loss_at_the_end():
     """Particles that keep one perturbation and advance three layers at a time, in numpy: the last
     estimate is this one.
     """
-    specimen, scale = Specimen("sparse coding", "reconstruction"), 0.05
-    model, layers, total = specimen.model, specimen.layers, 0.0
+    specimen, scale = named("sparse coding", "reconstruction"), 0.05
+    form, total = specimen.form, 0.0
     random = streams.generator(2, "estimator spsa")
     for _ in range(4):
-        direction = random.standard_normal(model.theta.shape)
-        particles = {
-            sign: unroll(model.observations, model.parts(model.theta), layers, range(0))
-            for sign in (1, -1)
-        }
-        for start in (0, 3, 6):
-            for sign in particles:
-                parts = model.parts(model.theta + sign * scale * direction)
-                particles[sign] = unroll(
-                    model.observations, parts, layers, range(start, start + 3), particles[sign]
-                )
-        losses = {
-            sign: float(model.loss(particles[sign][0], model.theta + sign * scale * direction))
-            for sign in particles
-        }
-        total = total + (losses[1] - losses[-1]) / (2 * scale) * direction / 4
-    found = specimen.estimate(
-        pudle.make_estimator(f"es_single(samples=4, scale={scale}, seed=2)"), 9
-    )
-    assert relative(found.gradient, torch.as_tensor(total)) < CLOSED_FORM
+        direction = random.standard_normal(form.theta.shape)
+        losses = []
+        for sign in (1, -1):
+            theta, state = form.theta + sign * scale * direction, form.state(0)
+            for start in (0, 3, 6):
+                state = form.run(theta, range(start, start + 3), state)
+            losses.append(float(form.loss(state.codes, theta)))
+        total = total + (losses[0] - losses[1]) / (2 * scale) * direction / 4
+    estimator = pudle.make_estimator(f"es_single(samples=4, scale={scale}, seed=2)")
+    assert relative(specimen.estimate(estimator, 9).gradient, torch.as_tensor(total)) < CLOSED_FORM

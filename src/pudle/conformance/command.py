@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -15,7 +16,7 @@ from .. import conformance, names
 from ..errors import InvalidArgument, MissingDependency
 from ..terminal import output, progress_bar
 from ..validation import check_positive
-from ..workers import Job, Pool, keep
+from ..workers import Job, Outcome, Pool, keep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,9 +31,8 @@ PIPE_WIDTH = 400
 #: Failures of one check that are printed without --all: they mostly have one cause.
 FEW = 4
 STATUSES = ("passed", "refused", "failed")
-NUMBERS = {*STATUSES, "worst", "number", "limit"}
 #: Columns whose cells are never broken into several lines.
-UNBROKEN = NUMBERS | {"check", "status"}
+UNBROKEN = {*STATUSES, "worst", "number", "limit", "check", "status"}
 
 
 @click.command("check")
@@ -42,7 +42,7 @@ UNBROKEN = NUMBERS | {"check", "status"}
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time that one check may take.",
+    help="Time that one check may take on one problem.",
 )
 @click.option(
     "--all",
@@ -69,26 +69,19 @@ def check_command(targets: tuple[str, ...], timeout: float, everything: bool) ->
     results: dict[str, list[Record]] = {}
     with progress_bar(transient=True) as progress, Pool(1) as pool:
         # Every target is made before the first is checked, so that wrong usage is told at once.
-        titles = [_described(pool, target, timeout) for target in targets]
-        for target, title in zip(targets, titles, strict=True):
-            task = progress.add_task(title, total=len(conformance.CHECKS))
+        for target, (title, steps) in [(each, _planned(pool, each, timeout)) for each in targets]:
+            task = progress.add_task(title, total=len(steps))
             if progress.disable:
                 click.echo(f"checking {title}", err=True)
-            results[title] = []
-            for name in conformance.CHECKS:
-                progress.update(task, advance=1, description=escape(f"{title}: {name}"[:60]))
-                records, finished = _carry_out(pool, name, target, timeout)
-                results[title] += records
-                if not finished:
-                    # What hangs or ends the process once would most likely do so in every check
-                    # that is left.
-                    break
-            results[title] += everything_refused(results[title])
+            records = results[title] = []
+            for record in _carried_out(pool, target, steps, timeout):
+                shown = f"{title}: {record.check}"[:60]
+                progress.update(task, advance=1, description=escape(shown))
+                records.append(record)
+            records += everything_refused(records)
     console = output(PIPE_WIDTH)
     for title, records in results.items():
         print_result(console, title, records, everything)
-    if len(results) > 1:
-        console.print(_grid(results))
     if any(record.status == "failed" for records in results.values() for record in records):
         click.get_current_context().exit(FAILED)
 
@@ -98,73 +91,66 @@ def _make(target: str) -> GradientEstimator:
     return names.make_estimator(target)
 
 
-def _describe(target: str) -> str:
-    """Return the spec of the estimator, made in a worker: its module may do anything when it is
-    imported.
+#: The name of a check, and the index of one of its specimens.
+Step = tuple[str, int]
+
+
+def _plan(target: str) -> tuple[str, list[Step]]:
+    """Return the spec of the estimator and the steps that check it.
+
+    A worker makes the estimator: its module may do anything when it is imported.
     """
-    return names.text(_make(target))
+    estimator = _make(target)
+    sizes = {name: len(each.specimens(estimator)) for name, each in conformance.CHECKS.items()}
+    return names.text(estimator), [(name, i) for name, size in sizes.items() for i in range(size)]
 
 
-def _check(name: str, target: str) -> None:
-    """Run one check in a worker, and keep the specimen before each step and the record after it."""
+def _check(target: str, name: str, index: int) -> Record:
+    """Carry out one step in a worker, and keep first what to say if it does not come to its end."""
     check, estimator = conformance.CHECKS[name], _make(target)
-    for specimen in check.specimens(estimator):
-        keep(specimen)
-        keep(check(estimator, specimen))
+    specimen = check.specimens(estimator)[index]
+    keep(check.record(specimen, "failed"))
+    return check(estimator, specimen)
 
 
-def _described(pool: Pool, target: str, timeout: float) -> Any:
-    """Return the spec of an estimator, or raise the error that ended its making as one about it."""
-    ((_, outcome),) = pool.run([Job(_describe, (target,), timeout)])
+def _run(pool: Pool, timeout: float, function: Callable[..., Any], *arguments: Any) -> Outcome:
+    ((_, outcome),) = pool.run([Job(function, arguments, timeout)])
     if outcome.status == "skipped":
         raise MissingDependency(outcome.reason)
+    return outcome
+
+
+def _planned(pool: Pool, target: str, timeout: float) -> tuple[str, list[Step]]:
+    """Return what `_plan` does, or raise the error that ended it as one about the target."""
+    outcome = _run(pool, timeout, _plan, target)
     if outcome.status != "ok":
-        raise InvalidArgument(
-            outcome.reason
-            if target in outcome.reason
-            else f"{target} cannot be made: {outcome.reason}"
-        )
+        about = "" if target in outcome.reason else f"{target} cannot be made: "
+        raise InvalidArgument(about + outcome.reason)
     return outcome.result
 
 
-def _carry_out(pool: Pool, name: str, target: str, timeout: float) -> tuple[list[Record], bool]:
-    """Return the records of one check, the last a failure if the check did not come to its end, and
-    whether it did.
+def _carried_out(pool: Pool, target: str, steps: list[Step], timeout: float) -> Iterator[Record]:
+    """Yield the record of each step, up to one that does not come to its end: what hangs or ends
+    the process once would most likely do so again.
     """
-    ((_, outcome),) = pool.run([Job(_check, (name, target), timeout)])
-    records = [part for part in outcome.parts if isinstance(part, conformance.Record)]
-    if outcome.status == "ok":
-        return records, True
-    if outcome.status == "skipped":
-        raise MissingDependency(outcome.reason)
-    last = outcome.parts[-1] if outcome.parts else None
-    where = (
-        ("", "", "")
-        if last is None or last in records
-        else (last.problem, last.loss, last.algorithm)
-    )
-    return [
-        *records,
-        conformance.Record(
-            name,
-            *where,
-            "failed",
-            reason=f"{outcome.reason}; the checks after this one were not run",
-        ),
-    ], False
+    for name, index in steps:
+        outcome = _run(pool, timeout, _check, target, name, index)
+        if outcome.status != "ok":
+            place = [*outcome.parts, conformance.Record(name, "", "", "", "failed")][0]
+            reason = f"{outcome.reason}; the checks after this one were not run"
+            yield dataclasses.replace(place, reason=reason)
+            return
+        yield outcome.result
 
 
-def _numbers(record: Record) -> list[str]:
-    return ["" if value is None else f"{value:.3g}" for value in (record.number, record.limit)]
-
-
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
+    """Return a table of texts, counts and numbers; zero counts are left out."""
     table = Table(title=escape(title), title_justify="left")
     for column in columns:
-        justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
-        table.add_column(
-            escape(column), justify=justify, no_wrap=column in UNBROKEN, overflow="fold"
-        )
+        table.add_column(escape(column), no_wrap=column in UNBROKEN, overflow="fold")
+    for row in rows:
+        cells = [f"{each:.3g}" if isinstance(each, float) else str(each or "") for each in row]
+        table.add_row(*map(escape, cells))
     return table
 
 
@@ -172,39 +158,38 @@ def print_result(console: Console, title: str, records: list[Record], everything
     """Print what one estimator's checks gave: a line for each check, then the failures and
     refusals.
     """
-    table = _table(title, "check", *STATUSES, "worst", "limit", "what is checked")
+
+    def worth(record: Record) -> tuple[Any, ...]:
+        return record.number is not None, record.status == "failed", record.number or 0.0
+
+    rows: list[list[Any]] = []
     for name, check in conformance.CHECKS.items():
-        mine = [record for record in records if record.check == name]
-        if not mine:
-            continue
-        counts = Counter(record.status for record in mine)
-        worst = max(
-            mine,
-            key=lambda record: (
-                record.number is not None,
-                record.status == "failed",
-                record.number or 0.0,
-            ),
-        )
-        cells = [
-            *(str(counts[status] or "") for status in STATUSES),
-            *_numbers(worst),
-            escape(check.description),
+        if mine := [record for record in records if record.check == name]:
+            worst, counts = max(mine, key=worth), Counter(record.status for record in mine)
+            numbers = [counts[status] for status in STATUSES]
+            rows.append([name, *numbers, worst.number, worst.limit, check.description])
+    columns = ["check", *STATUSES, "worst", "limit", "what is checked"]
+    console.print(_table(title, columns, rows))
+    distances: dict[tuple[Any, ...], float] = {
+        (*_place(record), target, depth): error
+        for record in records
+        for target, depth, error in record.distances
+    }
+    if distances:
+        depths = sorted({depth for *_, depth in distances})
+        rows = [
+            [*place, *(f"{distances[*place, depth]:.2g}" for depth in depths)]
+            for place in dict.fromkeys(key[:-1] for key in distances)
         ]
-        table.add_row(name, *cells, style="red" if counts["failed"] else None)
-    console.print(table)
-    if any(record.distances for record in records):
-        console.print(_distances(records))
+        columns = ["problem", "loss", "algorithm", "from the gradient"]
+        columns += [f"at depth {depth}" for depth in depths]
+        console.print(_table("Relative distance, which the claim leaves open", columns, rows))
     printed = records if everything else _shortened(records)
-    columns = [
-        field.name for field in dataclasses.fields(conformance.Record) if field.name != "distances"
-    ]
-    table = _table("Details", *columns)
-    for record in sorted(printed, key=lambda record: STATUSES.index(record.status), reverse=True):
-        where = (record.check, record.problem, record.loss, record.algorithm, record.status)
-        table.add_row(*where, *_numbers(record), escape(record.reason))
+    columns = [field.name for field in dataclasses.fields(conformance.Record)][:-1]
+    printed = sorted(printed, key=lambda record: -STATUSES.index(record.status))
     if printed:
-        console.print(table)
+        rows = [[getattr(record, column) for column in columns] for record in printed]
+        console.print(_table("Details", columns, rows))
     counts = Counter(record.status for record in records)
     left_out = counts["failed"] + counts["refused"] - len(printed)
     if left_out > 0:
@@ -213,58 +198,17 @@ def print_result(console: Console, title: str, records: list[Record], everything
     console.print(f"{escape(title)}: {verdict}", highlight=False)
 
 
-def _distances(records: list[Record]) -> Table:
-    """Return how far an approximation is from what it may stand for, by problem and depth."""
-    rows: dict[tuple[str, ...], dict[int, float]] = {}
-    for record in records:
-        for target, depth, error in record.distances:
-            rows.setdefault((record.problem, record.loss, record.algorithm, target), {})[depth] = (
-                error
-            )
-    depths = sorted({depth for row in rows.values() for depth in row})
-    columns = (
-        "problem",
-        "loss",
-        "algorithm",
-        "from the gradient",
-        *(f"at depth {depth}" for depth in depths),
-    )
-    table = _table("Relative distance, which the claim leaves open", *columns)
-    for where, row in rows.items():
-        table.add_row(*where, *(f"{row[depth]:.2g}" if depth in row else "" for depth in depths))
-    return table
+def _place(record: Record) -> tuple[str, ...]:
+    return record.problem, record.loss, record.algorithm
 
 
 def _shortened(records: list[Record]) -> list[Record]:
     """Keep the first few failures of each check, and one refusal of each kind."""
-    kept, seen = [], Counter[tuple[str, ...]]()
+    kept, seen = [], Counter[str]()
     for record in records:
         refused = record.status == "refused"
-        kind = (
-            (record.status, record.problem, record.reason)
-            if refused
-            else (record.status, record.check)
-        )
+        kind = record.reason if refused else record.check
         seen[kind] += 1
         if record.status != "passed" and seen[kind] <= (1 if refused else FEW):
             kept.append(record)
     return kept
-
-
-def _grid(results: dict[str, list[Record]]) -> Table:
-    """Return the worst status of any check, for each problem, loss and algorithm and for each
-    estimator.
-    """
-    table = _table("All checks by problem", "problem", "loss", "algorithm", *results)
-    for specimen in conformance.GRID:
-        where = dataclasses.astuple(specimen)
-        statuses = (
-            [
-                record.status
-                for record in records
-                if (record.problem, record.loss, record.algorithm) == where
-            ]
-            for records in results.values()
-        )
-        table.add_row(*where, *(max(found, key=STATUSES.index, default="") for found in statuses))
-    return table

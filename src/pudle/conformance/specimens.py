@@ -21,7 +21,7 @@ import torch
 from ..algorithms import Algorithm, Fista, Ista, Iteration
 from ..algorithms.thresholding import Decaying, Hard
 from ..estimator import Estimate, GradientEstimator
-from ..plugins import entries
+from ..names import entries, make_dataset
 from ..problems import (
     ConvolutionalSparseCoding,
     FixedPoint,
@@ -31,7 +31,6 @@ from ..problems import (
     SparseCoding,
     ThresholdedConvolutionalSparseCoding,
 )
-from ..registry import make_dataset
 from ..streams import generator
 from .closed_forms import FORMS, Array
 from .tolerances import EVERY, FAR, SHALLOW
