@@ -1016,7 +1016,7 @@ DEFECTS = {
     "refusal of everything": (RefusesEverything(), "claim", "refuses every problem"),
     "uphill": (
         spoiled(lambda g, p, t: -g, computes="heuristic", consistent_for=())(),
-        "claim",
+        "descent",
         "does not lower the loss",
     ),
     "approximation called truncated": (
@@ -1088,7 +1088,7 @@ DEFECTS = {
     "window clamped at 100": (
         ClampedFarOut(),
         "window",
-        "off from the derivative at depth 500",
+        "of 500 layers",
     ),
     "window clamped at 100, random": (
         ClampedFarOut(),
@@ -1186,7 +1186,7 @@ DEFECTS = {
     "at most 400 layers": (
         FourHundredLayers(),
         "claim",
-        "off from the derivative at depth 401",
+        "of 401 layers",
     ),
     "one buffer": (OneBuffer(), "repeatable", "a later call changes the gradient"),
     "views of memory": (Viewed(), "claim", "raised RuntimeError: view size"),
