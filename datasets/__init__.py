@@ -1,1 +1,1 @@
-"""The built-in datasets, one per file. They are found through the ``pudle.datasets`` entry points."""
+"""The built-in datasets, one per file, found through the ``pudle.datasets`` entry points."""

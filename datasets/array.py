@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 
 import numpy as np
 
 from pudle.data import Draw
 from pudle.data.options import path_option
-from pudle.data.own_rows import OwnRows
-from pudle.data.table_files import read_table, table_file
-from pudle.data.tables import draw_from
-from pudle.files import content_digest
-from pudle.validation import check_integer
+from pudle.data.table_files import read_table
+from pudle.data.tables import OwnRows, draw_from
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Array(OwnRows):
     seed : int
     """
 
-    path: str = field(metadata={"path": True})
+    path: str = path_option(MISSING)
     dictionary: str | None = path_option()
     n_components: int | None = None
     penalty: float | None = None  # type: ignore[assignment]
@@ -55,18 +52,6 @@ class Array(OwnRows):
     seed: int = 0
 
     name = "array"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_samples is not None:
-            check_integer("n_samples", self.n_samples, 1)
-
-    def fingerprint(self) -> str:
-        """Return digests of the bytes of the files."""
-        named = (("path", self.path), ("dictionary", self.dictionary))
-        return " ".join(
-            content_digest(table_file(path, name)) for name, path in named if path is not None
-        )
 
     def read(self, atoms: np.ndarray | None) -> Draw:
         return draw_from(

@@ -9,9 +9,6 @@ import numpy as np
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.atoms import normalize_rows, split_atoms
 from pudle.data.options import check_options
-from pudle.errors import InvalidArgument
-
-SAMPLES = 1797
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,6 @@ class Digits(SparseCodingDataset):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.n_samples + self.n_components > SAMPLES:
-            raise InvalidArgument(
-                f"n_samples={self.n_samples} and n_components={self.n_components} need more than"
-                f" the {SAMPLES} digits there are: give n_samples + n_components <= {SAMPLES}"
-            )
 
     def draw(self) -> Draw:
         from sklearn.datasets import load_digits  # slow to import, and listing datasets must not be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pudle.data import Dataset
-from pudle.data.dataset import to_tensors
+from pudle.data import ArraysDataset
 from pudle.data.options import check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import FixedPoint
-from pudle.validation import check_choice
 
 #: Images and classes of scikit-learn's digits, and the pixels of an image after averaging over
 #: blocks of 2 x 2.
@@ -22,7 +21,7 @@ IMAGES, CLASSES, PIXELS = 1797, 10, 16
 
 
 @dataclass(frozen=True)
-class Equilibrium(Dataset):
+class Equilibrium(ArraysDataset):
     r"""`pudle.FixedPoint` of a layer that is applied until its output no longer changes, followed
     by a classifier.
 
@@ -68,17 +67,10 @@ class Equilibrium(Dataset):
                 f"contraction={self.contraction} does not contract: give a number in (0, 1)"
             )
 
-    def problem(
-        self,
-        loss: str = "cross_entropy",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> FixedPoint:
+    def arrays(self) -> dict[str, np.ndarray]:
         """Draw images and weights; the one outer loss is the mean ``cross_entropy`` over images."""
         from sklearn.datasets import load_digits  # slow to import, and only needed here
 
-        check_choice("loss", loss, self.losses)
         digits, random, width = load_digits(), self.generator(), self.n_components
         chosen = random.permutation(IMAGES)[: self.n_samples]
         blocks = digits.images[chosen].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, PIXELS)
@@ -88,21 +80,19 @@ class Equilibrium(Dataset):
             "bias": 0.1 * random.standard_normal(width),
             "outward": random.standard_normal((CLASSES, width)) / width**0.5,
         }
-        shapes = [array.shape for array in weights.values()]
-        theta = np.concatenate([array.ravel() for array in weights.values()])
-        arrays = {
+        return {
             "images": blocks / 16,
-            "theta": theta,
+            "theta": np.concatenate([array.ravel() for array in weights.values()]),
             "initial": np.zeros((self.n_samples, width)),
+            "labels": digits.target[chosen],
         }
-        tensors, labels = (
-            to_tensors(arrays, dtype, device),
-            torch.as_tensor(digits.target[chosen]).to(device),
-        )
-        images = tensors["images"]
+
+    def of_tensors(self, loss: str, **tensors: Tensor) -> FixedPoint:
+        images, labels, width = tensors["images"], tensors["labels"].long(), self.n_components
+        shapes = (width, width), (width, PIXELS), (width,), (CLASSES, width)
 
         def cut(theta: Tensor) -> list[Tensor]:
-            pieces = theta.split([int(np.prod(shape)) for shape in shapes])
+            pieces = theta.split([math.prod(shape) for shape in shapes])
             return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
         def step(codes: Tensor, theta: Tensor) -> Tensor:

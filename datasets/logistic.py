@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pudle.data import Dataset
-from pudle.data.dataset import to_tensors
+from pudle.data import ArraysDataset
 from pudle.data.options import check_options
-from pudle.errors import InvalidArgument
 from pudle.problems import FixedPoint
-from pudle.validation import check_choice
 
 
 @dataclass(frozen=True)
-class LogisticRegression(Dataset):
+class LogisticRegression(ArraysDataset):
     r"""The standard task of bilevel optimization: `pudle.FixedPoint` of gradient descent on a
     logistic regression.
 
@@ -72,22 +69,10 @@ class LogisticRegression(Dataset):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not isinstance(self.per_feature, bool):
-            raise InvalidArgument(
-                f"per_feature={self.per_feature!r} is neither True nor False: give one of these"
-            )
 
-    def problem(
-        self,
-        loss: str = "held_out",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> FixedPoint:
-        """Split the data and make the problem; its one outer loss is ``held_out``."""
+    def arrays(self) -> dict[str, np.ndarray]:
         from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here
 
-        check_choice("loss", loss, self.losses)
         features, labels = load_breast_cancer(return_X_y=True)
         order = self.generator().permutation(len(features))
         half = len(order) // 2
@@ -96,15 +81,18 @@ class LogisticRegression(Dataset):
         signs = 2.0 * labels - 1
         # A row times its label: the loss depends on x and y through their product alone.
         signed = signs[:, None] * features
-        arrays = {
+        curvature = np.linalg.norm(signed[rows], 2) ** 2 / (4 * half)
+        return {
             "training": signed[rows],
             "held_out": signed[held_out_rows],
             "theta": np.log(np.full(features.shape[1] if self.per_feature else (), self.penalty)),
             "weights": np.zeros(features.shape[1]),
+            "step_size": np.array(1 / (curvature + self.penalty)),
         }
-        tensors = to_tensors(arrays, dtype, device)
+
+    def of_tensors(self, loss: str, **tensors: Tensor) -> FixedPoint:
         training, held_out = tensors["training"], tensors["held_out"]
-        step_size = 1 / (np.linalg.norm(arrays["training"], 2) ** 2 / (4 * half) + self.penalty)
+        step_size = float(tensors["step_size"])
 
         def step(weights: Tensor, theta: Tensor) -> Tensor:
             data = training.to(theta)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import MISSING, dataclass
 
 import numpy as np
 import torch
 
 from pudle.data import Draw
 from pudle.data.options import path_option
-from pudle.data.own_rows import OwnRows
-from pudle.data.rows import finite, open_rows
-from pudle.data.table_files import table_file
-from pudle.data.tables import MOST_ROWS, draw_from
+from pudle.data.table_files import open_rows
+from pudle.data.tables import MOST_ROWS, OwnRows, draw_from
 from pudle.errors import InvalidArgument
-from pudle.files import MOST_TRAVELLING, content_digest, files_in
 from pudle.problems import SparseCoding
 from pudle.validation import check_integer
 
@@ -52,7 +48,7 @@ class MemoryMapped(OwnRows):
     seed : int
     """
 
-    path: str = field(metadata={"path": True})
+    path: str = path_option(MISSING)
     dictionary: str | None = path_option()
     column: str | None = None
     n_samples: int = 1000
@@ -61,20 +57,6 @@ class MemoryMapped(OwnRows):
     seed: int = 0
 
     name = "memory_mapped"
-
-    def fingerprint(self) -> str:
-        """Return the names of the files with digests of their contents or, of a large array, sizes
-        and times of change.
-        """
-        files = files_in(Path(self.path).expanduser())
-        large = sum(file.stat().st_size for file in files) > MOST_TRAVELLING
-        state = [(file.name, _changed(file) if large else content_digest(file)) for file in files]
-        dictionary = (
-            []
-            if self.dictionary is None
-            else [content_digest(table_file(self.dictionary, "dictionary"))]
-        )
-        return repr([*state, *dictionary])
 
     def read(self, atoms: np.ndarray | None) -> Draw:
         rows = open_rows(self.path, self.column)
@@ -88,7 +70,7 @@ class MemoryMapped(OwnRows):
         wanted = self.n_samples if atoms is not None else min(self.n_samples + MOST_ROWS, total)
         places = np.sort(random.choice(total, wanted, replace=False))
         return draw_from(
-            finite(rows.read(places), places, self.path),
+            rows.read(places),
             random,
             dictionary=atoms,
             n_components=self.n_components,
@@ -110,18 +92,13 @@ class MemoryMapped(OwnRows):
         assert first.lipschitz_constant > 0
         for start in range(0, rows.shape[0], check_integer("size", size, 1)):
             places = np.arange(start, min(start + size, rows.shape[0]))
-            values = finite(rows.read(slice(start, start + size)), places, self.path)
-            yield first.with_samples(observations=torch.from_numpy(values).to(first.theta))
+            values = torch.from_numpy(rows.read(places))
+            yield first.with_samples(observations=values.to(first.theta))
 
     def samples(
         self, generating_dictionary: np.ndarray | None, n_samples: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read `n_samples` random rows, without replacement; how they were generated is not known."""
+        """Read `n_samples` random rows, without replacement; what generated them is not known."""
         rows = open_rows(self.path, self.column)
         places = np.sort(random.choice(rows.shape[0], n_samples, replace=False, shuffle=False))
-        return finite(rows.read(places), places, self.path), None
-
-
-def _changed(file: Path) -> str:
-    state = file.stat()
-    return f"{state.st_size} {state.st_mtime_ns}"
+        return rows.read(places), None

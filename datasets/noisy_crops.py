@@ -150,5 +150,4 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
             if self.learned_penalties
             else ConvolutionalSparseCoding
         )
-        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return make(loss=loss, **options, **to_tensors(arrays, dtype, device))
+        return self.of_tensors(loss, make, **to_tensors(arrays, dtype, device))

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from pudle.data import Dataset
-from pudle.data.dataset import to_tensors
+from pudle.data import ArraysDataset
 from pudle.data.options import check_at_most, check_options
-from pudle.data.synthetic import sparse_codes
+from pudle.data.synthetic import observe, sparse_codes
 from pudle.errors import InvalidArgument
 from pudle.problems import PenaltySelection
-from pudle.validation import check_choice
 
 
 @dataclass(frozen=True)
-class HeldOutRegression(Dataset):
+class HeldOutRegression(ArraysDataset):
     """`pudle.PenaltySelection` on n regressions ``y = A z* + noise`` that share a Gaussian design
     and differ in z*.
 
@@ -77,38 +75,20 @@ class HeldOutRegression(Dataset):
                     f"{name}={getattr(self, name)} is out of range: give a number below 1"
                 )
 
-    def problem(
-        self,
-        loss: str = "held_out",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> PenaltySelection:
-        """Draw the problem; its one outer loss is ``held_out``, the mean of half the squared error
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Draw the arrays; the one outer loss, ``held_out``, is the mean of half the squared error
         on the held-out data.
         """
-        check_choice("loss", loss, self.losses)
         random = self.generator()
         shape = (self.n_samples, self.n_components)
-        codes = sparse_codes(
-            random,
-            shape,
-            self.n_nonzero_coefs,
-            lambda random, shape: random.choice([-1.0, 1.0], shape),
-        )
-        design, held_out_design = (
-            self._design(random, self.n_features),
-            self._design(random, self.held_out),
-        )
+        codes = sparse_codes(random, shape, self.n_nonzero_coefs, _signs)
+        design = self._design(random, self.n_features)
+        held_out_design = self._design(random, self.held_out)
         noise = np.sqrt(np.square(codes @ design.T).mean()) / self.snr
-        observations = codes @ design.T + noise * random.standard_normal(
-            (self.n_samples, self.n_features)
-        )
-        held_out = codes @ held_out_design.T + noise * random.standard_normal(
-            (self.n_samples, self.held_out)
-        )
+        observations = observe(codes, design, noise, random)
+        held_out = observe(codes, held_out_design, noise, random)
         largest = np.abs(observations @ design).max()
-        arrays = {
+        return {
             "observations": observations,
             "design": design,
             "held_out_observations": held_out,
@@ -117,7 +97,9 @@ class HeldOutRegression(Dataset):
                 np.full(self.n_components if self.weighted else (), self.penalty_fraction * largest)
             ),
         }
-        return PenaltySelection(**to_tensors(arrays, dtype, device))
+
+    def of_tensors(self, loss: str, **tensors: Tensor) -> PenaltySelection:
+        return PenaltySelection(**tensors)
 
     def _design(self, random: np.random.Generator, rows: int) -> np.ndarray:
         """Draw rows of an autoregressive process of order one, with unit variance before the
@@ -129,3 +111,7 @@ class HeldOutRegression(Dataset):
                 self.correlation * columns[j - 1] + np.sqrt(1 - self.correlation**2) * columns[j]
             )
         return columns.T / np.sqrt(self.n_features)
+
+
+def _signs(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.choice([-1.0, 1.0], shape)

@@ -7,10 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from pudle.data import Dataset
-from pudle.data.dataset import to_tensors
+from pudle.data import ArraysDataset
 from pudle.data.options import check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
@@ -25,7 +24,7 @@ OBSERVATIONS = {
 
 
 @dataclass(frozen=True)
-class RidgeRegression(Dataset):
+class RidgeRegression(ArraysDataset):
     """`pudle.Ridge` whose Hessian has the eigenvalues ``L = 1`` down to ``mu = 1/kappa``, spaced
     geometrically.
 
@@ -67,17 +66,10 @@ class RidgeRegression(Dataset):
             raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
         check_choice("observations", self.observations, OBSERVATIONS)
 
-    def problem(
-        self,
-        loss: str = "linear",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> Ridge:
-        """Draw the problem; its one outer loss, ``linear``, is the mean of ``c^T z`` with standard
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Draw the arrays; the one outer loss, ``linear``, is the mean of ``c^T z`` with standard
         normal c.
         """
-        check_choice("loss", loss, self.losses)
         random = self.generator()
         left, right = (
             np.linalg.qr(random.standard_normal((self.n_components, self.n_components)))[0]
@@ -86,9 +78,11 @@ class RidgeRegression(Dataset):
         curvatures = np.geomspace(1.0, 1 / self.kappa, self.n_components)
         # Rounding must not leave a negative number under the last root.
         singular = np.sqrt(np.maximum(curvatures - 1 / self.kappa, 0))
-        arrays = {
+        return {
             "observations": OBSERVATIONS[self.observations](random, self.n_samples, left),
             "dictionary": left * singular @ right.T,
             "weights": random.standard_normal(self.n_components),
         }
-        return Ridge(strength=1 / self.kappa, **to_tensors(arrays, dtype, device))
+
+    def of_tensors(self, loss: str, **tensors: Tensor) -> Ridge:
+        return Ridge(strength=1 / self.kappa, **tensors)

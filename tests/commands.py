@@ -93,6 +93,12 @@ def run(*arguments, seconds: float = SECONDS, **options) -> subprocess.Completed
     return start(*arguments, **options).wait(seconds)
 
 
+def python(code: str, *arguments, cwd: Path | str = ".") -> subprocess.CompletedProcess[str]:
+    """Run code in a Python of its own, which has imported nothing; the few tests of that need it."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS)
+
+
 @functools.cache
 def _server() -> socket.socket:
     """Start the server, which ends with this process."""

@@ -67,6 +67,24 @@ def files_in(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
+def is_large(path: Path) -> bool:
+    """Return whether the data that an option names stay where they are, see `MOST_TRAVELLING`."""
+    return sum(file.stat().st_size for file in files_in(path)) > MOST_TRAVELLING
+
+
+def state_of(path: Path) -> str:
+    """Return what results depend on of a file or a folder that an option names: the names of the
+    files with digests of their bytes or, of large data, sizes and times of change.
+    """
+    large = is_large(path)
+    states = []
+    for file in files_in(path):
+        state = file.stat()
+        how = f"{state.st_size} {state.st_mtime_ns}" if large else content_digest(file)
+        states.append((file.relative_to(path.parent).as_posix(), how))
+    return repr(states)
+
+
 @functools.lru_cache(maxsize=1 << 16)
 def _content_digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:

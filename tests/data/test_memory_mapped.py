@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import pudle
-from pudle.data.rows import NumpyRows
-from pudle.errors import InvalidArgument
+from pudle.data.table_files import open_rows
 
 
 @pytest.fixture
@@ -97,7 +95,8 @@ def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, tabl
         (np.array([[{}]], object), {}, "cannot be read"),
         (np.zeros(5), {}, "has shape (5,)"),
         (np.zeros((0, 6)), {}, "has shape (0, 6)"),
-        (np.array([["a"]]), {}, "numbers of kind 'U'"),
+        (np.array([["a"]]), {}, "holds <U1, not real numbers"),
+        (b"text", {}, "cannot be read"),
         (
             np.zeros((5, 7)),
             {"n_samples": 2},
@@ -108,17 +107,13 @@ def test_the_mean_over_batches_is_the_gradient_of_the_whole_table(tmp_path, tabl
     ],
 )
 def test_what_is_no_table_is_refused_in_one_line(tmp_path, table, values, options, reason):
-    if values is not None:
+    if isinstance(values, bytes):
+        (tmp_path / "rows.npy").write_bytes(values)
+    elif values is not None:
         np.save(tmp_path / "rows.npy", values)
     with pytest.raises(pudle.InvalidArgument) as refused:
         made(tmp_path, **options).draw()
     assert reason in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_a_damaged_file_is_refused_in_one_line(tmp_path, table):
-    (tmp_path / "rows.npy").write_text("text")
-    with pytest.raises(pudle.InvalidArgument, match="cannot be read"):
-        made(tmp_path).draw()
 
 
 def test_a_bad_row_of_a_batch_is_named(tmp_path, table):
@@ -156,14 +151,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def peaks(specs):
     """Return the peak memory of a process for each dataset, in KiB, and the number of its samples."""
-    found = []
-    for spec in specs:
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, spec], capture_output=True, text=True, check=True
-        )
-        samples, peak = map(int, done.stdout.split())
-        found.append((samples, peak))
-    return found
+    return [map(int, commands.python(PEAK, spec).stdout.split()) for spec in specs]
 
 
 def test_without_a_dictionary_one_is_learned_from_other_rows(tmp_path, table):
@@ -229,9 +217,8 @@ def test_a_file_that_becomes_shorter_gives_no_numbers(tmp_path, monkeypatch):
     """Rows that are not there any more were whatever the memory held."""
     path = tmp_path / "rows.npy"
     np.save(path, np.arange(40.0).reshape(10, 4))
-    rows = NumpyRows(path)
-    mapped = np.load(path, mmap_mode="r")
-    monkeypatch.setattr(NumpyRows, "_mapped", lambda self: mapped)
+    rows, mapped = open_rows(str(path)), np.load(path, mmap_mode="r")
+    monkeypatch.setattr(np, "load", lambda *_, **__: mapped)
     os.truncate(path, path.stat().st_size - 40)
-    with pytest.raises(InvalidArgument, match="became shorter while it was read"):
+    with pytest.raises(pudle.InvalidArgument, match="became shorter while it was read"):
         rows.read(np.array([2, 9]))

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from comparisons import refusal
 
 import pudle
 from pudle.data import table_files, tables
-from pudle.errors import InvalidArgument, MissingDependency
+from pudle.errors import MissingDependency
 
 RANDOM = np.random.default_rng(0)
 #: Rows made of few atoms, so that a dictionary can be learned.
@@ -37,7 +38,7 @@ def write(path, values=VALUES):
     return str(path)
 
 
-@pytest.mark.parametrize("suffix", table_files.SUFFIXES)
+@pytest.mark.parametrize("suffix", table_files.READERS)
 def test_every_kind_of_file_holds_the_same_numbers(suffix, tmp_path):
     read = table_files.read_table(write(tmp_path / f"data{suffix}"))
     assert read.dtype == np.float64
@@ -62,12 +63,12 @@ WRONG = {
     ),
     "ragged.csv": ("a,b\n1,2\n3,4,5\n", "cannot be read (ParserError"),
     "empty.csv": ("", "cannot be read (EmptyDataError"),
-    "header.csv": ("a,b\n", "which is empty"),
+    "header.csv": ("a,b\n", "has shape (0, 2): give a table"),
     "data.xlsx": ("", "has none of the endings .npy, .npz, .csv, .tsv, .parquet"),
     "damaged.npy": ("nothing", "cannot be read (ValueError"),
     "damaged.npz": ("nothing", "cannot be read ("),
-    "vector.npy": (np.zeros(3), "has shape (3,): reshape it to (rows, columns)"),
-    "images.npy": (np.zeros((2, 3, 3)), "has shape (2, 3, 3): reshape it to (rows, columns)"),
+    "vector.npy": (np.zeros(3), "has shape (3,): give a table of shape (rows, columns)"),
+    "images.npy": (np.zeros((2, 3, 3)), "has shape (2, 3, 3): give a table"),
     "complex.npy": (np.zeros((2, 2), complex), "holds complex128, not real numbers"),
     "objects.npy": (
         np.array([[None]]),
@@ -92,13 +93,8 @@ def test_what_is_no_table_of_numbers_is_refused_in_one_line(name, tmp_path):
             np.savez(path, **content)
         case np.ndarray():
             np.save(path, content)
-    with pytest.raises(InvalidArgument) as caught:
-        pudle.make_dataset(f"array(path={str(path)!r})").problem()
-    assert (
-        text in str(caught.value)
-        and str(path) in str(caught.value)
-        and "\n" not in str(caught.value)
-    )
+    said = refusal(lambda: pudle.make_dataset(f"array(path={str(path)!r})").problem())
+    assert text in said and str(path) in said
 
 
 def test_parquet_without_its_package_is_refused_with_the_remedy(tmp_path, monkeypatch):
@@ -225,9 +221,7 @@ def test_a_given_dictionary_is_taken_as_it_is(tmp_path):
     ],
 )
 def test_what_does_not_fit_the_data_is_refused(options, text):
-    with pytest.raises(InvalidArgument) as caught:
-        pudle.sparse_coding(FRAME, **options)
-    assert text in str(caught.value) and "\n" not in str(caught.value)
+    assert text in refusal(lambda: pudle.sparse_coding(FRAME, **options))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +235,4 @@ def test_what_does_not_fit_the_data_is_refused(options, text):
     ],
 )
 def test_frames_that_hold_no_table_of_numbers_are_refused(data, text):
-    with pytest.raises(InvalidArgument) as caught:
-        pudle.sparse_coding(data)
-    assert text in str(caught.value) and "\n" not in str(caught.value)
+    assert text in refusal(lambda: pudle.sparse_coding(data))

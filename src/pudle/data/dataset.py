@@ -1,18 +1,28 @@
-"""What a dataset is: seeded draws that become a problem."""
+"""What a dataset is: seeded draws that become a problem, or a user's function that makes it."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import dataclasses
+import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, SpecError, UnsupportedProblem
+from ..files import state_of
+from ..names import path_options
 from ..problems import ConvolutionalSparseCoding, Problem, SparseCoding
 from ..streams import generator
+from ..validation import check_choice
 
 
 class Dataset(ABC):
@@ -49,10 +59,15 @@ class Dataset(ABC):
         """Draw the problem; the same seed gives the same problem, bit for bit."""
 
     def fingerprint(self) -> str:
-        """Return what the draw depends on besides the fields and the source code, such as the state
-        of files it reads.
+        """Return what the draw depends on besides the fields and the source code: by default, the
+        state of the files that options name.
         """
-        return ""
+        return " ".join(state_of(path) for path in self.paths().values())
+
+    def paths(self) -> dict[str, Path]:
+        """Return the files and folders that options name."""
+        named = {name: getattr(self, name) for name in path_options(self)}
+        return {name: Path(path).expanduser() for name, path in named.items() if path is not None}
 
     @staticmethod
     def of_problem(make: Callable[..., Problem]) -> type[Dataset]:
@@ -69,27 +84,59 @@ class Dataset(ABC):
         SpecError
             If it is a class with an argument that has no default.
         """
-        from .own_problem import dataset_of  # it derives from this class
+        return _of_problem(make)
 
-        return dataset_of(make)
-
-    @classmethod
-    def classes_from(cls, defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
+    @staticmethod
+    def classes_from(defined: Mapping[str, Any], name: str = "") -> list[type[Dataset]]:
         """Return the datasets of what a file defines, by name: that of the function or class `name`
         that makes a problem.
 
-        Without a name, it is that of the function ``problem`` or, without one, those of the classes
-        of problems whose fields have defaults.
+        Without one, it is that of the function ``problem`` or those of the classes of problems
+        whose fields have defaults.
         """
-        from .own_problem import datasets_from
-
-        return datasets_from(defined, name)
+        functions = {key: value for key, value in defined.items() if inspect.isfunction(value)}
+        problems = {
+            key: value
+            for key, value in defined.items()
+            if inspect.isclass(value)
+            and issubclass(value, Problem)
+            and not inspect.isabstract(value)
+        }
+        if make := {**functions, **problems}.get(name) or functions.get("problem"):
+            return [_of_problem(make)]
+        classes = []
+        for cls in problems.values():
+            with contextlib.suppress(SpecError):
+                classes.append(_of_problem(cls))
+        return classes
 
     def generator(self, purpose: str = "") -> np.random.Generator:
         """Return a random generator that depends only on the seed, this dataset's name and the
         purpose.
         """
         return generator(self.seed, f"dataset {self.name} {purpose}".strip())
+
+
+class ArraysDataset(Dataset):
+    """A dataset that draws named arrays and makes its problem of them as tensors."""
+
+    @abstractmethod
+    def arrays(self) -> Mapping[str, np.ndarray | None]:
+        """Draw the arrays in float64; one that is None is left out."""
+
+    @abstractmethod
+    def of_tensors(self, loss: str, **tensors: Tensor) -> Problem:
+        """Return the problem of the arrays as tensors."""
+
+    def problem(
+        self,
+        loss: str = "",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> Any:
+        loss = check_choice("loss", loss or self.losses[0], self.losses)
+        return self.of_tensors(loss, **to_tensors(self.arrays(), dtype, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +172,7 @@ def to_tensors(
     }
 
 
-class SparseCodingDataset(Dataset):
+class SparseCodingDataset(ArraysDataset):
     """A dataset for `pudle.SparseCoding`: it implements `draw`, has a `penalty` and, for an elastic
     net, an `l2_penalty`.
     """
@@ -146,24 +193,19 @@ class SparseCodingDataset(Dataset):
         generating dictionary, shape (m, p): shape (n_samples, p), or None if they are not known. A
         dataset that holds a fixed set of samples in memory raises InvalidArgument.
         """
-        remedy = (
-            "learn from its own samples, or use sparse_gaussian, bernoulli_gaussian or"
-            " memory_mapped"
+        raise InvalidArgument(
+            f"dataset {self.name} has no fresh samples to draw: learn from its own samples, or use"
+            " sparse_gaussian, bernoulli_gaussian or memory_mapped"
         )
-        raise InvalidArgument(f"dataset {self.name} has no fresh samples to draw: {remedy}")
 
-    def problem(
-        self,
-        loss: str = "lasso",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: str | torch.device = "cpu",
-    ) -> SparseCoding:
-        tensors = to_tensors(vars(self.draw()), dtype, device)
+    def arrays(self) -> Mapping[str, np.ndarray | None]:
+        return vars(self.draw())
+
+    def of_tensors(self, loss: str, **tensors: Any) -> Problem:
         return SparseCoding(penalty=self.penalty, l2_penalty=self.l2_penalty, loss=loss, **tensors)
 
 
-class ConvolutionalDataset(Dataset):
+class ConvolutionalDataset(ArraysDataset):
     """A dataset for `pudle.ConvolutionalSparseCoding`: it implements `draw` and has a `penalty` and
     a `stride`.
     """
@@ -178,14 +220,105 @@ class ConvolutionalDataset(Dataset):
         w).
         """
 
+    def arrays(self) -> Mapping[str, np.ndarray | None]:
+        return vars(self.draw())
+
+    def of_tensors(
+        self, loss: str, make: Any = ConvolutionalSparseCoding, **tensors: Tensor
+    ) -> Problem:
+        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
+        return make(loss=loss, **options, **tensors)
+
+
+#: Arguments of a function that makes a problem which are no options: a run chooses them.
+CHOSEN = ("seed", "loss", "dtype", "device")
+
+
+class _OfProblem(Dataset):
+    """What the classes of `Dataset.of_problem` derive from: fields are the arguments of `_make`."""
+
+    _make: Callable[..., Problem]
+    _parameters: frozenset[str]
+
     def problem(
         self,
-        loss: str = "lasso",
+        loss: str = "",
         *,
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
-    ) -> ConvolutionalSparseCoding:
-        options = {"penalty": self.penalty, "stride": self.stride, "nonnegative": self.nonnegative}
-        return ConvolutionalSparseCoding(
-            loss=loss, **(options | to_tensors(vars(self.draw()), dtype, device))
-        )
+    ) -> Problem:
+        options = vars(self) | self.paths()
+        options |= {"loss": loss or self.losses[0], "dtype": dtype, "device": device}
+        made = self._make(**{name: options[name] for name in self._parameters & options.keys()})
+        if not isinstance(made, Problem):
+            raise InvalidArgument(
+                f"{self.name} gives no problem but {type(made).__name__}: return one, such as"
+                " pudle.FixedPoint(...)"
+            )
+        for name, have, wanted in (
+            ("dtype", made.theta.dtype, dtype),
+            ("device", made.theta.device.type, torch.device(device).type),
+        ):
+            if have != wanted:
+                raise UnsupportedProblem(
+                    f"{self.name} gives a problem of {have}, not of {wanted}: let it take {name}"
+                )
+        return made
+
+
+@functools.cache
+def _of_problem(make: Any) -> type[Dataset]:
+    """Return the class of the datasets whose problem a function or a class makes."""
+    try:
+        parameters = inspect.signature(make, eval_str=True).parameters
+    except NameError:
+        # An annotation that only type checkers can read.
+        parameters = inspect.signature(make).parameters
+    fields: list[Any] = [("seed", int, 0)]
+    for name, parameter in parameters.items():
+        if name in CHOSEN:
+            continue
+        default: Any = dataclasses.MISSING
+        if parameter.default is not parameter.empty:
+            default = parameter.default
+            default = str(default) if isinstance(default, Path) else default
+        elif isinstance(make, type):
+            raise SpecError(
+                f"{make.__name__} needs {name}: give it a default, or write a function `problem`"
+                " that makes it"
+            )
+        if default is not dataclasses.MISSING and not _is_literal(default):
+            continue
+        path = parameter.annotation in (Path, Path | None)
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields.append((name, kind, dataclasses.field(default=default, metadata={"path": path})))
+    body = {
+        "name": make.__name__,
+        "losses": _losses(parameters.get("loss")),
+        "__doc__": make.__doc__,
+        "_make": staticmethod(make),
+        "_parameters": frozenset(parameters),
+    }
+    made = dataclasses.make_dataclass(
+        make.__name__, fields, bases=(_OfProblem,), namespace=body, frozen=True, kw_only=True
+    )
+    # Python 3.12 and later put the module there that calls.
+    made.__module__ = make.__module__
+    return made
+
+
+def _losses(parameter: inspect.Parameter | None) -> tuple[str, ...]:
+    """Return the losses that can be asked for: those of an annotation ``Literal[...]``, else the
+    default.
+    """
+    if parameter and get_origin(parameter.annotation) is Literal:
+        return get_args(parameter.annotation)
+    return (parameter.default if parameter and isinstance(parameter.default, str) else "own",)
+
+
+def _is_literal(value: Any) -> bool:
+    """Return whether a spec can hold a value, and a frozen dataclass have it as a default."""
+    try:
+        return not isinstance(value, (list, dict, set)) and ast.literal_eval(repr(value)) == value
+    except (ValueError, SyntaxError):
+        return False

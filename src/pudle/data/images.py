@@ -12,7 +12,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..errors import InvalidArgument, first_line
-from ..files import content_digest
 from .atoms import normalize_rows, split_atoms
 from .dataset import Dataset
 
@@ -32,10 +31,6 @@ class ImageDataset(Dataset):
     """
 
     folder: str | None
-
-    def fingerprint(self) -> str:
-        """Return the names and digests of the folder's images; an empty text for the sample images."""
-        return "" if self.folder is None else folder_state(self.folder)
 
     def images(self) -> Mapping[str, np.ndarray]:
         """Return the images in gray, by file name, as unsigned integers of 8 or 16 bits; those of a
@@ -92,42 +87,29 @@ def to_gray(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"))
 
 
-def image_files(folder: str) -> list[Path]:
-    """Return the image files of a folder (not of its subfolders), sorted by name, or refuse a
-    folder without any.
-    """
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise InvalidArgument(
-            f"folder={folder!r} is not an existing folder: give the path of a folder of images"
-        )
-    files = sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    )
-    if not files:
-        raise InvalidArgument(
-            f"folder={folder!r} is an empty image folder: put images in it ({' '.join(SUFFIXES)})"
-        )
-    return files
-
-
-def folder_state(folder: str) -> str:
-    """Return the names of a folder's images and digests of their contents."""
-    return repr([(file.name, content_digest(file)) for file in image_files(folder)])
-
-
 class Folder(Mapping[str, np.ndarray]):
-    """The images of a folder in gray, by file name and sorted by it; of those that were read, as
-    many as `CACHE` are kept.
+    """The images of a folder (not of its subfolders) in gray, by file name and sorted by it; of
+    those that were read, as many as `CACHE` are kept.
 
     Making it looks at the size of every image, and refuses one that cannot be read.
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.files = {file.name: file for file in image_files(folder)}
+        self.folder, path = folder, Path(folder).expanduser()
+        if not path.is_dir():
+            raise InvalidArgument(
+                f"folder={folder!r} is not an existing folder: give the path of a folder of images"
+            )
+        self.files = {
+            file.name: file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        }
+        if not self.files:
+            raise InvalidArgument(
+                f"folder={folder!r} is an empty image folder: put images in it"
+                f" ({' '.join(SUFFIXES)})"
+            )
         self.shapes = {
             name: self._open(name, lambda picture: picture.size[::-1]) for name in self.files
         }

@@ -4,7 +4,9 @@ learned from.
 
 from __future__ import annotations
 
+import functools
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from ..streams import generator
 from ..text import count
 from ..validation import check_integer, check_positive
 from .atoms import COHERENCE
-from .dataset import Draw, to_tensors
+from .dataset import Draw, SparseCodingDataset, to_tensors
+from .options import check_options
 from .synthetic import normalize
-from .table_files import as_table
+from .table_files import as_table, read_table
 
 #: The default penalty as a share of the penalty above which the codes of half of the samples are
 #: zero.
@@ -86,9 +89,8 @@ def learn_dictionary(rows: np.ndarray, n_components: int | None, seed: int) -> n
     kept. Without `n_components` there are as many as remain of twice the columns, at most
     `MOST_ATOMS` and half the rows; else the number is kept or refused.
     """
-    from sklearn.decomposition import (
-        MiniBatchDictionaryLearning,
-    )  # slow to import, and listing datasets must not be
+    # Slow to import, and listing datasets must not be.
+    from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.exceptions import ConvergenceWarning
 
     wanted = n_components or max(1, min(2 * rows.shape[1], MOST_ATOMS, len(rows) // 2))
@@ -197,5 +199,48 @@ def problem_of(
     draw: Draw, penalty: float | None, loss: str, dtype: torch.dtype, device: str | torch.device
 ) -> SparseCoding:
     """Return the problem of a draw with a penalty, the default one if None."""
-    given = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
-    return SparseCoding(penalty=given, loss=loss, **to_tensors(vars(draw), dtype, device))
+    chosen = default_penalty(draw) if penalty is None else check_positive("penalty", penalty)
+    return SparseCoding(penalty=chosen, loss=loss, **to_tensors(vars(draw), dtype, device))
+
+
+class OwnRows(SparseCodingDataset):
+    """A dataset of a file's rows: it implements `read`.
+
+    It has the options `dictionary`, a file, and `n_components` and `penalty`, each of which may be
+    None.
+    """
+
+    dictionary: str | None
+    n_components: int | None
+    penalty: float | None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @abstractmethod
+    def read(self, atoms: np.ndarray | None) -> Draw:
+        """Read the rows and choose among them; without atoms, shape (m, p), learn a dictionary from
+        others.
+        """
+
+    def draw(self) -> Draw:
+        drawn = _drawn(self, self.fingerprint())
+        # Who changes a problem's tensors must not change those of the next one.
+        return Draw(drawn.observations.copy(), drawn.dictionary.copy())
+
+    def problem(
+        self,
+        loss: str = "lasso",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> SparseCoding:
+        return problem_of(self.draw(), self.penalty, loss, dtype, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(dataset: OwnRows, state: str) -> Draw:
+    """Draw once for all estimators that a process measures: learning a dictionary takes seconds."""
+    return dataset.read(
+        None if dataset.dictionary is None else read_table(dataset.dictionary, "dictionary")
+    )

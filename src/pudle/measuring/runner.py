@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .. import names
 from ..algorithms import kernels
-from ..files import MOST_TRAVELLING, files_in
+from ..files import files_in, is_large
 from ..names import make_dataset, make_estimator
 from ..workers import Job, Outcome, Pool
 from . import sources
@@ -115,9 +115,10 @@ class Task(NamedTuple):
             for value in (getattr(each, name) for name in names.path_options(each)):
                 if isinstance(value, str):
                     path = Path(value).expanduser()
-                    data = files_in(path)
-                    small = sum(file.stat().st_size for file in data) <= MOST_TRAVELLING
-                    files += [(file, True) for file in data] if small else [(path, False)]
+                    if is_large(path):
+                        files.append((path, False))
+                    else:
+                        files += [(file, True) for file in files_in(path)]
         return [(path.absolute(), travels) for path, travels in dict.fromkeys(files)]
 
 
