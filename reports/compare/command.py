@@ -94,6 +94,7 @@ def compare_command(
     from pudle.errors import InvalidArgument, MissingResults, UnreadableResult
     from pudle.files import lies_at, write_atomically
     from pudle.measuring.commits.pair import CommitPair
+    from pudle.measuring.commits.turns import rounds_frame
     from pudle.reports import markup
     from pudle.reports.compare import sides, summary
     from pudle.reports.compare.judge import compare
@@ -112,51 +113,43 @@ def compare_command(
     options["device"] = check_device(options["device"] or "cpu")
     root = sides.repository_root()
     limits = Limits.of_repository(root)
-    home = home or root / ".asv"
-    names = (base, head)
+    home, names = home or root / ".asv", (base, head)
     folders = [name for name in names if sides.folder_of(name, profile)]
     if run and folders:
         raise InvalidArgument(
             f"--run measures commits, and {folders[0]!r} is a folder with results: leave out --run"
         )
-    pair = (
-        None
-        if folders
-        else CommitPair(home, *(sides.commit_named(name, root) for name in names), profile)
-    )
+    commits = [] if folders else [sides.commit_named(name, root) for name in names]
+    pair = CommitPair(home, *commits, profile) if commits else None
     if pair and run:
         pair.measure(root, limits.seconds, functools.partial(click.echo, err=True), **options)
-    if pair and lies_at(pair.rounds_path):
-        results, rounds, lacking = sides.load_pair(pair), pair.rounds(), pair.lacking
+    together = pair.read() if pair and lies_at(pair.rounds_path) else None
+    if pair and together:
+        results = sides.load_pair(pair)
     else:
-        results, rounds, lacking = (
-            [sides.load_side(name, root, home, profile) for name in names],
-            None,
-            {},
-        )
-        for name, side in zip(names, results, strict=True):
-            if not side.cases:
-                raise MissingResults(
-                    f"{name} holds experiments only, and only cases are judged: `pudle report`"
-                    " shows both"
-                )
+        results = [sides.load_side(name, root, home, profile) for name in names]
+        if empty := [name for name, side in zip(names, results, strict=True) if not side.cases]:
+            raise MissingResults(
+                f"{empty[0]} holds experiments only, and only cases are judged: `pudle report`"
+                " shows both"
+            )
     # A verdict on what is left of a damaged result would be none.
     if damaged := [line for side in results for line in side.damaged]:
         raise UnreadableResult("; ".join(damaged))
     notes: tuple[str, ...] = ()
-    if pair and rounds is not None and pair.partial:
+    if together and together.partial:
         results, left_out = sides.on_both(results)
-        rest = (
-            f"{count(left_out, 'score or memory', 'scores or memories')}: what is judged is the"
-            " rest"
+        rest = count(left_out, "score or memory", "scores or memories")
+        notes = (
+            f"Partial: the time limit left out times, and {rest}: what is judged is the rest.",
         )
-        notes = (f"Partial: the time limit left out times, and {rest}.",)
-    comparison = compare(*results, limits, rounds, lacking)
+    turns = (rounds_frame(together.rounds), together.lacking) if together else ()
+    comparison = compare(*results, limits, *turns)
     comparison = dataclasses.replace(comparison, notes=(*notes, *comparison.notes))
     if markdown is not None:
         write_atomically(markdown, summary.markdown(comparison, base, head, results[1].profile))
     if csv is not None:
         write_atomically(csv, markup.csv(comparison.frame))
     click.echo(summary.plain(comparison))
-    if len(comparison.cells("regression")):
+    if len(comparison.cells()):
         raise click.exceptions.Exit(1)

@@ -8,16 +8,17 @@ regressions at any threshold; cells that only head has are ``new``.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from pudle.measuring.commits.turns import compare_rounds
-from pudle.reports.compare.limits import Limits
-from pudle.reports.compare.rules import Row, judge_error, judge_memory, judge_repeats, judge_times
+from pudle.measuring.commits.turns import TimeLimit, compare_rounds
+from pudle.reports.compare.limits import ErrorLimit, Limits, MemoryLimit
 from pudle.reports.load import parsed
 from pudle.reports.results import BROKEN, Results
 
@@ -29,35 +30,25 @@ CELL = ["case", "estimator", "target", "depth", "metric"]
 KEY = [*CELL, "seed"]
 COLUMNS = (*CELL, "base", "head", "change", "limit", "p_value", "verdict", "rule", "reason")
 
-#: Provenance that must agree for time and memory to be comparable. The name of the machine and the
-#: place of the interpreter are left out: on hosted runners they differ from one job to the next.
-ENVIRONMENT = ("python", "device", "accelerator", "threads", "cpu")
-
-#: Provenance that must agree for errors to be the same bit for bit.
+#: Provenance that must agree for errors to be the same bit for bit ...
 ARITHMETIC = ("torch", "numpy", "blas", "threads", "device", "accelerator", "cpu")
-
+#: ... and for time and memory to be comparable. The name of the machine and the place of the
+#: interpreter are left out: on hosted runners they differ from one job to the next.
+ENVIRONMENT = ("python", "device", "accelerator", "threads", "cpu")
 #: Provenance that is shown where the two sides differ in it.
-PROVENANCE = (
-    "pudle",
-    "python",
-    "torch",
-    "numpy",
-    "blas",
-    "asv",
-    "asv_runner",
-    "threads",
-    "device",
-    "accelerator",
-    "cpu",
-    "cores",
-    "system",
-)
+PROVENANCE = ("pudle", "python", *ARITHMETIC, "asv", "asv_runner", "cores", "system")
 
-#: A row without findings.
-BLANK: Row = dict.fromkeys(
-    ("base", "head", "change", "limit", "p_value", "p_slower", "p_faster"), math.nan
-)
-BLANK |= {"target": None, "depth": None, "verdict": "same", "rule": "", "reason": ""}
+MEBIBYTE = 2.0**20
+#: Relative change of an error that rounding can cause: sums in another order, in code that is
+#: otherwise the same.
+ROUNDING = 1e-6
+Row = dict[str, Any]
+#: The verdict on time and memory in unequal environments.
+ELSEWHERE: Row = {
+    "verdict": "undecided",
+    "rule": "",
+    "reason": "measured in different environments",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,70 +100,57 @@ def compare(
     limits = limits or Limits()
     differences = _differences(base, head)
     unequal = [
-        name for name in ENVIRONMENT if name in differences and not _equal(name, *differences[name])
+        name
+        for name in ENVIRONMENT
+        if name in differences and not _same_version(name, *differences[name])
     ]
-    redefined = _redefined(base, head)
-    rows = [
-        BLANK
-        | {
-            "case": case,
-            "estimator": estimator,
-            "metric": "relative_error",
-            "verdict": "regression",
-            "rule": "redefined",
-            "reason": reason,
-        }
+    elsewhere = any(name in differences for name in ARITHMETIC)
+    redefined, scales = _redefined(base, head), _scales(base, head)
+    repeats = [_repeats(side) for side in (base, head)]
+    rows: list[Row] = [
+        {"case": case, "estimator": estimator, "metric": "relative_error"}
+        | _verdict("regression", "redefined", reason)
         for (case, estimator), reason in redefined.items()
     ]
-    scales, elsewhere = _scales(base, head), any(name in differences for name in ARITHMETIC)
-    repeats = [
-        {
-            (row.case, row.estimator, row.depth): row.samples
-            for row in side.timings.itertuples(index=False)
-        }
-        for side in (base, head)
-    ]
-    for row, comparable in _cells(_numbers(base, redefined), _numbers(head, redefined)):
-        metric = row["metric"]
-        if metric == "seconds" and rounds is not None:
+    for row, verdict in _cells(base, head):
+        pair, metric = (row["case"], row["estimator"]), row["metric"]
+        if pair in redefined or (metric == "seconds" and rounds is not None):
             continue
-        rows.append(row)
-        if row["rule"] == "vanished" and (
-            why := _why_lacking(lacking.get("head", {}), row, base.cases[row["case"]])
-        ):
-            row["reason"] += f": {why}"
-        if comparable and metric == "seconds":
-            old, new = (
-                samples.get((row["case"], row["estimator"], row["depth"]), ())
-                for samples in repeats
-            )
-            judge_repeats(row, old, new, limits.seconds, unequal)
-        elif comparable and metric == "memory_bytes":
-            judge_memory(row, limits.memory_bytes, unequal)
-        elif comparable:
-            limit = limits.of_error(metric)
-            allowed = limit.elsewhere if elsewhere else limit.ratio
-            bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
-            judge_error(
-                row,
-                allowed,
-                max(limit.floor, _floor(metric, bound * limits.floor_multiple, norm)),
-                elsewhere,
-            )
-    for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
-        if row["reason"]:
-            row |= {
-                "verdict": "unmeasured" if math.isnan(row["base"]) else "regression",
-                "rule": "status",
-            }
+        if verdict and verdict["rule"] == "vanished":
+            why = _why_lacking(lacking.get("head", {}), row, base.cases[row["case"]])
+            verdict["reason"] += f": {why}" if why else ""
+        elif verdict:
+            pass
+        elif metric == "seconds":
+            samples = [side.get((*pair, row["depth"]), ()) for side in repeats]
+            verdict = _judge_repeats(row, *samples, limits.seconds, unequal)
+        elif metric == "memory_bytes":
+            verdict = _judge_memory(row, limits.memory_bytes, unequal)
         else:
-            row |= {"change": row["ratio"], "limit": limits.seconds.ratio}
-        rows.append(BLANK | {"metric": "seconds"} | row)
-    judge_times([row for row in rows if not math.isnan(row["p_slower"])], limits.seconds)
-    frame = _worst_of_seeds(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"}))
-    separate = rounds is None and (frame["metric"] == "seconds").any()
-    notes = _notes({"base": base, "head": head}, unequal, rounds is None, separate, elsewhere)
-    return Comparison(frame, limits, differences, (*_lacking_notes(lacking), *notes))
+            bound, norm = scales.get((row["case"], row["seed"], row["target"]), (0.0, 0.0))
+            floor = _floor(metric, bound * limits.floor_multiple, norm)
+            verdict = _judge_error(row, limits.of_error(metric), floor, elsewhere)
+        rows.append(row | verdict)
+    for row in [] if rounds is None else compare_rounds(rounds).to_dict("records"):
+        unmeasured = "unmeasured" if math.isnan(row["base"]) else "regression"
+        verdict = (
+            _verdict(unmeasured, "status", row["reason"]) if row["reason"] else _verdict("same")
+        )
+        limited = {"change": row["ratio"], "limit": limits.seconds.ratio}
+        rows.append(row | verdict | limited | {"metric": "seconds"})
+    tested = [row for row in rows if not math.isnan(row.get("p_slower", math.nan))]
+    _judge_times(tested, limits.seconds)
+    separate = rounds is None and any(row["metric"] == "seconds" for row in rows)
+    sides = {"base": base, "head": head}
+    notes = [
+        *_lacking_notes(lacking),
+        *_notes(sides, unequal, rounds is None, separate, elsewhere),
+    ]
+    return Comparison(_worst_of_seeds(rows), limits, differences, tuple(notes))
+
+
+def _verdict(verdict: str, rule: str = "", reason: str = "") -> Row:
+    return {"verdict": verdict, "rule": rule, "reason": reason}
 
 
 # -- the cells of both sides
@@ -186,17 +164,29 @@ class _Number(NamedTuple):
     reason: str
 
 
-def _numbers(results: Results, without: Collection[tuple[str, str]]) -> dict[tuple, _Number]:
-    """Return the numbers of one side by `KEY`, without those of some (case, estimator) pairs."""
-    frame = results.frame.loc[
-        results.frame["status"] != "missing", [*KEY, "value", "status", "reason"]
-    ].astype(object)
+def _cells(base: Results, head: Results) -> Iterator[tuple[Row, Row | None]]:
+    """Yield every cell of either side with its numbers, and its verdict if that needs no threshold."""
+    sides = [_numbers(each) for each in (base, head)]
+    on_both = {key[:2] for key in sides[0]} & {key[:2] for key in sides[1]}
+    for key in dict.fromkeys((*sides[0], *sides[1])):
+        row = dict(zip(KEY, key, strict=True))
+        old, new = (_find(side, key) for side in sides)
+        if row["depth"] is None and (old is None or new is None) and key[:2] in on_both:
+            # One side's record failed as a whole, which the other's cells say one by one.
+            continue
+        row |= {"base": old.value if old else math.nan, "head": new.value if new else math.nan}
+        yield row, _judge_statuses(old, new)
+
+
+def _numbers(results: Results) -> dict[tuple, _Number]:
+    """Return the numbers of one side by `KEY`."""
+    frame = results.frame[results.frame["status"] != "missing"]
+    frame = frame[[*KEY, "value", "status", "reason"]].astype(object)
     return {
         tuple(key): _Number(math.nan if value is None else value, status, reason or "")
         for *key, value, status, reason in frame.where(frame.notna(), None).itertuples(
             index=False, name=None
         )
-        if (key[0], key[1]) not in without
     }
 
 
@@ -204,59 +194,34 @@ def _find(numbers: Mapping[tuple, _Number], key: tuple) -> _Number | None:
     """Return a cell's number or, where it has none, the failure of its depth and seed, or of the
     whole record.
     """
+    if key in numbers:
+        return numbers[key]
     case, estimator, target, depth, _, seed = key
-    if key not in numbers:
-        for place in ((depth, "relative_error", seed), (None, "relative_error", None)):
-            failure = numbers.get((case, estimator, target, *place))
-            if failure is not None and failure.status != "ok":
-                return failure
-    return numbers.get(key)
+    for place in ((depth, "relative_error", seed), (None, "relative_error", None)):
+        failure = numbers.get((case, estimator, target, *place))
+        if failure is not None and failure.status != "ok":
+            return failure
+    return None
 
 
-def _cells(
-    base: Mapping[tuple, _Number], head: Mapping[tuple, _Number]
-) -> Iterator[tuple[Row, bool]]:
-    """Yield (row, comparable) for every cell of either side; a cell that is not comparable has its
-    verdict.
-    """
-    on_both = {key[:2] for key in base} & {key[:2] for key in head}
-    for key in dict.fromkeys((*base, *head)):
-        row = BLANK | dict(zip(KEY, key, strict=True))
-        old, new = _find(base, key), _find(head, key)
-        if row["depth"] is None and (old is None or new is None) and key[:2] in on_both:
-            continue  # One side's record failed as a whole, which the verdicts on the other's cells say one by one.
-        row |= {
-            name: number.value
-            for name, number in (("base", old), ("head", new))
-            if number is not None
-        }
-        verdict = _judge_statuses(old, new)
-        yield (
-            row | dict(zip(("verdict", "rule", "reason"), verdict or (), strict=False)),
-            verdict is None,
-        )
-
-
-def _judge_statuses(base: _Number | None, head: _Number | None) -> tuple[str, str, str] | None:
-    """Return (verdict, rule, reason) where no threshold is needed, and None where both sides have a
-    number.
-    """
-    now = "" if head is None else f"{head.status}: {head.reason}".removesuffix(": ")
+def _judge_statuses(base: _Number | None, head: _Number | None) -> Row | None:
+    """Return the verdict where no threshold is needed, and None where both sides have a number."""
+    now = f"{head.status}: {head.reason}".removesuffix(": ") if head else ""
     if base is None:
-        new = "" if head is None else "new"
-        return new or "unmeasured", new, "" if now == "ok" else now
+        return _verdict("new", "new", "" if now == "ok" else now)
     was_number = base.status == "ok" and not math.isnan(base.value)
+    if head is None and was_number:
+        return _verdict("regression", "vanished", "was ok, is no longer measured")
     if head is None:
-        if was_number:
-            return "regression", "vanished", "was ok, is no longer measured"
-        return "unmeasured", "", f"{base.status} before, not measured now"
+        return _verdict("unmeasured", "", f"{base.status} before, not measured now")
     if head.status == "ok" and math.isnan(head.value):
-        return "regression" if was_number else "unmeasured", "nan", "the value is NaN"
+        return _verdict("regression" if was_number else "unmeasured", "nan", "the value is NaN")
     if head.status == "ok":
-        return None if was_number else ("improved", "status", f"was {base.status}, is ok")
+        was = f"was {base.status}, is ok"
+        return None if was_number else _verdict("improved", "status", was)
     if was_number or (head.status in BROKEN and base.status not in BROKEN):
-        return "regression", "status", f"was {base.status}, is {now}"
-    return "unmeasured", "status", now
+        return _verdict("regression", "status", f"was {base.status}, is {now}")
+    return _verdict("unmeasured", "status", now)
 
 
 def _why_lacking(lacking: Mapping[str, str], row: Row, case: Mapping[str, Any]) -> str:
@@ -266,13 +231,8 @@ def _why_lacking(lacking: Mapping[str, str], row: Row, case: Mapping[str, Any]) 
     reasons = {parsed(spec)[0]: reason for spec, reason in lacking.items()}
     names = [parsed(spec)[0] for spec in (row["estimator"], case["dataset"], case["algorithm"])]
     # A file with one class can be named without it.
-    known = (
-        reasons[each]
-        for name in names
-        for each in (name, name.partition(":")[0])
-        if each in reasons
-    )
-    return next(known, "")
+    places = [place for name in names for place in (name, name.partition(":")[0])]
+    return next((reasons[place] for place in places if place in reasons), "")
 
 
 def _redefined(base: Results, head: Results) -> dict[tuple[str, str], str]:
@@ -287,11 +247,24 @@ def _redefined(base: Results, head: Results) -> dict[tuple[str, str], str]:
             for part in ("dataset", "algorithm", "loss", "dtype")
             if old.get(part) != new.get(part)
         ]
-        for estimator in dict.fromkeys((*base.estimators, *head.estimators)) if changes else ():
+        for estimator in {*base.estimators, *head.estimators} if changes else ():
             redefined[name, estimator] = (
                 f"the case has a new meaning under its old name ({', '.join(changes)}): rename it"
             )
     return redefined
+
+
+def _worst_of_seeds(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one row per cell, in the order of their names: of several seeds the first with the
+    worst verdict and change.
+    """
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"depth": "Int64"})
+    ranks = frame["verdict"].map(VERDICTS.index)
+    frame = frame.assign(rank=ranks, size=frame["change"].fillna(-math.inf))
+    frame = frame.sort_values(["rank", "size"], ascending=False, kind="stable")
+    order = ["case", "estimator", "metric", "depth", "target"]
+    frame = frame.drop_duplicates(CELL).sort_values(order, ignore_index=True)
+    return frame[list(COLUMNS)]
 
 
 # -- verdicts on numbers
@@ -310,26 +283,86 @@ def _floor(metric: str, bound: float, norm: float) -> float:
     """Return the error of a metric below which differences are rounding, for relative errors below
     `bound`.
     """
-    return {
-        "relative_error": bound,
-        "cosine_error": bound**2 / 2,
-        "absolute_error": bound * norm,
-    }.get(metric, 0.0)
+    floors = {"relative_error": bound, "cosine_error": bound**2 / 2, "absolute_error": bound * norm}
+    return floors.get(metric, 0.0)
 
 
-def _worst_of_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cell, in the order of their names: of several seeds the first with the
-    worst verdict and change.
+def _judge_error(row: Row, limit: ErrorLimit, floor: float, elsewhere: bool) -> Row:
+    """Judge an error by the factor that it grew by; errors below the floors count as equal to them."""
+    allowed, floor = limit.elsewhere if elsewhere else limit.ratio, max(limit.floor, floor)
+    ratio = max(row["head"], floor) / max(row["base"], floor)
+    times = f"seed {row['seed']}: {ratio:.4g} times the error"
+    verdict = _verdict("same")
+    if ratio > allowed:
+        verdict = _verdict("regression", "accuracy", times)
+    elif ratio < 1 / allowed:
+        verdict = _verdict("improved", "accuracy")
+    elif abs(ratio - 1) > ROUNDING and not elsewhere:
+        verdict = _verdict("changed", "accuracy", times)
+    return verdict | {"change": ratio, "limit": allowed}
+
+
+def _judge_memory(row: Row, limit: MemoryLimit, unequal: Sequence[str]) -> Row:
+    """Judge a memory by its ratio and its difference, both of which must be beyond the limit."""
+    old, new = row["base"], row["head"]
+    # The peak of a process that estimates nothing is subtracted, so zero is possible.
+    ratio = new / old if old else math.inf if new else 1.0
+    beyond = abs(new - old) > limit.mebibytes * MEBIBYTE
+    verdict = _verdict("same")
+    if unequal:
+        verdict = ELSEWHERE
+    elif beyond and new > limit.ratio * old:
+        more = f"{(new - old) / MEBIBYTE:.3g} MiB more"
+        verdict = _verdict("regression", "memory", more)
+    elif beyond and old > limit.ratio * new:
+        verdict = _verdict("improved", "memory")
+    return verdict | {"change": ratio, "limit": limit.ratio}
+
+
+def _repeats(side: Results) -> dict[tuple, Sequence[float]]:
+    rows = side.timings.itertuples(index=False)
+    return {(row.case, row.estimator, row.depth): row.samples for row in rows}
+
+
+def _judge_repeats(
+    row: Row, old: Sequence[float], new: Sequence[float], limit: TimeLimit, unequal: Sequence[str]
+) -> Row:
+    """Compare the times of two separate runs: return the p-values of slower and faster, or the
+    verdict.
     """
-    ranked = frame.assign(
-        rank=frame["verdict"].map(VERDICTS.index), size=frame["change"].fillna(-math.inf)
-    )
-    ranked = ranked.sort_values(["rank", "size"], ascending=False, kind="stable").drop_duplicates(
-        CELL
-    )
-    return ranked.sort_values(
-        ["case", "estimator", "metric", "depth", "target"], ignore_index=True
-    )[list(COLUMNS)]
+    ratio = row["head"] / row["base"] if row["base"] else math.nan
+    verdict = _verdict("same")
+    if unequal:
+        verdict = ELSEWHERE
+    elif min(len(old), len(new)) >= 2:
+        for name, alternative in (("p_slower", "greater"), ("p_faster", "less")):
+            verdict[name] = float(stats.mannwhitneyu(new, old, alternative=alternative).pvalue)
+    elif ratio > limit.ratio or ratio < 1 / limit.ratio:
+        # One number per side cannot tell a slower estimator from a busy machine.
+        verdict = _verdict("undecided", reason="no repeats to test")
+    return verdict | {"change": ratio, "limit": limit.ratio}
+
+
+def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
+    """Judge times by their ratio and their p-values.
+
+    The p-values are corrected for the number of cells by the false discovery rate, so that a longer
+    list of cases brings no more false alarms.
+    """
+    p_values = np.array([(row["p_slower"], row["p_faster"]) for row in rows]).reshape(-1, 2)
+    corrected = stats.false_discovery_control(p_values, axis=0)
+    for row, (slower, faster) in zip(rows, corrected, strict=True):
+        ratio, row["p_value"] = row["change"], float(slower)
+        p_value = slower if ratio > limit.ratio else faster
+        if 1 / limit.ratio <= ratio <= limit.ratio:
+            continue
+        if p_value > limit.significance:
+            noise = f"a ratio within the noise (p = {p_value:.2g})"
+            row |= _verdict("undecided", reason=noise)
+        elif ratio > limit.ratio:
+            row |= _verdict("regression", "time", f"{ratio:.2f} times the time")
+        else:
+            row |= _verdict("improved", "time")
 
 
 # -- where the numbers come from
@@ -339,28 +372,28 @@ def _differences(base: Results, head: Results) -> dict[str, tuple[str, str]]:
     """Return the provenance that differs between the sides, empty where one side has none."""
     differences = {}
     for name in PROVENANCE if base.provenances and head.provenances else ():
-        values = ([item.get(name) for item in side.provenances] for side in (base, head))
         old, new = (
-            ", ".join(dict.fromkeys(str(value) for value in each if value not in (None, "")))
-            for each in values
+            ", ".join(
+                dict.fromkeys(
+                    str(item[name]) for item in side.provenances if item.get(name) not in (None, "")
+                )
+            )
+            for side in (base, head)
         )
         if old != new:
             differences[name] = (old or "unknown", new or "unknown")
     return differences
 
 
-def _equal(name: str, base: str, head: str) -> bool:
-    """Return whether two values of the provenance count as equal; for Python the first two numbers
-    of the version do.
-    """
-    return base.split(".")[:2] == head.split(".")[:2] if name == "python" else base == head
+def _same_version(name: str, base: str, head: str) -> bool:
+    """Return whether times can be compared; for Python the first two numbers of the version count."""
+    return name == "python" and base.split(".")[:2] == head.split(".")[:2]
 
 
 def _lacking_notes(lacking: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    for reason in dict.fromkeys(
-        reason for reasons in lacking.values() for reason in reasons.values()
-    ):
-        names = [name for name, reasons in lacking.items() if reason in reasons.values()]
+    reasons = [reason for those in lacking.values() for reason in those.values()]
+    for reason in dict.fromkeys(reasons):
+        names = [name for name, those in lacking.items() if reason in those.values()]
         yield f"Left out on {' and '.join(names)}: {reason}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,24 +40,18 @@ def folder_of(name: str, profile: str) -> Path | None:
 
 def commit_named(name: str, root: Path) -> str:
     """Return the full hash of a commit, or refuse a name that is none."""
+    with contextlib.suppress(NoRepository):
+        if not name.startswith("-"):
+            return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    kind = "a folder without results" if Path(name).is_dir() else "neither results nor a commit"
+    commits = "a commit of this repository"
     try:
-        if name.startswith("-"):
-            raise NoRepository
-        return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        repository(root)
     except NoRepository:
-        kind = (
-            "a folder without results"
-            if Path(name).is_dir()
-            else "neither a folder with results nor a commit here"
-        )
-        commits = "or a commit of this repository"
-        try:
-            repository(root)
-        except NoRepository:
-            commits = "because commits need a git repository, and here is none"
-        raise InvalidArgument(
-            f"{name!r} is {kind}: give a profile's folder or a home that holds one, {commits}"
-        ) from None
+        commits = "a commit, which needs a git repository: here is none"
+    raise InvalidArgument(
+        f"{name!r} is {kind}: give a profile's folder, a home that holds one, or {commits}"
+    )
 
 
 def load_folder(folder: Path) -> Results:
@@ -105,23 +100,20 @@ def on_both(sides: list[Results]) -> tuple[list[Results], int]:
     A (case, estimator) pair without a record goes as a whole, and of a pair with one the costs that
     are missing.
     """
-    unmeasured = pd.concat([side.frame[side.frame["status"] == "missing"] for side in sides])
-    whole = set(
-        map(
-            tuple,
-            unmeasured.loc[unmeasured["depth"].isna(), ["case", "estimator"]].itertuples(
-                index=False
-            ),
-        )
-    )
     place = ["case", "estimator", "depth", "metric"]
-    parts = set(map(tuple, unmeasured[place].itertuples(index=False)))
+    frames = [side.frame.astype({"depth": object}) for side in sides]
+    missing = pd.concat([frame.loc[frame["status"] == "missing", place] for frame in frames])
+    without_record = missing.loc[missing["depth"].isna(), place[:2]]
+    whole = set(without_record.itertuples(index=False, name=None))
+    parts = {
+        where for where in missing.itertuples(index=False, name=None) if where[:2] not in whole
+    }
     kept = []
-    for side in sides:
-        places = side.frame[place].itertuples(index=False, name=None)
+    for side, frame in zip(sides, frames, strict=True):
+        places = frame[place].itertuples(index=False, name=None)
         keep = [where[:2] not in whole and where not in parts for where in places]
         kept.append(dataclasses.replace(side, frame=side.frame[keep]))
-    return kept, len(whole) + len({where for where in parts if where[:2] not in whole})
+    return kept, len(whole) + len(parts)
 
 
 def load_commit(commit: str, name: str, home: Path, profile: str) -> Results:

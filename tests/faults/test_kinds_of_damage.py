@@ -25,8 +25,7 @@ from pudle import cli
 from pudle.errors import InvalidArgument, UnreadableResult, UnwritableFile
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
-from pudle.measuring.commits.pair import CommitPair
-from pudle.measuring.commits.side import timed_cells
+from pudle.measuring.commits.pair import CommitPair, timed_cells
 from pudle.measuring.contents import SCHEMA
 from pudle.measuring.costs import cells
 from pudle.measuring.measurement import measure, stored_reference

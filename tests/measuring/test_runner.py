@@ -135,7 +135,7 @@ def test_an_uncertified_reference_is_not_scored_against(tmp_path, monkeypatch):
             draw.dictionary[:, 1] = draw.dictionary[:, 0]
             return draw
 
-    known = names.Entries(names.entries("datasets") | {"sparse_gaussian": Duplicated}, {})
+    known = names.Entries(names.entries("datasets") | {"sparse_gaussian": Duplicated}, {}, {})
     original = names.entries
     monkeypatch.setattr(
         names, "entries", lambda group: known if group == "datasets" else original(group)

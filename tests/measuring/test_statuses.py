@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pudle.errors import MissingDependency, UnsupportedProblem, first_line
-from pudle.measuring.statuses import BROKEN, STATUSES, at_depth, worst
+from pudle.measuring.statuses import BROKEN, STATUSES, worst
 from pudle.workers import failure
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -16,12 +15,10 @@ from plugin import write_package
 from repositories import git
 from two_sides import CASES, ESTIMATORS, TIMED, blank, scores, write
 
-from pudle import cli, names
+from pudle import names
 from pudle.errors import PudleError, SpecError
-from pudle.measuring.commits import pair, scores_script
-from pudle.measuring.commits.build import last_line
-from pudle.measuring.commits.pair import _seen_from
-from pudle.measuring.commits.side import Side, _request, timed_cells
+from pudle.measuring.commits import pair, script
+from pudle.measuring.commits.pair import Side, _seen_from, last_line, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
 from pudle.measuring.statuses import at_depth
 
@@ -58,7 +55,7 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     tree.mkdir()
     git(tree, "init", "-q")
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
-    side = Side("head", "c" * 40, tree, Path(sys.executable), tmp_path / "head" / "quick")
+    side = Side("head", tree, Path(sys.executable), tmp_path / "head" / "quick")
     side.measure(
         "quick",
         estimators=("one_step", "no_such_estimator"),
@@ -88,13 +85,13 @@ def test_a_side_is_scored_and_timed_in_turns(tmp_path):
     timed = rounds[rounds["estimator"] == "one_step"]
     assert len(timed) >= rounds_needed(2, 0.01) and (timed[["base", "head"]] > 0).all(axis=None)
     (reason,) = rounds.loc[rounds["estimator"] == "no_such_estimator", "reason"]
-    assert reason.startswith("NotImplementedError: ") and "no_such_estimator" in reason
+    assert reason.startswith("SpecError: ") and "no_such_estimator" in reason
     assert steps[0] == "times of 2 cells, 11 rounds"
 
 
 @pytest.mark.slow
 def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
-    side = Side("base", "b" * 40, tmp_path, Path(sys.executable), tmp_path / "base" / "quick")
+    side = Side("base", tmp_path, Path(sys.executable), tmp_path / "base" / "quick")
     side.measure("quick", estimators=("no_such_estimator",), only=True)
     assert timed_cells(side.folder) == []
     with pytest.raises(PudleError, match="base yields no scores: .*no_such_profile"):
@@ -102,69 +99,50 @@ def test_a_side_without_the_requested_estimator_is_empty(tmp_path):
 
 
 CASE = "sparse_gaussian-ista-lasso"
-NOTHING = {
-    "estimator": {"estimators": ["no_such"], "only": True},
-    "case": {"cases": ["no_such*"]},
-    "dataset": {"axes": {"datasets": ["no_such"]}},
-    "algorithm": {"axes": {"algorithms": ["no_such"]}},
-}
-ASKED = {
-    "what exists": (
-        {"estimators": ["one_step", "no_such"], "cases": [CASE, "no_such*"]},
-        ["--estimator=one_step", f"--case={CASE}"],
-    ),
-    "every axis": (
-        {
-            "axes": {
-                "datasets": ["digits", "no_such"],
-                "algorithms": ["fista"],
-                "losses": ["lasso"],
-                "targets": [],
-                "seeds": 2,
-                "samples": None,
-            },
-            "cases": ["digits*"],
-        },
-        ["--case=digits*", "--dataset=digits", "--algorithm=fista", "--loss=lasso", "--seeds=2"],
-    ),
-}
 
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """Run the script that measures a commit's scores, and return what it asks `pudle run` for; None
-    if for nothing.
+    """Run the script that measures a commit's scores, and return the selection that it measures;
+    None if there is none.
     """
 
     def asked(**request):
-        told = []
-        lists = dict.fromkeys(("estimators", "cases", "depths"), ())
-        request = {
-            "profile": "quick",
-            **lists,
-            "only": False,
-            "device": "cpu",
-            "axes": {},
-            **request,
-        }
-        monkeypatch.setattr(sys, "argv", ["scores_script.py", json.dumps(request), str(tmp_path)])
-        monkeypatch.setattr(names, "list_profiles", names.list_profiles)
-        monkeypatch.setattr(cli, "main", lambda: told.append(sys.argv[1:]))
-        scores_script.main()
-        return told[0] if told else None
+        selections = []
+        monkeypatch.setattr(
+            script, "execute", lambda selection, **options: selections.append(selection)
+        )
+        script.measure({"profile": "quick", **request}, tmp_path)
+        return selections[0] if selections else None
 
     return asked
 
 
-@pytest.mark.parametrize("request_", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"estimators": ["no_such"], "only": True},
+        {"cases": ["no_such*"]},
+        {"datasets": ["no_such"]},
+        {"algorithms": ["no_such"]},
+    ],
+    ids=str,
+)
 def test_a_commit_that_has_none_of_what_is_asked_for_measures_nothing(request_, asked):
     assert asked(**request_) is None
 
 
-@pytest.mark.parametrize(("request_", "arguments"), ASKED.values(), ids=ASKED)
-def test_a_commit_measures_what_it_has_of_what_is_asked_for(request_, arguments, asked, tmp_path):
-    always = ["run", "--profile", "quick", "--home", str(tmp_path), "--device", "cpu"]
-    assert asked(**request_) == [*always, *arguments]
+def test_a_commit_measures_what_it_has_of_what_is_asked_for(asked):
+    some = asked(estimators=["one_step", "no_such"], only=True, cases=[CASE, "no_such*"])
+    assert [case.name for case in some.cases] == [CASE] and some.estimators == ("one_step",)
+    # No verdict depends on surfaces, experiments and times of one commit alone.
+    assert (some.windows, some.experiments, some.costs) == ((), (), ("memory_bytes",))
+    crossed = asked(
+        datasets=["digits", "no_such"], algorithms=["fista"], losses=["lasso"], seeds=2, depths=[3]
+    )
+    (case,) = crossed.cases
+    assert (case.dataset, case.algorithm, case.loss) == ("digits", "fista", "lasso")
+    assert case.depths == crossed.timed_depths == (3,) and len(case.seeds) == 2
 
 
 def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, monkeypatch):
@@ -183,23 +161,16 @@ def test_what_cannot_be_loaded_is_named_with_the_place_and_the_error(tmp_path, m
         monkeypatch.syspath_prepend(package)
     monkeypatch.chdir(tmp_path)
     names.entries.cache_clear()
-    request = {
-        "estimators": ["backprop", "mine.py", "g_dek"],
-        "axes": {"datasets": ["digts(seed=1)"], "samples": None},
-    }
-    reasons = scores_script.lacking({"profile": "quick", "cases": ["digts*"], **request})
+    request = {"estimators": ["backprop", "mine.py", "g_dek"], "datasets": ["digts(seed=1)"]}
+    reasons = script.lacking({"profile": "quick", "cases": ["digts*"], **request})
     names.entries.cache_clear()
     # No names of cases are known on other datasets.
     assert reasons.pop("g_dek") == "unknown estimator 'g_dek' (did you mean 'g_dec'?)"
     assert reasons.pop("digts(seed=1)") == "unknown dataset 'digts' (did you mean 'digits'?)"
-    assert (
-        "(ModuleNotFoundError: No module named 'nothing_here') at absent_plugin.py, line 2: "
-        in reasons.pop("absent")
-    )
+    absent = "(ModuleNotFoundError: No module named 'nothing_here', at absent_plugin.py, line 2)"
+    assert absent in reasons.pop("absent")
     assert "SyntaxError: invalid syntax (typo_plugin.py, line 3)" in reasons.pop("typo")
-    assert reasons.pop("mine.py").startswith(
-        "mine.py cannot be imported (line 2): SyntaxError: invalid syntax"
-    )
+    assert "SyntaxError: invalid syntax (mine.py, line 2)" in reasons.pop("mine.py")
     assert reasons == {}
 
 
@@ -220,7 +191,7 @@ def requested(tmp_path, monkeypatch):
     """
 
     def lacking(side, profile, **options):
-        reasons = scores_script.lacking(json.loads(_request(profile, **options)))
+        reasons = script.lacking({"profile": profile, **options})
         return {
             spec: why
             for spec, why in reasons.items()

@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from ...workers import Process
-from ..selection import Selection
-from .side import Cell, Side
+
+#: Case, estimator and depth.
+Cell = tuple[str, str, int]
 
 #: Columns that identify a timed cell.
 CELL = ["case", "estimator", "depth"]
@@ -127,43 +127,36 @@ def compare_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
 def _measure(
     sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, until: float
 ) -> list[dict[str, Any]]:
-    workers: dict[str, _Worker] = {}
+    timers: dict[str, Timer] = {}
     rows: list[dict[str, Any]] = []
     try:
         for cell in cells:
             if time.monotonic() > until:
                 break
-            row = dict(zip(CELL, cell, strict=True))
+            row = dict(zip(CELL, cell, strict=True)) | {"reason": ""}
             single: dict[str, float] = {}
             try:
                 for name, side in sides.items():
-                    if name not in workers:
-                        workers[name] = _Worker(side)
-                    single[name] = workers[name].ask(cell)
+                    timers[name] = timers.get(name) or side.timer()
+                    single[name] = timers[name].ask(cell)
                 # Both sides take the same number of calls, whichever is slower.
-                calls = min(
-                    max(MIN_CALLS, math.ceil(SAMPLE_SECONDS / max(single["base"], 1e-9))), MAX_CALLS
-                )
+                needed = math.ceil(SAMPLE_SECONDS / max(single["base"], 1e-9))
+                calls = min(max(MIN_CALLS, needed), MAX_CALLS)
                 for turn in range(rounds):
                     # The second side finds the caches as the first left them, so the sides change
                     # places every round.
                     order = list(sides)[:: 1 if turn % 2 == 0 else -1]
-                    rows.append(
-                        row
-                        | {"round": turn, "reason": ""}
-                        | {name: workers[name].ask(calls) for name in order}
-                    )
+                    times = {name: timers[name].ask(calls) for name in order}
+                    rows.append(row | {"round": turn} | times)
             except _NotTimed as error:
                 # Where base has no time either, a failure of head is no regression.
-                rows.append(
-                    row
-                    | {"round": -1, "reason": str(error), "base": single.get("base"), "head": None}
-                )
-                for name in list(workers):
-                    workers.pop(name).end()
+                missing = {"base": single.get("base"), "head": None}
+                rows.append(row | {"round": -1, "reason": str(error)} | missing)
+                while timers:
+                    timers.popitem()[1].process.end()
     finally:
-        for worker in workers.values():
-            worker.end()
+        for timer in timers.values():
+            timer.process.end()
     return rows
 
 
@@ -171,29 +164,31 @@ class _NotTimed(Exception):
     """An estimate failed, exceeded the timeout or ended its process; the text says which."""
 
 
-class _Worker:
-    """A process with one side's Python that times cells on request, see ``times_script.py``."""
+class Timer(NamedTuple):
+    """A process that times cells on request, see ``script.py``, and the seconds that it may take."""
 
-    def __init__(self, side: Side) -> None:
-        self.timeout = Selection.read(side.selection).timeout
-        script = Path(__file__).with_name("times_script.py")
-        self.process = Process([side.python, script], cwd=side.tree, env=side.environment())
-        self.connection = self.process.talk
+    process: Process
+    timeout: float
 
     def ask(self, request: Cell | int) -> float:
         """Return the seconds of one call of a cell, or of the fastest of a number of calls of the
         last cell.
         """
         try:
-            self.connection.send(request)
-            if not self.connection.poll(self.timeout):
+            self.process.talk.send(request)
+            if not self.process.talk.poll(self.timeout):
                 raise _NotTimed(f"not finished after {self.timeout:g} s")
-            answer = self.connection.recv()
+            answer = self.process.talk.recv()
         except (EOFError, OSError):
             raise _NotTimed(f"the process ended with exit code {self.process.wait()}") from None
         if isinstance(answer, str):
             raise _NotTimed(answer)
         return answer
 
-    def end(self) -> None:
-        self.process.end()
+
+class Side(Protocol):
+    """What can be timed."""
+
+    def timer(self) -> Timer:
+        """Return a process that times its cells."""
+        ...
