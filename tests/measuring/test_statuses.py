@@ -56,17 +56,5 @@ def test_an_error_is_a_status_with_a_reason():
     assert {failure(error)[0] for error in full} == {"out-of-memory"}
 
 
-def test_a_record_at_one_depth():
-    rows = [("ok", "", 1), ("ok", "", 2), ("diverged", "codes grow", 2)]
-    scores = [
-        {"status": status, "reason": reason, "depth": depth} for status, reason, depth in rows
-    ]
-    record = {"status": "diverged", "reason": "codes grow", "scores": scores}
-    assert at_depth(record, 1) == {"status": "ok", "reason": ""}
-    assert (
-        at_depth(record, 2) == at_depth(record, 3) == {"status": "diverged", "reason": "codes grow"}
-    )
-
-
 def test_the_first_line_of_an_error():
     assert first_line(ValueError("one\ntwo")) == "one" and first_line(ValueError()) == ""

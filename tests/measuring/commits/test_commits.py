@@ -20,7 +20,6 @@ from pudle.errors import PudleError, SpecError
 from pudle.measuring.commits import pair, script
 from pudle.measuring.commits.pair import Side, _seen_from, last_line, timed_cells
 from pudle.measuring.commits.turns import TimeLimit, rounds_frame, rounds_needed, time_in_turns
-from pudle.measuring.statuses import at_depth
 
 
 def test_rounds_are_enough_for_one_cell_among_many():
@@ -34,10 +33,6 @@ def test_one_depth_that_diverges_does_not_hide_the_others(tmp_path):
     row |= {"status": "diverged", "reason": "codes grow"}
     record = content["records"][CASES[0], "backprop"]
     record |= {"status": "diverged", "reason": "codes grow"}
-    assert at_depth(record, 10) == {"status": "ok", "reason": ""}
-    assert at_depth(record, 100) == {"status": "diverged", "reason": "codes grow"}
-    # A depth without scores has the status of the whole record.
-    assert at_depth(record, 50)["status"] == "diverged"
     content["records"][CASES[1], "backprop"] |= {
         "status": "timeout",
         "reason": "not finished",
