@@ -67,7 +67,8 @@ Tape = namedtuple("Tape", "codes points atoms sizes bounds pulls")
 #: two groups.
 Space = namedtuple(
     "Space",
-    "order local square residual current before moved passed left outer carried carried_before",
+    "order local square residual current before moved passed left outer images weights"
+    " carried carried_before",
 )
 
 #: For the parts of what is compiled, in whose cache they are kept.
@@ -273,18 +274,31 @@ def _add_to_columns(totals, row, points, start, adjoints, atoms, size, space):
     y and adjoints u.
     """
     columns, columns_bar, products_bar = totals.columns, totals.columns_bar, totals.products_bar
+    layers, length, images, weights = len(adjoints), columns.shape[1], space.images, space.weights
     for a in range(size):
         total = adjoints[0, a]
-        for t in range(1, len(adjoints)):
+        for t in range(1, layers):
             total += adjoints[t, a]
         products_bar[0, row, atoms[a]] += total
-    outer = _outer(points, start, adjoints, size, size, space)
-    pairs = _matrix(space.square, size, size)
+    if size < 4 * layers:
+        # Few atoms and many layers: a matrix of pairs of listed atoms is small.
+        outer = _outer(points, start, adjoints, size, size, space)
+        pairs = _matrix(space.square, size, size)
+        for a in range(size):
+            for b in range(size):
+                pairs[a, b] = outer[a, b] + outer[b, a]
+        for a in range(size):
+            _subtract_rows(columns_bar[atoms[a]], length, columns, atoms, pairs, a, size)
+        return
+    for t in range(layers):
+        # The images D y and D u come out negative, and so are their weights.
+        images[2 * t : 2 * t + 2] = 0
+        _subtract_rows(images[2 * t], length, columns, atoms, points, start + t, size)
+        _subtract_rows(images[2 * t + 1], length, columns, atoms, adjoints, t, size)
     for a in range(size):
-        for b in range(size):
-            pairs[a, b] = outer[a, b] + outer[b, a]
-    for a in range(size):
-        _subtract_rows(columns_bar[atoms[a]], columns.shape[1], columns, atoms, pairs, a, size)
+        for t in range(layers):
+            weights[0, 2 * t], weights[0, 2 * t + 1] = -adjoints[t, a], -points[start + t, a]
+        _subtract_rows(columns_bar[atoms[a]], length, images, space.order, weights, 0, 2 * layers)
 
 
 @_compiled
@@ -470,6 +484,8 @@ def run_layers(program, codes, points, jobs, totals, kept):
         passed=np.empty(GROUP * flat, dtype),
         left=np.empty(GROUP * (p + 1), dtype),
         outer=np.empty((p + 1) * flat, dtype),
+        images=np.empty((2 * GROUP, totals.columns.shape[1]), dtype),
+        weights=np.empty((1, 2 * GROUP), dtype),
         carried=np.zeros((p, count), dtype),
         carried_before=np.zeros((p, count), dtype),
     )
@@ -487,3 +503,15 @@ def run_layers(program, codes, points, jobs, totals, kept):
         for g in range(group, -1, -1):
             if max(tape.bounds[g], lowest) < min(tape.bounds[g + 1], highest):
                 _pull_group(program, row, tape, g, jobs, totals, space)
+
+
+@compiled(error_model="numpy")
+def restrict(adjoint, codes, total):
+    """Set an adjoint to zero where the codes are zero, and add it to `total`. All have the shape
+    (r, p).
+    """
+    for i in range(len(codes)):
+        for j in range(codes.shape[1]):
+            if codes[i, j] == 0:
+                adjoint[i, j] = 0
+            total[i, j] += adjoint[i, j]

@@ -135,10 +135,8 @@ def run_and_pull(
         part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
         products = part.adjoint(part.observations).mul_(step)
         chunk = _Chunk(part, algorithm, step, gram, products, n, momenta, jobs, totals)
-        start = {
-            name: tensor[rows].detach().contiguous() for name, tensor in state.tensors().items()
-        }
-        dense = chunk.run_dense(dataclasses.replace(state, **start), depth, kept)
+        start = state.mapped(lambda tensor, rows=rows: tensor[rows].detach().contiguous())
+        dense = chunk.run_dense(start, depth, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
                 codes[place, rows], points[place, rows] = dense[layer].codes, dense[layer].point
@@ -201,7 +199,7 @@ class _Chunk:
     totals: _Totals
 
     def smooth_gradient(self, point: Tensor) -> Tensor:
-        """Return the step of a layer, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
+        """Return a layer's step, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
         return torch.addmm(self.products, point, self.gram, beta=-1)
 
     def prox(self, values: Tensor, _: float, thresholding: Any, iteration: int) -> Tensor:
@@ -295,7 +293,12 @@ class _Chunk:
         """Carry out the jobs below the last of the states; leave the adjoints at the first in
         `carried`.
         """
-        last, pulls, totals = len(states) - 1, self.pulls, self.totals
+        last, pulls, totals, restrict = (
+            len(states) - 1,
+            self.pulls,
+            self.totals,
+            _compiled().restrict,
+        )
         accelerated = isinstance(self.algorithm, Fista)
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
@@ -310,8 +313,7 @@ class _Chunk:
                 of_point = torch.zeros_like(current)
             current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             for t in range(top - 1, job.bottom - 1, -1):
-                current = torch.where(states[t + 1].codes != 0, current, 0)
-                products_bar[k] += current
+                restrict(current.numpy(), states[t + 1].codes.numpy(), products_bar[k].numpy())
                 if t >= filled and len(totals.columns):
                     columns, columns_bar = totals.columns, totals.columns_bar
                     columns_bar.addmm_(current.T, states[t].point @ columns, alpha=-1)

@@ -167,7 +167,7 @@ class DictionaryProblem(L1Problem):
         return theta
 
     def outer_residual(self, codes: Tensor) -> Tensor:
-        """Return ``A z - y`` per sample, with y the targets, or the observations if there are none."""
+        """Return ``A z - y`` per sample, y being the targets, or the observations without any."""
         return self.residual(codes)
 
     def outer_loss(self, codes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear systems with the Jacobian of a map that is known only by its products, symmetric or not."""
+"""Linear systems with the Jacobian of a map, known only by its products, symmetric or not."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The records of this package: which gradient a reference is, its value, and the evidence for it."""
+"""Records: which gradient a reference is, its value, and the evidence for it."""
 
 import dataclasses
 from collections.abc import Mapping
