@@ -84,46 +84,48 @@ class FixedPoint(Problem):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", check_tensor("theta", self.theta, None))
-        for name in ("step", "loss", *(["solution"] if self.solution is not None else [])):
-            if not callable(getattr(self, name)):
-                raise InvalidArgument(
-                    f"{name} is a {type(getattr(self, name)).__name__}: give a function"
-                )
-        if isinstance(self.initial, Mapping):
-            initial: Any = {
-                name: check_tensor(f"initial[{name!r}]", each, None)
-                for name, each in self.initial.items()
-            }
-            if not initial:
-                raise InvalidArgument("initial is empty: give at least one tensor")
-        else:
-            initial = check_tensor("initial", self.initial, None)
-        object.__setattr__(self, "initial", initial)
-        for name, tensor in self._parts(initial):
+        for name in ("step", "loss", "solution"):
+            function = getattr(self, name)
+            if not callable(function) and not (function is None and name == "solution"):
+                raise InvalidArgument(f"{name} is a {type(function).__name__}: give a function")
+        initial: Any = {name: check_tensor(name, each, None) for name, each in self._parts()}
+        if not initial:
+            raise InvalidArgument("initial is empty: give at least one tensor")
+        for name, tensor in initial.items():
             check_alike(name, tensor, "theta", self.theta)
+        tensors = list(initial.values())
+        named = isinstance(self.initial, Mapping)
+        initial = dict(zip(self.initial, tensors, strict=True)) if named else tensors[0]
+        object.__setattr__(self, "initial", initial)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
         if isinstance(self.initial, Tensor) and self.initial.ndim >= 2:
             return tuple(self.initial.shape)
-        return 1, sum(tensor.numel() for _, tensor in self._parts(self.initial))
+        return 1, sum(tensor.numel() for _, tensor in self._parts())
 
     def initial_codes(self) -> Tensor:
         return self.pack(self.initial).detach()
+
+    def _parts(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors of the initial state, with what error texts call them."""
+        if isinstance(self.initial, Mapping):
+            yield from ((f"initial[{name!r}]", tensor) for name, tensor in self.initial.items())
+        else:
+            yield "initial", self.initial
 
     def pack(self, state: UserState) -> Tensor:
         """Return a state as codes; refuse one that differs from the initial state in names, shapes
         or dtype.
         """
-        if isinstance(self.initial, Mapping) != isinstance(state, Mapping) or (
-            isinstance(self.initial, Mapping) and list(self.initial) != list(state)
-        ):
+        names = list(self.initial) if isinstance(self.initial, Mapping) else None
+        if names != (list(state) if isinstance(state, Mapping) else None):
             raise InvalidArgument(
                 f"a state is {_kind(state)} where the initial one is {_kind(self.initial)}: return"
                 " its like"
             )
-        parts = list(self._parts(state))
-        for (name, tensor), (_, initial) in zip(parts, self._parts(self.initial), strict=True):
+        tensors = list(state.values()) if names else [state]
+        for tensor, (name, initial) in zip(tensors, self._parts(), strict=True):
             if (
                 not isinstance(tensor, Tensor)
                 or tensor.shape != initial.shape
@@ -134,9 +136,9 @@ class FixedPoint(Problem):
                     f" {_kind(tensor)} where {tuple(initial.shape)} of {self.theta.dtype} is due:"
                     " keep the shape, and convert data with .to(theta)"
                 )
-        if len(parts) == 1 and parts[0][1].shape == self.code_shape:
-            return parts[0][1]
-        return torch.cat([tensor.reshape(1, -1) for _, tensor in parts], 1)
+        if len(tensors) == 1 and tensors[0].shape == self.code_shape:
+            return tensors[0]
+        return torch.cat([tensor.reshape(1, -1) for tensor in tensors], 1)
 
     def unpack(self, codes: Tensor) -> UserState:
         """Return codes as a state: a tensor, or a mapping from names to tensors."""
@@ -204,13 +206,6 @@ class FixedPoint(Problem):
             " pudle.Iteration(), and differentiate it with backprop, analytic or another estimator"
             " that needs no more than the step"
         )
-
-    @staticmethod
-    def _parts(state: UserState) -> Iterator[tuple[str, Tensor]]:
-        if isinstance(state, Mapping):
-            yield from ((f"initial[{name!r}]", tensor) for name, tensor in state.items())
-        else:
-            yield "initial", state
 
 
 def _called(name: str, function: Callable[..., Any], state: UserState, theta: Tensor) -> Any:

@@ -40,16 +40,13 @@ class KrylovSolution:
         from scipy.linalg import eigvalsh_tridiagonal  # slow to import, and only needed here
 
         extremes = np.tile([np.inf, 0.0], (len(self.steps), 1))
-        alpha, beta = self.lengths.double().cpu().numpy(), self.ratios.double().cpu().numpy()
+        lengths, ratios = self.lengths.double().cpu().numpy(), self.ratios.double().cpu().numpy()
         for sample, count in enumerate(self.steps.tolist()):
             if count:
-                a, b = alpha[sample, :count], beta[sample, : count - 1]
-                diagonal, off_diagonal = 1 / a, np.sqrt(b) / a[:-1]
+                a, b = lengths[sample, :count], ratios[sample, : count - 1]
+                diagonal = 1 / a
                 diagonal[1:] += b / a[:-1]
-                for end, index in enumerate([(0, 0), (count - 1, count - 1)]):
-                    extremes[sample, end] = eigvalsh_tridiagonal(
-                        diagonal, off_diagonal, select="i", select_range=index
-                    )[0]
+                extremes[sample] = eigvalsh_tridiagonal(diagonal, np.sqrt(b) / a[:-1])[[0, -1]]
         smallest, largest = torch.as_tensor(extremes).to(self.solution).T
         return smallest, largest
 
@@ -100,10 +97,8 @@ def conjugate_gradients(
         residual = residual - length * image
         previous, squared = squared, residual.square().sum(1, keepdim=True)
         better = squared < best_squared
-        best, best_squared = (
-            torch.where(better, solution, best),
-            torch.where(better, squared, best_squared),
-        )
+        best = torch.where(better, solution, best)
+        best_squared = torch.where(better, squared, best_squared)
         ratio = torch.where(running, squared / torch.where(running, previous, 1), 0)
         direction = residual + ratio * direction
         lengths.append(length)

@@ -96,16 +96,16 @@ class DenseL1Problem(L1Problem):
 
     @single_thread()
     def is_lipschitz(self, constant: float) -> bool:
-        known = vars(self)
-        if "lipschitz_constant" in known or known.get("_certified") == constant:
-            return known.get("lipschitz_constant", constant) <= constant
+        computed = vars(self)
+        if "lipschitz_constant" in computed or computed.get("_certified") == constant:
+            return computed.get("lipschitz_constant", constant) <= constant
         # ``c I - A A^T`` has a Cholesky factor if all eigenvalues are below c: ten times cheaper
         # than the eigenvalues.
         gram = self._smaller_gram().neg_()
         gram.diagonal().add_(constant - self.l2_penalty)
         certified = int(torch.linalg.cholesky_ex(gram).info) == 0
         if certified:
-            object.__setattr__(self, "_certified", constant)
+            computed["_certified"] = constant
         return certified
 
     def _smaller_gram(self) -> Tensor:
@@ -209,26 +209,20 @@ class DictionaryProblem(L1Problem):
         return penalty.expand(count)
 
     def __post_init__(self) -> None:
-        of_observations, of_dictionary, of_codes = self.axes
         x, d = (
-            self._convert("observations", of_observations),
-            self._convert("dictionary", of_dictionary),
+            self._convert(name, axes)
+            for name, axes in zip(("observations", "dictionary"), self.axes, strict=False)
         )
         self._check_sizes(x, d)
         check_nonzero("dictionary", d)
         object.__setattr__(self, "penalty", self._check_penalty())
-        object.__setattr__(
-            self, "l2_penalty", check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
-        )
+        l2_penalty = check_positive("l2_penalty", self.l2_penalty, allow_zero=True)
+        object.__setattr__(self, "l2_penalty", l2_penalty)
         if not callable(self.loss):
             check_choice("loss", self.loss, LOSSES)
-        optional = {
-            "targets": (of_observations, x.shape),
-            "generating_dictionary": (of_dictionary, d.shape),
-        }
-        for name, (axes, shape) in (
-            optional | {"generating_codes": (of_codes, self.code_shape)}
-        ).items():
+        shapes = (x.shape, d.shape, self.code_shape)
+        names = ("targets", "generating_dictionary", "generating_codes")
+        for name, axes, shape in zip(names, self.axes, shapes, strict=True):
             if getattr(self, name) is not None:
                 self._convert(name, axes, tuple(shape))
 
@@ -242,14 +236,10 @@ def _reconstruction(problem: DictionaryProblem, codes: Tensor) -> Tensor:
 
 
 def _lasso(problem: DictionaryProblem, codes: Tensor) -> Tensor:
-    sizes = codes.abs()
+    sizes, weights = codes.abs(), problem.penalty
     # Multiplying the sum by a single penalty takes one product instead of one per code entry.
-    weighted = (
-        (problem.penalty * sizes).sum()
-        if isinstance(problem.penalty, Tensor)
-        else problem.penalty * sizes.sum()
-    )
-    penalty = weighted / len(codes)
+    single = not isinstance(weights, Tensor)
+    penalty = (weights * sizes.sum() if single else (weights * sizes).sum()) / len(codes)
     if problem.l2_penalty:
         penalty = penalty + 0.5 * problem.l2_penalty * codes.square().sum() / len(codes)
     return _reconstruction(problem, codes) + penalty

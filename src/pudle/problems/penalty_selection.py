@@ -69,14 +69,12 @@ class PenaltySelection(DenseL1Problem):
             self._convert(*item).shape for item in axes.items()
         )
         check_nonzero("design", self.design)
-        if not isinstance(self.log_penalty, Tensor) and torch.as_tensor(self.log_penalty).ndim == 0:
+        scalar = torch.as_tensor(self.log_penalty).ndim == 0
+        if scalar and not isinstance(self.log_penalty, Tensor):
             # A Python number stands for a scalar tensor of the problem's dtype.
-            object.__setattr__(
-                self, "log_penalty", torch.as_tensor(self.log_penalty).to(self.observations)
-            )
-        theta = self._convert(
-            "log_penalty", "(p,)" if torch.as_tensor(self.log_penalty).ndim else "()"
-        )
+            number = torch.as_tensor(self.log_penalty).to(self.observations)
+            object.__setattr__(self, "log_penalty", number)
+        theta = self._convert("log_penalty", "()" if scalar else "(p,)")
         weights = theta.detach().exp()
         if not (torch.isfinite(weights) & (weights > 0)).all():
             raise InvalidArgument(

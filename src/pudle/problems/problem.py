@@ -86,16 +86,13 @@ class Problem(ABC):
         InvalidArgument
             If theta is complex or of another shape.
         """
-        known = self.theta
-        if not theta.is_floating_point() or theta.shape != known.shape:
+        shape = self.theta.shape
+        if not theta.is_floating_point() or theta.shape != shape:
             raise InvalidArgument(
                 f"theta is {theta.dtype} of shape {tuple(theta.shape)}: give real numbers of shape"
-                f" {tuple(known.shape)}"
+                f" {tuple(shape)}"
             )
-        other = copy.copy(self)
-        for name, value in self.fields_at(theta).items():
-            object.__setattr__(other, name, value)
-        return other
+        return self._copy(self.fields_at(theta))
 
     def with_samples(self, **fields: Tensor) -> Self:
         """Return a copy with other samples: values of the fields in `per_sample`, of which those
@@ -104,9 +101,11 @@ class Problem(ABC):
         What was computed of the problem stays, such as its `lipschitz_constant`, because it does
         not depend on the samples.
         """
+        return self._copy({name: fields.get(name) for name in self.per_sample})
+
+    def _copy(self, fields: dict[str, Any]) -> Self:
         other = copy.copy(self)
-        for name in self.per_sample:
-            object.__setattr__(other, name, fields.get(name))
+        vars(other).update(fields)
         return other
 
     def fields_at(self, theta: Tensor) -> dict[str, Any]:
