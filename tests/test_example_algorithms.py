@@ -63,15 +63,6 @@ def test_unrolled_gradients(algorithm, problem, name):
     assert torch.equal(estimate.codes, codes.detach())
 
 
-@pytest.mark.parametrize("window", [1, 4])
-def test_truncated(algorithm, problem, window):
-    expected, _ = by_hand(problem, algorithm, 9, 9 - window)
-    truncated = type(pudle.make_estimator("truncated(window=1)"))
-    ((_, swept),) = truncated.sweep_windows(problem, algorithm, 9, [window])
-    for estimate in (truncated(window).estimate(problem, algorithm, 9), swept):
-        assert relative(estimate.gradient, expected) < tolerances.SAME_ARITHMETIC
-
-
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_implicit_gradients(algorithm, problem, name):
     reference = pudle.reference(problem)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tolerances
-import torch
 from examples import arrays_of, sparse_problem
 
 import pudle
-from pudle.algorithms import kernels
 from pudle.errors import InvalidArgument
 from pudle.kernel_choice import VARIABLE
 
@@ -52,42 +49,6 @@ def test_codes_are_those_of_the_paper(depth, choice, monkeypatch):
     for layer, codes in enumerate(expected):
         np.testing.assert_allclose(trajectory.at(layer).numpy(), codes, rtol=0, atol=1e-12)
         assert trajectory.states[layer].iteration == layer
-
-
-@pytest.mark.parametrize("choice, calls", [("numba", [36]), ("torch", [])])
-def test_kernels_run_the_layers_that_are_alike(choice, calls, monkeypatch):
-    """The start and the three updates with a threshold of their own come before."""
-    seen, run = [], kernels.run
-    monkeypatch.setenv(VARIABLE, choice)
-    monkeypatch.setattr(
-        kernels, "run", lambda *arguments: seen.append(arguments[3]) or run(*arguments)
-    )
-    pudle.make_algorithm(SPEC).run(sparse_problem(), 40)
-    assert seen == calls
-
-
-def test_derivatives_pass_through_the_start():
-    """The start depends on the dictionary: a window as long as the depth includes it, and
-    differences confirm it.
-    """
-    problem = sparse_problem("reconstruction")
-    algorithm = pudle.make_algorithm(SPEC)
-    gradient = pudle.make_estimator("backprop").estimate(problem, algorithm, 6).gradient
-    direction = torch.as_tensor(np.random.default_rng(0).standard_normal(gradient.shape))
-    h = 1e-6
-    losses = []
-    for sign in (1, -1):
-        x, d = arrays_of(problem)
-        d = d + sign * h * direction.numpy()
-        z = codes_of_the_paper(x, d, 6)[-1]
-        losses.append(0.5 * np.square(z @ d.T - x).sum(1).mean())
-    assert float((gradient * direction).sum()) == pytest.approx(
-        (losses[0] - losses[1]) / (2 * h), rel=1e-6
-    )
-    windowed = pudle.make_estimator("truncated(window=6)").estimate(problem, algorithm, 6).gradient
-    shorter = pudle.make_estimator("truncated(window=5)").estimate(problem, algorithm, 6).gradient
-    assert float((windowed - gradient).norm()) < tolerances.CLOSED_FORM * float(gradient.norm())
-    assert float((shorter - gradient).norm()) > 1e-3 * float(gradient.norm())
 
 
 @pytest.mark.parametrize(

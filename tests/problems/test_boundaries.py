@@ -60,11 +60,3 @@ def test_it_is_shown_by_shapes_and_facts(problem):
     )
     for name, tensor in tensors_of(problem).items():
         assert f"{name}={tuple(tensor.shape) if tensor.ndim else ''}" in shown
-
-
-def test_numbers_and_precision_are_shown():
-    shown = repr(sparse_problem(dtype=torch.float32, n=7))
-    assert "observations=(7, 12) float32" in shown and "penalty=0.2" in shown
-    assert "loss='reconstruction'" in repr(sparse_problem("reconstruction")), (
-        "what differs from the default is shown"
-    )

@@ -6,15 +6,13 @@ import pytest
 import tolerances
 import torch
 from comparisons import relative
-from convolutions import chain, convolutional, dense_twin
+from convolutions import convolutional
 from estimator_limits import (
     BUILT_IN,
-    FINITE_SPECS,
     FLOORS,
     LIMIT_SPECS,
     QUOTIENTS,
     RANDOM,
-    VECTORS,
     estimate,
 )
 from estimator_specs import NAMES
@@ -75,54 +73,3 @@ class TestEveryEstimator:
             assert error < (
                 tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CONVERGED
             )
-
-    @pytest.mark.parametrize("name", VECTORS)
-    @pytest.mark.parametrize("accelerated", [False, True], ids=["ista", "fista"])
-    def test_convolution_equals_its_matrix_at_finite_depth(self, loss, name, accelerated):
-        problem = convolutional(loss)
-        twin, entries = dense_twin(problem)
-        # Use one step for both, because the Lanczos estimate differs from the eigenvalue in the
-        # last digits.
-        step = 1 / twin.lipschitz_constant
-        algorithm = pudle.Fista(step=step) if accelerated else pudle.Ista(step=step)
-        mine = estimate(name, FINITE_SPECS, problem, algorithm, 8)
-        # One run per entry of the matrix would take too long: backprop computes the same.
-        stand_in = "backprop" if name in ("finite_difference", "forward") else name
-        theirs = estimate(stand_in, FINITE_SPECS, twin, algorithm, 8)
-        assert relative(mine.codes.flatten(1), theirs.codes) < tolerances.SAME_ARITHMETIC
-        tolerance = tolerances.DIFFERENCE_QUOTIENT if name in QUOTIENTS else tolerances.CLOSED_FORM
-        assert (
-            relative(mine.gradient, chain(theirs.gradient, entries, problem.dictionary.shape))
-            < tolerance
-        )
-
-    @pytest.mark.parametrize("name", NAMES)
-    @pytest.mark.parametrize("which", PROBLEMS)
-    def test_float32(self, which, name):
-        # Quotients run every layer once per direction.
-        depth = 8 if name in QUOTIENTS else 40
-        single, double = (
-            estimate(name, FINITE_SPECS, PROBLEMS[which](dtype), pudle.Ista(), depth)
-            for dtype in (torch.float32, torch.float64)
-        )
-        assert single.gradient.dtype == single.codes.dtype == torch.float32
-        assert single.gradient.shape == double.gradient.shape
-        tolerance = (
-            tolerances.SINGLE_PRECISION_QUOTIENT
-            if name in QUOTIENTS
-            else tolerances.SINGLE_PRECISION
-        )
-        assert relative(single.gradient, double.gradient) < tolerance
-
-    @pytest.mark.parametrize("which", PROBLEMS)
-    def test_every_rule_runs(self, which):
-        """Restarts and thresholding rules accept images and tensor penalties."""
-        problem = PROBLEMS[which](torch.float64)
-        rules = [
-            "fista(restart=True)",
-            "ista(thresholding='hard')",
-            "ista(thresholding='decaying(decay=0.9)')",
-        ]
-        for spec in [*(set(pudle.names.entries("algorithms")) - {"iteration"}), *rules]:
-            codes = pudle.make_algorithm(spec).run(problem, 5).codes
-            assert codes.shape == problem.code_shape and codes.isfinite().all()

@@ -9,9 +9,8 @@ import oracles
 import pytest
 import tolerances
 import torch
-from comparisons import refusal, relative
-from examples import largest_eigenvalue, penalty_selection
-from sklearn.linear_model import Lasso
+from comparisons import refusal
+from examples import penalty_selection
 
 import pudle
 
@@ -61,78 +60,6 @@ class TestPenaltySelection:
         ]
         error = np.linalg.norm(reference.gradient.numpy().ravel() - truth)
         assert error < tolerances.EXACT_CENTRAL_DIFFERENCES * np.linalg.norm(truth)
-
-    def test_closed_form(self):
-        """Sample by sample: ``dz_S/dtheta = -penalty (A_S^T A_S)^{-1} s``."""
-        problem = penalty_selection()
-        reference = pudle.reference(problem)
-        design, held_out = problem.design.numpy(), problem.held_out_design.numpy()
-        total = 0.0
-        for code, target in zip(
-            reference.codes.numpy(), problem.held_out_observations.numpy(), strict=True
-        ):
-            support = np.flatnonzero(code)
-            gram = design[:, support].T @ design[:, support]
-            sensitivity = -0.1 * np.linalg.solve(gram, np.sign(code[support]))
-            total += (held_out @ code - target) @ held_out[:, support] @ sensitivity
-        assert float(reference.gradient) == pytest.approx(total / len(reference.codes), rel=1e-10)
-
-    def test_codes_are_scikit_learns(self):
-        problem = penalty_selection()
-        model = Lasso(
-            alpha=0.1 / len(problem.design), fit_intercept=False, tol=1e-15, max_iter=100_000
-        )
-        for y, code in zip(
-            problem.observations.numpy(), pudle.reference(problem).codes.numpy(), strict=True
-        ):
-            assert (
-                np.abs(model.fit(problem.design.numpy(), y).coef_ - code).max()
-                < tolerances.SOLVER_CODES
-            )
-
-    def test_equal_weights_sum_to_the_single_penalty(self):
-        problem = penalty_selection()
-        spread = dataclasses.replace(problem, log_penalty=problem.log_penalty.expand(12).clone())
-        one, many = pudle.reference(problem), pudle.reference(spread)
-        assert relative(many.gradient.sum(), one.gradient) < tolerances.SAME_ARITHMETIC
-
-    def test_the_direct_part_is_zero(self, weighted):
-        """The loss depends on the penalty through the codes alone: an estimator that holds them
-        constant returns zero.
-        """
-        problem = penalty_selection(weighted)
-        estimate = pudle.make_estimator("alternating").estimate(problem, pudle.Fista(), 50)
-        assert estimate.gradient.shape == problem.theta.shape
-        assert not estimate.gradient.any()
-        assert pudle.score(estimate, pudle.reference(problem)).relative_error == 1
-
-    def test_unrolled_gradient_against_a_complex_step(self, weighted):
-        problem = penalty_selection(weighted)
-        y, a, z, b = (
-            getattr(problem, name).numpy()
-            for name in ("observations", "design", "held_out_observations", "held_out_design")
-        )
-        step = 1 / largest_eigenvalue(a)
-
-        def value(theta: Array) -> complex:
-            codes, threshold = np.zeros((len(y), a.shape[1])), step * np.exp(theta)
-            for _ in range(11):
-                moved = codes - step * (codes @ a.T - y) @ a
-                codes = np.where(
-                    np.abs(moved.real) > threshold.real, moved - threshold * np.sign(moved.real), 0
-                )
-            residual = codes @ b.T - z
-            return 0.5 * (residual * residual).sum() / len(y)
-
-        theta = problem.log_penalty.numpy()
-        gradient = (
-            pudle.make_estimator("backprop").estimate(problem, pudle.Ista(), 11).gradient.numpy()
-        )
-        for axis in np.eye(theta.size).reshape(theta.size, *theta.shape):
-            truth = oracles.complex_step(value, theta, axis)
-            assert abs(
-                float((gradient * axis).sum()) - truth
-            ) < tolerances.COMPLEX_STEP * np.linalg.norm(gradient)
 
     def test_zero_codes_are_degenerate(self):
         reference = pudle.reference(

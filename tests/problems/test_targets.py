@@ -9,7 +9,7 @@ import oracles
 import pytest
 import tolerances
 import torch
-from convolutions import chain, convolutional, dense, dense_twin
+from convolutions import convolutional, dense, dense_twin
 
 import pudle
 
@@ -41,23 +41,6 @@ def written_out(
     if twin.loss == "lasso":
         total += twin.penalty * np.abs(codes).sum() + twin.l2_penalty / 2 * (codes * codes).sum()
     return total / len(codes)
-
-
-def test_losses(loss):
-    problem = supervised(loss, l2_penalty=0.1)
-    twin, _ = dense_twin(problem)
-    codes = torch.randn(
-        problem.code_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    truth = written_out(
-        twin, problem.targets.flatten(1).numpy(), twin.dictionary.numpy(), codes.flatten(1).numpy()
-    )
-    assert float(problem.outer_loss(codes)) == pytest.approx(
-        float(truth), rel=tolerances.SAME_ARITHMETIC
-    )
-    # The inner problem still uses the observations.
-    plain = dataclasses.replace(problem, targets=None)
-    assert torch.equal(problem.smooth_gradient(codes), plain.smooth_gradient(codes))
 
 
 class TestReference:
@@ -98,10 +81,6 @@ class TestReference:
             truth.gradient.norm()
         )
 
-    def test_lasso_loss_whatever_the_problems(self):
-        ghat = pudle.reference(supervised("reconstruction"), "ghat")
-        assert torch.equal(ghat.gradient, pudle.reference(supervised("lasso")).gradient)
-
     @pytest.mark.parametrize("target", ["gstar", "gtilde"])
     def test_formulas_without_targets_are_refused(self, target):
         with pytest.raises(
@@ -126,98 +105,6 @@ class TestEstimators:
         assert float((mine - truth.gradient).norm()) < tolerances.CONVERGED * float(
             truth.gradient.norm()
         )
-
-    @pytest.mark.parametrize(
-        "name",
-        ["backprop", "forward", "checkpointed", "truncated", "finite_difference", "alternating"],
-    )
-    def test_finite_depth_against_central_differences(self, name, loss):
-        """Compare with differences of layers on the matrix in numpy, through all layers or with
-        constant codes.
-        """
-        problem = supervised(loss)
-        twin, entries = dense_twin(problem)
-        x, y, filters = (
-            twin.observations.numpy(),
-            problem.targets.flatten(1).numpy(),
-            problem.dictionary.numpy(),
-        )
-        step, depth = 1 / problem.lipschitz_constant, 6
-
-        def codes_at(at: Array) -> Array:
-            return oracles.unroll(x, dense(at, entries), problem.penalty, step, depth)[0]
-
-        codes = codes_at(filters)
-        options = {"truncated": f"truncated(window={depth})"}
-        gradient = (
-            pudle.make_estimator(options.get(name, name))
-            .estimate(problem, pudle.Ista(step=step), depth)
-            .gradient
-        )
-
-        def value(at: Array) -> float:
-            return float(
-                written_out(
-                    twin, y, dense(at, entries), codes if name == "alternating" else codes_at(at)
-                )
-            )
-
-        direction = np.random.default_rng(4).standard_normal(filters.shape)
-        h = 1e-5
-        truth = (value(filters + h * direction) - value(filters - h * direction)) / (2 * h)
-        size = float(gradient.norm()) * np.linalg.norm(direction)
-        assert (
-            abs(float((gradient.numpy() * direction).sum()) - truth)
-            < tolerances.CENTRAL_DIFFERENCES * size
-        )
-
-    def test_constant_codes_leave_an_error_on_either_loss(self, loss):
-        problem = supervised(loss)
-        mine = (
-            pudle.make_estimator("alternating")
-            .estimate(problem, pudle.Fista(restart=True), 150)
-            .gradient
-        )
-        twin, entries = dense_twin(problem)
-        codes = pudle.reference(problem).codes.flatten(1)
-        residual = codes @ twin.dictionary.T - problem.targets.flatten(1)
-        held = torch.as_tensor(
-            chain((residual.T @ codes).numpy() / len(codes), entries, problem.dictionary.shape)
-        )
-        assert float((mine - held).norm()) < tolerances.CONVERGED * float(held.norm())
-        truth = pudle.reference(problem).gradient
-        assert float((mine - truth).norm()) > 0.05 * float(truth.norm())
-
-
-class TestLearner:
-    def test_batches_keep_observations_and_targets_together(self):
-        """With vanishing steps, the mean loss over batches is the loss over all samples."""
-        problem = supervised("reconstruction", n=5)
-        learner = pudle.Learner(
-            "alternating",
-            "ista(step=0.05)",
-            10,
-            "sgd(learning_rate=1e-15)",
-            epochs=1,
-            batch=2,
-            chunk=1,
-        )
-        history = learner.fit(problem).history
-        codes = pudle.Ista(step=0.05).run(problem, 10).codes
-        assert history.loss.iloc[-1] == pytest.approx(float(problem.outer_loss(codes)), rel=1e-10)
-        shuffled = dataclasses.replace(problem, targets=problem.targets.roll(1, 0))
-        assert history.loss.iloc[-1] != pytest.approx(float(shuffled.outer_loss(codes)), rel=1e-3)
-
-    def test_a_step_is_that_of_the_estimate(self):
-        problem = supervised("reconstruction", n=4)
-        estimate = pudle.make_estimator("backprop").estimate(problem, pudle.Ista(step=0.05), 10)
-        after = problem.dictionary - 0.01 * estimate.gradient
-        after /= after.flatten(1).norm(dim=1)[:, None, None, None]
-        for chunk in (None, 3):
-            learner = pudle.Learner(
-                "backprop", "ista(step=0.05)", 10, "sgd(learning_rate=0.01)", epochs=1, chunk=chunk
-            )
-            assert torch.allclose(learner.fit(problem).dictionary, after, rtol=0, atol=1e-12)
 
 
 def test_refusals():

@@ -1,8 +1,7 @@
 """Growth of the time and the memory of one `backprop` gradient with the problem's sizes; `make
 growth` runs it.
 
-It prints tables with fitted exponents and where the time of one gradient goes, and draws
-`docs/images/growth.svg`. Times are the least of some rounds of processor time on one thread, in
+It prints a table with fitted exponents, and draws `docs/images/growth.svg`. Times are the least of some rounds of processor time on one thread, in
 float32; all sizes take turns within a round.
 """
 
@@ -17,12 +16,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from contenders import STEP, Task, kernels, project
+from contenders import Task, project
 from paths import ROOT
 from peak import peak_growth
-
-import pudle
-from pudle.algorithms.unrolling import direct_gradients
 
 PATHS = {"kernels": "numba", "torch path": "torch"}
 ROUNDS = 5
@@ -43,22 +39,6 @@ TASKS = {
     "p": {p: task(n=250, p=p) for p in (100, 200, 400, 800)},
     "s": {s: task(s=s) for s in (1, 2, 5, 10, 20)},
 }
-
-
-def products(chosen: Task) -> int:
-    """Return the multiplications that active sets need: p per active entry forward, pairs of
-    supports back (twice).
-    """
-    problem, (depth,) = chosen.problem(torch.float32), chosen.depths
-    states = pudle.Ista(step=STEP).run(problem, depth, keep=range(depth)).states
-    sizes = [(states[t].codes != 0).sum(1).double() for t in range(depth + 1)]
-    pairs = zip(sizes, sizes[1:], strict=False)
-    return int(
-        sum(
-            (before * problem.dictionary.shape[1] + 2 * before * after).sum()
-            for before, after in pairs
-        )
-    )
 
 
 def measure_times() -> pd.DataFrame:
@@ -109,47 +89,6 @@ def exponent(values: pd.DataFrame) -> float:
     return float(np.polyfit(np.log(values["size"]), np.log(values.value), 1)[0])
 
 
-def profile() -> pd.Series:
-    """Return how the time of one gradient splits, by the times of its parts; what none of them
-    explains is backward.
-    """
-    chosen = task()
-    problem, algorithm, (depth,) = (
-        chosen.problem(torch.float32),
-        pudle.Ista(step=STEP),
-        chosen.depths,
-    )
-    observations, dictionary = problem.observations, problem.dictionary
-    codes = algorithm.run(problem, depth).codes
-    square, correlations = torch.zeros(len(dictionary.T), len(dictionary.T)), torch.ones_like(codes)
-    parts = {
-        "whole": project("numba", chosen, torch.float32),
-        "products": lambda: (dictionary.T @ dictionary, observations @ dictionary),
-        "10 layers": lambda: algorithm.run(problem, 10),
-        "all layers": lambda: algorithm.run(problem, depth),
-        "final": lambda: (dictionary @ (square + square.T), observations.T @ correlations),
-        "direct": lambda: direct_gradients(problem, codes),
-    }
-    seconds = dict.fromkeys(parts, np.inf)
-    with kernels("numba"):
-        for _ in range(5 * ROUNDS):
-            for name, work in parts.items():
-                begun = time.process_time()
-                work()
-                seconds[name] = min(seconds[name], time.process_time() - begun)
-    shares = {
-        "the products D^T D and D^T x": seconds["products"],
-        "layers 1 to 10": seconds["10 layers"] - seconds["products"],
-        f"layers 11 to {depth}": seconds["all layers"] - seconds["10 layers"],
-        "back through the layers": (
-            seconds["whole"] - seconds["all layers"] - seconds["final"] - seconds["direct"]
-        ),
-        "the final products": seconds["final"],
-        "the direct part": seconds["direct"],
-    }
-    return pd.Series(shares) / seconds["whole"]
-
-
 def draw(data: pd.DataFrame) -> None:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"
@@ -169,24 +108,12 @@ def draw(data: pd.DataFrame) -> None:
 def main() -> int:
     torch.set_num_threads(1)
     data = pd.concat([measure_memory(), measure_times()])
-    counts = pd.DataFrame(
-        [
-            (axis, size, "active sets", "products", products(each))
-            for axis in ("n", "T", "p", "s")
-            for size, each in TASKS[axis].items()
-        ],
-        columns=data.columns,
-    )
-    data = pd.concat([data, counts])
     print("| varies | quantity | path | exponent | values |\n|---|---|---|---|---|")
     for (axis, quantity, path), group in data.groupby(["axis", "quantity", "path"], sort=False):
         values = ", ".join(
             f"{size}: {value:.3g}" for size, value in zip(group["size"], group.value, strict=True)
         )
         print(f"| {axis} | {quantity} | {path} | {exponent(group):.2f} | {values} |")
-    print("\n| part of a gradient | share of its time |\n|---|---|")
-    for part, share in profile().items():
-        print(f"| {part} | {share:.0%} |")
     draw(data)
     return 0
 

@@ -8,6 +8,7 @@ The limit of an algorithm depends on that algorithm and is never certified: see
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,12 +143,9 @@ def _solve_dictionary(problem: SparseCoding | ConvolutionalSparseCoding, target:
     problem = exactly(problem)
 
     def model_at(dictionary: Tensor) -> LinearModel:
-        moved = dataclasses.replace(problem, dictionary=dictionary)
-        return (
-            ConvolutionalModel(moved)
-            if isinstance(moved, ConvolutionalSparseCoding)
-            else DenseModel(moved)
-        )
+        moved: Any = dataclasses.replace(problem, dictionary=dictionary)
+        kind = ConvolutionalModel if isinstance(moved, ConvolutionalSparseCoding) else DenseModel
+        return kind(moved)
 
     if problem.targets is not None and target in ("gstar", "gtilde"):
         raise InvalidArgument(

@@ -12,14 +12,11 @@ from torch import Tensor
 from ..problems.active_set import ActiveSystems
 from ..problems.convolution import synthesize
 from ..problems.convolutional import LIPSCHITZ_TOLERANCE, ConvolutionalSparseCoding
-from ..problems.krylov import KrylovSolution, conjugate_gradients
 from .linear_model import ROUNDING, LinearModel
 
 #: Largest active system that is formed and whose eigenvalues are computed: it takes about 4 s and
 #: 100 MB.
 MAX_ACTIVE = 3000
-#: Relative residual and most iterations of conjugate gradients for larger systems.
-RESIDUAL, ITERATIONS = 1e-14, 5000
 
 
 class ConvolutionalModel(LinearModel):
@@ -74,24 +71,11 @@ class ConvolutionalModel(LinearModel):
             indices = active[row].nonzero()[:, 1]
             yield row, indices[None], self.active_hessian(indices)[None]
 
-    def solve_definite(
-        self, active: Tensor, right: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        large = active.sum(1) > self.max_active
-        solution, singular = super().solve_definite(active, right, wanted & ~large)
-        large &= wanted
-        if large.any():
-            result = self._iterate(active[large], right[large])
-            # Conjugate gradients reach a residual of this size wherever a solution exists.
-            singular[large] = result.residuals > RESIDUAL**0.5
-            solution[large] = torch.where(singular[large, None], 0, result.solution)
-        return solution, singular
-
     def solve_active(self, active: Tensor, right: Tensor) -> ActiveSystems:
-        large = active.sum(1) > self.max_active
-        solution, singular = super().solve_definite(active, right, ~large)
+        small = active.sum(1) <= self.max_active
+        solution, singular = self.solve_definite(active, right, torch.ones_like(small))
         smallest, condition = right.new_full((len(right),), torch.inf), right.new_ones(len(right))
-        for row in (~large & active.any(1)).nonzero():
+        for row in (small & active.any(1)).nonzero():
             indices = active[row].nonzero()[:, 1]
             # One reference asks several times for the eigenvalues of the same active set.
             key = indices.numpy().tobytes()
@@ -101,10 +85,6 @@ class ConvolutionalModel(LinearModel):
             smallest[row], condition[row] = values[0], values[-1] / values[0]
             singular[row] |= values[0] <= len(indices) * 2 * ROUNDING * values[-1]
         condition[singular], solution[singular] = torch.inf, 0
-        if large.any():
-            result = self._iterate(active[large], right[large])
-            solution[large] = result.solution
-            smallest[large], condition[large] = result.ritz_values[0], result.condition_numbers
         return ActiveSystems(solution, smallest, condition, singular)
 
     def active_hessian(self, indices: Tensor) -> Tensor:
@@ -132,14 +112,3 @@ class ConvolutionalModel(LinearModel):
         hessian = torch.as_tensor((atoms @ atoms.T).toarray())
         hessian.diagonal().add_(self.l2_penalty)
         return hessian
-
-    def _iterate(self, active: Tensor, right: Tensor) -> KrylovSolution:
-        flat = ROUNDING * self.lipschitz_constant
-        return conjugate_gradients(
-            self.hessian_product,
-            right,
-            active,
-            tolerance=RESIDUAL,
-            iterations=ITERATIONS,
-            flat=flat,
-        )

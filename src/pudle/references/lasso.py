@@ -96,10 +96,8 @@ def solve_lasso(model: LinearModel, penalty: float | Tensor, nonnegative: bool) 
     failed = ~((kkt <= KKT_TOLERANCE * scale) & (condition < SINGULAR) & safe & ~oversized)
     reason = ""
     if failed.any():
-        large, singular = (
-            int(oversized.sum()),
-            int((failed & ~oversized & (condition >= SINGULAR)).sum()),
-        )
+        large = int(oversized.sum())
+        singular = int((failed & ~oversized & (condition >= SINGULAR)).sum())
         reason = (
             f"{int(failed.sum())} of {len(codes)} samples are not certified: {singular} have a"
             f" singular active Gram matrix, {int(failed.sum()) - singular - large} miss the"
@@ -221,12 +219,9 @@ def implicit_gradient(
     """
     codes = solution.codes
     active = codes != 0
-    right = (
-        torch.zeros_like(codes) if penalized else -penalty * codes.sign() - model.l2_penalty * codes
-    )
-    shift = (
-        torch.zeros_like(model.observations) if targets is None else model.observations - targets
-    )
+    right = -penalty * codes.sign() - model.l2_penalty * codes
+    right = torch.zeros_like(codes) if penalized else right
+    shift = model.observations - (model.observations if targets is None else targets)
     v, linear_residual = model.solve_refined(active, right + model.correlate(shift) * active)
     synthesis = model.synthesize(v)
     r = model.synthesize(codes) - model.observations
@@ -235,11 +230,8 @@ def implicit_gradient(
     norm_e, norm_r, norm_z, norm_v, norm_shift = (
         torch.linalg.norm(tensor, dim=1) for tensor in (e, r, codes, v, shift)
     )
-    rounding = (
-        ROUNDING
-        * model.values**0.5
-        * ((spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift)
-    )
+    sizes = (spectral**2 + model.l2_penalty) * norm_v + spectral * norm_shift
+    rounding = ROUNDING * model.values**0.5 * sizes
     if model.l2_penalty and not penalized:
         linear_residual = linear_residual + model.l2_penalty * solution.errors
     dv = (linear_residual + rounding) / solution.smallest_eigenvalues

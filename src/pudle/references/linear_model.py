@@ -73,10 +73,11 @@ class LinearModel(ABC):
         """Solve the active systems of the wanted samples; return the solution (n, p) and which are
         singular (n,).
 
-        Singular means not positive definite. The solution is zero for these samples and for those
-        that are not wanted.
+        Singular means not positive definite, or too large to be certified. The solution is zero for
+        these samples and for those that are not wanted.
         """
-        solution, singular = torch.zeros_like(right), torch.zeros_like(wanted)
+        singular = wanted & (active.sum(1) > self.max_active)
+        solution, wanted = torch.zeros_like(right), wanted & ~singular
         for rows, indices, hessians in self.active_hessians(active, wanted):
             factor, info = torch.linalg.cholesky_ex(hessians)
             singular[rows] = info > 0
@@ -126,11 +127,8 @@ class DenseModel(LinearModel):
     """The linear model of a problem with a matrix A, shape (m, p), which is also the parameter."""
 
     def __init__(self, problem: DenseL1Problem) -> None:
-        self.observations, self.matrix, self.l2_penalty = (
-            problem.observations,
-            problem.matrix,
-            problem.l2_penalty,
-        )
+        self.observations, self.matrix = problem.observations, problem.matrix
+        self.l2_penalty = problem.l2_penalty
         self.hessian = problem.hessian
         self.lipschitz_constant = float(torch.linalg.eigvalsh(self.hessian)[-1])
         self.spectral_norm = float(torch.linalg.matrix_norm(self.matrix, 2))
