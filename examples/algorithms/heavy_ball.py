@@ -14,9 +14,7 @@ class HeavyBallState(State):
 
 @dataclass(frozen=True)
 class HeavyBall(Algorithm):
-    """``z_{t+1} = prox(z_t - step grad f(z_t) + momentum (z_t - z_{t-1}))`` (Polyak 1964; Ochs et
-    al., iPiano, 2014).
-    """
+    """``z_{t+1} = prox(z_t - step grad f(z_t) + momentum (z_t - z_{t-1}))`` (Polyak 1964)."""
 
     momentum: float = 0.5
     name = "heavy_ball"
@@ -26,10 +24,7 @@ class HeavyBall(Algorithm):
         return HeavyBallState(codes, codes, previous=codes)
 
     def advance(self, problem, state, step):
-        moved = (
-            state.codes
-            - step * problem.smooth_gradient(state.codes)
-            + self.momentum * (state.codes - state.previous)
-        )
+        before, inertia = state.codes, self.momentum * (state.codes - state.previous)
+        moved = before - step * problem.smooth_gradient(before) + inertia
         codes = problem.prox(moved, step, self.thresholding, state.iteration)
         return HeavyBallState(codes, codes, iteration=state.iteration + 1, previous=state.codes)

@@ -9,9 +9,7 @@ from pudle.algorithms import Algorithm, State
 
 @dataclass(frozen=True)
 class ProximalNewton(Algorithm):
-    """Second-order proximal steps with a regularized Hessian (Lee, Sun and Saunders 2014) for
-    quadratic f, dense A.
-    """
+    """Proximal steps with a regularized Hessian (Lee, Sun, Saunders 2014); quadratic f, dense A."""
 
     damping: float = 0.1
     name = "proximal_newton"
@@ -19,9 +17,8 @@ class ProximalNewton(Algorithm):
     def advance(self, problem, state, step):
         codes = self.proximal_step(problem, state.codes, step, state.iteration)
         active = problem.active(codes).to(codes.dtype)
-        hessian = problem.matrix.T @ problem.matrix + problem.l2_penalty * torch.eye(
-            codes.shape[1]
-        ).to(codes)
+        identity = torch.eye(codes.shape[1]).to(codes)
+        hessian = problem.matrix.T @ problem.matrix + problem.l2_penalty * identity
         systems = active[:, :, None] * hessian * active[:, None, :]
         systems = systems + torch.diag_embed(self.damping / step * active + (1 - active))
         moved = codes - torch.linalg.solve(systems, problem.stationarity(codes) * active)
