@@ -72,8 +72,8 @@ def solve_active_systems(hessian: Tensor, active: Tensor, right_hand_side: Tenso
 def solve_by_cholesky(
     hessian: Tensor, active: Tensor, right_hand_side: Tensor
 ) -> tuple[Tensor, float, int]:
-    """Solve the systems of `solve_active_systems` by Cholesky factors, and those that may be
-    singular as it does.
+    """Solve the systems of `solve_active_systems` by compiled Cholesky factors where these apply,
+    and those that may be singular as it does.
 
     Return the solution, the largest condition number, and the number of singular systems, all as
     there. The traces and Frobenius norms of H_SS and of its inverse bound each condition number;
@@ -85,7 +85,16 @@ def solve_by_cholesky(
     Wolkowicz and Styan, "Bounds for eigenvalues using traces", Linear Algebra and its Applications
     1980.
     """
-    solution, bounds = _solve_with_bounds(hessian, active, right_hand_side)
+    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
+    if not standard or choice() == "torch":
+        systems = solve_active_systems(hessian, active, right_hand_side)
+        largest = max([1.0, *systems.condition_numbers.tolist()])
+        return systems.solution, largest, int(systems.singular.sum())
+    from .compiled import solve_with_bounds  # numba is slow to import
+
+    solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
+    tensors = [each.contiguous() for each in (hessian, active, right_hand_side)]
+    solve_with_bounds(*(each.detach().numpy() for each in (*tensors, solution, bounds)))
     sizes = active.sum(1)
     doubtful = (sizes > 0) & ~(bounds < DOUBT / (sizes * torch.finfo(hessian.dtype).eps))
     largest, singular = 1.0, 0
@@ -103,47 +112,3 @@ def solve_by_cholesky(
             largest = max(largest, float((values[:, -1] / values[:, 0]).max()))
         bounds[rows] = 0
     return solution, largest, singular
-
-
-def _solve_with_bounds(
-    hessian: Tensor, active: Tensor, right_hand_side: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return solutions and bounds on condition numbers, infinite for indefinite systems and zero
-    for empty ones.
-    """
-    solution, bounds = torch.zeros_like(right_hand_side), hessian.new_zeros(len(active))
-    standard = hessian.dtype in (torch.float32, torch.float64) and hessian.device.type == "cpu"
-    if standard and choice() == "numba":
-        from .compiled import solve_by_cholesky as compiled  # numba is slow to import
-
-        tensors = (
-            hessian.contiguous(),
-            active.contiguous(),
-            right_hand_side.contiguous(),
-            solution,
-            bounds,
-        )
-        compiled(*(tensor.detach().numpy() for tensor in tensors))
-        return solution, bounds
-    for rows, indices in groups_by_size(active):
-        matrices, right = (
-            hessian[indices[:, :, None], indices[:, None, :]],
-            right_hand_side[rows[:, None], indices],
-        )
-        factors, failed = torch.linalg.cholesky_ex(matrices)
-        # The inverse refuses the factors of singular matrices.
-        factors[failed > 0] = torch.eye(indices.shape[1]).to(factors)
-        solution[rows[:, None], indices] = torch.cholesky_solve(right[:, :, None], factors).squeeze(
-            2
-        )
-        product = _largest_eigenvalue_bound(matrices) * _largest_eigenvalue_bound(
-            torch.cholesky_inverse(factors)
-        )
-        bounds[rows] = torch.where(failed > 0, torch.inf, product)
-    return solution, bounds
-
-
-def _largest_eigenvalue_bound(matrices: Tensor) -> Tensor:
-    k, trace = matrices.shape[1], matrices.diagonal(dim1=1, dim2=2).sum(1)
-    deviation = (matrices.square().sum((1, 2)) - trace.square() / k).clamp(min=0)
-    return trace / k + (deviation * (k - 1) / k).sqrt()

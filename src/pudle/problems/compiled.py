@@ -20,7 +20,7 @@ def _largest_eigenvalue_bound(matrix, k):
 
 
 @compiled(nogil=True)
-def solve_by_cholesky(hessian, active, right, solution, bounds):
+def solve_with_bounds(hessian, active, right, solution, bounds):
     """Solve ``H_SS v_S = r_S`` for each sample; write v into `solution`, and a bound on the
     condition number of H_SS.
 
