@@ -9,9 +9,8 @@ import torch
 
 from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import Adjoints, check_depths, direct_gradients, pull_back
-from pudle.estimator import Estimate, SweepEstimator
+from pudle.estimator import Estimate, SweepEstimator, check_options
 from pudle.problems import Problem
-from pudle.validation import check_integer
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class Checkpointed(SweepEstimator):
     )
     computes = "unrolled"
 
-    def __post_init__(self) -> None:
-        if self.segments is not None:
-            check_integer("segments", self.segments, 1)
+    __post_init__ = check_options
 
     def sweep(
         self, problem: Problem, algorithm: Algorithm, depths: Sequence[int]

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from pudle.algorithms import Algorithm, State
-from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
+from pudle.estimator import Contribution, ImplicitEstimator, check_options, through_minimizer
 from pudle.problems import Problem
 from pudle.problems.krylov import conjugate_gradients
-from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,7 @@ class ConjugateGradient(ImplicitEstimator):
     )
     computes = "implicit"
 
-    def __post_init__(self) -> None:
-        check_integer("iterations", self.iterations, 1)
-        check_positive("rtol", self.rtol)
+    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

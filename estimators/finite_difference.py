@@ -11,9 +11,8 @@ from pudle import streams
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import losses_at
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import CodesEstimator, Contribution
+from pudle.estimator import CodesEstimator, Contribution, check_options
 from pudle.problems import Problem
-from pudle.validation import check_integer, check_positive
 
 #: Default steps. For smooth losses the cube root of the rounding unit, 6e-6 and 5e-3, is best;
 #: unrolled losses have kinks from the threshold, and a smaller step meets fewer of them.
@@ -72,13 +71,7 @@ class FiniteDifference(CodesEstimator):
     references = ("Nocedal and Wright, Numerical Optimization, 2nd edition, section 8.1, 2006",)
     computes = Claim()
 
-    def __post_init__(self) -> None:
-        if self.step is not None:
-            check_positive("step", self.step)
-        if self.directions is not None:
-            check_integer("directions", self.directions, 1)
-        check_integer("seed", self.seed, 0)
-        check_integer("max_evaluations", self.max_evaluations, 3)
+    __post_init__ = check_options
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         count = min(self.directions or problem.theta.numel(), problem.theta.numel())

@@ -11,9 +11,8 @@ from torch.func import vmap
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import codes_at, direct_gradients, directional_derivative
 from pudle.errors import UnsupportedProblem, first_line
-from pudle.estimator import CodesEstimator, Contribution
+from pudle.estimator import CodesEstimator, Contribution, check_options
 from pudle.problems import FixedPoint, Problem
-from pudle.validation import check_integer
 
 #: Approximate number of tangent entries per chunk, directions times entries of theta and codes, so
 #: that they fit the cache.
@@ -60,8 +59,7 @@ class Forward(CodesEstimator):
     )
     computes = "unrolled"
 
-    def __post_init__(self) -> None:
-        check_integer("max_jacobian_entries", self.max_jacobian_entries, 1)
+    __post_init__ = check_options
 
     def check_supported(self, problem: Problem, algorithm: Algorithm) -> None:
         count, code_entries = problem.theta.numel(), math.prod(problem.code_shape)

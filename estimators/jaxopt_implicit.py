@@ -3,20 +3,14 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, Literal
 
 from pudle import peers
-from pudle.problems import SparseCoding
-from pudle.validation import check_choice, check_integer, check_positive
-
-SOLVERS = ("normal_cg", "cg", "gmres", "bicgstab")
+from pudle.estimator import check_options
 
 
 @dataclass(frozen=True)
-class JaxoptImplicit(peers.ImplicitPeer):
+class JaxoptImplicit(peers.JaxImplicitPeer):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at the codes z_T by
     ``jaxopt.implicit_diff``.
 
@@ -44,39 +38,23 @@ class JaxoptImplicit(peers.ImplicitPeer):
 
     iterations: int = 1000
     rtol: float = 1e-13
-    solver: str = "normal_cg"
+    solver: Literal["normal_cg", "cg", "gmres", "bicgstab"] = "normal_cg"
 
     name = "jaxopt_implicit"
     references = ("Blondel et al., Efficient and Modular Implicit Differentiation, NeurIPS 2022",)
     distributions = ("jax", "jaxlib", "jaxopt")
     instead = "fixed_point"
-    cpu_only = True
 
-    def __post_init__(self) -> None:
-        check_integer("iterations", self.iterations, 1)
-        check_positive("rtol", self.rtol)
-        check_choice("solver", self.solver, SOLVERS)
+    __post_init__ = check_options
 
-    def solve(
-        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
-    ) -> peers.Solved:
-        rtol = max(self.rtol, torch.finfo(codes.dtype).eps)
-        program = _program(self.solver, self.iterations, rtol, problem.nonnegative)
-        tensors = (problem.dictionary, codes, problem.observations, code_gradient)
-        constants = (step, problem.penalty, problem.l2_penalty)
-        through_codes, solution = peers.run_jax(program, *tensors, constants=constants)
-        return through_codes, solution, {"solves": len(codes)}
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+        linear_solve = getattr(peers.require("jaxopt.linear_solve"), f"solve_{self.solver}")
+        tolerance = max(self.rtol, rounding)
+        solve = functools.partial(linear_solve, maxiter=self.iterations, tol=tolerance)
+        layer = functools.partial(peers.layer, nonnegative=nonnegative)
 
+        @peers.require("jaxopt").implicit_diff.custom_fixed_point(layer, solve=solve)
+        def minimizer(codes, dictionary, offset, observation, constants):
+            return codes
 
-@functools.cache
-def _program(solver: str, iterations: int, rtol: float, nonnegative: bool) -> Callable[..., Any]:
-    linear_solve = getattr(peers.require("jaxopt.linear_solve"), f"solve_{solver}")
-    solve = functools.partial(linear_solve, maxiter=iterations, tol=rtol)
-
-    @peers.require("jaxopt").implicit_diff.custom_fixed_point(
-        functools.partial(peers.layer, nonnegative=nonnegative), solve=solve
-    )
-    def minimizer(codes, dictionary, offset, observation, constants):
-        return codes
-
-    return peers.jax_implicit_gradient(minimizer)
+        return minimizer  # type: ignore[no-any-return]

@@ -8,9 +8,8 @@ from torch import Tensor
 from pudle import streams
 from pudle.algorithms import Algorithm, State
 from pudle.errors import UnsupportedProblem
-from pudle.estimator import Contribution, ImplicitEstimator, through_minimizer
+from pudle.estimator import Contribution, ImplicitEstimator, check_options, through_minimizer
 from pudle.problems import Problem
-from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,7 @@ class Nystrom(ImplicitEstimator):
     computes = "approximate"
     consistent_for = ("lasso",)
 
-    def __post_init__(self) -> None:
-        check_integer("rank", self.rank, 1)
-        check_positive("regularization", self.regularization)
-        check_integer("seed", self.seed, 0)
+    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

@@ -1,25 +1,18 @@
 """Implicit differentiation by Optimistix, a peer to measure against."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, Literal
 
 from pudle import peers
-from pudle.problems import SparseCoding
-from pudle.validation import check_choice
+from pudle.estimator import check_options
 
-#: Number of samples whose dense systems are in memory at a time: several p x p matrices each.
-CHUNK = 500
 #: The value of ``well_posed`` that makes Lineax, which solves for Optimistix, choose each solver.
 WELL_POSED = {"lu": None, "svd": False}
 
 
 @dataclass(frozen=True)
-class OptimistixImplicit(peers.ImplicitPeer):
+class OptimistixImplicit(peers.JaxImplicitPeer):
     r"""Implicit differentiation of the fixed point :math:`z = \Phi(z, D)` at z_T by
     ``optimistix.ImplicitAdjoint``.
 
@@ -41,7 +34,7 @@ class OptimistixImplicit(peers.ImplicitPeer):
         The direct solver for the dense systems.
     """
 
-    solver: str = "svd"
+    solver: Literal["svd", "lu"] = "svd"
 
     name = "optimistix_implicit"
     references = (
@@ -50,29 +43,19 @@ class OptimistixImplicit(peers.ImplicitPeer):
     )
     distributions = ("jax", "jaxlib", "lineax", "optimistix")
     instead = "analytic"
-    cpu_only = True
+    #: Several p x p matrices for each.
+    chunk = 500
 
-    def __post_init__(self) -> None:
-        check_choice("solver", self.solver, WELL_POSED)
+    __post_init__ = check_options
 
-    def solve(
-        self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor
-    ) -> peers.Solved:
-        program = _program(WELL_POSED[self.solver], problem.nonnegative)
-        constants = (step, problem.penalty, problem.l2_penalty)
-        through_codes, solutions = torch.zeros_like(problem.dictionary), []
-        for chunk in zip(
-            codes.split(CHUNK),
-            problem.observations.split(CHUNK),
-            code_gradient.split(CHUNK),
-            strict=True,
-        ):
-            share, solution = peers.run_jax(
-                program, problem.dictionary, *chunk, constants=constants
-            )
-            through_codes += share
-            solutions.append(solution)
-        return through_codes, torch.cat(solutions), {"solves": len(codes)}
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+        solver = peers.require("lineax").AutoLinearSolver(well_posed=WELL_POSED[self.solver])
+        adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=solver)
+
+        def minimizer(*inputs):
+            return adjoint.apply(_solve, _optimality, (*inputs, nonnegative), frozenset())[0]
+
+        return minimizer
 
 
 # Optimistix requires that these two are global functions, which take everything as arguments.
@@ -82,14 +65,3 @@ def _solve(inputs):
 
 def _optimality(codes, residual, inputs):
     return peers.layer(codes, *inputs[1:6]) - codes
-
-
-@functools.cache
-def _program(well_posed: bool | None, nonnegative: bool) -> Callable[..., Any]:
-    solver = peers.require("lineax").AutoLinearSolver(well_posed=well_posed)
-    adjoint = peers.require("optimistix").ImplicitAdjoint(linear_solver=solver)
-
-    def minimizer(*inputs):
-        return adjoint.apply(_solve, _optimality, (*inputs, nonnegative), frozenset())[0]
-
-    return peers.jax_implicit_gradient(minimizer)

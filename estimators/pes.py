@@ -8,9 +8,8 @@ from torch import Tensor
 
 from pudle import streams
 from pudle.algorithms import Algorithm, State
-from pudle.estimator import CodesEstimator, Contribution, averaged_pairs
+from pudle.estimator import CodesEstimator, Contribution, averaged_pairs, check_options
 from pudle.problems import Problem
-from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,7 @@ class Pes(CodesEstimator):
     )
     computes = "stochastic"
 
-    def __post_init__(self) -> None:
-        check_integer("samples", self.samples, 1)
-        check_integer("window", self.window, 1)
-        check_positive("scale", self.scale)
-        check_integer("seed", self.seed, 0)
+    __post_init__ = check_options
 
     def gradients_at(
         self, problem: Problem, algorithm: Algorithm, states: list[State]

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import differentiable, gradients
-from pudle.estimator import Contribution, ImplicitEstimator
+from pudle.estimator import Contribution, ImplicitEstimator, check_options
 from pudle.problems import Problem
-from pudle.validation import check_integer, check_share
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ class Phantom(ImplicitEstimator):
     computes = "approximate"
     consistent_for = ("lasso",)
 
-    def __post_init__(self) -> None:
-        check_integer("steps", self.steps, 1)
-        check_share("damping", self.damping)
+    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

@@ -1,7 +1,7 @@
 """Implicit differentiation by TorchDEQ, a peer to measure against."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,10 +9,8 @@ from torch import Tensor
 from pudle import peers
 from pudle.algorithms import Ista, State
 from pudle.algorithms.unrolling import gradients
+from pudle.estimator import check_options
 from pudle.problems import SparseCoding
-from pudle.validation import check_choice, check_integer, check_positive
-
-SOLVERS = ("fixed_point_iter", "anderson", "broyden")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class TorchdeqImplicit(peers.ImplicitPeer):
 
     iterations: int = 1000
     rtol: float = 1e-13
-    solver: str = "fixed_point_iter"
+    solver: Literal["fixed_point_iter", "anderson", "broyden"] = "fixed_point_iter"
 
     name = "torchdeq_implicit"
     references = (
@@ -60,10 +58,7 @@ class TorchdeqImplicit(peers.ImplicitPeer):
     distributions = ("torchdeq",)
     instead = "fixed_point"
 
-    def __post_init__(self) -> None:
-        check_integer("iterations", self.iterations, 1)
-        check_positive("rtol", self.rtol)
-        check_choice("solver", self.solver, SOLVERS)
+    __post_init__ = check_options
 
     def solve(
         self, problem: SparseCoding, step: float, codes: Tensor, code_gradient: Tensor

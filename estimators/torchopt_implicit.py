@@ -9,9 +9,8 @@ from torch import Tensor
 from pudle import peers
 from pudle.algorithms import Algorithm, State
 from pudle.algorithms.unrolling import gradients
-from pudle.estimator import Contribution, ImplicitEstimator
+from pudle.estimator import Contribution, ImplicitEstimator, check_options
 from pudle.problems import Problem
-from pudle.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,7 @@ class TorchoptImplicit(peers.Peer, ImplicitEstimator):
     distributions = ("torchopt",)
     instead = "conjugate_gradient"
 
-    def __post_init__(self) -> None:
-        check_integer("iterations", self.iterations, 1)
-        check_positive("rtol", self.rtol)
+    __post_init__ = check_options
 
     def through_codes(
         self, problem: Problem, algorithm: Algorithm, state: State, code_gradient: Tensor

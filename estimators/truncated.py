@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pudle.algorithms import Algorithm
 from pudle.algorithms.unrolling import window_gradients
-from pudle.estimator import Estimate, WindowEstimator
+from pudle.estimator import Estimate, WindowEstimator, check_options
 from pudle.problems import Problem
 from pudle.validation import check_integer
 
@@ -45,8 +45,7 @@ class Truncated(WindowEstimator):
     computes = "truncated"
     consistent_for = ("lasso",)
 
-    def __post_init__(self) -> None:
-        check_integer("window", self.window, 1)
+    __post_init__ = check_options
 
     @staticmethod
     def sweep_windows(

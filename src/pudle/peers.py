@@ -5,6 +5,7 @@ imported before it is needed.
 import contextlib
 import functools
 import importlib
+import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -134,6 +135,52 @@ class ImplicitPeer(Peer, ImplicitEstimator):
         }
 
 
+class JaxImplicitPeer(ImplicitPeer):
+    """Implicit differentiation by a library in jax, compiled once for each shape and precision."""
+
+    cpu_only = True
+    #: Number of samples whose systems are in memory at a time.
+    chunk: ClassVar[int] = sys.maxsize
+
+    @abstractmethod
+    def minimizer(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+        """Return the codes of one sample as a function of what `layer` takes but the last argument.
+
+        Its derivative in the dictionary and the offset is that of the fixed point of `layer`.
+        """
+
+    @functools.cache  # noqa: B019  # estimators are few, and equal ones share what is compiled
+    def program(self, nonnegative: bool, rounding: float) -> Callable[..., Any]:
+        """Compile the gradient through the implicit functions of all samples.
+
+        It takes dictionary, codes, observations, code gradient, step, penalty and l2 penalty, and
+        returns the gradient in the dictionary and that in the offsets, which is the solution of the
+        linear systems.
+        """
+        jax, minimizer = require("jax"), self.minimizer(nonnegative, rounding)
+
+        def pull_back(dictionary, codes, observations, code_gradient, *constants):
+            def contracted(dictionary, offsets):
+                over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
+                given = codes, dictionary, offsets, observations, constants
+                return (over_samples(*given) * code_gradient).sum()
+
+            return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
+
+        return jax.jit(pull_back)
+
+    def solve(self, problem: Any, step: float, codes: Tensor, code_gradient: Tensor) -> Solved:
+        program = self.program(problem.nonnegative, torch.finfo(codes.dtype).eps)
+        constants = (step, problem.penalty, problem.l2_penalty)
+        tensors = (codes, problem.observations, code_gradient)
+        chunks = zip(*(each.split(self.chunk) for each in tensors), strict=True)
+        results = [
+            run_jax(program, problem.dictionary, *chunk, constants=constants) for chunk in chunks
+        ]
+        shares, solutions = zip(*results, strict=True)
+        return sum(shares), torch.cat(solutions), {"solves": len(codes)}
+
+
 def relative_residual(residual: Tensor, right_hand_side: Tensor) -> float:
     """Return the largest ratio over samples of the residual's norm to the right-hand side's; the
     norm where that is zero.
@@ -159,29 +206,6 @@ def run_jax(
         # Copies in numpy: the next operation outside the context would turn float64 arrays of jax
         # into float32.
         return [torch.from_numpy(np.array(result)) for result in results]
-
-
-def jax_implicit_gradient(minimizer: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile the gradient through the implicit functions of all samples.
-
-    `minimizer` takes the arguments of `layer` except the last, and returns the codes of this one
-    sample. Its derivative in the dictionary and the offset is that of the fixed point of `layer`.
-    The compiled function takes dictionary, codes, observations, code gradient, step, penalty and l2
-    penalty. It returns the gradient in the dictionary and that in the offsets, which is the
-    solution of the linear systems.
-    """
-    jax = require("jax")
-
-    def pull_back(dictionary, codes, observations, code_gradient, *constants):
-        def contracted(dictionary, offsets):
-            over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
-            return (
-                over_samples(codes, dictionary, offsets, observations, constants) * code_gradient
-            ).sum()
-
-        return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
-
-    return jax.jit(pull_back)
 
 
 def layer(
