@@ -20,25 +20,15 @@ import pudle
 from pudle import peers
 from pudle.algorithms.unrolling import direct_gradients
 from pudle.bench.cases import PEERS, PROFILES
-from pudle.measuring.measurement import measure
 from pudle.measuring.store import Store
 
-#: The module that each of them imports first.
-MODULES = {
-    "jaxopt_implicit": "jaxopt",
-    "jaxopt_unrolled": "jaxopt",
-    "optimistix_implicit": "optimistix",
-    "torchdeq_implicit": "torchdeq",
-    "torchopt_implicit": "torchopt",
-}
-#: Implicit peers with the accuracy of their solves.
+#: Implicit peers with the accuracy of their solves, and other solvers of the same libraries.
 SOLVES = {
     "jaxopt_implicit": tolerances.PEER_SOLVE,
     "optimistix_implicit": tolerances.PEER_SOLVE,
     "torchdeq_implicit": tolerances.PEER_ITERATIONS,
     "torchopt_implicit": tolerances.PEER_SOLVE,
 }
-#: Other solvers of the same libraries.
 OTHER_SOLVES = {
     "jaxopt_implicit(solver='gmres')": tolerances.PEER_SOLVE,
     "optimistix_implicit(solver='lu')": tolerances.PEER_SOLVE,
@@ -48,169 +38,120 @@ OTHER_SOLVES = {
 SUPPORTED = 60
 
 
+def estimate(
+    spec: str, problem: pudle.Problem, algorithm: pudle.Algorithm | None = None, depth=SUPPORTED
+) -> pudle.Estimate:
+    return pudle.make_estimator(spec).estimate(problem, algorithm or pudle.Ista(), depth)
+
+
 # --- without the extra
 
 
 def test_larger_profiles_include_all_peers_and_quick_none():
-    assert set(PEERS) == set(MODULES) <= set(pudle.list_estimators())
-    assert set(PEERS) <= set(PROFILES["default"].estimators)
-    assert set(PEERS) <= set(PROFILES["paper"].estimators)
+    assert set(PEERS) == {*SOLVES, "jaxopt_unrolled"} <= set(pudle.list_estimators())
+    for profile in ("default", "paper"):
+        assert set(PEERS) <= set(PROFILES[profile].estimators)
     assert not set(PEERS) & set(PROFILES["quick"].estimators)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_missing_library_says_what_to_install(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, MODULES[name], None)
-    text = rf"^install pudle\[peers\]: {MODULES[name]} is not installed$"
-    with pytest.raises(pudle.MissingDependency, match=text):
-        pudle.make_estimator(name).estimate(sparse_problem(), pudle.Ista(), 3)
+@pytest.mark.parametrize("name", PEERS)
+def test_refusals_and_a_missing_library_say_what_to_use(name, monkeypatch):
+    module = pudle.make_estimator(name).distributions[-1]
+    monkeypatch.setitem(sys.modules, module, None)
+    missing = rf"^install pudle\[peers\]: {module} is not installed$"
+    with pytest.raises(pudle.MissingDependency, match=missing):
+        estimate(name, sparse_problem())
     # A problem that it cannot treat is refused for that reason, and so are wrong arguments.
-    with pytest.raises(pudle.UnsupportedProblem):
-        pudle.make_estimator(name).estimate(ridge_problem(), pudle.Ista(), 3)
+    with pytest.raises(pudle.UnsupportedProblem, match="not Ridge: use "):
+        estimate(name, ridge_problem())
+    with pytest.raises(pudle.UnsupportedProblem, match="not hard: use "):
+        estimate(name, sparse_problem(), pudle.Ista(thresholding="hard"))
     with pytest.raises(pudle.InvalidArgument):
-        pudle.make_estimator(name).estimate(sparse_problem(), pudle.Ista(), -1)
-
-
-def test_missing_library_is_scored_as_skipped(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchdeq", None)
-    store = Store(tmp_path, "quick")
-    measure(TINY, "torchdeq_implicit", store)
-    record = store.read(TINY, "torchdeq_implicit")
-    assert record.status == "skipped"
-    assert record.reason.startswith("install pudle[peers]")
-    assert len(record.scores) == len(TINY.seeds) * len(TINY.depths)
-    for row in record.scores:
-        assert (
-            row["status"] == "skipped"
-            and row["reason"] == record.reason
-            and row["relative_error"] is None
-        )
+        estimate(name, sparse_problem(), depth=-1)
 
 
 def test_installing_or_updating_a_library_outdates_what_is_stored(tmp_path, monkeypatch):
     store, keys = Store(tmp_path, "quick"), set()
+    other = store.path(TINY, "backprop")
     for version in ("", "0.1.0", "0.2.0"):
-        monkeypatch.setattr(
-            peers, "versions", lambda *names, version=version: dict.fromkeys(names, version)
-        )
+        monkeypatch.setattr(peers, "versions", lambda *names, v=version: dict.fromkeys(names, v))
         keys.add(store.path(TINY, "torchdeq_implicit"))
-        other = store.path(TINY, "backprop")
+        assert store.path(TINY, "backprop") == other
     assert len(keys) == 3
-    monkeypatch.undo()
-    assert store.path(TINY, "backprop") == other
-
-
-# --- refusals
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_refusals_name_what_to_use(name):
-    estimator = pudle.make_estimator(name)
-    with pytest.raises(
-        pudle.UnsupportedProblem,
-        match="treats SparseCoding with a dense dictionary, not Ridge: use ",
-    ):
-        estimator.estimate(ridge_problem(), pudle.Ista(), 3)
-    with pytest.raises(pudle.UnsupportedProblem, match="treats soft thresholding, not hard: use "):
-        estimator.estimate(sparse_problem(), pudle.Ista(thresholding="hard"), 3)
-
-
-def test_jaxopt_unrolled_refuses_restart():
-    with pytest.raises(
-        pudle.UnsupportedProblem, match="without restart, not fista.restart=True.: use backprop"
-    ):
-        pudle.make_estimator("jaxopt_unrolled").estimate(
-            sparse_problem(), pudle.Fista(restart=True), 3
-        )
 
 
 # --- agreement
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"nonnegative": True}, {"l2_penalty": 0.1}],
-    ids=["lasso", "nonnegative", "elastic"],
-)
+@pytest.mark.parametrize("changes", [{"nonnegative": True}, {"l2_penalty": 0.1}], ids=str)
 @pytest.mark.parametrize("spec", SOLVES)
 def test_implicit_peers_agree_with_the_certified_gradient(spec, loss, changes):
     problem = dataclasses.replace(sparse_problem(loss), **changes)
     reference, algorithm = at_minimizer(problem)
-    estimate = pudle.make_estimator(spec).estimate(problem, algorithm, 1)
-    assert relative(estimate.gradient, reference.gradient) < SOLVES[spec]
+    gradient = estimate(spec, problem, algorithm, 1).gradient
+    assert relative(gradient, reference.gradient) < SOLVES[spec]
 
 
 @pytest.mark.parametrize("spec", SOLVES | OTHER_SOLVES)
 def test_implicit_peers_agree_with_analytic_once_the_supports_are_right(spec):
     """At codes that have not converged, all of them differentiate at z_T."""
     problem = sparse_problem("reconstruction")
-    expected = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), SUPPORTED)
-    estimate = pudle.make_estimator(spec).estimate(problem, pudle.Ista(), SUPPORTED)
+    expected, actual = estimate("analytic", problem), estimate(spec, problem)
     tolerance = (SOLVES | OTHER_SOLVES)[spec]
-    assert torch.equal(estimate.codes, expected.codes)
-    assert relative(estimate.gradient, expected.gradient) < tolerance
-    assert estimate.diagnostics["largest_relative_residual"] < tolerance
+    assert torch.equal(actual.codes, expected.codes)
+    assert relative(actual.gradient, expected.gradient) < tolerance
+    assert actual.diagnostics["largest_relative_residual"] < tolerance
 
 
 def test_torchdeq_by_fixed_point_iterations_is_the_series(loss):
     """K iterations from zero add up the first K terms, at any codes."""
-    problem, terms = sparse_problem(loss), 25
-    series = pudle.make_estimator(f"fixed_point(terms={terms})").estimate(
-        problem, pudle.Ista(), SUPPORTED
-    )
-    estimate = pudle.make_estimator(f"torchdeq_implicit(iterations={terms})").estimate(
-        problem, pudle.Ista(), SUPPORTED
-    )
-    assert relative(estimate.gradient, series.gradient) < tolerances.SAME_ARITHMETIC
+    problem = sparse_problem(loss)
+    actual = estimate("torchdeq_implicit(iterations=25)", problem)
+    series = estimate("fixed_point(terms=25)", problem).gradient
+    assert relative(actual.gradient, series) < tolerances.SAME_ARITHMETIC
     # The residual shows that it has not converged.
-    assert estimate.diagnostics["largest_relative_residual"] > 1e-3
+    assert actual.diagnostics["largest_relative_residual"] > 1e-3
 
 
-@pytest.mark.parametrize(
-    "spec", ["jaxopt_implicit(iterations=3)", "torchopt_implicit(iterations=3)"]
-)
-def test_residual_shows_a_solve_cut_short(spec):
+@pytest.mark.parametrize("name", ["jaxopt_implicit", "torchopt_implicit"])
+def test_residual_shows_a_solve_cut_short(name):
     problem = sparse_problem("reconstruction")
-    exact = pudle.make_estimator("analytic").estimate(problem, pudle.Ista(), SUPPORTED)
-    estimate = pudle.make_estimator(spec).estimate(problem, pudle.Ista(), SUPPORTED)
-    assert relative(estimate.gradient, exact.gradient) > 1e-3
-    assert estimate.diagnostics["largest_relative_residual"] > 1e-3
+    actual = estimate(f"{name}(iterations=3)", problem)
+    assert relative(actual.gradient, estimate("analytic", problem).gradient) > 1e-3
+    assert actual.diagnostics["largest_relative_residual"] > 1e-3
 
 
 @pytest.mark.parametrize(
     ("algorithm", "changes"),
     [
-        (pudle.Ista(), {}),
         (pudle.Ista(step=0.1), {"nonnegative": True}),
         (pudle.Fista(), {"l2_penalty": 0.1}),
         (pudle.Fista(initial=torch.full((40, 18), 0.1, dtype=torch.float64)), {}),
     ],
-    ids=["ista", "step-nonnegative", "fista-elastic", "fista-warm"],
+    ids=["step-nonnegative", "fista-elastic", "fista-warm"],
 )
 def test_jaxopt_unrolled_is_backprop(algorithm, changes, loss):
     problem = dataclasses.replace(sparse_problem(loss), **changes)
-    expected = pudle.make_estimator("backprop").estimate(problem, algorithm, 4)
-    estimate = pudle.make_estimator("jaxopt_unrolled").estimate(problem, algorithm, 4)
-    assert relative(estimate.codes, expected.codes) < tolerances.SAME_ARITHMETIC
-    assert relative(estimate.gradient, expected.gradient) < tolerances.SAME_ARITHMETIC
+    expected, actual = (
+        estimate(spec, problem, algorithm, 4) for spec in ("backprop", "jaxopt_unrolled")
+    )
+    assert relative(actual.codes, expected.codes) < tolerances.SAME_ARITHMETIC
+    assert relative(actual.gradient, expected.gradient) < tolerances.SAME_ARITHMETIC
+    with pytest.raises(pudle.UnsupportedProblem, match="restart=True.: use backprop"):
+        estimate("jaxopt_unrolled", problem, pudle.Fista(restart=True))
 
 
 def test_chunks_of_samples_add_up(monkeypatch):
-    from pudle.estimators import optimistix_implicit
-
-    problem = sparse_problem("reconstruction")
-    estimator = pudle.make_estimator("optimistix_implicit")
-    whole = estimator.estimate(problem, pudle.Ista(), SUPPORTED)
-    monkeypatch.setattr(optimistix_implicit, "CHUNK", 15)
-    parts = estimator.estimate(problem, pudle.Ista(), SUPPORTED)
-    assert relative(parts.gradient, whole.gradient) < tolerances.SAME_ARITHMETIC
+    estimator, problem = pudle.make_estimator("optimistix_implicit"), sparse_problem()
+    whole = estimator.estimate(problem, pudle.Ista(), SUPPORTED).gradient
+    monkeypatch.setattr(type(estimator), "chunk", 15)
+    parts = estimator.estimate(problem, pudle.Ista(), SUPPORTED).gradient
+    assert relative(parts, whole) < tolerances.SAME_ARITHMETIC
 
 
 @pytest.mark.parametrize("name", ["jaxopt_implicit", "jaxopt_unrolled", "optimistix_implicit"])
 def test_jax_settings_do_not_change(name):
-    problem = sparse_problem()
-    estimate = pudle.make_estimator(name).estimate(problem, pudle.Ista(), 2)
-    assert estimate.gradient.dtype == torch.float64
+    assert estimate(name, sparse_problem(), depth=2).gradient.dtype == torch.float64
     jax = peers.require("jax")
     assert not jax.config.jax_enable_x64
     assert jax.numpy.ones(1).dtype == np.float32
@@ -219,8 +160,6 @@ def test_jax_settings_do_not_change(name):
 def test_optimistix_by_singular_values_stays_bounded_on_singular_systems():
     """At depth one every atom is active."""
     problem = sparse_problem()
-    estimate = pudle.make_estimator("optimistix_implicit(solver='svd')").estimate(
-        problem, pudle.Ista(), 1
-    )
-    direct, _ = direct_gradients(problem, estimate.codes)
-    assert torch.linalg.norm(estimate.gradient) < 100 * torch.linalg.norm(direct)
+    actual = estimate("optimistix_implicit(solver='svd')", problem, depth=1)
+    direct, _ = direct_gradients(problem, actual.codes)
+    assert torch.linalg.norm(actual.gradient) < 100 * torch.linalg.norm(direct)

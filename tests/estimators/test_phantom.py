@@ -82,10 +82,3 @@ def test_both_forms_agree_at_converged_codes_and_tend_to_the_implicit_gradient()
         assert relative(unrolled, series) < tolerances.CONVERGED
         errors.append(relative(unrolled, implicit))
     assert errors[0] > errors[1] > 1e-4 and errors[2] < tolerances.CONVERGED
-
-
-@pytest.mark.parametrize("spec", ["phantom(damping={})", "fixed_point(terms=2, damping={})"])
-def test_a_damping_outside_its_range_is_refused(spec):
-    for damping in ("0", "1.5"):
-        with pytest.raises(pudle.SpecError, match=f"damping={damping}"):
-            pudle.make_estimator(spec.format(damping))
