@@ -119,15 +119,15 @@ def check_options(estimator: Any) -> None:
     A whole number is at least 1 (a seed: 0), another one positive (a `damping`: at most 1), a text
     one of a literal's.
     """
-    for field in dataclasses.fields(estimator):
-        name, value = field.name, getattr(estimator, field.name)
-        if value is None and field.default is None:
+    for option in dataclasses.fields(estimator):
+        name, value = option.name, getattr(estimator, option.name)
+        if value is None and option.default is None:
             continue
-        if choices := get_args(field.type) if get_origin(field.type) is Literal else ():
-            check_choice(name, value, choices)
-        elif field.type in (int, int | None):
+        if get_origin(option.type) is Literal:
+            check_choice(name, value, get_args(option.type))
+        elif option.type in (int, int | None):
             check_integer(name, value, 0 if name == "seed" else 1)
-        elif field.type in (float, float | None):
+        elif option.type in (float, float | None):
             (check_share if name == "damping" else check_positive)(name, value)
 
 
