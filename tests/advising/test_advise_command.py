@@ -26,7 +26,7 @@ def test_an_advice_is_0(monkeypatch, capsys):
     assert (
         code == 0
         and out.startswith("backprop at ")
-        and "within 10 % of the exact gradient in 3 of 3 seeds" in out
+        and "error at most 0.1 against the exact gradient on 3 of 3 seeds" in out
     )
 
 
@@ -47,7 +47,7 @@ def test_no_advice_is_1(monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "alternating", *options)
     assert (
         code == 1
-        and out.startswith("Nothing meets the wish")
+        and out.startswith("Nothing meets the requirement")
         and "no training: there is no advice to try" in err
     )
 

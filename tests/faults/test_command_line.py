@@ -132,7 +132,7 @@ def typed(tmp_path, monkeypatch, capfd):
     """Call the program in this process, without the hours of work that a well-formed call would
     start.
     """
-    from pudle.advising.race import Race
+    from pudle.advising.search import Search
     from pudle.conformance import command
     from pudle.learning.denoising import DenoisingExperiment
     from pudle.learning.denoising_baselines import DenoisingBaseline
@@ -156,7 +156,7 @@ def typed(tmp_path, monkeypatch, capfd):
         (DenoisingBaseline, "run"),
         (Learner, "fit"),
     ]
-    for kind, method in [*begins, (Race, "__init__"), (page, "measure_apart")]:
+    for kind, method in [*begins, (Search, "__init__"), (page, "measure_apart")]:
         monkeypatch.setattr(kind, method, work)
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "-q")

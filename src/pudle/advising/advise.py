@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..algorithms import Algorithm
+from ..answers import Requirement, answer
 from ..data import Dataset
 from ..errors import InvalidArgument
 from ..estimator import GradientEstimator
@@ -14,15 +15,14 @@ from ..measuring.experiment import ProgressCallback, silent
 from ..problems import Problem
 from ..threads import single_thread
 from ..validation import check_integer, check_positive
-from .budget import within_budget
-from .candidates import Family, candidates
-from .practice import check_trainable, practiced
-from .promises import Promises
-from .race import LEFT, Race, of_each_kind
-from .records import Advice, Wish
-from .trials import Trials
+from .candidates import Candidate, candidates
+from .draws import Draws
+from .records import Advice, Choice
+from .search import ADVISED, Search
+from .training import check_trainable, with_training
+from .verification import Verification, is_kept
 
-#: Error that is wished for where nothing is.
+#: Error that is required where nothing is.
 ERROR = 0.01
 
 
@@ -44,10 +44,11 @@ def advise(
     """Measure which gradient estimator to use on a problem, and how deep to unroll, and test the
     answer on new seeds.
 
-    All candidates start on three seeds and small depths. Windows and terms are searched. Those that
-    cannot win any more are dropped, the others go on to more seeds, and their depth is chosen so
-    that an upper limit for 95 % of all seeds meets the wish. The winner and a runner-up are then
-    tested on `seeds` further draws, and only these count in the promise.
+    A short run on three seeds measures all candidates, windows and terms included, and goes deeper
+    for those that can still win. The best ones of it, by the engine that answers in reports, are
+    measured on more seeds; their depth is chosen so that it suffices for 95 % of all seeds. The
+    winner and a runner-up are then tested on `seeds` further draws, and only these count in what is
+    said about all seeds.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def advise(
     Raises
     ------
     InvalidArgument
-        For a wish that is no positive number, where no seed has a reference to score against, and
+        For a requirement that is no positive number, where no seed has a reference to score against, and
         for a training without a dictionary to learn.
     """
     for name, value in (("error", error), ("seconds", seconds), ("memory", memory)):
@@ -96,68 +97,69 @@ def advise(
     check_integer("most_depth", most_depth, 1)
     if error is seconds is memory is None:
         error = ERROR
-    wish = Wish(error, seconds, memory)
-    trials, taking_part = Trials.of(problem, algorithm, loss, device), candidates(estimators)
+    requirement = Requirement(error, seconds or math.inf, memory or math.inf)
+    named = candidates(estimators)
+    draws = Draws.of(problem, algorithm, loss, device)
     if train:
-        check_trainable(trials)
+        check_trainable(draws)
     with single_thread():
-        advice = _advise(trials, wish, taking_part, seeds, most_depth, progress)
-        return practiced(advice, trials, progress) if train and advice.chosen else advice
+        progress(0, 4, "references of the first seeds")
+        search = Search(draws, requirement, most_depth)
+        check_scorable(search)
+        progress(1, 4, "all candidates on few seeds")
+        advice = _advise(search, search.run(*named), seeds, progress)
+        advice = replace(advice, requirement=requirement, left_out=search.left_out)
+        return with_training(advice, draws, progress) if train and advice.chosen else advice
 
 
 def _advise(
-    trials: Trials,
-    wish: Wish,
-    taking_part: tuple[list[Any], list[Family]],
-    seeds: int,
-    most_depth: int,
-    progress: ProgressCallback,
+    search: Search, able: list[Candidate], seeds: int, progress: ProgressCallback
 ) -> Advice:
-    progress(0, 4, "references of the first seeds")
-    if trials.repeat:
-        trials = replace(trials, text=f"{trials.text}, the same problem for every seed", seeds=1)
-    race = Race(trials, wish, most_depth)
-    _check_scorable(trials, race)
-    progress(1, 4, "all candidates on few seeds")
-    able = race.start(*taking_part)
-    met, others = race.reached(able) if wish.error is not None else within_budget(race, able)
-    progress(2, 4, f"{len(met)} candidates on more seeds")
-    best = of_each_kind(race.halve(met) if trials.seeds is None else met)[:LEFT]
-    facts: dict[str, Any] = {"problem": trials.text, "wish": wish, "left_out": race.left_out}
-    facts |= {"reference": trials.reference(race.seeds[0][0]).status}
+    progress(2, 4, "the best candidates on more seeds")
+    refined = search.refined(able)
+    best = search.best(refined, search.more, ADVISED, search.statistic)
+    reference = search.draws.reference(search.few[0]).status
+    advice = Advice(search.draws.text, search.requirement, reference=reference)
     if not best:
-        return Advice(chosen=None, nearest=race.missed or next(iter(met or others), None), **facts)
-    progress(3, 4, f"{' and '.join(each.name for each in best)} on {seeds} new seeds")
-    promises = Promises(race, seeds)
-    tested = [promises.test(each) for each in best]
-    facts |= {"unscorable": promises.unscorable}
-    kept = [each for each in tested if promises.is_kept(each)]
+        return replace(advice, closest=_closest(search, refined or able))
+    verification = Verification(search, seeds)
+    names = " and ".join(candidate.name for candidate, _ in best)
+    progress(3, 4, f"{names} on {seeds} new seeds")
+    tested = [verification.test(*each) for each in best]
+    advice = replace(advice, unscorable=verification.unscorable)
+    kept = [each for each in tested if is_kept(each)]
     if not kept:
-        return Advice(chosen=None, nearest=best[0], undecided=tested[0], **facts)
+        return replace(advice, undecided=tested[0])
     progress(4, 4, "times in turns")
-    return Advice(
-        **facts, **promises.compared(kept), stricter=promises.stricter(able, kept[0].error)
-    )
+    return replace(advice, **verification.compared(kept))
 
 
-def _check_scorable(trials: Trials, race: Race) -> None:
+def _closest(search: Search, able: list[Candidate]) -> Choice | None:
+    """Return what comes closest to the required error, whatever it costs."""
+    measured = search.measured(able, search.few)
+    best = answer(measured, Requirement(search.requirement.error))
+    costs = best.seconds.value, best.memory.value
+    return Choice(best.estimator, int(best.depth), best.error, *costs) if best.estimator else None
+
+
+def check_scorable(search: Search) -> None:
     """Refuse a problem without references, with different kinds of them, or with bounds above the
-    error of the wish.
+    required error.
     """
-    if not all(race.seeds):
-        first = trials.reference(0)
+    draws, required = search.draws, search.requirement.error
+    if not search.few:
+        first = draws.reference(0)
         raise InvalidArgument(
             f"no seed has a reference to score against: {first.status}: {first.reason}"
         )
-    references = [trials.reference(seed) for seed in race.seeds[-1]]
+    references = [draws.reference(seed) for seed in search.more]
     if len(statuses := sorted({each.status for each in references})) > 1:
         raise InvalidArgument(
             f"references of different kinds ({', '.join(statuses)}) are not ranked together: fix"
             " the loss"
         )
     bound = max(each.bound for each in references)
-    if race.wish.error is not None and race.wish.error < bound:
+    if required is not None and required < bound:
         raise InvalidArgument(
-            f"error={race.wish.error:g} is below the references' bound {bound:.1e}: allow more than"
-            " that"
+            f"error={required:g} is below the references' bound {bound:.1e}: allow more than that"
         )

@@ -9,18 +9,11 @@ import click
 
 from ..terminal import check_device, progress_bar
 
-#: Exit code where no candidate meets the wish; 2 is wrong usage.
+#: Exit code where no candidate meets the requirement; 2 is wrong usage.
 NOTHING = 1
-UNITS = {
-    "": 1.0,
-    "KIB": 2.0**10,
-    "MIB": 2.0**20,
-    "GIB": 2.0**30,
-    "KB": 1e3,
-    "MB": 1e6,
-    "GB": 1e9,
-    "B": 1.0,
-}
+UNITS = {"": 1.0, "B": 1.0, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
+UNITS |= {"KB": 1e3, "MB": 1e6, "GB": 1e9}
+POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
@@ -48,13 +41,13 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--loss", metavar="NAME", help="Outer loss [default: the dataset's first].")
 @click.option(
     "--error",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="E",
     help="Largest relative error of the gradient [default: 0.01, without a time and a memory].",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="S",
     help="Largest time of one gradient.",
 )
@@ -94,8 +87,8 @@ def advise_command(
 
     Candidates are the named estimators, or all that are installed; a name such as `truncated`
     stands for all its windows, which are searched. The answer is tested on seeds that had no part
-    in the choice. The exit code is 0 with an advice, 1 if nothing meets the wish, which then says
-    what comes nearest, and 2 for wrong usage.
+    in the choice. The exit code is 0 with an advice, 1 if nothing meets the requirement, which then
+    says what comes closest, and 2 for wrong usage.
 
     \b
     Examples:

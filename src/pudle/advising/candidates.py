@@ -5,7 +5,7 @@ searched.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from .. import names
 from ..errors import InvalidArgument, MissingDependency
 from ..estimator import GradientEstimator
 from ..peers import Peer
+from .draws import spec_of
 
 #: Claims that no error wish can be held against: their errors are those of a random draw, or of no
 #: gradient.
@@ -31,6 +32,38 @@ class Family:
     def member(self, number: int) -> str:
         """Return the spec of one of them."""
         return f"{self.name}({self.option}={number})"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An estimator, as a spec or an object, and its number in a family."""
+
+    estimator: Any
+    family: Family | None = None
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """The spec of the estimator."""
+        return spec_of(self.estimator)
+
+    @property
+    def kind(self) -> str:
+        """The name of the family, or of the estimator that has none."""
+        return self.family.name if self.family else self.name
+
+    @property
+    def made(self) -> Any:
+        """The estimator itself."""
+        is_spec = isinstance(self.estimator, str)
+        return names.make_estimator(self.estimator) if is_spec else self.estimator
+
+    def distinct(self, depths: Sequence[int]) -> list[int]:
+        """Return the depths at which it is not full backpropagation: a window of the depth or more
+        is.
+        """
+        windows = self.family is not None and self.family.windows
+        return [depth for depth in depths if depth > self.number or not windows]
 
 
 def candidates(

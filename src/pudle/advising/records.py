@@ -1,138 +1,188 @@
-"""The records of an advice: the wish, the contenders, what was tested, and the answer."""
+"""What an advice consists of, and its text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .candidates import Family
-from .trials import label
+from .. import text
+from ..answers import Requirement
+from .draws import spec_of
+from .statistics import CONFIDENCE
+
+#: What the errors are measured against.
+TRUTH = {"certified": "the exact gradient", "limit": "the gradient at the algorithm's limit"}
+#: Least share of all seeds that is not called little.
+ENOUGH = 0.8
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What an estimate may err, take (seconds) and need (bytes); None where anything is allowed."""
-
-    error: float | None = None
-    seconds: float | None = None
-    memory: float | None = None
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An estimator at a depth, with what is known of it: `error` is the largest one, or a limit for
-    nearly all seeds.
-    """
-
-    estimator: Any
-    depth: int
-    family: Family | None = None
-    number: int = 0
-    error: float = math.inf
-    seconds: float = math.nan
-    memory: float = math.nan
-
-    @property
-    def name(self) -> str:
-        """The spec of the estimator."""
-        return label(self.estimator)
-
-    @property
-    def kind(self) -> str:
-        """The name of the family, or of the estimator that has none."""
-        return self.family.name if self.family else self.name
-
-
-@dataclass(frozen=True)
-class Promise:
-    """A contender on seeds that had no part in its choice.
+class Choice:
+    """An estimator at a depth, tested on seeds that had no part in its choice.
 
     Attributes
     ----------
-    contender : Contender
+    estimator : str or GradientEstimator
+    depth : int
     error : float
-        The promise: its relative error is at most this.
+        What the relative error is promised to be at most, or that on the few seeds where it was not
+        tested.
+    seconds, memory : float
+        Time and memory of one gradient, NaN where they are not known.
     kept, seeds : int
-        Number of seeds on which it is kept, of all that were tried.
+        Number of seeds with at most this error, of all that were tested.
     share : float
-        Share of all seeds on which it is kept at least, with 95 % confidence; NaN where there is
-        one problem only.
+        Share of all seeds that keep it at least, with 95 % confidence; NaN where there is one
+        problem only.
     median : float
         Median of the errors.
     """
 
-    contender: Contender
+    estimator: Any
+    depth: int
     error: float
-    kept: int
-    seeds: int
-    share: float
-    median: float
+    seconds: float = math.nan
+    memory: float = math.nan
+    kept: int = 0
+    seeds: int = 0
+    share: float = math.nan
+    median: float = math.nan
+
+    @property
+    def name(self) -> str:
+        """The spec of the estimator."""
+        return spec_of(self.estimator)
+
+    def __str__(self) -> str:
+        return f"{self.name} at {text.count(self.depth, 'layer')}"
+
+    @property
+    def costs(self) -> str:
+        """Time and memory, as far as they are known."""
+        shown = text.seconds(self.seconds), text.memory(self.memory)
+        return " and ".join(cost for cost in shown if cost != text.DASH)
+
+    @property
+    def where(self) -> str:
+        """On which of the tested seeds the error is kept."""
+        if math.isnan(self.share):
+            return "on this problem"
+        return f"on {self.kept} of {self.seeds} seeds"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Which estimator to use on a problem, with what it promises; its text is the answer in words.
+    """Which estimator to use on a problem, with what it keeps; its text is the answer in words.
 
     Attributes
     ----------
     problem : str
         The problem, the algorithm and the loss.
-    wish : Wish
+    requirement : Requirement
         What was asked for.
-    chosen : Promise or None
-        The advised estimator; None where no candidate meets the wish.
-    runner_up : Promise or None
+    chosen : Choice or None
+        The advised estimator; None where no candidate meets the requirement.
+    runner_up : Choice or None
         The next best.
     tied : bool
         Whether the times of these two cannot be told apart.
-    base : Contender or None
+    base : Choice or None
         `backprop` within the same error, with the time that `relative_time` compares with.
     relative_time : float
         Time of the advised estimator over that of `base`, both measured in turns; NaN where `base`
-        does not meet the wish.
-    nearest : Contender or None
-        What comes nearest, where nothing meets the wish.
-    undecided : Promise or None
-        What met the wish on the seeds of the race and missed it on too many new ones: the data do
+        does not meet the requirement.
+    closest : Choice or None
+        What comes closest, where nothing meets the requirement.
+    undecided : Choice or None
+        What met the requirement on the first seeds and missed it on too many new ones: the data do
         not decide.
-    stricter : mapping
-        The cheapest estimator for smaller errors, as far as some reach them.
     reference : str
         Kind of the references: ``certified``, or ``limit``.
     unscorable : int
         Number of seeds that were left aside because their reference cannot be scored against.
     left_out : mapping
         Candidates that did not take part, each with the reason.
+    training : str
+        What short trainings say.
     """
 
     problem: str
-    wish: Wish
-    chosen: Promise | None
-    runner_up: Promise | None = None
+    requirement: Requirement
+    chosen: Choice | None = None
+    runner_up: Choice | None = None
     tied: bool = False
-    base: Contender | None = None
+    base: Choice | None = None
     relative_time: float = math.nan
-    nearest: Contender | None = None
-    undecided: Promise | None = None
-    stricter: Mapping[float, Contender] = field(default_factory=dict)
+    closest: Choice | None = None
+    undecided: Choice | None = None
     reference: str = "certified"
     unscorable: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     training: str = ""
 
     def __str__(self) -> str:
-        from .words import sentences
-
-        return "\n".join(sentences(self))
+        return "\n".join(self._sentences())
 
     def __repr__(self) -> str:
         if self.chosen is None:
-            return (
-                f"Advice({self.problem}:"
-                f" {'the data do not decide' if self.undecided else 'nothing meets the wish'})"
+            what = "the data do not decide" if self.undecided else "nothing meets the requirement"
+            return f"Advice({self.problem}: {what})"
+        what = f"{self.chosen}, error <= {self.chosen.error:.2g} {self.chosen.where}"
+        return f"Advice({self.problem}: {what})"
+
+    def _sentences(self) -> Iterator[str]:
+        """Yield the lines: the answer, what else there is, and what it rests on."""
+        if self.undecided:
+            tested = self.undecided
+            yield (
+                f"The data do not decide: {tested} had an error of at most {_exactly(tested.error)}"
+                f" on the seeds of the choice, but only on {tested.kept} of {tested.seeds} new"
+                " seeds; allow a larger error, or more layers."
             )
-        at = self.chosen
-        promise = f"error <= {at.error:.2g} in {at.kept} of {at.seeds} seeds"
-        return f"Advice({self.problem}: {at.contender.name}, depth {at.contender.depth}, {promise})"
+        elif self.chosen is None:
+            yield f"Nothing meets the requirement ({self.requirement}) on {self.problem}."
+            if at := self.closest:
+                error = f"error {text.number(at.error)} on the seeds that were tried"
+                yield f"Closest: {', '.join(filter(None, [str(at), error, at.costs]))}."
+        else:
+            yield from self._choice(self.chosen)
+        if self.training:
+            yield self.training
+        yield f"Problem: {self.problem}. References: {self.reference}."
+
+    def _choice(self, chosen: Choice) -> Iterator[str]:
+        beside = "; backprop does not reach that error within the depths that were tried"
+        if self.base:
+            times, layers = text.number(self.relative_time), text.count(self.base.depth, "layer")
+            beside = f", {times} times the time of backprop, which needs {layers} for it"
+        if self.base and self.base.name == chosen.name:
+            beside = ""
+        error = f"error at most {_exactly(chosen.error)} against {TRUTH[self.reference]}"
+        middle = f"(median {text.number(chosen.median)})"
+        yield f"{chosen}: {error} {chosen.where} {middle}, {chosen.costs}{beside}."
+        if second := self.runner_up:
+            ratio = f"{text.number(second.seconds / chosen.seconds)} times that time"
+            how = "its time cannot be told apart from that" if self.tied else ratio
+            yield f"Next: {second}: error at most {_exactly(second.error)} {second.where}, {how}."
+        if math.isnan(chosen.share):
+            yield "This holds for this one problem: nothing follows for others."
+            return
+        # Rounded down: a share is promised as an error is.
+        share, confidence = f"{math.floor(100 * chosen.share)} %", f"{100 * CONFIDENCE:.0f} %"
+        yield (
+            f"Of all seeds at least {share} keep this error, with {confidence} confidence: the"
+            f" {chosen.seeds} seeds had no part in the choice."
+        )
+        if chosen.share < ENOUGH:
+            yield f"{chosen.seeds} seeds decide little: more seeds would say more."
+        if self.unscorable:
+            further = text.count(self.unscorable, "further seed has", "further seeds have")
+            yield f"{further} no reference to score against; nothing is said about these."
+
+
+def _exactly(error: float) -> str:
+    """Return an error with so many digits that it is not rounded to a tighter one."""
+    shown = (text.number(error, digits) for digits in range(1, 18))
+    return next(each for each in shown if float(each) >= error)

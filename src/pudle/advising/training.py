@@ -1,0 +1,77 @@
+"""Short trainings with the advised estimator and the runner-up: whether the advice holds where
+gradients are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from typing import Any
+
+import torch
+
+from .. import text
+from ..algorithms import Algorithm
+from ..errors import InvalidArgument
+from ..learning.batches import DictionaryProblem
+from ..learning.learner import Learner, LearningWarning
+from ..measuring.experiment import ProgressCallback
+from .draws import Draws
+from .records import Advice, Choice
+
+STEPS, OPTIMIZER = 20, "adam(learning_rate=0.01)"
+#: The outer loss is evaluated after so many times the layers of the deeper of the two.
+DEEPER = 4
+#: A training that reaches this share of the other's decrease of the loss is as good.
+AS_GOOD = 0.95
+
+
+def check_trainable(draws: Draws) -> None:
+    """Raise InvalidArgument for a problem that has no dictionary to learn."""
+    if not isinstance(draws.problem(0), DictionaryProblem):
+        raise InvalidArgument(
+            f"a training learns a dictionary, and {draws.text} has none: ask for no training"
+        )
+
+
+def with_training(advice: Advice, draws: Draws, progress: ProgressCallback) -> Advice:
+    """Return the advice with a sentence about two short trainings, of the advised estimator and of
+    the runner-up.
+
+    Both take the same number of steps from the same dictionary with the same optimizer. What counts
+    is by how much the outer loss has fallen, evaluated at the end with many more layers than either
+    has, and the processor time.
+    """
+    pair = [each for each in (advice.chosen, advice.runner_up) if each]
+    if len(pair) < 2:
+        nothing = "No training: there is no runner-up to compare with."
+        return dataclasses.replace(advice, training=nothing)
+    start, depth = draws.problem(0), DEEPER * max(each.depth for each in pair)
+    before, falls, results = _loss(start, draws.algorithm, depth), [], []
+    for number, each in enumerate(pair):
+        progress(number, 2, f"training with {each.name}")
+        after, seconds = _trained(each, start, draws.algorithm, depth)
+        falls.append(before - after)
+        results.append(f"by {falls[-1]:.3g} with {each} in {text.seconds(seconds)}")
+    holds = falls[0] >= AS_GOOD * falls[1] and falls[0] > 0
+    verdict = "the advice holds"
+    if not holds:
+        verdict = "the advice does not hold in this training: prefer the runner-up"
+    fell = f"{STEPS} steps of {OPTIMIZER}: the loss {before:.4g} fell {', and '.join(results)}"
+    return dataclasses.replace(advice, training=f"{fell}: {verdict}.")
+
+
+def _trained(choice: Choice, problem: Any, algorithm: Algorithm, depth: int) -> tuple[float, float]:
+    """Return the loss after a training, and its processor seconds."""
+    learner = Learner(choice.estimator, algorithm, choice.depth, OPTIMIZER, epochs=STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LearningWarning)
+        training = learner.fit(problem, clock=time.process_time)
+    moved = dataclasses.replace(problem, **problem.fields_at(training.theta))
+    return _loss(moved, algorithm, depth), float(training.history["seconds"].iloc[-1])
+
+
+def _loss(problem: Any, algorithm: Algorithm, depth: int) -> float:
+    with torch.no_grad():
+        return float(problem.outer_loss(algorithm.run(problem, depth).codes))

@@ -1,0 +1,121 @@
+"""What `pudle.advise` says of errors, tested on fresh seeds; as a script, it prints the table of
+docs/results/advice.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from pudle.advising.advise import advise
+from pudle.advising.candidates import Candidate
+from pudle.advising.draws import Draws
+from pudle.advising.records import Advice
+from pudle.advising.search import Search
+from pudle.answers import Requirement
+from pudle.text import seconds
+from pudle.threads import single_thread
+
+#: Seeds that no advice has seen: it measures on the first few dozen.
+FRESH = range(1000, 1010)
+
+
+class Required(NamedTuple):
+    """A problem and the error that its user requires."""
+
+    dataset: str
+    algorithm: str
+    loss: str
+    error: float
+
+
+REQUIRED = {
+    "lasso": Required("sparse_gaussian(n_samples=200)", "ista(step=0.2)", "lasso", 0.02),
+    "reconstruction": Required(
+        "sparse_gaussian(n_samples=200)", "ista(step=0.2)", "reconstruction", 0.02
+    ),
+    "accelerated": Required("bernoulli_gaussian(n_samples=200)", "fista", "reconstruction", 0.05),
+    "ridge": Required("ridge(observations='random')", "ista", "linear", 1e-3),
+    "penalty": Required("penalty_selection", "ista", "held_out", 1e-3),
+    "convolutional": Required("convolutional", "ista", "reconstruction", 0.02),
+}
+
+
+class Kept(NamedTuple):
+    """What an advice keeps on the fresh seeds: the errors there, and the times over those of
+    backprop.
+    """
+
+    errors: list[float]
+    ratios: list[float]
+
+    def count(self, required: Required) -> int:
+        """Return how many seeds keep the error."""
+        return sum(error <= required.error for error in self.errors)
+
+
+def kept_on_fresh_seeds(required: Required, advice: Advice) -> Kept:
+    """Measure the advised estimator on the fresh seeds anew."""
+    assert advice.chosen, str(advice)
+    chosen = advice.chosen
+    draws = Draws.of(required.dataset, required.algorithm, required.loss)
+    search = Search(draws, Requirement(required.error), chosen.depth)
+    seeds = draws.scorable(FRESH)
+    errors = draws.errors(chosen.estimator, seeds, [chosen.depth])[0].tolist()
+    if not advice.base:
+        return Kept(errors, [])
+    calls = [(Candidate(each.estimator), each.depth) for each in (chosen, advice.base)]
+    with single_thread():
+        taken = [search.in_turns(calls, 3, seed) for seed in seeds]
+    return Kept(errors, [float(np.median(each[:, 0] / each[:, 1])) for each in taken])
+
+
+def main() -> None:
+    """Print a row of a Markdown table for each requirement that is named, or for all."""
+    columns = [
+        "problem",
+        "error",
+        "advice",
+        "layers",
+        "time",
+        "kept",
+        "largest error",
+        "time / backprop",
+        "there",
+        "measured in",
+    ]
+    print(f"| {' | '.join(columns)} |\n|---|--:|---|{'--:|' * (len(columns) - 3)}")
+    for name in sys.argv[1:] or REQUIRED:
+        required, start = REQUIRED[name], time.process_time()
+        advice = advise(
+            required.dataset, required.algorithm, loss=required.loss, error=required.error
+        )
+        took, kept = time.process_time() - start, kept_on_fresh_seeds(required, advice)
+        chosen = advice.chosen
+        cells = [
+            f"`{required.dataset}`, `{required.algorithm}`, {required.loss}",
+            f"{required.error:g}",
+            f"`{chosen.name}`",
+        ]
+        cells += [
+            str(chosen.depth),
+            seconds(chosen.seconds),
+            f"{kept.count(required)} of {len(kept.errors)}",
+        ]
+        cells += [
+            f"{max(kept.errors):.2g}",
+            f"{advice.relative_time:.2g}" if advice.base else "not reached",
+        ]
+        cells += [
+            f"{min(kept.ratios):.2g} to {max(kept.ratios):.2g}" if kept.ratios else "",
+            f"{took:.0f} s",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+        print(advice, dict(advice.left_out), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
