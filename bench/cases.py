@@ -78,7 +78,6 @@ PEERS = (
     "torchdeq_implicit",
     "torchopt_implicit",
 )
-
 NAMED_ESTIMATORS = ("alternating", "analytic", "backprop", "truncated(window=10)")
 FURTHER_ESTIMATORS = (
     "one_step",
@@ -88,6 +87,15 @@ FURTHER_ESTIMATORS = (
     "checkpointed",
     "forward",
     "finite_difference",
+)
+#: Those of the literature that lead nowhere on most cases, or take long there.
+SPECIAL_ESTIMATORS = (
+    "drmad",
+    "noodl",
+    "nystrom",
+    "pes(samples=20)",
+    "phantom",
+    "spsa(samples=20)",
 )
 
 LOSSES = ("lasso", "reconstruction")
@@ -194,23 +202,58 @@ FIXED_POINTS = (
 )
 
 
-#: Where estimators are measured that take long: their cost grows with the number of parameters,
-#: they start or compile another library, or they run every layer twice for the gradient of
-#: `backprop`.
-LIMITED = (
-    *((name, "*_small-*") for name in ("checkpointed", *PEERS)),
-    *(("checkpointed", f"{name}-*") for name, _, _ in CORE + PUBLISHED + MALEZIEUX),
-    *(
-        (name, pattern)
-        for name in ("forward", "finite_difference")
-        for pattern in ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*")
+SMALL_CASES = ("*_small-*",)
+LARGE_CASES = tuple(f"{name}-*" for name, _, _ in CORE + PUBLISHED + MALEZIEUX)
+#: The estimators that are not measured everywhere: why not, and on which cases they are.
+EXCEPTIONS: tuple[tuple[str, Texts, Texts], ...] = (
+    (
+        "it runs every layer twice for the gradient of backprop",
+        ("checkpointed",),
+        SMALL_CASES + LARGE_CASES,
     ),
-    ("forward", "equilibrium-*"),
+    (
+        "its cost grows with the number of parameters",
+        ("forward", "finite_difference"),
+        ("*_small-*-reconstruction", "penalty_selection-*", "ridge-*", "logistic*"),
+    ),
+    ("its cost grows with the number of parameters", ("forward",), ("equilibrium-*",)),
+    ("it starts or compiles another library", PEERS, SMALL_CASES),
     # Optimistix decomposes a matrix for each sample, which takes seconds for each gradient of the
     # larger cases.
-    *((name, "sparse_gaussian-ista-lasso") for name in PEERS if name != "optimistix_implicit"),
+    (
+        "it starts or compiles another library",
+        tuple(name for name in PEERS if name != "optimistix_implicit"),
+        ("sparse_gaussian-ista-lasso",),
+    ),
     # On photographs, the others take seconds for each gradient, or for compiling at each depth.
-    ("jaxopt_implicit", "image_patches-ista-lasso"),
+    (
+        "it starts or compiles another library",
+        ("jaxopt_implicit",),
+        ("image_patches-ista-lasso",),
+    ),
+    ("its error falls as the inverse depth alone", ("drmad",), (*SMALL_CASES, "ridge-*")),
+    (
+        "its direction vanishes where codes are not shrunk",
+        ("noodl",),
+        (*SMALL_CASES, "sparse_gaussian_hard-*-reconstruction"),
+    ),
+    (
+        "a few columns stand for no larger Hessian",
+        ("nystrom",),
+        (*SMALL_CASES, "logistic_features-*"),
+    ),
+    ("it is made for deep-equilibrium layers", ("phantom",), (*SMALL_CASES, "equilibrium-*")),
+    (
+        "its variance grows with the number of parameters",
+        ("pes(samples=20)", "spsa(samples=20)"),
+        (*SMALL_CASES, "penalty_selection-*"),
+    ),
+)
+LIMITED = tuple(
+    (name, pattern, reason)
+    for reason, names, patterns in EXCEPTIONS
+    for name in names
+    for pattern in patterns
 )
 
 
@@ -263,7 +306,7 @@ DEFAULT = Selection(
     + SCALAR
     + FIXED_POINTS,
     limited=LIMITED,
-    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *PEERS),
+    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
     torch_depths=(10, 50, 200),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
 
 import torch
 
-from pudle.errors import SpecError
+from pudle.errors import PudleError, SpecError
 from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import Cell, measure_cost
 from pudle.measuring.measurement import measure
+from pudle.measuring.provenance import installed_commit
+from pudle.measuring.run import take_part
 from pudle.measuring.selection import SELECTION_VARIABLE, Selection
 from pudle.measuring.statuses import BROKEN
 from pudle.measuring.store import Store
@@ -34,12 +37,15 @@ def selection() -> Selection:
 @functools.cache
 def store() -> Store:
     """Return the store beside the selection's file; that of a plain `asv run` lies in the checkout
-    that holds this file.
+    that holds this file, and its commit is known if it is the one that is installed.
     """
     chosen, path = selection(), os.environ.get(SELECTION_VARIABLE)
-    home = Path(__file__).resolve().parents[1] / ".asv"
-    folder = Path(path).parent if path else home / chosen.profile
-    return Store(folder / "store", chosen.profile, chosen.device)
+    if path:
+        return Store(Path(path).parent / "store", chosen.profile, chosen.device)
+    root, label = Path(__file__).resolve().parents[1], ("", False)
+    with contextlib.suppress(PudleError):
+        label = installed_commit(root)
+    return Store(root / ".asv" / chosen.profile / "store", chosen.profile, chosen.device, *label)
 
 
 @functools.lru_cache(maxsize=1)
@@ -49,13 +55,16 @@ def record(case: str, estimator: str) -> ScoreRecord:
     NotImplementedError makes asv skip the cell: for an estimator that this commit lacks, or that
     the case leaves out.
     """
-    if not selection().holds(case, estimator):
-        raise NotImplementedError(f"{estimator} is not measured on {case}: it would take long")
+    if reason := selection().left_out(case, estimator):
+        raise NotImplementedError(f"{estimator} is not measured on {case}: {reason}")
     try:
         make_estimator(estimator)
     except SpecError as error:
         raise NotImplementedError(str(error)) from None
     chosen = selection().case(case)
+    if SELECTION_VARIABLE not in os.environ:
+        # A plain `asv run` is a run as well, which `pudle report` shows and `pudle run` continues.
+        take_part(store().folder.parent, store(), selection(), chosen, estimator)
     return store().read(chosen, estimator) or measure(chosen, estimator, store())
 
 

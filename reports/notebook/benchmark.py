@@ -21,11 +21,10 @@ from pudle.measuring.case import Case, slug
 from pudle.measuring.experiment import ProgressCallback
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
-from pudle.measuring.run import remember
+from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection, select
 from pudle.measuring.store import Store
-from pudle.measuring.survey import survey
 from pudle.names import holding
 from pudle.problems import Problem
 from pudle.reports.load import load
@@ -262,14 +261,9 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
     commit, dirty = "", False
     with contextlib.suppress(NoRepository):
         commit, dirty = commit_of(repository(Path.cwd()))
-    store, frozen = (
-        Store(folder / "store", selection.profile, selection.device, commit, dirty),
-        folder / "selection.json",
-    )
+    store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "benchmark"), single_thread(), _shown(progress) as show:
-        selection.write(frozen)
-        known = survey(selection, store)
-        remember(folder, store, selection, known)
+        known = begin(folder, store, selection)
         known.update(fill(plan(selection, store, known), executor=Here(), progress=show))
         if costs:
             fill(plan_costs(selection, store, known), executor=Here(), progress=show)

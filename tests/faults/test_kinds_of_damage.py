@@ -1,32 +1,34 @@
-"""A table of every kind of stored file with every kind of damage: one line names the file, and all
-else is there.
+"""Every kind of stored file with every kind of damage: one line names the file, and all else is
+shown; a run measures again what is damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
+import io
 import json
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from examples import TINY
 from repositories import git
-from synthetic import COMMIT, case, write_every_kind
+from synthetic import edit, write_arrays, write_every_kind
 
 from pudle import cli
 from pudle.errors import InvalidArgument, UnreadableResult, UnwritableFile
+from pudle.files import read_arrays
 from pudle.learning.checkpoint import CHECKPOINT
 from pudle.learning.learner import Learner
-from pudle.measuring.commits.pair import CommitPair, timed_cells
-from pudle.measuring.contents import SCHEMA
+from pudle.measuring.commits.pair import CommitPair
+from pudle.measuring.contents import Rounds
 from pudle.measuring.costs import cells
 from pudle.measuring.measurement import measure, stored_reference
 from pudle.measuring.run import has_history
@@ -35,216 +37,92 @@ from pudle.measuring.store import Store
 from pudle.measuring.survey import survey
 from pudle.reports.leaderboard.submission import MANIFEST, read_submission
 from pudle.reports.load import load
+from pudle.reports.report import Report
 
-NAME = case()["name"]
-Place = tuple[str | int, ...]
-
-
-class Kind(NamedTuple):
-    """A kind of JSON file: where it lies, and the places in it of values that damages change.
-
-    Those are a value that may not lack, one that may not be text, a number that may not be
-    negative, and the name of what the file holds; an empty place says that the file has none.
-    """
-
-    file: str
-    needed: Place
-    typed: Place
-    number: Place = ()
-    name: Place = ()
-
-
-#: The files that a report reads, but for the list of them.
+NAME = "synthetic-ista-lasso"
+#: The files that a report reads, but for the list of them, and what each of them shows.
 SHOWN = {
-    "scores": Kind(
-        f"store/{NAME}/0-*.json",
-        ("scores", 0, "relative_error"),
-        ("scores", 0, "depth"),
-        ("scores", 0, "relative_error"),
-        ("case", "name"),
-    ),
-    "curve": Kind(
-        "store/artifacts/*-jacobian_error-*",
-        ("rows", 0, "relative_error"),
-        ("rows", 0, "depth"),
-        ("rows", 0, "relative_error"),
-        ("case",),
-    ),
-    "surface": Kind(
-        "store/artifacts/*-window_surface-*",
-        ("rows", 0, "window"),
-        ("rows", 0, "window"),
-        ("rows", 0, "relative_error"),
-        ("case",),
-    ),
-    "training": Kind(
-        "store/experiments/one-*.json", ("rows",), ("options",), ("rows", 0, "step"), ("name",)
-    ),
-    "denoising": Kind(
-        "store/experiments/two-*.json",
-        ("summary",),
-        ("provenance",),
-        ("options", "depth"),
-        ("name",),
-    ),
-    "interpretation": Kind(
-        "store/experiments/three-*.json", ("arrays",), ("rows",), ("options", "depth"), ("name",)
-    ),
-    "time": Kind(
-        f"store/{NAME}/costs/seconds-1.json",
-        ("value",),
-        ("samples",),
-        ("samples", 0),
-        ("estimator",),
-    ),
-    "memory": Kind(
-        f"store/{NAME}/costs/memory_bytes-1.json", ("status",), ("value",), ("depth",), ("metric",)
-    ),
+    "scores": (f"{NAME}/0-*.json", ("scores", NAME, "alternating")),
+    "curve": ("artifacts/*-jacobian_error.json", ("jacobian_error", NAME)),
+    "surface": ("artifacts/*-window_surface.json", ("window_surface", NAME)),
+    "training": ("experiments/one-*.json", ("one",)),
+    "denoising": ("experiments/two-*.json", ("two",)),
+    "arrays": ("experiments/two-*.npz", ("two",)),
+    "time": (f"{NAME}/costs/seconds-1.json", ("seconds", NAME, "alternating", 200)),
+    "memory": (f"{NAME}/costs/memory_bytes-1.json", ("memory_bytes", NAME, "alternating", 200)),
 }
-#: What each of them shows.
-SHOWS = {
-    "scores": ("scores", NAME, "alternating"),
-    "curve": ("jacobian_error", NAME),
-    "surface": ("window_surface", NAME),
-    "training": ("one",),
-    "denoising": ("two",),
-    "interpretation": ("three",),
-    "time": ("seconds", NAME, "alternating", 200),
-    "memory": ("memory_bytes", NAME, "alternating", 200),
+#: Another file of the same kind, whole, in its place.
+OTHERS = {
+    "scores": f"{NAME}/1-*.json",
+    "curve": "artifacts/*-window_surface.json",
+    "surface": "artifacts/*-jacobian_error.json",
+    "training": "experiments/two-*.json",
+    "denoising": "experiments/three-*.json",
+    "arrays": "experiments/three-*.npz",
+    "time": f"{NAME}/costs/seconds-2.json",
+    "memory": f"{NAME}/costs/seconds-1.json",
 }
 
 
 # -- damages
 
 
-def write(content: bytes) -> Callable[[Path, Any], None]:
-    return lambda path, _: path.write_bytes(content) and None
-
-
-def cut(path: Path, _: Any) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path, _: Any) -> None:
-    # The highest bit, which no letter of these files has: another may make a number another one,
-    # which no reader can know.
+def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x80
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def change(path: Path, place: Place, *value: Any) -> None:
-    """Put a value in a place, or remove the value that is there."""
-    content = json.loads(path.read_bytes())
-    inner = functools.reduce(lambda item, key: item[key], place[:-1], content)
-    if value:
-        inner[place[-1]] = value[0]
-    else:
-        del inner[place[-1]]
-    path.write_text(json.dumps(content))
+def change_a_number(path: Path) -> None:
+    """Edit by hand: one digit is another one."""
+    content = bytearray(path.read_bytes())
+    places = [at for at in range(80, len(content)) if content[at : at + 1].isdigit()]
+    content[places[-1]] = ord("1") if content[places[-1]] != ord("1") else ord("2")
+    path.write_bytes(content)
 
 
-def forbid(path: Path, _: Any) -> None:
-    path.chmod(0)
-
-
-def make_folder(path: Path, _: Any) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def link(target: str) -> Callable[[Path, Any], None]:
-    def replace(path: Path, _: Any) -> None:
+def in_its_place(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
         path.unlink()
-        path.symlink_to(target.format(name=path.name))
+        make(path)
 
     return replace
 
 
-#: What can happen to any file.
-ANY: dict[str, Callable[[Path, Any], None]] = {
-    "empty": write(b""),
-    "cut": cut,
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "a bit flipped": flip,
-    "text": write(b"neither JSON nor arrays\n"),
-    "no permission": forbid,
-    "a folder in its place": make_folder,
-    "a link to nothing": link("nothing"),
-    "a link to itself": link("{name}"),
+    "a number changed": change_a_number,
+    "text": lambda path: path.write_bytes(b"neither JSON nor arrays\n"),
+    "nested": lambda path: path.write_bytes(b"[" * 100_000),
+    "no permission": lambda path: path.chmod(0),
+    "a folder in its place": in_its_place(lambda path: path.mkdir()),
+    "a link that leads nowhere": in_its_place(lambda path: path.symlink_to("nowhere")),
+    "a link to itself": in_its_place(lambda path: path.symlink_to(path.name)),
 }
-#: What can happen to JSON.
-JSON: dict[str, Callable[[Path, Kind], None]] = ANY | {
-    "another JSON": write(b"[1, 2]"),
-    "an empty object": write(b"{}"),
-    "nested too deep": write(b"[" * 100_000),
-    "a value missing": lambda path, kind: change(path, kind.needed),
-    "a value of another type": lambda path, kind: change(path, kind.typed, "text"),
-    "a number out of range": lambda path, kind: change(path, kind.number, -1),
-    "a number not finite": lambda path, kind: change(path, kind.number, float("nan")),
-    "another version": lambda path, kind: change(path, ("schema",), SCHEMA + 1),
-    "of another case": lambda path, kind: change(path, kind.name, "another"),
-}
-
-
-def with_arrays(
-    update: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
-) -> Callable[[Path, Any], None]:
-    def rewrite(path: Path, _: Any) -> None:
-        with np.load(path) as stored:
-            arrays = dict(stored)
-        np.savez_compressed(path, **update(arrays))
-
-    return rewrite
-
-
-#: What can happen to arrays.
-ARRAYS: dict[str, Callable[[Path, Any], None]] = ANY | {
-    "missing": lambda path, _: path.unlink(),
-    "no arrays": with_arrays(lambda arrays: {}),
-    "an array missing": with_arrays(lambda arrays: dict(list(arrays.items())[1:])),
-    "an array of another type": with_arrays(
-        lambda arrays: arrays | {min(arrays): np.array("text")}
-    ),
-    "an array of another shape": with_arrays(
-        lambda arrays: arrays | {min(arrays): arrays[min(arrays)][:-1]}
-    ),
-    "of another case": with_arrays(
-        lambda arrays: {name: array[..., :-1, None] for name, array in arrays.items()}
+#: What only records have.
+RECORDS = DAMAGES | {
+    "another version": lambda path: edit(path, schema=2),
+    "no digest": lambda path: path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"digest": 0})
     ),
 }
 
 
-def of(kind: Kind) -> list[str]:
-    """Return the damages of a kind: a file without a schema, a number or a name cannot have a wrong
-    one.
-    """
-    lacks = (
-        {"another version"}
-        if kind.file.startswith("store/artifacts") or not kind.file.startswith("store")
-        else set()
-    )
-    lacks |= set() if kind.number else {"a number out of range", "a number not finite"}
-    return [
-        name for name in JSON if name not in lacks | (set() if kind.name else {"of another case"})
-    ]
+def table(kinds: dict[str, dict[str, Any]]) -> Any:
+    """Return every kind with each of its damages, as parameters of a test.
 
-
-def table(rows: dict[str, Any]) -> Any:
-    """Return every row with each of its damages, as parameters of a test.
-
-    Some of them run every time, every row and every damage among them; all of them run every night.
+    Every kind and every damage run every time; all pairs run every night.
     """
     seen: set[str] = set()
     parameters = []
-    for row, (name, damages) in enumerate(rows.items()):
+    for row, (name, damages) in enumerate(kinds.items()):
         for column, damage in enumerate(damages):
             marks = () if damage not in seen or (row + column) % 5 == 0 else pytest.mark.nightly
             parameters.append(pytest.param(name, damage, id=f"{name}: {damage}", marks=marks))
             seen.add(damage)
     return parameters
-
-
-# -- helpers
 
 
 @contextlib.contextmanager
@@ -269,19 +147,26 @@ def bound_by_permissions() -> Iterator[None]:
         assert libc.capset(header, before) == 0
 
 
+def check_line(line: str, path: Path) -> None:
+    """Check that a line names a file, says what is wrong with it, and what to do."""
+    # Damaged arrays are named with the record that they belong to.
+    assert str(path.with_suffix("")) in line and len(line.splitlines()) == 1, line
+    assert "delete " in line or "run `pudle submit` again" in line, line
+
+
 @pytest.fixture
 def pudle(monkeypatch, capfd):
-    """Call the program in this process, bound by permissions; return its exit code and the lines of
-    both outputs.
+    """Call the program in this process, bound by permissions; return its exit code and the lines
+    that it writes to stderr.
     """
 
-    def call(*arguments: Any) -> tuple[int, list[str], list[str]]:
+    def call(*arguments: Any) -> tuple[int, list[str]]:
         monkeypatch.setattr(sys, "argv", ["pudle", *map(str, arguments)])
         with bound_by_permissions():
             code = cli.run()
         output, errors = capfd.readouterr()
         assert "Traceback" not in output + errors, errors
-        return code, output.splitlines(), errors.splitlines()
+        return code, errors.splitlines()
 
     return call
 
@@ -296,23 +181,6 @@ def home(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "home")
 
 
-def check_line(line: str, path: Path) -> None:
-    """Check that a line names a file, says what is wrong with it, and what to do."""
-    # Damaged arrays are named with the record that they belong to.
-    assert str(path.with_suffix("")) in line, line
-    assert any(
-        word in line
-        for word in (
-            "cannot be read (",
-            "is not what this version of pudle reads (",
-            "holds ",
-            "lacks ",
-            "cannot show the array",
-        )
-    ), line
-    assert "delete " in line or "run `pudle submit` again" in line, line
-
-
 def shown(home: Path) -> set[tuple[Any, ...]]:
     """Return what a report shows: scores, times and memory with a value, curves and surfaces, and
     experiments.
@@ -321,156 +189,165 @@ def shown(home: Path) -> set[tuple[Any, ...]]:
         read = load(home, "quick")
     measured = read.frame[read.frame["status"].eq("ok")]
     costs = measured[measured["metric"].isin(["seconds", "memory_bytes"])]
-    found: set[tuple[Any, ...]] = {
-        ("scores", *row)
-        for row in read.records[read.records["status"] == "ok"][["case", "estimator"]].values
+    scored = read.records[read.records["status"] == "ok"][["case", "estimator"]]
+    return {
+        *(("scores", *row) for row in scored.values),
+        *costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None),
+        *((item.kind, item.case) for item in read.artifacts),
+        *((item.name,) for item in read.experiments),
     }
-    found |= set(costs[["metric", "case", "estimator", "depth"]].itertuples(index=False, name=None))
-    found |= {(item["kind"], item["case"]) for item in read.artifacts}
-    return found | {(item.name,) for item in read.experiments}
 
 
 # -- reports
 
 
-ROWS = {name: of(kind) for name, kind in SHOWN.items()}
-ROWS |= {f"{name}'s arrays": list(ARRAYS) for name in ("denoising", "interpretation")}
+KINDS = {name: RECORDS | {"of another": None} for name in SHOWN} | {
+    "arrays": DAMAGES | {"missing": Path.unlink, "of another": None}
+}
 
 
-@pytest.mark.parametrize(("name", "damage"), table(ROWS))
+@pytest.mark.parametrize(("name", "damage"), table(KINDS))
 def test_a_report_names_the_file_and_shows_all_else(pudle, whole, home, name, damage):
-    record = name.removesuffix("'s arrays")
-    (path,) = (home / "quick").glob(SHOWN[record].file)
-    path = path if record == name else path.with_suffix(".npz")
-    (JSON if record == name else ARRAYS)[damage](path, SHOWN[record])
-    code, _, errors = pudle("report", "--home", home, "--format", "csv,markdown")
+    store = home / "quick" / "store"
+    (path,) = store.glob(SHOWN[name][0])
+    if damage == "of another":
+        shutil.copy(next(store.glob(OTHERS[name])), path)
+    else:
+        KINDS[name][damage](path)
+    code, errors = pudle("report", "--home", home, "--format", "csv,markdown")
     assert code == 2
     # Beside it stands at most that what the file held is still to be measured.
     (line,) = [line for line in errors if not line.startswith("This run is unfinished")]
     assert line.startswith("left out: ")
     check_line(line, path)
-    assert shown(whole) - shown(home) == {SHOWS[record]} and not shown(home) - shown(whole)
+    assert shown(whole) - shown(home) == {SHOWN[name][1]} and not shown(home) - shown(whole)
     assert "Damaged and left out" in (home / "quick" / "report" / "report.md").read_text()
 
 
-# -- lists of what a run holds, and other files that one command reads
+def test_no_changed_byte_goes_unnoticed(home):
+    """Wherever it lies, in whichever file that a report reads."""
+    draw = np.random.default_rng(0)
+    for name, (pattern, _) in SHOWN.items():
+        (path,) = (home / "quick" / "store").glob(pattern)
+        content = path.read_bytes()
+        for at in draw.integers(0, len(content), 5):
+            changed = bytes([content[at] ^ (1 << int(draw.integers(8)))])
+            path.write_bytes(content[:at] + changed + content[at + 1 :])
+            assert len(load(home, "quick").damaged) == 1, (name, at)
+        path.write_bytes(content)
+    assert load(home, "quick").damaged == ()
 
 
-@pytest.fixture
-def listed(home, monkeypatch):
-    """The commit of a repository, whose results lie beside those of another folder."""
+def test_arrays_of_other_types_and_shapes_are_refused(home):
+    """A plug-in may have written them."""
+    (path,) = (home / "quick" / "store").glob("experiments/two-*.json")
+    with np.load(path.with_suffix(".npz")) as stored:
+        arrays = dict(stored)
+    for other in (np.array("text"), arrays["clean"][:-1], arrays["clean"].ravel()):
+        write_arrays(path, arrays | {"clean": other})
+        (line,) = load(home, "quick").damaged
+        assert "cannot show the array" in line
+        check_line(line, path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_a_killed_run_lacks_the_rest_is_shown(home, seed):
+    """A run that is killed has any of its files, and lists them all."""
+    draw = random.Random(seed)
+    paths = sorted((home / "quick" / "store").rglob("*.json"))
+    # Costs come last: with the first seeds there are none yet.
+    lost = [path for path in paths if (seed < 2 and "costs" in path.parts) or draw.random() < 0.3]
+    for path in lost:
+        path.unlink()
+    read = load(home, "quick")
+    assert read.damaged == () and not Report.of(read).csv().isspace()
+    scored = [path for path in paths if path.parent.name == NAME and path not in lost]
+    assert (read.records["status"] == "ok").sum() == len(scored) or not scored
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), table(dict.fromkeys(("the list of a run", "the list of a commit"), RECORDS))
+)
+def test_a_damaged_list_is_named_and_hides_no_other_result(
+    pudle, whole, home, monkeypatch, name, damage
+):
     git(home, "init", "-q")
     git(home, "commit", "-q", "--allow-empty", "-m", "first")
     commit = git(home, "rev-parse", "HEAD")
-    content = json.loads((home / "quick" / "run.json").read_text())
-    (home / "quick" / "runs").mkdir()
-    (home / "quick" / "runs" / f"{commit}.json").write_text(
-        json.dumps(content | {"commit": commit})
-    )
+    last, of_commit = home / "quick" / "run.json", home / "quick" / "runs" / f"{commit}.json"
+    of_commit.parent.mkdir()
+    shutil.copy(last, of_commit)
+    edit(of_commit, commit=commit)
     monkeypatch.chdir(home)
-    return home
-
-
-LIST = Kind(
-    "run.json", ("commit",), ("records",), ("selection", "cases", 0, "seeds", 0), ("commit",)
-)
-LISTS = {"the list of a run": of(LIST._replace(name=())), "the list of a commit": of(LIST)}
-
-
-@pytest.mark.parametrize(("name", "damage"), table(LISTS))
-def test_a_damaged_list_is_named_and_hides_no_other_result(pudle, whole, listed, name, damage):
-    ofcommit = name == "the list of a commit"
-    (path,) = (
-        (listed / "quick" / "runs").glob("*.json") if ofcommit else [listed / "quick" / "run.json"]
-    )
-    JSON[damage](path, LIST)
-    beside = path.stem if ofcommit else listed / "quick"
-    code, _, errors = pudle(
-        "report", beside, whole / "quick", "--home", listed, "--out", listed / "out"
-    )
+    path, beside = (last, home / "quick") if name == "the list of a run" else (of_commit, commit)
+    RECORDS[damage](path)
+    out = home / "out"
+    code, errors = pudle("report", beside, whole / "quick", "--home", home, "--out", out)
     assert code == 2 and len(errors) == 1 and errors[0].startswith("left out: ")
     check_line(errors[0], path)
-    assert (listed / "out" / "report.html").stat().st_size > 10_000
+    assert (out / "report.html").stat().st_size > 10_000
     # Alone, nothing is left to show.
-    code, _, errors = pudle("report", *([beside] if ofcommit else []), "--home", listed)
+    code, errors = pudle("report", *([commit] if path is of_commit else []), "--home", home)
     assert code == 2 and len(errors) == 1 and errors[0].startswith("pudle: error: ")
     check_line(errors[0], path)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"), table({"the list of a run": of(LIST._replace(name=()))})
-)
-def test_the_index_names_a_damaged_list_and_shows_all_others(pudle, whole, home, name, damage):
-    JSON[damage](home / "quick" / "run.json", LIST)
-    code, _, errors = pudle("report", "--index", home, whole, "--out", home)
+@pytest.mark.parametrize("damage", ["cut", "another version"])
+def test_the_index_names_a_damaged_list_and_shows_all_others(pudle, whole, home, damage):
+    path = home / "quick" / "run.json"
+    RECORDS[damage](path)
+    code, errors = pudle("report", "--index", home, whole, "--out", home)
     assert code == 2 and len(errors) == 1
-    check_line(errors[0], home / "quick" / "run.json")
+    check_line(errors[0], path)
     page = (home / "index.html").read_text()
-    assert str(home / "quick" / "run.json") in page and page.count('<th scope="row">') == 2
+    assert str(path) in page and page.count('<th scope="row">') == 2
 
 
-SINGLE = {
-    "selection": Kind("selection.json", ("cases",), ("estimators",), ("cases", 0, "seeds", 0)),
-    "times of two commits": Kind(
-        "rounds.json", ("rounds",), ("rounds", 0, "depth"), ("rounds", 0, "depth")
-    ),
-    "manifest of a submission": Kind(MANIFEST, ("files",), ("machine",), (), ("name",)),
+# -- files that one command reads
+
+
+def selection(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+    path = folder / "selection.json"
+    Selection("quick", (TINY,), ("backprop",), (1,), (1,)).write(path)
+    return path, lambda: Selection.read(path), "run `pudle run` again"
+
+
+def rounds(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+    pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
+    row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": ""}
+    Rounds(rounds=[row | {"base": 1.0, "head": None}]).write(pair.rounds_path)
+    return pair.rounds_path, pair.rounds, "run `pudle compare --run` again"
+
+
+def manifest(folder: Path) -> tuple[Path, Callable[[], Any], str]:
+    path = folder / "mine" / MANIFEST
+    path.parent.mkdir()
+    texts = dict.fromkeys(("computes", "signed_off_by", "statement", "pudle", "date"), "")
+    content = {"name": "mine", "spec": "estimator.py:Mine", "machine": {}, "files": {}}
+    path.write_text(json.dumps(texts | content))
+    return path, lambda: read_submission(path.parent), "run `pudle submit` again"
+
+
+UNVERSIONED = {name: RECORDS[name] for name in RECORDS if name != "another version"}
+SINGLE = {"selection": selection, "times of two commits": rounds, "manifest": manifest}
+#: Others write manifests too, so that these have no digest.
+PLAIN = {
+    name: DAMAGES[name] for name in DAMAGES if name not in ("a bit flipped", "a number changed")
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"), table({name: of(kind) for name, kind in SINGLE.items()})
+    ("name", "damage"),
+    table({"selection": UNVERSIONED, "times of two commits": RECORDS, "manifest": PLAIN}),
 )
 def test_a_single_file_is_named(tmp_path, name, damage):
-    path, read = single(name, tmp_path)
+    path, read, remedy = SINGLE[name](tmp_path)
     read()
-    JSON[damage](path, SINGLE[name])
+    RECORDS[damage](path)
     with pytest.raises(UnreadableResult) as caught, bound_by_permissions():
         read()
-    assert len(str(caught.value).splitlines()) == 1
-    if (name, damage) == ("manifest of a submission", "of another case"):
-        assert str(caught.value) == "mine: the folder must be called as its estimator, 'another'"
-    else:
-        check_line(str(caught.value), path)
-        remedy = {
-            "selection": "run",
-            "times of two commits": "compare --run",
-            "manifest of a submission": "submit",
-        }[name]
-        assert str(caught.value).endswith(f"run `pudle {remedy}` again")
-
-
-def single(name: str, folder: Path) -> tuple[Path, Callable[[], Any]]:
-    """Write a file and return it with its reader."""
-    if name == "selection":
-        Selection("quick", (TINY,), ("backprop",), (1,), (1,)).write(folder / "selection.json")
-        return folder / "selection.json", lambda: (
-            timed_cells(folder),
-            Selection.read(folder / "selection.json"),
-        )
-    if name == "times of two commits":
-        pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
-        pair.rounds_path.parent.mkdir(parents=True)
-        row = {
-            "case": "one",
-            "estimator": "backprop",
-            "depth": 3,
-            "round": 0,
-            "reason": "",
-            "base": 1.0,
-            "head": None,
-        }
-        pair.rounds_path.write_text(json.dumps({"rounds": [row]}))
-        return pair.rounds_path, pair.rounds
-    path = folder / "mine" / MANIFEST
-    path.parent.mkdir()
-    manifest = dict.fromkeys(("computes", "signed_off_by", "statement", "pudle", "date"), "")
-    path.write_text(
-        json.dumps(
-            manifest | {"name": "mine", "spec": "estimator.py:Mine", "machine": {}, "files": {}}
-        )
-    )
-    return path, lambda: read_submission(path.parent)
+    check_line(str(caught.value), path)
+    assert str(caught.value).endswith(remedy)
 
 
 @pytest.fixture(scope="module")
@@ -480,35 +357,50 @@ def trained(tmp_path_factory):
     return folder
 
 
-def of_another_training(path: Path, _: Any) -> None:
-    Learner("alternating", "ista", 2, epochs=1).fit(
-        TINY.make_problem(0), folder=path.parent / "another"
-    )
-    shutil.copy(path.parent / "another" / CHECKPOINT, path)
+def of_another_training(path: Path) -> None:
+    folder = path.parent / "another"
+    Learner("alternating", "ista", 2, epochs=1).fit(TINY.make_problem(0), folder=folder)
+    shutil.copy(folder / CHECKPOINT, path)
 
 
-CHECKPOINTS = ANY | {
-    "of another case": of_another_training,
-    "another version": write(b"pudle checkpoint 0 x\n"),
+CHECKPOINTS = DAMAGES | {
+    "of another": of_another_training,
+    "another version": lambda path: path.write_bytes(b"pudle checkpoint 0 x\n"),
 }
 
 
-@pytest.mark.parametrize(("name", "damage"), table({"checkpoint": list(CHECKPOINTS)}))
+@pytest.mark.parametrize(("name", "damage"), table({"checkpoint": CHECKPOINTS}))
 def test_a_checkpoint_is_named(trained, tmp_path, name, damage):
     folder = shutil.copytree(trained, tmp_path / "training")
-    CHECKPOINTS[damage](folder / CHECKPOINT, None)
+    CHECKPOINTS[damage](folder / CHECKPOINT)
+    learner = Learner("alternating", "ista", 1, epochs=1)
     with pytest.raises((UnreadableResult, InvalidArgument)) as caught, bound_by_permissions():
-        Learner("alternating", "ista", 1, epochs=1).fit(
-            TINY.make_problem(0), folder=folder, resume=True
-        )
+        learner.fit(TINY.make_problem(0), folder=folder, resume=True)
     line = str(caught.value)
     assert str(folder) in line and len(line.splitlines()) == 1
     assert (
-        "give another folder" if damage == "of another case" else "delete it and start again"
+        "give another folder" if damage == "of another" else "delete it and start again"
     ) in line
 
 
+def test_a_checkpoint_that_another_program_wrote_is_named(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "training")
+    path, learner = folder / CHECKPOINT, Learner("alternating", "ista", 1, epochs=1)
+    content = torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
+    for key in content:
+        for value in ({}, torch.zeros(3)):
+            buffer = io.BytesIO()
+            torch.save(content | {key: value}, buffer)
+            path.write_bytes(buffer.getvalue())
+            with pytest.raises(UnreadableResult, match="delete it and start again") as caught:
+                learner.fit(TINY.make_problem(0), folder=folder, resume=True)
+            assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
 # -- what a run measures again
+
+
+SELECTION = Selection("quick", (TINY,), ("alternating",), (1,), (1,), costs=("seconds",))
 
 
 @pytest.fixture(scope="module")
@@ -517,73 +409,80 @@ def measured(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("measured"), "quick")
     measure(TINY, "alternating", store)
     for cell in cells(SELECTION):
-        store.write_cost(cell, {"status": "ok", "reason": "", "value": 1.0, "samples": [1.0]})
-    store.write_artifact("curve", TINY, (), [{"depth": 1, "relative_error": 0.5}], "")
-    asv = store.folder / "results" / "here" / f"{COMMIT[:8]}-existing.json"
+        store.write_cost(cell, value=1.0, samples=[1.0])
+    store.write_artifact("curve", TINY, (), rows=[{"depth": 1, "relative_error": 0.5}])
+    asv = store.folder / "results" / "here" / f"{'c' * 8}-existing.json"
     asv.parent.mkdir(parents=True)
-    asv.write_text(json.dumps({"commit_hash": COMMIT, "results": {}}))
+    asv.write_text(json.dumps({"commit_hash": "c" * 40, "results": {}}))
     return store.folder
 
 
-SELECTION = Selection("quick", (TINY,), ("alternating",), (1,), (1,), costs=("seconds",))
-AGAIN = {
-    "scores": SHOWN["scores"],
-    "time": SHOWN["time"],
-    "artifact": Kind("store/artifacts/", ("rows",), ("seed",), ("seed",), ("key",)),
-    "asv's results": Kind("results", ("results",), ("results",), (), ("commit_hash",)),
-}
+def again(name: str, store: Store) -> tuple[Path, Callable[[], bool]]:
+    """Return a file and a function that says whether a run finds what it holds."""
+    (cell,) = cells(SELECTION)
+    if name == "scores":
+        pair = "tiny", "alternating"
+        return store.path(TINY, pair[1]), lambda: not survey(SELECTION, store).scores[pair].missing
+    if name == "time":
+        return store.cost_path(cell), lambda: not survey(SELECTION, store).costs[cell].missing
+    if name == "artifact":
+        path, _ = store.artifact_place("curve", TINY, ())
+        return path, lambda: store.has_artifact("curve", TINY, ())
+    return next(store.folder.glob("results/*/*")), lambda: has_history(store.folder, "c" * 40)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"), table({name: of(kind) for name, kind in AGAIN.items()})
-)
+AGAIN = {"scores": RECORDS, "time": RECORDS, "artifact": RECORDS, "asv's results": PLAIN}
+
+
+@pytest.mark.parametrize(("name", "damage"), table(AGAIN))
 def test_a_run_measures_again_what_is_damaged(measured, tmp_path, name, damage):
     store = Store(shutil.copytree(measured, tmp_path / "store"), "quick")
-    (cell,) = cells(SELECTION)
-    path, there = {
-        "scores": (
-            store.path(TINY, "alternating"),
-            lambda: not survey(SELECTION, store).scores["tiny", "alternating"].missing,
-        ),
-        "time": (store.cost_path(cell), lambda: not survey(SELECTION, store).costs[cell].missing),
-        "artifact": (
-            store.artifact_place("curve", TINY, ())[0],
-            lambda: store.has_artifact("curve", TINY, ()),
-        ),
-        "asv's results": (
-            next(store.folder.glob("results/*/*")),
-            lambda: has_history(store.folder, COMMIT),
-        ),
-    }[name]
+    path, there = again(name, store)
     assert there()
-    JSON[damage](path, AGAIN[name])
+    AGAIN[name][damage](path)
     with bound_by_permissions():
         assert not there()
 
 
-def of_another_seed(path: Path, store: Store) -> None:
-    shutil.copy(store.reference_path(TINY, 1, "exact"), path)
+def of_another_seed(path: Path) -> None:
+    shutil.copy(next(other for other in path.parent.iterdir() if other != path), path)
 
 
-REFERENCES = ANY | {name: ARRAYS[name] for name in ("missing", "no arrays", "an array missing")}
-REFERENCES |= {"of another seed": of_another_seed}
+REFERENCES = PLAIN | {"missing": Path.unlink, "of another": of_another_seed}
 
 
-@pytest.mark.parametrize(("name", "damage"), table({"reference": list(REFERENCES)}))
+@pytest.mark.parametrize(("name", "damage"), table({"reference": REFERENCES}))
 def test_a_damaged_reference_is_computed_again(measured, tmp_path, name, damage):
     store = Store(shutil.copytree(measured, tmp_path / "store"), "quick")
-    whole = stored_reference(TINY, 0, "exact", store)
     path = store.reference_path(TINY, 0, "exact")
-    REFERENCES[damage](path, store)
+    for other in store.folder.glob("references/*"):
+        if other not in (path, store.reference_path(TINY, 1, "exact")):
+            other.unlink()
+    stored = stored_reference(TINY, 0, "exact", store)
+    REFERENCES[damage](path)
     with bound_by_permissions():
         if damage == "a folder in its place":
-            with pytest.raises(UnwritableFile) as caught:
+            with pytest.raises(UnwritableFile, match=path.name):
                 stored_reference(TINY, 0, "exact", store)
-            assert str(path) in str(caught.value)
             return
-        again = stored_reference(TINY, 0, "exact", store)
+        computed = stored_reference(TINY, 0, "exact", store)
         kept = store.read_reference(TINY, 0, "exact")
-    assert torch.equal(again.gradient, whole.gradient) and torch.equal(
-        kept.gradient, whole.gradient
-    )
-    assert again.bound == kept.bound == whole.bound
+    assert torch.equal(computed.gradient, stored.gradient) and computed.bound == stored.bound
+    assert kept is not None and torch.equal(kept.gradient, stored.gradient)
+
+
+def test_damaged_arrays_end_in_one_line(tmp_path):
+    """Wherever a byte is flipped: in names, sizes, flags, or the compressed stream; some flips go
+    unnoticed.
+    """
+    path = tmp_path / "arrays.npz"
+    np.savez_compressed(path, values=np.random.default_rng(0).standard_normal(40))
+    content, refused = path.read_bytes(), 0
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        try:
+            read_arrays(path, ["values"])
+        except UnreadableResult as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > len(content) // 2

@@ -7,8 +7,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -19,16 +17,16 @@ from plugin import write_plugin
 
 from pudle import names
 from pudle.errors import UnwritableFile
-from pudle.measuring import meter, provenance, run, sources, store
-from pudle.measuring.costs import Cell, cells, measure_cost
+from pudle.measuring import meter, provenance, run, sources
+from pudle.measuring.contents import ScoreRecord
+from pudle.measuring.costs import cells, measure_cost
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import execute, remember
+from pudle.measuring.run import begin, execute
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.measuring.survey import survey
 from pudle.reports.load import load
-from pudle.workers import Pool, run_in_copy
+from pudle.workers import Pool
 
 METRICS = ("memory_bytes", "seconds", "seconds_torch")
 
@@ -62,21 +60,17 @@ def test_a_cell_is_measured_once_and_again_on_request(tmp_path):
     assert labels(selection, kept, tmp_path) == []
     assert len(labels(selection, kept, tmp_path, again=True)) == 2 * 2 * len(METRICS)
     records = [kept.read_cost(cell) for cell in cells(selection)]
-    assert {record["status"] for record in records} == {"ok"}
+    assert {record.status for record in records} == {"ok"}
     for cell, record in zip(cells(selection), records, strict=True):
-        assert [record[name] for name in ("metric", "case", "estimator", "depth")] == [
-            cell.metric,
-            "tiny",
-            *cell[2:4],
-        ]
+        assert record.identity == cell.label
         if cell.metric == "memory_bytes":
             # The process alone, with torch in it, is some 200 MB; an estimate of twenty samples
             # needs next to nothing.
-            assert record["value"] < 50e6 < record["baseline"]
+            assert record.value < 50e6 < record.baseline
         else:
             assert (
-                record["value"] == pytest.approx(float(np.median(record["samples"])))
-                and min(record["samples"]) > 0
+                record.value == pytest.approx(float(np.median(record.samples)))
+                and min(record.samples) > 0
             )
 
 
@@ -90,8 +84,7 @@ def test_memory_is_that_of_the_estimate_and_not_of_the_code_that_computes_it(tmp
     assert {cell.metric for cell in cells(selection)} == {"memory_bytes"}
     fill(plan_costs(selection, kept), workers=1)
     needed = {
-        (cell.estimator, cell.depth): kept.read_cost(cell)["value"] / 1e6
-        for cell in cells(selection)
+        (cell.estimator, cell.depth): kept.read_cost(cell).value / 1e6 for cell in cells(selection)
     }
     # Twenty samples of ten numbers; forward carries a Jacobian of 150 x 300 numbers.
     assert max(needed.values()) < 4, needed
@@ -131,47 +124,6 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
     assert measured[1] == pytest.approx(measured[0], rel=0.1)
 
 
-def test_a_cell_depends_on_sources_machine_and_kernels_and_not_on_other_seeds_and_depths(
-    tmp_path, monkeypatch
-):
-    kept, cell = Store(tmp_path, "quick"), Cell("seconds", TINY, "backprop", 5)
-    path = kept.cost_path(cell)
-    assert (
-        kept.cost_path(cell._replace(case=dataclasses.replace(TINY, seeds=(0, 7), depths=(5, 9))))
-        == path
-    )
-    changed = [
-        cell._replace(metric="seconds_torch"),
-        cell._replace(depth=1),
-        cell._replace(estimator="truncated(window=2)"),
-    ]
-    changed += [
-        cell._replace(case=dataclasses.replace(TINY, **change))
-        for change in (
-            {"seeds": (1, 0)},
-            {"loss": "reconstruction"},
-            {"algorithm": "fista"},
-            {"dtype": "float32"},
-        )
-    ]
-    assert path not in map(kept.cost_path, changed) and len(
-        set(map(kept.cost_path, changed))
-    ) == len(changed)
-    without_kernels = kept.cost_path(changed[0])
-    with monkeypatch.context() as patch:
-        patch.setenv("PUDLE_KERNELS", "torch")
-        assert kept.cost_path(cell) != path and kept.cost_path(changed[0]) == without_kernels
-        selection = Selection("quick", (TINY,), ("backprop",), (1,), (1,), torch_depths=(1,))
-        assert {each.metric for each in cells(selection)} == {"memory_bytes", "seconds"}
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "machine", lambda: {"cpu": "another"})
-        assert kept.cost_path(cell) != path
-    with monkeypatch.context() as patch:
-        patch.setattr(sources, "digest", lambda *_: "changed")
-        assert kept.cost_path(cell) != path
-    assert kept.cost_path(cell) == path
-
-
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_plugin(tmp_path / "plugin", ["dies", "exits", "raises"]))
@@ -204,15 +156,11 @@ def test_a_cell_that_breaks_costs_itself_alone(
             "relative_error": 0.1,
         }
     ]
-    kept.write(
-        TINY,
-        estimator,
-        {"status": "ok", "reason": "", "scores": scores, "references": [], "seconds": 1.0},
-    )
+    kept.write(TINY, estimator, scores=scores, references=[], seconds=1.0)
     monkeypatch.syspath_prepend(tmp_path)
     (cell,) = cells(selection)
     record = measure_cost(cell, kept)
-    assert record["status"] == status and reason in record["reason"] and record["value"] is None
+    assert record.status == status and reason in record.reason and record.value is None
     # It is tried again.
     assert len(labels(selection, kept, tmp_path)) == 1
 
@@ -230,16 +178,6 @@ def test_a_record_that_cannot_be_written_ends_the_run(tmp_path, metric):
             progress=lambda *step: steps.append(step),
         )
     assert steps == []
-
-
-def test_what_has_no_score_is_not_timed(tmp_path):
-    selection, kept = selected(tmp_path, "backprop", "finite_difference")
-    found = labels(selection, kept, tmp_path)
-    assert (
-        found
-        and not any("finite_difference" in label for label in found)
-        or "ok" in {kept.read(TINY, "finite_difference")["status"]}
-    )
 
 
 @pytest.mark.parametrize(
@@ -260,33 +198,6 @@ def test_a_time_is_repeated_as_often_as_its_spread_needs(monkeypatch, taken, cou
     assert len(meter.samples(lambda: None)) == count
 
 
-def test_a_copy_ends_with_its_parent(tmp_path):
-    """A parent that is killed leaves no copy behind."""
-
-    def slow():
-        (tmp_path / "copy").write_text(str(os.getpid()))
-        time.sleep(60)
-
-    parent = os.fork()
-    if parent == 0:
-        run_in_copy(slow)
-        os._exit(0)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "copy").exists() or not (tmp_path / "copy").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    copy = int((tmp_path / "copy").read_text())
-    os.kill(parent, 9)
-    os.waitpid(parent, 0)
-    while time.monotonic() < deadline:
-        try:
-            os.kill(copy, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("the copy is still there")
-
-
 def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch):
     """A first version, a second, and the first again: its record is the older one, and the clock
     may be wrong as well.
@@ -298,17 +209,17 @@ def test_the_report_shows_the_sources_that_the_run_matched(tmp_path, monkeypatch
     def shown(version, error):
         """Carry a run out, whose version of the estimator has this error at depth 5."""
         monkeypatch.setattr(sources, "digest", lambda *_: version)
-        remember(folder, kept, selection, survey(selection, kept))
+        begin(folder, kept, selection)
         record = kept.read(TINY, "backprop") or measure(TINY, "backprop", kept)
-        for row in record["scores"]:
+        for row in record.scores:
             row["relative_error"] = error
-        kept.write(TINY, "backprop", record)
+        record.write(kept.path(TINY, "backprop"))
         frame = load(tmp_path, "quick").frame
         return set(frame[(frame.metric == "relative_error")]["value"])
 
     assert shown("first", 0.1) == {0.1}
     assert shown("second", 0.2) == {0.2}
-    monkeypatch.setattr(Store, "write", lambda *_: None)
+    monkeypatch.setattr(ScoreRecord, "write", lambda *_: None)
     assert shown("first", 0.3) == {0.1}
     assert shown("second", 0.3) == {0.2}
 
@@ -319,7 +230,7 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     history.
     """
     commit, _ = provenance.commit_of(provenance.repository(Path.cwd()))
-    monkeypatch.setattr(run, "commit_of", lambda root: (commit, False))
+    monkeypatch.setattr(run, "installed_commit", lambda root: (commit, False))
 
     def held(*estimators):
         selection = Selection("quick", (TINY,), estimators, (1,), (1,), costs=("seconds",))
@@ -341,11 +252,11 @@ def test_the_history_of_a_commit_holds_what_the_last_run_lists(tmp_path, monkeyp
     assert set(first) == {"'alternating'", "'one_step'"}
     assert set(held("backprop")) == {"'backprop'"}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run, "_write_history", mock.Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(run, "run_command", mock.Mock(side_effect=KeyboardInterrupt))
         held("alternating", "one_step")
     assert held("alternating", "one_step") == first
     # And it is not written again for nothing.
-    monkeypatch.setattr(run, "_write_history", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(run, "run_command", mock.Mock(side_effect=AssertionError))
     assert held("alternating", "one_step") == first
 
 
@@ -365,6 +276,6 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
         again=False,
         progress=lambda *step: None,
     )
-    statuses = {record["metric"]: record["status"] for record in summary.records["time"]}
+    statuses = {record.metric: record.status for record in summary.records["time"]}
     assert statuses == {"seconds": "ok", "seconds_torch": "skipped"}
     assert not summary.broken and not any("time of" in line for line in summary.findings)

@@ -1,315 +1,248 @@
-"""Keys of stored results: which change to which source file outdates which results."""
+"""Keys of stored results: which change of which source outdates which results."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import shutil
-import subprocess
+import dataclasses
+import itertools
+import re
 import sys
-
-import pytest
-
-from pudle import names
-from pudle.measuring import sources
-from pudle.measuring.provenance import PACKAGE_FOLDERS
-from pudle.measuring.store import SCORES
-
-#: A plug-in package of several files, with an estimator and an experiment.
-PLUGIN = {
-    "__init__.py": "",
-    "estimator.py": (
-        """
-from dataclasses import dataclass
-from pudle import Estimate, GradientEstimator
-from .helper import WEIGHT
-
-
-@dataclass(frozen=True)
-class Mine(GradientEstimator):
-    name = "mine"
-    computes = "heuristic"
-
-    def estimate(self, problem, algorithm, depth):
-        return Estimate(WEIGHT * problem.theta, problem.initial_codes())
-"""
-    ),
-    "helper.py": "WEIGHT = 1.0\n",
-    "experiment.py": (
-        """
-from dataclasses import dataclass
-from typing import ClassVar
-import pudle
-
-
-@dataclass(frozen=True)
-class Trains(pudle.Experiment):
-    kind: ClassVar[str] = "trains"
-    estimator: str
-
-    def run(self, folder, device="cpu", progress=None):
-        from pudle import match_atoms
-        pudle.make_dataset("digits")
-
-
-EXPERIMENTS = {"trains": Trains("one_step"), "learned": pudle.LearningExperiment(dataset="sparse_gaussian")}
-"""
-    ),
-}
-#: A plug-in of two modules that lie side by side.
-MODULES = {
-    "lone_algorithm.py": (
-        """
-from dataclasses import dataclass
-import pudle
-import lone_helper
-
-
-@dataclass(frozen=True)
-class Mine(pudle.Ista):
-    name = "lone"
-"""
-    ),
-    "lone_helper.py": "WEIGHT = 1.0\n",
-}
-POINTS = {
-    "keyed": (
-        "[pudle.estimators]\nmine = keyed.estimator:Mine\n[pudle.experiments]\nkeyed ="
-        " keyed.experiment:EXPERIMENTS\n"
-    ),
-    "lone": "[pudle.algorithms]\nlone = lone_algorithm:Mine\n",
-}
-
-#: What is changed in some files: the text before and after. To every other file a constant is
-#: added.
-CHANGES = {
-    "pudle/data/atoms.py": ("COHERENCE = 0.95", "COHERENCE = 0.9"),
-    "pudle/problems/convolution.py": ("SAMPLES_PER_DEGREE = 8", "SAMPLES_PER_DEGREE = 9"),
-    "keyed/helper.py": ("WEIGHT = 1.0", "WEIGHT = 2.0"),
-    "pudle/measuring/run_command.py": ("How much to measure.", "Amount to measure."),
-    "pudle/cli.py": ("Benchmark hypergradients", "Compare hypergradients"),
-}
-#: Changes each source file in turn and prints which results have another path then.
-SCRIPT = """
-import json, sys
 from pathlib import Path
 
+import pytest
+from examples import TINY
+
 import pudle
-from pudle.measuring import sources
-from pudle.measuring.case import Case
+from pudle.kernel_choice import VARIABLE
+from pudle.measuring import provenance, sources
+from pudle.measuring.costs import Cell
+from pudle.measuring.sources import ROOMS
 from pudle.measuring.store import Store
 
-site, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
-assert Path(pudle.__file__).is_relative_to(site)
-store = Store(site / "store", "quick")
+ROOT = Path(pudle.__file__).parent
+#: Modules that results are computed with, and whose contents change no number: they name things,
+#: check and describe arguments, start processes, and write files.
+NEUTRAL = {
+    "described",
+    "errors",
+    "files",
+    "names",
+    "terminal",
+    "text",
+    "validation",
+    "workers",
+    "measuring/contents",
+    "measuring/meter",
+    "measuring/provenance",
+    "measuring/selection",
+    "measuring/sources",
+    "measuring/statuses",
+    "measuring/store",
+}
 
 
-def case(dataset, algorithm="ista"):
-    return Case("tiny", dataset, algorithm, "lasso", seeds=(0,), depths=(1,))
+def imported(path):
+    """Return the modules of this package that a file imports when it runs, as paths."""
+    text = re.sub(r"if TYPE_CHECKING:\n(?:    .*\n|\n)*", "", path.read_text())
+    package = path.relative_to(ROOT).parent.parts
+    for dots, module, listed in re.findall(r"^\s*from (\.+)(\S*) import \(?([^)\n]*)", text, re.M):
+        start = package[: len(package) - len(dots) + 1] + tuple(filter(None, module.split(".")))
+        places = [start, *((*start, name.strip()) for name in listed.split(","))]
+        for place in map("/".join, places):
+            if (ROOT / f"{place}.py").is_file() or (ROOT / place).is_dir():
+                yield place
 
 
-def paths():
-    found = {f"{e} on {d}": store.path(case(d), e) for e in ("backprop", "mine") for d in ("digits", "sparse_gaussian")}
-    found["peer"] = store.path(case("sparse_gaussian"), "torchdeq_implicit")
-    found["lone"] = store.path(case("sparse_gaussian", "lone"), "backprop")
-    found |= {f"reference of {d}": store.reference_path(case(d), 0, "exact") for d in ("digits", "sparse_gaussian")}
-    found["surface"] = store.artifact_place("window_surface", case("sparse_gaussian"), (1,))[1]
-    found["limit"] = store.reference_path(case("sparse_gaussian", "lone"), 0, "limit")
-    return found | {name: store.experiment_path(name) for name in ("trains", "learned")}
-
-
-before, outdated = paths(), {}
-for file in sorted(site.rglob("*.*")):
-    if file.suffix not in (".py", ".j2", ".css", ".js"):
-        continue
-    name, content = file.relative_to(site).as_posix(), file.read_text()
-    changed = content.replace(*changes.pop(name)) if name in changes else content + "\\nADDED = 1\\n"
-    assert changed != content, name
-    file.write_text(changed)
-    sources._digest.cache_clear()
-    outdated[name] = [result for result, path in paths().items() if path != before[result]]
-    file.write_text(content)
-assert not changes, changes
-print(json.dumps({"results": list(before), "outdated": outdated}))
-"""
-
-
-@pytest.fixture(scope="module")
-def outdated(tmp_path_factory):
-    """Which results each file of a copy of the suite, with two plug-ins, outdates when it changes;
-    and all results.
-    """
-    site = tmp_path_factory.mktemp("site")
-    for package in PACKAGE_FOLDERS.values():
-        (source,) = importlib.util.find_spec(package).submodule_search_locations
-        skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(
-            source, site / package.replace(".", "/"), dirs_exist_ok=True, ignore=skipped
+@pytest.mark.parametrize("kind", ROOMS)
+def test_rooms_hold_all_that_a_result_is_computed_with(kind):
+    """Whatever a room imports is in a room as well, or changes no number."""
+    paths = sources.files(kind)
+    rooms = {*ROOMS[kind], *NEUTRAL, "", "measuring"}
+    outside = {
+        module
+        for path in paths.values()
+        for module in imported(path)
+        if not any(
+            module == room or module.startswith(f"{room}/") for room in rooms if room or not module
         )
-    for name, content in (
-        {f"keyed/{name}": text for name, text in PLUGIN.items()} | MODULES
-    ).items():
-        (site / name).parent.mkdir(exist_ok=True)
-        (site / name).write_text(content)
-    for name, points in POINTS.items():
-        info = site / f"{name}-0.1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
-        (info / "entry_points.txt").write_text(points)
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(site), json.dumps(CHANGES)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=site,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def by_file(outdated, *files: str) -> set[str]:
-    """The results that a change to any of some files, or to any file of some folders, outdates."""
-    changed = [
-        file
-        for file in outdated["outdated"]
-        if any(file == name or file.startswith(f"{name}/") for name in files)
-    ]
-    assert changed and all(any(file.startswith(name) for file in changed) for name in files)
-    return {result for file in changed for result in outdated["outdated"][file]}
-
-
-def test_a_changed_constant_in_a_helper_of_datasets_outdates_exactly_the_results_on_them(outdated):
-    """Digits are split by this helper; the drawn datasets do not use it."""
-    on_digits = {"backprop on digits", "mine on digits", "reference of digits", "trains"}
-    assert (
-        by_file(outdated, "pudle/data/atoms.py")
-        == by_file(outdated, "pudle/datasets/digits.py")
-        == on_digits
-    )
-
-
-def test_a_changed_constant_in_a_helper_of_estimators_outdates_exactly_their_scores(outdated):
-    assert (
-        by_file(outdated, "pudle/peers.py")
-        == by_file(outdated, "pudle/estimators/torchdeq_implicit.py")
-        == {"peer"}
-    )
-
-
-def test_a_changed_constant_in_the_file_of_a_problem_outdates_every_result(outdated):
-    """All scores, references and trainings rest on the room of problems as a whole."""
-    assert by_file(outdated, "pudle/problems/convolution.py") == set(outdated["results"])
-
-
-def test_a_changed_constant_in_the_second_file_of_a_plugin_outdates_exactly_its_results(outdated):
-    assert by_file(outdated, "keyed/helper.py") == {
-        "mine on digits",
-        "mine on sparse_gaussian",
-        "trains",
     }
-    assert by_file(outdated, "lone_helper.py") == {"lone", "limit"}
+    assert outside == set()
+    for room in ROOMS[kind]:
+        assert any(name == f"{room}.py" or name.startswith(f"{room}/") for name in paths), room
 
 
-def test_a_changed_report_template_outdates_nothing(outdated):
-    templates = [
-        file for file in outdated["outdated"] if file.startswith("pudle/reports/page/templates/")
-    ]
-    assert len(templates) > 3 and by_file(outdated, *templates) == set()
+def test_no_report_and_no_command_is_in_a_room():
+    for kind in ROOMS:
+        names = set(sources.files(kind))
+        assert not any("command" in name or "report" in name for name in names)
+        assert not names & {"cli.py", "measuring/run.py", "measuring/store.py", "names.py"}
 
 
-def test_a_changed_help_text_outdates_nothing(outdated):
-    commands = [
-        file for file in outdated["outdated"] if file.endswith(("command.py", "command_options.py"))
-    ]
-    assert len(commands) > 5 and by_file(outdated, *commands, "pudle/cli.py") == set()
+def test_a_class_counts_with_its_file_a_plugin_with_its_package_and_a_users_file_with_what_it_imports(
+    tmp_path, monkeypatch
+):
+    backprop = type(pudle.make_estimator("backprop"))
+    own = sources.files("score", frozenset([backprop])).keys() - sources.files("score").keys()
+    assert {"pudle.estimators.backprop"} <= own <= {"pudle.estimators.backprop", "pudle.estimator"}
+    package = tmp_path / "kept_plugin"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "other.py").touch()
+    (package / "mine.py").write_text(
+        "from pudle.estimators.backprop import Backprop as Mine\nclass Own(Mine): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cls = __import__("kept_plugin.mine").mine.Own
+    names = sources.files("score", frozenset([cls]))
+    assert {"kept_plugin/__init__.py", "kept_plugin/mine.py", "kept_plugin/other.py", *own} <= set(
+        names
+    )
+    monkeypatch.delitem(sys.modules, "kept_plugin")
+    (tmp_path / "helper.py").write_text("WEIGHT = 1\n")
+    (tmp_path / "unused.py").touch()
+    (tmp_path / "own.py").write_text(
+        "import helper\nfrom pudle.estimators.backprop import Backprop\nclass Own(Backprop): pass\n"
+    )
+    made = pudle.make_estimator(f"{tmp_path / 'own.py'}:Own")
+    files = {path.name for path in sources.files("score", frozenset([type(made)])).values()}
+    assert {"own.py", "helper.py", "backprop.py"} <= files and "unused.py" not in files
 
 
-def test_an_estimator_outdates_its_own_scores_and_the_trainings_with_it(outdated):
-    trained = "learned"
-    expected = {"backprop on digits", "backprop on sparse_gaussian", "lone", trained}
-    assert by_file(outdated, "pudle/estimators/backprop.py") == expected
-    assert by_file(outdated, "pudle/estimators/one_step.py") == {"trains"}
-    assert by_file(outdated, "pudle/estimators/spsa.py") == set()
+def test_a_changed_file_is_another_digest_once_it_is_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "own.py"
+    path.write_text("from pudle.estimators.backprop import Backprop\nclass Own(Backprop): pass\n")
+    made = pudle.make_estimator(f"{path}:Own")
+    before = sources.digest("score", made)
+    path.write_text(path.read_text() + "# changed\n")
+    assert sources.digest("score", made) == before
+    sources.read_again()
+    assert sources.digest("score", made) != before != sources.digest("cost", made)
 
 
-def test_a_surface_rests_on_its_own_module_and_on_the_estimator_of_its_windows(outdated):
-    assert (
-        by_file(outdated, "pudle/measuring/surfaces.py")
-        == by_file(outdated, "pudle/estimators/truncated.py")
-        == {"surface"}
+def test_objects_in_fields_count(monkeypatch):
+    experiment = pudle.LearningExperiment(dataset="digits", optimizer="sgd")
+    names = {cls.__name__ for cls in sources.classes(experiment)}
+    assert {"LearningExperiment", "Digits", "Sgd", "Ista"} <= names
+
+
+class TestParts:
+    """What a key rests on beside sources, part by part: one that is lost measures nothing again."""
+
+    @pytest.fixture
+    def place(self, tmp_path, monkeypatch):
+        """Return a function that gives the place of a result under some changes."""
+        monkeypatch.setenv(VARIABLE, "torch")
+
+        def find(kind, profile="quick", device="cpu", estimator="truncated(window=3)", **changes):
+            store = Store(tmp_path, profile, device)
+            extra = {
+                name: changes.pop(name)
+                for name in ("metric", "depth", "seed", "target")
+                if name in changes
+            }
+            case = dataclasses.replace(TINY, **changes)
+            match kind:
+                case "score":
+                    return store.path(case, estimator)
+                case "cost":
+                    cell = Cell("seconds", case, estimator, 5)
+                    return store.cost_path(cell._replace(**extra))
+                case "reference":
+                    return store.reference_path(
+                        case, extra.get("seed", 0), extra.get("target", "exact")
+                    )
+                case "artifact":
+                    return store.artifact_place("curve", case, (1, 5))[1]
+            return store.experiment_path("2a-quick-backprop")
+
+        return find
+
+    CASE = (
+        {"loss": "reconstruction"},
+        {"dtype": "float32"},
+        {"dataset": TINY.dataset.replace("20", "21", 1)},
+        {"algorithm": "fista"},
     )
 
-
-def test_every_file_of_a_plugin_outdates_the_same_results(outdated):
-    for files in ([f"keyed/{name}" for name in PLUGIN], list(MODULES)):
-        assert all(by_file(outdated, file) == by_file(outdated, *files) for file in files)
-
-
-@pytest.mark.parametrize("room", ["problems", "algorithms", "references"])
-def test_every_file_of_the_rooms_that_all_numbers_rest_on_outdates_everything(outdated, room):
-    files = [file for file in outdated["outdated"] if file.startswith(f"pudle/{room}/")]
-    assert len(files) > 2
-    for file in files:
-        missed = set(outdated["results"]) - by_file(outdated, file)
-        # An experiment of a plug-in depends on what it imports; this one imports no reference.
-        assert missed <= {"trains", "learned"}, file
-        assert not (missed and room != "references"), file
-
-
-def test_scoring_outdates_scores_and_training_outdates_experiments(outdated):
-    experiments = {"trains", "learned"}
-    references = {"reference of digits", "reference of sparse_gaussian", "limit"}
-    scores = set(outdated["results"]) - experiments - references
-    for name in ("scoring", "measurement"):
-        assert by_file(outdated, f"pudle/measuring/{name}.py") == scores
-    assert by_file(outdated, "pudle/measuring/experiment.py") == experiments
-    for name in ("learner", "matching"):
-        assert by_file(outdated, f"pudle/learning/{name}.py") == experiments
-
-
-def test_what_computes_no_number_outdates_nothing(outdated):
-    folders = ("pudle/reports", "pudle/bench", "pudle/conformance", "pudle/measuring/commits")
-    plumbing = [f"pudle/{name}.py" for name in ("__init__", "__main__", "cli", "terminal")]
-    plumbing += [
-        f"pudle/measuring/{name}.py"
-        for name in ("store", "sources", "runner", "run", "selection", "crossing", "provenance")
-    ]
-    assert by_file(outdated, *folders, *plumbing) == set()
-
-
-def test_imports_are_followed_into_functions_and_specs_but_not_for_type_checkers(tmp_path):
-    source = tmp_path / "plugin.py"
-    source.write_text(
-        "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    from pudle.reports import load\nelse:\n    import pudle.streams\n"
-        "def f():\n    from pudle import peers, Learner\n\n"
-        "    return pudle.make_estimator('truncated(window=3)'), pudle.score\n"
+    @pytest.mark.parametrize(
+        ("kind", "same", "others"),
+        [
+            (
+                "score",
+                (),
+                (
+                    {"seeds": (0, 2)},
+                    {"depths": (1, 6)},
+                    {"targets": ("limit",)},
+                    {"profile": "default"},
+                    {"device": "cuda"},
+                    {"estimator": "truncated(window=4)"},
+                    *CASE,
+                ),
+            ),
+            (
+                "cost",
+                ({"seeds": (0, 7)}, {"depths": (5, 9)}, {"name": "tiny"}, {"profile": "default"}),
+                (
+                    {"seeds": (1, 0)},
+                    {"depth": 1},
+                    {"metric": "memory_bytes"},
+                    {"device": "cuda"},
+                    {"estimator": "truncated(window=4)"},
+                    *CASE,
+                ),
+            ),
+            (
+                "reference",
+                ({"algorithm": "fista"}, {"depths": (3,)}, {"name": "other"}),
+                (
+                    {"seed": 1},
+                    {"target": "limit"},
+                    {"target": "limit", "algorithm": "fista"},
+                    *CASE[:3],
+                ),
+            ),
+            ("artifact", (), ({"depths": (1, 6)}, *CASE)),
+        ],
     )
-    mentioned = sources._mentions("plugin", source)
-    assert {
-        "pudle.streams",
-        "pudle.peers",
-        "pudle.Learner",
-        "pudle.estimators.truncated",
-        "pudle.score",
-    } <= mentioned
-    assert not any("reports" in name or name == "typing" for name in mentioned)
+    def test_each_part_counts(self, place, kind, same, others):
+        assert {place(kind), *(place(kind, **change) for change in same)} == {place(kind)}
+        assert len({place(kind), *(place(kind, **change) for change in others)}) == 1 + len(others)
+
+    def test_kernels_machine_and_fingerprints_count(self, place, monkeypatch):
+        kinds = ("score", "cost", "artifact")
+        before = {kind: place(kind) for kind in kinds}
+        torch_path = place("cost", metric="seconds_torch")
+        with monkeypatch.context() as patch:
+            patch.setenv(VARIABLE, "numba")
+            assert not any(place(kind) == before[kind] for kind in kinds)
+            assert place("cost", metric="seconds_torch") == torch_path
+        with monkeypatch.context() as patch:
+            patch.setattr("pudle.measuring.store.machine", lambda: {"cpu": "another"})
+            assert place("score") == before["score"] and place("cost") != before["cost"]
+        for cls in (
+            type(pudle.make_dataset(TINY.dataset)),
+            type(pudle.make_estimator("truncated(window=3)")),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(cls, "fingerprint", lambda self: "another version")
+                assert place("score") != before["score"] and place("cost") != before["cost"]
+
+    def test_an_experiment_is_the_same_in_all_profiles(self, tmp_path, monkeypatch):
+        monkeypatch.setenv(VARIABLE, "torch")
+        name = next(iter(pudle.names.list_experiments()))
+        profiles, devices = ("quick", "default"), ("cpu", "cuda")
+        paths = {
+            (profile, device): Store(tmp_path, profile, device).experiment_path(name)
+            for profile, device in itertools.product(profiles, devices)
+        }
+        assert paths["quick", "cpu"] == paths["default", "cpu"] != paths["quick", "cuda"]
+        monkeypatch.setenv(VARIABLE, "numba")
+        assert Store(tmp_path, "quick").experiment_path(name) not in paths.values()
 
 
-def test_a_file_that_is_no_python_is_hashed_and_not_followed(tmp_path):
-    source = tmp_path / "template.py"
-    source.write_text("{% import pudle %}")
-    assert sources._mentions("template", source) == set()
-
-
-def test_a_base_class_of_another_library_is_not_followed():
-    import torch
-
-    class Odd(torch.nn.Module, names.list_estimators()["alternating"]):
-        pass
-
-    files = sources.files(SCORES, frozenset({Odd}))
-    assert "pudle.estimators.alternating" in files
-    assert not any(name.startswith("torch") for name in files)
+def test_every_source_counts_where_no_commit_says_what_was_measured(monkeypatch):
+    before = provenance.source_digest.__wrapped__()
+    read = Path.read_bytes
+    changed = ROOT / "estimator.py"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
+    assert provenance.source_digest.__wrapped__() != before

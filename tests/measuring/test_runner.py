@@ -16,11 +16,10 @@ from pudle.measuring.case import Case
 from pudle.measuring.costs import Cell
 from pudle.measuring.experiment import ExperimentResult
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import remember
+from pudle.measuring.run import begin
 from pudle.measuring.runner import fill, plan, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
-from pudle.measuring.survey import survey
 from pudle.reports.load import load
 
 CASE = Case(
@@ -251,7 +250,7 @@ def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
 
     def shown():
         """Interrupt a run after its scores, and return the kinds of surfaces that a report shows."""
-        remember(tmp_path / "quick", store, selection, survey(selection, store))
+        begin(tmp_path / "quick", store, selection)
         measure(CASE, "alternating", store)
         results = load(tmp_path, "quick")
         return {artifact["kind"] for artifact in results.artifacts}, any(

@@ -12,7 +12,6 @@ import torch
 from examples import ridge_problem, sparse_problem
 
 import pudle
-from pudle.measuring.run import RunSummary
 from pudle.measuring.scoring import Score
 from pudle.references.certified import Certificate
 
@@ -282,8 +281,3 @@ def test_text_of_a_score_has_its_numbers_or_its_reason():
     assert (
         repr(Score(status="diverged", reason="it is infinite")) == "Score(diverged: it is infinite)"
     )
-
-
-def test_a_run_shows_its_counts(tmp_path):
-    summary = RunSummary(tmp_path, {"score": [{}, {}], "time": []}, ["a finding"], [])
-    assert repr(summary) == f"RunSummary(2 score, 1 findings; {tmp_path})"

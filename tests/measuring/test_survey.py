@@ -5,9 +5,9 @@ its size.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 
+import msgspec
 from examples import TINY
 
 from pudle.measuring import store
@@ -35,11 +35,11 @@ def test_a_damaged_file_and_one_that_broke_count_as_missing(tmp_path):
     assert [each.status for each in found.values()] == ["", "ok", ""]
     assert [each.missing for each in found.values()] == [True, False, True]
     assert found["tiny", "alternating"].at(5) == "ok"
-    broken = json.loads(kept.path(TINY, "alternating").read_text())
-    broken["status"] = broken["scores"][-1]["status"] = "error"
-    kept.path(TINY, "alternating").write_text(json.dumps(broken))
+    broken = kept.read(TINY, "alternating")
+    broken.status = broken.scores[-1]["status"] = "error"
+    broken.write(kept.path(TINY, "alternating"))
     each = survey(selection, kept).scores["tiny", "alternating"]
-    worst = broken["scores"][-1]["depth"]
+    worst = broken.scores[-1]["depth"]
     assert each.missing and {depth: each.at(depth) for depth in (1, 5)} == {1: "ok", 5: "ok"} | {
         worst: "error"
     }
@@ -58,24 +58,19 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     )
     known = survey(selection, kept)
     score = measure(cases[0], estimators[0], kept)
-    cost = kept.write_cost(next(iter(known.costs)), {"status": "ok", "reason": "", "value": 1.0})
+    cost = kept.write_cost(next(iter(known.costs)), value=1.0)
     assert len(known.scores) + len(known.costs) == RECORDS
-    for (case, estimator), found in known.scores.items():
-        found.path.parent.mkdir(parents=True, exist_ok=True)
-        found.path.write_text(
-            json.dumps(score | {"case": score["case"] | {"name": case}, "estimator": estimator})
-        )
-    for cell, found in known.costs.items():
-        found.path.parent.mkdir(parents=True, exist_ok=True)
-        found.path.write_text(
-            json.dumps(
-                cost | dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True))
-            )
-        )
+    by_name = {case.name: case for case in cases}
+    for (case, estimator), result in known.scores.items():
+        copied = msgspec.structs.replace(score, case=by_name[case], estimator=estimator)
+        copied.write(result.path)
+    for cell, result in known.costs.items():
+        label = dict(zip(("metric", "case", "estimator", "depth"), cell.label, strict=True))
+        msgspec.structs.replace(cost, **label).write(result.path)
     digests = []
     original = store._hash
     monkeypatch.setattr(store, "_hash", lambda **parts: digests.append(parts) or original(**parts))
-    monkeypatch.setattr("pudle.measuring.run.commit_of", lambda root: ("0" * 40, True))
+    monkeypatch.setattr("pudle.measuring.run.installed_commit", lambda root: ("0" * 40, True))
     monkeypatch.setattr("pudle.measuring.run.repository", lambda folder: tmp_path)
     monkeypatch.chdir(tmp_path)
     begun = time.process_time()
@@ -83,6 +78,7 @@ def test_a_run_with_nothing_to_do_reads_each_record_and_finds_each_key_once(tmp_
     summary = execute(selection, home=tmp_path, **options)
     taken = time.process_time() - begun
     assert not any(summary.records.values()) and not summary.broken
-    assert len(digests) == RECORDS
+    # What the costs of an estimator on a case share is found once as well.
+    assert len(digests) == RECORDS + len(known.scores)
     assert taken < SECONDS
     print(f"{taken:.2f} s for {RECORDS} records")

@@ -180,7 +180,7 @@ def test_where_an_estimator_is_not_measured_nothing_is_missing(tmp_path):
     home = write(tmp_path, records, estimators=["backprop", "forward"])
     path = home / "quick" / "run.json"
     listed = json.loads(path.read_text())
-    listed["selection"]["limited"] = [["forward", "*-lasso"]]
+    listed["selection"]["limited"] = [["forward", "*-lasso", "too long"]]
     write_record(path, listed)
     results = load(home, "quick")
     assert results.frame["status"].eq("ok").all() and len(results.records) == 3

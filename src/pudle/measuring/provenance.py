@@ -86,6 +86,14 @@ def check_installed(root: Path) -> None:
                 )
 
 
+def installed_commit(root: Path) -> tuple[str, bool]:
+    """Return the commit of the checkout at `root`, and whether files differ from it, after a look
+    whether it is the one that is installed, see `check_installed`.
+    """
+    check_installed(root)
+    return commit_of(root)
+
+
 @cache
 def source_digest() -> str:
     """Return a digest of all source files of the installed package, which labels results that have

@@ -8,7 +8,8 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +19,16 @@ from ..files import read_json, write_atomically
 from ..peers import require
 from ..workers import ONE_THREAD, Pool
 from ..workers import run as run_command
+from .case import Case
 from .contents import RunList
 from .experiment import ProgressCallback
 from .locking import locked
-from .provenance import NoRepository, check_installed, commit_of, repository
+from .provenance import NoRepository, installed_commit, repository
 from .runner import Executor, fill, plan, plan_costs, plan_experiments, surfaces
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
-from .survey import Survey, survey
+from .survey import Result, Survey, survey
 
 #: Said once where results cannot be told apart by commits.
 NO_HISTORY = (
@@ -50,15 +52,6 @@ class RunSummary(NamedTuple):
     records: dict[str, list[Any]]
     findings: list[str]
     broken: list[tuple[str, str]]
-
-    def __repr__(self) -> str:
-        counts = [f"{len(results)} {kind}" for kind, results in self.records.items() if results]
-        counts += [
-            f"{len(lines)} {name}"
-            for name, lines in (("findings", self.findings), ("broken", self.broken))
-            if lines
-        ]
-        return f"RunSummary({', '.join(counts) or 'nothing new'}; {self.folder})"
 
 
 def execute(
@@ -85,75 +78,62 @@ def execute(
     root, commit, dirty = None, "", False
     with contextlib.suppress(NoRepository):
         root = repository(Path.cwd())
-    if root:
-        check_installed(root)
-        commit, dirty = commit_of(root)
+        commit, dirty = installed_commit(root)
     folder = (home or (root or Path.cwd()) / ".asv").resolve() / selection.profile
-    store, frozen = (
-        Store(folder / "store", selection.profile, selection.device, commit, dirty),
-        folder / "selection.json",
-    )
+    store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
     with locked(folder, "run"):
-        # A run of experiments alone must not make a report forget the cases that were measured
-        # before.
-        if selection.cases or not frozen.exists():
-            selection.write(frozen)
-        known = survey(selection, store)
-        remember(folder, store, selection, known)
+        stored = begin(folder, store, selection)
         os.environ.update(ONE_THREAD)
         with _executor(scheduler, selection.device, say, workers) as executor:
-            records = fill(plan(selection, store, known), executor=executor, progress=progress)
-            known.update(records)
+            fill_here = partial(fill, executor=executor, progress=progress)
+            records = fill_here(plan(selection, store, stored))
+            stored.update(records)
             if not scores_only:
                 # On this machine, because on others they could not be compared with those stored;
                 # in new processes, because memory that scores have given back would hide what a
                 # gradient takes.
-                memory, times = plan_costs(selection, store, known, again=again)
+                memory, times = plan_costs(selection, store, stored, again=again)
                 with Pool(workers) as processes:
-                    records |= {
-                        "memory": fill([memory], executor=processes, progress=progress)["memory"]
-                    }
-                records |= {"time": fill([times], progress=progress)["time"]}
-            experiments = fill(
-                plan_experiments(selection, store, known), executor=executor, progress=progress
-            )
-        known.update(experiments)
-        records |= {"experiment": experiments["experiment"]}
-        measured = [
-            (f"{spec} on {case}", found.status, found.reason)
-            for (case, spec), found in known.scores.items()
-        ]
-        measured += [
-            (name, found.status, found.reason) for name, found in known.experiments.items()
-        ]
-        for kind in ("memory", "time"):
-            for record in records[kind]:
-                # A case without kernels has no time on the torch path beside its own: that is
-                # nothing to tell.
-                if record.metric == "seconds_torch" and record.status == "skipped":
-                    continue
-                where = f"{record.estimator} on {record.case} at depth {record.depth}"
-                measured.append((f"{kind} of {where}", record.status, record.reason))
-        broken, found = list[tuple[str, str]](), list[tuple[str, str]]()
-        for name, status, reason in measured:
-            if status and (status != "ok" or reason):
-                (broken if status in BROKEN else found).append((name, f"{status}: {reason}"))
-        summary = RunSummary(folder, records, by_reason(found), broken)
+                    peaks = fill([memory], executor=processes, progress=progress)
+                seconds = fill([times], progress=progress)
+                records |= {"memory": peaks["memory"], "time": seconds["time"]}
+            experiments = fill_here(plan_experiments(selection, store, stored))
+        stored.update(experiments)
+        records["experiment"] = experiments["experiment"]
+        findings, broken = _judged(stored, records)
         if not root and not scores_only:
-            summary.findings.append(NO_HISTORY)
+            findings.append(NO_HISTORY)
         # Numbers of uncommitted code have no place in a history of commits.
         if root and selection.cases and not scores_only and not dirty:
-            state, written = _state(selection, known), folder / "runs" / f"{commit}.history"
-            if (
-                not has_history(folder, commit)
-                or not written.exists()
-                or written.read_text() != state
-            ):
-                failed = _write_history(folder, root, commit)
-                summary.broken.extend(failed)
-                if not failed:
-                    write_atomically(written, state)
-    return summary
+            broken += update_history(folder, root, commit)
+        return RunSummary(folder, records, findings, broken)
+
+
+def _judged(
+    stored: Survey, records: Mapping[str, Sequence[Any]]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return a line for each reason why results have no number, and the names and reasons of those
+    that broke.
+    """
+    measured = [(f"{spec} on {case}", result) for (case, spec), result in stored.scores.items()]
+    measured += list(stored.experiments.items())
+    measured += [
+        (f"{kind} of {record.estimator} on {record.case} at depth {record.depth}", record)
+        for kind in ("memory", "time")
+        for record in records[kind]
+        # A case without kernels has no time on the torch path beside its own: that is nothing to
+        # tell.
+        if (record.metric, record.status) != ("seconds_torch", "skipped")
+    ]
+    told = [
+        (name, result.status, f"{result.status}: {result.reason}")
+        for name, result in measured
+        if result.reason or result.status not in ("", "ok")
+    ]
+    broken = [(name, reason) for name, status, reason in told if status in BROKEN]
+    return by_reason(
+        (name, reason) for name, status, reason in told if status not in BROKEN
+    ), broken
 
 
 def by_reason(results: Iterable[tuple[str, str]]) -> list[str]:
@@ -183,15 +163,19 @@ def _executor(
     return dask_cluster(scheduler, device, say)
 
 
-def remember(folder: Path, store: Store, selection: Selection, known: Survey) -> None:
-    """Write down which files hold the results of this run, for the folder and for the commit.
+def begin(folder: Path, store: Store, selection: Selection) -> Survey:
+    """Freeze a selection and write down which files hold its results, for the folder and for the
+    commit; return what is there already.
 
     It is written first, so that it holds for a run that is interrupted; what a run of experiments,
     or of cases alone, does not select stays listed.
     """
+    frozen, stored = folder / "selection.json", survey(selection, store)
+    if selection.cases or not frozen.exists():
+        selection.write(frozen)
 
-    def place(path: Path) -> str:
-        return str(path.relative_to(store.folder))
+    def place(result: Result) -> str:
+        return str(result.path.relative_to(store.folder))
 
     # A run with uncommitted changes must not pass for the commit it started from.
     label = f"{store.commit}{'-dirty' if store.dirty else ''}"
@@ -205,23 +189,48 @@ def remember(folder: Path, store: Store, selection: Selection, known: Survey) ->
                 run.commit, run.dirty = store.commit, store.dirty
         if selection.cases:
             run.selection = selection
-            run.records = [(*pair, place(found.path)) for pair, found in known.scores.items()]
-            run.costs = [(*cell.label, place(found.path)) for cell, found in known.costs.items()]
+            run.records = [(*pair, place(result)) for pair, result in stored.scores.items()]
+            run.costs = [(*cell.label, place(result)) for cell, result in stored.costs.items()]
             run.artifacts = [
                 (case.name, kind, store.artifact_place(kind, case, windows)[1])
                 for kind, case, windows in surfaces(selection)
             ]
-        run.experiments |= {name: place(found.path) for name, found in known.experiments.items()}
+        run.experiments |= {name: place(result) for name, result in stored.experiments.items()}
         run.write(path)
+    return stored
 
 
-def _state(selection: Selection, known: Survey) -> str:
-    """Return a digest of the selection and of the stored scores and costs that asv's history of a
-    commit is made of.
+def take_part(folder: Path, store: Store, selection: Selection, case: Case, estimator: str) -> None:
+    """Begin a run, for a result that is measured outside `execute`, unless one that holds it has
+    begun.
     """
-    paths = [found.path for found in (*known.scores.values(), *known.costs.values())]
-    files = [(path.name, path.stat().st_mtime_ns if path.exists() else None) for path in paths]
-    return hashlib.sha256(repr((selection, files)).encode()).hexdigest()
+    place = str(store.path(case, estimator).relative_to(store.folder))
+    with contextlib.suppress(UnreadableResult):
+        if (case.name, estimator, place) in RunList.read(folder / "run.json").records:
+            return
+    begin(folder, store, selection)
+
+
+def update_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
+    """Write asv's results of a commit from the store, unless they are those of the files that the
+    run lists; return what failed and why.
+    """
+    run, path = RunList.read(folder / "run.json"), folder / "runs" / f"{commit}.history"
+    listed = [record[-1] for record in run.records] + [cost[-1] for cost in run.costs]
+    places = [folder / "store" / place for place in listed]
+    changed = [(file.name, file.stat().st_mtime_ns if file.exists() else None) for file in places]
+    state = hashlib.sha256(repr((run.selection, changed)).encode()).hexdigest()
+    if has_history(folder, commit) and path.exists() and path.read_text() == state:
+        return []
+    configuration = write_asv_configuration(folder, root)
+    command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
+    # Paths in the selection are seen from the folder that this process works in.
+    done = run_command(command)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return [("asv's history of commits was not written", why)]
+    write_atomically(path, state)
+    return []
 
 
 def has_history(folder: Path, commit: str) -> bool:
@@ -231,16 +240,6 @@ def has_history(folder: Path, commit: str) -> bool:
             if read_json(path).get("commit_hash") == commit:
                 return True
     return False
-
-
-def _write_history(folder: Path, root: Path, commit: str) -> list[tuple[str, str]]:
-    """Write asv's results of a commit from the store; return what failed and why, or nothing."""
-    configuration = write_asv_configuration(folder, root)
-    command = [sys.executable, "-m", "pudle.measuring.history", str(configuration), commit]
-    # Paths in the selection are seen from the folder that this process works in.
-    done = run_command(command)
-    why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return [("asv's history of commits was not written", why)] if done.returncode else []
 
 
 def write_asv_configuration(folder: Path, repository: Path) -> Path:

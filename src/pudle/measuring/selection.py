@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ class Selection:
         Whether to measure the error of the unrolled Jacobian over depth.
     experiments : tuple of str
         Names of the experiments to carry out, see `pudle.measuring.experiment`.
-    limited : tuple of pairs of str
-        An estimator and a pattern of names of cases: one that is named here is measured only on
-        cases that match a pattern of its own, because it takes long.
+    limited : tuple of triples of str
+        An estimator, a pattern of names of cases, and a reason: an estimator that is named here is
+        measured only on cases that match a pattern of its own.
     """
 
     profile: str
@@ -74,7 +74,7 @@ class Selection:
     jacobian_error: bool = False
     experiments: tuple[str, ...] = ()
     experiment_timeout: float = 4 * 3600.0
-    limited: tuple[tuple[str, str], ...] = ()
+    limited: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def pairs(self) -> list[tuple[Case, str]]:
@@ -83,12 +83,15 @@ class Selection:
             (case, name)
             for case in self.cases
             for name in self.estimators
-            if self.holds(case.name, name)
+            if not self.left_out(case.name, name)
         ]
 
-    def holds(self, case: str, estimator: str) -> bool:
-        """Say whether an estimator is measured on a case."""
-        return holds(self.limited, case, estimator)
+    def left_out(self, case: str, estimator: str) -> str:
+        """Return why an estimator is not measured on a case, an empty text if it is."""
+        limits = [limit for limit in self.limited if limit[0] == estimator]
+        if not limits or any(fnmatch.fnmatch(case, pattern) for _, pattern, _ in limits):
+            return ""
+        return limits[0][2]
 
     def case(self, name: str) -> Case:
         """Return the case of that name."""
@@ -185,12 +188,6 @@ def select(
         # What a user names is measured wherever the user asks.
         limited=() if axes else tuple(limit for limit in profile.limited if limit[0] not in named),
     )
-
-
-def holds(limited: Iterable[Sequence[str]], case: str, estimator: str) -> bool:
-    """Say whether an estimator is measured on a case, by what `Selection` calls `limited`."""
-    patterns = [pattern for name, pattern in limited if name == estimator]
-    return not patterns or any(fnmatch.fnmatch(case, pattern) for pattern in patterns)
 
 
 def _matching(

@@ -77,7 +77,7 @@ def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
         path.relative_to(root).as_posix(): path
         for room in ROOMS[kind]
         for path in (*root.glob(f"{room}.py"), *(root / room).rglob("*.py"))
-        if not path.stem.endswith("command")
+        if "command" not in path.stem
     }
     for cls in parts:
         for base in cls.__mro__:
