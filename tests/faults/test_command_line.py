@@ -134,8 +134,7 @@ def typed(tmp_path, monkeypatch, capfd):
     """
     from pudle.advising.search import Search
     from pudle.conformance import command
-    from pudle.learning.denoising import DenoisingExperiment
-    from pudle.learning.denoising_baselines import DenoisingBaseline
+    from pudle.learning.denoising import DenoisingBaseline, DenoisingExperiment
     from pudle.learning.learner import Learner
     from pudle.measuring import run
     from pudle.measuring.commits.pair import CommitPair

@@ -145,49 +145,18 @@ class TestResume:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
-        ("dataset", "loss", "options"),
+        ("dataset", "options"),
         [
-            (
-                (
-                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
-                    " n_nonzero_coefs=2, perturbation=0.1)"
-                ),
-                "lasso",
-                {"estimator": "analytic", "depth": 60},
-            ),
-            (
-                (
-                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
-                    " n_nonzero_coefs=2, perturbation=0.1)"
-                ),
-                "lasso",
-                {"estimator": "spsa(samples=2)"},
-            ),
-            (
-                (
-                    "sparse_gaussian(n_samples=50, n_features=12, n_components=18,"
-                    " n_nonzero_coefs=2, perturbation=0.1)"
-                ),
-                "lasso",
-                {"optimizer": "adam(learning_rate=0.01, tangent=True)"},
-            ),
-            (
-                "convolutional(n_samples=6, size=20, n_components=4, density=0.1)",
-                "reconstruction",
-                {"batch": 3, "chunk": 2},
-            ),
-            (
-                "noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)",
-                "reconstruction",
-                {"batch": 3, "chunk": 2},
-            ),
+            (KILLED_DATASET, {"estimator": "spsa(samples=2)"}),
+            (KILLED_DATASET, {"optimizer": "adam(learning_rate=0.01, tangent=True)"}),
+            ("noisy_crops(n_samples=6, size=20, n_components=8, kernel=5)", {"batch": 3}),
         ],
     )
     @pytest.mark.filterwarnings("ignore:the loss rose:pudle.learning.learner.LearningWarning")
     def test_chunks_noisy_images_and_estimators_with_a_seed_resume_bitwise(
-        self, dataset, loss, options, tmp_path
+        self, dataset, options, tmp_path
     ):
-        problem = pudle.make_dataset(dataset).problem(loss)
+        problem = pudle.make_dataset(dataset).problem("reconstruction")
         common = {
             "estimator": "backprop",
             "algorithm": "ista",
@@ -196,7 +165,7 @@ class TestResume:
             "schedule": "cosine",
             "epochs": 3,
             "batch": 20,
-            "chunk": 8,
+            "chunk": 2,
             "record_every": 2,
         }
         learner = Learner(**(common | options))
@@ -237,14 +206,3 @@ class TestResume:
                 )
             assert_same(resumed, whole)
             assert not calls and (tmp_path / HISTORY_FILE).read_bytes() == before
-
-    def test_a_training_that_is_killed_before_it_diverges_diverges_alike(self, tmp_path):
-        learner = Learner(
-            "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30, batch=50
-        )
-        with pytest.warns(LearningWarning, match="diverged"):
-            whole = learner.fit(planted())
-        with pytest.raises(Killed):
-            learner.fit(planted(), folder=tmp_path, save_seconds=0, progress=stop_at(1))
-        with pytest.warns(LearningWarning, match="diverged"):
-            assert_same(learner.fit(planted(), folder=tmp_path, resume=True), whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from learning_helpers import refusal
+from learning_helpers import refusal, save_images, texture
 from tolerances import CLOSED_FORM
 
 import pudle
@@ -14,8 +14,8 @@ from pudle.learning.images import (
     TRAINING_SAMPLE,
     add_noise,
     images_to_test,
+    mosaic,
     psnr,
-    split,
     ssim,
     training_images,
 )
@@ -58,25 +58,27 @@ class TestNoise:
 
 
 class TestSources:
-    def test_split_is_even_and_exact(self):
-        images = {str(number): np.zeros(1) for number in range(10, 22)}
-        kept, out = split(images, 3)
-        assert (
-            list(out) == ["12", "16", "20"]
-            and {*kept} | {*out} == {*images}
-            and not {*kept} & {*out}
-        )
-        assert split(images, 0) == (images, {})
-        assert "validation=12 of 12 images" in refusal(lambda: split(images, 12))
+    def test_a_split_is_even_and_exact(self, tmp_path):
+        names = [f"{number}.png" for number in range(10, 22)]
+        folder = save_images(tmp_path / "some", dict.fromkeys(names, texture(20, 20)))
+        kept, out = training_images(folder, 3)
+        assert list(out) == ["12.png", "16.png", "20.png"]
+        assert {*kept} | {*out} == {*names} and not {*kept} & {*out}
+        assert "validation=12 of 12 images" in refusal(lambda: training_images(folder, 12))
 
     def test_sample_photographs(self):
-        learned, held_out = training_images(SAMPLES, 5)
-        (first,), (second,) = learned.values(), held_out.values()
+        (first,), (second,) = (part.values() for part in training_images(SAMPLES, 5))
         whole = pudle.make_dataset("noisy_crops").images()[TRAINING_SAMPLE]
         assert np.array_equal(np.hstack([first, second]), whole)
-        (everything,), nothing = (
-            training_images(SAMPLES, 0)[0].values(),
-            training_images(SAMPLES, 0)[1],
-        )
-        assert np.array_equal(everything, whole) and nothing == {}
+        (everything,), nothing = (part.values() for part in training_images(SAMPLES, 0))
+        assert np.array_equal(everything, whole) and not nothing
         assert list(images_to_test(SAMPLES)) == [TEST_SAMPLE] and TEST_SAMPLE != TRAINING_SAMPLE
+
+
+def test_filters_are_sorted_and_scaled_each_by_itself():
+    flat, wave = np.ones((4, 4)), np.tile([1.0, 1, -1, -1], (4, 1))
+    checks = np.indices((4, 4)).sum(0) % 2 * 2.0 - 1
+    sheet, order = mosaic(np.array([100 * checks, np.zeros((4, 4)), 1e-3 * wave, flat]))
+    assert order.tolist() == [3, 2, 0, 1]
+    assert set(sheet[:4, :4].ravel()) == {255} and set(sheet[:4, 5:].ravel()) == {1, 255}
+    assert set(sheet[5:, :4].ravel()) == {1, 255} and set(sheet[5:, 5:].ravel()) == {128}

@@ -139,12 +139,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("optimizer", "batch"),
         # Without L-BFGS on batches: its curvature pairs must belong to one function.
-        [
-            (optimizer, batch)
-            for optimizer in OPTIMIZERS
-            for batch in (None, 60)
-            if (optimizer, batch) != ("lbfgs", 60)
-        ],
+        [(optimizer, None if optimizer == "lbfgs" else 60) for optimizer in OPTIMIZERS],
     )
     def test_every_optimizer_lowers_the_loss_and_the_error(self, optimizer, batch):
         problem = planted(n_samples=200)

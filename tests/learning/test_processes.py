@@ -100,16 +100,10 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
     "changes",
     [
         {"optimizer": "lbfgs", "batch": 70},
-        {"optimizer": "adam(learning_rate=0.01, tangent=True)", "chunk": 3},
         {"estimator": "spsa(samples=4)", "optimizer": "sgd(learning_rate=0.01)"},
         {"estimator": "noodl", "algorithm": "noodl(step=0.2)", "fresh": True},
         # One process has no sample.
         {"batch": 1},
-        {
-            "dataset": "convolutional(n_samples=5, size=20, n_components=4, density=0.1)",
-            "batch": 3,
-            "algorithm": "ista",
-        },
         {
             "dataset": "noisy_crops(n_samples=4, size=20, n_components=8, kernel=5)",
             "batch": 3,
@@ -119,13 +113,10 @@ def test_two_processes_take_the_steps_of_one_and_another_number_resumes(tmp_path
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_every_kind_of_step_is_that_of_one_process(changes, tmp_path):
+    changes = {**changes}
     alone(tmp_path / "one", 2, **changes)
-    given = {name: value for name, value in changes.items() if name != "fresh"}
-    done = (
-        run(tmp_path / "two", "--fresh", epochs=2, **given)
-        if "fresh" in changes
-        else run(tmp_path / "two", epochs=2, **given)
-    )
+    fresh = ["--fresh"] if changes.pop("fresh", False) else []
+    done = run(tmp_path / "two", *fresh, epochs=2, **changes)
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=SAME)
 
@@ -181,18 +172,10 @@ def _second(launcher: int) -> int:
 
 @pytest.mark.nightly
 def test_a_refusal_is_one_line(tmp_path):
-    refused = run(tmp_path / "none", depth=-1)
-    assert refused.returncode != 0
-    assert [line for line in refused.stderr.splitlines() if line.startswith("pudle: error")] == [
-        "pudle: error: depth=-1 is too small: give a whole number >= 0"
-    ]
-    assert not (tmp_path / "none").exists()
     alone(tmp_path / "taken", 1)
     refused = run(tmp_path / "taken", epochs=1)
-    assert [line for line in refused.stderr.splitlines() if line.startswith("pudle: error")] == [
-        f"pudle: error: {tmp_path / 'taken'} holds a training already: resume it, or give another"
-        " folder"
-    ]
+    (line,) = (line for line in refused.stderr.splitlines() if line.startswith("pudle: error"))
+    assert refused.returncode != 0 and "holds a training already: resume it" in line
 
 
 class Failing(Processes):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -160,37 +159,3 @@ class TestWrapper:
     def test_wrong_options_are_refused_in_fit(self, options, text):
         with pytest.raises(ValueError, match=text):
             pudle.UnrolledDictionaryLearning(**options).fit(planted().observations.numpy())
-
-    @pytest.mark.parametrize(
-        "image", [np.full((50, 4), 0.5), np.arange(50.0)[:, None].repeat(4, axis=1)]
-    )
-    def test_constant_images(self, image):
-        with (
-            pytest.raises(ValueError, match="observations are constant"),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            pudle.UnrolledDictionaryLearning().fit(image)
-
-    def test_fewer_samples_than_atoms(self):
-        with pytest.warns(LearningWarning, match="10 samples are fewer than the 12 atoms"):
-            model = pudle.UnrolledDictionaryLearning(12, epochs=2, depth=3).fit(
-                planted(n_samples=10).observations.numpy()
-            )
-        assert model.components_.shape == (12, 20) and np.isfinite(model.components_).all()
-
-    def test_a_divergence_is_a_warning_and_the_history_is_kept(self):
-        options = {
-            "algorithm": "ista(step=0.3)",
-            "optimizer": "sgd(learning_rate=30.0)",
-            "depth": 5,
-            "epochs": 30,
-        }
-        with pytest.warns(LearningWarning, match="diverged in step .*: step=0.3 is above 2/L"):
-            model = pudle.UnrolledDictionaryLearning(30, **options, random_state=0).fit(
-                planted().observations.numpy()
-            )
-        assert model.status_ == "diverged" and model.n_iter_ >= 1
-        assert (
-            model.history_.step.iloc[-1] == model.n_steps_ and np.isfinite(model.components_).all()
-        )

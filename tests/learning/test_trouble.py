@@ -19,28 +19,25 @@ from pudle.learning.checkpoint import DICTIONARY_FILE, HISTORY_FILE
 
 class TestDivergence:
     @pytest.mark.parametrize(
-        "optimizer",
-        ["sgd(learning_rate=1e308)", "adam(learning_rate=1e300)", "lbfgs(learning_rate=1e200)"],
-    )
-    @pytest.mark.parametrize(
-        "dataset",
+        ("optimizer", "dataset"),
         [
-            "sparse_gaussian(n_samples=60, n_features=12, n_components=18, n_nonzero_coefs=2)",
-            "convolutional(n_samples=2)",
+            ("sgd(learning_rate=1e308)", "sparse_gaussian(n_samples=60)"),
+            ("adam(learning_rate=1e300)", "convolutional(n_samples=2)"),
+            ("lbfgs(learning_rate=1e200)", "sparse_gaussian(n_samples=60)"),
         ],
     )
+    @pytest.mark.filterwarnings("ignore:.* samples are fewer than")
     def test_every_optimizer_reports_a_rate_that_overflows(self, optimizer, dataset, tmp_path):
         problem = pudle.make_dataset(dataset).problem()
-        with pytest.warns(
-            LearningWarning, match="diverged in step 1 of 3: .*an atom .*is zero, NaN or infinite"
-        ):
+        with pytest.warns(LearningWarning, match="step 1 of 3: .*an atom .*is zero, NaN or inf"):
             training = Learner("alternating", "ista", 3, optimizer, epochs=3).fit(
                 problem, folder=tmp_path
             )
-        assert training.status == "diverged" and torch.isfinite(training.dictionary).all()
-        assert (
-            len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1 and (tmp_path / DICTIONARY_FILE).exists()
-        )
+        # The last good dictionary is the first one.
+        assert training.status == "diverged" and training.steps == 0
+        torch.testing.assert_close(training.dictionary, problem.dictionary, rtol=1e-14, atol=0)
+        assert len(pd.read_csv(tmp_path / HISTORY_FILE)) == 1
+        assert (tmp_path / DICTIONARY_FILE).exists()
 
     def test_filters_that_the_learning_made_unstable(self, tmp_path):
         problem = pudle.make_dataset(
@@ -54,11 +51,6 @@ class TestDivergence:
             training = learner.fit(problem, folder=tmp_path)
         written = pd.read_csv(tmp_path / HISTORY_FILE)
         assert training.steps >= 1 and len(written) == len(training.history) == training.steps + 1
-
-    def test_a_refused_first_step_leaves_nothing_behind(self, tmp_path):
-        with pytest.raises(InvalidArgument, match="step=3.0 is above 2/L"):
-            Learner("alternating", "ista(step=3.0)", 5).fit(planted(), folder=tmp_path / "new")
-        assert not (tmp_path / "new").exists()
 
     def test_no_epochs_leave_the_start(self, tmp_path):
         training = Learner(epochs=0).fit(planted(), folder=tmp_path)
@@ -82,18 +74,6 @@ class TestDivergence:
         good = Learner("alternating", "ista", 5, "sgd", epochs=5, batch=100).fit(planted())
         np.testing.assert_array_equal(training.history.loss[:3], good.history.loss[:3])
 
-    def test_a_learning_rate_that_overflows(self):
-        with pytest.warns(
-            LearningWarning,
-            match="an atom is zero, NaN or infinite after it: lower the learning rate",
-        ):
-            training = Learner("alternating", "ista", 5, "sgd(learning_rate=1e308)", epochs=3).fit(
-                planted()
-            )
-        assert training.status == "diverged" and training.steps == 0
-        # The last good dictionary is the first one.
-        torch.testing.assert_close(training.dictionary, planted().dictionary, rtol=1e-14, atol=0)
-
     def test_a_learning_rate_that_is_too_large(self):
         with pytest.warns(
             LearningWarning,
@@ -104,23 +84,12 @@ class TestDivergence:
             )
         assert training.status == "rose" and len(training.history) == 6
 
-    def test_a_step_that_the_learning_made_unstable(self):
-        with pytest.warns(LearningWarning, match="diverged in step .*: step=0.37 is above 2/L"):
-            training = Learner(
-                "alternating", "ista(step=0.37)", 5, "sgd(learning_rate=30.0)", epochs=30
-            ).fit(planted())
-        assert training.status == "diverged" and len(training.history) == training.steps + 1 > 1
-
     def test_a_step_that_is_unstable_from_the_start_is_the_users(self):
         with pytest.raises(InvalidArgument, match="step=3.0 is above 2/L"):
             Learner("alternating", "ista(step=3.0)", 5).fit(planted())
 
 
 class TestData:
-    def test_fewer_samples_than_atoms(self):
-        with pytest.warns(LearningWarning, match="20 samples are fewer than the 30 atoms"):
-            Learner("alternating", "ista", 2, epochs=1).fit(planted(n_samples=20))
-
     def test_fewer_positions_than_filters(self):
         problem = pudle.make_dataset(
             "convolutional(n_samples=1, size=8, kernel=7, n_components=30)"
@@ -158,36 +127,21 @@ class TestData:
         )
         assert training.status == "ok" and torch.isfinite(training.dictionary).all()
 
-    def test_samples_that_are_all_flat(self):
-        flat = torch.arange(50.0).double()[:, None].expand(50, 20)
-        with pytest.raises(
-            InvalidArgument, match=r"constant \(all entries of a sample are the same\)"
-        ):
-            Learner().fit(
-                dataclasses.replace(planted(n_samples=50), observations=flat, generating_codes=None)
-            )
-
-    def test_images_smaller_than_the_filters(self):
-        images = torch.as_tensor(np.random.default_rng(4).standard_normal((2, 1, 5, 5)))
-        with pytest.raises(
-            InvalidArgument, match="observations are 5 x 5 pixels, smaller than the 7 x 7 filters"
-        ):
-            pudle.ConvolutionalSparseCoding(
-                observations=images, dictionary=torch.ones(3, 1, 7, 7).double(), penalty=0.1
-            )
-
     @pytest.mark.parametrize(
-        ("observations", "same"), [(torch.ones(50, 20), "entries"), (torch.arange(20.0), "samples")]
+        ("observations", "alike"),
+        [
+            (torch.ones(50, 20), "samples"),
+            (torch.arange(20.0), "samples"),
+            (torch.arange(50.0)[:, None], "entries of a sample"),
+        ],
     )
-    def test_constant_data(self, observations, same):
+    def test_constant_data(self, observations, alike):
         problem = dataclasses.replace(
             planted(n_samples=50),
             observations=observations.double().expand(50, 20),
             generating_codes=None,
         )
-        with pytest.raises(
-            InvalidArgument, match=rf"observations are constant \(all {same} are the same\)"
-        ):
+        with pytest.raises(InvalidArgument, match=rf"constant \(all {alike} are the same\)"):
             Learner().fit(problem)
 
     def test_no_dictionary(self):
@@ -208,7 +162,6 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "text"),
         [
-            ({"estimator": "backprp"}, "unknown estimator 'backprp' (did you mean 'backprop'?)"),
             (
                 {"optimizer": "adm"},
                 (
@@ -227,13 +180,11 @@ class TestOptions:
             ),
             (
                 {"optimizer": "momentum(momentum=0, nesterov=True)"},
-                "nesterov=True needs a momentum above 0",
+                "momentum=0 is out of range",
             ),
             ({"schedule": "step"}, "step needs every: write step(every=...)"),
-            ({"schedule": "step(every=2, factor=2)"}, "factor=2 raises the learning rate"),
-            ({"schedule": "linear"}, "unknown schedule 'linear'"),
+            ({"schedule": "step(every=2, factor=2)"}, "factor=2 is above 1"),
             ({"epochs": -1}, "epochs=-1 is too small: give a whole number >= 0"),
-            ({"epochs": None}, "epochs=None is not an integer"),
             ({"batch": 0}, "batch=0 is too small: give a whole number >= 1"),
             ({"depth": 1.5}, "depth=1.5 is not an integer"),
         ],

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -58,55 +57,48 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"configuration": self.configuration, **self.run.state()}, buffer)
         write_atomically(self.path, _header(buffer.getvalue()) + b"\n" + buffer.getvalue())
-        write_atomically(
-            self.folder / HISTORY_FILE, pd.DataFrame(self.run.rows).to_csv(index=False)
-        )
+        history = pd.DataFrame(self.run.rows).to_csv(index=False)
+        write_atomically(self.folder / HISTORY_FILE, history)
         buffer = io.BytesIO()
         np.save(buffer, self.run.dictionary.cpu().numpy())
         write_atomically(self.folder / DICTIONARY_FILE, buffer.getvalue())
 
     def begin(self, *, resume: bool) -> None:
-        """Continue from the checkpoint, or refuse a folder that holds one."""
-        if resume:
-            self.restore()
-        elif lies_at(self.path):
-            raise InvalidArgument(
-                f"{self.folder} holds a training already: resume it, or give another folder"
-            )
+        """Continue from the checkpoint, or refuse a folder that holds one.
 
-    def restore(self) -> None:
-        """Continue from the checkpoint, or refuse one that is missing, damaged, or of other options
-        or data.
+        To continue, one that is missing, damaged, or of other options or data is refused.
         """
-        if not lies_at(self.path):
+        if lies_at(self.path) is not resume:
             raise InvalidArgument(
                 f"{self.folder} holds no checkpoint to resume: start without resuming first"
+                if resume
+                else f"{self.folder} holds a training already: resume it, or give another folder"
             )
+        if not resume:
+            return
         try:
             header, _, payload = self.path.read_bytes().partition(b"\n")
             if header != _header(payload):
-                raise ValueError("it is damaged or written by another version of the suite")
-            content = torch.load(
-                io.BytesIO(payload), map_location=self.run.theta.device, weights_only=True
-            )
-        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+                raise OSError("it is damaged or written by another version of the suite")
+        except OSError as error:
             raise UnreadableResult(
                 f"{self.path} cannot be read ({first_line(error)}): delete it and start again"
             ) from None
+        device = self.run.theta.device
+        content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
         stored = content["configuration"]
         for name in sorted({*stored, *self.configuration}):
-            theirs, ours = stored.get(name), self.configuration.get(name)
-            if theirs != ours:
+            before, now = stored.get(name), self.configuration.get(name)
+            if before != now:
                 difference = (
                     "other data or another start"
                     if name == "data"
-                    else f"{name}={theirs!r}, not {ours!r}"
+                    else f"{name}={before!r}, not {now!r}"
                 )
-                remedy = (
-                    "resume it with the options and data it was started with, or give another"
-                    " folder"
+                raise InvalidArgument(
+                    f"{self.folder} holds a training with {difference}: resume it with the options"
+                    " and data it was started with, or give another folder"
                 )
-                raise InvalidArgument(f"{self.folder} holds a training with {difference}: {remedy}")
         self.run.set_state(content)
 
 

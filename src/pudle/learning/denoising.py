@@ -1,8 +1,11 @@
-"""Denoising of whole images, with filters that are learned from noisy crops of other images."""
+"""Denoising of whole images, with filters that are learned from noisy crops of other images, and
+with other packages' methods on the same noisy images.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,28 +13,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import skimage
 import torch
 from torch import Tensor
 
 from .. import names
-from ..algorithms import Algorithm
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
+from ..peers import require, versions
 from ..problems import ConvolutionalSparseCoding
-from ..validation import check_integer, check_positive
-from .images import (
-    SAMPLES,
-    Images,
-    add_noise,
-    check_sizes,
-    load_images,
-    psnr,
-    resolve,
-    source,
-    ssim,
-    to_float,
-)
+from ..validation import check_choice, check_integer, check_positive
+from . import images
 from .training import LearningExperiment, TrainedExperiment, result_of
 
 #: Side in pixels of the pictures of a test image that a result keeps.
@@ -41,7 +34,7 @@ PICTURE = 160
 def denoise(
     image: np.ndarray,
     problem: ConvolutionalSparseCoding,
-    algorithm: Algorithm,
+    algorithm: Any,
     depth: int,
     *,
     shifts: bool = False,
@@ -63,34 +56,25 @@ def denoise(
         raise InvalidArgument(
             f"image has shape {image.shape}: give a gray one, of shape (height, width)"
         )
-    check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
+    images.check_sizes({"image": image}, problem.dictionary.shape[2:], "filters")
     mean, surplus = image.mean(), problem.stride - 1 if shifts else 0
     (height, width), total = image.shape, np.zeros(image.shape)
-    plain = dataclasses.replace(
-        problem, targets=None, generating_dictionary=None, generating_codes=None
-    )
+    fields: dict[str, Any] = dict.fromkeys(("targets", "generating_dictionary", "generating_codes"))
     # One shift after the other: all at once would need more memory, and more time because they
     # would not fit in cache.
     for down, right in np.ndindex(surplus + 1, surplus + 1):
-        view = np.pad(
-            image - mean, ((down, surplus - down), (right, surplus - right)), mode="symmetric"
-        )
-        noisy = dataclasses.replace(
-            plain, observations=problem.dictionary.new_tensor(view[None, None])
-        )
+        margins = (down, surplus - down), (right, surplus - right)
+        view = np.pad(image - mean, margins, mode="symmetric")
+        fields["observations"] = problem.dictionary.new_tensor(view[None, None])
+        noisy = dataclasses.replace(problem, **fields)
         with torch.no_grad():
-            synthesized = (
-                noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0]
-                .cpu()
-                .numpy()
-                .astype(float)
-            )
-        total += synthesized[down : down + height, right : right + width]
+            made = noisy.synthesize(algorithm.run(noisy, depth).codes)[0, 0].cpu().numpy()
+        total += made.astype(float)[down : down + height, right : right + width]
     return total / (surplus + 1) ** 2 + mean
 
 
 class DenoisingTest(Experiment):
-    """An experiment that denoises the images of a folder; its noise is the same for every method."""
+    """Denoise the images of a folder, with the same noise for every method."""
 
     kind: ClassVar[str] = "denoising"
 
@@ -101,12 +85,12 @@ class DenoisingTest(Experiment):
     @property
     def test_folder(self) -> str:
         """Source of the test images."""
-        return resolve(self.test_images, "PUDLE_TEST_IMAGES")
+        return images.resolve(self.test_images, "PUDLE_TEST_IMAGES")
 
     def evaluate(
         self,
         methods: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-        images: Images,
+        tested: images.Images,
         progress: ProgressCallback,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Denoise the test images, and return a summary and pictures of the first image.
@@ -116,34 +100,38 @@ class DenoisingTest(Experiment):
         """
         rows: list[dict[str, float]] = []
         pictures: dict[str, np.ndarray] = {}
-        for name, integers in images.items():
-            clean = to_float(integers)
-            noisy = add_noise(clean, name, self.sigma, self.noise_seed)
+        for name, integers in tested.items():
+            clean = images.to_float(integers)
+            noisy = images.add_noise(clean, name, self.sigma, self.noise_seed)
             denoised = {key: method(noisy) for key, method in methods.items()}
-            row = {
-                "noisy_psnr": psnr(clean, noisy, clip=False),
-                "psnr_shifted": math.nan,
-                "ssim_shifted": math.nan,
-            }
+            row = {"noisy_psnr": images.psnr(clean, noisy, clip=False)}
+            row |= dict.fromkeys(("psnr_shifted", "ssim_shifted"), math.nan)
             for key, image in denoised.items():
                 suffix = key.removeprefix("denoised")
-                row |= {f"psnr{suffix}": psnr(clean, image), f"ssim{suffix}": ssim(clean, image)}
+                row[f"psnr{suffix}"] = images.psnr(clean, image)
+                row[f"ssim{suffix}"] = images.ssim(clean, image)
             rows.append(row)
             if not pictures:
-                top, left = ((side - min(side, PICTURE)) // 2 for side in clean.shape)
+                middle = tuple(
+                    slice(max(side - PICTURE, 0) // 2, max(side - PICTURE, 0) // 2 + PICTURE)
+                    for side in clean.shape
+                )
                 pictures = {
-                    key: image[top : top + PICTURE, left : left + PICTURE]
-                    .clip(0, 1)
-                    .astype(np.float32)
-                    for key, image in ({"clean": clean, "noisy": noisy} | denoised).items()
+                    key: image[middle].clip(0, 1).astype(np.float32)
+                    for key, image in {"clean": clean, "noisy": noisy, **denoised}.items()
                 }
-            progress(len(rows), len(images), "test images")
+            progress(len(rows), len(tested), "test images")
         summary: dict[str, Any] = {
             key: float(np.mean([row[key] for row in rows])) for key in rows[0]
         }
-        owner = "scikit-learn's" if self.test_folder == SAMPLES else Path(self.test_folder).name
-        summary |= {"sigma": self.sigma, "images": len(rows), "test_images": owner}
-        return summary | {"per_image_psnr": [row["psnr"] for row in rows]}, pictures
+        folder = self.test_folder
+        summary |= {
+            "sigma": self.sigma,
+            "images": len(rows),
+            "test_images": "scikit-learn's" if folder == images.SAMPLES else Path(folder).name,
+            "per_image_psnr": [row["psnr"] for row in rows],
+        }
+        return summary, pictures
 
 
 @dataclass(frozen=True)
@@ -179,15 +167,12 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     @property
     def method(self) -> str:
         """Name of the method in tables."""
-        dataset = self.crops
-        traits = {"supervised": dataset.supervised, "learned penalties": dataset.learned_penalties}
-        return ", ".join(
-            [
-                self.estimator,
-                self.training.loss,
-                *(name for name, present in traits.items() if present),
-            ]
-        )
+        traits = {
+            "supervised": self.crops.supervised,
+            "learned penalties": self.crops.learned_penalties,
+        }
+        shown = (name for name, present in traits.items() if present)
+        return ", ".join([self.estimator, self.training.loss, *shown])
 
     @property
     def crops(self) -> Any:
@@ -202,12 +187,12 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
     @property
     def folders(self) -> tuple[str, str]:
         """Sources of the training and the test images."""
-        return resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
+        return images.resolve(self.training_images, "PUDLE_TRAINING_IMAGES"), self.test_folder
 
     def fingerprint(self) -> str:
-        return " ".join(source(folder).fingerprint() for folder in self.folders)
+        return " ".join(images.source(folder).fingerprint() for folder in self.folders)
 
-    def problem(self, device: str = "cpu") -> tuple[ConvolutionalSparseCoding, Images, Images]:
+    def problem(self, device: str = "cpu") -> tuple[Any, images.Images, images.Images]:
         """Draw the noisy crops to learn from, and return them with the validation and the test
         images.
 
@@ -216,20 +201,21 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         """
         check_positive("sigma", self.sigma)
         check_integer("validation", self.validation, 0)
-        dataset = self.crops
         if start := self.training.start:
             raise InvalidArgument(
                 f"start={start!r} is not for denoising: filters start as the dataset's option says"
             )
-        images, validation, tested = load_images(*self.folders, self.validation, dataset.kernel)
-        noisy = dataclasses.replace(
-            self.training, dataset=names.text(dataclasses.replace(dataset, sigma=self.sigma))
-        )
-        problem: Any = noisy.problem(device, images=images)
-        return problem, validation, tested
+        learned, *others = images.load_images(*self.folders, self.validation, self.crops.kernel)
+        crops = names.text(dataclasses.replace(self.crops, sigma=self.sigma))
+        noisy = dataclasses.replace(self.training, dataset=crops)
+        return noisy.problem(device, images=learned), *others
 
     def run(
-        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+        self,
+        folder: Path,
+        device: str = "cpu",
+        progress: ProgressCallback = silent,
+        **options: Any,
     ) -> ExperimentResult:
         """Learn the filters and test them.
 
@@ -241,21 +227,25 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
         and, where they are learned, the ``penalties`` (p,). The reason holds the warnings, if any.
         The filters of a training that diverged are not tested.
         """
-        learner, (problem, validation, images) = self.training.learner(), self.problem(device)
-        algorithm: Any = learner.algorithm
-        clean = {name: to_float(image) for name, image in validation.items()}
+        learner, (problem, validation, tested) = self.training.learner(), self.problem(device)
+        clean = {name: images.to_float(image) for name, image in validation.items()}
         noisy = {
-            name: add_noise(image, f"{name} held out", self.sigma, self.noise_seed)
+            name: images.add_noise(image, f"{name} held out", self.sigma, self.noise_seed)
             for name, image in clean.items()
         }
 
+        def denoiser(theta: Tensor) -> Any:
+            return functools.partial(
+                denoise,
+                problem=dataclasses.replace(problem, **problem.fields_at(theta)),
+                algorithm=learner.algorithm,
+                depth=learner.depth,
+            )
+
         def monitor(theta: Tensor) -> dict[str, float]:
-            current = dataclasses.replace(problem, **problem.fields_at(theta))
             try:
-                values = [
-                    psnr(clean[name], denoise(noisy[name], current, algorithm, learner.depth))
-                    for name in clean
-                ]
+                denoised = denoiser(theta)
+                values = [images.psnr(clean[name], denoised(noisy[name])) for name in clean]
             except InvalidArgument:
                 # The algorithm's step is too long for these filters: the training is about to end
                 # as diverged.
@@ -263,22 +253,93 @@ class DenoisingExperiment(DenoisingTest, TrainedExperiment):
             return {"psnr": float(np.mean(values)) if values else math.nan}
 
         training = self.training.train(
-            problem, folder, device, progress, monitor=monitor, budget=self.budget
+            problem, folder, device, progress, monitor=monitor, budget=self.budget, **options
         )
-        summary = {
-            "method": self.method,
-            "training_seconds": float(training.history.seconds.iloc[-1]),
-        }
+        seconds = float(training.history.seconds.iloc[-1])
+        summary: dict[str, Any] = {"method": self.method, "training_seconds": seconds}
         arrays = {"filters": training.dictionary[:, 0].cpu().numpy()}
-        if training.status == "diverged":
-            return result_of(training, summary, arrays)
-        learned = dataclasses.replace(problem, **problem.fields_at(training.theta))
-        if isinstance(learned.penalty, Tensor):
-            arrays["penalties"] = learned.penalty.flatten().cpu().numpy()
-        methods = {"denoised": lambda image: denoise(image, learned, algorithm, learner.depth)}
-        if self.shifts:
-            methods["denoised_shifted"] = lambda image: denoise(
-                image, learned, algorithm, learner.depth, shifts=True
-            )
-        tested, pictures = self.evaluate(methods, images, progress)
-        return result_of(training, summary | tested, pictures | arrays)
+        if training.status != "diverged":
+            denoised = denoiser(training.theta)
+            penalty = denoised.keywords["problem"].penalty
+            if isinstance(penalty, Tensor):
+                arrays["penalties"] = penalty.flatten().cpu().numpy()
+            methods = {"denoised": denoised}
+            if self.shifts:
+                methods["denoised_shifted"] = functools.partial(denoised, shifts=True)
+            results, pictures = self.evaluate(methods, tested, progress)
+            summary, arrays = summary | results, pictures | arrays
+        return result_of(training, summary, arrays)
+
+
+def _wavelet(noisy: np.ndarray, deviation: float) -> np.ndarray:
+    require("pywt", "baselines")
+    options = {"wavelet": "sym4", "method": "BayesShrink", "mode": "soft", "rescale_sigma": False}
+    return skimage.restoration.denoise_wavelet(noisy, sigma=deviation, **options)
+
+
+def _non_local_means(noisy: np.ndarray, deviation: float) -> np.ndarray:
+    return skimage.restoration.denoise_nl_means(
+        noisy, patch_size=5, patch_distance=6, h=0.6 * deviation, fast_mode=True, sigma=deviation
+    )
+
+
+#: Functions of an image with values in [0, 1] and of the noise's standard deviation on that scale.
+METHODS: dict[str, Callable[..., np.ndarray]] = {
+    "BM3D": lambda noisy, deviation: require("bm3d", "baselines").bm3d(noisy, deviation),
+    "non-local means": _non_local_means,
+    "wavelet": _wavelet,
+    "total variation": lambda noisy, deviation: skimage.restoration.denoise_tv_chambolle(
+        noisy, weight=deviation
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DenoisingBaseline(DenoisingTest):
+    """Denoise the test images with a method of another package, which is given the noise's standard
+    deviation.
+
+    The field `baseline` is one of `METHODS`; the others are as in `DenoisingExperiment`.
+
+    Sources: Dabov, Foi, Katkovnik and Egiazarian, "Image denoising by sparse 3-D transform-domain
+    collaborative filtering", IEEE Trans. Image Processing 2007. Buades, Coll and Morel, "A
+    non-local algorithm for image denoising", CVPR 2005. Chang, Yu and Vetterli, "Adaptive wavelet
+    thresholding", IEEE Trans. Image Processing 2000. Chambolle, "An algorithm for total variation
+    minimization", J. Mathematical Imaging and Vision 2004.
+    """
+
+    baseline: str
+    test_images: str | None = None
+    sigma: float = 25.0
+    noise_seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("baseline", self.baseline, METHODS)
+
+    @property
+    def method(self) -> str:
+        """Name of the method in tables."""
+        return self.baseline
+
+    def fingerprint(self) -> str:
+        # A package that is installed or upgraded may give another result, or one instead of none.
+        return (
+            f"{images.source(self.test_folder).fingerprint()}"
+            f" {versions('scikit-image', 'bm3d', 'PyWavelets')}"
+        )
+
+    def run(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        progress: ProgressCallback = silent,
+        **options: Any,
+    ) -> ExperimentResult:
+        """Denoise the test images; summary and arrays are those of `DenoisingExperiment` that need
+        no training.
+        """
+        deviation = check_positive("sigma", self.sigma) / 255
+        method = functools.partial(METHODS[self.baseline], deviation=deviation)
+        tested = images.images_to_test(self.test_folder)
+        summary, pictures = self.evaluate({"denoised": method}, tested, progress)
+        return ExperimentResult([], {"method": self.method} | summary, pictures)

@@ -1,12 +1,13 @@
-"""Images to learn from and to test on: where they come from, their noise, and how their quality is
-measured.
+"""Images to learn from and to test on: where they come from, their noise, how their quality is
+measured, and how filters and other small images are shown.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ TRAINING_SAMPLE, TEST_SAMPLE = "china.jpg", "flower.jpg"
 #: Side in pixels of the window of the structural similarity, 3.5 standard deviations in each
 #: direction.
 WINDOW = 11
+#: Greatest number of filters in a picture; the smoothest are shown.
+MOST_FILTERS = 256
 
 Images = Mapping[str, np.ndarray]
 
@@ -34,20 +37,17 @@ def add_noise(image: np.ndarray, name: str, sigma: float, seed: int = 0) -> np.n
     The noise depends on the seed and the image's file name alone; `sigma` is its standard deviation
     on the 0-255 scale.
     """
-    return image + sigma / 255 * generator(seed, f"denoising noise {name}").standard_normal(
-        image.shape
-    )
+    noise = generator(seed, f"denoising noise {name}").standard_normal(image.shape)
+    return image + sigma / 255 * noise
 
 
 def psnr(clean: np.ndarray, image: np.ndarray, *, clip: bool = True) -> float:
     """Return the peak signal-to-noise ratio in dB of an image with values in [0, 1], clipped to
-    them by default.
+    them by default; infinite for equal images.
     """
-    return float(
-        skimage.metrics.peak_signal_noise_ratio(
-            clean, image.clip(0, 1) if clip else image, data_range=1
-        )
-    )
+    image = image.clip(0, 1) if clip else image
+    with np.errstate(divide="ignore"):
+        return float(skimage.metrics.peak_signal_noise_ratio(clean, image, data_range=1))
 
 
 def ssim(clean: np.ndarray, image: np.ndarray) -> float:
@@ -68,6 +68,9 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return image / np.iinfo(image.dtype).max
 
 
+# -- where images come from
+
+
 def resolve(folder: str | None, variable: str) -> str:
     """Return the absolute path of the folder, or else of the one in an environment variable, or
     else `SAMPLES`.
@@ -84,10 +87,17 @@ def source(folder: str) -> Any:
     return dataset if folder == SAMPLES else dataclasses.replace(dataset, folder=folder)
 
 
-def split(images: Images, held_out: int) -> tuple[Images, Images]:
-    """Split images into training images and held-out ones, which are evenly spaced in the order of
-    the names.
+def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
+    """Return training images and held-out ones, which are evenly spaced in the order of the names.
+
+    Of the sample photograph the right quarter is held out, or nothing.
     """
+    images: Images = source(folder).images()
+    if folder == SAMPLES:
+        picture = images[TRAINING_SAMPLE]
+        edge = 3 * picture.shape[1] // 4 if held_out else picture.shape[1]
+        validation = {TRAINING_SAMPLE: picture[:, edge:]} if held_out else {}
+        return {TRAINING_SAMPLE: picture[:, :edge]}, validation
     names = sorted(images)
     if held_out >= len(names):
         raise InvalidArgument(
@@ -99,20 +109,7 @@ def split(images: Images, held_out: int) -> tuple[Images, Images]:
     return kept, {name: images[name] for name in names if name in chosen}
 
 
-def training_images(folder: str, held_out: int) -> tuple[Images, Images]:
-    """Return training images and held-out images: of the sample photograph the right quarter is
-    held out, or nothing.
-    """
-    if folder != SAMPLES:
-        return split(source(folder).images(), held_out)
-    picture = source(folder).images()[TRAINING_SAMPLE]
-    edge = 3 * picture.shape[1] // 4 if held_out else picture.shape[1]
-    return {TRAINING_SAMPLE: picture[:, :edge]}, (
-        {TRAINING_SAMPLE: picture[:, edge:]} if held_out else {}
-    )
-
-
-def images_to_test(folder: str) -> dict[str, np.ndarray]:
+def images_to_test(folder: str) -> Images:
     """Return the test images of a folder, or refuse one that is smaller than the window of the
     structural similarity.
     """
@@ -152,12 +149,54 @@ def load_images(
     return learned, validation, tested
 
 
-def check_sizes(images: Images, smallest: Sequence[int], owner: str) -> None:
-    """Refuse images with fewer rows or columns than their `owner`, the filters or the window, has."""
+def check_sizes(images: Images, smallest: tuple[int, ...], owner: str) -> None:
+    """Refuse images that are smaller than their `owner`, the filters or the window."""
     for name, image in images.items():
-        height, width = image.shape
-        if height < smallest[0] or width < smallest[1]:
-            least = f"{smallest[0]} x {smallest[1]} {owner}"
+        (height, width), (rows, columns) = image.shape, smallest
+        if height < rows or width < columns:
             raise InvalidArgument(
-                f"{name} is {height} x {width} pixels, smaller than the {least}: give a larger one"
+                f"{name} is {height} x {width} pixels, smaller than the {rows} x {columns} {owner}:"
+                " give a larger one"
             )
+
+
+# -- how they are shown
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    """Return an image with values in [0, 1] as uint8."""
+    return np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8)
+
+
+def signed(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level
+    128.
+    """
+    image = np.nan_to_num(image)
+    return np.round(128 + 127 * (image / (np.abs(image).max(initial=0.0) or 1.0))).astype(np.uint8)
+
+
+def roughness(filters: np.ndarray) -> np.ndarray:
+    """Return the energy of the differences between neighbors over the energy of each filter;
+    infinite for zeros.
+    """
+    filters = np.nan_to_num(filters)
+    energy = (filters**2).sum((1, 2))
+    differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
+    return np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
+
+
+def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return filters (p, k, k) side by side as uint8, from smooth to rough, and their indices in
+    that order.
+
+    Each is scaled to its own greatest magnitude; zero is gray in all of them.
+    """
+    order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
+    columns = math.ceil(math.sqrt(len(order)))
+    shape = (math.ceil(len(order) / columns), columns)
+    sheet = skimage.util.montage(
+        [*map(signed, filters[order])], fill=255, grid_shape=shape, padding_width=1
+    )
+    # Without the padding around the whole sheet.
+    return sheet[1:-1, 1:-1], order

@@ -18,9 +18,8 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..measuring.experiment import ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
-from ..problems import SparseCoding
 from ..streams import generator
-from ..validation import check_integer, check_positive
+from ..validation import check_integer
 from .matching import float64_array
 from .training import LearningExperiment, TrainedExperiment, result_of
 
@@ -49,42 +48,26 @@ def contributions(codes: Tensor | np.ndarray, ridge: float | np.ndarray) -> np.n
     """
     from scipy import linalg  # slow to import, and a list of experiments does without
 
-    z = float64_array(codes)
-    if z.ndim == 4:
+    z, w = float64_array(codes), np.asarray(ridge, dtype=np.float64)
+    if z.ndim != 2 or not np.isfinite(z).all():
         raise InvalidArgument(
-            f"codes have shape {z.shape}, those of a convolution: a filter is a combination of"
-            " patches at all positions, not of images; explain atoms learned from patches instead,"
-            " such as image_patches"
+            f"codes have shape {z.shape}: give finite numbers, one row per sample and one column"
+            " per atom, (n, p)"
         )
-    if z.ndim != 2 or not z.size:
+    if w.shape not in ((), (z.shape[1],)) or not (np.isfinite(w) & (w >= 0)).all():
         raise InvalidArgument(
-            f"codes have shape {z.shape}: give one row per sample and one column per atom, (n, p)"
+            f"ridge has shape {w.shape}: give a finite number >= 0, or one for each of the"
+            f" {z.shape[1]} atoms"
         )
-    w = np.asarray(ridge, dtype=np.float64)
-    if w.shape not in ((), (z.shape[1],)):
-        raise InvalidArgument(
-            f"ridge has shape {w.shape}: give a number, or one for each of the {z.shape[1]} atoms"
-        )
-    if not (np.isfinite(z).all() and np.isfinite(w).all()):
-        raise InvalidArgument(
-            "codes or ridge have entries that are NaN or infinite: remove or replace them"
-        )
-    if (w < 0).any():
-        raise InvalidArgument(f"ridge={w.min():g} is out of range: give numbers >= 0")
     gram = z.T @ z + np.diag(np.broadcast_to(w, z.shape[1]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", linalg.LinAlgWarning)
             return linalg.solve(gram, z.T, assume_a="pos").T
     except (linalg.LinAlgError, linalg.LinAlgWarning):
-        unused = np.flatnonzero(~z.any(axis=0))
-        cause = (
-            f"no sample uses atom {unused[0]}"
-            if len(unused)
-            else "the codes of some atoms depend on those of others"
-        )
         raise InvalidArgument(
-            f"ridge is too small for these codes ({cause}): give a larger one"
+            "ridge is too small for these codes, of which some column is zero or depends on others:"
+            " give a larger one"
         ) from None
 
 
@@ -107,8 +90,7 @@ class InterpretationExperiment(TrainedExperiment):
 
     `training` is one of a dense dictionary on square images. `atoms` and `samples` are the numbers
     of atoms to show (those with the largest sum of absolute codes), and of samples for each of them
-    (those with the largest ``|W[i, j]| |x_i|``). `ridge` is a small uniform ridge to compare the
-    multipliers with.
+    (those with the largest ``|W[i, j]| |x_i|``).
     """
 
     kind: ClassVar[str] = "interpretation"
@@ -116,7 +98,6 @@ class InterpretationExperiment(TrainedExperiment):
     training: LearningExperiment
     atoms: int = 12
     samples: int = 6
-    ridge: float = 1e-6
 
     def fingerprint(self) -> str:
         return self.training.fingerprint()
@@ -131,8 +112,7 @@ class InterpretationExperiment(TrainedExperiment):
         ``method``, ``dataset``, ``steps``, ``seconds`` and:
 
         - ``residual``: ``|X^T W - D|_F / |D|_F`` with the ridge of `multipliers`, which the weights
-          belong to; ``small_ridge_residual``: the same with the small uniform ridge, and
-          ``small_ridge_scaled_residual``: with every atom of that explanation scaled to unit norm;
+          belong to;
         - ``share``: the share of the shown samples in the sum of ``|W[i, j]| |x_i|``, a mean over
           the shown atoms; ``cosine``: that between an atom and the weighted sum of its shown
           samples;
@@ -141,82 +121,53 @@ class InterpretationExperiment(TrainedExperiment):
         """
         check_integer("atoms", self.atoms, 1)
         check_integer("samples", self.samples, 1)
-        check_positive("ridge", self.ridge)
         learner, problem = self.training.learner(), self.training.problem(device)
-        if not isinstance(problem, SparseCoding):
-            why = (
-                "is convolutional: its filters are combinations of patches at all positions, not of"
-                " images"
-            )
+        side = math.isqrt(len(problem.dictionary))
+        if problem.dictionary.ndim != 2 or side**2 != len(problem.dictionary):
             raise InvalidArgument(
-                f"dataset {self.dataset!r} {why}; give one of patches, such as image_patches"
-            )
-        entries = len(problem.dictionary)
-        side = math.isqrt(entries)
-        if side**2 != entries:
-            shape = f"{entries} entries per atom, which are no square image"
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} has {shape}: give one of images, such as digits"
+                f"dataset {self.dataset!r} has atoms of shape"
+                f" {tuple(problem.dictionary[:, 0].shape)}, which are no square images: give one"
+                " such as digits or image_patches"
             )
         training = self.training.train(problem, folder, device, progress)
         algorithm: Any = learner.algorithm
         with torch.no_grad():
-            codes = algorithm.run(
-                dataclasses.replace(problem, dictionary=training.dictionary), learner.depth
-            ).codes
-        x, d, z = (
-            float64_array(tensor) for tensor in (problem.observations, training.dictionary, codes)
-        )
+            learned = dataclasses.replace(problem, dictionary=training.dictionary)
+            codes = algorithm.run(learned, learner.depth).codes
+        x, d, z = map(float64_array, (problem.observations, training.dictionary, codes))
         weights = contributions(z, np.maximum(multipliers(x, d, z), LEAST_RIDGE))
-        plain = x.T @ contributions(z, self.ridge)
-        lengths = np.linalg.norm(plain, axis=0)
-
-        def relative(explanation: np.ndarray) -> float:
-            return float(np.linalg.norm(explanation - d) / np.linalg.norm(d))
-
+        residual = np.linalg.norm(x.T @ weights - d) / np.linalg.norm(d)
         shown = np.argsort(-np.abs(z).sum(axis=0), kind="stable")[: self.atoms]
         amounts = np.abs(weights[:, shown]) * np.linalg.norm(x, axis=1, keepdims=True)
         top = np.argsort(-amounts, axis=0, kind="stable")[: self.samples].T
         top_weights = np.take_along_axis(weights[:, shown].T, top, axis=1)
+        top_amounts = np.take_along_axis(amounts.T, top, axis=1)
         partial = np.einsum("ar,arm->ma", top_weights, x[top])
-        purities = {}
-        dataset: Any = make_dataset(self.dataset)
-        if hasattr(dataset, "labels"):
-            labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
-            random = generator(self.training.seed, "interpretation labels")
-            drawn = np.stack(
-                [
-                    random.choice(len(labels), top.shape[1], replace=False)
-                    for _ in range(CHANCE_DRAWS)
-                ]
-            )
-            purities = {"purity": purity(labels[top]), "purity_by_chance": purity(labels[drawn])}
+        cosines = (partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0)
         summary = {
             "method": f"{self.estimator}, {self.training.loss}",
             "dataset": self.dataset,
-            "residual": relative(x.T @ weights),
-            "small_ridge_residual": relative(plain),
-            "small_ridge_scaled_residual": relative(plain / np.where(lengths > 0, lengths, 1.0)),
-            "share": float(
-                np.mean(
-                    np.take_along_axis(amounts.T, top, axis=1).sum(axis=1) / amounts.sum(axis=0)
-                )
-            ),
-            "cosine": float(
-                np.mean((partial * d[:, shown]).sum(axis=0) / np.linalg.norm(partial, axis=0))
-            ),
-            **purities,
+            "residual": float(residual),
+            "share": float(np.mean(top_amounts.sum(axis=1) / amounts.sum(axis=0))),
+            "cosine": float(np.mean(cosines)),
             "seconds": float(training.history.seconds.iloc[-1]),
         }
+        dataset: Any = make_dataset(self.dataset)
+        if hasattr(dataset, "labels"):
+            labels = dataclasses.replace(dataset, seed=self.training.seed).labels()
+            random, count = generator(self.training.seed, "interpretation labels"), top.shape[1]
+            drawn = [random.choice(len(labels), count, replace=False) for _ in range(CHANCE_DRAWS)]
+            summary["purity"] = purity(labels[top])
+            summary["purity_by_chance"] = purity(labels[np.stack(drawn)])
         pictures = {
             "atoms": d[:, shown].T.reshape(-1, side, side),
             "samples": x[top].reshape(*top.shape, side, side),
+            "weights": top_weights,
         }
-        return result_of(training, summary, pictures | {"weights": top_weights})
+        return result_of(training, summary, pictures)
 
 
 def purity(labels: np.ndarray) -> float:
     """Return the share of the most frequent label in a row, as a mean over rows."""
-    return float(
-        np.mean([np.unique(row, return_counts=True)[1].max() / len(row) for row in labels])
-    )
+    counts = [np.unique(row, return_counts=True)[1].max() for row in labels]
+    return float(np.mean(np.divide(counts, labels.shape[1])))

@@ -19,13 +19,16 @@ from ..algorithms import Algorithm
 from ..errors import InvalidArgument, PudleError
 from ..estimator import GradientEstimator
 from ..measuring.experiment import ProgressCallback, silent
+from ..problems.l1 import DictionaryProblem
 from ..validation import check_integer
-from .batches import DictionaryProblem, Source
 from .checkpoint import Checkpoint
-from .checks import LearningWarning, check_problem
 from .optimizers import Optimizer, Schedule
 from .processes import Processes
 from .run import HISTORY, LearningRun, Monitor
+
+
+class LearningWarning(UserWarning):
+    """Warning about a training whose result is probably not the intended one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +153,7 @@ class Learner:
         monitor: Monitor | None = None,
         clock: Callable[[], float] = time.perf_counter,
         budget: float | None = None,
-        source: Source | None = None,
+        source: Any = None,
         processes: Processes | None = None,
     ) -> Training:
         """Learn a dictionary from a problem's observations, starting at its dictionary.
@@ -180,7 +183,7 @@ class Learner:
             Clock of the history's ``seconds``, and the seconds after which no further step is
             taken, including those before a resume. The processor seconds of ``time.process_time``
             do not change when the machine is busy with other work.
-        source : Source, optional
+        source : Dataset, optional
             Where `fresh` samples are drawn from: a dataset such as
             ``make_dataset("sparse_gaussian")``, or anything with its method `samples`.
         processes : Processes, optional
@@ -205,17 +208,17 @@ class Learner:
             diverges.
         """
         processes = processes or Processes()
-        check_problem(problem, self.fresh)
+        _check_problem(problem, self.fresh)
         if self.fresh is not (source is not None):
             raise InvalidArgument(
                 "fresh=True and source=... belong together: give the dataset to draw fresh samples"
                 " from"
             )
-        run = LearningRun(self, problem, monitor, clock, source, processes)
         if resume and folder is None:
             raise InvalidArgument(
                 "resume=True needs the folder that holds the checkpoint: give folder=..."
             )
+        run = LearningRun(self, problem, monitor, clock, source, processes)
         checkpoint = None if folder is None or processes.rank else Checkpoint(Path(folder), run)
         refusal = None
         try:
@@ -230,6 +233,7 @@ class Learner:
             run.set_state(processes.first_of(run.state()))
         if not run.rows:
             run.record()
+        every = self.record_every or run.steps_per_epoch
         # The first checkpoint follows the first step: if the algorithm refuses that step, the
         # folder stays empty.
         saved = -math.inf
@@ -239,32 +243,28 @@ class Learner:
             spent = budget is not None and processes.first_of(run.seconds >= budget)
             return bool(run.diverged) or run.step >= run.total or spent
 
-        while not over():
+        ended = over()
+        while not ended:
             run.advance()
-            if run.weight and (
-                over() or run.step % (self.record_every or run.steps_per_epoch) == 0
-            ):
+            ended = over()
+            if run.weight and (ended or run.step % every == 0):
                 run.record()
-            if checkpoint is not None and (over() or time.monotonic() - saved >= save_seconds):
+            if checkpoint is not None and (ended or time.monotonic() - saved >= save_seconds):
                 checkpoint.save()
                 saved = time.monotonic()
-            if run.diverged:
-                break
-            row = run.rows[-1].items()
-            line = ", ".join(
-                f"{name} {value:.4g}"
-                for name, value in row
-                if name == "loss" or name not in HISTORY
-            )
-            progress(run.step, run.total, line)
+            if not run.diverged:
+                line = ", ".join(
+                    f"{name} {value:.4g}"
+                    for name, value in run.rows[-1].items()
+                    if name == "loss" or name not in HISTORY
+                )
+                progress(run.step, run.total, line)
         if checkpoint is not None and saved == -math.inf:
             checkpoint.save()
         history = pd.DataFrame(run.rows)
         losses = history.loss.dropna().tolist()
-        status, reason = "ok", ""
-        if run.diverged:
-            status, reason = "diverged", run.diverged
-        elif len(losses) > 1 and losses[-1] > losses[0]:
+        status, reason = "diverged" if run.diverged else "ok", run.diverged
+        if status == "ok" and len(losses) > 1 and losses[-1] > losses[0]:
             status = "rose"
             reason = (
                 f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: the learning rate is"
@@ -276,3 +276,33 @@ class Learner:
             )
         theta = run.theta.detach().clone()
         return Training(problem.dictionary_of(theta), history, status, reason, run.step, theta)
+
+
+def _check_problem(problem: Any, fresh: bool) -> None:
+    """Refuse a problem that no dictionary can be learned from, and warn of too few samples if no
+    fresh ones come.
+    """
+    if not isinstance(problem, DictionaryProblem):
+        raise InvalidArgument(
+            f"a {type(problem).__name__} has no dictionary to learn: give a SparseCoding or a"
+            " ConvolutionalSparseCoding"
+        )
+    x = problem.observations
+    # Entries are compared channel by channel: an image of a single color is constant as well.
+    entries = x if x.ndim == 2 else x.flatten(2)
+    alike = len(x) > 1 and bool((x == x[:1]).all())
+    if alike or (entries.shape[-1] > 1 and bool((entries == entries[..., :1]).all())):
+        raise InvalidArgument(
+            f"observations are constant (all {'samples' if alike else 'entries of a sample'} are"
+            " the same): there is no dictionary to learn"
+        )
+    # Every position of a filter in an image counts as a sample.
+    atoms = problem.code_shape[1]
+    samples = math.prod(problem.code_shape) // atoms
+    if samples < atoms and not fresh:
+        warnings.warn(
+            f"{samples} samples are fewer than the {atoms} atoms: atoms that no sample needs stay"
+            " where they are; give more samples or fewer atoms",
+            LearningWarning,
+            stacklevel=3,
+        )

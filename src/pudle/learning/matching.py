@@ -42,24 +42,20 @@ def match_atoms(learned: Tensor | np.ndarray, generating: Tensor | np.ndarray) -
     Parameters
     ----------
     learned, generating : Tensor or array, shape (m, p) and (m, q)
-        Atoms as columns, with q <= p.
+        Atoms as columns, with q <= p. Filters (p, c, k, k) are atoms as well.
 
     Raises
     ------
     InvalidArgument
         If the shapes do not fit or an entry is not finite.
     """
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # slow to import, and only generating dictionaries need it
+    from scipy.optimize import linear_sum_assignment  # slow to import, and needed by few trainings
 
-    d, target = float64_array(learned), float64_array(generating)
-    if (
-        d.ndim != 2
-        or target.ndim != 2
-        or d.shape[0] != target.shape[0]
-        or d.shape[1] < target.shape[1]
-    ):
+    d, target = (
+        atoms.reshape(len(atoms), -1).T if atoms.ndim == 4 else atoms
+        for atoms in map(float64_array, (learned, generating))
+    )
+    if d.ndim != 2 or target.ndim != 2 or len(d) != len(target) or d.shape[1] < target.shape[1]:
         shapes = f"learned (m, p) {d.shape} and generating (m, q) {target.shape}"
         raise InvalidArgument(
             f"dictionaries of shapes {shapes} cannot be matched: give equal m, and q <= p"

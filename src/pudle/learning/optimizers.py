@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from ..data.options import check_options
 from ..errors import InvalidArgument
-from ..validation import check_integer, check_positive
+from ..validation import check_integer, check_positive, check_share
 
 #: Options in [0, 1).
 _DECAYS = ("momentum", "decay1", "decay2")
@@ -54,7 +54,7 @@ class Sgd(Optimizer):
     name = "sgd"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.SGD([theta], lr=self.learning_rate)
+        return torch.optim.SGD([theta], self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Momentum(Optimizer):
     """Gradient descent with momentum in [0, 1): ``v <- momentum v + g`` and ``D <- D -
     learning_rate v``.
 
-    With `nesterov` the step is along ``g + momentum v``.
+    With `nesterov`, which needs a momentum above 0, the step is along ``g + momentum v``.
     """
 
     learning_rate: float = 0.02
@@ -72,15 +72,11 @@ class Momentum(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nesterov and not self.momentum:
-            raise InvalidArgument(
-                "nesterov=True needs a momentum above 0: raise momentum, or use sgd"
-            )
+        if self.nesterov:
+            check_positive("momentum", self.momentum)
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            [theta], lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov
-        )
+        return torch.optim.SGD([theta], self.learning_rate, self.momentum, nesterov=self.nesterov)
 
 
 @dataclass(frozen=True)
@@ -110,9 +106,8 @@ class Adam(Optimizer):
     name = "adam"
 
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            [theta], self.learning_rate, (self.decay1, self.decay2), self.epsilon
-        )
+        decays = (self.decay1, self.decay2)
+        return torch.optim.Adam([theta], self.learning_rate, decays, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -157,13 +152,15 @@ class Lbfgs(Optimizer):
     def make(self, theta: Tensor) -> torch.optim.Optimizer:
         # The learner decides when to stop; absolute tolerances would stop early where gradients are
         # small.
-        tolerances = {"tolerance_grad": 0.0, "tolerance_change": 0.0}
-        options = {
-            "max_iter": self.iterations,
-            "history_size": self.history,
-            "line_search_fn": "strong_wolfe",
-        }
-        return torch.optim.LBFGS([theta], self.learning_rate, **options, **tolerances)  # type: ignore[arg-type]
+        return torch.optim.LBFGS(
+            [theta],
+            self.learning_rate,
+            self.iterations,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            history_size=self.history,
+            line_search_fn="strong_wolfe",
+        )
 
 
 class Schedule(ABC):
@@ -204,10 +201,7 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         check_integer("every", self.every, 1)
-        if check_positive("factor", self.factor) > 1:
-            raise InvalidArgument(
-                f"factor={self.factor} raises the learning rate: give a number in (0, 1]"
-            )
+        check_share("factor", self.factor)
 
     def make(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         return StepLR(optimizer, self.every, self.factor)
@@ -225,8 +219,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         check_positive("final", self.final, allow_zero=True)
-        if self.period is not None:
-            check_integer("period", self.period, 1)
+        check_integer("period", 1 if self.period is None else self.period, 1)
 
     @property
     def needs_epochs(self) -> bool:

@@ -35,23 +35,22 @@ class Processes:
     size: int = 1
 
     def part(self, samples: int) -> slice:
-        """Return the part of a batch that this process treats; parts differ by one sample at most."""
-        first, last = (samples * rank // self.size for rank in (self.rank, self.rank + 1))
-        return slice(first, last)
+        """Return this process's part of a batch; parts differ by one sample at most."""
+        return slice(samples * self.rank // self.size, samples * (self.rank + 1) // self.size)
 
     def add(self, *tensors: Tensor) -> None:
         """Replace tensors by their sums over the processes, the same bits in each."""
-        for tensor in tensors if self.size > 1 else ():
+        if self.size > 1:
             with _explained():
-                torch.distributed.all_reduce(tensor)
+                for tensor in tensors:
+                    torch.distributed.all_reduce(tensor)
 
     def first_of(self, value: Any) -> Any:
         """Return the value that the first process has."""
-        if self.size == 1:
-            return value
         values = [value]
-        with _explained():
-            torch.distributed.broadcast_object_list(values)
+        if self.size > 1:
+            with _explained():
+                torch.distributed.broadcast_object_list(values)
         return values[0]
 
 
@@ -90,9 +89,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = (
-            f"another process of this training has ended or does not answer ({first_line(error)})"
-        )
         raise ProcessLost(
-            f"{reason}: start the training again with --resume, with any number of processes"
+            "another process of this training has ended or does not answer"
+            f" ({first_line(error)}): start the training again with --resume, with any number of"
+            " processes"
         ) from error

@@ -21,7 +21,6 @@ from .. import peers
 from ..errors import UnsupportedProblem
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
-from ..problems import SparseCoding
 from ..streams import generator
 from ..validation import check_integer
 from .matching import match_atoms
@@ -47,9 +46,7 @@ class RecoveryBaseline(Experiment):
     seed: int = 0
 
     @abstractmethod
-    def passes(
-        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-    ) -> Iterator[np.ndarray]:
+    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
         """Yield the dictionary (m, p) after each pass over observations (n, m), without end, from a
         first dictionary on.
         """
@@ -66,45 +63,36 @@ class RecoveryBaseline(Experiment):
         ``dictionary`` is the learned one. `UnsupportedProblem` is raised on another device than the
         CPU, and for a dataset without a generating dense dictionary.
         """
-        check_integer("epochs", self.epochs, 0)
-        if device != "cpu":
+        problem = LearningExperiment(self.dataset, seed=self.seed).problem()
+        generating = problem.generating_dictionary
+        if (
+            device != "cpu"
+            or problem.dictionary.ndim != 2
+            or generating is None
+            or not isinstance(problem.penalty, float)
+        ):
             raise UnsupportedProblem(
-                f"{type(self).__name__} computes on the CPU, not on {device}: use --device cpu"
-            )
-        problem = LearningExperiment(dataset=self.dataset, seed=self.seed).problem()
-        if not isinstance(problem, SparseCoding) or problem.generating_dictionary is None:
-            raise UnsupportedProblem(
-                f"dataset {self.dataset!r} has no generating dense dictionary to recover: give one"
-                " such as sparse_gaussian"
+                f"{type(self).__name__} recovers generating dense dictionaries, with one penalty,"
+                f" on the CPU: not {self.dataset!r} on {device}; give a dataset such as"
+                " sparse_gaussian"
             )
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
-        if not isinstance(problem.penalty, float):
-            raise UnsupportedProblem(
-                f"{type(self).__name__} has one penalty for all atoms, and {self.dataset!r} one for"
-                " each"
-            )
         passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
         with threadpool_limits(1):
-            for epoch in range(self.epochs + 1):
+            for epoch in range(check_integer("epochs", self.epochs, 0) + 1):
                 if epoch:
                     begun = time.process_time()
                     dictionary = np.array(next(passes))
                     seconds += time.process_time() - begun
                 if not np.isfinite(dictionary).all():
-                    return ExperimentResult(
-                        rows,
-                        {},
-                        {},
-                        "diverged",
-                        f"the dictionary is not finite after {epoch} passes",
-                    )
+                    reason = f"the dictionary is not finite after {epoch} passes"
+                    return ExperimentResult(rows, status="diverged", reason=reason)
                 # The packages bound an atom's norm by one; an atom that no code uses may be zero,
                 # and stays so.
-                dictionary = dictionary / np.maximum(
-                    np.linalg.norm(dictionary, axis=0), np.finfo(float).tiny
-                )
-                matching = match_atoms(dictionary, problem.generating_dictionary)
+                norms = np.linalg.norm(dictionary, axis=0)
+                dictionary = dictionary / np.maximum(norms, np.finfo(float).tiny)
+                matching = match_atoms(dictionary, generating)
                 errors = {
                     "dictionary_error": matching.error,
                     "relative_error": matching.relative_error,
@@ -139,12 +127,9 @@ class Sklearn(RecoveryBaseline):
 
     batch: int = 500
 
-    def passes(
-        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-    ) -> Iterator[np.ndarray]:
+    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
-        check_integer("batch", self.batch, 1)
         # Its alpha is this package's penalty: it divides by the number of features, and its lasso
         # multiplies by that.
         model = MiniBatchDictionaryLearning(
@@ -173,10 +158,7 @@ class Spams(RecoveryBaseline):
 
     batch: int = 500
 
-    def passes(
-        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-    ) -> Iterator[np.ndarray]:
-        check_integer("batch", self.batch, 1)
+    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
         train = peers.require("spams", "baselines").trainDL
         columns, model = np.asfortranarray(observations.T), None
         while True:
@@ -210,16 +192,10 @@ class Sporco(RecoveryBaseline):
 
     distributions: ClassVar[tuple[str, ...]] = ("sporco",)
 
-    def passes(
-        self, observations: np.ndarray, dictionary: np.ndarray, penalty: float
-    ) -> Iterator[np.ndarray]:
+    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
         learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
-        learner = learning(
-            dictionary,
-            observations.T,
-            penalty,
-            learning.Options({"MaxMainIter": 1, "Verbose": False}),
-        )
+        options = learning.Options({"MaxMainIter": 1, "Verbose": False})
+        learner = learning(dictionary, observations.T, penalty, options)
         while True:
             with peers.quiet():
                 learner.solve()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from ..estimator import GradientEstimator
 from ..streams import generator
-from .batches import Batch, Batches, DictionaryProblem, Source
 from .matching import match_atoms
 from .processes import Processes
-
-if TYPE_CHECKING:
-    from .learner import Learner
 
 #: Function of the outer parameter, detached, that returns further columns of the history, always
 #: the same ones. The problem's `fields_at` reads the dictionary, and the penalties where they are
@@ -38,14 +35,77 @@ HISTORY = (
     "support_recovery",
     "moved",
 )
-
 #: Attributes of a run that a checkpoint holds, besides the parameter, the optimizer and the
 #: schedule.
 _STATE = ("step", "seconds", "rate", "loss_sum", "norm_sum", "weight", "rows", "diverged")
 
 
+#: Fields of a problem that an estimator does not see.
+HIDDEN = dict.fromkeys(("generating_dictionary", "generating_codes"))
+
+
 class Diverged(Exception):
     """A step gave values from which no further step can be computed."""
+
+
+class Batches:
+    """The batches of a training: functions of the seed and the step alone, so that a training can
+    be resumed.
+
+    Parameters
+    ----------
+    problem : SparseCoding or ConvolutionalSparseCoding
+        Its observations are the fixed set. An epoch takes each once.
+    size : int, optional
+        Samples per batch (default: all).
+    seed : int
+        Seed of the order of the samples, and of fresh draws.
+    source : Dataset, optional
+        Draws new samples for every step instead of the fixed set. Epochs are as long as with the
+        fixed set.
+    processes : Processes
+        Each treats a part of every batch.
+    """
+
+    def __init__(
+        self, problem: Any, size: int | None, seed: int, source: Any, processes: Processes
+    ) -> None:
+        self.problem, self.seed, self.source, self.processes = problem, seed, source, processes
+        self.total = len(problem.observations)
+        self.size = min(size or self.total, self.total)
+        self.steps_per_epoch = -(-self.total // self.size)
+        generating = problem.generating_dictionary
+        self._generating = None if generating is None else generating.cpu().double().numpy()
+
+    def of_step(self, step: int) -> tuple[int, dict[str, Tensor]]:
+        """Return the number of samples of a step, counted from 0, over all processes, and of those
+        that this process treats the observations, the targets and the generating codes, as far as
+        there are any.
+        """
+        problem, samples = self.problem, self.size
+        rows: Any
+        if self.source is None:
+            epoch, index = divmod(step, self.steps_per_epoch)
+            samples = min(samples, self.total - index * self.size)
+            rows = self.processes.part(samples)
+            if self.size < self.total:
+                rows = _sample_order(self.seed, epoch, self.total)[index * self.size :][rows]
+            fields = {name: getattr(problem, name) for name in problem.per_sample}
+        else:
+            rows = self.processes.part(samples)
+            random = generator(self.seed, f"learner fresh {step}")
+            observations, codes = self.source.samples(self._generating, samples, random)
+            fields = {"observations": observations, "generating_codes": codes}
+        return samples, {
+            name: torch.as_tensor(values[rows]).to(problem.observations)
+            for name, values in fields.items()
+            if values is not None
+        }
+
+
+@functools.lru_cache(maxsize=2)
+def _sample_order(seed: int, epoch: int, total: int) -> Tensor:
+    return torch.as_tensor(generator(seed, f"learner order {epoch}").permutation(total))
 
 
 class LearningRun:
@@ -53,20 +113,15 @@ class LearningRun:
 
     def __init__(
         self,
-        learner: Learner,
-        problem: DictionaryProblem,
-        monitor: Monitor | None,
-        clock: Callable[[], float],
-        source: Source | None = None,
+        learner: Any,
+        problem: Any,
+        monitor: Monitor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        source: Any = None,
         processes: Processes | None = None,
     ) -> None:
-        self.problem, self.monitor, self.clock, self.processes = (
-            problem,
-            monitor,
-            clock,
-            processes or Processes(),
-        )
-        self.learner = cast(Any, learner)  # which has made its components from their specs
+        self.learner, self.problem, self.monitor, self.clock = learner, problem, monitor, clock
+        self.processes = processes or Processes()
         # Axes of one atom, in a dense dictionary (m, p) and in filters (p, c, k, k).
         self.axes = (0,) if problem.dictionary.ndim == 2 else (1, 2, 3)
         norms = torch.linalg.vector_norm(problem.dictionary, dim=self.axes, keepdim=True)
@@ -78,10 +133,8 @@ class LearningRun:
             problem, dictionary=(problem.dictionary / norms).detach()
         ).theta
         self.theta = torch.nn.Parameter(self.start.clone())
-        self.optimizer: torch.optim.Optimizer = self.learner.optimizer.make(self.theta)
-        self.schedule: torch.optim.lr_scheduler.LRScheduler = self.learner.schedule.make(
-            self.optimizer, learner.epochs
-        )
+        self.optimizer = learner.optimizer.make(self.theta)
+        self.schedule = learner.schedule.make(self.optimizer, learner.epochs)
         self.batches = Batches(problem, learner.batch, learner.seed, source, self.processes)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.total = learner.epochs * self.steps_per_epoch
@@ -104,14 +157,13 @@ class LearningRun:
         the last good one.
         """
         begun = self.clock()
-        batch, before = self.batches.of_step(self.step), self.theta.detach().clone()
+        samples, tensors = batch = self.batches.of_step(self.step)
+        before = self.theta.detach().clone()
         estimator = self.learner.estimator
         if any(field.name == "seed" for field in dataclasses.fields(estimator)):
             # Random directions that are drawn only once would confine the learning to their span.
-            seed = int(
-                generator(self.learner.seed, f"learner estimator {self.step}").integers(2**31)
-            )
-            estimator = dataclasses.replace(estimator, seed=seed)
+            random = generator(self.learner.seed, f"learner estimator {self.step}")
+            estimator = dataclasses.replace(estimator, seed=int(random.integers(2**31)))
         evaluations: list[tuple[float, float, Tensor]] = []
 
         def closure() -> float:
@@ -135,14 +187,14 @@ class LearningRun:
         # A line search evaluates at several dictionaries; the first is the one the step starts
         # from.
         loss, norm, codes = evaluations[0]
-        self.loss_sum += batch.samples * loss
-        self.norm_sum += batch.samples * norm
-        self.weight += batch.samples
-        generating = batch.tensors.get("generating_codes")
+        self.loss_sum += samples * loss
+        self.norm_sum += samples * norm
+        self.weight += samples
+        generating = tensors.get("generating_codes")
         self._last = None if generating is None else (generating, codes)
         self.seconds += self.clock() - begun
 
-    def evaluate(self, estimator: GradientEstimator, batch: Batch) -> tuple[float, Tensor, Tensor]:
+    def evaluate(self, estimator: Any, batch: Any) -> tuple[float, Tensor, Tensor]:
         """Return loss and gradient of a batch at the current parameter, and the codes of the
         samples of this process.
 
@@ -150,104 +202,70 @@ class LearningRun:
         gradient is that of this function, ``(I - u u^T) g / |d|`` for every atom, g being the
         estimate at u. For a `tangent` optimizer the gradient is ``(I - d d^T) g``.
         """
-        theta = self.theta.detach().clone()
-        dictionary, norms = self.problem.dictionary_of(theta), None
-        if self.learner.optimizer.searches:
+        theta, problem, learner = self.theta.detach().clone(), self.problem, self.learner
+        dictionary, norms, failure = problem.dictionary_of(theta), None, ""
+        if learner.optimizer.searches:
             norms = self._norms(
                 dictionary, "the line search came to an atom that is zero, NaN or infinite"
             )
             dictionary /= norms
+        samples, tensors = batch
+        own, loss, gradient = len(tensors["observations"]), 0.0, torch.zeros_like(theta)
+        codes = [theta.new_zeros(0, *problem.code_shape[1:])]
+        size = learner.chunk or max(own, 1)
         try:
-            loss, gradient, codes = self._own_part(estimator, batch, theta)
-            failure = ""
+            for first in range(0, own, size):
+                fields: Any = {
+                    name: tensor[first : first + size] for name, tensor in tensors.items()
+                }
+                fields |= problem.fields_at(theta) | HIDDEN
+                part = dataclasses.replace(problem, **fields)
+                estimate = estimator.estimate(part, learner.algorithm, learner.depth)
+                # Losses are means over samples, so that a chunk counts by its size.
+                share = len(estimate.codes) / samples
+                with torch.no_grad():
+                    loss += share * float(part.outer_loss(estimate.codes))
+                gradient.add_(estimate.gradient.detach(), alpha=share)
+                codes.append(estimate.codes)
         except InvalidArgument as error:
             # At the start the user's argument is wrong; later the learning has led to such a
             # dictionary.
             if not self._evaluated:
                 raise
-            loss, gradient, codes, failure = (
-                0.0,
-                torch.zeros_like(theta),
-                theta.new_zeros(0),
-                str(error),
-            )
+            failure = str(error)
         self._evaluated = True
         # In a step that fails for one process, all must stop.
         sums = torch.tensor([loss, bool(failure)], dtype=torch.float64, device=theta.device)
         self.processes.add(sums, gradient)
         loss, failures = sums.tolist()
-        if failures:
+        if not failures and not math.isfinite(loss):
+            failure = "the loss is not finite: lower the learning rate or the algorithm's step"
+        elif not failures and not bool(torch.isfinite(gradient).all()):
+            failure = "the gradient has entries that are NaN or infinite: lower the learning rate"
+        if failures or failure:
             raise Diverged(failure or "it failed for the samples of another process")
-        if not math.isfinite(loss):
-            raise Diverged(
-                "the loss is not finite: lower the learning rate or the algorithm's step"
-            )
-        if not bool(torch.isfinite(gradient).all()):
-            raise Diverged(
-                "the gradient has entries that are NaN or infinite: lower the learning rate"
-            )
-        atom_gradients = self.problem.dictionary_of(gradient)
-        if self.learner.optimizer.searches or self.learner.optimizer.tangent:
-            atom_gradients -= dictionary * (dictionary * atom_gradients).sum(
-                self.axes, keepdim=True
-            )
+        atoms = problem.dictionary_of(gradient)
+        if learner.optimizer.searches or learner.optimizer.tangent:
+            atoms -= dictionary * (dictionary * atoms).sum(self.axes, keepdim=True)
         if norms is not None:
-            atom_gradients /= norms
-        return loss, gradient, codes
-
-    def _own_part(
-        self, estimator: GradientEstimator, batch: Batch, theta: Tensor
-    ) -> tuple[float, Tensor, Tensor]:
-        """Return what the samples of this process add to loss and gradient of a batch at a
-        parameter, and their codes.
-        """
-        tensors = {
-            name: tensor for name, tensor in batch.tensors.items() if name != "generating_codes"
-        }
-        samples = len(tensors["observations"])
-        loss, gradient, codes = (
-            0.0,
-            torch.zeros_like(theta),
-            [theta.new_zeros(0, *self.problem.code_shape[1:])],
-        )
-        size = self.learner.chunk or max(samples, 1)
-        for first in range(0, samples, size):
-            fields = {
-                name: tensor[first : first + size] for name, tensor in tensors.items()
-            } | self.problem.fields_at(theta)
-            part = dataclasses.replace(
-                self.problem, generating_dictionary=None, generating_codes=None, **fields
-            )
-            estimate = estimator.estimate(part, self.learner.algorithm, self.learner.depth)
-            # Losses are means over samples, so that a chunk counts by its size.
-            share = len(estimate.codes) / batch.samples
-            with torch.no_grad():
-                loss += share * float(part.outer_loss(estimate.codes))
-            gradient.add_(estimate.gradient.detach(), alpha=share)
-            codes.append(estimate.codes)
+            atoms /= norms
         return loss, gradient, torch.cat(codes)
 
     def record(self) -> None:
         """Add a row to the history, with means over the steps since the last one."""
+        moved = self.dictionary - self.problem.dictionary_of(self.start)
         row = dict.fromkeys(HISTORY, math.nan) | {
             "epoch": self.step / self.steps_per_epoch,
             "step": self.step,
             "seconds": self.seconds,
             "learning_rate": self.rate,
-            "moved": float(
-                torch.linalg.vector_norm(self.dictionary - self.problem.dictionary_of(self.start))
-            ),
+            "moved": float(torch.linalg.vector_norm(moved)),
         }
         if self.weight:
-            row |= {
-                "loss": self.loss_sum / self.weight,
-                "gradient_norm": self.norm_sum / self.weight,
-            }
+            row["loss"] = self.loss_sum / self.weight
+            row["gradient_norm"] = self.norm_sum / self.weight
         if self.problem.generating_dictionary is not None:
-            pair = (self.dictionary, self.problem.generating_dictionary)
-            matching = match_atoms(
-                *(atoms if atoms.ndim == 2 else atoms.flatten(1).T for atoms in pair)
-            )
+            matching = match_atoms(self.dictionary, self.problem.generating_dictionary)
             row |= {"dictionary_error": matching.error, "relative_error": matching.relative_error}
             if self._last is not None:
                 generating, codes = (each != 0 for each in self._last)
@@ -265,8 +283,8 @@ class LearningRun:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes while a training runs, as tensors and plain values."""
-        values = {name: getattr(self, name) for name in _STATE} | {"theta": self.theta.detach()}
-        return values | {
+        return {name: getattr(self, name) for name in _STATE} | {
+            "theta": self.theta.detach(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }

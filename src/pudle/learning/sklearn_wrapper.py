@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..algorithms import Algorithm
 from ..estimator import GradientEstimator
 from ..measuring.experiment import silent
-from ..names import make_algorithm
 from ..problems import SparseCoding
 from ..validation import check_integer, check_positive
 from .learner import Learner, LearningWarning
@@ -114,15 +112,20 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def _begin(self, X: np.ndarray) -> np.ndarray:
         """Draw the seed of the learner, and return the first dictionary, shape (n_features,
-        n_components).
+        n_components): samples of unit norm, with noise so that no two atoms are alike.
         """
         random = check_random_state(self.random_state)
         self._seed = int(random.randint(2**31 - 1))
         self._optimizer_state: dict[str, Any] = {}
-        atoms = check_integer(
-            "n_components", X.shape[1] if self.n_components is None else self.n_components, 1
-        )
-        return _first_atoms(X, atoms, random)
+        features = X.shape[1]
+        atoms = features if self.n_components is None else self.n_components
+        check_integer("n_components", atoms, 1)
+        norms = np.linalg.norm(X, axis=1)
+        dictionary = random.standard_normal((features, atoms)) / math.sqrt(features)
+        chosen = random.permutation(np.flatnonzero(norms > 0))[:atoms]
+        samples = X[chosen].T / norms[chosen]
+        dictionary[:, : len(chosen)] = samples + 0.1 * dictionary[:, : len(chosen)]
+        return dictionary / np.linalg.norm(dictionary, axis=0)
 
     def fit(self, X: Any, y: Any = None) -> UnrolledDictionaryLearning:
         """Learn the dictionary from X, shape (n_samples, n_features); y is ignored.
@@ -132,15 +135,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         first = self._begin(X)
-        training = self._learner().fit(
-            self._problem(X, first), progress=self._print if self.verbose else silent
-        )
+        progress = self._print if self.verbose else silent
+        training = self._learner().fit(self._problem(X, first), progress=progress)
         self.components_ = training.dictionary.numpy().T.copy()
-        self.history_, self.status_, self.n_steps_ = (
-            training.history,
-            training.status,
-            training.steps,
-        )
+        self.history_, self.status_ = training.history, training.status
+        self.n_steps_ = training.steps
         self.error_ = training.history.loss.dropna().to_numpy()
         self.n_iter_ = len(self.error_)
         return self
@@ -162,21 +161,16 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         learner = self._learner(
             seed=self._seed + self.n_steps_, epochs=1, batch=None, schedule="constant"
         )
-        run = LearningRun(learner, self._problem(X, self.components_.T), None, time.perf_counter)
+        run = LearningRun(learner, self._problem(X, self.components_.T))
         if self._optimizer_state:
             run.optimizer.load_state_dict(self._optimizer_state)
         run.advance()
         if run.diverged:
-            warnings.warn(
-                f"{run.diverged}; the dictionary before this call is kept",
-                LearningWarning,
-                stacklevel=2,
-            )
+            kept = "the dictionary before this call is kept"
+            warnings.warn(f"{run.diverged}; {kept}", LearningWarning, stacklevel=2)
             return self
-        self.components_, self._optimizer_state = (
-            run.dictionary.numpy().T.copy(),
-            run.optimizer.state_dict(),
-        )
+        self.components_ = run.dictionary.numpy().T.copy()
+        self._optimizer_state = run.optimizer.state_dict()
         self.error_ = np.append(self.error_, run.loss_sum / run.weight)
         self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + 1
         if self.verbose:
@@ -191,11 +185,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         parts = joblib.Parallel(jobs)(
             joblib.delayed(self._codes)(X[rows]) for rows in gen_even_slices(len(X), jobs)
         )
-        return (
-            scipy.sparse.vstack(parts, format="csr")
-            if self.sparse_output
-            else np.concatenate(parts)
-        )
+        stack = scipy.sparse.vstack if self.sparse_output else np.concatenate
+        return stack(parts)
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Return the observations that belong to codes, ``codes @ components_``, shape (n_samples,
@@ -205,27 +196,22 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return (codes if scipy.sparse.issparse(codes) else np.asarray(codes)) @ self.components_
 
     def _codes(self, X: np.ndarray) -> Any:
-        algorithm: Any = (
-            make_algorithm(self.algorithm) if isinstance(self.algorithm, str) else self.algorithm
-        )
+        algorithm = self._learner().algorithm
         with torch.no_grad():
             codes = algorithm.run(self._problem(X, self.components_.T), self.depth).codes.numpy()
         return scipy.sparse.csr_array(codes) if self.sparse_output else codes
 
-    def _learner(self, **changes: Any) -> Learner:
+    def _learner(self, **changes: Any) -> Any:
         names = ("estimator", "algorithm", "depth", "optimizer", "schedule", "epochs", "batch")
-        return Learner(
-            **{name: getattr(self, name) for name in names} | {"seed": self._seed} | changes
-        )
+        options = {name: getattr(self, name) for name in names} | {"seed": self._seed} | changes
+        return Learner(**options)
 
     def _problem(self, X: np.ndarray, dictionary: np.ndarray) -> SparseCoding:
-        # A copy: torch would share memory, and warns of read-only arrays.
-        observations, atoms = torch.tensor(X), torch.tensor(dictionary.astype(X.dtype, copy=False))
-        check_positive("alpha", self.alpha)
+        # Copies: torch would share memory, and warns of read-only arrays.
         return SparseCoding(
-            observations=observations,
-            dictionary=atoms,
-            penalty=self.alpha,
+            observations=torch.tensor(X),
+            dictionary=torch.tensor(dictionary.astype(X.dtype, copy=False)),
+            penalty=check_positive("alpha", self.alpha),
             loss=self.loss,
             nonnegative=self.nonnegative,
         )
@@ -234,16 +220,3 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         steps = total // self.epochs
         if done % steps == 0:
             print(f"[pudle] epoch {done // steps}/{self.epochs}: {line}")
-
-
-def _first_atoms(X: np.ndarray, atoms: int, random: np.random.RandomState) -> np.ndarray:
-    """Return samples as columns of unit norm, with noise so that no two atoms are alike."""
-    norms = np.linalg.norm(X, axis=1)
-    usable = np.flatnonzero(norms > 0)
-    dictionary = random.standard_normal((X.shape[1], atoms)) / math.sqrt(X.shape[1])
-    if len(usable):
-        chosen = random.permutation(usable)[:atoms]
-        dictionary[:, : len(chosen)] = (
-            X[chosen].T / norms[chosen] + 0.1 * dictionary[:, : len(chosen)]
-        )
-    return dictionary / np.linalg.norm(dictionary, axis=0)

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InvalidArgument
 from ..measuring.experiment import Experiment, ExperimentResult, ProgressCallback, silent
 from ..names import make_dataset
-from ..validation import check_choice, check_integer
+from ..validation import check_choice
 
 # Help texts do without torch and numpy: what imports these is imported where it is used.
 if TYPE_CHECKING:
     import numpy as np
 
-    from .batches import DictionaryProblem, Source
     from .learner import Learner, Training
 
 
@@ -69,32 +68,25 @@ class LearningExperiment(Experiment):
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(Learner)}
         )
 
-    def problem(self, device: str = "cpu", **options: Any) -> DictionaryProblem:
+    def problem(self, device: str = "cpu", **options: Any) -> Any:
         """Draw the problem on a device; `options` go to the dataset's `problem`.
 
-        A dataset without the loss or a dictionary is refused, and so is a `start` without a
-        dictionary of that shape.
+        A dataset without the loss is refused, and so is a `start` without a dictionary of that
+        shape.
         """
         from ..measuring.case import DTYPES
-        from .batches import DictionaryProblem
 
-        check_integer("seed", self.seed, 0)
         check_choice("dtype", self.dtype, DTYPES)
         dataset: Any = make_dataset(self.dataset)
         check_choice("loss", self.loss, dataset.losses)
-        seeded = dataclasses.replace(dataset, seed=self.seed)
-        problem = seeded.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
-        if not isinstance(problem, DictionaryProblem):
-            raise InvalidArgument(
-                f"dataset {self.dataset!r} has no dictionary to learn: give one such as"
-                " sparse_gaussian"
-            )
-        if self.start is None:
+        dataset = dataclasses.replace(dataset, seed=self.seed)
+        problem = dataset.problem(self.loss, dtype=DTYPES[self.dtype], device=device, **options)
+        if self.start is None or not hasattr(problem, "dictionary"):
             return problem
         start = _read_start(self.start, tuple(problem.dictionary.shape))
         return dataclasses.replace(problem, dictionary=problem.dictionary.new_tensor(start))
 
-    def source(self) -> Source | None:
+    def source(self) -> Any:
         """Return what fresh samples are drawn from, or None if the training takes the problem's
         own.
         """
@@ -110,7 +102,7 @@ class LearningExperiment(Experiment):
 
     def train(
         self,
-        problem: DictionaryProblem,
+        problem: Any,
         folder: Path,
         device: str,
         progress: ProgressCallback,
@@ -118,35 +110,30 @@ class LearningExperiment(Experiment):
     ) -> Training:
         """Learn from a problem on the device; `options` go to `Learner.fit`.
 
-        A training in the folder is resumed. On the CPU, seconds are processor seconds of the
-        process, which do not change when the machine is busy with other work. The training's reason
-        holds its warnings where it would be empty.
+        By default a training in the folder is resumed. On the CPU, seconds are processor seconds of
+        the process, which do not change when the machine is busy with other work. The training's
+        reason holds its warnings where it would be empty.
         """
         from .checkpoint import CHECKPOINT
         from .learner import LearningWarning
 
-        resume, clock = (
-            (folder / CHECKPOINT).exists(),
-            time.process_time if device == "cpu" else time.perf_counter,
-        )
+        options = {
+            "resume": (folder / CHECKPOINT).exists(),
+            "clock": time.process_time if device == "cpu" else time.perf_counter,
+            "source": self.source(),
+        } | options
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LearningWarning)
-            options |= {
-                "resume": resume,
-                "progress": progress,
-                "clock": clock,
-                "source": self.source(),
-            }
-            training = self.learner().fit(problem, folder=folder, **options)
-        texts = [
-            str(warning.message)
-            for warning in caught
-            if isinstance(warning.message, LearningWarning)
-        ]
+            training = self.learner().fit(problem, folder=folder, progress=progress, **options)
+        texts = (str(each.message) for each in caught if each.category is LearningWarning)
         return dataclasses.replace(training, reason=training.reason or "; ".join(texts))
 
     def run(
-        self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
+        self,
+        folder: Path,
+        device: str = "cpu",
+        progress: ProgressCallback = silent,
+        **options: Any,
     ) -> ExperimentResult:
         """Learn the dictionary.
 
@@ -155,7 +142,7 @@ class LearningExperiment(Experiment):
         ``start_``), and ``support_recovery``, ``steps`` and ``seconds``. The array ``dictionary``
         is the learned one. The reason holds the warnings, if any.
         """
-        training = self.train(self.problem(device), folder, device, progress)
+        training = self.train(self.problem(device), folder, device, progress, **options)
         history = training.history
         start, end = history.iloc[0].to_dict(), history.iloc[-1].to_dict()
         # The first row has no loss yet.
@@ -166,12 +153,8 @@ class LearningExperiment(Experiment):
         return result_of(training, summary, {"dictionary": training.dictionary.cpu().numpy()})
 
     def fingerprint(self) -> str:
-        state = make_dataset(self.dataset).fingerprint()
-        return (
-            state
-            if self.start is None
-            else f"{state} {hashlib.sha256(_read(self.start)).hexdigest()}"
-        )
+        digest = "" if self.start is None else f" {hashlib.sha256(_read(self.start)).hexdigest()}"
+        return f"{make_dataset(self.dataset).fingerprint()}{digest}"
 
 
 class TrainedExperiment(Experiment):
@@ -219,12 +202,9 @@ def _read_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
         start = np.lib.format.read_array(content, allow_pickle=False)
     except (ValueError, tokenize.TokenError):
         raise InvalidArgument(f"start={path!r} is not a whole array of numbers (.npy)") from None
-    if start.shape != shape:
+    if start.shape != shape or start.dtype.kind not in "fiu" or not np.isfinite(start).all():
         raise InvalidArgument(
-            f"start={path!r} has shape {start.shape}, and the dataset's dictionary {shape}"
+            f"start={path!r} holds {start.dtype} of shape {start.shape}: give finite real numbers"
+            f" of the shape {shape} of the dataset's dictionary"
         )
-    if start.dtype.kind not in "fiu":
-        raise InvalidArgument(f"start={path!r} holds {start.dtype}, not real numbers")
-    if not np.isfinite(start).all():
-        raise InvalidArgument(f"start={path!r} holds entries that are not finite")
     return start.astype(np.float64)

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from ...measuring.experiment import Experiment
-from ..denoising import DenoisingExperiment
-from ..denoising_baselines import METHODS, DenoisingBaseline
+from ..denoising import METHODS, DenoisingBaseline, DenoisingExperiment
 from ..images import SAMPLES
 from ..training import LearningExperiment
 

@@ -1,0 +1,245 @@
+"""`pudle learn` and `pudle denoise`: files, resumption, and refusals of one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from learning_helpers import run_command, save_images, texture
+from PIL import Image
+
+import pudle
+from pudle import Learner
+from pudle.learning.checkpoint import CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE
+
+DATASET = (
+    "sparse_gaussian(n_samples=60, n_features=16, n_components=18, n_nonzero_coefs=2,"
+    " perturbation=0.1)"
+)
+SMALL = ["--dataset", DATASET, "--depth", "5", "--batch", "20"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """A command as the command line runs it, in a folder of its own: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(name, *arguments):
+        code, out, err = run_command(name, arguments, monkeypatch, capsys)
+        assert code == 0 or err.startswith("pudle: error: ") and err.count("\n") == 1, err
+        return code, out, err
+
+    return command
+
+
+def options_in(folder) -> dict:
+    return json.loads((folder / "results.json").read_text())["options"]
+
+
+def test_files_resume_and_refusals(run, tmp_path):
+    options, here = [*SMALL, "--optimizer", "sgd", "--out", "here"], tmp_path / "here"
+    code, out, err = run("learn", *options, "--epochs", "2")
+    assert code == 0 and err == "", err
+    assert "backprop with sgd: 6 steps" in out and "dictionary error" in out
+    pictures = {"curve.png", "dictionary.png"}
+    files = {CHECKPOINT, DICTIONARY_FILE, HISTORY_FILE, "results.json", *pictures}
+    assert {path.name for path in here.iterdir()} == files
+    with Image.open(here / "dictionary.png") as image:
+        # 18 atoms of 4 x 4 in rows of 5, with lines between them.
+        assert image.size == (24, 19)
+    assert "here holds a training already" in run("learn", *options, "--epochs", "2")[2]
+    assert run("learn", *options, "--epochs", "4", "--resume")[0] == 0
+    problem = pudle.LearningExperiment(DATASET).problem()
+    whole = Learner("backprop", "ista", 5, "sgd", epochs=4, batch=20).fit(problem)
+    np.testing.assert_array_equal(np.load(here / DICTIONARY_FILE), whole.dictionary.numpy())
+    assert options_in(here)["epochs"] == 4
+
+
+def test_a_divergence_keeps_the_history_and_ends_alike_when_resumed(run, tmp_path):
+    options = [*SMALL, "--optimizer", "sgd(learning_rate=1e308)", "--out", "here"]
+    code, _, err = run("learn", *options)
+    assert code == 2 and "diverged in step 1 of 300: an atom is zero, NaN or infinite" in err
+    assert "the history up to there is in here, and --resume leads no further" in err
+    history = (tmp_path / "here" / HISTORY_FILE).read_bytes()
+    assert history.count(b"\n") == 2
+    assert run("learn", *options, "--resume")[::2] == (2, err)
+    assert (tmp_path / "here" / HISTORY_FILE).read_bytes() == history
+
+
+def test_after_a_refused_step_the_same_folder_can_be_used(run, tmp_path):
+    options = [*SMALL, "--epochs", "1", "--out", "here"]
+    code, _, err = run("learn", *options, "--algorithm", "ista(step=3.0)")
+    assert code == 2 and "step=3.0 is above 2/L" in err and not list(tmp_path.iterdir())
+    assert run("learn", *options, "--algorithm", "ista(step=0.1)")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        ("image_crops(folder='tiny')", "size=32 does not fit into 0.png (5 x 5 pixels)"),
+        ("image_patches(folder='flat')", "the patches of folder='flat' are all nearly constant"),
+    ],
+)
+def test_images_that_are_too_small_or_constant(dataset, text, run, tmp_path):
+    save_images(tmp_path / "tiny", {"0.png": np.eye(5, dtype=np.uint8)})
+    save_images(tmp_path / "flat", {"0.png": np.full((40, 40), 90, dtype=np.uint8)})
+    code, _, err = run("learn", "--dataset", dataset, "--out", "here")
+    assert code == 2 and text in err and not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--dataset", "digits(n_samples=20)", "--epochs", "1"], "20 samples are fewer than"),
+        ([*SMALL, "--optimizer", "sgd(learning_rate=1000.0)", "--epochs", "3"], "the loss rose"),
+    ],
+)
+def test_warnings_are_lines_on_stderr(arguments, text, run):
+    code, _, err = run("learn", *arguments, "--out", "here")
+    assert code == 0 and err.startswith("pudle: warning: ") and text in err
+    assert err.count("\n") == 1
+
+
+def test_options_replace_the_values_of_a_named_experiment(run, tmp_path):
+    name = "2a-small-T25-backprop-lasso"
+    assert run("learn", "--experiment", name, *SMALL, "--epochs", "1", "--out", "here")[0] == 0
+    options = options_in(tmp_path / "here")
+    assert options["depth"] == 5 and options["algorithm"] == "ista(step=0.2)"
+
+
+def test_a_training_can_start_where_another_ended(run, tmp_path):
+    options = [*SMALL, "--epochs", "2", "--optimizer", "sgd(learning_rate=0.05)"]
+    assert run("learn", *options, "--out", "one")[0] == 0
+    again = [*options, "--start", tmp_path / "one" / DICTIONARY_FILE, "--out", "two"]
+    assert run("learn", *again)[0] == 0
+    # Plain gradient descent keeps nothing but the dictionary, and both take the samples in the same
+    # order.
+    problem = pudle.LearningExperiment(DATASET).problem()
+    learner = Learner("backprop", "ista", 5, "sgd(learning_rate=0.05)", epochs=2, batch=20)
+    once = learner.fit(problem)
+    twice = learner.fit(dataclasses.replace(problem, dictionary=once.dictionary))
+    two = np.load(tmp_path / "two" / DICTIONARY_FILE)
+    np.testing.assert_array_equal(two, twice.dictionary.numpy())
+    code, _, err = run("learn", *options, "--out", "two", "--resume")
+    assert code == 2 and "two holds a training with other data or another start" in err
+
+
+def test_a_start_in_the_other_order_of_bytes_is_the_same(tmp_path):
+    dictionary = np.random.default_rng(0).standard_normal((16, 18))
+    np.save(tmp_path / "start.npy", dictionary.astype(">f8"))
+    started = pudle.LearningExperiment(DATASET, start=str(tmp_path / "start.npy"))
+    np.testing.assert_array_equal(started.problem().dictionary.numpy(), dictionary)
+    assert started.fingerprint() != dataclasses.replace(started, start=None).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "start='start.npy' cannot be read"),
+        (b"half", "is not a whole array of numbers (.npy)"),
+        (b"\x93NUMPY\x01\x00\x08\x00{'descr'", "is not a whole array of numbers (.npy)"),
+        (np.ones((16, 17)), "of shape (16, 17): give finite real numbers of the shape (16, 18)"),
+        (np.full((16, 18), np.nan), "give finite real numbers"),
+        (np.ones((16, 18), dtype=complex), "holds complex128"),
+        (np.ones((16, 18)) * (np.arange(18) > 0), "dictionary has an atom that is zero"),
+    ],
+)
+def test_a_start_that_is_no_dictionary_is_refused(content, text, run, tmp_path):
+    if isinstance(content, bytes):
+        (tmp_path / "start.npy").write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / "start.npy", content)
+    code, _, err = run("learn", *SMALL, "--start", "start.npy", "--out", "here")
+    assert code == 2 and text in err and not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("learn", [], "--dataset is missing"),
+        ("learn", ["--experiment", "2a-T25-backprp-lasso"], "did you mean '2a-T25-backprop-lasso'"),
+        ("learn", ["--dataset", "ridge", "--loss", "linear"], "has no dictionary to learn"),
+        ("learn", ["--dataset", "ridge"], "loss='lasso' is unknown"),
+        ("learn", ["--dataset", "digits", "--resume"], "holds no checkpoint to resume"),
+        ("learn", ["--dataset", "digits", "--optimizer", "adm"], "did you mean 'adam'?"),
+        ("learn", ["--dataset", "digits", "--epochs", "many"], "'many' is not a valid integer"),
+        ("learn", ["--dataset", "digits", "--seed", "-1"], "seed=-1 is too small"),
+        ("denoise", ["--experiment", "denoising-bacprop"], "did you mean 'denoising-backprop'"),
+        ("denoise", ["--experiment", "denoising-wavelet", "--epochs", 3], "it has no --epochs"),
+        ("denoise", ["--validation", -1], "validation=-1 is too small"),
+        ("denoise", ["--baseline", "median"], "choose from BM3D, non-local means, wavelet"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(command, arguments, text, run, tmp_path):
+    code, out, err = run(command, *arguments, "--out", "x")
+    assert code == 2 and out == "" and text in err and not list(tmp_path.iterdir())
+
+
+def test_help_has_examples_and_defaults_and_does_not_wait_for_torch():
+    code = (
+        "import sys; from pudle import cli; cli.pudle.main(['learn', '--help'],"
+        " standalone_mode=False); cli.pudle.main(['denoise', '--help'], standalone_mode=False);"
+        " print('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0 and shown.stdout.endswith("False\n"), shown.stderr
+    assert shown.stdout.count("Examples:") == 2
+    assert "sample order [default: 0]." in " ".join(shown.stdout.split())
+
+
+@pytest.fixture
+def options(tmp_path):
+    """A short training of filters, tested on one small image."""
+    folder = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
+    dataset = "noisy_crops(n_samples=8, size=33)"
+    named = ["--experiment", "denoising-small-backprop", "--dataset", dataset]
+    return [*named, "--test-images", folder, "--out", tmp_path / "out"]
+
+
+def test_denoising_writes_a_table_and_pictures(run, options, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    more = ["--epochs", 1, "--baseline", "total variation", "--baseline", "BM3D"]
+    code, printed, err = run("denoise", *options, *more)
+    assert code == 0 and "BM3D is left out: install pudle[baselines]" in err
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert list(results) == ["backprop, reconstruction, supervised", "total variation"]
+    assert options_in(out)["training"]["epochs"] == 1
+    for name, result in results.items():
+        (line,) = (line for line in printed.splitlines() if line.startswith(name))
+        assert f"{result['psnr']:.4g}" in line and (out / f"{name}.png").exists()
+    assert list(pd.read_csv(out / "history.csv").step) == [0, 8]
+    with Image.open(out / "noisy.png") as image:
+        assert image.size == (70, 60)
+    assert (out / "filters.png").exists() and (out / "curve.png").exists()
+
+
+def test_denoising_resumes_where_it_is_told_to(run, options, tmp_path):
+    options, out = [*options, "--epochs", 2, "--no-shifts", "--record-every", 8], tmp_path / "out"
+    code, _, err = run("denoise", *options, "--resume")
+    assert code == 2 and "holds no checkpoint to resume" in err and not out.exists()
+    assert run("denoise", *options, "--budget", "1e-6")[0] == 0
+    assert "holds a training already" in run("denoise", *options)[2]
+    assert list(pd.read_csv(out / "history.csv").step) == [0, 1]
+    assert run("denoise", *options, "--resume")[0] == 0
+    assert list(pd.read_csv(out / "history.csv").step) == [0, 1, 8, 16]
+
+
+def test_denoising_refuses_torchrun(run, options, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it without torchrun" in run("denoise", *options)[2]
+
+
+def test_every_named_experiment_makes_a_learner_and_a_dataset():
+    experiments = pudle.list_experiments()
+    learning = {name: each for name, each in experiments.items() if each.kind == "learning"}
+    assert {"2a-T100-backprop-reconstruction", "2b-s10-hard"} <= set(learning)
+    for experiment in learning.values():
+        assert experiment.learner().describe()["depth"] == experiment.depth
+        pudle.make_dataset(experiment.dataset)
