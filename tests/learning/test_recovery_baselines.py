@@ -86,10 +86,8 @@ def test_without_its_package_it_is_skipped_with_what_to_install(
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     record = experiment.carry_out(name, Store(tmp_path, "quick"))
-    assert (record["status"], record["rows"]) == ("skipped", [])
-    assert re.fullmatch(
-        rf"install pudle\[baselines\]: {module}\S* is not installed", record["reason"]
-    )
+    assert (record.status, record.rows) == ("skipped", [])
+    assert re.fullmatch(rf"install pudle\[baselines\]: {module}\S* is not installed", record.reason)
 
 
 @pytest.mark.parametrize(("dataset", "device"), [(DATASET, "cuda"), ("digits", "cpu")])
