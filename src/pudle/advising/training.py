@@ -14,9 +14,9 @@ import torch
 from .. import text
 from ..algorithms import Algorithm
 from ..errors import InvalidArgument
-from ..learning.batches import DictionaryProblem
 from ..learning.learner import Learner, LearningWarning
 from ..measuring.experiment import ProgressCallback
+from ..problems.l1 import DictionaryProblem
 from .draws import Draws
 from .records import Advice, Choice
 
