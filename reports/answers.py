@@ -78,40 +78,6 @@ def budgets(results: Results, cases: Sequence[str] | None = None) -> list[dict[s
     return rows
 
 
-def grid(results: Results) -> dict[str, list[dict[str, Any]]]:
-    """Return the answers of each case to all requirements that the page offers, in one order.
-
-    Each has the required ``error``, ``seconds`` and ``memory`` (None where there is no limit), the
-    ``estimator`` (empty if there is none), whether it ``reached`` that, the cells ``depth``,
-    ``time``, ``memory_used`` and ``error_reached``, the ``reason`` in a sentence, and the
-    ``budget``, whose ``value`` stands in the table of budgets.
-    """
-    every = [*itertools.chain(*results.measured.values())]
-    requirements = engine.grid(every, ERRORS)
-    return {
-        case: [_grid_row(answer(measured, each)) for each in requirements]
-        for case, measured in results.measured.items()
-    }
-
-
-def _grid_row(chosen: engine.Answer) -> dict[str, Any]:
-    asked, cells = chosen.requirement, chosen.cells
-    limits = {"seconds": asked.seconds, "memory": asked.memory}
-    return {
-        "error": asked.error,
-        **{name: limit if math.isfinite(limit) else None for name, limit in limits.items()},
-        "estimator": chosen.estimator,
-        "reached": chosen.reached,
-        "depth": cells["depth"],
-        "time": cells["time"],
-        "memory_used": cells["memory"],
-        "error_reached": cells["error"],
-        "reason": chosen.reason,
-        "budget": str(asked),
-        "value": chosen.value,
-    }
-
-
 def findings(rows: pd.DataFrame) -> str:
     """Say, for the summary of a case, what holds whatever error is wanted."""
     return " ".join(filter(None, [_most_accurate(rows), _floors(rows), _accelerations(rows)]))

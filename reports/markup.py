@@ -104,7 +104,7 @@ def latex(value: Any) -> str:
 
 
 def latex_table(
-    frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\small"
+    frame: pd.DataFrame, caption: str, label: str, columns: str = "", size: str = r"\footnotesize"
 ) -> str:
     """Return a table as LaTeX that is no wider than a line, its first column left-aligned and the
     others right-aligned.

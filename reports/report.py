@@ -98,9 +98,10 @@ class Report:
         """Return the report as Markdown, whose images are the figures' files, where they are
         written in a format for it.
         """
-        loader = jinja2.PackageLoader("pudle.reports")
         made = jinja2.Environment(
-            loader=loader, undefined=jinja2.StrictUndefined, finalize=markup.markdown
+            loader=jinja2.PackageLoader("pudle.reports"),
+            undefined=jinja2.StrictUndefined,
+            finalize=markup.markdown,
         )
         made.filters |= {"backticks": markup.markdown_code, "markdown_table": markup.markdown_table}
         shown = made.get_template("report.md.j2").render(
@@ -131,46 +132,38 @@ class Report:
         """
         parts = [PREAMBLE, *(self._latex_of_cases() if self.results.cases else ())]
         for section in self.experiments:
-            for number, (table, caption) in enumerate(
-                (table for block in section.blocks for table in block.tables), 1
-            ):
+            every = [table for block in section.blocks for table in block.tables]
+            for number, (table, caption) in enumerate(every, 1):
                 label = f"tab:{section.anchor}-{number}-{self.results.profile}"
-                parts.append(markup.latex_table(table, caption, label, size=r"\footnotesize"))
+                parts.append(markup.latex_table(table, caption, label))
         return "\n".join(parts)
 
     def _latex_of_cases(self) -> Iterator[str]:
         chosen = pd.DataFrame(self.answers)[["case", "use", "error", "depth", "time", "memory"]]
-        chosen["use"] = chosen["use"].replace("", text.DASH)
+        caption = f"Which estimator to use; {text.STARRED}."
         label = f"tab:answers-{self.results.profile}"
-        yield markup.latex_table(
-            chosen, f"Which estimator to use; {text.STARRED}.", label, "llrrrr", r"\small"
-        )
+        yield markup.latex_table(chosen.replace("", text.DASH), caption, label, "llrrrr", r"\small")
         for case in self.of_cases(list(self.results.cases)):
             table = case["summary"].drop(columns=["time / alternating", "status"], errors="ignore")
-            yield markup.latex_table(
-                table, case["caption"], f"tab:{case['name']}", size=r"\footnotesize"
-            )
+            yield markup.latex_table(table, case["caption"], f"tab:{case['name']}")
         rates = tables.rates_table(self.summary)
         for name, part in rates[rates["fitted rate"] != text.DASH].groupby("case", sort=False):
             part, caption = (
                 part.drop(columns=["case", "remark"]),
                 f"Fitted and predicted rates on {name}",
             )
-            yield markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr", r"\footnotesize")
+            yield markup.latex_table(part, caption, f"tab:rates-{name}", "llrrrr")
 
     def figure_files(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every figure in the formats `linked`, with its data as CSV."""
         if not self.linked:
             return
-        overview = [cases.overview(self.results, self.rates)] if self.results.cases else []
-        of_experiments = (
-            picture
-            for section in self.experiments
-            for block in section.blocks
-            for picture in block.pictures
-        )
-        for picture in (*self.pictures, *of_experiments, *overview):
-            yield from picture.files((*self.linked, "csv"))
+        blocks = [block for section in self.experiments for block in section.blocks]
+        figures = self.pictures + [figure for block in blocks for figure in block.pictures]
+        if self.results.cases:
+            figures.append(cases.overview(self.results, self.rates))
+        for figure in figures:
+            yield from figure.files((*self.linked, "csv"))
 
     @cached_property
     def pictures(self) -> list[Figure]:
@@ -208,12 +201,8 @@ class Report:
     @property
     def has_torch_times(self) -> bool:
         """Tell whether times were measured without compiled kernels as well."""
-        return bool(
-            (
-                self.results.frame["metric"].eq("seconds_torch")
-                & self.results.frame["value"].notna()
-            ).any()
-        )
+        frame = self.results.frame
+        return bool((frame["metric"].eq("seconds_torch") & frame["value"].notna()).any())
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -223,27 +212,16 @@ class Report:
     @property
     def title(self) -> str:
         """The question that the report answers."""
-        return (
-            "Which gradient estimator to use" if self.results.cases else "What each gradient learns"
-        )
+        measured = bool(self.results.cases)
+        return "Which gradient estimator to use" if measured else "What each gradient learns"
 
     @cached_property
     def subtitle(self) -> str:
         """What the report rests on, and where it was measured."""
         facts = self.facts
-        where = ", ".join(
-            filter(
-                None,
-                [
-                    f"Profile {self.results.profile}",
-                    facts["Newest record"][:10],
-                    facts["Processor"],
-                    facts.get("Device", ""),
-                    f"commit {facts['Commit']}",
-                ],
-            )
-        )
-        return f"{scope(self.results)} {where}."
+        where = (facts["Newest record"][:10], facts["Processor"], facts.get("Device", ""))
+        origin = f"Profile {self.results.profile}", *where, f"commit {facts['Commit']}"
+        return f"{scope(self.results)} {', '.join(filter(None, origin))}."
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -263,48 +241,41 @@ class Report:
             "where_timed": where_timed(results),
             "image": image,
         }
-        if results.cases:
-            shown = list(results.cases)[:MOST_CASES]
-            summary = self.summary[self.summary["case"].isin(shown)]
-            references = tables.references_table(results)
-            pictures = self.pictures if image else []
-            found = {
-                kind: [picture for picture in pictures if picture.kind == kind]
-                for kind in cases.KINDS
-            }
-            content |= {
-                "answers": self.answers,
-                "budgets": budgets(results),
-                "reading_rates": READING_RATES,
-                "reading": [
-                    part.format(torch=TORCH if self.has_torch_times else NO_TORCH)
-                    for part in READING
-                ],
-                "cases": self.of_cases(shown),
-                "rates": tables.rates_table(summary),
-                "kinds": cases.KINDS,
-                "more": len(results.cases) - len(shown),
-                "figures": {kind: of_kind for kind, of_kind in found.items() if of_kind},
-                "references": (
-                    references[references["case"].isin(shown)] if len(references) else references
-                ),
-            }
-        return content
+        if not results.cases:
+            return content
+        shown = list(results.cases)[:MOST_CASES]
+        references = tables.references_table(results)
+        pictures = self.pictures if image else []
+        by_kind = {kind: [each for each in pictures if each.kind == kind] for kind in cases.KINDS}
+        torch = TORCH if self.has_torch_times else NO_TORCH
+        return content | {
+            "answers": self.answers,
+            "budgets": budgets(results),
+            "reading_rates": READING_RATES,
+            "reading": [part.format(torch=torch) for part in READING],
+            "cases": self.of_cases(shown),
+            "rates": tables.rates_table(self.summary[self.summary["case"].isin(shown)]),
+            "kinds": cases.KINDS,
+            "more": len(results.cases) - len(shown),
+            "figures": {kind: figures for kind, figures in by_kind.items() if figures},
+            "references": references[references["case"].isin(shown)]
+            if len(references)
+            else references,
+        }
 
     def of_cases(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the tables of some cases, each with its name and a caption."""
-        by_case = dict(iter(self.summary.groupby("case", sort=False)))
-        return [
-            {
-                "name": name,
-                "caption": (
-                    f"{case['dataset']}, {case['algorithm']}, {case['loss']} loss, against"
-                    f" {self.results.target(name)}, "
-                    f"{len(case['seeds'])} seed{'' if len(case['seeds']) == 1 else 's'}"
-                    f"{', scored against a limit' if self.results.badge(name) else ''}"
-                ),
-                "summary": tables.summary_table(by_case[name]),
-                "others": tables.other_targets_table(self.results, name),
-            }
-            for name, case in ((name, self.results.cases[name]) for name in names)
-        ]
+        by_case, rows = dict(iter(self.summary.groupby("case", sort=False))), []
+        for name in names:
+            case, target = self.results.cases[name], self.results.target(name)
+            caption = "{dataset}, {algorithm}, {loss} loss, against ".format(**case) + target
+            limit = ", scored against a limit" if self.results.badge(name) else ""
+            rows.append(
+                {
+                    "name": name,
+                    "caption": f"{caption}, {text.count(len(case['seeds']), 'seed')}{limit}",
+                    "summary": tables.summary_table(by_case[name]),
+                    "others": tables.other_targets_table(self.results, name),
+                }
+            )
+        return rows

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pudle.data import Dataset
 from pudle.errors import InvalidArgument, SpecError, UnsupportedProblem
 from pudle.estimator import GradientEstimator
 from pudle.measuring.case import Case, slug
-from pudle.measuring.experiment import ProgressCallback
+from pudle.measuring.experiment import ProgressCallback, silent
 from pudle.measuring.locking import locked
 from pudle.measuring.provenance import NoRepository, commit_of, repository, results_home
 from pudle.measuring.run import begin
@@ -29,7 +28,7 @@ from pudle.names import holding
 from pudle.problems import Problem
 from pudle.reports.load import load
 from pudle.reports.notebook.results import BenchmarkResults
-from pudle.terminal import progress_bar
+from pudle.terminal import progress_line
 from pudle.threads import single_thread
 from pudle.validation import check_integer, check_positive
 from pudle.workers import Here
@@ -149,52 +148,36 @@ def benchmark(
     named = [
         _spec("estimators", each, GradientEstimator, held, notes) for each in _listed(estimators)
     ]
+    given = problems if isinstance(problems, Mapping) else dict(enumerate(_listed(problems)))
+    if not given:
+        raise InvalidArgument(
+            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
+        )
     datasets = []
-    for name, each in _named(problems):
+    for name, each in given.items():
         made = GivenProblem(each) if isinstance(each, Problem) else each
-        datasets.append((name, _spec("datasets", made, Dataset, held, notes)))
+        spec = _spec("datasets", made, Dataset, held, notes)
+        datasets.append((name if given is problems else "", spec))
     place = (Path(home) if home else results_home()).resolve()
+    axes: dict[str, Any] = {"estimators": named, "only": True, "losses": losses, "home": place}
+    axes |= {"depths": depths, "seeds": seeds, "timeout": timeout, "device": device}
     with holding(held), contextlib.ExitStack() as stack:
-        axes = {
-            "estimators": named,
-            "only": True,
-            "losses": losses,
-            "depths": depths,
-            "seeds": seeds,
-            "timeout": timeout,
-        }
-        axes |= {"device": device, "home": place}
         chosen = [_selection(profile, name, spec, taken, **axes) for name, spec in datasets]
         cases = [case for selection in chosen for case in selection.cases]
         if len({case.name for case in cases}) < len(cases):
             raise InvalidArgument(
                 "problems: two have one name; give different ones as a mapping from names"
             )
-        at = (
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
-            if notes
-            else place
-        )
-        _measure(replace(chosen[0], cases=tuple(cases)), at / profile, costs, progress)
-        return BenchmarkResults(load(at, profile), None if notes else at / profile, tuple(notes))
+        if notes:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pudle-")))
+        show = stack.enter_context(progress_line()) if progress else silent
+        _measure(replace(chosen[0], cases=tuple(cases)), place / profile, costs, show)
+        folder = None if notes else place / profile
+        return BenchmarkResults(load(place, profile), folder, tuple(notes))
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _named(problems: Any) -> list[tuple[str, Any]]:
-    """Return the problems with the names that the caller gives them, if any."""
-    found = (
-        list(problems.items())
-        if isinstance(problems, Mapping)
-        else [("", each) for each in _listed(problems)]
-    )
-    if not found:
-        raise InvalidArgument(
-            "problems: there is none; give a dataset such as 'sparse_gaussian', or a problem"
-        )
-    return found
 
 
 def _spec(
@@ -207,13 +190,9 @@ def _spec(
         return thing
     if not isinstance(thing, kind) or not hasattr(thing, "name"):
         what = "problems" if group == "datasets" else group
-        remedy = (
-            "give one, or a list of them"
-            if not isinstance(thing, kind)
-            else "give its class a `name`"
-        )
         raise InvalidArgument(
-            f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: {remedy}"
+            f"{what}: {thing!r:.60} is neither a spec nor a {kind.__name__} with a name: give one,"
+            " or a list of them"
         )
     spec = names.text(thing)
     with contextlib.suppress(SpecError):
@@ -254,7 +233,7 @@ def _selection(
     )
 
 
-def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) -> None:
+def _measure(selection: Selection, folder: Path, costs: bool, show: ProgressCallback) -> None:
     """Fill the store with what is missing, in this process: others could not make the objects that
     take part.
     """
@@ -262,32 +241,8 @@ def _measure(selection: Selection, folder: Path, costs: bool, progress: bool) ->
     with contextlib.suppress(NoRepository):
         commit, dirty = commit_of(repository(Path.cwd()))
     store = Store(folder / "store", selection.profile, selection.device, commit, dirty)
-    with locked(folder, "benchmark"), single_thread(), _shown(progress) as show:
+    with locked(folder, "benchmark"), single_thread():
         known = begin(folder, store, selection)
         known.update(fill(plan(selection, store, known), executor=Here(), progress=show))
         if costs:
             fill(plan_costs(selection, store, known), executor=Here(), progress=show)
-
-
-@contextlib.contextmanager
-def _shown(progress: bool) -> Iterator[ProgressCallback]:
-    """Show a progress bar on a terminal; elsewhere, such as in a notebook, one line that is written
-    over.
-    """
-    if not progress:
-        yield lambda done, total, line: None
-        return
-    with progress_bar(transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=line[:60])
-            if bar.disable:
-                print(
-                    f"\r{done}/{total} {line:60.60}",
-                    end="" if done < total else "\n",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-        yield show

@@ -6,7 +6,6 @@ was measured, see `Measured`.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -455,9 +454,3 @@ def budgets(measured: Sequence[Measured]) -> list[Requirement]:
         *(Requirement(None, seconds=limit) for limit in limits(measured, "seconds")),
         *(Requirement(None, memory=limit) for limit in limits(measured, "memory")),
     ]
-
-
-def grid(measured: Sequence[Measured], errors: Sequence[float | None]) -> list[Requirement]:
-    """Return the requirements that combine some errors with round limits of time and memory."""
-    seconds, memory = ([math.inf, *limits(measured, cost)] for cost in UNITS)
-    return [Requirement(*each) for each in itertools.product(errors, seconds, memory)]

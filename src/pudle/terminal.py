@@ -4,6 +4,9 @@ of the device.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import click
 from rich.console import Console
 from rich.progress import (
@@ -35,6 +38,22 @@ def progress_bar(*more: ProgressColumn, transient: bool = False) -> Progress:
         *more,
     )
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=transient)
+
+
+@contextlib.contextmanager
+def progress_line() -> Iterator[Callable[[int, int, str], None]]:
+    """Show the steps done on a bar; where stderr is no terminal, such as in a notebook, on one line
+    that is written over.
+    """
+    with progress_bar(transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int, line: str) -> None:
+            bar.update(task, completed=done, total=total, description=line[:60])
+            if bar.disable:
+                click.echo(f"\r{done}/{total} {line:60.60}", err=True, nl=done >= total)
+
+        yield show
 
 
 def output(width: int) -> Console:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..terminal import check_device, progress_bar
+from ..terminal import check_device, progress_line
 
 #: Exit code where no candidate meets the requirement; 2 is wrong usage.
 NOTHING = 1
@@ -100,14 +100,7 @@ def advise_command(
     from .advise import advise
 
     check_device(options["device"])
-    with progress_bar(transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=line[:60])
-            if bar.disable:
-                click.echo(f"{done}/{total}: {line}", err=True)
-
+    with progress_line() as show:
         advice = advise(dataset, algorithm, estimators=estimators, progress=show, **options)
     if options["train"] and not advice.chosen:
         click.echo("no training: there is no advice to try", err=True)
