@@ -134,25 +134,37 @@ def run_and_pull(
         rows = slice(first, min(first + size, n))
         part = problem.with_samples(observations=problem.observations[rows].detach().contiguous())
         products = part.adjoint(part.observations).mul_(step)
-        chunk = _Chunk(part, algorithm, step, gram, products, n, momenta, jobs, totals)
+        own = (
+            gram.new_zeros(len(jobs), *products.shape),
+            gram.new_zeros(len(jobs), 2, *products.shape),
+        )
+        chunk = _Chunk(
+            part,
+            algorithm,
+            step,
+            gram,
+            products,
+            n,
+            momenta,
+            jobs,
+            totals,
+            adjoints is not None,
+            *own,
+        )
         start = state.mapped(lambda tensor, rows=rows: tensor[rows].detach().contiguous())
-        dense = chunk.run_dense(start, depth, kept)
+        if adjoints is not None:
+            chunk.carried.copy_(adjoints[:, :, rows])
+        dense = chunk.run_dense(start, kept)
         for place, layer in enumerate(kept):
             if layer < len(dense):
                 codes[place, rows], points[place, rows] = dense[layer].codes, dense[layer].point
-        products_bar = gram.new_zeros(len(jobs), *products.shape)
-        carried = gram.new_zeros(len(jobs), 2, *products.shape)
-        if adjoints is not None:
-            carried.copy_(adjoints[:, :, rows])
-        given = None if adjoints is None else carried.clone()
         if len(dense) <= depth:
-            offset, stored = len(dense) - 1, (kept, first, codes, points)
-            chunk.run_compiled(dense[-1], offset, depth, stored, products_bar, carried, given)
+            chunk.run_compiled(dense[-1], len(dense) - 1, kept, first, codes, points)
         if jobs:
-            chunk.pull_dense(dense, products_bar, carried, given)
-        theta_bar += part.observations.T @ products_bar
+            chunk.pull_dense(dense)
+        theta_bar += part.observations.T @ chunk.products_bar
         if adjoints is not None:
-            returned[:, :, rows] = carried
+            returned[:, :, rows] = chunk.carried
     if dense_bar is not gram_bar:
         gram_bar = dense_bar.add_(gram_bar)
     # eta D^T D depends on D through both factors.
@@ -197,6 +209,11 @@ class _Chunk:
     momenta: list[float]
     jobs: Sequence[Job]
     totals: _Totals
+    #: Whether the jobs start from adjoints that are given; those, shape (jobs, 2, r, p), at the
+    #: layer that has been reached; derivatives in eta b, shape (jobs, r, p).
+    given: bool
+    products_bar: Tensor
+    carried: Tensor
 
     def smooth_gradient(self, point: Tensor) -> Tensor:
         """Return a layer's step, ``eta (G y - b)``: to the algorithm, a chunk is the problem."""
@@ -212,12 +229,16 @@ class _Chunk:
         """
         return [0.0, *((now - 1) / later for now, later in itertools.pairwise(self.momenta))]
 
-    def run_dense(self, state: Any, depth: int, keep: list[int]) -> list[Any]:
+    @property
+    def accelerated(self) -> bool:
+        return isinstance(self.algorithm, Fista)
+
+    def run_dense(self, state: Any, keep: list[int]) -> list[Any]:
         """Return the states up to the first whose codes are sparse, or the last; None for those
         that nothing needs.
         """
         states = [state]
-        while len(states) <= depth:
+        while len(states) < len(self.momenta):
             density = np.count_nonzero(state.point.numpy() != 0) / state.point.numel()
             # From all-zero codes the first layer leads to dense ones.
             if density < DENSE and (density or len(states) > 1):
@@ -233,14 +254,13 @@ class _Chunk:
         self,
         state: Any,
         offset: int,
-        depth: int,
-        stored: tuple[list[int], int, Tensor, Tensor],
-        products_bar: Tensor,
-        carried: Tensor,
-        given: Tensor | None,
+        keep: list[int],
+        first: int,
+        codes: Tensor,
+        points: Tensor,
     ) -> None:
-        """Run the layers from `offset` on and the jobs down to there; leave the adjoints at the
-        state in `carried`.
+        """Run the layers from `offset` on and the jobs down to there; write the states of the
+        layers in `keep` from sample `first` on.
         """
         compiled, rule, number = (
             _compiled(),
@@ -250,7 +270,7 @@ class _Chunk:
         lasso, penalty = self.problem.loss == "lasso", self.problem.penalty
         thresholds = [
             rule.cutoff(self.step * penalty, state.iteration + layer)
-            for layer in range(depth - offset)
+            for layer in range(len(self.momenta) - 1 - offset)
         ]
         program = compiled.Program(
             gram=self.gram.numpy(),
@@ -263,13 +283,12 @@ class _Chunk:
             l2_weight=number(0 if lasso else -self.problem.l2_penalty),
             hard=isinstance(rule, Hard),
             nonnegative=self.problem.nonnegative,
-            accelerated=isinstance(self.algorithm, Fista),
+            accelerated=self.accelerated,
         )
         tops, bottoms = (
             np.array([max(layer - offset, 0) for layer in layers], np.int64)
             for layers in ([job.top for job in self.jobs], [job.bottom for job in self.jobs])
         )
-        keep, first, codes, points = stored
         later = [layer - offset for layer in keep if layer > offset]
         kept = [tensor[len(keep) - len(later) :].numpy() for tensor in (codes, points)]
         totals = self.totals
@@ -277,56 +296,47 @@ class _Chunk:
             program,
             state.codes.contiguous().numpy(),
             state.point.contiguous().numpy(),
-            compiled.Jobs(tops, bottoms, given is not None, carried.numpy()),
+            compiled.Jobs(tops, bottoms, self.given, self.carried.numpy()),
             compiled.Totals(
                 totals.gram_bar.movedim(0, 2).numpy(),
-                products_bar.numpy(),
+                self.products_bar.numpy(),
                 totals.columns.numpy(),
                 totals.columns_bar.numpy(),
             ),
             compiled.Kept(np.array(later, np.int64), first, *kept),
         )
 
-    def pull_dense(
-        self, states: list[Any], products_bar: Tensor, carried: Tensor, given: Tensor | None
-    ) -> None:
-        """Carry out the jobs below the last of the states; leave the adjoints at the first in
-        `carried`.
-        """
-        last, pulls, totals, restrict = (
-            len(states) - 1,
-            self.pulls,
-            self.totals,
-            _compiled().restrict,
-        )
-        accelerated = isinstance(self.algorithm, Fista)
+    def pull_dense(self, states: list[Any]) -> None:
+        """Carry out the jobs below the last of the states."""
+        last, pulls, totals, carried = len(states) - 1, self.pulls, self.totals, self.carried
+        restrict = _compiled().restrict
         # The derivative in G through a layer that starts from zero codes is zero.
         filled = int(not states[0].point.any())
         # One job after another, so that its adjoints stay in the cache.
         for k, job in enumerate(self.jobs):
             top = min(job.top, last)
             current, of_point = carried[k]
-            if given is None and job.top <= last:
+            if not self.given and job.top <= last:
                 # The mean over this part of the samples, as a part of that over all.
                 share = len(self.products) / self.samples
                 current = direct_gradients(self.problem, states[top].codes)[1] * share
                 of_point = torch.zeros_like(current)
             current, before = current + (1 + pulls[top]) * of_point, -pulls[top] * of_point
             for t in range(top - 1, job.bottom - 1, -1):
-                restrict(current.numpy(), states[t + 1].codes.numpy(), products_bar[k].numpy())
+                restrict(current.numpy(), states[t + 1].codes.numpy(), self.products_bar[k].numpy())
                 if t >= filled and len(totals.columns):
                     columns, columns_bar = totals.columns, totals.columns_bar
                     columns_bar.addmm_(current.T, states[t].point @ columns, alpha=-1)
                     columns_bar.addmm_(states[t].point.T, current @ columns, alpha=-1)
                 elif t >= filled:
                     totals.dense_bar[k].addmm_(states[t].point.T, current, alpha=-1)
-                if t == 0 and given is None:
+                if t == 0 and not self.given:
                     break
                 current = torch.addmm(current, current, self.gram, alpha=-1)
                 if t == 0:
                     carried[k, 1] = current
-                    carried[k, 0] = before if accelerated else 0
-                elif accelerated:
+                    carried[k, 0] = before if self.accelerated else 0
+                elif self.accelerated:
                     current, before = before + (1 + pulls[t]) * current, -pulls[t] * current
 
 
