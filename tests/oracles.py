@@ -158,7 +158,7 @@ def kkt_violation(
     *,
     nonnegative: bool = False,
 ) -> Array:
-    """Return the violation of the lasso's optimality conditions per sample, in extended precision."""
+    """Return each sample's violation of the lasso's conditions, in extended precision."""
     x, d, z = (array.astype(np.longdouble) for array in (observations, dictionary, codes))
     threshold = np.longdouble(penalty)
     correlation = (x - z @ d.T) @ d

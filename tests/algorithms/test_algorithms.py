@@ -8,7 +8,7 @@ import pytest
 import tolerances
 import torch
 from comparisons import refusal, relative
-from examples import PENALTY, arrays_of, largest_eigenvalue, ridge_problem, sparse_problem
+from examples import PENALTY, arrays_of, largest_eigenvalue, sparse_problem
 
 import pudle
 
@@ -45,19 +45,6 @@ def test_accelerated_codes_are_those_of_the_proximal_map():
     assert relative(mine, point) > 1e-3
     assert ((point != 0) & (codes == 0)).any()
     assert np.array_equal(mine.numpy() == 0, codes == 0)
-
-
-def test_ridge_steps_are_plain_gradient_steps():
-    problem = ridge_problem()
-    x, d, c = (
-        tensor.numpy() for tensor in (problem.observations, problem.dictionary, problem.weights)
-    )
-    oracle = oracles.RidgeOracle(x, d, problem.strength, c, 1 / problem.lipschitz_constant)
-    for depth in (1, 10, 100):
-        assert (
-            relative(pudle.Ista().run(problem, depth).codes, oracle.codes(depth))
-            < tolerances.SAME_ARITHMETIC
-        )
 
 
 def test_default_step_is_one_over_the_largest_eigenvalue(make):

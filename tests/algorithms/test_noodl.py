@@ -22,7 +22,7 @@ def hard(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def codes_of_the_paper(x: np.ndarray, d: np.ndarray, layers: int) -> list[np.ndarray]:
-    """Return zero codes, the thresholded D^T x, and the codes after each update, sample by sample."""
+    """Return zero codes, the thresholded D^T x, and the codes after each update."""
     all_codes = [np.zeros((len(x), d.shape[1]))]
     for layer in range(layers):
         codes = np.zeros_like(all_codes[0])

@@ -83,7 +83,7 @@ def test_all_tensors_are_detached_before_a_window(problem, window):
 
 
 def test_adjoints_are_named_and_fields_that_share_a_tensor_count_once(problem):
-    """A whole pull-back from the start: every field of the first state is the one tensor of codes."""
+    """A whole pull-back from the start: all fields of the first state are one tensor of codes."""
     algorithm, step = Averaging(), Averaging().step_size(problem)
     start = algorithm.start(problem)
     initial = (0.1 + start.codes).requires_grad_()

@@ -49,14 +49,3 @@ def test_complex_tensors_are_refused_and_not_cut(problem):
     assert "complex" in refusal(
         lambda: algorithm.run(problem, 1, initial=problem.initial_codes() + 1j)
     )
-
-
-def test_it_is_shown_by_shapes_and_facts(problem):
-    shown = repr(problem)
-    assert (
-        shown.startswith(f"{type(problem).__name__}(")
-        and "tensor(" not in shown
-        and "array(" not in shown
-    )
-    for name, tensor in tensors_of(problem).items():
-        assert f"{name}={tuple(tensor.shape) if tensor.ndim else ''}" in shown

@@ -1,4 +1,4 @@
-"""Every estimator on every other problem: at convergence, at finite depth and in single precision."""
+"""Every estimator on every other problem: it reaches the certified reference."""
 
 from __future__ import annotations
 

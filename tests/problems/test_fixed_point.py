@@ -240,7 +240,7 @@ class TestReference:
         assert score.status == "uncertified" and np.isnan(score.relative_error)
 
     def test_a_step_that_is_no_function_of_theta_alone_is_found(self):
-        """Central differences see what differentiation does not: a value that torch cannot follow."""
+        """Central differences see a value that torch cannot follow."""
         problem = pudle.FixedPoint(
             torch.tensor(0.3),
             lambda z, theta: 0.5 * z + theta + theta.detach(),

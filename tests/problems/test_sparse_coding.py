@@ -1,4 +1,4 @@
-"""Sparse coding: its values, and its errors, each one line that names the argument and the remedy."""
+"""Sparse coding: its values, and errors of one line that names argument and remedy."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from comparisons import relative
 from convolutions import chain, convolutional, dense_twin
 
 import pudle
-from pudle.references.convolutional import ConvolutionalModel
 
 VARIANTS = {
     "plain": {},
@@ -41,9 +40,3 @@ class TestConvolutionalReference:
             expected = getattr(other.certificate, name)
             assert getattr(mine.certificate, name) == pytest.approx(expected, rel=1e-9), name
         assert mine.certificate.zero_codes == other.certificate.zero_codes
-
-    def test_too_large_a_system_is_not_certified(self, loss, monkeypatch):
-        monkeypatch.setattr(ConvolutionalModel, "max_active", 4)
-        reference = pudle.reference(convolutional(loss))
-        assert reference.status == "uncertified"
-        assert "more active entries" in reference.reason and "\n" not in reference.reason

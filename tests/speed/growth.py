@@ -1,8 +1,8 @@
 """Growth of the time and the memory of one `backprop` gradient with the problem's sizes; `make
 growth` runs it.
 
-It prints a table with fitted exponents, and draws `docs/images/growth.svg`. Times are the least of some rounds of processor time on one thread, in
-float32; all sizes take turns within a round.
+It prints a table with fitted exponents, and draws `docs/images/growth.svg`. Times are the least of
+some rounds of processor time on one thread, in float32; all sizes take turns within a round.
 """
 
 from __future__ import annotations
