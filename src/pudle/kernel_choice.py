@@ -80,10 +80,10 @@ def _mend(cache: Any, source: str) -> None:
             return None
 
     def save_alone(*arguments: Any) -> None:
-        with open(source, "rb") as held:
+        with open(source, "rb") as lock:
             # Some file systems know no locks.
             with contextlib.suppress(OSError):
-                fcntl.flock(held, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 save(*arguments)
             except Exception:  # noqa: BLE001  # as above: the index is read before it is written

@@ -198,7 +198,7 @@ def test_every_door(algorithm, options, dtype, n, limit, tolerance, monkeypatch)
     truth = exactly(problem) if limit < 1 else problem
     expected = by_autograd(lambda: compute(truth))
     monkeypatch.setattr(kernels, "LARGEST_CANCELLATION", limit)
-    for name in ("unrolled_gradients", "unrolled_gradient", "pull_back"):
+    for name in ("unrolled_gradients", "pull_back"):
         refuse = functools.partial(pytest.fail, f"the torch path of {name} was taken")
         monkeypatch.setattr(getattr(unrolling, name), "plain", lambda *_, refuse=refuse: refuse())
     for actual, true in zip(compute(problem), expected, strict=True):

@@ -125,21 +125,16 @@ def _direct_gradients(problem: SparseCoding, codes: Tensor) -> Any:
 
 @unrolling.unrolled_gradients.register(SparseCoding)
 def _unrolled_gradients(
-    problem: SparseCoding, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
+    problem: SparseCoding,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    window: int | None = None,
+    start: State | None = None,
 ) -> Any:
-    depths, start = check_depths(depths), algorithm.start(problem)
-    if not apply(problem, algorithm, start):
-        return NotImplemented
-    return _evaluated(problem, algorithm, start, depths, window)
-
-
-@unrolling.unrolled_gradient.register(SparseCoding)
-def _unrolled_gradient(
-    problem: SparseCoding, algorithm: Algorithm, state: State, layers: int
-) -> Any:
+    state = start or algorithm.start(problem)
     if not apply(problem, algorithm, state):
         return NotImplemented
-    return next(_evaluated(problem, algorithm, state, [layers], None))
+    return _evaluated(problem, algorithm, state, check_depths(depths), window)
 
 
 @unrolling.pull_back.register(SparseCoding)
@@ -156,8 +151,8 @@ def _pull_back(
     codes_bar = adjoints.state["codes"]
     both = [codes_bar, adjoints.state.get("point", torch.zeros_like(codes_bar))]
     for fine, fine_state in itertools.chain([(problem, state)], _in_double(problem, state)):
-        given = torch.stack(both)[None].to(fine.theta.dtype)
-        pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [Job(layers, 0)], given)
+        top = torch.stack(both)[None].to(fine.theta.dtype)
+        pulled = run_and_pull(fine, algorithm, fine_state, layers, (), [Job(layers, 0)], top)
         theta_bar = adjoints.theta + pulled.gradients[0]
         if _keeps_digits(theta_bar, pulled.magnitudes[0], codes_bar.dtype):
             of_codes, of_point = pulled.adjoints[0].to(codes_bar.dtype)
@@ -187,7 +182,8 @@ def _evaluated(
             for fine, fine_entry in _in_double(problem, entry):
                 dtype = problem.theta.dtype
                 result = next(_from_kernels(fine, algorithm, fine_entry, [layers], None, dtype))
-            result = result or unrolling.unrolled_gradient.plain(problem, algorithm, entry, layers)
+            recorded = unrolling.unrolled_gradients.plain
+            result = result or next(recorded(problem, algorithm, [layers], None, entry))
         yield result
 
 

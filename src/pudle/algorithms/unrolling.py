@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..problems import Problem
 from ..validation import check_integer
-from .algorithm import Algorithm, State
+from .algorithm import Algorithm, State, run_layers
 from .dispatch import Dispatched
 
 #: A gradient and the codes at which it was taken.
@@ -75,50 +75,45 @@ def direct_gradients(problem: Problem, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 @Dispatched
 def unrolled_gradients(
-    problem: Problem, algorithm: Algorithm, depths: Sequence[int], window: int | None = None
+    problem: Problem,
+    algorithm: Algorithm,
+    depths: Sequence[int],
+    window: int | None = None,
+    start: State | None = None,
 ) -> Iterator[Evaluated]:
     """Differentiate the loss through the last `window` layers, or through all, at each depth.
 
     Yield ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and the
-    codes at that depth. All depths share the forward pass.
+    codes at that depth. All depths share the forward pass. Without a window, layers may count from
+    another first state, which is held constant.
     """
-    depths = check_depths(depths)
+    depths, step = check_depths(depths), algorithm.step_size(problem)
     if window is not None:
-        starts = [max(depth - window, 0) for depth in depths]
+        entries = [max(depth - window, 0) for depth in depths]
         with torch.no_grad():
-            states = algorithm.run(problem, max(starts, default=0), keep=starts).states
-        for depth, start in zip(depths, starts, strict=True):
-            yield unrolled_gradient(problem, algorithm, states[start], depth - start)
+            states = algorithm.run(problem, max(entries, default=0), keep=entries).states
+        for depth, entry in zip(depths, entries, strict=True):
+            yield unrolled_gradient(problem, algorithm, states[entry], depth - entry)
         return
     with torch.enable_grad():
         live, theta = differentiable(problem)
-        trajectory = algorithm.run(live, max(depths, default=0), keep=depths)
+        state = algorithm.start(live) if start is None else start.detach()
+        states = run_layers(live, algorithm, state, max(depths, default=0), depths, step)
     for depth in depths:
-        codes = trajectory.at(depth)
+        codes = states[depth].codes
         with torch.enable_grad():
             loss = live.outer_loss(codes)
         (gradient,) = gradients(loss, (theta,), keep_graph=len(depths) > 1)
         yield gradient, codes.detach()
 
 
-@Dispatched
-@torch.enable_grad()
 def unrolled_gradient(
     problem: Problem, algorithm: Algorithm, state: State, layers: int
 ) -> Evaluated:
     """Run `layers` more layers from `state`, which is held constant, and differentiate the loss
-    through them.
-
-    Return ``partial_theta loss + J^T partial_z loss``, J the Jacobian of those layers alone, and
-    the codes after the last.
+    through them; return what `unrolled_gradients` yields.
     """
-    step = algorithm.step_size(problem)
-    live, theta = differentiable(problem)
-    state = state.detach()
-    for _ in range(layers):
-        state = algorithm.advance(live, state, step)
-    (gradient,) = gradients(live.outer_loss(state.codes), (theta,))
-    return gradient, state.codes.detach()
+    return next(unrolled_gradients(problem, algorithm, [layers], None, state))
 
 
 class Adjoints(NamedTuple):

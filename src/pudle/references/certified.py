@@ -68,11 +68,8 @@ def reference(
     UnsupportedProblem
         If no exact solution is known for this kind of problem.
     """
-    target = (
-        default_target(problem, algorithm)
-        if target is None
-        else check_choice("target", target, TARGETS)
-    )
+    default = default_target(problem, algorithm) if target is None else target
+    target = check_choice("target", default, TARGETS)
     if target != "limit":
         return solve(problem, target)
     if algorithm is None and isinstance(problem, FixedPoint):
@@ -89,12 +86,14 @@ def default_target(problem: Problem, algorithm: Algorithm | None = None) -> str:
     """Return ``exact`` where an exact solution is known and the algorithm leads there, else
     ``limit``.
     """
-    known = solve.dispatch(type(problem)) not in (solve.dispatch(object), _solve_thresholded)
+    solver = solve.dispatch(type(problem))
+    unsolved = solver in (solve.dispatch(object), _solve_thresholded)
     if isinstance(problem, FixedPoint):
-        known = known and problem.solution is not None
+        unsolved = problem.solution is None
     elif callable(getattr(problem, "loss", None)):
-        known = False
-    return "exact" if known and (algorithm is None or algorithm.thresholding.proximal) else "limit"
+        unsolved = True
+    leads_elsewhere = algorithm is not None and not algorithm.thresholding.proximal
+    return "limit" if unsolved or leads_elsewhere else "exact"
 
 
 @functools.singledispatch

@@ -1,7 +1,5 @@
 """The limit of an algorithm and the gradient there: the target where no exact solution is known."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -83,9 +81,7 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
     rounding = condition * max(
         torch.finfo(torch.float64).eps, float(solve.get("largest_relative_residual", 0))
     )
-    bound = (
-        float(torch.linalg.norm(gradient - before)) / norm + rounding if norm > 0 else float("inf")
-    )
+    bound = float(torch.linalg.norm(gradient - before)) / norm + rounding if norm else torch.inf
     singular = max(int(newton_solve["singular"]), int(condition >= SINGULAR))
     certificate = Certificate(
         samples=len(codes),
@@ -105,10 +101,8 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
             " active set"
         )
     elif bound >= 1:
-        status, reason = (
-            "degenerate",
-            "the gradient at the limit is zero: relative errors have no meaning",
-        )
+        status = "degenerate"
+        reason = "the gradient at the limit is zero: relative errors have no meaning"
     elif running.algorithm.thresholding.proximal:
         reason = _disagreement(running, refined, gradient)
     if reason and status == "limit":
@@ -118,26 +112,19 @@ def limit_reference(problem: Problem, algorithm: Algorithm) -> Reference:
 
 def _nothing(problem: Problem, codes: Tensor, reason: str) -> Reference:
     """Return a reference without a gradient."""
-    certificate, gradient = (
-        Certificate(len(codes), uncertified=len(codes)),
-        torch.full_like(problem.theta, float("nan")),
-    )
-    reason = f"no limit to score against: {reason}"
-    return Reference(gradient, codes, "limit", float("inf"), certificate, "uncertified", reason)
+    certificate = Certificate(len(codes), uncertified=len(codes))
+    gradient, reason = (problem.theta * torch.nan, f"no limit to score against: {reason}")
+    return Reference(gradient, codes, "limit", torch.inf, certificate, "uncertified", reason)
 
 
-def _contraction(problem: Problem, codes: Tensor) -> dict[str, Any]:
+def _contraction(problem: Problem, codes: Tensor) -> dict[str, float]:
     """Return what a certificate says of the spectral radius of a problem's own step, where it is
-    found.
+    computed.
     """
-    radius = (
-        problem.linearized(codes).spectral_radius() if isinstance(problem, FixedPoint) else None
-    )
-    return (
-        {}
-        if radius is None
-        else {"smallest_eigenvalue": 1 - radius, "largest_eigenvalue": 1 - radius}
-    )
+    own_step = isinstance(problem, FixedPoint)
+    radius = problem.linearized(codes).spectral_radius() if own_step else None
+    names = ("smallest_eigenvalue", "largest_eigenvalue")
+    return {} if radius is None else dict.fromkeys(names, 1 - radius)
 
 
 @torch.no_grad()
