@@ -61,9 +61,9 @@ def busy():
 BUILD = """
 import sys, time
 from pathlib import Path
-from pudle.measuring.commits import build
-build._pip = lambda label, *arguments: (print("pip", flush=True), time.sleep(600))
-with build.built(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
+from pudle.measuring.commits import pair
+pair._pip = lambda label, *arguments: (print("pip", flush=True), time.sleep(600))
+with pair.built(Path(sys.argv[1]), "HEAD", Path(sys.argv[2]), "head"):
     pass
 """
 

@@ -50,13 +50,6 @@ def test_what_the_limit_left_out_is_neither_judged_nor_hidden(sides):
     assert len(judged.frame) < len(compare(*sides).frame)
 
 
-def test_a_complete_measurement_loses_nothing(tmp_path):
-    whole = [load_folder(write(tmp_path / name / "quick", blank())) for name in ("base", "head")]
-    both, left_out = on_both(whole)
-    assert left_out == 0
-    assert [len(side.frame) for side in both] == [len(side.frame) for side in whole]
-
-
 def test_a_command_ends_at_its_limit_with_all_that_it_started():
     start = time.monotonic()
     done = run([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0)
