@@ -453,8 +453,9 @@ class _Control:
 
     def forget(self) -> None:
         """Leave the supervisor to the process that this one is a copy of."""
-        if self.socket:
+        if self.socket and self.process:
             self.socket.close()
+            self.process.returncode = 0  # or it would warn that nobody waits for it
         self.__init__()  # type: ignore[misc]
 
 
