@@ -69,29 +69,16 @@ class File(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A task for a worker, and the label of the run that asks for it.
+    """A task for a worker, the label of the run that asks for it, and the key of its result.
 
-    Its result must have this path in the store and this key. `cwd` is the folder that paths in
-    specs are seen from, and `kernels` the choice of kernels.
+    `cwd` is the folder that paths in specs are seen from, and `kernels` the choice of kernels.
     """
 
     task: Task
     run: str
-    path: str
     key: str
     cwd: str
     kernels: str
-
-
-class Delivery(NamedTuple):
-    """How a task ended on a worker, and the files that it wrote by their paths in the store.
-
-    The result of the outcome says why the task was refused.
-    """
-
-    outcome: Outcome
-    files: list[File]
-    worker: str
 
 
 class DaskCluster:
@@ -169,15 +156,8 @@ class DaskCluster:
 
     def _submit(self, task: Task) -> Future:
         """Hand a task over, together with the files that it reads, each of which travels once."""
-        folder, (path, key) = task.arguments[-1].folder, task.place
-        order = Order(
-            task,
-            self.label,
-            path.relative_to(folder).as_posix(),
-            key,
-            os.getcwd(),
-            kernel_choice.choice(),
-        )
+        folder, kernels_chosen = task.arguments[-1].folder, kernel_choice.choice()
+        order = Order(task, self.label, task.place[1], os.getcwd(), kernels_chosen)
         files = [
             self._file(each.relative_to(folder).as_posix(), each, True)
             for each in task.references
@@ -229,15 +209,15 @@ class DaskCluster:
                 f"a Dask worker cannot carry out {task.label} ({type(error).__name__}:"
                 f" {first_line(error)}): {REMEDY}"
             )
-        outcome, files, worker = future.result()
-        if outcome.result:
+        outcome, worker = future.result()
+        if isinstance(outcome.result, str):
             raise PudleError(
                 f"the Dask worker {worker} would not measure the same as {task.label} here"
                 f" ({outcome.result}): {REMEDY}"
             )
         if outcome.status != "ok":
             return outcome._replace(reason=f"{outcome.reason} (Dask worker {worker})")
-        for path, content in files:
+        for path, content in outcome.result:
             write_atomically(task.arguments[-1].folder / path, content)
         kinds: dict[str, type[Record]] = {"score": ScoreRecord, "experiment": ExperimentRecord}
         return Outcome(kinds[task.kind].read(task.place[0]) if task.kind in kinds else None)
@@ -287,26 +267,18 @@ class _Processes(WorkerPlugin):
                     write_atomically(here, content)
 
 
-def _fulfill(order: Order, *files: File) -> Delivery:
-    """Carry out a task on the Dask worker that this is called on."""
+def _fulfill(order: Order, *files: File) -> tuple[Outcome, str]:
+    """Return the outcome of a task, and the address of the Dask worker that this is called on."""
     worker = get_worker()
     processes: Any = worker.plugins[_Processes.name]
-    run, task = processes.folder / order.run, order.task
+    run = processes.folder / order.run
     processes.receive(files, run)
-    *what, store = task.arguments
-    task = task._replace(arguments=(*what, replace(store, folder=run / "store")))
-    folder = _below(run / "files", order.cwd)
-    job = Job(_carry_out, (order._replace(task=task), folder), task.timeout)
+    *what, store = order.task.arguments
+    arguments = (*what, replace(store, folder=run / "store"))
+    here = order._replace(task=order.task._replace(arguments=arguments))
+    job = Job(_carry_out, (here, _below(run / "files", order.cwd)), order.task.timeout)
     ((_, outcome),) = processes.pool().run([job])
-    path = run / "store" / order.path
-    # The record comes last: one that exists has all that it speaks of.
-    paths = [path.with_suffix(".npz"), path] if task.kind == "experiment" else [path]
-    written = [
-        File(each.relative_to(run / "store").as_posix(), each.read_bytes())
-        for each in paths
-        if outcome.status == "ok" and not outcome.result and each.exists()
-    ]
-    return Delivery(outcome, written, worker.address)
+    return outcome, worker.address
 
 
 def _below(root: Path, path: str) -> Path:
@@ -314,22 +286,28 @@ def _below(root: Path, path: str) -> Path:
     return root.joinpath(*Path(path).parts[1:])
 
 
-def _carry_out(order: Order, folder: Path) -> str:
-    """Carry out a task in the folder that paths in specs are seen from; return why it is refused,
-    if it is.
+def _carry_out(order: Order, folder: Path) -> list[File] | str:
+    """Carry out a task in the folder that paths in specs are seen from; return the files that it
+    wrote, or why it is refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ[kernel_choice.VARIABLE] = order.kernels
-    task = order.task
+    kind, arguments, store = order.task.kind, order.task.arguments, order.task.arguments[-1]
     try:
-        path, key = task.place
+        path, key = order.task.place
     except Exception as error:  # noqa: BLE001  # a plug-in may be broken on this machine alone
         return f"{type(error).__name__}: {first_line(error)}"
-    if (path.relative_to(task.arguments[-1].folder).as_posix(), key) != (order.path, order.key):
+    if key != order.key:
         return "its key differs, by the sources, a library or a file"
-    KINDS[task.kind].work(*task.arguments)
-    return ""
+    KINDS[kind].work(*arguments)
+    # The record comes last: one that exists has all that it speaks of.
+    paths = [path.with_suffix(".npz"), path] if kind == "experiment" else [path]
+    return [
+        File(each.relative_to(store.folder).as_posix(), each.read_bytes())
+        for each in paths
+        if each.exists()
+    ]
 
 
 @contextlib.contextmanager
