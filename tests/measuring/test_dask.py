@@ -26,7 +26,7 @@ from pudle.measuring.store import Store
 pytest.importorskip("distributed", reason="install pudle[scale]")
 
 #: Fields of a record that depend on the moment and the process.
-MOMENT = ("provenance", "seconds")
+MOMENT = ("provenance", "seconds", "digest")
 
 
 #: An estimator and an algorithm in a file, which imports one beside it.

@@ -153,7 +153,10 @@ def test_a_result_whose_sources_change_meanwhile_is_not_kept(tmp_path, costs):
         fill(plan(selection, store), workers=1)
     file.write_text(text)
     if costs:
-        store.write(CASE, f"{file}:Changing", store.read(CASE, "alternating"))
+        good = store.read(CASE, "alternating")
+        fields = ("status", "reason", "scores", "references", "seconds")
+        content = {name: getattr(good, name) for name in fields}
+        store.write(CASE, f"{file}:Changing", **content)
     stages = plan_costs(selection, store) if costs else plan(selection, store)
     before = set(tmp_path.glob("tiny/**/*changing*.json"))
     with pytest.raises(
@@ -171,10 +174,10 @@ def test_every_kind_of_result_is_refused_under_another_key_than_planned(tmp_path
     cell, result = Cell("seconds", CASE, "alternating", 5), ExperimentResult([])
     reference = CASE.make_reference(0, "exact")
     for write in (
-        lambda: store.write(CASE, "alternating", {}),
-        lambda: store.write_cost(cell, {}),
+        lambda: store.write(CASE, "alternating"),
+        lambda: store.write_cost(cell),
         lambda: store.write_reference(CASE, 0, reference),
-        lambda: store.write_artifact("curve", CASE, (), [], ""),
+        lambda: store.write_artifact("curve", CASE, ()),
         lambda: store.write_experiment(next(iter(names.list_experiments())), result, None),
     ):
         with pytest.raises(ChangedSources):
@@ -227,7 +230,7 @@ def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
         begin(tmp_path / "quick", store, selection)
         measure(CASE, "alternating", store)
         results = load(tmp_path, "quick")
-        return {artifact["kind"] for artifact in results.artifacts}, any(
+        return {artifact.kind for artifact in results.artifacts}, any(
             "not measured yet" in note for note in results.notes
         )
 
