@@ -37,55 +37,40 @@ class Runs:
     names: Sequence[str]
 
     def __post_init__(self) -> None:
-        first = self.reports[0]
-        for name, other in zip(self.names[1:], self.reports[1:], strict=True):
-            if not _contents(first) & _contents(other):
-                contents = (
-                    f"{label} holds {_listed(report)}"
-                    for label, report in ((self.names[0], first), (name, other))
-                )
+        (first, own), *others = zip(self.names, map(_contents, self.reports), strict=True)
+        for name, contents in others:
+            if not set(own) & set(contents):
                 raise InvalidArgument(
                     "these results have no case and no experiment in common:"
-                    f" {' and '.join(contents)}"
+                    f" {first} holds {_listed(own)} and {name} holds {_listed(contents)}"
                 )
 
     def csv(self) -> str:
         """Return all tidy tables as one, with the column ``run``."""
-        frames = [
-            report.results.frame.assign(run=name)
-            for name, report in zip(self.names, self.reports, strict=True)
-        ]
-        return markup.csv(pd.concat(frames, ignore_index=True))
+        frames = [report.results.frame for report in self.reports]
+        return markup.csv(self._joined(frames))
+
+    def _joined(self, frames: Sequence[pd.DataFrame], start: int = 0) -> pd.DataFrame:
+        """Return tables of runs as one, with the column ``run``."""
+        named = zip(frames, self.names[start:], strict=True)
+        parts = [frame.assign(run=name) for frame, name in named if len(frame.columns)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def markdown(self) -> str:
         """Return the runs, their answers and their differences as Markdown."""
-        parts = [
-            "# Runs side by side",
-            self.overview,
-            "## Answers",
-            self.answers,
-            "## Differences",
-            markup.markdown(READING),
-            self.differences,
-            "## Experiments",
-            self.experiments,
-            "## Skipped, refused or failed",
-            self.problems,
-        ]
-        shown, heading = [], ""
-        for part in parts:
-            if isinstance(part, pd.DataFrame):
-                if not part.empty:
-                    shown += [heading] * bool(heading) + [
-                        markup.markdown_table(part, code=part.columns[:1])
-                    ]
-                    heading = ""
-            elif part.startswith("## "):
-                heading = part
-            else:
-                shown += [heading] * bool(heading) + [part]
-                heading = ""
-        return "\n\n".join(shown) + "\n"
+        parts = ["# Runs side by side", markup.markdown_table(self.overview, code=["run"])]
+        for name, table in (
+            ("Answers", self.answers),
+            ("Differences", self.differences),
+            ("Experiments", self.experiments),
+            ("Skipped, refused or failed", self.problems),
+        ):
+            reading = [markup.markdown(READING)] if name == "Differences" else []
+            if reading or not table.empty:
+                parts += [f"## {name}", *reading]
+            if not table.empty:
+                parts.append(markup.markdown_table(table, code=table.columns[:1]))
+        return "\n\n".join(parts) + "\n"
 
     @cached_property
     def overview(self) -> pd.DataFrame:
@@ -93,33 +78,26 @@ class Runs:
         rows = []
         for name, report in zip(self.names, self.reports, strict=True):
             facts, results = report.facts, report.results
-            rows.append(
-                {
-                    "run": name,
-                    "commit": facts["Commit"],
-                    "date": facts["Newest record"][:10],
-                    "machine": facts.get("Machine", "unknown"),
-                    "processor": facts["Processor"],
-                    "versions": facts.get("Versions", ""),
-                    "cases": str(len(results.cases)),
-                    "estimators": str(len(results.estimators)),
-                    "experiments": str(len(results.experiments)),
-                }
-            )
+            row = {"run": name, "commit": facts["Commit"], "date": facts["Newest record"][:10]}
+            row |= {"machine": facts.get("Machine", "unknown"), "processor": facts["Processor"]}
+            row["versions"] = facts.get("Versions", "")
+            for what in ("cases", "estimators", "experiments"):
+                row[what] = str(len(getattr(results, what)))
+            rows.append(row)
         return pd.DataFrame(rows, dtype=object)
 
     @cached_property
     def answers(self) -> pd.DataFrame:
         """Which estimator each run says to use, one row per case of any run."""
-        by_run = {
-            name: {row["case"]: row for row in report.answers}
-            for name, report in zip(self.names, self.reports, strict=True)
-        }
-        cases = dict.fromkeys(case for rows in by_run.values() for case in rows)
-        shown = {
-            case: {name: _answer(rows.get(case)) for name, rows in by_run.items()} for case in cases
-        }
-        return pd.DataFrame([{"case": case, **row} for case, row in shown.items()], dtype=object)
+        rows: dict[str, dict[str, str]] = {}
+        for name, report in zip(self.names, self.reports, strict=True):
+            for row in report.answers:
+                rows.setdefault(row["case"], {})[name] = _answer(row)
+        table = [
+            {"case": case} | {name: row.get(name, text.DASH) for name in self.names}
+            for case, row in rows.items()
+        ]
+        return pd.DataFrame(table, dtype=object)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -127,92 +105,71 @@ class Runs:
         estimator.
         """
         first, *others = self.reports
-        parts = [
-            _differences(first, other).assign(run=name)
-            for name, other in zip(self.names[1:], others, strict=True)
-            if first.results.cases and other.results.cases
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return self._joined([_differences(first, other) for other in others], 1)
 
     @cached_property
     def experiments(self) -> pd.DataFrame:
         """The experiments of every later run beside the first."""
         first, *others = (report.results for report in self.reports)
-        parts = [
-            experiments_pair(first, other).assign(run=name)
-            for name, other in zip(self.names[1:], others, strict=True)
-        ]
-        return pd.concat(parts, ignore_index=True)
+        return self._joined([experiments_pair(first, other) for other in others], 1)
 
     @cached_property
     def problems(self) -> pd.DataFrame:
         """What was skipped, refused or failed in any run."""
-        parts = [
-            report.problems.assign(run=name)
-            for name, report in zip(self.names, self.reports, strict=True)
-        ]
-        return pd.concat(parts, ignore_index=True)
+        return self._joined([report.problems for report in self.reports])
 
 
 def _differences(first: Report, second: Report) -> pd.DataFrame:
     """Compare errors in decades, times as a ratio, memory as a difference, and only where both have
     the same depth.
     """
-    one, two = (report.summary.set_index(["case", "estimator"]) for report in (first, second))
     common = first.results.cases.keys() & second.results.cases.keys()
-    keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in common]
-    if not keys:
+    if not common:
         return pd.DataFrame()
+    one, two = (report.summary.set_index(["case", "estimator"]) for report in (first, second))
+    keys = [key for key in dict.fromkeys([*one.index, *two.index]) if key[0] in common]
     one, two = one.reindex(keys), two.reindex(keys)
-    # An estimator that one side lacks or did not time has no depth there, which equals no other.
-    depths, other = (
-        side[["depth", "seconds_depth", "memory_depth"]].astype("Float64") for side in (one, two)
-    )
-    same = depths.eq(other).fillna(False)
-    decades = np.log10(
-        (two["error"] / one["error"]).where(same["depth"] & (one["error"] > 0) & (two["error"] > 0))
-    )
-    ratios = (two["seconds"] / one["seconds"]).where(same["seconds_depth"] & (one["seconds"] > 0))
-    more = (two["memory"] - one["memory"]).where(same["memory_depth"])
+
+    def both(depth: str, value: str) -> tuple[pd.Series, pd.Series]:
+        """Return a value of both sides where their depths are the same."""
+        # An estimator that one side lacks or did not time has no depth there, which equals no
+        # other.
+        same = one[depth].astype("Float64").eq(two[depth].astype("Float64")).fillna(False)
+        return one[value].where(same), two[value].where(same)
+
+    errors, times = both("depth", "error"), both("seconds_depth", "seconds")
+    memories = both("memory_depth", "memory")
+    decades = np.log10(errors[1].where(errors[1] > 0) / errors[0].where(errors[0] > 0))
+    ratios = times[1] / times[0].where(times[0] > 0)
     old, new = (side["status"].fillna("absent") for side in (one, two))
-    cases, estimators = zip(*keys, strict=True)
-    columns: Mapping[str, Any] = {
-        "case": cases,
-        "estimator": estimators,
-        "run": "",
-        "error before": map(text.number, one["error"]),
-        "error": map(text.number, two["error"]),
-        "decades": map(partial(text.fixed, digits=2, sign="+"), decades),
-        "time before": map(text.seconds, one["seconds"]),
-        "time": map(text.seconds, two["seconds"]),
-        "times": map(partial(text.fixed, digits=2), ratios),
-        "memory before": map(text.memory, one["memory"]),
-        "memory": map(text.memory, two["memory"]),
-        "more memory": map(_signed_memory, more),
+    table = pd.DataFrame(keys, columns=["case", "estimator"], dtype=object).assign(run="")
+    shown = {
+        "error before": one["error"].map(text.number),
+        "error": two["error"].map(text.number),
+        "decades": decades.map(partial(text.fixed, digits=2, sign="+")),
+        "time before": one["seconds"].map(text.seconds),
+        "time": two["seconds"].map(text.seconds),
+        "times": ratios.map(partial(text.fixed, digits=2)),
+        "memory before": one["memory"].map(text.memory),
+        "memory": two["memory"].map(text.memory),
+        "more memory": (memories[1] - memories[0]).map(_signed_memory),
         "status": old.where(old == new, old + ", then " + new),
     }
-    return pd.DataFrame(
-        {name: cells if isinstance(cells, str) else list(cells) for name, cells in columns.items()},
-        dtype=object,
-    )
+    return table.assign(**{name: column.to_list() for name, column in shown.items()})
 
 
-def _answer(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return text.DASH
+def _answer(row: Mapping[str, Any]) -> str:
     layers = f"{row['depth']} layer{'' if row['depth'] == '1' else 's'}"
     return f"{row['use'] or 'no answer'}: {row['error']}, {layers}, {row['time']}"
 
 
-def _contents(report: Report) -> set[str]:
-    return {*report.results.cases, *(item.name for item in report.results.experiments)}
+def _contents(report: Report) -> list[str]:
+    return [*report.results.cases, *(item.name for item in report.results.experiments)]
 
 
-def _listed(report: Report) -> str:
-    names = [*report.results.cases, *(item.name for item in report.results.experiments)]
-    return ", ".join(names[:MOST_NAMES]) + (
-        f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    )
+def _listed(contents: Sequence[str]) -> str:
+    more = len(contents) - MOST_NAMES
+    return ", ".join(contents[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _signed_memory(more: float) -> text.Cell:

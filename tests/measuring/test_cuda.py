@@ -1,10 +1,7 @@
-"""From end to end on a GPU; where there is none these tests are skipped, but for the units of its
-clock.
-"""
+"""From end to end on a GPU; where there is none these tests are skipped."""
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import pytest
@@ -22,29 +19,6 @@ from pudle.measuring.store import Store
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="this machine has no CUDA device"
 )
-
-
-def test_the_clock_of_the_gpu_counts_in_seconds(monkeypatch):
-    """Events tell milliseconds since another event; the times here are made up."""
-
-    class Event:
-        now = iter([5.0, 255.0, 1755.0])
-
-        def __init__(self, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            self.at = next(self.now)
-
-        def synchronize(self):
-            assert self.at is not None
-
-        def elapsed_time(self, other):
-            return other.at - self.at
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    clock = importlib.import_module("pudle.bench.timing")._DeviceClock()
-    assert [clock(), clock(), clock()] == [0.0, 0.25, 1.75]
 
 
 @needs_cuda

@@ -7,19 +7,16 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
 import pytest
 from examples import TINY
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from pudle.bench.cases import QUICK
 from pudle.errors import InvalidArgument
 from pudle.measuring.case import spec_slug
 from pudle.measuring.costs import cells
 from pudle.measuring.selection import Selection, select
-from pudle.measuring.store import Store
 from pudle.names import list_estimators, list_profiles, parse
 
 OTHER = dataclasses.replace(TINY, name="other", loss="reconstruction")
@@ -78,10 +75,6 @@ def test_times_on_the_torch_path_are_taken_at_depths_of_their_own():
 def test_a_case_that_cannot_be_measured_is_refused(change, text):
     with pytest.raises(InvalidArgument, match=text):
         dataclasses.replace(TINY, **change)
-
-
-def test_depths_are_sorted():
-    assert TINY.depths == (1, 5)
 
 
 def names(selection: Selection) -> list[str]:
@@ -201,37 +194,6 @@ FOLDERS = [
 ]
 
 
-def test_data_of_any_two_names_are_two_cases(tmp_path, monkeypatch):
-    """Each folder has its own case, whose name shows the folder's, fits a file system and stays
-    when all is moved.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    for root in ("here", "there"):
-        for folder in FOLDERS:
-            (tmp_path / root / folder).mkdir(parents=True)
-            Image.fromarray(noise).save(tmp_path / root / folder / "one.png")
-    found = {}
-    for root in ("here", "there"):
-        monkeypatch.chdir(tmp_path / root)
-        specs = [
-            f"image_patches(folder={folder!r}, n_samples=20, n_components=20)" for folder in FOLDERS
-        ]
-        found[root] = select(PROFILE, datasets=specs, home=Path("results")).cases
-    cases = found["here"]
-    assert len({case.name for case in cases}) == len(cases) == 2 * len(FOLDERS)
-    assert [case.name for case in cases] == [case.name for case in found["there"]]
-    # Neither the names nor the specs hold the place that all of it lies in.
-    assert [case.dataset for case in cases] == [case.dataset for case in found["there"]]
-    assert not any(str(tmp_path) in case.dataset for case in cases)
-    assert all(
-        len(Store(tmp_path, "quick").path(case, "backprop").parent.name.encode()) < 200
-        for case in cases
-    )
-    assert "照片" in cases[8].name and cases[0].name.startswith(
-        "image_patches_folder_a_b_n_samples_20"
-    )
-
-
 OPTIONS = st.dictionaries(
     st.sampled_from(["a", "a_b", "n", "n_a"]),
     st.one_of(
@@ -269,12 +231,6 @@ def test_the_time_limit_is_an_option():
     chosen = select(dataclasses.replace(PROFILE, experiment_timeout=100.0), timeout=30.0)
     assert (chosen.timeout, chosen.experiment_timeout) == (30.0, 100.0)
     assert select(PROFILE, timeout=1e6).experiment_timeout == 1e6
-
-
-@pytest.mark.parametrize("name", ["../x", "/x", "", ".x", "a/b", "a\0b", "x" * 300, "-x"])
-def test_a_case_has_a_name_that_can_be_a_folder(name):
-    with pytest.raises(InvalidArgument, match="the name is none for a folder"):
-        dataclasses.replace(TINY, name=name)
 
 
 def test_options_narrow_a_profile():

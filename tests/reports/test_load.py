@@ -31,7 +31,7 @@ from synthetic import (
 from pudle.errors import MissingResults, UnreadableResult
 from pudle.files import write_record
 from pudle.reports import scope
-from pudle.reports.load import load, parsed
+from pudle.reports.load import load
 from pudle.reports.results import COLUMNS, ERRORS, METRICS, RECORDS, REFERENCES, TIMINGS
 
 
@@ -52,17 +52,6 @@ def test_frame_has_its_documented_columns_and_every_row(four):
         "here",
         "quick",
         "exact",
-    ]
-
-
-def test_a_selected_pair_without_a_record_is_missing(tmp_path):
-    home = write(tmp_path, [record(case(), "backprop")], estimators=["backprop", "alternating"])
-    results = load(home, "quick")
-    row = results.frame[results.frame.estimator == "alternating"]
-    assert row["status"].tolist() == ["missing"] and row["value"].isna().all()
-    assert "pudle run --profile quick" in row["reason"].item()
-    assert scope.broken(results) == [] and scope.pending(results)["estimator"].tolist() == [
-        "alternating"
     ]
 
 
@@ -196,18 +185,6 @@ def test_rows_are_numbered_and_say_which_case_they_are_of(tmp_path):
     ]
 
 
-def test_tables_without_rows_have_their_columns_all_the_same(tmp_path):
-    found = load(write(tmp_path, [record(case(), "backprop", references=[])]), "quick").references
-    assert found.empty and list(found.columns) == REFERENCES
-    assert set(found.dtypes[REFERENCES.index("bound") :].astype(str)) == {"float64"}
-
-
-def test_a_record_of_no_commit_and_no_machine_leaves_both_empty(tmp_path):
-    unknown = provenance(commit=None, machine=None)
-    frame = load(write(tmp_path, [record(case(), "backprop", provenance=unknown)]), "quick").frame
-    assert set(frame["commit"]) == set(frame["machine"]) == {""}
-
-
 def test_what_a_list_names_beside_the_selection_is_passed_over(four):
     path = four / "quick" / "run.json"
     records = json.loads(path.read_text())["records"]
@@ -274,24 +251,6 @@ def test_rows_have_the_reasons_of_their_scores_and_the_relative_error_alone_a_fl
     assert row["target"] == "exact" and row["metric"] == "relative_error" and not row["at_floor"]
 
 
-def test_a_spec_is_read_and_what_is_none_counts_as_a_name():
-    assert parsed("truncated(window=3)") == ("truncated", {"window": 3})
-    assert parsed("no (spec") == ("no (spec", {})
-
-
-@pytest.mark.parametrize("status", ["unsupported", "timeout", "out-of-memory", "error"])
-def test_failed_record_is_one_row_with_its_reason_and_no_value(tmp_path, status):
-    home = write(
-        tmp_path,
-        [record(case(), "backprop"), failure(case(), "analytic", status, "because of this")],
-    )
-    rows = load(home, "quick").frame.query("estimator == 'analytic'")
-    assert rows[["status", "reason", "metric"]].values.tolist() == [
-        [status, "because of this", "relative_error"]
-    ]
-    assert rows["value"].isna().all() and rows["depth"].isna().all() and rows["seed"].isna().all()
-
-
 def test_ok_without_a_value_is_an_error(tmp_path):
     rows = scores(CURVES["backprop"])
     rows[0] |= {"relative_error": None}
@@ -328,14 +287,6 @@ def test_nothing_but_damaged_files_is_an_error(four):
     assert len(lines) == len(paths) and all(
         line.startswith(str(four)) and line.endswith("again") for line in lines
     )
-
-
-def test_unknown_schema_is_refused(tmp_path):
-    with pytest.raises(
-        UnreadableResult,
-        match=r"schema.*: install the version that wrote it",
-    ):
-        load(write(tmp_path, [record(case(), "backprop", schema=7)]), "quick")
 
 
 def test_schema_is_documented():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +42,14 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
     """
     for kind in kinds or (*names.KINDS, "problems", "cases", "studies"):
         if kind.endswith(".py"):
-            _print_file(kind)
-        elif kind in names.KINDS:
+            _print_file(Path(kind).expanduser())
+        elif kind in (*names.KINDS, "problems"):
             entries = names.entries(kind)
             _print_classes(
                 kind, [(name, cls, entries.origins[name]) for name, cls in entries.items()]
             )
-        elif kind == "problems":
-            entries = names.entries(kind)
-            rows = [
-                (cls.__name__, _options(cls), entries.origins[name])
-                for name, cls in entries.items()
-            ]
-            _print_table(
-                "Problems, which datasets make; of your own: --dataset FILE.py with a function"
-                " `problem`",
-                ("problem", "options", "origin"),
-                rows,
-            )
-        elif kind == "cases":
-            _print_cases(profile)
-        elif kind in ("experiments", "studies"):
-            _print_experiments(kind, profile)
+        elif kind in (*KINDS, "studies"):
+            _print_table(*_table(kind, profile))
         else:
             raise PudleError(
                 f"unknown kind {kind!r}{names.nearest(kind, KINDS)}: give {', '.join(KINDS)} or a"
@@ -74,75 +60,61 @@ def list_command(kinds: tuple[str, ...], profile: str) -> None:
         raise PudleError(f"{len(broken)} broken: {'; '.join(broken)}")
 
 
-def _print_classes(kind: str, rows: Iterable[tuple[str, Any, str]]) -> None:
+def _print_classes(kind: str, classes: Iterable[tuple[str, Any, str]]) -> None:
     """Print names, options and origins of classes, and of estimators what they compute and what
     else they are called.
     """
-    if kind == "estimators":
-        columns: tuple[str, ...] = ("estimator", "computes", "options", "also called", "origin")
-        cells = [
-            (name, cls.computes, _options(cls), ", ".join(cls.aliases), origin)
-            for name, cls, origin in rows
-        ]
-        _print_table("Estimators", columns, cells)
-    else:
-        columns = (names.KINDS[kind].noun, "options", "origin")
-        _print_table(
-            kind.capitalize(),
-            columns,
-            [(name, _options(cls), origin) for name, cls, origin in rows],
-        )
+    rows = [
+        {"name": name, "computes": getattr(cls, "computes", ""), "options": _options(cls)}
+        | {"also called": ", ".join(getattr(cls, "aliases", ())), "origin": origin}
+        for name, cls, origin in classes
+    ]
+    columns = [name for name in rows[0] if any(row[name] for row in rows)] if rows else ["name"]
+    title = kind.capitalize()
+    if kind == "problems":
+        title += ", which datasets make; of your own: --dataset FILE.py with a function `problem`"
+    _print_table(title, columns, [[row[name] for name in columns] for row in rows])
 
 
-def _print_file(path: str) -> None:
+def _print_file(path: Path) -> None:
     """Print the classes of each kind in a file, or refuse one without any."""
-    found = {kind: names.classes_in(kind, Path(path).expanduser()) for kind in names.KINDS}
-    if not any(found.values()):
+    classes = {kind: names.classes_in(kind, path) for kind in names.KINDS}
+    if not any(classes.values()):
         bases = ", ".join(kind.base_name for kind in names.KINDS.values())
         raise PudleError(
             f"{path} holds nothing that a spec can name: derive classes from pudle's {bases}"
         )
-    for kind, classes in found.items():
-        if classes:
-            _print_classes(
-                kind,
-                [
-                    (
-                        names.name_of(cls),
-                        names.class_in(kind, Path(path).expanduser(), name),
-                        "file",
-                    )
-                    for name, cls in classes.items()
-                ],
-            )
+    for kind, those in classes.items():
+        rows = [
+            (names.name_of(cls), names.class_in(kind, path, name), "file")
+            for name, cls in those.items()
+        ]
+        if rows:
+            _print_classes(kind, rows)
 
 
-def _print_cases(profile: str) -> None:
-    cases = names.list_profiles()[profile].cases
-    rows = [(case.name, case.dataset, case.algorithm, str(len(case.seeds))) for case in cases]
-    _print_table(f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), rows)
-
-
-def _print_experiments(kind: str, profile: str) -> None:
-    studies = names.list_studies().items()
+def _table(kind: str, profile: str) -> tuple[str, Sequence[str], list[Sequence[str]]]:
+    """Return title, columns and rows of cases, experiments or studies."""
+    studies, selection = names.list_studies().items(), names.list_profiles()[profile]
+    if kind == "cases":
+        cases = [
+            (case.name, case.dataset, case.algorithm, str(len(case.seeds)))
+            for case in selection.cases
+        ]
+        return f"Cases, profile {profile}", ("case", "dataset", "algorithm", "seeds"), [*cases]
     if kind == "studies":
+        title = "Studies, whose experiments `pudle list experiments` lists"
         counts = [(study, str(len(experiments))) for study, experiments in studies]
-        _print_table(
-            "Studies, whose experiments `pudle list experiments` lists",
-            ("study", "experiments"),
-            counts,
-        )
-        return
-    chosen = names.list_profiles()[profile].experiments
+        return title, ("study", "experiments"), [*counts]
     rows = [
-        (name, study, experiment.kind, "yes" if name in chosen else "")
+        (name, study, experiment.kind, "yes" if name in selection.experiments else "")
         for study, experiments in studies
         for name, experiment in experiments.items()
     ]
-    _print_table("Experiments", ("experiment", "study", "kind", f"in profile {profile}"), rows)
+    return "Experiments", ("experiment", "study", "kind", f"in profile {profile}"), [*rows]
 
 
-def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column, the names to type, is never cut; a pipe gets whole lines."""
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
@@ -154,16 +126,12 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str,
 
 def _options(cls: type) -> str:
     """Return the options that a spec of a class can hold, with their defaults."""
-    fields = names.options(cls) if dataclasses.is_dataclass(cls) else ()
-    return ", ".join(_option(field) for field in fields)
-
-
-def _option(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING:
-        return (
-            field.name
-            if field.default_factory is dataclasses.MISSING
-            else f"{field.name}={field.default_factory()!r}"
-        )
-    default = names.text(field.default) if hasattr(field.default, "name") else field.default
-    return f"{field.name}={default!r}"
+    shown = []
+    for option in names.options(cls):
+        default = option.default
+        if option.default_factory is not dataclasses.MISSING:
+            default = option.default_factory()
+        default = names.text(default) if hasattr(default, "name") else default
+        required = default is dataclasses.MISSING
+        shown.append(option.name if required else f"{option.name}={default!r}")
+    return ", ".join(shown)
