@@ -530,8 +530,12 @@ DEFECTS = {
         "form",
         "shape (12, 8) instead of (8, 12)",
     ),
-    "dtype changed": (spoiled(lambda g, p, t: g.double()), "form", "dtype torch.float64 on"),
-    "device changed": (spoiled(lambda g, p, t: g.to("meta")), "form", "device meta on a problem"),
+    "dtype changed": (
+        spoiled(lambda g, p, t: g.double()),
+        "form",
+        "dtype torch.float64 instead of",
+    ),
+    "device changed": (spoiled(lambda g, p, t: g.to("meta")), "form", "device meta instead of"),
     "graph kept": (spoiled(lambda g, p, t: g.requires_grad_()), "form", "still has a graph"),
     "array returned": (spoiled(lambda g, p, t: g.numpy()), "form", "gradient is a ndarray"),
     # what is left changed

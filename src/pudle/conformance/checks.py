@@ -99,14 +99,11 @@ class Check:
 
     def record(self, specimen: Specimen | None, status: str, *outcome: Any) -> Record:
         """Return the record of an outcome on a specimen."""
-        if specimen is None:
-            return Record(self.name, "", "", "", status, *outcome)
-        return Record(
-            self.name, specimen.problem, specimen.loss, specimen.algorithm, status, *outcome
-        )
+        names = ("", "", "") if specimen is None else specimen.names
+        return Record(self.name, *names, status, *outcome)
 
     def __call__(self, estimator: GradientEstimator, specimen: Specimen | None) -> Record:
-        worst: tuple[Any, Any] = (None, None)
+        measured: list[tuple[float, float]] = []
         distances: list[Distance] = []
         try:
             few = self.few_samples and getattr(estimator, "computes", None) == "stochastic"
@@ -120,25 +117,25 @@ class Check:
                 # Not the opposite comparison: NaN must fail.
                 if not (number < limit or number == limit == 0):
                     raise Defect(reason if isinstance(reason, str) else reason(), number, limit)
-                worst = max(worst, (number, limit), key=lambda pair: (pair[0] is not None, pair))
+                measured.append((number, limit))
         except Defect as defect:
-            outcome = defect.number, defect.limit, defect.reason, tuple(distances)
-            return self.record(specimen, "failed", *outcome)
+            numbers, reason = (defect.number, defect.limit), defect.reason
+            return self.record(specimen, "failed", *numbers, reason, tuple(distances))
         except MissingDependency:
             # An estimator that cannot run here neither passes nor fails.
             raise
         except UnsupportedProblem as refusal:
-            reason = str(refusal)
-            if len(reason.splitlines()) == 1 and len(reason.split()) >= 5:
-                return self.record(specimen, "refused", None, None, reason)
-            remedy = "say in one line what is missing and what to use instead"
-            return self.record(specimen, "failed", None, None, f"refuses with {reason!r}: {remedy}")
+            reason, status = str(refusal), "refused"
+            if "\n" in reason or len(reason.split()) < 5:
+                remedy = "say in one line what is missing and what to use instead"
+                reason, status = f"refuses with {reason!r}: {remedy}", "failed"
+            return self.record(specimen, status, None, None, reason)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever an estimator raises
-            text = " ".join(str(error).split())
-            name = type(error).__name__
-            raised = f"{name}: {text}"[:200] if text else f"{name} with an empty message"
+            text = " ".join(str(error).split())[:200] or "an empty message"
             advice = "raise UnsupportedProblem, saying what is missing, if this cannot be treated"
-            return self.record(specimen, "failed", None, None, f"raised {raised}; {advice}")
+            reason = f"raised {type(error).__name__}: {text}; {advice}"
+            return self.record(specimen, "failed", None, None, reason)
+        worst = max(measured, default=(None, None))
         return self.record(specimen, "passed", *worst, "", tuple(distances))
 
 

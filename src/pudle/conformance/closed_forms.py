@@ -42,12 +42,6 @@ def soft(values: Array, threshold: float | complex | Array, nonnegative: bool = 
     return np.where(signs * values.real > np.real(threshold), values - threshold * signs, 0)
 
 
-def hard(values: Array, threshold: float | complex | Array, nonnegative: bool = False) -> Array:
-    """Keep the values above the threshold in full; a complex step passes through."""
-    sizes = values.real if nonnegative else np.abs(values.real)
-    return np.where(sizes > np.real(threshold), values, 0)
-
-
 def prox(values: Array, threshold: Any, rule: Any, iteration: int, nonnegative: bool) -> Array:
     """Apply a thresholding rule."""
     match rule:
@@ -56,7 +50,8 @@ def prox(values: Array, threshold: Any, rule: Any, iteration: int, nonnegative: 
         case Decaying():
             return soft(values, threshold * rule.decay**iteration, nonnegative)
         case Hard():
-            return hard(values, rule.threshold or threshold, nonnegative)
+            sizes = values.real if nonnegative else np.abs(values.real)
+            return np.where(sizes > np.real(rule.threshold or threshold), values, 0)
     raise NotImplementedError(f"no closed form of the thresholding rule {rule}")
 
 
@@ -132,7 +127,7 @@ class ClosedForm(ABC):
     is only its product with that.
     """
 
-    problem: Problem
+    problem: Any
     algorithm: Algorithm
 
     @functools.cached_property
@@ -180,28 +175,39 @@ class ClosedForm(ABC):
         return derivative(loss, self.theta, direction)
 
 
+@dataclass(frozen=True, eq=False)
 class LeastSquares(ClosedForm):
-    """``min_z 1/2 |x - A z|^2 + l2_penalty/2 |z|^2 + penalty |z|_1``, the matrix A and the penalties
-    given by theta.
+    """``min_z 1/2 |x - A z|^2 + l2_penalty/2 |z|^2 + penalty |z|_1``, the matrix A and the
+    penalties given by theta.
+
+    Attributes
+    ----------
+    parts_of : callable
+        Returns the matrix A (m, p), the penalty (a number, or one per entry of a code) and the
+        l2_penalty, of a problem and theta.
+    losses_of : callable
+        Returns the loss of each sample, of a closed form, codes and theta; analytic where no code
+        entry changes sign.
     """
+
+    parts_of: Callable[[Any, Array], tuple[Array, Any, Any]]
+    losses_of: Callable[[LeastSquares, Array, Array], Array]
+
+    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
+        """Return the matrix, the penalty and the l2_penalty."""
+        return self.parts_of(self.problem, theta)
+
+    def losses(self, codes: Array, theta: Array) -> Array:
+        """Return the loss of each sample."""
+        return self.losses_of(self, codes, theta)
+
+    def loss(self, codes: Array, theta: Array) -> Any:
+        return self.losses(codes, theta).mean()
 
     @functools.cached_property
     def observations(self) -> Array:
         """The observations, shape (n, m)."""
-        return array(self.problem.observations.flatten(1))  # type: ignore[attr-defined]
-
-    @abstractmethod
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        """Return the matrix A (m, p), the penalty (a number, or one per entry of a code) and the
-        l2_penalty.
-        """
-
-    @abstractmethod
-    def losses(self, codes: Array, theta: Array) -> Array:
-        """Return the loss of each sample, analytic where no code entry changes sign."""
-
-    def loss(self, codes: Array, theta: Array) -> Any:
-        return self.losses(codes, theta).mean()
+        return flat(self.problem.observations)
 
     @property
     def nonnegative(self) -> bool:
@@ -281,95 +287,50 @@ class _Live:
         )
 
 
-class Dictionary(LeastSquares):
-    """Sparse coding in a dense dictionary."""
-
-    problem: Any
-
-    def matrix(self, dictionary: Array) -> Array:
-        """Return the matrix A of a dictionary."""
-        return dictionary
-
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        return self.matrix(theta), self.problem.penalty, self.problem.l2_penalty
-
-    def losses(self, codes: Array, theta: Array) -> Array:
-        matrix, penalty, l2_penalty = self.parts(theta)
-        targets = self.problem.targets
-        residual = self.observations if targets is None else array(targets.flatten(1))
-        residual = residual - codes @ matrix.T
-        losses = (residual * residual).sum(1) / 2
-        if self.problem.loss == "reconstruction":
-            return losses
-        penalties = penalty * codes * np.sign(codes.real) + l2_penalty * codes * codes / 2
-        return losses + penalties.sum(1)
+def flat(tensor: torch.Tensor) -> Array:
+    """Return a tensor as an array with one row per sample."""
+    return array(tensor.flatten(1))
 
 
-class Convolution(Dictionary):
-    """Convolutional sparse coding."""
+def half_squares(residual: Array) -> Array:
+    """Return half the squared norm of each row, analytically."""
+    return (residual * residual).sum(1) / 2
 
-    def placed(self, axis: int) -> Array:
-        """Return whether pixel y lies under filter entry i at code position a, for all y, a and i
-        along one axis.
-        """
-        length, side = self.problem.observations.shape[axis], self.problem.dictionary.shape[axis]
-        stride = self.problem.stride
+
+def dictionary_losses(form: LeastSquares, codes: Array, theta: Array) -> Array:
+    """Return the losses of sparse coding."""
+    (matrix, penalty, l2_penalty), targets = form.parts(theta), form.problem.targets
+    targets = form.observations if targets is None else flat(targets)
+    losses = half_squares(targets - codes @ matrix.T)
+    if form.problem.loss == "reconstruction":
+        return losses
+    penalties = penalty * codes * np.sign(codes.real) + l2_penalty * codes * codes / 2
+    return losses + penalties.sum(1)
+
+
+def shifted(problem: Any, filters: Array) -> Array:
+    """Return all shifted copies of the filters as columns, filter by filter."""
+    axes, stride = [], problem.stride
+    for axis in (2, 3):
+        length, side = problem.observations.shape[axis], filters.shape[axis]
         positions = -(-(length - side) // stride) + 1
         cropped = -(-((positions - 1) * stride + side - length) // 2)
+        # Whether pixel y lies under filter entry i at code position a, for all y, a and i.
         entries = np.arange(length)[:, None] + cropped - stride * np.arange(positions)
-        return (entries[..., None] == np.arange(side)).astype(float)
-
-    @functools.cached_property
-    def axes(self) -> tuple[Array, Array]:
-        """Where the entries of the filters lie along rows and columns."""
-        return self.placed(2), self.placed(3)
-
-    def matrix(self, dictionary: Array) -> Array:
-        """Return all shifted copies of the filters as columns, filter by filter."""
-        copies = np.einsum("yai,xbj,fcij->fabcyx", *self.axes, dictionary, optimize=True)
-        return copies.reshape(copies.shape[0] * copies.shape[1] * copies.shape[2], -1).T
+        axes.append((entries[..., None] == np.arange(side)).astype(float))
+    copies = np.einsum("yai,xbj,fcij->fabcyx", *axes, filters, optimize=True)
+    return copies.reshape(-1, copies[0, 0, 0].size).T
 
 
-class LearnedPenalties(Convolution):
-    """Convolutional sparse coding whose parameter holds the logarithms of the penalties as well."""
-
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        rows, columns = self.axes
-        penalty = np.repeat(np.exp(theta[:, -1]), rows.shape[1] * columns.shape[1])
-        dictionary = theta[:, :-1].reshape(self.problem.dictionary.shape)
-        return self.matrix(dictionary), penalty, self.problem.l2_penalty
-
-
-class Selection(LeastSquares):
-    """Lasso regressions with held-out data."""
-
-    problem: PenaltySelection
-
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        return array(self.problem.design), np.exp(theta), 0.0
-
-    def losses(self, codes: Array, theta: Array) -> Array:
-        design, observations = self.problem.held_out_design, self.problem.held_out_observations
-        residual = codes @ array(design).T - array(observations)
-        return (residual * residual).sum(1) / 2
-
-
-class Strength(LeastSquares):
-    """A ridge regression, whose strength is the parameter."""
-
-    problem: Ridge
-
-    def parts(self, theta: Array) -> tuple[Array, Any, Any]:
-        return array(self.problem.dictionary), 0.0, self.problem.strength + theta
-
-    def losses(self, codes: Array, theta: Array) -> Array:
-        return codes @ array(self.problem.weights)
+def learned_parts(problem: Any, theta: Array) -> tuple[Array, Any, Any]:
+    """Return the parts of a problem whose theta ends with the logarithms of the penalties."""
+    matrix = shifted(problem, theta[:, :-1].reshape(problem.dictionary.shape))
+    penalty = np.repeat(np.exp(theta[:, -1]), matrix.shape[1] // len(theta))
+    return matrix, penalty, problem.l2_penalty
 
 
 class Steps(ClosedForm):
     """Steps of a fixed point, which take complex numbers."""
-
-    problem: FixedPoint
 
     def step(self, codes: Any, theta: Any) -> Array:
         """Return the codes after one step."""
@@ -399,12 +360,30 @@ class Steps(ClosedForm):
         return derivative(through, theta, direction)
 
 
+def least_squares(parts_of: Any, losses_of: Any = dictionary_losses) -> Any:
+    """Return what makes the closed form of a problem and an algorithm."""
+    return functools.partial(LeastSquares, parts_of=parts_of, losses_of=losses_of)
+
+
 #: The closed form of each class of problems: a new class needs one.
-FORMS: dict[type[Problem], type[ClosedForm]] = {
-    SparseCoding: Dictionary,
-    ConvolutionalSparseCoding: Convolution,
-    ThresholdedConvolutionalSparseCoding: LearnedPenalties,
-    PenaltySelection: Selection,
-    Ridge: Strength,
+FORMS: dict[type[Problem], Callable[[Problem, Algorithm], ClosedForm]] = {
     FixedPoint: Steps,
+    SparseCoding: least_squares(
+        lambda problem, theta: (theta, problem.penalty, problem.l2_penalty)
+    ),
+    ConvolutionalSparseCoding: least_squares(
+        lambda problem, theta: (shifted(problem, theta), problem.penalty, problem.l2_penalty)
+    ),
+    ThresholdedConvolutionalSparseCoding: least_squares(learned_parts),
+    PenaltySelection: least_squares(
+        lambda problem, theta: (array(problem.design), np.exp(theta), 0.0),
+        lambda form, codes, theta: half_squares(
+            codes @ array(form.problem.held_out_design).T
+            - array(form.problem.held_out_observations)
+        ),
+    ),
+    Ridge: least_squares(
+        lambda problem, theta: (array(problem.dictionary), 0.0, problem.strength + theta),
+        lambda form, codes, theta: codes @ array(form.problem.weights),
+    ),
 }

@@ -108,14 +108,15 @@ class Specimen:
     algorithm_for: Maker
     drawn: bool = False
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The names of problem, loss and algorithm."""
+        return self.problem, self.loss, self.algorithm
+
     def __str__(self) -> str:
         """Return the names, and for a drawn specimen shapes and options."""
-        names = f"{self.problem} / {self.loss} / {self.algorithm}"
-        if not self.drawn:
-            return names
-        algorithm = self.make_algorithm()
-        warm = "" if algorithm.initial is None else " from a warm start"
-        return f"{names}: {self.original}, {algorithm}{warm}"
+        detail = f": {self.original}, {self.make_algorithm()}" if self.drawn else ""
+        return " / ".join(self.names) + detail
 
     def make(
         self, dtype: torch.dtype = torch.float64, device: str = "cpu", **changes: Any
