@@ -5,7 +5,7 @@ learned filters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,17 +13,42 @@ import numpy as np
 import pandas as pd
 
 from pudle import text
+from pudle.learning import images
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.methods import Method, cells, group, whole
-from pudle.reports.learning.pictures import Gallery, Tile, charts, gallery, gray, signed
+from pudle.reports.learning.methods import Method, cells, chance, group, whole
+from pudle.reports.learning.pictures import Block, Gallery, Tile, charts, gallery
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 from pudle.reports.records import ExperimentRecord
 
-#: Greatest number of filters in a picture; the smoothest are shown.
-MOST_FILTERS = 256
-
+NAME = "Images denoised"
+READING = (
+    "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image are"
+    " denoised and averaged. The gain is that of the better of the two. The pictures show parts of"
+    " one image, each with the PSNR of that part, and the learned filters from smooth to rough,"
+    " each scaled to its own greatest magnitude with zero in gray."
+)
 decibels = partial(text.fixed, digits=2, unit=" dB")
+similarity = partial(text.fixed, digits=3)
+#: Columns of the table, see `cells`. A method that is not trained takes no time and no steps.
+QUALITY = {
+    "PSNR": ("psnr", decibels, "max"),
+    "SSIM": ("ssim", similarity, "max"),
+    "PSNR with shifts": ("psnr_shifted", decibels, "max"),
+    "SSIM with shifts": ("ssim_shifted", similarity, "max"),
+}
+EFFORT = {
+    "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
+    "steps": ("steps", lambda value: whole(value or math.nan), None),
+}
+
+
+def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+    """Yield one block per set of images and noise level."""
+    for title, methods in denoised(results).items():
+        tables = [(table(methods), f"Denoising of {title}")]
+        galleries = [*image_galleries(title, methods), *filter_galleries(title, methods)]
+        yield Block(title, answer(methods), tables, curves(title, methods, styles), galleries)
 
 
 def denoised(results: Results) -> dict[str, list[Method]]:
@@ -37,12 +62,10 @@ def denoised(results: Results) -> dict[str, list[Method]]:
 
 
 def _images(record: ExperimentRecord) -> str:
-    source, count = record.summary.get("test_images"), record.summary.get("images")
+    count = text.count(record.summary.get("images"), "image")
     sigma = text.number(record.number("sigma"), 4)
-    return (
-        f"{source}, {count} image{'' if count == 1 else 's'}, noise standard deviation {sigma}"
-        " (0-255 scale)"
-    )
+    source = record.summary.get("test_images")
+    return f"{source}, {count}, noise standard deviation {sigma} (0-255 scale)"
 
 
 def _noisy(methods: Sequence[Method]) -> float:
@@ -56,29 +79,11 @@ def _best(method: Method) -> float:
 
 def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method, the best first and the noisy images last."""
-    methods, noisy = (
-        sorted(methods, key=lambda method: np.nan_to_num(-_best(method))),
-        _noisy(methods),
-    )
-    similarity = partial(text.fixed, digits=3)
-    columns = cells(
-        methods,
-        {
-            "PSNR": ("psnr", decibels, "max"),
-            "SSIM": ("ssim", similarity, "max"),
-            "PSNR with shifts": ("psnr_shifted", decibels, "max"),
-            "SSIM with shifts": ("ssim_shifted", similarity, "max"),
-        },
-    )
+    methods = sorted(methods, key=lambda method: np.nan_to_num(-_best(method)))
+    noisy = _noisy(methods)
+    columns = cells(methods, QUALITY)
     columns["gain over noisy"] = [decibels(_best(method) - noisy, sign="+") for method in methods]
-    # A method that is not trained takes no time and no steps.
-    columns |= cells(
-        methods,
-        {
-            "training": ("training_seconds", lambda value: text.seconds(value or math.nan), None),
-            "steps": ("steps", lambda value: whole(value or math.nan), None),
-        },
-    )
+    columns |= cells(methods, EFFORT)
     last = dict.fromkeys(columns, text.DASH) | {"method": "noisy images", "PSNR": decibels(noisy)}
     shown = pd.DataFrame(
         {heading: [*column, last[heading]] for heading, column in columns.items()}, dtype=object
@@ -88,39 +93,25 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
 
 def answer(methods: Sequence[Method]) -> str:
     """Say which method denoises best, and with which gradient."""
-    ranked = sorted(
-        (method for method in methods if not math.isnan(_best(method))), key=_best, reverse=True
-    )
+    good = (method for method in methods if not math.isnan(_best(method)))
+    ranked = sorted(good, key=_best, reverse=True)
     if not ranked:
         return ""
     first, top = ranked[0], _best(ranked[0])
-    plain = [method for method in ranked if not math.isnan(method.median("psnr"))]
-    with_shifts = first not in plain or top > first.median("psnr")
     sentence = (
-        f"{first.quoted} denoises best: {decibels(top)}{' with shifts' if with_shifts else ''}"
+        f"{first.quoted} denoises best: {decibels(top)},"
+        f" {top - _noisy(methods):.2f} dB above the noisy images"
     )
-    sentence += f", {top - _noisy(methods):.2f} dB above the noisy images"
     if len(ranked) > 1:
         sentence += f"; next is {ranked[1].quoted}, {top - _best(ranked[1]):.2f} dB less"
     sentences = [f"{sentence}."]
-    if with_shifts and len(plain) > 1:
-        best = max(plain, key=lambda method: method.median("psnr"))
-        shown = decibels(best.median("psnr"))
-        sentences.append(
-            f"Without shifts, which not every method uses, {best.quoted} is best: {shown}."
-        )
     trained = [method for method in ranked if method.estimator]
     if trained and not first.estimator:
+        behind = top - _best(trained[0])
         sentences.append(
-            f"The best of the gradients is {trained[0].quoted}, {top - _best(trained[0]):.2f} dB"
-            " behind."
+            f"The best of the gradients is {trained[0].quoted}, {behind:.2f} dB behind."
         )
-    if len(trained) > 1 and max(len(method.runs) for method in trained) == 1:
-        sentences.append(
-            "Each training ran with one seed only: differences of a few hundredths of a decibel may"
-            " be chance."
-        )
-    return " ".join(sentences)
+    return " ".join([*sentences, *chance(methods)])
 
 
 def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
@@ -138,59 +129,52 @@ def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) ->
     )
 
 
-def galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
-    """Return images before and after, and the learned filters."""
-    return [*image_galleries(title, methods), *filter_galleries(title, methods)]
-
-
 def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """Return images before and after denoising by the first seed of each method, one gallery per
     image.
     """
-    images: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
+    shown: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
         arrays = method.runs[0].arrays(clean="ij", noisy="ij", denoised="ij", denoised_shifted="ij")
         if not {"clean", "noisy", "denoised"} <= arrays.keys():
             continue
-        clean = arrays["clean"]
-        tiles, rows = images.setdefault(clean.tobytes(), ([], []))
-        if not tiles:
-            noisy = psnr(clean, arrays["noisy"])
-            alt = f"The same part with noise: {decibels(noisy)}."
-            tiles += [
-                Tile(gray(clean), ("clean",), "Part of an image without noise."),
-                Tile(gray(arrays["noisy"]), ("noisy", decibels(noisy)), alt),
+        clean = arrays.pop("clean")
+        quality = {name: images.psnr(clean, each, clip=False) for name, each in arrays.items()}
+        noisy = decibels(quality["noisy"])
+        start = [
+            Tile(images.gray(clean), ("clean",), "Part of an image without noise."),
+            Tile(images.gray(arrays["noisy"]), ("noisy", noisy), f"With noise: {noisy}."),
+        ]
+        tiles, rows = shown.setdefault(
+            clean.tobytes(), (start, [{"method": "noisy", "psnr": quality["noisy"]}])
+        )
+        lines, best = [decibels(quality["denoised"])], "denoised"
+        if "denoised_shifted" in quality:
+            best = max(("denoised_shifted", "denoised"), key=quality.__getitem__)
+            lines = [
+                f"{decibels(quality['denoised_shifted'])} with shifts",
+                f"{decibels(quality['denoised'])} without",
             ]
-            rows.append({"method": "noisy", "psnr": noisy, "psnr_shifted": math.nan})
-        plain, shifted = psnr(clean, arrays["denoised"]), math.nan
-        lines, best = [decibels(plain)], arrays["denoised"]
-        if "denoised_shifted" in arrays:
-            shifted = psnr(clean, arrays["denoised_shifted"])
-            lines = [f"{decibels(shifted)} with shifts", f"{decibels(plain)} without"]
-            best = arrays["denoised_shifted"] if shifted >= plain else best
         alt = f"Denoised by {method.label}: {', '.join(lines)}."
-        tiles.append(Tile(gray(best), (method.label, *lines), alt, method.estimator))
-        rows.append({"method": method.label, "psnr": plain, "psnr_shifted": shifted})
+        caption = (method.label, *lines)
+        tiles.append(Tile(images.gray(arrays[best]), caption, alt, method.estimator))
+        rows.append(
+            {
+                "method": method.label,
+                "psnr": quality["denoised"],
+                "psnr_shifted": quality.get("denoised_shifted"),
+            }
+        )
     return [
         gallery(
             f"images-{number}" if number > 1 else "images",
             "Denoised images",
             title,
             [tiles],
-            pd.DataFrame(rows),
+            pd.DataFrame(rows).reindex(columns=["method", "psnr", "psnr_shifted"]),
         )
-        for number, (tiles, rows) in enumerate(images.values(), start=1)
+        for number, (tiles, rows) in enumerate(shown.values(), start=1)
     ]
-
-
-def psnr(clean: np.ndarray, image: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio of gray values in [0, 1], in dB; infinite for equal
-    images.
-    """
-    from skimage.metrics import peak_signal_noise_ratio  # slow to import
-
-    with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(clean, image, data_range=1))
 
 
 def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
@@ -201,50 +185,15 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     for method in methods:
         filters = method.runs[0].arrays(filters="pij").get("filters", np.empty(0))
         if filters.size:
-            sheet, order = mosaic(filters)
-            count = (
-                f"{len(order)} of {len(filters)}"
-                if len(order) < len(filters)
-                else f"{len(filters)}"
-            )
-            size = f"{count} filters of {filters.shape[1]} by {filters.shape[2]} pixels"
+            sheet, order = images.mosaic(filters)
+            number = f"{len(order)} of " if len(order) < len(filters) else ""
+            height, width = filters.shape[1:]
+            size = f"{number}{len(filters)} filters of {height} by {width} pixels"
             alt = f"The {size} that {method.label} learned, from smooth to rough."
             tiles.append(Tile(sheet, (method.label, size), alt, method.estimator, enlarged=True))
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "method": method.label,
-                        "place": range(len(order)),
-                        "filter": order,
-                        "roughness": roughness(filters)[order],
-                    }
-                )
-            )
-    return (
-        [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))] if tiles else []
-    )
-
-
-def roughness(filters: np.ndarray) -> np.ndarray:
-    """Return the energy of the differences between neighbors over the energy of each filter;
-    infinite for zeros.
-    """
-    filters = np.nan_to_num(filters)
-    energy = (filters**2).sum((1, 2))
-    differences = sum((np.diff(filters, axis=axis) ** 2).sum((1, 2)) for axis in (1, 2))
-    return np.divide(differences, energy, out=np.full(len(filters), np.inf), where=energy > 0)
-
-
-def mosaic(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return filters side by side as uint8, from smooth to rough, and their indices in that order.
-
-    Each is scaled to its own greatest magnitude; zero is gray in all of them.
-    """
-    from skimage.util import montage  # slow to import
-
-    order = np.argsort(roughness(filters), kind="stable")[:MOST_FILTERS]
-    columns = math.ceil(math.sqrt(len(order)))
-    shape = (math.ceil(len(order) / columns), columns)
-    sheet = montage([*map(signed, filters[order])], fill=255, grid_shape=shape, padding_width=1)
-    # Without the padding around the whole sheet.
-    return sheet[1:-1, 1:-1], order
+            roughness = images.roughness(filters)[order]
+            columns = {"place": range(len(order)), "filter": order, "roughness": roughness}
+            tables.append(pd.DataFrame({"method": method.label} | columns))
+    if not tiles:
+        return []
+    return [gallery("filters", "Learned filters", title, [tiles], pd.concat(tables))]

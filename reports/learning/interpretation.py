@@ -3,87 +3,76 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.reports.learning.pictures import Gallery, Tile, gallery, gray, signed
+from pudle.learning.images import gray, signed
+from pudle.reports.learning.pictures import Block, Tile, gallery
 from pudle.reports.load import Results
+from pudle.reports.looks import Look
 from pudle.reports.records import ARRAYS, ExperimentRecord
 
+NAME = "Which samples shaped an atom"
+READING = (
+    "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the training"
+    " samples that shaped it most, with their weights, in the order in which the experiment stored"
+    " them."
+)
+MINUS = "\u2212"
+#: Numbers of the summary, and the sentence about each.
+SENTENCES = {
+    "share": "The samples shown carry {:.0%} of what all samples contribute to an atom.",
+    "cosine": "Their weighted sum has a cosine of {:.2f} with it.",
+    "purity": "On average {:.0%} of them share one label.",
+    "purity_by_chance": "Of as many samples drawn at random, {:.0%} do.",
+    "residual": "All samples together reproduce the atoms with a relative error of {:.2g}.",
+}
 
-def interpreted(results: Results) -> list[tuple[str, str, Gallery]]:
-    """Return title, conclusion and gallery of each experiment that says which samples shaped its
+
+def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+    """Yield title, conclusion and gallery of each experiment that says which samples shaped its
     atoms.
     """
-    found = []
-    for record in (
-        item
-        for item in results.experiments
-        if item.kind == "interpretation" and item.status == "ok"
-    ):
-        arrays = record.arrays(**ARRAYS["interpretation"])
-        samples, weights = arrays["samples"], arrays["weights"]
-        title = ", ".join(
-            filter(
-                None,
-                (record.method, record.summary.get("dataset") or record.options.get("dataset")),
+    for record in results.experiments:
+        if record.kind == "interpretation" and record.status == "ok":
+            dataset = record.summary.get("dataset") or record.options.get("dataset")
+            title = ", ".join(filter(None, (record.method, dataset)))
+            numbers = {name: record.number(name) for name in SENTENCES}
+            sentences = (
+                SENTENCES[name].format(value)
+                for name, value in numbers.items()
+                if not math.isnan(value)
             )
-        )
-        rows = [
-            _row(f"atom {place}", *parts, record.estimator)
-            for place, parts in enumerate(
-                zip(arrays["atoms"], samples, weights, strict=True), start=1
+            arrays = record.arrays(**ARRAYS["interpretation"])
+            weights = arrays["weights"]
+            atom, rank = np.indices(weights.shape) + 1
+            columns = {"atom": atom.ravel(), "rank": rank.ravel(), "weight": weights.ravel()}
+            shaped = gallery(
+                f"samples-{record.name}",
+                "Samples that shaped an atom",
+                title,
+                _rows(record, **arrays),
+                pd.DataFrame(columns),
             )
-        ]
-        atom, rank = np.indices(weights.shape) + 1
-        data = pd.DataFrame({"atom": atom.ravel(), "rank": rank.ravel(), "weight": weights.ravel()})
-        shaped = gallery(f"samples-{record.name}", "Samples that shaped an atom", title, rows, data)
-        found.append((title, _answer(record, samples.shape[1]), shaped))
-    return found
+            yield Block(title, " ".join(sentences), galleries=[shaped])
 
 
-def _answer(record: ExperimentRecord, count: int) -> str:
-    """Say how much of an atom the samples explain, and whether they have one label."""
-    share, cosine, residual = map(record.number, ("share", "cosine", "residual"))
-    purity, chance = map(record.number, ("purity", "purity_by_chance"))
-    sentences = []
-    if not math.isnan(share):
-        fit = (
-            ""
-            if math.isnan(cosine)
-            else f"; their weighted sum has a cosine of {cosine:.2f} with it"
-        )
-        sentences.append(
-            f"The {count} samples shown carry {share:.0%} of what all samples contribute to an"
-            f" atom{fit}."
-        )
-    if not math.isnan(purity):
-        by_chance = (
-            "" if math.isnan(chance) else f"; of as many samples drawn at random, {chance:.0%} do"
-        )
-        sentences.append(f"On average {purity:.0%} of them share one label{by_chance}.")
-    if not math.isnan(residual):
-        sentences.append(
-            "All samples together reproduce the atoms with a relative error of"
-            f" {text.number(residual)}."
-        )
-    return " ".join(sentences)
-
-
-def _row(
-    name: str, atom: np.ndarray, samples: np.ndarray, weights: np.ndarray, estimator: str
-) -> list[Tile]:
-    tiles = [Tile(signed(atom), (name,), f"The learned {name}.", estimator, enlarged=True)]
-    for rank, (sample, value) in enumerate(zip(samples, weights.tolist(), strict=True), start=1):
-        weight = f"\u2212{text.number(-value)}" if value < 0 else text.number(value)
-        # Samples that are not gray values in [0, 1] are drawn like atoms.
-        shown = (
-            gray(sample)
-            if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1
-            else signed(sample)
-        )
-        alt = f"Sample {rank} of those that shaped {name} most: weight {weight}."
-        tiles.append(Tile(shown, (weight,), alt, enlarged=True))
-    return tiles
+def _rows(
+    record: ExperimentRecord, atoms: np.ndarray, samples: np.ndarray, weights: np.ndarray
+) -> list[list[Tile]]:
+    rows = []
+    for place, atom in enumerate(atoms):
+        name, alt = f"atom {place + 1}", f"The learned atom {place + 1}."
+        row = [Tile(signed(atom), (name,), alt, record.estimator, enlarged=True)]
+        for sample, value in zip(samples[place], weights[place].tolist(), strict=True):
+            weight = f"{MINUS * (value < 0)}{text.number(abs(value))}"
+            # Samples that are not gray values in [0, 1] are drawn like atoms.
+            plain = sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1
+            alt = f"A sample that shaped {name}: weight {weight}."
+            shown = gray(sample) if plain else signed(sample)
+            row.append(Tile(shown, (weight,), alt, enlarged=True))
+        rows.append(row)
+    return rows

@@ -18,14 +18,8 @@ from pudle.text import Cell
 
 #: Options that distinguish trainings on one dataset with one estimator and depth, in the order in
 #: which a label has them, and how it shows their values.
-PARTS = {
-    "loss": "{} loss",
-    "algorithm": "{}",
-    "optimizer": "{}",
-    "schedule": "{}",
-    "batch": "batch {}",
-    "epochs": "epochs {}",
-    "dtype": "dtype {}",
+PARTS = {"loss": "{} loss", "algorithm": "{}", "optimizer": "{}", "schedule": "{}"} | {
+    name: f"{name} {{}}" for name in ("batch", "epochs", "dtype")
 }
 
 
@@ -93,19 +87,19 @@ class Method:
         histories = [run.history(*columns[:3], name).dropna(subset=[name]) for run in self.good]
         if not histories:
             return pd.DataFrame(columns=columns, dtype=float)
-        merged = (
-            pd.concat(histories)
-            .groupby("step", as_index=False)
-            .agg(
-                epoch=("epoch", "median"),
-                seconds=("seconds", "median"),
-                median=(name, "median"),
-                least=(name, "min"),
-                greatest=(name, "max"),
-                seeds=(name, "count"),
-            )
-        )
-        return merged.loc[merged["seeds"] == len(histories), columns].reset_index(drop=True)
+        steps = pd.concat(histories).groupby("step")
+        ends = {"median": (name, "median"), "least": (name, "min"), "greatest": (name, "max")}
+        times = {each: (each, "median") for each in columns[1:3]}
+        merged = steps.agg(**times, **ends)[steps.size() == len(histories)]
+        return merged.reset_index()
+
+
+def chance(methods: Sequence[Method]) -> list[str]:
+    """Return a sentence on how certain an order of methods is, where each has one seed."""
+    trained = [method for method in methods if method.estimator]
+    if len(trained) < 2 or max(len(method.runs) for method in methods) > 1:
+        return []
+    return ["Each training ran with one seed only: small differences may be chance."]
 
 
 def group(

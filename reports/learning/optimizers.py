@@ -4,23 +4,29 @@ acceleration helps.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.methods import Method, group, relabeled, whole
-from pudle.reports.learning.pictures import charts
+from pudle.reports.learning.methods import Method, group, relabeled
+from pudle.reports.learning.pictures import Block, charts
 from pudle.reports.load import Results, parsed
 from pudle.reports.looks import Look
 from pudle.text import Cell
 
+NAME = "Optimizers"
+READING = (
+    "Steps and computing time until the relative error of the dictionary first falls to a goal;"
+    " between rows of the history its logarithm is interpolated linearly. Of several learning rates"
+    " the one with the fewest steps is shown and named. The fewest steps of a column are bold. A"
+    " step of an optimizer with a line search computes several gradients. Dotted lines in the"
+    " figures mark the goals."
+)
 #: Name of the study whose trainings are compared by the steps they need.
 STUDY = "optimizers"
 #: Relative errors of the dictionary to which steps and time may be reported.
@@ -32,8 +38,6 @@ MOST_GOALS = 3
 PLAIN = "sgd"
 #: Columns of trainings that make the rows and columns of a table.
 KEYS = ["optimizer", "gradient"]
-#: Acceleration helps if the optimizer without it needs more than this many times the steps.
-LEAST_GAIN = 1.05
 
 
 def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
@@ -44,18 +48,16 @@ def reached(history: pd.DataFrame, goals: Sequence[float]) -> list[float]:
     are ignored.
     """
     places, errors = history.dropna().to_numpy(dtype=float).T
-    return [_crossing(places, errors, goal) for goal in goals]
-
-
-def _crossing(places: np.ndarray, errors: np.ndarray, goal: float) -> float:
-    below = np.flatnonzero(errors <= goal)
-    if not len(below):
-        return math.inf
-    around = slice(max(below[0] - 1, 0), below[0] + 1)
-    # An error of exactly zero has no logarithm.
-    return float(
-        np.interp(-np.log(goal), -np.log(np.maximum(errors[around], 1e-300)), places[around])
-    )
+    crossings = []
+    for goal in goals:
+        first = next(iter(np.flatnonzero(errors <= goal)), None)
+        around = slice(max((first or 0) - 1, 0), (first or 0) + 1)
+        # An error of exactly zero has no logarithm.
+        logs = -np.log(np.maximum(errors[around], 1e-300))
+        crossings.append(
+            math.inf if first is None else float(np.interp(-np.log(goal), logs, places[around]))
+        )
+    return crossings
 
 
 def costs(method: Method) -> pd.DataFrame:
@@ -101,6 +103,16 @@ def best_trainings(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     return ends.sort_values(["steps", "end"], kind="stable").drop_duplicates(KEYS).set_index(KEYS)
 
 
+def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+    """Yield one block per dataset, depth and algorithm."""
+    for title, trainings in optimized(results).items():
+        tables = [
+            (table(trainings, goal), f"Steps to a relative error of {goal:g}: {title}")
+            for goal in goals(trainings)
+        ]
+        yield Block(title, answer(trainings), tables, curves(title, trainings, styles))
+
+
 def optimized(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trainings of the study of optimizers, by dataset, depth and algorithm.
 
@@ -123,37 +135,34 @@ def optimized(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def _trainings(methods: Sequence[Method]) -> pd.DataFrame:
+    rows = []
     # The loss is part of the gradient; other options are part of how an optimizer follows it.
     gradients = [
-        (
-            f"{method.estimator}, {method.parts['loss']} loss"
-            if "loss" in method.parts
-            else method.estimator
-        )
+        f"{method.estimator}, {method.parts['loss']} loss"
+        if "loss" in method.parts
+        else method.estimator
         for method in methods
     ]
-    rows = []
     for method in relabeled(methods, gradients):
         name, options = parsed(str(method.runs[0].options.get("optimizer")))
-        rate = (
-            f"learning rate {options['learning_rate']}"
-            if "learning_rate" in options
-            else "default learning rate"
-        )
-        shown = ", ".join(
-            f"{key}={value!r}" for key, value in options.items() if key != "learning_rate"
-        )
+        options = dict(options)
+        rate = options.pop("learning_rate", None)
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
         others = (
             f"{part} {value}"
             for part, value in method.parts.items()
             if part not in ("optimizer", "loss")
         )
-        optimizer = ", ".join([f"{name}({shown})" if shown else name, *others])
         rows.append(
-            {"optimizer": optimizer, "gradient": method.label, "rate": rate, "method": method}
+            {
+                "optimizer": ", ".join([f"{name}({shown})" if shown else name, *others]),
+                "gradient": method.label,
+                "rate": f"{'default ' if rate is None else ''}learning rate {rate or ''}".rstrip(),
+                "method": method,
+                "costs": costs(method),
+            }
         )
     trainings = pd.DataFrame(rows)
-    trainings["costs"] = trainings["method"].map(costs)
     return trainings.assign(several=trainings.groupby(KEYS)["rate"].transform("size") > 1)
 
 
@@ -163,94 +172,57 @@ def table(trainings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """
     best = best_trainings(trainings, goal)
     least = best.groupby("gradient")["steps"].min()
-    cells = {
+    shown = {
         place: text.listing(list(dict.fromkeys(method.status for method in methods)))
         for place, methods in trainings.groupby(KEYS)["method"]
     }
     for place, row in best.iterrows():
-        cells[place] = Cell("not reached", key=math.inf)
+        shown[place] = Cell("not reached", key=math.inf)
         if math.isfinite(row.steps):
             details = [text.seconds(row.seconds), *([row.rate] if row.several else [])]
-            cells[place] = Cell(
-                _steps(row.steps), "", row.steps == least[row.method.label], row.steps, details
+            steps = text.count(math.ceil(row.steps - 1e-9), "step")
+            shown[place] = Cell(
+                steps, best=row.steps == least[place[1]], key=row.steps, details=details
             )
-    optimizers, gradients = (trainings[key].unique() for key in KEYS)
-    rows = [
-        {"optimizer": name}
-        | {gradient: cells.get((name, gradient), text.DASH) for gradient in gradients}
-        for name in optimizers
-    ]
-    return pd.DataFrame(rows, dtype=object)
+    columns = {
+        gradient: [
+            shown.get((name, gradient), text.DASH) for name in trainings["optimizer"].unique()
+        ]
+        for gradient in trainings["gradient"].unique()
+    }
+    return pd.DataFrame({"optimizer": trainings["optimizer"].unique()} | columns, dtype=object)
 
 
-def _steps(steps: float) -> str:
-    return f"{whole(steps)} step{'' if whole(steps) == '1' else 's'}"
-
-
-def _cost(row: pd.Series) -> str:
-    return f"{_steps(row.steps)} ({text.seconds(row.seconds)})"
-
-
-class Gain(NamedTuple):
-    """The rows of `best_trainings` with the best accelerated optimizer and without acceleration,
-    and the ratio of steps.
-    """
-
-    goal: float
-    fast: pd.Series
-    plain: pd.Series
-    factor: float
-
-    def sentence(self) -> str:
-        """Say in how many steps and seconds the goal is reached with acceleration and without it."""
-        goal = f"a relative error of {self.goal:g}"
-        if math.isinf(self.fast.steps):
-            return f"only {PLAIN} reaches {goal}, in {_cost(self.plain)}"
-        accelerated = f"{self.fast.name} reaches {goal} in {_cost(self.fast)}"
-        if math.isinf(self.plain.steps):
-            return f"{accelerated}, {PLAIN} does not reach it"
-        times = f", {text.number(self.factor)} times as many" if self.factor > LEAST_GAIN else ""
-        return f"{accelerated}, {PLAIN} needs {_cost(self.plain)}{times}"
-
-
-def gain(trainings: pd.DataFrame, gradient: str) -> Gain | None:
-    """Return what acceleration gains with a gradient, None if no goal is reached.
-
-    The goal is the smallest that is reached with and without acceleration, or else the smallest
-    that is reached at all.
-    """
-    gains = []
-    for goal in reversed(goals(trainings)):
-        best = best_trainings(trainings[trainings["gradient"] == gradient], goal).droplevel(
-            "gradient"
-        )
-        if PLAIN in best.index and len(best) > 1 and math.isfinite(best["steps"].min()):
-            fast, plain = (
-                best.drop(PLAIN).sort_values(["steps", "seconds"]).iloc[0],
-                best.loc[PLAIN],
-            )
-            factor = plain.steps / max(fast.steps, 1.0) if math.isfinite(fast.steps) else 0.0
-            gains.append(Gain(goal, fast, plain, factor))
-    return max(
-        gains, key=lambda item: math.isfinite(max(item.fast.steps, item.plain.steps)), default=None
-    )
+def _reach(row: pd.Series) -> str:
+    if math.isinf(row.steps):
+        return "never"
+    return f"in {text.count(math.ceil(row.steps - 1e-9), 'step')} ({text.seconds(row.seconds)})"
 
 
 def answer(trainings: pd.DataFrame) -> str:
-    """Say with which gradients acceleration helps, and how much."""
-    gains = [
-        item
-        for gradient in trainings["gradient"].unique()
-        if (item := gain(trainings, gradient)) is not None
-    ]
-    helped = [item for item in gains if item.factor > LEAST_GAIN]
-    # Factors of different goals are not compared.
-    most = " most" if len(helped) > 1 and len({item.goal for item in helped}) == 1 else ""
-    sentences: list[str] = []
-    for item in sorted(gains, key=lambda item: -max(item.factor, LEAST_GAIN)):
-        start, end = ("It", "") if sentences else ("Acceleration", most)
-        verb = "helps" if item.factor > LEAST_GAIN else "does not help"
-        sentences.append(f"{start} {verb} {item.plain.method.quoted}{end}: {item.sentence()}.")
+    """Say what acceleration gains with each gradient: at the smallest goal that is reached with and
+    without it, or else at the smallest that is reached at all.
+    """
+    sentences = []
+    for _, part in trainings.groupby("gradient", sort=False):
+        pairs = []
+        for goal in reversed(goals(trainings)):
+            best = best_trainings(part, goal).droplevel("gradient")
+            if PLAIN in best.index and len(best) > 1 and math.isfinite(best["steps"].min()):
+                fast = best.drop(PLAIN).sort_values(["steps", "seconds"]).iloc[0]
+                pairs.append((goal, fast, best.loc[PLAIN]))
+        if not pairs:
+            continue
+        goal, fast, plain = max(
+            pairs, key=lambda pair: math.isfinite(pair[1].steps + pair[2].steps)
+        )
+        factor = plain.steps / max(fast.steps, 1.0)
+        both = math.isfinite(fast.steps + plain.steps)
+        times = f", {text.number(factor)} times as many" if both else ""
+        sentences.append(
+            f"With {plain.method.quoted}, {fast.name} reaches a relative error of {goal:g}"
+            f" {_reach(fast)}, {PLAIN} {_reach(plain)}{times}."
+        )
     return " ".join(sentences)
 
 
@@ -260,15 +232,15 @@ def curves(title: str, trainings: pd.DataFrame, styles: Mapping[str, Look]) -> l
     """
     reported = goals(trainings)
     best = best_trainings(trainings, (reported or GOALS)[-1])
-    optimizers, gradients = (trainings[key].unique() for key in KEYS)
-    panels: dict[str, dict[Method, pd.DataFrame]] = {optimizer: {} for optimizer in optimizers}
-    for gradient, optimizer in itertools.product(gradients, optimizers):
-        if (optimizer, gradient) in best.index:
-            row = best.loc[(optimizer, gradient)]
-            method = (
-                replace(row.method, label=f"{gradient}, {row.rate}") if row.several else row.method
-            )
-            panels[optimizer][method] = method.curve("relative_error")
+    panels: dict[str, dict[Method, pd.DataFrame]] = {
+        optimizer: {} for optimizer in trainings["optimizer"].unique()
+    }
+    for gradient in trainings["gradient"].unique():
+        for optimizer, curves_of in panels.items():
+            if (optimizer, gradient) in best.index:
+                row = best.loc[(optimizer, gradient)]
+                label = f"{gradient}, {row.rate}" if row.several else row.method.label
+                curves_of[replace(row.method, label=label)] = row.method.curve("relative_error")
     return charts(
         title,
         panels,

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,9 @@ WIDE = 20
 VARIANTS = ((), (1, 1), (5, 1), (3, 1, 1, 1))
 #: The greatest number of points that a curve is drawn with.
 POINTS = 120
-#: Greatest side of an image in the page, in pixels; a larger image is cut to its middle.
-LARGEST_SIDE = 256
+#: Greatest number of tiles in a row of a sheet, the width of a tile and the height of a line of its
+#: caption in inches.
+ABREAST, WIDTH, LINE = 5, 2.0, 0.2
 
 
 def charts(
@@ -124,6 +126,24 @@ def _points(data: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class Block:
+    """Part of a section: its conclusion, tables with their captions, charts and images on one
+    dataset or noise level.
+    """
+
+    heading: str
+    answer: str = ""
+    tables: Sequence[tuple[pd.DataFrame, str]] = ()
+    charts: Sequence[Any] = ()
+    galleries: Sequence[Any] = ()
+
+    @property
+    def pictures(self) -> list[Any]:
+        """The charts and images as figures for files."""
+        return [*(view for chart in self.charts for view in files(chart)), *self.galleries]
+
+
+@dataclass(frozen=True, eq=False)
 class Tile:
     """One image of a gallery, as uint8, with the lines of its caption below it; `enlarged` shows
     each pixel as a square.
@@ -159,32 +179,41 @@ class Gallery:
 
     def files(self, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of the sheet's files, see `Figure.files`."""
-        from pudle.reports.figures.drawing import saved
-        from pudle.reports.learning.drawing import draw_sheet
-
         if "csv" in endings:
             yield f"{self.name}.csv", markup.csv(self.data, float_format="%.6g").encode()
         if drawn := [ending for ending in endings if ending != "csv"]:
-            sheet = draw_sheet(self.rows)
+            # Takes a second, and a page needs none of it.
+            from pudle.reports.figures.drawing import saved
+
+            sheet = self._sheet()
             for ending in drawn:
                 yield f"{self.name}.{ending}", saved(sheet, ending, self.name, self.alt)
 
+    def _sheet(self) -> Any:
+        """Draw the tiles as one sheet."""
+        import matplotlib as mpl
+        from matplotlib.figure import Figure as Canvas
 
-def gray(image: np.ndarray) -> np.ndarray:
-    """Return an image with values in [0, 1] as uint8, cut to its middle if it is larger than a page
-    shows.
-    """
-    top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in image.shape)
-    middle = np.nan_to_num(image[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
-    return np.round(255 * np.clip(middle, 0, 1)).astype(np.uint8)
+        from pudle.reports.figures.drawing import STYLE
 
-
-def signed(image: np.ndarray) -> np.ndarray:
-    """Return an image as uint8, scaled to its own greatest magnitude; zero becomes the gray level
-    128.
-    """
-    image = np.nan_to_num(image)
-    return np.round(128 + 127 * (image / (np.abs(image).max(initial=0.0) or 1.0))).astype(np.uint8)
+        rows = self.rows
+        if len(rows) == 1:
+            rows = [rows[0][start : start + ABREAST] for start in range(0, len(rows[0]), ABREAST)]
+        columns = max(map(len, rows))
+        lines = max(len(tile.caption) for row in rows for tile in row)
+        width = WIDTH * min(1, ABREAST / columns)
+        size = (width * columns, (width + LINE * lines) * len(rows))
+        with mpl.rc_context(STYLE):
+            canvas = Canvas(figsize=size, layout="constrained")
+            panels = canvas.subplots(len(rows), columns, squeeze=False)
+            for at in panels.flat:
+                at.axis("off")
+            for row, tiles in zip(panels, rows, strict=True):
+                for at, tile in zip(row, tiles, strict=False):
+                    at.imshow(tile.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
+                    caption = (textwrap.fill(line, int(13 * width)) for line in tile.caption)
+                    at.set_title("\n".join(caption), fontsize=8)
+        return canvas
 
 
 def gallery(

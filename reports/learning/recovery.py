@@ -5,19 +5,48 @@ data.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from pudle import text
 from pudle.reports.figures.record import Figure
-from pudle.reports.learning.methods import Method, cells, group, whole
+from pudle.reports.learning.methods import Method, cells, chance, group, whole
 from pudle.reports.learning.optimizers import STUDY
-from pudle.reports.learning.pictures import charts
+from pudle.reports.learning.pictures import Block, charts
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
 
+NAME = "Dictionaries recovered"
+READING = (
+    "Error: distance between the learned dictionary and the one that made the data, after their"
+    " atoms are matched one to one; the relative error is this distance divided by the norm of the"
+    " latter. Time is that of the computation alone. An estimator has the same color and marker"
+    " throughout this page; its further methods have other dashes. The best of a column is bold."
+)
 ERROR, START = "dictionary_error", "start_dictionary_error"
+#: Columns of the table, see `cells`.
+COLUMNS = {
+    "error at start": (START, text.number, None),
+    "error at end": (ERROR, text.number, "min"),
+    "relative error": ("relative_error", text.number, "min"),
+    "support recovered": (
+        "support_recovery",
+        lambda share: text.fixed(100 * share, 0, "%"),
+        "max",
+    ),
+    "steps": ("steps", whole, None),
+    "time": ("seconds", text.seconds, None),
+}
+
+
+def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
+    """Yield one block per dataset."""
+    for title, methods in recovered(results).items():
+        caption = f"Recovery of the dictionary of {title}"
+        yield Block(
+            title, answer(methods), [(table(methods), caption)], curves(title, methods, styles)
+        )
 
 
 def recovered(results: Results) -> dict[str, list[Method]]:
@@ -36,92 +65,57 @@ def table(methods: Sequence[Method]) -> pd.DataFrame:
     """Return one row per method and depth: errors at the start and the end, support, steps and
     time.
     """
-    columns = cells(
-        methods,
-        {
-            "error at start": (START, text.number, None),
-            "error at end": (ERROR, text.number, "min"),
-            "relative error": ("relative_error", text.number, "min"),
-            "support recovered": (
-                "support_recovery",
-                lambda share: text.fixed(100 * share, 0, "%"),
-                "max",
-            ),
-            "steps": ("steps", whole, None),
-            "time": ("seconds", text.seconds, None),
-        },
-    )
+    columns = cells(methods, COLUMNS)
+    layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
+    columns = {"method": columns.pop("method"), "layers": layers} | columns
     columns["status"] = [method.status for method in methods]
     if max(len(method.runs) for method in methods) > 1:
         columns["seeds"] = [str(len(method.runs)) for method in methods]
-    layers = [text.DASH if method.depth is None else str(method.depth) for method in methods]
-    return pd.DataFrame(
-        {"method": columns.pop("method"), "layers": layers, **columns}, dtype=object
-    )
+    return pd.DataFrame(columns, dtype=object)
 
 
 def answer(methods: Sequence[Method]) -> str:
     """Say which gradient recovers the dictionary best at each depth, and how certain that is."""
-    sentences, overlapping, ends = [], [], []
     errors = {method: error for method in methods if not math.isnan(error := method.median(ERROR))}
     ranked = sorted(errors, key=errors.__getitem__)
-    trained = [method for method in ranked if method.depth is not None]
-    for depth in sorted({method.depth for method in trained if method.depth is not None}):
-        best, *others = (method for method in trained if method.depth == depth)
+    sentences = []
+    for depth in sorted({method.depth for method in ranked if method.depth is not None}):
+        best, *others = (method for method in ranked if method.depth == depth)
         start, end = best.median(START), errors[best]
-        ends.append(end)
-        before, after = text.number(start), text.number(end)
+        fall = f"its error falls from {text.number(start)} to {text.number(end)}"
         if end >= start:
-            sentences.append(
-                f"At {depth} layers no gradient recovers anything: all errors grow, from {before}; "
-                f"the least is {after}, with {best.quoted}."
-            )
-            continue
-        sentence = (
-            f"At {depth} layers {best.quoted} recovers best: its error falls from {before} to"
-            f" {after}"
-        )
-        if others:
+            fall = f"but no gradient recovers anything: {fall.replace('falls', 'grows')}"
+        elif others:
             second = errors[others[0]]
-            ratio = second / end if end > 0 else math.nan
-            # Two that are as good as equal are not "1 times" apart.
-            times = (
-                f", {text.number(ratio, 2 if ratio >= 1.1 else 3)} times as much" if end > 0 else ""
-            )
-            sentence += f", that of {others[0].quoted} to {text.number(second)}{times}"
+            fall += f", that of {others[0].quoted} to {text.number(second)}"
+            if end > 0:
+                # Two that are as good as equal are not "1 times" apart.
+                digits = 2 if second >= 1.1 * end else 3
+                fall += f", {text.number(second / end, digits)} times as much"
             if len(best.good) > 1 and others[0].spread(ERROR)[1] <= best.spread(ERROR)[2]:
-                overlapping.append(str(depth))
-        sentences.append(f"{sentence}.")
-    if overlapping:
-        depths = text.listing(overlapping)
-        sentences.append(
-            f"At {depths} layers the seeds of the two best overlap: their order may be chance."
-        )
+                fall += "; their seeds overlap, so that the order may be chance"
+        sentences.append(f"At {depth} layers {best.quoted} recovers best: {fall}.")
     if baselines := [method for method in ranked if not method.estimator]:
-        end = errors[baselines[0]]
-        nearest = "comes nearer still" if end < min(ends, default=0.0) else "comes nearest"
+        error = text.number(errors[baselines[0]])
         sentences.append(
-            f"Of the other packages {baselines[0].label} {nearest}, with an error of"
-            f" {text.number(end)}."
+            f"Of the other packages {baselines[0].label} comes nearest, with an error of {error}."
         )
-    if max(len(method.runs) for method in methods) == 1 and len(trained) > len(ends):
-        sentences.append("Each training ran with one seed only: small differences may be chance.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *chance(methods)])
 
 
 def curves(title: str, methods: Sequence[Method], styles: Mapping[str, Look]) -> list[Figure]:
     """Return the error of the dictionary against epochs and seconds, one chart per depth."""
-    found = {method: method.curve(ERROR) for method in methods}
+    histories = {method: method.curve(ERROR) for method in methods}
     depths = dict.fromkeys(method.depth for method in methods if method.depth is not None)
     panels = {
         f"{depth} layers": {
-            method: curve for method, curve in found.items() if method.depth in (depth, None)
+            method: curve for method, curve in histories.items() if method.depth in (depth, None)
         }
         for depth in depths
     }
     return charts(
         title,
-        panels or {"": found},
+        panels or {"": histories},
         ("epoch", "seconds"),
         styles,
         y="error of the dictionary",

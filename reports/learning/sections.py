@@ -1,4 +1,4 @@
-"""What pages say of experiments: one section per study, their failures, and two results compared."""
+"""What pages say of experiments: one section per study, failures, and two results compared."""
 
 from __future__ import annotations
 
@@ -9,32 +9,22 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pudle import text
-from pudle.reports.figures.record import Figure
 from pudle.reports.learning import denoising, interpretation, optimizers, recovery
-from pudle.reports.learning.pictures import Gallery, files
+from pudle.reports.learning.pictures import Block
+from pudle.reports.load import Results
 from pudle.reports.looks import looks, looks_of
 from pudle.reports.records import ExperimentRecord
-from pudle.reports.results import BROKEN, Results
+from pudle.reports.results import BROKEN
 
+#: Modules of the sections by their anchors: each has a name, says how to read it, and makes blocks.
+STUDIES: dict[str, Any] = {
+    "recovery": recovery,
+    "optimizers": optimizers,
+    "denoising": denoising,
+    "interpretation": interpretation,
+}
 #: Kinds of experiments that have a section of their own.
 KINDS = ("learning", "baseline", "denoising", "interpretation")
-
-
-class Block(NamedTuple):
-    """Part of a section: its conclusion, tables with their captions, charts and images on one
-    dataset or noise level.
-    """
-
-    heading: str
-    answer: str = ""
-    tables: Sequence[tuple[pd.DataFrame, str]] = ()
-    charts: Sequence[Figure] = ()
-    galleries: Sequence[Gallery] = ()
-
-    @property
-    def pictures(self) -> list[Figure | Gallery]:
-        """The charts and images as figures for files."""
-        return [*(figure for chart in self.charts for figure in files(chart)), *self.galleries]
 
 
 class Section(NamedTuple):
@@ -43,101 +33,21 @@ class Section(NamedTuple):
     anchor: str
     name: str
     reading: str
-    blocks: list[Block]
+    blocks: Sequence[Block]
 
 
 def sections(results: Results) -> list[Section]:
     """Return the sections on the experiments of a result, without those that are empty."""
-    recovered, optimized, denoised = (
-        recovery.recovered(results),
-        optimizers.optimized(results),
-        denoising.denoised(results),
-    )
-    groups = [*recovered.values(), *denoised.values()]
-    others = dict.fromkeys(
-        method.label for methods in groups for method in methods if not method.estimator
-    )
-    styles = looks(others, {}) | looks_of(results)
-    found = [
-        Section(
-            "recovery",
-            "Dictionaries recovered",
-            "Error: distance between the learned dictionary and the one that made the data, after"
-            " their atoms are matched one to one; the relative error is this distance divided by"
-            " the norm of the latter. Time is that of the computation alone. An estimator has the"
-            " same color and marker throughout this page; its further methods have hollow markers"
-            " or dotted lines. The best of a column is bold.",
-            [
-                Block(
-                    title,
-                    recovery.answer(methods),
-                    [(recovery.table(methods), f"Recovery of the dictionary of {title}")],
-                    recovery.curves(title, methods, styles),
-                )
-                for title, methods in recovered.items()
-            ],
-        ),
-        Section(
-            "optimizers",
-            "Optimizers",
-            "Steps and computing time until the relative error of the dictionary first falls to a"
-            " goal; between rows of the history its logarithm is interpolated linearly. Of several"
-            " learning rates the one with the fewest steps is shown and named. The fewest steps of"
-            " a column are bold. A step of an optimizer with a line search computes several"
-            " gradients. Dashed lines in the figures mark the goals.",
-            [
-                Block(
-                    title,
-                    optimizers.answer(trainings),
-                    [
-                        (
-                            optimizers.table(trainings, goal),
-                            f"Steps to a relative error of {goal:g}: {title}",
-                        )
-                        for goal in optimizers.goals(trainings)
-                    ],
-                    optimizers.curves(title, trainings, styles),
-                )
-                for title, trainings in optimized.items()
-            ],
-        ),
-        Section(
-            "denoising",
-            "Images denoised",
-            "PSNR and SSIM are means over the test images. With shifts, shifted copies of an image"
-            " are denoised and averaged. The gain is that of the better of the two. The pictures"
-            " show parts of one image, each with the PSNR of that part, and the learned filters"
-            " from smooth to rough, each scaled to its own greatest magnitude with zero in gray.",
-            [
-                Block(
-                    title,
-                    denoising.answer(methods),
-                    [(denoising.table(methods), f"Denoising of {title}")],
-                    denoising.curves(title, methods, styles),
-                    denoising.galleries(title, methods),
-                )
-                for title, methods in denoised.items()
-            ],
-        ),
-        Section(
-            "interpretation",
-            "Which samples shaped an atom",
-            "Each row shows one atom, scaled to its greatest magnitude with zero in gray, and the"
-            " training samples that shaped it most, with their weights, in the order in which the"
-            " experiment stored them.",
-            [
-                Block(title, answer, galleries=[gallery])
-                for title, answer, gallery in interpretation.interpreted(results)
-            ],
-        ),
-        Section(
-            "others",
-            "Other experiments",
-            "Experiments of kinds that this version cannot draw.",
-            _others(results),
-        ),
+    groups = [*recovery.recovered(results).values(), *denoising.denoised(results).values()]
+    others = [method.label for methods in groups for method in methods if not method.estimator]
+    styles = looks(dict.fromkeys(others), {}) | looks_of(results)
+    made = [
+        Section(anchor, study.NAME, study.READING, [*study.blocks(results, styles)])
+        for anchor, study in STUDIES.items()
     ]
-    return [section for section in found if section.blocks]
+    reading = "Experiments of kinds that this version cannot draw."
+    made.append(Section("others", "Other experiments", reading, _others(results)))
+    return [section for section in made if section.blocks]
 
 
 def _others(results: Results) -> list[Block]:
@@ -148,19 +58,14 @@ def _others(results: Results) -> list[Block]:
             "study": item.study,
             "kind": item.kind,
             "status": item.status,
-            "summary": (
-                "; ".join(f"{key}: {_shown(value)}" for key, value in item.summary.items())
-                or text.DASH
-            ),
+            "summary": "; ".join(f"{key}: {_shown(value)}" for key, value in item.summary.items())
+            or text.DASH,
         }
         for item in results.experiments
         if item.kind not in KINDS
     ]
-    return (
-        [Block("", tables=[(pd.DataFrame(rows, dtype=object), "Summaries of other experiments")])]
-        if rows
-        else []
-    )
+    table = pd.DataFrame(rows, dtype=object)
+    return [Block("", tables=[(table, "Summaries of other experiments")])] if rows else []
 
 
 def _shown(value: Any) -> str:
@@ -196,11 +101,10 @@ def broken_experiments(results: Results) -> list[str]:
 
 #: By kind: what experiments are compared by, its name in the summary, that of the time, and how
 #: values are formatted.
-MEASURES: dict[str, tuple[str, str, str, Callable[[float], str]]] = {
-    "learning": ("relative error of the dictionary", "relative_error", "seconds", text.number),
-    "baseline": ("relative error of the dictionary", "relative_error", "seconds", text.number),
-    "denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels),
-}
+MEASURES: dict[str, tuple[str, str, str, Callable[[float], str]]] = dict.fromkeys(
+    ("learning", "baseline"),
+    ("relative error of the dictionary", "relative_error", "seconds", text.number),
+) | {"denoising": ("PSNR", "psnr", "training_seconds", denoising.decibels)}
 
 
 def experiments_pair(one: Results, two: Results) -> pd.DataFrame:
@@ -249,8 +153,5 @@ def _differing(one: ExperimentRecord, two: ExperimentRecord) -> str:
     if one.kind != two.kind or any(one.options[key] != two.options[key] for key in shared):
         return "other options"
     images = ("test_images", "images")
-    return (
-        "other images"
-        if any(one.summary.get(key) != two.summary.get(key) for key in images)
-        else ""
-    )
+    same = all(one.summary.get(key) == two.summary.get(key) for key in images)
+    return "" if same else "other images"

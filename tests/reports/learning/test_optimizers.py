@@ -17,8 +17,7 @@ from pudle.reports.learning import optimizers
 from pudle.reports.report import Report
 
 
-@pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])
-@pytest.mark.parametrize("goal", [0.3, 0.1, 0.01])
+@pytest.mark.parametrize(("rate", "goal"), [(0.02, 0.3), (0.1, 0.1), (0.5, 0.01)])
 def test_steps_to_a_goal_are_those_of_an_exponential(rate, goal):
     # log error is linear in the step, so that the interpolation is exact however far the rows are
     # apart.
@@ -147,51 +146,24 @@ def test_failed_trainings_have_their_status_in_the_matrix(tmp_path):
     assert table.loc["adam", "backprop"] == "diverged and timeout" and table.loc[
         "sgd", "backprop"
     ].startswith("17 steps")
-    assert optimizers.gain(trainings, "backprop") is None and optimizers.answer(trainings) == ""
+    assert optimizers.answer(trainings) == ""
 
 
-def test_answer_says_with_which_gradients_acceleration_helps(trainings):
-    goal = optimizers.goals(trainings)[-1]
-    alternating, backprop = (
-        optimizers.gain(trainings, name) for name in ("alternating", "backprop")
-    )
+def test_answer_says_what_acceleration_gains(trainings):
+    answer = optimizers.answer(trainings)
     # sgd needs log(500) / 0.03 = 207 steps from a half to 0.1 %, more than its 200: it reaches 1 %.
     assert (
-        goal == 0.001
-        and alternating.goal == 0.01
-        and alternating.factor == pytest.approx(0.12 / 0.03)
+        "With `alternating`, momentum reaches a relative error of 0.01 in 33 steps (16.3 s), sgd in"
+        " 131 steps (65.2 s), 4 times as many." in answer
     )
-    assert backprop.goal == 0.001 and backprop.factor == pytest.approx(0.06 / 0.08)
-    answer = optimizers.answer(trainings)
-    assert answer.startswith(
-        "Acceleration helps `alternating`: momentum reaches a relative error of 0.01 in 33 steps "
-        "(16.3 s), sgd needs 131 steps (65.2 s), 4 times as many."
-    )
-    assert (
-        "It does not help `backprop`: momentum reaches a relative error of 0.001 in 104 steps"
-        in answer
-    )
+    assert "With `backprop`, momentum reaches a relative error of 0.001 in 104 steps" in answer
 
 
 @pytest.mark.parametrize(
     ("plain", "fast", "expected"),
     [
-        (
-            0.0001,
-            0.1,
-            (
-                "Acceleration helps `backprop`: momentum reaches a relative error of 0.001 in 63"
-                " steps (31.1 s), sgd does not reach it."
-            ),
-        ),
-        (
-            0.1,
-            0.0001,
-            (
-                "Acceleration does not help `backprop`: only sgd reaches a relative error of 0.001,"
-                " in 63 steps (31.1 s)."
-            ),
-        ),
+        (0.0001, 0.1, "momentum reaches a relative error of 0.001 in 63 steps (31.1 s), sgd never"),
+        (0.1, 0.0001, "momentum reaches a relative error of 0.001 never, sgd in 63 steps (31.1 s)"),
         (0.0001, 0.0001, ""),
     ],
 )
@@ -204,7 +176,7 @@ def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
         for name, rate in rates.items()
     ]
     (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    assert optimizers.answer(trainings) == expected
+    assert optimizers.answer(trainings) == (f"With `backprop`, {expected}." if expected else "")
 
 
 def test_best_is_marked_where_each_gradient_has_one_optimizer(tmp_path):

@@ -91,31 +91,18 @@ def test_answer_names_depths_at_which_seeds_overlap(tmp_path):
         for name, rate in (("backprop", 0.05), ("alternating", 0.045))
         for seed in range(3)
     ]
-    assert "At 25 layers the seeds of the two best overlap: their order may be chance." in answer(
-        tmp_path, *records
-    )
+    assert "their seeds overlap" in answer(tmp_path, *records)
 
 
 def test_answer_says_when_nothing_is_recovered(tmp_path):
     assert "no gradient recovers anything" in answer(tmp_path, training("one", rate=-0.01))
 
 
-@pytest.mark.parametrize(
-    ("rate", "expected"),
-    [
-        (0.3, "Of the other packages scikit-learn comes nearer still, with an error of 1.5e-6."),
-        (0.05, "Of the other packages scikit-learn comes nearest, with an error of 0.41."),
-    ],
-)
-def test_answer_names_the_best_other_package(tmp_path, rate, expected):
-    found = answer(
-        tmp_path,
-        training("one", options={"loss": "ridge"}),
-        training("two"),
-        baseline("sk", "scikit-learn", rate=rate),
-        baseline("slow", "spams", rate=0.01),
-    )
-    assert expected in found and "`backprop` (lasso loss)" in found
+def test_answer_names_the_best_other_package(tmp_path):
+    packages = [baseline("sk", "scikit-learn"), baseline("slow", "spams", rate=0.01)]
+    found = answer(tmp_path, training("one", options={"loss": "ridge"}), training("two"), *packages)
+    assert "Of the other packages scikit-learn comes nearest, with an error of 1.5e-6." in found
+    assert "`backprop` (lasso loss)" in found
 
 
 def test_curves_hold_the_history(tmp_path):
