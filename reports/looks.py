@@ -1,4 +1,6 @@
-"""The look of each estimator: one color, marker and line style, the same in every figure and table."""
+"""The look of each estimator: one color, marker and line style, the same in every figure and
+table.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,9 @@ class Look:
     dashes: tuple[float, ...]
 
     @property
-    def shape(self) -> str:
-        """Outline of the marker as the data of an SVG path."""
-        return MARKERS[self.marker]
+    def data(self) -> dict[str, Any]:
+        """The look as a page has it: the marker is the data of an SVG path."""
+        return {"color": self.color, "shape": MARKERS[self.marker], "dashes": self.dashes}
 
 
 def looks(

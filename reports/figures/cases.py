@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ FEWEST_WINDOWS = 3
 COSTS = {"seconds": ("ms", 1e-3), "memory_bytes": ("mib", 2.0**20)}
 DEPTH = Axis("depth", "depth (layers)")
 TIME = Axis("ms", "time of one gradient (ms)", "log")
-MEMORY = Axis("mib", "peak memory above the problem's (MiB)")
+MEMORY = Axis("mib", "added peak memory (MiB)")
 ERRORS = tuple(Axis(metric, title, "log") for metric, title in TITLES.items())
 #: A bound is drawn if some error is less than this many times as large: others would be squeezed.
 NEAR = 1e3
@@ -74,7 +74,7 @@ def figures(results: Results, rates: pd.DataFrame, summary: pd.DataFrame) -> lis
     """Return every figure for a file that there are data for, in the order of `KINDS`."""
     looks = looks_of(results)
     made = [*across(summary, looks)]
-    for name, figure in curves(results, rates, looks).items():
+    for name, figure in curves(results, rates, looks, seeds(results)).items():
         views = [
             figure.view(x, y, kind=kind, name=file_name(file, name))
             for kind, (file, x, y) in VIEWS.items()
@@ -92,7 +92,7 @@ def overview(results: Results, rates: pd.DataFrame) -> Figure:
     first, *_ = results.cases.values()
     panels = [
         figure.view("depth", title=f"{results.cases[name]['loss']} loss")
-        for name, figure in curves(results, rates, looks_of(results)).items()
+        for name, figure in curves(results, rates, looks_of(results), seeds(results)).items()
         if all(results.cases[name][key] == first[key] for key in ("dataset", "algorithm"))
     ]
     title = f"Error against depth on {first['dataset']}"
@@ -104,13 +104,12 @@ def overview(results: Results, rates: pd.DataFrame) -> Figure:
 
 
 def curves(
-    results: Results, rates: pd.DataFrame, looks: Mapping[str, Look], metrics: Sequence[str] = ()
+    results: Results, rates: pd.DataFrame, looks: Mapping[str, Look], scores: pd.DataFrame
 ) -> dict[str, Figure]:
-    """Return, per case, the errors against depth, time and memory, with the slopes of theory and
-    the bound.
+    """Return, per case, the errors in `scores` (see `seeds`) against depth, time and memory, with
+    the slopes of theory and the bound.
     """
-    scores = seeds(results)
-    axes = [axis for axis in ERRORS if axis.column in scores and axis.column in (metrics or TITLES)]
+    axes = [axis for axis in ERRORS if axis.column in scores]
     keys = ["case", "estimator", "depth"]
     parts = {
         f"{axis.column}{end}": scores.groupby(keys, sort=False)[axis.column].agg(how)
@@ -121,8 +120,8 @@ def curves(
     for cost, (column, unit) in COSTS.items():
         rows[column] = math.nan
         for (case, name), places in rows.groupby(keys[:2]).indices.items():
-            depths = rows["depth"].to_numpy()[places]
             line = results.line(case, name, cost)
+            depths = rows["depth"].to_numpy()[places]
             rows.loc[places, column] = [line.inside(depth) / unit for depth in depths]
     of_case = dict(iter(rows.drop(columns="case").groupby(rows["case"], sort=False)))
     fits = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}

@@ -8,11 +8,15 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from pudle import text
+from pudle.reports.figures.record import Axis, Figure, file_name
 from pudle.reports.learning import denoising, recovery
 from pudle.reports.learning.methods import Method
 from pudle.reports.learning.optimizers import optimized
 from pudle.reports.load import Results, parsed
+from pudle.reports.looks import looks_of
 
 #: Outcome, label and scale by group of trainings.
 OUTCOMES = {
@@ -21,12 +25,12 @@ OUTCOMES = {
 }
 
 
-def bought(results: Results) -> list[dict[str, Any]]:
-    """Return one chart per dataset: for each training the error of its gradient, and what it led
+def bought(results: Results) -> list[Figure]:
+    """Return one figure per dataset: for each training the error of its gradient, and what it led
     to.
 
     The error is the median scored at the training's depth on a case with the same kind of dataset,
-    loss and algorithm; trainings without such a case are counted in the ``note``.
+    loss and algorithm; trainings without such a case are counted in the note.
     """
     optimizers = {
         title: list(trainings["method"]) for title, trainings in optimized(results).items()
@@ -38,20 +42,36 @@ def bought(results: Results) -> list[dict[str, Any]]:
     groups |= {
         ("denoising", title): methods for title, methods in denoising.denoised(results).items()
     }
-    charts = []
+    figures = []
     for (kind, title), methods in groups.items():
         outcome, label, log = OUTCOMES[kind]
         trained = [method for method in methods if method.estimator and method.good]
         rows = [row for method in trained if (row := _row(results, method, outcome))]
-        if rows:
-            left = len(trained) - len(rows)
-            note = (
-                f"{left} of {len(trained)} trainings have no case that scores their gradient."
-                if left
-                else ""
+        if not rows:
+            continue
+        left = len(trained) - len(rows)
+        listed = "; ".join(
+            f"{row['method']} {text.number(row['gradient_error'])} led to"
+            f" {text.number(row['outcome'], 3)}"
+            for row in rows
+        )
+        figures.append(
+            Figure(
+                file_name("bought", title),
+                "What gradients buy",
+                title,
+                pd.DataFrame(rows),
+                [Axis("gradient_error", "relative error of the gradient", "log")],
+                [Axis("outcome", label, "log" if log else "linear")],
+                looks_of(results),
+                mark="point",
+                about=f"{title}: {listed}.",
+                note=f"{left} of {len(trained)} trainings have no case that scores their gradient."
+                * bool(left),
+                tips={"method": "method"},
             )
-            charts.append({"title": title, "yTitle": label, "log": log, "rows": rows, "note": note})
-    return charts
+        )
+    return figures
 
 
 def _row(results: Results, method: Method, outcome: str) -> dict[str, Any] | None:
@@ -68,8 +88,8 @@ def _row(results: Results, method: Method, outcome: str) -> dict[str, Any] | Non
         "method": method.label,
         "estimator": method.estimator,
         "depth": method.depth,
-        "outcome": float(f"{value:.5g}"),
-        "gradient_error": float(f"{np.median(known):.4g}"),
+        "outcome": value,
+        "gradient_error": float(np.median(known)),
     }
 
 

@@ -1,105 +1,245 @@
-"""The data that a page carries, once: columns and codes instead of rows, compressed; the script
-computes from them.
-
-The page decodes it with `JSON.parse`. Errors are exact; other numbers have as many digits as a
-figure can show.
+"""The data that a page carries, once and compressed: figures by columns, tables, and the answer to
+every requirement that its reader can choose. The page's script filters and shows them.
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudle import text
-from pudle.answers import Curve, Line, limits
-from pudle.reports import tables
+from pudle.answers import ERROR, Answer, Measured, Requirement, answer, budgets, limits
+from pudle.reports import runs, tables
 from pudle.reports.answers import findings
+from pudle.reports.figures import cases
+from pudle.reports.figures.record import Figure
+from pudle.reports.learning.bought import bought
 from pudle.reports.looks import looks_of
-from pudle.reports.page import charts
-from pudle.reports.page.charts import short
-from pudle.reports.rates import predicted_slopes
-from pudle.reports.results import TITLES, Results
+from pudle.reports.page.charting import chart, columns, overview, trends
+from pudle.reports.report import Report
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
+#: Errors that a reader can require.
+ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
+LIMIT = "Scored against the limit of the iteration, whose error is estimated, not certified"
+
+#: What a reader can require: by key the values with their words, the empty one is no limit.
+Wishes = Mapping[str, Mapping[str, float]]
 
 
-def encode(content: Any) -> str:
-    """Return content as JSON, compressed, as text that a page may hold."""
-    written = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
-    # No date: the same results make the same page.
-    return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
+def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
+    """Return everything that the script shows."""
+    several, first = len(reports) > 1, reports[0]
+    wanted = wishes(reports)
+    problems = [
+        report.problems.assign(**({"run": name} if several else {}))
+        for name, report in zip(names, reports, strict=True)
+    ]
+    made: dict[str, Any] = {
+        "error": str(text.number(ERROR, 1)),
+        "wishes": {key: list(values) for key, values in wanted.items()},
+        "answers": {
+            "caption": f"The cheapest estimator that is accurate enough ({text.STARRED})",
+            "columns": ["case", "use", "error", "layers", "time", "memory", "why"],
+        },
+        "limit": LIMIT,
+        "runs": [_run(report, name, wanted) for name, report in zip(names, reports, strict=True)],
+        "trends": {},
+        "charts": [chart(figure, "#bought-figures") for figure in bought(first.results)],
+        "tables": {"problems": table(pd.concat(problems), "What has no number, and why")},
+    }
+    if several:
+        side = runs.Runs(reports, names)
+        about = f"Every estimator on every case that a run has in common with {names[0]}"
+        made["tables"] |= {
+            "runs": table(side.overview, "Every run"),
+            "differences": table(side.differences, about),
+            "experiments": table(side.experiments, "Every experiment of two runs"),
+        }
+        made["trends"] = {
+            case: [chart(figure, "#trends") for figure in figures]
+            for case, figures in trends(reports, names, ERRORS).items()
+        }
+    for section in first.experiments:
+        for place, block in enumerate(section.blocks):
+            key = f"{section.anchor}-{place}"
+            for number, (frame, caption) in enumerate(block.tables):
+                made["tables"][f"{key}-{number}"] = table(frame, caption)
+            made["charts"] += [chart(figure, f"#figures-{key}") for figure in block.charts]
+    return made
 
 
-def looks_data(sides: Iterable[Results]) -> dict[str, Any]:
-    """Return color, outline of the marker and dashes of every estimator."""
-    styles = {name: look for side in sides for name, look in looks_of(side).items()}
+def wishes(reports: Sequence[Report]) -> Wishes:
+    """Return the errors, and the limits of time and memory, that a reader can choose."""
+    every = [
+        each for report in reports for case in report.results.measured.values() for each in case
+    ]
     return {
-        name: {"color": look.color, "shape": look.shape, "dashes": look.dashes}
-        for name, look in styles.items()
+        "error": {str(text.number(error, 1)): error for error in ERRORS},
+        **{
+            cost: {"": math.inf} | {str(show(limit)): limit for limit in limits(every, cost)}
+            for cost, show in (("seconds", text.seconds), ("memory", text.memory))
+        },
     }
 
 
-def run_data(
-    results: Results, summary: pd.DataFrame, rates: pd.DataFrame, label: str
-) -> dict[str, Any]:
-    """Return what the page knows of one run."""
-    whole = sum(len(case["seeds"]) * len(case["depths"]) for case in results.cases.values()) * len(
-        results.estimators
-    )
-    condensed = whole > MOST_ERRORS
-    # Details of so many records take more than a page: it shows the leading error alone.
-    metrics = list(TITLES)[:1] if condensed else list(TITLES)
-    newest = results.provenances[0] if results.provenances else {}
-    places = {name: place for place, name in enumerate(results.estimators)}
-    summaries = dict(iter(summary.groupby("case", sort=False))) if len(summary) else {}
-    by_case: dict[str, list[Any]] = {name: [None] * len(places) for name in results.cases}
-    for row in summary.to_dict("records"):
-        by_case[row["case"]][places[row["estimator"]]] = row
-    measured = [each for of_case in results.measured.values() for each in of_case]
+def _run(report: Report, label: str, wanted: Wishes) -> dict[str, Any]:
+    """Return what the page shows of one run."""
+    results, looks = report.results, looks_of(report.results)
+    if not results.cases:
+        return {"label": label, "estimators": [], "cases": [], "charts": [], "tables": {}}
+    scores = cases.seeds(results)
+    condensed = len(scores) > MOST_ERRORS
+    if condensed:
+        scores = scores[["case", "estimator", "depth", "seed", "relative_error"]]
+    by_seed = dict(iter(scores.groupby("case", sort=False))) if not condensed else {}
+    summaries = dict(iter(report.summary.groupby("case", sort=False)))
+    figures = cases.curves(results, report.rates, looks, scores)
     return {
         "label": label,
-        "profile": results.profile,
-        "commit": str(newest.get("commit") or "")[:12],
-        "date": str(newest.get("date") or ""),
-        "machine": str(newest.get("machine") or "unknown"),
         "condensed": condensed,
         "estimators": list(results.estimators),
         "cases": [
-            _case(results, rates_of, name, metrics, condensed, by_case[name])
-            | {"findings": findings(summaries[name])}
-            for name, rates_of in _by_case(results, rates).items()
+            _case(report, described, figures[name], by_seed.get(name), summaries[name], wanted)
+            for name, described in zip(
+                results.cases, report.of_cases(list(results.cases)), strict=True
+            )
         ],
-        "limits": {cost: limits(measured, cost) for cost in ("seconds", "memory")},
-        "charts": charts.rates(summary),
+        "charts": [
+            *(
+                chart(figure, "#across", wide=True, height=190 + 24 * len(results.estimators))
+                for figure in overview(results, ERRORS)
+            ),
+            *(chart(figure, "#across") for figure in cases.across(report.summary, looks)),
+        ],
         "tables": {
+            "budgets": _budgets(report),
             "rates": table(
-                tables.rates_table(summary), "Error per layer: predicted by theory and fitted"
+                tables.rates_table(report.summary),
+                "Error per layer: predicted by theory and fitted",
             ),
             "references": table(
                 tables.references_table(results), "References, per case and target"
             ),
-        }
-        if results.cases
-        else {},
+        },
     }
+
+
+def _seeds(scores: pd.DataFrame | None, rows: pd.DataFrame) -> dict[str, list[Any]] | None:
+    """Return the errors seed by seed, with the costs of their depths."""
+    if scores is None:
+        return None
+    costs = rows[["estimator", "depth", "ms", "mib"]]
+    return columns(scores.drop(columns="case").merge(costs, on=["estimator", "depth"]))
+
+
+def _case(
+    report: Report,
+    described: Mapping[str, Any],
+    figure: Figure,
+    scores: pd.DataFrame | None,
+    rows: pd.DataFrame,
+    wanted: Wishes,
+) -> dict[str, Any]:
+    """Return the facts, answers, tables and figures of a case."""
+    results, name = report.results, figure.case
+    case, measured = results.cases[name], results.measured[name]
+    facts = {key: case[key] for key in ("dataset", "algorithm", "loss")}
+    others = [*cases.windows(results, name, figure.rows), *cases.burn_in(results, name)]
+    return {
+        "name": name,
+        **facts,
+        "badge": results.badge(name),
+        "cell": {
+            "text": facts["dataset"],
+            "details": ["{algorithm}, {loss} loss".format(**facts)],
+            "case": name,
+            "badge": results.badge(name),
+        },
+        "facts": f"{described['caption']}.",
+        "findings": findings(rows),
+        "answers": {
+            ",".join(words): _answer(answer(measured, Requirement(*values)))
+            for words, values in (
+                zip(*choice, strict=True)
+                for choice in itertools.product(*(values.items() for values in wanted.values()))
+            )
+        },
+        "tables": {
+            words: _needs(described["summary"], rows, measured, error)
+            for words, error in wanted["error"].items()
+        },
+        "figure": chart(figure, "#panels", seeds=_seeds(scores, figure.rows)),
+        "charts": [chart(other, "#case-figures") for other in others],
+    }
+
+
+def _answer(found: Answer) -> list[Any]:
+    use = text.Cell(found.estimator or "no answer", found.estimator)
+    return [*map(_cell, (use, *found.cells.values())), found.reason]
+
+
+def _needs(
+    summary: pd.DataFrame, rows: pd.DataFrame, measured: Sequence[Measured], error: float
+) -> dict[str, Any]:
+    """Return the table of what every estimator needs on a case to reach an error."""
+    goal, reaches = text.number(error, 1), {each.estimator: each.reach(error) for each in measured}
+    needs = []
+    for name, deepest in zip(rows["estimator"], summary.iloc[:, 1], strict=True):
+        reach = reaches[name]
+        facts = Answer(
+            Requirement(error), "", name, True, reach.depth, error, *reach[3:5], reach.interval
+        ).cells
+        if not math.isfinite(reach.depth):
+            facts = dict.fromkeys(facts, text.Cell(text.DASH))
+            if deepest != text.DASH:
+                facts["depth"] = text.Cell("not reached", key=math.inf)
+        needs.append([deepest, facts["depth"], facts["time"], facts["memory"]])
+    shown = pd.DataFrame(
+        needs,
+        columns=[summary.columns[1], f"layers to {goal}", f"time to {goal}", "memory there"],
+        dtype=object,
+    )
+    shown.insert(0, "estimator", rows["estimator"].tolist())
+    about = f"Every estimator on {rows['case'].iloc[0]}"
+    return table(shown.assign(status=list(rows["status"]), reason=list(rows["reason"])), about)
+
+
+def _budgets(report: Report) -> dict[str, Any]:
+    """Return the table of the best estimator by budget."""
+    measured = report.results.measured
+    required = budgets([each for case in measured.values() for each in case])
+    rows = []
+    for case, of_case in measured.items():
+        found = [answer(of_case, requirement).value for requirement in required]
+        cells = [
+            {"text": name, "estimator": name, "details": [value]} if name else value
+            for name, value in found
+        ]
+        rows.append([case, *cells])
+    heads = ["case", *map(str, required)]
+    return {"caption": "Which estimator at which budget", "columns": heads, "rows": rows}
+
+
+def encode(data: Any) -> str:
+    """Return data as JSON, compressed, as text that a page may hold."""
+    written = json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    # No date: the same results make the same page.
+    return base64.b64encode(gzip.compress(written, 6, mtime=0)).decode()
 
 
 def table(frame: pd.DataFrame, caption: str) -> dict[str, Any]:
     """Return a table of text as data: its caption, columns and cells."""
-    columns = frame.columns.tolist()
-    return {
-        "caption": caption,
-        "columns": columns,
-        "rows": [[_cell(value) for value in row] for row in frame.to_numpy()],
-    }
+    rows = [[_cell(value) for value in row] for row in frame.to_numpy()]
+    return {"caption": caption, "columns": frame.columns.tolist(), "rows": rows}
 
 
 def _cell(value: Any) -> Any:
@@ -107,152 +247,9 @@ def _cell(value: Any) -> Any:
     is best, estimator.
     """
     cell = text.Cell(value)
-    key = (
-        None
-        if cell.key is None
-        else "Infinity"
-        if math.isinf(cell.key)
-        else float(f"{cell.key:.6g}")
-    )
-    known = {
-        "key": key,
-        "details": cell.details,
-        "best": bool(cell.best),
-        "estimator": cell.estimator,
-    }
-    known = {name: item for name, item in known.items() if item or item == 0 and name == "key"}
+    known: dict[str, Any] = {}
+    if cell.key is not None:
+        known["key"] = "Infinity" if math.isinf(cell.key) else float(f"{cell.key:.6g}")
+    facts = {"details": cell.details, "best": bool(cell.best), "estimator": cell.estimator}
+    known |= {name: value for name, value in facts.items() if value}
     return {"text": cell.head, **known} if known else str(cell)
-
-
-def _by_case(results: Results, rates: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    parts = dict(iter(rates.groupby("case", sort=False))) if len(rates) else {}
-    return {name: parts.get(name, rates.iloc[:0]) for name in results.cases}
-
-
-def _case(
-    results: Results,
-    rates: pd.DataFrame,
-    name: str,
-    metrics: Sequence[str],
-    condensed: bool,
-    rows: Sequence[Any],
-) -> dict[str, Any]:
-    case = results.cases[name]
-    curves = {
-        metric: [results.curve(name, spec, metric) for spec in results.estimators]
-        for metric in metrics
-    }
-    seeds = sorted(
-        {
-            *case["seeds"],
-            *(int(seed) for part in curves.values() for curve in part for seed in curve.seeds),
-        }
-    )
-    described = {
-        "name": name,
-        **{key: case[key] for key in ("dataset", "algorithm", "loss")},
-        "target": results.target(name),
-        "badge": results.badge(name),
-        "seeds": seeds,
-        "bound": _bound(results, name),
-        "charts": charts.stored(results, name),
-        # Empty where an estimator is not measured on the case.
-        "status": [row["status"] if row else "" for row in rows],
-        "reason": [
-            row["reason"] if row else "this run does not measure it on this case" for row in rows
-        ],
-        "theory": [
-            point for slope in predicted_slopes(results, rates, name) for point in _theory(**slope)
-        ],
-    }
-    for metric, part in curves.items():
-        exact = metric == "relative_error"
-        found = [_errors(curve, seeds, exact, condensed) for curve in part]
-        if exact or any(found):
-            described[metric] = found
-    described["seconds"] = [
-        _cost(condensed, *(results.line(name, spec, cost) for cost in ("seconds", "low", "high")))
-        for spec in results.estimators
-    ]
-    described["memory"] = [
-        _cost(condensed, results.line(name, spec, "memory_bytes")) for spec in results.estimators
-    ]
-    return described
-
-
-def _theory(
-    law: str, estimator: str, depths: np.ndarray, errors: np.ndarray
-) -> list[dict[str, Any]]:
-    """Return a slope that theory predicts as points, of which the middle one has its name."""
-    return [
-        {
-            "law": law,
-            "estimator": estimator,
-            "x": short(x),
-            "y": short(y),
-            "label": place == len(depths) // 2,
-        }
-        for place, (x, y) in enumerate(zip(depths, errors, strict=True))
-    ]
-
-
-def _errors(
-    curve: Curve, seeds: Sequence[int], exact: bool, condensed: bool
-) -> list[dict[str, Any]]:
-    """Return the errors of an estimator by depth: median, least and greatest over the seeds, and
-    those of all `seeds`.
-
-    ``status`` says where some or all are at the reference's bound. A condensed curve has the median
-    in place of the seeds.
-    """
-    plain = exact and not condensed
-    values = np.full((len(curve.depths), len(seeds)), math.nan)
-    values[:, np.searchsorted(seeds, curve.seeds)] = curve.values
-    known = ~np.isnan(values)
-    measured, floored = known.sum(axis=1), curve.at_floor.sum(axis=1)
-    rows = np.flatnonzero(measured)
-    found = []
-    for row, (depth, *spread) in zip(rows.tolist(), curve.spread.tolist(), strict=True):
-        middle, least, greatest = spread if plain else map(short, spread)
-        kept = (
-            [middle]
-            if condensed
-            else [
-                None if value != value else value if plain else short(value)
-                for value in values[row].tolist()
-            ]
-        )
-        found.append(
-            {
-                "depth": int(depth),
-                "middle": middle,
-                "least": least,
-                "greatest": greatest,
-                "values": kept,
-            }
-        )
-        if exact and not condensed and floored[row]:
-            found[-1]["status"] = (
-                "at the bound" if floored[row] == measured[row] else "in part at the bound"
-            )
-    return found
-
-
-def _cost(condensed: bool, line: Line, *quartiles: Line) -> list[Any] | None:
-    """Return a cost against depth: depths, values, first and last measured depth, and the quartiles
-    of the values.
-    """
-    if not len(line.depths):
-        return None
-    exact = [item.values.tolist() for item in (line, *quartiles)]
-    values = [
-        [None if value != value else short(value) if condensed else value for value in item]
-        for item in exact
-    ]
-    known = [min(line.measured), max(line.measured)]
-    return [line.depths.tolist(), values[0], known, *values[1:]]
-
-
-def _bound(results: Results, name: str) -> float | None:
-    """Return the greatest bound over the seeds of the case's first target, certified or estimated."""
-    return results.bounds.get((name, results.target(name)))

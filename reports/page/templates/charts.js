@@ -1,31 +1,90 @@
-// Charts: the specifications that charting.py has made, filled in, and figures that hold one chart each with its downloads.
-function filled({ kind, xTitle, yTitle, xLog, yLog, tooltip }) {
-  const { spec, log, linear } = structuredClone(DATA.specs[kind]), shown = spec.layer.at(-1).encoding;
-  spec.encoding.x = { field: "x", title: xTitle, ...(xLog ? log : linear) };
-  spec.encoding.y = { field: "y", title: yTitle, ...(yLog ? log : linear) };
-  shown.tooltip = tooltip ?? shown.tooltip;
-  return spec;
+// Charts: figures as Python has made them (figures/record.py), drawn by Vega-Lite.
+
+// Columns as rows.
+function rowsOf(columns) {
+  const names = Object.keys(columns);
+  return (columns[names[0]] ?? []).map((_, place) =>
+    Object.fromEntries(names.map((name) => [name, columns[name][place]])));
+}
+
+const brief = (value) =>
+  (typeof value === "number" ? String(Number(value.toPrecision(3))) : value ?? DASH);
+
+// A figure as the state of the page wants it: a column on each axis, and the rows that are left.
+function chartOf(figure, { y: upward = state.y, ...more } = {}) {
+  const pick = (axes, column) => axes.find((axis) => axis.column === column) ?? axes[0];
+  const x = pick(figure.x, state.x), y = pick(figure.y, upward), free = figure.mark === "line";
+  const scaled = (axis, wish) =>
+    (free && wish !== "auto" && axis.scale !== "ordinal" ? wish : axis.scale);
+  const xScale = scaled(x, state.xscale), yScale = scaled(y, state.yscale);
+  // A logarithm has no place for zero.
+  const fits = (value, scale) => value != null && (scale !== "log" || value > 0);
+  const end = (row, axis, which, scale) => {
+    const value = row[`${axis.column}_${which}`];
+    return (state.spread === "band" || !free) && fits(value, scale) ? value : null;
+  };
+  const seeds = state.spread === "seeds" && figure.seeds, { series, color } = figure;
+  const tips = { [series]: series, ...figure.tips, ...(seeds ? { seed: "seed" } : {}),
+    ...Object.fromEntries([...figure.x, y, ...(color ? [color] : [])].map((axis) =>
+      [axis.column, axis.title])),
+    ...(`${y.column}_low` in figure.rows && !seeds
+      ? { [`${y.column}_low`]: "least of the seeds", [`${y.column}_high`]: "greatest" } : {}) };
+  const known = Object.keys(tips).filter((column) => column in (seeds || figure.rows));
+  const rows = rowsOf(seeds || figure.rows).filter(keeps).map((row, order) => ({
+    ...row, ...figure.looks[row[series]], line: `${row[series]} ${row.seed ?? ""}`, order,
+    dim: dimmed(row.estimator), x: row[x.column], y: row[y.column], value: row[color?.column],
+    xLow: end(row, x, "low", xScale), xHigh: end(row, x, "high", xScale),
+    yLow: end(row, y, "low", yScale), yHigh: end(row, y, "high", yScale),
+    ...Object.fromEntries(known.map((column, place) => [`tip${place}`, brief(row[column])])),
+  })).filter((row) => fits(row.x, xScale) && fits(row.y, yScale));
+  const first = y === figure.y[0] && yScale === y.scale;
+  const guides = (first && x === figure.x[0] ? figure.guides : [])
+    .filter((guide) => !guide.estimator || (keeps(guide) && !dimmed(guide.estimator)));
+  const data = { rows, guides, levels: first ? figure.levels : [] };
+
+  const spec = structuredClone(DATA.specs[figure.mark]), across = new Set(rows.map((row) => row.x));
+  const encode = (axis, channel, scale) => {
+    const own = spec.encoding[channel], shared = DATA.specs.scales[scale];
+    spec.encoding[channel] = { ...shared, ...own, field: channel, title: axis.title || null,
+      axis: { ...shared.axis, ...own.axis }, scale: { ...shared.scale, ...own.scale } };
+  };
+  encode(x, "x", xScale);
+  encode(y, "y", yScale);
+  const tooltip = known.map((column, place) => ({ field: `tip${place}`, title: tips[column] }));
+  if (color) {
+    spec.encoding.tooltip = tooltip;
+    spec.layer[0].encoding.color.title = color.title;
+  } else {
+    spec.layer.at(-1).encoding.tooltip = tooltip;
+    spec.params = [{ name: "size", value: rows.length > 300 ? 7 : 34 }];
+  }
+  return {
+    ...figure, ...more, spec, data, about: `${y.title} against ${x.title}. ${figure.about}`,
+    least: figure.wide ? 200 + 26 * across.size : 0, wide: figure.wide && across.size > 3,
+    columns: Object.keys(figure.rows),
+  };
 }
 
 async function embed(place, { about, spec, data }, height) {
-  const size = { width: Math.max(place.clientWidth, 240), height, autosize: { type: "fit", contains: "padding" } };
-  const datasets = { theory: [], levels: [], ...data }, tooltip = { disableDefaultStyle: true };
-  const options = { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1, tooltip };
-  const full = { ...size, config: DATA.specs.config, description: about, datasets, ...spec };
+  const width = Math.max(place.clientWidth, 240);
+  const size = { width, height, autosize: { type: "fit", contains: "padding" } };
+  const full = { ...size, config: DATA.specs.config, description: about, datasets: data, ...spec };
+  const options = { ast: true, renderer: "svg", actions: false, mode: "vega-lite", logLevel: 1,
+    tooltip: { disableDefaultStyle: true } };
   return (await vegaEmbed(place, full, options)).view;
 }
 
-// A figure with one chart. `draw` shows data; a chart of the same specification keeps its view and only gets new rows.
-class Figure {
+// A box with one chart. A chart of the same specification keeps its view and only gets new rows.
+class Box {
   constructor(host) {
     this.title = element("strong");
     this.tools = element("span", { class: "tools" }, button("enlarge", () => this.enlarge()),
       ...["SVG", "PNG", "CSV"].map((kind) => button(kind, () => this.save(kind))));
     this.place = element("div", { class: "place" });
-    this.box = element("div", { class: "scroll" }, this.place);
+    this.scroll = element("div", { class: "scroll" }, this.place);
     this.note = element("p", { class: "soft note" });
     const caption = element("figcaption", {}, this.title, this.tools);
-    this.node = element("figure", { class: "chart" }, caption, this.box, this.note);
+    this.node = element("figure", { class: "chart" }, caption, this.scroll, this.note);
     host.append(this.node);
   }
 
@@ -36,16 +95,19 @@ class Figure {
   }
 
   async render(chart) {
-    const { title, about, spec, data, height = 250, note = "", open, wide = false, least = 0 } = (this.shown = chart);
+    const { title, about, spec, data, height, note, open, wide, least } = (this.shown = chart);
     this.title.replaceChildren(open ? link(title, { case: open, section: "case" }) : title);
-    for (const tool of this.tools.children) tool.setAttribute("aria-label", `${tool.textContent}: ${title}`);
-    this.note.textContent = note;
-    this.note.hidden = !note;
-    this.node.classList.toggle("wide", wide);
+    for (const tool of this.tools.children) {
+      tool.setAttribute("aria-label", `${tool.textContent}: ${title}`);
+    }
+    this.note.textContent = data.rows.length ? note : "Nothing was measured here.";
+    this.note.hidden = !this.note.textContent;
+    this.node.classList.toggle("wide", Boolean(wide));
     // What needs more width than there is scrolls, by keyboard as well.
     this.place.style.minWidth = `${least}px`;
-    if (least) Object.assign(this.box, { tabIndex: 0, role: "region", ariaLabel: title });
-    const key = JSON.stringify([spec, this.place.clientWidth, height]), content = JSON.stringify(data);
+    if (least) Object.assign(this.scroll, { tabIndex: 0, role: "region", ariaLabel: title });
+    const key = JSON.stringify([spec, this.place.clientWidth, height]);
+    const content = JSON.stringify(data);
     if (key === this.key && content === this.content) return;
     this.content = content;
     if (key !== this.key) {
@@ -69,28 +131,32 @@ class Figure {
     $("strong", dialog).textContent = this.shown.title;
     dialog.showModal();
     const view = await embed(place, this.shown, Math.round(window.innerHeight * 0.68));
-    const tidy = () => { view.finalize(); place.replaceChildren(); this.tools.firstElementChild.focus(); };
+    const tidy = () => {
+      view.finalize();
+      place.replaceChildren();
+      this.tools.firstElementChild.focus();
+    };
     dialog.addEventListener("close", tidy, { once: true });
   }
 
   async save(kind) {
-    const name = `${(this.shown.file ?? this.shown.title).replace(/[^A-Za-z0-9]+/g, "-")}.${kind.toLowerCase()}`;
-    if (kind === "PNG") return element("a", { href: await this.view.toImageURL("png", 2), download: name }).click();
-    const content = kind === "CSV" ? csv(this.shown.data.rows) : await this.view.toSVG();
-    const href = URL.createObjectURL(new Blob([content], { type: kind === "CSV" ? "text/csv" : "image/svg+xml" }));
-    element("a", { href, download: name }).click();
+    const { name, columns, data } = this.shown, download = `${name}.${kind.toLowerCase()}`;
+    const type = { SVG: "image/svg+xml", CSV: "text/csv" }[kind];
+    const content = { CSV: () => csv(columns, data.rows), SVG: () => this.view.toSVG() }[kind];
+    const href = type ? URL.createObjectURL(new Blob([await content()], { type }))
+      : await this.view.toImageURL("png", 2);
+    element("a", { href, download }).click();
     setTimeout(() => URL.revokeObjectURL(href), 1000);
   }
 }
 
-function csv(rows) {
-  const hidden = ["dim", "order", "line", "x", "y", "low", "high", "light", "text", "hollow"];
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((name) => !hidden.includes(name));
+function csv(columns, rows) {
   const cell = (value) => {
     const plain = String(value ?? "");
-    // Before what a spreadsheet would take for a formula stands an apostrophe, as in the tidy table.
+    // An apostrophe before what a spreadsheet would take for a formula, as in the tidy table.
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain;
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  return [names, ...rows.map((row) => names.map((name) => row[name]))].map((row) => `${row.map(cell).join(",")}\n`).join("");
+  return [columns, ...rows.map((row) => columns.map((name) => row[name]))]
+    .map((row) => `${row.map(cell).join(",")}\n`).join("");
 }
