@@ -1,10 +1,88 @@
-"""`pudle leaderboard`."""
+"""`pudle submit` and `pudle leaderboard`."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import click
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command("submit")
+@click.argument("spec", metavar="FILE.py")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default="leaderboard",
+    show_default=True,
+    metavar="FOLDER",
+    help="Folder of submissions; this one gets a folder in it.",
+)
+@click.option(
+    "--signed-off-by",
+    "person",
+    metavar="PERSON",
+    help="Who hands in, 'NAME <ADDRESS>' [default: git's author].",
+)
+@click.option("--accept", is_flag=True, help="Hand in although an earlier submission was better.")
+def submit_command(spec: str, out: Path, person: str | None, accept: bool) -> None:
+    """Check and measure an estimator in a file, and write the folder to hand in.
+
+    The estimator has to pass `pudle check`. Its accuracy, time and memory are measured on the cases
+    of the leaderboard, beside backprop. If the folder holds an earlier submission of that name, the
+    new one has to be no worse. What is written holds the file, the results, their digests and who
+    signs them off; the site scores the file again. Exits with 1 where a check or the comparison
+    failed.
+
+    \b
+    Example:
+      pudle submit my_estimator.py
+    """
+    from pudle import names
+    from pudle.errors import InvalidArgument
+    from pudle.reports.compare import summary
+    from pudle.reports.compare.judge import compare
+    from pudle.reports.compare.sides import load_folder
+    from pudle.reports.leaderboard import submission
+    from pudle.workers import Process
+
+    person = person or submission.author()
+    name, options = names.parse(spec)
+    if not (place := names.file_of(name)):
+        raise InvalidArgument(
+            f"{spec!r} is no file: hand in the file of an estimator, as my_estimator.py"
+        )
+    estimator = names.make_estimator(spec)
+    click.echo(f"checking {estimator.name}", err=True)
+    with Process([sys.executable, "-m", "pudle", "check", spec], (0, 1, 2)) as check:
+        if code := check.wait():
+            raise click.exceptions.Exit(code)
+    folder, new = out / estimator.name, out / f".{estimator.name}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    shutil.copy(place[0], new / submission.ESTIMATOR)
+    shown = f"{submission.ESTIMATOR}:{type(estimator).__name__}"
+    if options:
+        shown += f"({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    click.echo("measuring accuracy, time and memory", err=True)
+    submission.measure_apart(new, new, [shown, submission.YARDSTICK], scores_only=False)
+    submission.strip(new)
+    if folder.exists():
+        submission.read_submission(folder)
+        sides = (load_folder(side / submission.PROFILE) for side in (folder, new))
+        comparison = compare(*sides)
+        click.echo(summary.plain(comparison))
+        if len(comparison.cells("regression")) and not accept:
+            shutil.rmtree(new)
+            click.echo(f"{folder} is left as it was: --accept hands in all the same", err=True)
+            raise click.exceptions.Exit(1)
+        shutil.rmtree(folder)
+    new.rename(folder)
+    submission.write_manifest(folder, estimator, shown, person)
+    click.echo(folder)
 
 
 @click.command("leaderboard")
@@ -13,8 +91,8 @@ import click
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("build/leaderboard"),
+    type=FOLDER,
+    default="build/leaderboard",
     show_default=True,
     metavar="PATH",
     help="Where the tables and the badges go.",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from pudle import text
 from pudle.answers import ERROR
@@ -15,24 +15,18 @@ from pudle.errors import PudleError
 from pudle.files import write_atomically
 from pudle.reports import markup
 from pudle.reports.compare.sides import load_folder
-from pudle.reports.leaderboard.ranking import (
-    differing,
-    errors,
-    families,
-    machine_of,
-    ranked,
-    reached,
-    time_ratio,
+from pudle.reports.leaderboard.ranking import differing, errors, ranked, reached, time_ratio
+from pudle.reports.leaderboard.submission import (
+    MANIFEST,
+    PROFILE,
+    Submission,
+    measure_apart,
+    read_submission,
 )
-from pudle.reports.leaderboard.scoring import measure_apart
-from pudle.reports.leaderboard.submission import MANIFEST, PROFILE, Submission, read_submission
 
 #: What submissions are ranked beside.
 BUILT_IN = ("alternating", "analytic", "backprop", "truncated(window=10)", "one_step")
 RATIO = "time / backprop"
-ABOUT_TIMES = (
-    "Relative to `backprop` in the same submission; machines are not compared with each other."
-)
 
 
 def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Path:
@@ -44,33 +38,60 @@ def write_leaderboard(folder: Path, out: Path, log: Callable[[str], None]) -> Pa
     measure_apart(Path.cwd(), own, list(BUILT_IN), scores_only=True)
     results = load_folder(own / PROFILE)
     scored = {name: reached(results, name) for name in BUILT_IN}
-    accepted: dict[str, Submission] = {}
-    refused, times = [], []
+    accepted, refused = [], []
     for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
         log(f"scoring {path.name}")
         try:
             one = read_submission(path)
-            scored[one.name], ratio = _scored(one, out / "scores" / f"{one.name}-{one.digest}")
+            scored[path.name], ratio = _scored(one, out / "scores" / f"{path.name}-{one.digest}")
         except PudleError as error:
             refused.append({"submission": path.name, "why": str(error)})
-            continue
-        accepted[one.name] = one
-        times.append(
-            {"machine": machine_of(one.manifest["machine"]), "estimator": one.name, RATIO: ratio}
-        )
-    ranks = ranked(scored)
+        else:
+            accepted.append(_described(one) | {RATIO: ratio})
+    ranks, names = ranked(scored), {row["estimator"] for row in accepted}
     write_atomically(out / "leaderboard.csv", markup.csv(ranks))
-    parts = [*_ranks(ranks, accepted, out / "badges"), *_times(pd.DataFrame(times))]
-    if refused:
-        parts += [
-            "## Not ranked",
-            markup.markdown_table(pd.DataFrame(refused), code=("submission",)),
-        ]
-    if accepted:
-        parts += ["## Submissions", _submissions(accepted)]
+    loader = jinja2.PackageLoader("pudle.reports.leaderboard")
+    badge = jinja2.Environment(loader=loader, autoescape=True).get_template("badge.svg.j2")
+    page = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, finalize=markup.markdown
+    )
+    page.filters["table"] = lambda rows: markup.markdown_table(
+        pd.DataFrame(rows), code=("estimator", "submission")
+    )
+    families: dict[str, list[dict[str, object]]] = {}
+    for family, rows in ranks.groupby("family"):
+        for row in rows.to_dict("records"):
+            mark = "built in"
+            if row["estimator"] in names:
+                name, value = badge_name(row["estimator"], family), f"{row['rank']} of {len(rows)}"
+                write_atomically(out / "badges" / name, badge.render(label=family, value=value))
+                mark = markup.Markdown(f"![{value}](badges/{name})")
+            layers = text.fixed(row["depth"], 0) if row["reached"] else "not reached"
+            families.setdefault(family[0].upper() + family[1:], []).append(
+                {
+                    "rank": row["rank"],
+                    "estimator": row["estimator"],
+                    f"layers to {text.number(ERROR, 1)}": layers,
+                    "in cases": f"{row['reached']} of {row['cases']}",
+                    "error at the greatest depth": text.number(row["error"]),
+                    "": mark,
+                }
+            )
+    times: dict[str, list[dict[str, object]]] = {}
+    for row in sorted(accepted, key=lambda row: row[RATIO]):
+        timed = {"estimator": row["estimator"], RATIO: text.fixed(row.pop(RATIO), 2)}
+        times.setdefault(row.pop("machine"), []).append(timed)
+    shown = page.get_template("leaderboard.md.j2").render(
+        families=families, times=times, refused=refused, accepted=accepted
+    )
     path = out / "leaderboard.md"
-    write_atomically(path, "\n\n".join(parts) + "\n")
+    write_atomically(path, shown.strip() + "\n")
     return path
+
+
+def badge_name(estimator: str, family: str) -> str:
+    """Return the file name of a badge."""
+    return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
 
 
 def _scored(one: Submission, home: Path) -> tuple[pd.DataFrame, float]:
@@ -79,78 +100,19 @@ def _scored(one: Submission, home: Path) -> tuple[pd.DataFrame, float]:
     """
     measure_apart(one.folder, home, [one.manifest["spec"]], scores_only=True)
     submitted, again = load_folder(one.folder / PROFILE), load_folder(home / PROFILE)
-    if lines := differing(
-        errors(submitted, submitted.estimators[0]), errors(again, again.estimators[0])
-    ):
+    name, mine = submitted.estimators[0], again.estimators[0]
+    if lines := differing(errors(submitted, name), errors(again, mine)):
         raise PudleError(f"{len(lines)} errors are not as submitted, the first {lines[0]}")
-    return reached(again, again.estimators[0]), time_ratio(submitted, submitted.estimators[0])
+    return reached(again, mine), time_ratio(submitted, name)
 
 
-def badge_name(estimator: str, family: str) -> str:
-    """Return the file name of a badge."""
-    return f"{estimator}-{re.sub(r'[^a-z]+', '-', family)}.svg"
-
-
-def _ranks(ranks: pd.DataFrame, accepted: Mapping[str, Submission], badges: Path) -> list[str]:
-    """Return a heading and a table per family, and write the badges."""
-    badge = Environment(
-        loader=PackageLoader("pudle.reports.leaderboard"), autoescape=True
-    ).get_template("badge.svg.j2")
-    parts = []
-    for family, rows in families(ranks):
-        shown = []
-        for row in rows.itertuples():
-            mark: str = "built in"
-            if row.estimator in accepted:
-                name, value = badge_name(row.estimator, family), f"{row.rank} of {len(rows)}"
-                write_atomically(badges / name, badge.render(label=family, value=value))
-                mark = markup.Markdown(f"![{value}](badges/{name})")
-            shown.append(
-                {
-                    "rank": row.rank,
-                    "estimator": row.estimator,
-                    f"layers to {text.number(ERROR, 1)}": text.fixed(row.depth, 0)
-                    if row.reached
-                    else "not reached",
-                    "in cases": f"{row.reached} of {row.cases}",
-                    "error at the greatest depth": text.number(row.error),
-                    "": mark,
-                }
-            )
-        parts += [
-            f"## {family[0].upper()}{family[1:]}",
-            markup.markdown_table(pd.DataFrame(shown), code=("estimator",)),
-        ]
-    return parts
-
-
-def _times(times: pd.DataFrame) -> list[str]:
-    """Return the section about times, a table per machine."""
-    parts = ["## Times", ABOUT_TIMES] if len(times) else []
-    for machine, rows in times.groupby("machine") if len(times) else ():
-        ordered = rows.sort_values(RATIO)[["estimator", RATIO]].assign(
-            **{RATIO: lambda part: part[RATIO].map(_two)}
-        )
-        parts += [
-            f"### {markup.markdown(machine)}",
-            markup.markdown_table(ordered, code=("estimator",)),
-        ]
-    return parts
-
-
-def _two(value: float) -> str:
-    return text.fixed(value, 2)
-
-
-def _submissions(accepted: Mapping[str, Submission]) -> str:
-    rows = [
-        {
-            "estimator": name,
-            "computes": one.manifest["computes"],
-            "date": one.manifest["date"],
-            "signed off by": one.manifest["signed_off_by"].partition(" <")[0],
-            "pudle": one.manifest["pudle"],
-        }
-        for name, one in accepted.items()
-    ]
-    return markup.markdown_table(pd.DataFrame(rows), code=("estimator",))
+def _described(one: Submission) -> dict[str, str]:
+    """Return what the page says of a submission, and its machine."""
+    machine = one.manifest["machine"]
+    return {
+        "estimator": one.manifest["name"],
+        **{key: one.manifest[key] for key in ("computes", "date")},
+        "signed off by": one.manifest["signed_off_by"].partition(" <")[0],
+        "pudle": one.manifest["pudle"],
+        "machine": f"{machine.get('cpu', 'unknown')}, torch {machine.get('torch', 'unknown')}",
+    }

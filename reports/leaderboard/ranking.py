@@ -1,16 +1,15 @@
-"""Ranks of submissions: layers to an error as they were scored again, by family of problems; times
-by machine.
-"""
+"""Ranks of submissions: layers to an error as they were scored again, by family of problems."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from pudle.answers import ERROR, depth_to
+from pudle.reports.figures.cases import seeds
 from pudle.reports.leaderboard.submission import YARDSTICK
 from pudle.reports.results import Results
 
@@ -21,37 +20,33 @@ FAMILIES = {
     "image_patches": "photographs",
 }
 #: A submitted error may differ from ours by this factor: sums in another order can change the
-#: support of a code.
-ELSEWHERE = 1.25
+#: support of a code. Below the floor both are rounding.
+ELSEWHERE, FLOOR = 1.25, 1e-12
 
 
-def family(case: Mapping[str, str]) -> str:
+def family(case: str, loss: str) -> str:
     """Return the family of a case: its kind of problem and its outer loss."""
-    kind = next(
-        (words for start, words in FAMILIES.items() if case["name"].startswith(start)),
-        "dense dictionaries",
-    )
-    return f"{kind}, {case['loss']} loss" if case["loss"] in ("lasso", "reconstruction") else kind
+    kinds = [words for start, words in FAMILIES.items() if case.startswith(start)]
+    kind = (kinds or ["dense dictionaries"])[0]
+    return f"{kind}, {loss} loss" if loss in ("lasso", "reconstruction") else kind
 
 
-def errors(results: Results, estimator: str) -> pd.DataFrame:
-    """Return the median relative error over the seeds for every certified (case, depth); NaN where
-    there is none.
-    """
-    limits = set(results.references.loc[results.references["status"] == "limit", "case"])
-    frame = results.frame
-    rows = frame[
-        (frame["metric"] == "relative_error")
-        & (frame["estimator"] == estimator)
-        & ~frame["case"].isin(limits)
+def errors(results: Results, estimator: str) -> pd.Series:
+    """Return the median relative error over the seeds by certified case and depth."""
+    rows = seeds(results)
+    limits = [case for case in results.cases if results.badge(case)]
+    rows = rows[(rows["estimator"] == estimator) & ~rows["case"].isin(limits)]
+    return rows.groupby(["case", "depth"])["relative_error"].median()
+
+
+def differing(submitted: pd.Series, again: pd.Series) -> list[str]:
+    """Return a line for every submitted error that differs from ours by more than machines do."""
+    both = pd.DataFrame({"one": submitted, "other": again})
+    ratio = np.log(both["one"].clip(lower=FLOOR) / both["other"].clip(lower=FLOOR)).abs()
+    return [
+        f"{case} at depth {depth}: {row.one:.3g} submitted, {row.other:.3g} here"
+        for (case, depth), row in both[~(ratio <= math.log(ELSEWHERE))].iterrows()
     ]
-    rows = rows.assign(
-        value=rows["value"].where(rows["status"] == "ok"),
-        family=[
-            family({"name": name, "loss": results.cases[name]["loss"]}) for name in rows["case"]
-        ],
-    )
-    return rows.groupby(["family", "case", "depth"])["value"].median().reset_index()
 
 
 def reached(results: Results, estimator: str) -> pd.DataFrame:
@@ -66,19 +61,21 @@ def reached(results: Results, estimator: str) -> pd.DataFrame:
         if results.badge(name):
             continue
         curves, greatest = results.curve(name, estimator).by_seed, max(case["depths"])
-        whole = {seed: curve for seed, curve in curves.items() if curve[0][-1] == greatest}
-        depths = [
-            depth_to(*whole[seed], ERROR) if seed in whole else math.inf for seed in case["seeds"]
-        ]
-        errors = [whole[seed][1][-1] if seed in whole else math.inf for seed in case["seeds"]]
-        described = {"family": family({"name": name, "loss": case["loss"]}), "case": name}
+        whole = [curves[seed] for seed in case["seeds"] if seed in curves]
+        whole = [curve for curve in whole if curve[0][-1] == greatest]
+        missing = [math.inf] * (len(case["seeds"]) - len(whole))
         rows.append(
-            described | {"depth": float(np.median(depths)), "error": float(np.median(errors))}
+            {
+                "family": family(name, case["loss"]),
+                "case": name,
+                "depth": np.median([depth_to(*curve, ERROR) for curve in whole] + missing),
+                "error": np.median([curve[1][-1] for curve in whole] + missing),
+            }
         )
     return pd.DataFrame(rows, columns=["family", "case", "depth", "error"])
 
 
-def ranked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def ranked(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Rank estimators in each family by the layers that they need to reach `ERROR`, see `reached`.
 
     In a case, those that never reach it come last, by their error. Equal ones share a rank. Of
@@ -92,14 +89,11 @@ def ranked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         estimator without any number is left out.
     """
     table = pd.concat(
-        [frame.assign(estimator=name) for name, frame in found.items()], ignore_index=True
+        [frame.assign(estimator=name) for name, frame in scored.items()], ignore_index=True
     )
     table["reached"] = np.isfinite(table["depth"])
-    table["order"] = (
-        table.assign(left=table["error"].where(~table["reached"], 0.0))
-        .groupby(["depth", "left"])
-        .ngroup()
-    )
+    left = table["error"].where(~table["reached"], 0.0)
+    table["order"] = table.assign(left=left).groupby(["depth", "left"]).ngroup()
     table["place"] = table.groupby("case")["order"].rank()
     rows = (
         table.replace(math.inf, math.nan)
@@ -111,8 +105,9 @@ def ranked(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             depth=("depth", "median"),
             error=("error", "median"),
         )
+        .dropna(subset=["error"])
+        .reset_index()
     )
-    rows = rows[rows["error"].notna()].reset_index()
     rows["rank"] = rows.groupby("family")["mean_rank"].rank(method="min").astype(int)
     return rows.sort_values(["family", "rank", "estimator"], ignore_index=True)
 
@@ -124,28 +119,5 @@ def time_ratio(results: Results, estimator: str) -> float:
     times = results.timings.pivot_table(
         index=["case", "depth"], columns="estimator", values="seconds"
     )
-    if not {estimator, YARDSTICK} <= set(times.columns):
-        return math.nan
+    times = times.reindex(columns=[estimator, YARDSTICK])
     return float(np.exp(np.log(times[estimator] / times[YARDSTICK]).mean()))
-
-
-def differing(submitted: pd.DataFrame, again: pd.DataFrame, floor: float = 1e-12) -> list[str]:
-    """Return a line for every submitted error that differs from ours by more than machines do."""
-    both = submitted.merge(again, on=["family", "case", "depth"], suffixes=("_submitted", "_again"))
-    one, other = (both[name].clip(lower=floor) for name in ("value_submitted", "value_again"))
-    unequal = both[(np.log(one / other).abs() > math.log(ELSEWHERE)) | (one.isna() != other.isna())]
-    return [
-        f"{row.case} at depth {row.depth}: {row.value_submitted:.3g} submitted,"
-        f" {row.value_again:.3g} here"
-        for row in unequal.itertuples()
-    ]
-
-
-def machine_of(machine: Mapping[str, object]) -> str:
-    """Return what a machine is called in the table of times."""
-    return f"{machine.get('cpu', 'unknown')}, torch {machine.get('torch', 'unknown')}"
-
-
-def families(ranks: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    """Yield each family with its rows, in order of rank."""
-    yield from ranks.groupby("family", sort=True)

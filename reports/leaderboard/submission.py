@@ -7,7 +7,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import re
+import shutil
+import sys
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,10 +20,13 @@ from msgspec import Struct
 
 import pudle
 from pudle import names
-from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.errors import InvalidArgument, PudleError, UnreadableResult
 from pudle.files import read_json, write_atomically
-from pudle.measuring.provenance import machine
+from pudle.measuring.experiment import silent
+from pudle.measuring.provenance import NoRepository, git, machine
+from pudle.measuring.run import execute
 from pudle.measuring.selection import Selection
+from pudle.workers import run
 
 #: The profile's folder in a submission, the file of its estimator, and its manifest.
 PROFILE, ESTIMATOR, MANIFEST = "leaderboard", "estimator.py", "submission.json"
@@ -31,6 +37,8 @@ YARDSTICK = "backprop"
 CASES = {"quick": ("*",), "default": ("penalty_selection-*", "ridge-*")}
 DEPTHS = (10, 50, 100, 200, 400)
 TIMED_DEPTHS = (10, 100)
+#: All that the process of another person's code sees of this one's environment.
+KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 #: What a person who signs off states, as the developer certificate of origin has it for code.
 STATEMENT = (
     "I wrote this file, or may publish it under its license, and these results are as `pudle"
@@ -61,16 +69,10 @@ class Submission:
     manifest: dict[str, Any]
 
     @property
-    def name(self) -> str:
-        """The estimator's name, which is the folder's as well."""
-        return self.manifest["name"]
-
-    @property
     def digest(self) -> str:
         """The digest of all files, by which a score computed again is kept."""
-        return hashlib.sha256(
-            json.dumps(self.manifest["files"], sort_keys=True).encode()
-        ).hexdigest()[:16]
+        listed = json.dumps(self.manifest["files"], sort_keys=True)
+        return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 
 def selection(*estimators: str) -> Selection:
@@ -127,16 +129,60 @@ def read_submission(folder: Path) -> Submission:
         raise UnreadableResult(
             f"{name}: {manifest['spec']!r:.80} is not the file that was handed in, {ESTIMATOR}"
         )
-    known = names.list_estimators().get(name)
-    if known is not None and known.__module__.startswith("pudle."):
+    if getattr(names.list_estimators().get(name), "__module__", "").startswith("pudle."):
         raise UnreadableResult(f"{name} is the name of a built-in estimator: choose another")
     return Submission(folder, manifest)
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a submission but its manifest, by its place."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
     }
+
+
+def author() -> str:
+    """Return the author that git knows, or refuse to sign anything off."""
+    try:
+        words = [git(Path.cwd(), "config", f"user.{part}") for part in ("name", "email")]
+    except NoRepository:
+        raise InvalidArgument(
+            "git knows no author: give --signed-off-by 'NAME <ADDRESS>'"
+        ) from None
+    return "{} <{}>".format(*words)
+
+
+def strip(folder: Path) -> None:
+    """Delete what was measured on the way and is not handed in."""
+    for name in ("store/references", "results", "runs"):
+        shutil.rmtree(folder / PROFILE / name, ignore_errors=True)
+    for name in ("lock", "asv.conf.json"):
+        (folder / PROFILE / name).unlink(missing_ok=True)
+
+
+def measure_apart(folder: Path, home: Path, specs: list[str], *, scores_only: bool) -> None:
+    """Measure estimators, whose specs are relative to a folder, in a process that sees nothing of
+    this one's environment.
+    """
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    home.mkdir(parents=True, exist_ok=True)
+    options = ["yes" if scores_only else "no", *specs]
+    command = [sys.executable, "-m", __name__, str(home.resolve()), *options]
+    done = run(command, cwd=folder, env=environment | {"HOME": str(home)})
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise PudleError(f"{folder.name} cannot be measured: {lines[-1]}")
+
+
+if __name__ == "__main__":
+    place, only_scores, *estimators = sys.argv[1:]
+    execute(
+        selection(*estimators),
+        home=Path(place),
+        workers=os.cpu_count() or 1,
+        scores_only=only_scores == "yes",
+        again=False,
+        progress=silent,
+    )
