@@ -23,6 +23,11 @@ def data(page):
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
+def rows(columns):
+    """Return the rows of a figure, which the page carries by columns."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def texts(content):
     """Yield every text of the data, however deep it lies."""
     if isinstance(content, str):

@@ -75,8 +75,9 @@ class Figure:
             return self.about
         (x, *_), (y, *_) = self.x, self.y
         last = "; ".join(
-            f"{name} {text.number(rows[y.column].iloc[-1])} at {rows[x.column].iloc[-1]:.4g}"
+            f"{name} {text.number(row[y.column])} at {row[x.column]}"
             for name, rows in self.lines.items()
+            for row in rows.iloc[-1:].to_dict("records")
         )
         band = ", with the range over the seeds" if f"{y.column}_low" in self.rows else ""
         laws = list(dict.fromkeys(filter(None, self.guides["label"])))

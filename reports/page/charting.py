@@ -93,14 +93,14 @@ def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def overview(results: Results, errors: Sequence[float]) -> Iterator[Figure]:
+def overview(results: Results, errors: Sequence[float | None]) -> Iterator[Figure]:
     """Yield the time of every estimator to each of some errors over that of the fastest, on the
     cases with a certified reference.
     """
     cases = [case for case in results.cases if not results.badge(case)]
     rows = []
     for case in cases:
-        for error in errors:
+        for error in filter(None, errors):
             reaches = [each.reach(error) for each in results.measured[case]]
             times = [each.seconds.value for each in reaches if each.seconds.value > 0]
             for each in reaches:
@@ -138,7 +138,7 @@ def overview(results: Results, errors: Sequence[float]) -> Iterator[Figure]:
 
 
 def trends(
-    reports: Sequence[Report], names: Sequence[str], errors: Sequence[float]
+    reports: Sequence[Report], names: Sequence[str], errors: Sequence[float | None]
 ) -> dict[str, list[Figure]]:
     """Return, by case, the error at the deepest depth over the runs, and per machine the time and
     the memory to each of some errors.
@@ -152,7 +152,7 @@ def trends(
             for each in measured:
                 known = origin | {"case": case, "estimator": each.estimator}
                 rows += [known | {"error": point.error} for point in each.points[-1:]]
-                for error in errors:
+                for error in filter(None, errors):
                     reach, goal = each.reach(error), str(text.number(error, 1))
                     costs = {"ms": reach.seconds[0] * 1e3, "mib": reach.memory[0] / 2**20}
                     rows.append(known | costs | {"goal": goal})

@@ -15,24 +15,23 @@ from typing import Any
 import pandas as pd
 
 from pudle import text
-from pudle.answers import ERROR, Answer, Measured, Requirement, answer, budgets, limits
+from pudle.answers import ERROR, Answer, Requirement, answer, limits
 from pudle.reports import runs, tables
-from pudle.reports.answers import findings
+from pudle.reports.answers import ERRORS, budgets, findings
 from pudle.reports.figures import cases
 from pudle.reports.figures.record import Figure
 from pudle.reports.learning.bought import bought
 from pudle.reports.looks import looks_of
 from pudle.reports.page.charting import chart, columns, overview, trends
 from pudle.reports.report import Report
+from pudle.reports.results import Results
 
 #: A page of more errors than this carries their median, least and greatest over the seeds.
 MOST_ERRORS = 100_000
-#: Errors that a reader can require.
-ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 LIMIT = "Scored against the limit of the iteration, whose error is estimated, not certified"
 
 #: What a reader can require: by key the values with their words, the empty one is no limit.
-Wishes = Mapping[str, Mapping[str, float]]
+Wishes = Mapping[str, Mapping[str, float | None]]
 
 
 def content(reports: Sequence[Report], names: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def wishes(reports: Sequence[Report]) -> Wishes:
         each for report in reports for case in report.results.measured.values() for each in case
     ]
     return {
-        "error": {str(text.number(error, 1)): error for error in ERRORS},
+        "error": {str(text.number(error, 1)) if error else "least": error for error in ERRORS},
         **{
             cost: {"": math.inf} | {str(show(limit)): limit for limit in limits(every, cost)}
             for cost, show in (("seconds", text.seconds), ("memory", text.memory))
@@ -121,7 +120,7 @@ def _run(report: Report, label: str, wanted: Wishes) -> dict[str, Any]:
             *(chart(figure, "#across") for figure in cases.across(report.summary, looks)),
         ],
         "tables": {
-            "budgets": _budgets(report),
+            "budgets": _budgets(results),
             "rates": table(
                 tables.rates_table(report.summary),
                 "Error per layer: predicted by theory and fitted",
@@ -174,7 +173,10 @@ def _case(
             )
         },
         "tables": {
-            words: _needs(described["summary"], rows, measured, error)
+            words: table(
+                tables.summary_table(rows, error or ERROR).assign(reason=list(rows["reason"])),
+                f"Every estimator on {name}",
+            )
             for words, error in wanted["error"].items()
         },
         "figure": chart(figure, "#panels", seeds=_seeds(scores, figure.rows)),
@@ -187,46 +189,21 @@ def _answer(found: Answer) -> list[Any]:
     return [*map(_cell, (use, *found.cells.values())), found.reason]
 
 
-def _needs(
-    summary: pd.DataFrame, rows: pd.DataFrame, measured: Sequence[Measured], error: float
-) -> dict[str, Any]:
-    """Return the table of what every estimator needs on a case to reach an error."""
-    goal, reaches = text.number(error, 1), {each.estimator: each.reach(error) for each in measured}
-    needs = []
-    for name, deepest in zip(rows["estimator"], summary.iloc[:, 1], strict=True):
-        reach = reaches[name]
-        facts = Answer(
-            Requirement(error), "", name, True, reach.depth, error, *reach[3:5], reach.interval
-        ).cells
-        if not math.isfinite(reach.depth):
-            facts = dict.fromkeys(facts, text.Cell(text.DASH))
-            if deepest != text.DASH:
-                facts["depth"] = text.Cell("not reached", key=math.inf)
-        needs.append([deepest, facts["depth"], facts["time"], facts["memory"]])
-    shown = pd.DataFrame(
-        needs,
-        columns=[summary.columns[1], f"layers to {goal}", f"time to {goal}", "memory there"],
-        dtype=object,
-    )
-    shown.insert(0, "estimator", rows["estimator"].tolist())
-    about = f"Every estimator on {rows['case'].iloc[0]}"
-    return table(shown.assign(status=list(rows["status"]), reason=list(rows["reason"])), about)
-
-
-def _budgets(report: Report) -> dict[str, Any]:
+def _budgets(results: Results) -> dict[str, Any]:
     """Return the table of the best estimator by budget."""
-    measured = report.results.measured
-    required = budgets([each for case in measured.values() for each in case])
-    rows = []
-    for case, of_case in measured.items():
-        found = [answer(of_case, requirement).value for requirement in required]
-        cells = [
-            {"text": name, "estimator": name, "details": [value]} if name else value
-            for name, value in found
-        ]
-        rows.append([case, *cells])
-    heads = ["case", *map(str, required)]
-    return {"caption": "Which estimator at which budget", "columns": heads, "rows": rows}
+    rows = budgets(results)
+    frame = pd.DataFrame(
+        {"case": row["case"]}
+        | {
+            cell["budget"]: text.Cell(
+                text.Cell(cell["estimator"] or cell["value"], cell["estimator"]),
+                details=[cell["value"]] * bool(cell["estimator"]),
+            )
+            for cell in row["cells"]
+        }
+        for row in rows
+    )
+    return table(frame, "Which estimator at which budget")
 
 
 def encode(data: Any) -> str:

@@ -57,25 +57,20 @@ def test_page_loads_nothing_and_says_what_it_rests_on(html):
     )
 
 
-def test_page_carries_its_errors_exactly_and_once(html):
-    content = living_page.data(html)
-    (run,) = content["runs"]
+def test_page_carries_its_errors_and_costs_by_depth(html):
+    (run,) = living_page.data(html)["runs"]
     (shown,) = run["cases"]
-    place = run["estimators"].index("alternating")
-    (row,) = (row for row in shown["relative_error"][place] if row["depth"] == 100)
     errors = [0.5 * RHO[seed] ** 100 for seed in SEEDS]
-    assert row == {
-        "depth": 100,
-        "values": errors,
-        "middle": errors[1],
-        "least": errors[0],
-        "greatest": errors[2],
-    }
-    assert shown["bound"] == BOUND and shown["status"] == ["ok"] * 4 and run["machine"] == "here"
-    # At depth 100, 1 s and 2 MiB; time is measured at two depths and carried on to four times the
-    # deeper.
-    assert shown["seconds"][place][:3] == [[0, 100, 200, 800], [0, 1, 2, 8], [100, 200]]
-    assert shown["memory"][place][1][1] == 2**21
+    at = {"estimator": "alternating", "depth": 100}
+    (row,) = (row for row in living_page.rows(shown["figure"]["rows"]) if row.items() >= at.items())
+    spread = [row[f"relative_error{end}"] for end in ("_low", "", "_high")]
+    assert spread == pytest.approx([errors[0], errors[1], errors[2]], rel=1e-5)
+    # At depth 100, 1 s and 2 MiB.
+    assert (row["ms"], row["mib"]) == (1000, 2)
+    seeds = living_page.rows(shown["figure"]["seeds"])
+    known = [row["relative_error"] for row in seeds if row.items() >= at.items()]
+    assert known == pytest.approx(errors, rel=1e-5)
+    assert shown["figure"]["levels"] == [{"y": BOUND, "label": "certified bound 1.0e-12"}]
 
 
 def test_page_is_the_same_twice(tmp_path):
@@ -192,17 +187,9 @@ def test_a_page_of_too_many_errors_carries_medians_and_says_so(timed, monkeypatc
     monkeypatch.setattr("pudle.reports.page.data.MOST_ERRORS", 50)
     page = living_page.html(timed)
     (shown,) = living_page.data(page)["runs"][0]["cases"]
-    place = timed.results.estimators.index("alternating")
-    (row,) = (row for row in shown["relative_error"][place] if row["depth"] == 100)
-    kept = [row[name] for name in ("middle", "least", "greatest")]
-    assert kept == pytest.approx(
-        [0.5 * RHO[1] ** 100, 0.5 * RHO[0] ** 100, 0.5 * RHO[2] ** 100], rel=1e-3
-    )
-    assert row["values"] == kept[:1]
-    assert (
-        "cosine_error" not in shown
-        and "it carries their median, least and greatest over the seeds" in page
-    )
+    assert shown["figure"]["seeds"] is None and "cosine_error" not in shown["figure"]["rows"]
+    assert len(shown["figure"]["rows"]["depth"]) == 32
+    assert "it carries their median, least and greatest over the seeds" in page
 
 
 def test_a_case_that_is_scored_against_a_limit_has_its_badge(tmp_path):
