@@ -156,6 +156,8 @@ def trends(
                     reach, goal = each.reach(error), str(text.number(error, 1))
                     costs = {"ms": reach.seconds[0] * 1e3, "mib": reach.memory[0] / 2**20}
                     rows.append(known | costs | {"goal": goal})
+    if not rows:
+        return {}
     table = pd.DataFrame(rows).sort_values("date", kind="stable")
     made: dict[str, list[Figure]] = {case: [] for case in table["case"].unique()}
     for column, (word, title) in TRENDS.items():

@@ -89,12 +89,11 @@ def test_stored_surface_is_drawn_where_it_has_more_windows(four):
 
 def test_burn_in_is_drawn_where_it_is_stored(four):
     assert "Burn-in" not in kinds(four)
-    for seed in (0, 1):
-        rows = [
-            {"depth": depth, "relative_error": error * (1 + seed / 10), "worst_sample": 9.0}
-            for depth, error in ((1, 0.9), (5, 4.0), (20, 1.5), (50, 0.5), (100, 0.01))
-        ]
-        write_artifact(four, "jacobian_error", rows, seed=seed)
+    rows = [
+        {"depth": depth, "relative_error": error, "worst_sample": 9.0}
+        for depth, error in ((1, 0.9), (5, 4.2), (20, 1.5), (50, 0.5), (100, 0.01))
+    ]
+    write_artifact(four, "jacobian_error", rows)
     write_artifact(four, "of a later version", [{"anything": 1}])
     write_artifact(four, "jacobian_error", [], case="another")
     assert "peak 4.2 at depth 5, below one from depth 50 on" in kinds(four)["Burn-in"].alt
