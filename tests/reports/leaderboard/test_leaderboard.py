@@ -20,6 +20,7 @@ from paths import ROOT
 from synthetic import CURVES, case, record, scores, write
 
 from pudle.errors import InvalidArgument, UnreadableResult
+from pudle.reports import markup
 from pudle.reports.leaderboard import page, ranking, submission
 from pudle.reports.load import load
 
@@ -31,10 +32,11 @@ class Mine:
     computes = "direct"
 
 
-def cells(*values: float, case: str = "a") -> pd.DataFrame:
-    """Return errors of one estimator at depths 10, 20 and so on."""
-    depths = [10 * (number + 1) for number in range(len(values))]
-    return pd.DataFrame({"family": "lasso", "case": case, "depth": depths, "value": values})
+def cells(*values: float) -> pd.Series:
+    """Return errors of one estimator at depths 10, 20 and so on of case a."""
+    places = [("a", 10 * (number + 1)) for number in range(len(values))]
+    index = pd.MultiIndex.from_tuples(places, names=["case", "depth"])
+    return pd.Series(values, index=index, dtype=float)
 
 
 def needs(*pairs: tuple[float, float]) -> pd.DataFrame:
@@ -138,7 +140,7 @@ class TestRanks:
             "sparse_gaussian-ista-reconstruction": "dense dictionaries, reconstruction loss",
         }
         for name, family in names.items():
-            assert ranking.family({"name": name, "loss": name.rpartition("-")[2]}) == family
+            assert ranking.family(name, name.rpartition("-")[2]) == family
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def folder(tmp_path) -> Path:
 class TestSubmission:
     def test_what_was_signed_off_is_read_again(self, folder):
         read = submission.read_submission(folder)
-        assert read.name == "mine" and set(read.manifest["files"]) == {
+        assert read.manifest["name"] == "mine" and set(read.manifest["files"]) == {
             "estimator.py",
             "leaderboard/run.json",
         }
@@ -205,7 +207,7 @@ class TestSubmission:
 
     def test_the_cases_of_the_leaderboard_exist(self):
         chosen = submission.selection("backprop")
-        families = {ranking.family({"name": case.name, "loss": case.loss}) for case in chosen.cases}
+        families = {ranking.family(case.name, case.loss) for case in chosen.cases}
         assert len(chosen.cases) >= 8 and len(families) == 6
         assert all(
             case.depths == submission.DEPTHS and len(case.seeds) == 3 for case in chosen.cases
@@ -215,7 +217,7 @@ class TestSubmission:
 def test_what_others_wrote_is_text_on_the_page(folder):
     one = submission.read_submission(folder)
     one.manifest["computes"] = "<script>alert(1)</script> | x"
-    shown = page._submissions({"mine": one})
+    shown = markup.markdown_table(pd.DataFrame([page._described(one)]), code=("estimator",))
     assert "<script>" not in shown and shown.count("\n") == 2
 
 
