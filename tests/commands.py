@@ -11,6 +11,7 @@ folder of plug-ins, see `plugin.write_plugin`; `env` holds further variables of 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -104,8 +105,9 @@ def _server() -> socket.socket:
     """Start the server, which ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, __file__, str(theirs.fileno())]
-    subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+    server = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
+    atexit.register(lambda: (ours.close(), server.wait()))
     return ours
 
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -28,59 +27,39 @@ SOURCES = ("src", *FOLDERS[:-1], "pyproject.toml", "README.md", "LICENSE")
 
 def run(code: str, *arguments: str) -> str:
     """Run code in a fresh, isolated interpreter and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-I", *arguments, "-c", code], capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-I", *arguments, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 class TestImport:
-    def test_torch_is_not_imported(self):
-        loaded = (
-            "import sys, pudle; print([name for name in ('torch', 'numpy', 'pandas', 'seaborn') if"
-            " name in sys.modules])"
-        )
-        assert run(loaded) == "[]"
-
-    def test_listing_the_names_imports_nothing_more(self):
-        assert (
-            run("import sys, pudle; dir(pudle); pudle.__version__; print('torch' in sys.modules)")
-            == "False"
-        )
+    def test_nothing_is_imported_before_it_is_needed(self):
+        code = """
+import sys, pudle
+dir(pudle), pudle.__version__
+print([name for name in ("torch", "numpy", "pandas", "seaborn") if name in sys.modules])
+"""
+        assert run(code) == "[]"
 
     def test_every_public_name_loads(self):
-        import pudle
-
         for name in pudle.__all__:
             assert getattr(pudle, name) is not None
         assert set(pudle.__all__) <= set(dir(pudle))
-
-    def test_unknown_name(self):
-        import pudle
-
         with pytest.raises(AttributeError, match="module 'pudle' has no attribute 'Istaa'"):
             pudle.Istaa  # noqa: B018
 
-    def test_core_imports_nothing_from_the_folders(self):
-        code = (
-            "import pkgutil, sys, importlib, pudle\nskip = {'pudle.' + name for name in ('bench',"
-            " 'datasets', 'estimators', 'reports', '__main__')}\nfor module in"
-            " pkgutil.iter_modules(pudle.__path__, 'pudle.'):\n    if module.name not in skip:"
-            " importlib.import_module(module.name)\nprint(sorted(name for name in sys.modules if"
-            " name in skip))"
-        )
-        assert run(code) == "[]"
-
     def test_importing_leaves_random_state_and_defaults_alone(self):
-        code = (
-            "import torch\nbefore = torch.get_rng_state(), torch.get_default_dtype(),"
-            " torch.get_num_threads(), torch.is_grad_enabled()\nimport"
-            " pudle\npudle.list_estimators(), pudle.list_datasets(), pudle.SparseCoding\nafter ="
-            " torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads(),"
-            " torch.is_grad_enabled()\nprint(torch.equal(before[0], after[0]) and before[1:] =="
-            " after[1:])"
-        )
+        code = """
+import torch
+def state():
+    flags = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    return *flags, torch.get_rng_state().tolist()
+before = state()
+import pudle
+pudle.list_estimators(), pudle.list_datasets(), pudle.SparseCoding
+print(state() == before)
+"""
         assert run(code) == "True"
 
 
@@ -89,9 +68,7 @@ def source(tmp_path_factory) -> Path:
     """A copy to build from, since building writes beside the sources."""
     if not (ROOT / "src").is_dir():
         pytest.skip("the sources are not here: nothing to build a package from")
-    pytest.importorskip(
-        "setuptools", minversion="77", reason="building needs setuptools 77 in this environment"
-    )
+    pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools 77")
     copy = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in SOURCES:
@@ -102,148 +79,76 @@ def source(tmp_path_factory) -> Path:
     return copy
 
 
-def pip(*arguments: str | Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-    ]
-    command += ["--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def installed(request, source, tmp_path_factory) -> Path:
     """A folder of installed packages that holds this one, and one called `datasets` as Hugging
     Face's is.
     """
     target = tmp_path_factory.mktemp(request.param)
-    neighbor = target / "datasets"
-    neighbor.mkdir()
-    (neighbor / "__init__.py").write_text("load_dataset = 'the neighbor'\n")
-    pip("--target", target, *(["--editable", source] if request.param == "editable" else [source]))
+    (target / "datasets").mkdir()
+    (target / "datasets" / "__init__.py").write_text("load_dataset = 'the neighbor'\n")
+    options = "--quiet --no-deps --no-index --no-build-isolation --disable-pip-version-check"
+    command = [sys.executable, "-m", "pip", "install", *options.split(), "--target", str(target)]
+    command += [*["--editable"] * (request.param == "editable"), str(source)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
     return target
 
 
-def run_with(folder: Path, code: str) -> str:
-    """Run code against `folder` alone: without this environment's own packages."""
-    return run(f"import site; site.addsitedir({str(folder)!r})\n{code}", "-S")
+#: What an installed package has, asked within it.
+ASKED = """
+import importlib.util, json, sys
+from importlib.metadata import distribution
+from importlib.resources import files
+
+packages = {packages!r}
+for name in ({order!r}, "datasets", "pudle.datasets"):
+    importlib.import_module(name)
+import datasets, pudle.datasets
+print(json.dumps({{
+    "neighbor": datasets.load_dataset,
+    "apart": pudle.datasets is not datasets,
+    "top": [name for name in {folders!r} if importlib.util.find_spec(name)],
+    "missing": [name for name in packages if importlib.util.find_spec(name) is None],
+    "points": [point.module for point in distribution("pudle").entry_points
+               if point.group.startswith("pudle.")],
+    "templates": sum(path.is_file() for path in
+                     files("pudle.sharing").joinpath("templates").rglob("*.j2")),
+    "typed": files("pudle").joinpath("py.typed").is_file(),
+}}))
+"""
 
 
-class TestInstalled:
-    def test_nothing_else_lands_at_the_top_level(self, installed):
-        names = {path.name for path in installed.iterdir()}
-        assert {"datasets"} == names & set(FOLDERS), (
-            "the neighbor's folder is the only one of that name"
-        )
-        listed = [path for path in installed.glob("*.dist-info/RECORD")]
-        (record,) = [path.read_text() for path in listed]
-        tops = {line.split("/")[0].split(",")[0] for line in record.splitlines()}
-        assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
-
-    def test_neighbor_is_untouched(self, installed):
-        assert sorted(path.name for path in (installed / "datasets").glob("*.py")) == [
-            "__init__.py"
-        ]
-        assert (
-            run_with(installed, "import datasets; print(datasets.load_dataset)") == "the neighbor"
-        )
-
-    @pytest.mark.parametrize("first", ["pudle.datasets", "datasets"])
-    def test_both_stay_importable_in_either_order(self, installed, first):
-        second = "datasets" if first == "pudle.datasets" else "pudle.datasets"
-        code = (
-            f"import {first}, {second}, datasets, pudle.datasets\nprint(datasets.load_dataset,"
-            " pudle.datasets is datasets)"
-        )
-        assert run_with(installed, code) == "the neighbor False"
-
-    def test_top_level_names_are_not_importable(self, installed):
-        code = (
-            "import importlib.util, json\n"
-            "print(json.dumps({name: importlib.util.find_spec(name) is not None "
-            "for name in ('estimators', 'bench', 'reports', 'tests', 'pudle')}))"
-        )
-        found = json.loads(run_with(installed, code))
-        assert found == {
-            "estimators": False,
-            "bench": False,
-            "reports": False,
-            "tests": False,
-            "pudle": True,
-        }
-
-    def test_subpackages_are_there(self, installed):
-        folders = {"pudle": ROOT / "src" / "pudle"} | {
-            f"pudle.{name}": ROOT / name for name in FOLDERS[:-1]
-        }
-        packages = [
-            ".".join([package, *file.parent.relative_to(folder).parts])
-            for package, folder in folders.items()
-            for file in folder.rglob("__init__.py")
-        ]
-        assert {"pudle.learning.studies", "pudle.reports.compare", "pudle.sharing"} <= set(packages)
-        code = (
-            f"import importlib.util\nprint([name for name in {packages} if"
-            " importlib.util.find_spec(name) is None])"
-        )
-        assert run_with(installed, code) == "[]"
-
-    def test_entry_points_name_files_that_exist(self, installed):
-        code = (
-            "import json\nfrom importlib.metadata import distribution\npoints ="
-            " distribution('pudle').entry_points\nprint(json.dumps([point.module for point in"
-            " points if point.group.startswith('pudle.')]))"
-        )
-        modules = json.loads(run_with(installed, code))
-        assert len(modules) > 40
-        for module in modules:
-            _, first, *rest = module.split(".")
-            folder = ROOT / first if first in FOLDERS else ROOT / "src" / "pudle" / first
-            assert (
-                folder.joinpath(*rest).with_suffix(".py").is_file()
-                or (folder.joinpath(*rest) / "__init__.py").is_file()
-            )
-
-    def test_templates_of_plugins_are_shipped(self, installed):
-        code = (
-            "from importlib.resources import files\n"
-            "folder = files('pudle.sharing').joinpath('templates')\n"
-            "print(sum(path.is_file() for path in folder.rglob('*.j2')))"
-        )
-        there = sum(
-            path.is_file()
-            for path in (ROOT / "src" / "pudle" / "sharing" / "templates").rglob("*.j2")
-        )
-        assert int(run_with(installed, code)) == there > 5
-
-    def test_templates_and_type_marker_are_shipped(self, installed):
-        code = (
-            "from importlib.resources import files\ntemplates = [path.name for path in"
-            " files('pudle.reports.page').joinpath('templates').iterdir()]\nprint(files('pudle').joinpath('py.typed').is_file(),"
-            " all(not name.startswith('__') for name in templates))"
-        )
-        assert run_with(installed, code) == "True True"
-
-
-def test_beside_the_real_neighbor():
-    """Hugging Face's package, where this environment has it."""
-    try:
-        metadata.version("datasets")
-    except metadata.PackageNotFoundError:
-        pytest.skip("Hugging Face's `datasets` is not installed; a stand-in is used above")
-    code = (
-        "import datasets, pudle.datasets; print(hasattr(datasets, 'load_dataset'), pudle.datasets"
-        " is datasets)"
-    )
-    assert run(code) == "True False"
+@pytest.mark.parametrize("order", ["pudle.datasets", "datasets"])
+def test_all_of_it_is_installed_under_its_one_name(installed, order):
+    """Without this environment's own packages, and beside a neighbor, in either order of import."""
+    folders = {"pudle": ROOT / "src" / "pudle"}
+    folders |= {f"pudle.{name}": ROOT / name for name in FOLDERS[:-1]}
+    packages = [
+        ".".join([package, *file.parent.relative_to(folder).parts])
+        for package, folder in folders.items()
+        for file in folder.rglob("__init__.py")
+    ]
+    code = ASKED.format(order=order, packages=packages, folders=FOLDERS)
+    answer = json.loads(run(f"import site; site.addsitedir({str(installed)!r})\n{code}", "-S"))
+    modules, templates = answer.pop("points"), answer.pop("templates")
+    assert answer == {
+        "neighbor": "the neighbor",
+        "apart": True,
+        "top": ["datasets"],
+        "missing": [],
+        "typed": True,
+    }
+    assert len(modules) > 40 and templates > 5
+    for module in modules:
+        _, first, *rest = module.split(".")
+        home = ROOT if first in FOLDERS else ROOT / "src" / "pudle"
+        path = home.joinpath(first, *rest)
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), module
+    (record,) = [path.read_text() for path in installed.glob("*.dist-info/RECORD")]
+    tops = {line.split("/")[0].split(",")[0] for line in record.splitlines()}
+    assert not tops & {*FOLDERS, *(f"{name}.py" for name in FOLDERS)}
 
 
 #: What a user writes: an estimator and an algorithm of one's own, and the two commands.
@@ -277,26 +182,9 @@ class Relaxed(pudle.Algorithm):
         return State(codes=codes, point=codes, iteration=state.iteration + 1)
 """
 RUN = [
-    "run",
-    "--estimator",
-    "own.py",
-    "--algorithm",
-    "rules.py:Relaxed(weight=0.8)",
-    "--dataset",
-    "array(path='data.csv')",
-]
-RUN += [
-    "--home",
-    "results",
-    "--only",
-    "--estimator",
-    "alternating",
-    "--loss",
-    "lasso",
-    "--seeds",
-    "1",
-    "--depth",
-    "3",
+    *"run --home results --only --loss lasso --seeds 1 --depth 3 --workers 1".split(),
+    *"--estimator own.py --estimator alternating --algorithm rules.py:Relaxed(weight=0.8)".split(),
+    *"--dataset array(path='data.csv')".split(),
 ]
 
 
@@ -329,7 +217,7 @@ def test_own_estimator_algorithm_and_table_give_a_page_from_an_empty_folder(inst
             command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
         )
 
-    done = pudle(*RUN, "--workers", "1", cwd=here)
+    done = pudle(*RUN, cwd=here)
     assert done.returncode == 0, done.stderr
     assert (
         done.stdout.startswith("2 of 2 scores computed now, 2 ok, ")
