@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 
 import click
 import pytest
@@ -18,109 +17,92 @@ from pudle.workers import Here, Pool
 
 #: Calls of one test; the nightly one makes five times as many.
 CALLS = 2000
-NAMES = [
-    "backprop",
-    "truncated",
-    "implicit",
-    "sparse_gaussian",
-    "digits",
-    "image_patches",
-    "ista",
-    "adam",
-    "lasso",
-    "ridge",
-]
-SPECS = [
-    "truncated(window=3)",
-    "truncated(window=-1)",
-    "truncated(windw=3)",
-    "backprop",
-    "finite_difference(step=0)",
-    "ista(step=2.5)",
-    "ista(thresholding='decaying(decay=0.9)')",
-    "sparse_gaussian(n_samples=10)",
-    "ridge(kappa=1e-3)",
-    "sparse_gaussian(n_samples=10, seed=True)",
-    "digits(n_samples=20)",
-    "image_patches(folder='.')",
-    "image_patches(folder='nowhere', n_samples=3)",
-    "sgd(learning_rate='x')",
-    "step(every=0)",
-    "spsa(samples=(1, 2))",
-    "file.py",
-    "file.py:Class(a=1)",
-    "nowhere/file.py(a=1)",
-    "array(path='file.txt')",
-    "ista(thresholding='file.py')",
-    "x" * 300,
-    "(((((((" * 50,
-    "a(b=[[[[]]]])",
-    "f(**{})",
-]
-TEXTS = [
-    "",
-    " ",
-    "-",
-    "--",
-    "-1",
-    "0",
-    "1",
-    "2",
-    "7",
-    "1e999",
-    "nan",
-    "-inf",
-    "0x10",
-    "１",
-    "None",
-    "True",
-    "*",
-    "[",
-    "[!",
-    "**/*",
-    "?",
-    "~",
-    ".",
-    "..",
-    "/",
-    "/dev/null",
-    "/proc/self/mem",
-    "nowhere/deep",
-    "file.txt",
-    "file.py",
-    "HEAD",
-    "HEAD~99",
-    "main",
-    "@",
-    "字典",
-    "a b",
-    "é",
-    "e\u0301",
-    "\udce9",
-    "\n",
-    "\t",
-    "\x1b[31m",
-    "\\",
-    "'",
-    '"',
-    "=",
-    "a=b",
-    "%s",
-    "{0}",
-    "$(true)",
-    "<script>",
-    "cpu",
-    "cuda",
-    "quick",
-    "default",
-    "html",
-    "csv",
-    "latex",
-    "float32",
-    "exact",
-    "lasso",
-    "reconstruction",
-]
+NAMES = (
+    "backprop truncated implicit sparse_gaussian digits image_patches ista adam lasso ridge".split()
+)
+SPECS = """
+truncated(window=3)
+truncated(window=-1)
+truncated(windw=3)
+backprop
+finite_difference(step=0)
+ista(step=2.5)
+ista(thresholding='decaying(decay=0.9)')
+sparse_gaussian(n_samples=10)
+ridge(kappa=1e-3)
+sparse_gaussian(n_samples=10, seed=True)
+digits(n_samples=20)
+image_patches(folder='.')
+image_patches(folder='nowhere', n_samples=3)
+sgd(learning_rate='x')
+step(every=0)
+spsa(samples=(1, 2))
+file.py
+file.py:Class(a=1)
+nowhere/file.py(a=1)
+array(path='file.txt')
+ista(thresholding='file.py')
+a(b=[[[[]]]])
+f(**{})
+""".strip().splitlines()
+SPECS += ["x" * 300, "(((((((" * 50]
+TEXTS = """
+-
+--
+-1
+0
+1
+2
+7
+1e999
+nan
+-inf
+0x10
+１
+None
+True
+*
+[
+[!
+**/*
+?
+~
+.
+..
+/
+/dev/null
+/proc/self/mem
+nowhere/deep
+file.txt
+file.py
+HEAD
+HEAD~99
+main
+@
+字典
+a b
+é
+'
+"
+=
+a=b
+%s
+{0}
+$(true)
+<script>
+cpu
+cuda
+quick
+default
+html
+csv
+latex
+float32
+exact
+lasso
+reconstruction
+""".strip().splitlines()
+TEXTS += ["", " ", "e\u0301", "\udce9", "\n", "\t", "\x1b[31m", "\\"]
 
 
 class InThisProcess(Here, Pool):
@@ -164,8 +146,7 @@ def typed(tmp_path, monkeypatch, capfd):
     (tmp_path / "file.py").write_text("this is no Python\n")
 
     def call(arguments):
-        monkeypatch.setattr(sys, "argv", ["pudle", *arguments])
-        code = cli.run()
+        code = cli.run(arguments)
         return code, *capfd.readouterr()
 
     return call
