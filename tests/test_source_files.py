@@ -134,7 +134,7 @@ WRONG = {
     "lib.py": "lib.py cannot be read (Is a directory)",
     "broken.py": "broken.py cannot be imported (ZeroDivisionError: division by zero, at broken.py, line 2)",
     "beside.py": ("beside.py cannot be imported (ImportError: cannot import name 'nothing' from"),
-    "nameless.py": "nameless.py: Mine lacks name, computes: correct the file",
+    "nameless.py": "nameless.py: Mine lacks a text name and computes: correct the file",
     "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",
     "nothing.py": (
         "nothing.py holds 0 estimators (none): derive a class from pudle's GradientEstimator and"

@@ -49,11 +49,10 @@ class Commands(click.Group):
                 raise TypeError(f"{point.value} is not a command")
         except (Exception, SystemExit) as error:
             owner = names.owner(point)
-            text = (
+            raise PudleError(
                 f"command {cmd_name!r} of {owner} cannot be loaded ({first_line(error)}): repair"
                 f" {owner} or install it again"
-            )
-            raise PudleError(text) from error
+            ) from error
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,31 +71,16 @@ class Commands(click.Group):
 
 def summary(point: EntryPoint) -> str:
     """Return the first paragraph of a command's docstring, read from its source, because importing
-    it may take seconds.
+    it may take seconds; a package of others is not even looked for.
     """
-    with contextlib.suppress(Exception):
-        for node in ast.parse(_source(point).read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == point.attr:
-                return (ast.get_docstring(node) or "").partition("\n\n")[0]
+    package = names.owner(point)
+    if package != names.PACKAGE:
+        return f"A command of {package}."
+    place = importlib.util.find_spec(point.module)
+    for node in ast.parse(Path(str(place and place.origin)).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == point.attr:
+            return (ast.get_docstring(node) or "").partition("\n\n")[0]
     return ""
-
-
-def _source(point: EntryPoint) -> Path:
-    """Return the source file of a command.
-
-    To find a module in a package imports the package, which only this suite's own may do for the
-    sake of a help text.
-    """
-    if names.owner(point) == names.PACKAGE:
-        spec = importlib.util.find_spec(point.module)
-        return Path(str(spec and spec.origin))
-    module = point.module.replace(".", "/")
-    places = (
-        [Path(str(point.dist.locate_file(f"{module}{end}"))) for end in (".py", "/__init__.py")]
-        if point.dist
-        else []
-    )
-    return next(place for place in places if place.is_file())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -148,17 +132,20 @@ def run(arguments: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Raise PudleError for a file that cannot be used, an output that is closed, and code that
-    tries to end the program.
+    """Raise PudleError for a file that cannot be used, an output that is closed, text that no file
+    can hold, and code that tries to end the program.
     """
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise PudleError(f"{error.object!r:.80} is no text: correct the argument") from error
     except (OSError, SystemExit) as error:
         # The library that prints tables turns a closed pipe into an attempt to end the program.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
-            code = getattr(error, "code", None)
-            call = f"a plug-in tried to end the program with sys.exit({code!r})"
+            call = (
+                f"a plug-in tried to end the program with sys.exit({getattr(error, 'code', 0)!r})"
+            )
             raise PudleError(f"{call}: finished results are kept; repair the plug-in") from error
         why = cause.strerror or first_line(cause)
         if cause.filename:

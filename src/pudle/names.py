@@ -24,7 +24,7 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -89,8 +89,11 @@ KINDS = {
     "optimizers": Kind("optimizer", "pudle.learning.optimizers:Optimizer"),
     "schedules": Kind("schedule", "pudle.learning.optimizers:Schedule"),
 }
-PROBLEM = Kind("problem", "pudle.problems:Problem", ())
-EXPERIMENT = Kind("experiment", "pudle.measuring.experiment:Experiment", ())
+#: Groups of other things than specs can name.
+OTHERS = {
+    "problems": Kind("problem", "pudle.problems:Problem", ()),
+    "experiments": Kind("experiment", "pudle.measuring.experiment:Experiment"),
+}
 
 #: Objects that specs stand for, by group and spec; empty but within `holding`.
 _HELD: ContextVar[Mapping[tuple[str, str], Any]] = ContextVar("pudle held objects", default={})  # noqa: B039  # never changed
@@ -239,10 +242,10 @@ def build(spec: str, cls: Any) -> Any:
         made = cls(**arguments)
     except (SpecError, MissingDependency):
         raise
-    except Exception as error:
-        plain = isinstance(error, InvalidArgument)
-        why = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
-        raise SpecError(f"spec {spec!r}: {why if plain else wrong or why}") from error
+    except InvalidArgument as error:
+        wrong = first_line(error)
+    except Exception as error:  # noqa: BLE001  # a class of others may raise anything
+        wrong = wrong or f"{type(error).__name__}: {first_line(error)}"
     if wrong:
         raise SpecError(f"spec {spec!r}: {wrong}")
     return made
@@ -259,7 +262,7 @@ def _wrong_type(cls: type, arguments: Mapping[str, Any]) -> str:
     hints: dict[str, Any] = {}
     # Annotations that only type checkers can read check nothing here.
     with contextlib.suppress(Exception):
-        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        hints = typing.get_type_hints(cls)
     for key, value in arguments.items():
         types = typing.get_args(hints.get(key)) or (hints.get(key),)
         accepted = {*types, int} if float in types else {*types}
@@ -464,44 +467,39 @@ def _loaded(point: EntryPoint) -> Any:
 
 def _claimed(group: str, name: str, entry: Any) -> list[str]:
     """Return the names that an entry claims, or raise _Defect if it is not what the group holds."""
+    kind = KINDS.get(group) or OTHERS.get(group)
+    if kind is None:
+        return [name]
+    base = kind.base_class()
     if group == "experiments":
         if not isinstance(entry, Mapping) or not all(
-            isinstance(key, str)
-            and PLAIN_NAME.fullmatch(key)
-            and isinstance(experiment, EXPERIMENT.base_class())
-            for key, experiment in entry.items()
+            PLAIN_NAME.fullmatch(str(key)) and isinstance(value, base)
+            for key, value in entry.items()
         ):
             raise _Defect("is not a mapping from plain file names to experiments")
         return list(entry)
-    kind = PROBLEM if group == "problems" else KINDS.get(group)
-    if kind is None:
-        return [name]
-    if (
-        not isinstance(entry, type)
-        or not issubclass(entry, kind.base_class())
-        or inspect.isabstract(entry)
-    ):
+    if not inspect.isclass(entry) or not issubclass(entry, base) or inspect.isabstract(entry):
         raise _Defect(
             f"is not a class that derives from {kind.base_name} and implements all of its methods,"
             f" but {entry!r:.80}"
         )
     cls: Any = entry
-    _check_attributes(kind, cls)
+    aliases = _aliases(kind, cls)
     if group in KINDS and (not name.isidentifier() or cls.name != name):
         raise _Defect(
             f"has name={cls.name!r}, which must be that of its entry point and an identifier"
         )
-    return [name, *getattr(cls, "aliases", ())]
+    return [name, *aliases]
 
 
-def _check_attributes(kind: Kind, cls: Any) -> None:
-    if missing := [name for name in kind.required if not hasattr(cls, name)]:
-        raise _Defect(f"lacks {', '.join(missing)}")
+def _aliases(kind: Kind, cls: Any) -> tuple[str, ...]:
+    """Return the aliases of a class, or raise _Defect if it lacks what every class has."""
+    if lacking := [name for name in kind.required if not isinstance(getattr(cls, name, 0), str)]:
+        raise _Defect(f"lacks a text {' and '.join(lacking)}")
     aliases = getattr(cls, "aliases", ())
     if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
         raise _Defect(f"has aliases={aliases!r:.80}, which is not a tuple of texts")
-    if not isinstance(getattr(cls, "computes", ""), str):
-        raise _Defect(f"has computes={cls.computes!r:.80}, which is not a text")
+    return aliases
 
 
 def _make_default(cls: Any) -> None:
@@ -541,22 +539,9 @@ def _why(error: BaseException) -> str:
 # Users' files
 
 
-@dataclass
-class _File:
-    """A user's file as it was loaded: its module, and what it and the files that it imports from
-    its folder held.
-    """
-
-    module: ModuleType
-    contents: dict[Path, bytes] = field(default_factory=dict)
-
-    def changed(self) -> bool:
-        with contextlib.suppress(OSError):
-            return any(path.read_bytes() != held for path, held in self.contents.items())
-        return True
-
-
-_FILES: dict[Path, _File] = {}
+#: The modules of users' files, each with what it and the files that it imports from its folder held
+#: when it was loaded.
+_FILES: dict[Path, tuple[ModuleType, dict[Path, bytes]]] = {}
 
 
 def load(path: Path) -> ModuleType:
@@ -568,31 +553,32 @@ def load(path: Path) -> ModuleType:
         If there is no such file, or it raises an error; the text says where.
     """
     shown, path = shown_path(path), Path(os.path.abspath(path))
-    file = _FILES.get(path)
-    if file is None or file.changed():
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise SpecError(
-                f"{shown} cannot be read ({error.strerror}): give the path of a .py file"
-            ) from None
-        name = PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        place = importlib.util.spec_from_file_location(name, path)
-        assert place is not None, "a file that ends in .py has a loader"
-        file = _File(importlib.util.module_from_spec(place), {path: content})
-        # Dataclasses look their module up by its name.
-        sys.modules[name] = file.module
-        try:
-            with _as_script(path.parent) as imported:
-                # Not an import, which might read a compiled file that is older.
-                exec(compile(content, str(path), "exec", dont_inherit=True), vars(file.module))
-        except (Exception, SystemExit) as error:
-            raise SpecError(
-                f"{shown} cannot be imported ({_why(error)}): correct the file"
-            ) from error
-        file.contents |= {each: each.read_bytes() for each in imported}
-        _FILES[path] = file
-    return file.module
+    if path in _FILES and _unchanged(_FILES[path][1]):
+        return _FILES[path][0]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError(
+            f"{shown} cannot be read ({error.strerror}): give the path of a .py file"
+        ) from None
+    name = PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    place: Any = importlib.util.spec_from_file_location(name, path)
+    # Dataclasses look their module up by its name.
+    sys.modules[name] = module = importlib.util.module_from_spec(place)
+    try:
+        with _as_script(path.parent) as imported:
+            # Not an import, which might read a compiled file that is older.
+            exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"{shown} cannot be imported ({_why(error)}): correct the file") from error
+    _FILES[path] = module, {path: content} | {each: each.read_bytes() for each in imported}
+    return module
+
+
+def _unchanged(contents: Mapping[Path, bytes]) -> bool:
+    with contextlib.suppress(OSError):
+        return all(path.read_bytes() == content for path, content in contents.items())
+    return False
 
 
 @contextlib.contextmanager
@@ -666,16 +652,21 @@ def class_in(group: str, path: Path, name: str = "") -> type:
     kind, shown = KINDS[group], shown_path(path)
     classes = classes_in(group, path, name)
     listed = ", ".join(classes) or "none"
-    remedy = f"derive a class from pudle's {kind.base_name} and implement all of its methods{kind.or_else}"
     if name and name not in classes:
-        remedy = f"it has {listed}" if classes else remedy
-        raise SpecError(f"{shown} holds no {kind.noun} {name!r}{nearest(name, classes)}: {remedy}")
+        raise SpecError(
+            f"{shown} holds no {kind.noun} {name!r}{nearest(name, classes)}: it has {listed}"
+        )
     if not name and len(classes) != 1:
-        remedy = f"name one of them, as {shown}:{next(iter(classes))}" if classes else remedy
+        remedy = (
+            f"name one of them, as {shown}:{next(iter(classes))}"
+            if classes
+            else f"derive a class from pudle's {kind.base_name} and implement all of its"
+            f" methods{kind.or_else}"
+        )
         raise SpecError(f"{shown} holds {len(classes)} {kind.noun}s ({listed}): {remedy}")
     cls = classes[name or next(iter(classes))]
     try:
-        _check_attributes(kind, cls)
+        _aliases(kind, cls)
     except _Defect as defect:
         raise SpecError(f"{shown}: {cls.__name__} {defect}: correct the file") from None
     return cls
@@ -692,7 +683,7 @@ def files_of(module: str) -> list[Path]:
     """
     if not module.startswith(PREFIX):
         return []
-    return list(_FILES[Path(str(sys.modules[module].__file__))].contents)
+    return list(_FILES[Path(str(sys.modules[module].__file__))][1])
 
 
 def lasting_name(module: str) -> str:

@@ -97,8 +97,8 @@ def test_its_scores_are_those_of_the_closed_form(folder):
         "own", "own.py", "iteration", "linear", seeds=(0, 1), depths=(3, 60), targets=("limit",)
     )
     record = measure(case, "backprop", Store(folder / "store", "quick"))
-    assert record["status"] == "ok"
-    errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record["scores"]}
+    assert record.status == "ok"
+    errors = {(row["seed"], row["depth"]): row["relative_error"] for row in record.scores}
     for seed in (0, 1):
         assert errors[seed, 3] == pytest.approx(2.0**-3, rel=1e-9)
         assert errors[seed, 60] < 1e-9

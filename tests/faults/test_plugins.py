@@ -70,7 +70,7 @@ BROKEN = {
     "claim": (
         "class Bad(Base):\n    name = 'bad'\n    computes = 3",
         "bad = bad_plugin:Bad",
-        "has computes=3",
+        "lacks a text computes",
     ),
     "options": (
         "class Bad(Base):\n    name = 'bad'\n    def __init__(self):\n        1 / 0",

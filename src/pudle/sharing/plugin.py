@@ -75,33 +75,23 @@ def rendered(
     from jinja2 import Environment, StrictUndefined
 
     # Braces are GitHub's: values stand in double brackets.
-    environment = Environment(
+    render = Environment(
         variable_start_string="[[",
         variable_end_string="]]",
         block_start_string="[%",
         block_end_string="%]",
-        comment_start_string="[#",
-        comment_end_string="#]",
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,
-    )
-    found: list[tuple[str, str]] = []
+    ).from_string
+    written: list[tuple[str, str]] = []
     for item in sorted(template.iterdir(), key=lambda item: item.name):
-        name = (
-            environment.from_string(item.name)
-            .render(values)
-            .replace("dot_", ".")
-            .removesuffix(".j2")
-        )
+        name = render(item.name).render(values).replace("dot_", ".").removesuffix(".j2")
         below = f"{place}{name}"
         if item.is_dir():
-            found += rendered(item, values, f"{below}/")
+            written += rendered(item, values, f"{below}/")
         else:
-            found.append(
-                (below, environment.from_string(item.read_text(encoding="utf-8")).render(values))
-            )
-    return found
+            written.append((below, render(item.read_text(encoding="utf-8")).render(values)))
+    return written
 
 
 def address(kind: str) -> str:
