@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_options
 from pudle.data.synthetic import normalize, observe
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from pudle.data import ConvolutionalDataset, Draw
-from pudle.data.options import check_filters, check_options
+from pudle.data.options import check_filters
 from pudle.data.synthetic import normalize
 from pudle.problems import ConvolutionalSparseCoding
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

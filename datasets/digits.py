@@ -8,7 +8,7 @@ import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.atoms import normalize_rows, split_atoms
-from pudle.data.options import check_options
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Digits(SparseCodingDataset):
         ),
     )
 
-    def __post_init__(self) -> None:
-        check_options(self)
+    __post_init__ = check_options
 
     def draw(self) -> Draw:
         from sklearn.datasets import load_digits  # slow to import, and listing datasets must not be

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pudle.data import ConvolutionalDataset, Draw
 from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, check_options, path_option
+from pudle.data.options import check_filters, path_option
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

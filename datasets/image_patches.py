@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pudle.data import Draw, SparseCodingDataset
 from pudle.data.images import ImageDataset
-from pudle.data.options import check_options, path_option
+from pudle.data.options import path_option
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pudle.data import ArraysDataset
-from pudle.data.options import check_options
 from pudle.problems import FixedPoint
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class LogisticRegression(ArraysDataset):
     )
     losses = ("held_out",)
 
-    def __post_init__(self) -> None:
-        check_options(self)
+    __post_init__ = check_options
 
     def arrays(self) -> dict[str, np.ndarray]:
         from sklearn.datasets import load_breast_cancer  # slow to import, and only needed here

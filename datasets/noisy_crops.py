@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +13,11 @@ from scipy.fft import idctn
 from pudle.data import ConvolutionalDataset, Draw
 from pudle.data.dataset import to_tensors
 from pudle.data.images import ImageDataset, random_patches
-from pudle.data.options import check_filters, check_options, path_option
+from pudle.data.options import check_filters, path_option
 from pudle.data.synthetic import normalize
 from pudle.errors import InvalidArgument
 from pudle.problems import ConvolutionalSparseCoding, ThresholdedConvolutionalSparseCoding
-from pudle.validation import check_choice
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
     size: int = 129
     sigma: float = 25.0
     supervised: bool = True
-    start: str = "cosine"
+    start: Literal["cosine", "random"] = "cosine"
     n_components: int = 64
     kernel: int = 9
     stride: int = 4
@@ -87,7 +88,6 @@ class NoisyCrops(ImageDataset, ConvolutionalDataset):
         check_options(
             self, least={"size": 2, "kernel": 2, "n_components": 2}, may_be_zero=("sigma",)
         )
-        check_choice("start", self.start, ("cosine", "random"))
         check_filters(self)
         most = self.kernel**2 * (2 if self.nonnegative else 1)
         if self.start == "cosine" and self.n_components > most:

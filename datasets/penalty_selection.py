@@ -8,10 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from pudle.data import ArraysDataset
-from pudle.data.options import check_at_most, check_options
+from pudle.data.options import check_at_most
 from pudle.data.synthetic import observe, sparse_codes
 from pudle.errors import InvalidArgument
 from pudle.problems import PenaltySelection
+from pudle.validation import check_options
 
 
 @dataclass(frozen=True)

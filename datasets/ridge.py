@@ -5,15 +5,15 @@ every depth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from pudle.data import ArraysDataset
-from pudle.data.options import check_options
 from pudle.errors import InvalidArgument
 from pudle.problems import Ridge
-from pudle.validation import check_choice
+from pudle.validation import check_options
 
 OBSERVATIONS = {
     # The observations lie along the direction of largest curvature, so that only the error in it
@@ -52,7 +52,7 @@ class RidgeRegression(ArraysDataset):
     n_samples: int = 20
     n_components: int = 20
     kappa: float = 100.0
-    observations: str = "top"
+    observations: Literal["top", "random"] = "top"
     seed: int = 0
 
     name = "ridge"
@@ -64,7 +64,6 @@ class RidgeRegression(ArraysDataset):
         if self.kappa <= 1:
             reason = "leaves all eigenvalues equal or is no condition number"
             raise InvalidArgument(f"kappa={self.kappa} {reason}: give a number > 1")
-        check_choice("observations", self.observations, OBSERVATIONS)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Draw the arrays; the one outer loss, ``linear``, is the mean of ``c^T z`` with standard

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from pudle.data import Draw, SparseCodingDataset
-from pudle.data.options import check_at_most, check_options
+from pudle.data.options import check_at_most
 from pudle.data.synthetic import normalize, observe, sparse_codes
-from pudle.validation import check_choice
+from pudle.validation import check_options
 
 AMPLITUDES = {
     # Uniform magnitudes keep every active entry clear of the threshold; Gaussian ones
@@ -52,7 +53,7 @@ class SparseGaussian(SparseCodingDataset):
     n_features: int = 50
     n_components: int = 100
     n_nonzero_coefs: int = 5
-    amplitudes: str = "uniform"
+    amplitudes: Literal["uniform", "gaussian"] = "uniform"
     noise: float = 0.0
     perturbation: float = 0.02
     penalty: float = 0.2
@@ -72,7 +73,6 @@ class SparseGaussian(SparseCodingDataset):
             "n_components",
             "a code cannot have more non-zero entries than atoms",
         )
-        check_choice("amplitudes", self.amplitudes, AMPLITUDES)
 
     def draw(self) -> Draw:
         random = self.generator()

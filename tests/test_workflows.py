@@ -36,15 +36,9 @@ def gates(tmp_path_factory) -> list[Path]:
 
 
 def test_files_follow_their_schema(gates):
-    command = [
-        sys.executable,
-        "-m",
-        "check_jsonschema",
-        "--builtin-schema",
-        "vendor.github-workflows",
-    ]
+    command = "-m check_jsonschema --builtin-schema vendor.github-workflows".split()
     done = subprocess.run(
-        [*command, *map(str, [*WORKFLOWS, *gates])], capture_output=True, text=True
+        [sys.executable, *command, *WORKFLOWS, *gates], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -104,24 +98,21 @@ def shell(tmp_path):
 
     def run(text, **variables):
         calls.write_text("")
-        files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        files = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         environment = {
             "PATH": f"{programs}:{os.environ['PATH']}",
-            "CALLS": str(calls),
-            "HOME": str(tmp_path),
+            "CALLS": calls,
+            "HOME": tmp_path,
             **files,
         }
         done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
+            ["bash", *"--noprofile --norc -eo pipefail -c".split(), text],
             cwd=place,
             text=True,
             capture_output=True,
             env=environment | variables,
         )
-        said = {
-            name: Path(file).read_text() if Path(file).exists() else ""
-            for name, file in files.items()
-        }
+        said = {name: file.read_text() if file.exists() else "" for name, file in files.items()}
         return done, calls.read_text().splitlines(), said
 
     run.stand_in, run.place = stand_in, place
@@ -175,33 +166,24 @@ def test_compare_step_says_when_the_history_is_too_short(shell, history):
     assert shell(script(GATE, "Verdict"), STATUS="")[0].returncode == 2
 
 
-@pytest.mark.parametrize("found", ["", "17"])
-def test_comment_step_keeps_one_comment_up_to_date(shell, found):
-    shell.stand_in("gh", f'case "$*" in *--jq*) echo "{found}" ;; esac\n')
-    variables = {"GITHUB_REPOSITORY": "someone/something", "NUMBER": "3", "GH_TOKEN": "none"}
+@pytest.mark.parametrize(
+    ("comment", "target"), [("", "POST repos/a/b/issues/3"), ("17", "PATCH repos/a/b/issues")]
+)
+def test_comment_step_keeps_one_comment_up_to_date(shell, comment, target):
+    shell.stand_in("gh", f'case "$*" in *--jq*) echo "{comment}" ;; esac\n')
+    text, variables = script(GATE, "Comment"), {"GITHUB_REPOSITORY": "a/b", "NUMBER": "3"}
     # Without a summary nothing is posted.
-    assert shell(script(GATE, "Comment"), **variables)[1] == []
+    assert shell(text, **variables)[1] == []
     (shell.place / "gate").mkdir()
     (shell.place / "gate" / "summary.md").write_text("the summary")
-    done, calls, _ = shell(script(GATE, "Comment"), **variables)
+    done, calls, _ = shell(text, **variables)
     assert done.returncode == 0
-    target = (
-        "PATCH repos/someone/something/issues/comments/17"
-        if found
-        else "POST repos/someone/something/issues/3/comments"
-    )
-    assert calls[-1] == f"gh api --silent --method {target} -F body=@gate/summary.md"
-
-
-def test_comment_step_does_not_fail_where_it_may_not_write(shell):
+    end = f"/comments{'/' * bool(comment)}{comment} -F body=@gate/summary.md"
+    assert calls[-1] == f"gh api --silent --method {target}{end}"
+    # Where it may not write, it does not fail.
     shell.stand_in("gh", "exit 1\n")
-    (shell.place / "gate").mkdir()
-    (shell.place / "gate" / "summary.md").write_text("the summary")
-    done, _, _ = shell(
-        script(GATE, "Comment"), GITHUB_REPOSITORY="someone/something", NUMBER="3", GH_TOKEN="none"
-    )
-    assert done.returncode == 0
-    assert "::notice::" in done.stdout
+    done, _, _ = shell(text, **variables)
+    assert done.returncode == 0 and "::notice::" in done.stdout
 
 
 def test_the_comment_is_found_by_the_marker_of_a_summary():

@@ -1,10 +1,9 @@
 """The contract of a gradient estimator, and bases that share one forward pass among depths."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from .algorithms.unrolling import (
 )
 from .described import described
 from .problems import Problem
-from .validation import check_choice, check_integer, check_positive, check_share
+from .validation import check_options as check_options
 
 #: What an estimator may claim to compute; `GradientEstimator.computes` names one of these.
 CLAIMS = {
@@ -111,24 +110,6 @@ class GradientEstimator(ABC):
         Stored results are computed again when this changes.
         """
         return ""
-
-
-def check_options(estimator: Any) -> None:
-    """Refuse options out of range, by their annotations; to be a dataclass's ``__post_init__``.
-
-    A whole number is at least 1 (a seed: 0), another one positive (a `damping`: at most 1), a text
-    one of a literal's.
-    """
-    for option in dataclasses.fields(estimator):
-        name, value = option.name, getattr(estimator, option.name)
-        if value is None and option.default is None:
-            continue
-        if get_origin(option.type) is Literal:
-            check_choice(name, value, get_args(option.type))
-        elif option.type in (int, int | None):
-            check_integer(name, value, 0 if name == "seed" else 1)
-        elif option.type in (float, float | None):
-            (check_share if name == "damping" else check_positive)(name, value)
 
 
 class SweepEstimator(GradientEstimator):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import typing
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +57,32 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
             f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}"
         )
     return value
+
+
+def check_options(
+    record: Any, *, least: Mapping[str, int] | None = None, may_be_zero: Collection[str] = ()
+) -> None:
+    """Refuse options of a dataclass that are out of range, by their annotations; it may be the
+    ``__post_init__`` itself.
+
+    A whole number is at least 1 (a seed: 0, those in `least`: as given there), another number
+    positive (those in `may_be_zero`: or zero, a `density` and a `damping`: at most 1), a text one
+    of a literal's. An option whose default is None may be None.
+    """
+    hints = typing.get_type_hints(type(record))
+    smallest = {"seed": 0, **(least or {})}
+    for option in dataclasses.fields(record):
+        name, value, kind = option.name, getattr(record, option.name), hints[option.name]
+        if value is None and option.default is None:
+            continue
+        if typing.get_origin(kind) is typing.Literal:
+            check_choice(name, value, typing.get_args(kind))
+        elif kind in (int, int | None):
+            check_integer(name, value, smallest.get(name, 1))
+        elif kind in (float, float | None) and name in ("density", "damping"):
+            check_share(name, value)
+        elif kind in (float, float | None):
+            check_positive(name, value, allow_zero=name in may_be_zero)
 
 
 def check_tensor(name: str, value: Any, shape: str | None) -> torch.Tensor:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tomllib
 
+import commands
 import pytest
-from click.testing import CliRunner
 from repositories import git
 
 from pudle import conformance
 from pudle.errors import InvalidArgument
 from pudle.names import make_estimator
 from pudle.sharing import plugin as sharing_plugin
-from pudle.sharing.init_plugin_command import init_plugin_command
 from pudle.sharing.plugin import write_plugin
 
 
@@ -70,7 +66,6 @@ def test_the_estimator_does_what_it_claims(plugin):
     ("name", "reason"),
     [
         ("my-window", "is no name for a module"),
-        ("My", "is no name for a module"),
         ("class", "is no name for a module"),
         ("backprop", "is the name of another estimator"),
     ],
@@ -88,12 +83,11 @@ def test_nothing_is_written_over(plugin):
     assert (plugin / "README.md").read_text() == before
 
 
-def test_the_command_says_what_comes_next(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(init_plugin_command, ["my_window"])
-    assert done.exit_code == 0, done.output
+def test_the_command_says_what_comes_next(tmp_path):
+    done = commands.call("init-plugin", "my_window", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-window" / "my_window.py").is_file()
-    assert done.output.splitlines()[-1].startswith("next: cd my-window && git init")
+    assert done.stdout.splitlines()[-1].startswith("next: cd my-window && git init")
 
 
 #: A change of the estimator's last lines, and what the gate says of it.
@@ -115,36 +109,15 @@ def test_its_gate_names_a_slow_down_and_an_error_of_two_percent_and_is_quiet_oth
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "base")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-    command = [
-        sys.executable,
-        "-m",
-        "pudle",
-        "compare",
-        "main",
-        "HEAD",
-        "--run",
-        "--only",
-        "--estimator",
-        "my_window",
-    ]
-    command += [
-        "--case",
-        "sparse_gaussian-ista-*",
-        "--depth",
-        "10",
-        "--depth",
-        "100",
-        "--minutes",
-        "20",
-    ]
+    command = "compare main HEAD --run --only --estimator my_window --minutes 20"
+    command += " --case sparse_gaussian-ista-* --depth 10 --depth 100"
     for name, (before, line, said) in PLANTED.items():
         git(folder, "checkout", "-qB", name, "main")
         module = folder / "my_window.py"
         if before:
             module.write_text(module.read_text().replace(before, line + before))
         git(folder, "commit", "-q", "--allow-empty", "-am", name)
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        done = commands.run(*command.split(), cwd=folder, path=folder, seconds=1800)
         assert done.returncode == int(bool(before)), f"{name}: {done.stdout}{done.stderr}"
         if before:
             assert done.stdout.startswith(f"regression: {said} my_window"), done.stdout

@@ -16,10 +16,9 @@ from ..errors import InvalidArgument
 from ..problems import SparseCoding
 from ..streams import generator
 from ..text import count
-from ..validation import check_integer, check_positive
+from ..validation import check_integer, check_options, check_positive
 from .atoms import COHERENCE
 from .dataset import Draw, SparseCodingDataset, to_tensors
-from .options import check_options
 from .synthetic import normalize
 from .table_files import as_table, read_table
 
@@ -214,8 +213,7 @@ class OwnRows(SparseCodingDataset):
     n_components: int | None
     penalty: float | None  # type: ignore[assignment]
 
-    def __post_init__(self) -> None:
-        check_options(self)
+    __post_init__ = check_options
 
     @abstractmethod
     def read(self, atoms: np.ndarray | None) -> Draw:

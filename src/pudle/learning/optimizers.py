@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
-from ..data.options import check_options
 from ..errors import InvalidArgument
-from ..validation import check_integer, check_positive, check_share
+from ..validation import check_integer, check_options, check_positive, check_share
 
 #: Options in [0, 1).
 _DECAYS = ("momentum", "decay1", "decay2")
