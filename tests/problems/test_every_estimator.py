@@ -24,8 +24,6 @@ PROBLEMS = {
     "convolutional-lasso": lambda dtype: convolutional("lasso", dtype, nonnegative=True),
     "convolutional-reconstruction": lambda dtype: convolutional("reconstruction", dtype),
     "elastic-lasso": lambda dtype: elastic_net("lasso", dtype),
-    "elastic-reconstruction": lambda dtype: elastic_net("reconstruction", dtype),
-    "penalty": lambda dtype: penalty_selection(False, dtype),
     "weights": lambda dtype: penalty_selection(True, dtype),
 }
 
