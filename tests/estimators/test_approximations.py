@@ -88,29 +88,3 @@ def test_the_mean_of_pes_is_the_gradient_of_the_steps():
     standard_error = sizes.std(ddof=1) / len(sizes) ** 0.5
     assert standard_error < 0.1 * size, "the check has power"
     assert abs(sizes.mean() - size) < 4 * standard_error
-
-
-@pytest.mark.parametrize("spec", ["drmad", "phantom", "pes(samples=2)"])
-def test_a_state_of_several_tensors_is_treated_as_one(spec):
-    """A heavy ball with position and velocity gives what the same step gives on one vector of both."""
-    a, b = torch.tensor(SYMMETRIC), torch.tensor(FORCING)
-    start = {name: torch.zeros(SIZE, dtype=torch.float64) for name in ("position", "velocity")}
-
-    def named(state, theta):
-        position, velocity = state.values()
-        velocity = 0.3 * velocity + torch.tanh(a @ position + b @ theta) - position
-        return {"position": position + 0.5 * velocity, "velocity": velocity}
-
-    def joint(state, theta):
-        both = named({"position": state[:SIZE], "velocity": state[SIZE:]}, theta)
-        return torch.cat([*both.values()])
-
-    theta, estimator = torch.tensor(THETA), pudle.make_estimator(spec)
-    first, second = (
-        estimator.estimate(pudle.FixedPoint(theta, *parts), pudle.Iteration(), 7).gradient
-        for parts in (
-            (named, lambda s, t: s["position"].square().sum(), start),
-            (joint, lambda s, t: s[:SIZE].square().sum(), torch.cat([*start.values()])),
-        )
-    )
-    assert relative(first, second) < tolerances.SAME_ARITHMETIC

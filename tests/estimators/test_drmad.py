@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import tolerances
-import torch
 from comparisons import relative
 from estimator_specs import VISIBLE
-from torch import Tensor
 
 import pudle
-from pudle.conformance.closed_forms import TINY, complex_step
+from pudle.conformance.closed_forms import TINY
 from pudle.conformance.specimens import Specimen, named, specimens
 
 DEPTH = 12
@@ -53,43 +50,6 @@ def test_layers_are_differentiated_on_the_line(specimen):
     expected, size = derivative_on_the_line(specimen, direction), np.linalg.norm(gradient)
     error = abs((gradient * direction).sum() - expected) / np.linalg.norm(direction)
     assert error < tolerances.COMPLEX_STEP * size
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Drifting(pudle.Ridge):
-    """Layers ``z + 1 + sin(2 pi z) / 10 + theta sin(z)`` under a unit step: from an integer they
-    count upwards at theta = 0.
-
-    Their Jacobian ``1 + 2 pi cos(2 pi z) / 10`` is not one, and the derivative in theta depends on
-    z.
-    """
-
-    @property
-    def lipschitz_constant(self) -> float:
-        return 1.0
-
-    def smooth_gradient(self, codes: Tensor) -> Tensor:
-        return -(1 + torch.sin(2 * torch.pi * codes) / 10 + self.theta * torch.sin(codes))
-
-    def outer_loss(self, codes: Tensor) -> Tensor:
-        return (torch.cos(codes) * (1 + self.theta)).mean()
-
-
-def loss_of_drifting(start: float, theta: complex) -> complex:
-    codes = np.full((1, 1), start, dtype=complex)
-    for _ in range(DEPTH):
-        codes = codes + 1 + np.sin(2 * np.pi * codes) / 10 + theta * np.sin(codes)
-    return complex((np.cos(codes) * (1 + theta)).mean())
-
-
-@pytest.mark.parametrize("start, on_line", [(0.0, True), (3.0, True), (0.3, False)])
-def test_it_is_exact_where_the_codes_move_on_a_line(start, on_line):
-    one = torch.ones(1, 1, dtype=torch.float64)
-    problem = Drifting(observations=one, dictionary=one, strength=0.0, weights=one[0])
-    result = pudle.make_estimator("drmad").estimate(problem, pudle.Ista(initial=start * one), DEPTH)
-    exact = complex_step(lambda theta: loss_of_drifting(start, theta), np.zeros(()), np.ones(()))
-    error = abs(float(result.gradient) - exact) / abs(exact)
-    assert error < tolerances.CLOSED_FORM if on_line else error > VISIBLE
 
 
 def test_the_error_falls_as_one_over_the_depth_where_the_loss_keeps_its_derivative():

@@ -119,46 +119,6 @@ def test_solvers_stop_short_or_diverge_on_the_fixed_point(spec, recorded):
     known_defect(f"jaxopt 0.8.5, torchdeq 0.1.0: error of {spec}", error, recorded, 5, 1e-6)
 
 
-def test_jaxopt_plain_conjugate_gradients_by_its_own_solver_class():
-    """The same through `ProximalGradient` as its manual has it, whose fixed point is that of a step
-    of one.
-    """
-    problem = sparse_problem("reconstruction")
-    reference, _ = at_minimizer(problem)
-    jax, jaxopt = peers.require("jax"), peers.require("jaxopt")
-
-    def gradient(solve, dictionary, observations, codes):
-        solver = jaxopt.ProximalGradient(
-            lambda z, d, x: 0.5 * ((d @ z - x) ** 2).sum(),
-            lambda values, threshold, scale: peers.soft(values, scale * threshold, False),
-            stepsize=1 / problem.lipschitz_constant,
-            maxiter=2,
-            tol=1e-13,
-            acceleration=False,
-            implicit_diff_solve=lambda product, right: solve(
-                product, right, tol=1e-13, maxiter=1000
-            ),
-        )
-
-        def loss(d):
-            def run(start, x):
-                return solver.run(start, problem.penalty, d, x).params
-
-            z = jax.vmap(run)(codes, observations)
-            return 0.5 * ((z @ d.T - observations) ** 2).sum() / len(z)
-
-        return jax.jit(jax.grad(loss))(dictionary)
-
-    def both(*arrays):
-        solvers = peers.require("jaxopt.linear_solve")
-        return [gradient(each, *arrays) for each in (solvers.solve_normal_cg, solvers.solve_cg)]
-
-    right, wrong = peers.run_jax(both, problem.dictionary, problem.observations, reference.codes)
-    assert relative(right, reference.gradient) < tolerances.PEER_SOLVE
-    error = relative(wrong, reference.gradient)
-    known_defect("jaxopt 0.8.5: error of ProximalGradient by plain CG", error, 2.8, 5, 1e-6)
-
-
 def test_torchdeq_broyden_is_not_a_number_where_samples_converge_apart():
     """Each sample alone is solved. Together, samples that have converged divide zero by zero until
     all have.
