@@ -1,4 +1,4 @@
-"""Implicit differentiation on the active set, with conjugate gradients in place of the exact solve."""
+"""Implicit differentiation on the active set, with conjugate gradients in place of a solve."""
 
 from dataclasses import dataclass
 

@@ -54,7 +54,7 @@ class Sound(GradientEstimator):
 
 @dataclass(frozen=True)
 class Window(Sound):
-    """Reverse mode through the last layers: `used` are differentiated and `reported` are reported."""
+    """Reverse mode through the last layers, of which `used` are differentiated."""
 
     window: int = 5
 
@@ -371,7 +371,7 @@ class Thawed(GradientEstimator):
 
 
 def mixed(gradient, problem, depth):
-    """Weight the gradient by the share of the first sample, as if samples were of different worth."""
+    """Weight the gradient by the share of the first sample."""
     sizes = problem.observations.flatten(1).norm(dim=1)
     return gradient * (1 + sizes[0] / sizes.sum())
 

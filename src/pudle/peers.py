@@ -162,8 +162,8 @@ class JaxImplicitPeer(ImplicitPeer):
         def pull_back(dictionary, codes, observations, code_gradient, *constants):
             def contracted(dictionary, offsets):
                 over_samples = jax.vmap(minimizer, (0, None, 0, 0, None))
-                given = codes, dictionary, offsets, observations, constants
-                return (over_samples(*given) * code_gradient).sum()
+                moved = over_samples(codes, dictionary, offsets, observations, constants)
+                return (moved * code_gradient).sum()
 
             return jax.grad(contracted, (0, 1))(dictionary, 0 * codes)
 

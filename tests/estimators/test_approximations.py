@@ -23,7 +23,7 @@ THETA = random.standard_normal(SIZE)
 
 
 def linear(matrix: np.ndarray) -> pudle.FixedPoint:
-    """Return the fixed point of ``z -> A z + B theta`` with the loss ``1/2 |z - y|^2 + theta . z``."""
+    """Return the fixed point of ``z -> A z + B theta``, the loss ``1/2 |z - y|^2 + theta . z``."""
     a, b, y = (torch.tensor(array) for array in (matrix, FORCING, TARGET))
     return pudle.FixedPoint(
         theta=torch.tensor(THETA),

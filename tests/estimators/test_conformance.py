@@ -39,7 +39,7 @@ CLAIMS = {name: LIMITS.get(name, cls.computes) for name, cls in pudle.list_estim
 
 
 def checked() -> list:
-    """Return every estimator with every check; the nightly run alone has those that take minutes."""
+    """Return every estimator with every check; those that take minutes are nightly."""
     cases = []
     for spec in (*SPECS, *VARIANTS):
         for check in conformance.CHECKS:

@@ -1,4 +1,4 @@
-"""Persistent evolution strategies: each sample in numpy, the mean, and the prefix of a longer run."""
+"""Persistent evolution strategies: each sample in numpy, and its spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of the last layers: many from one backward pass, beyond the depth, and of a single layer."""
+"""Windows of the last layers: many from one backward pass, and of a single layer."""
 
 from __future__ import annotations
 

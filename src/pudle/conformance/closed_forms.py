@@ -37,7 +37,7 @@ REGULAR = 1e3
 
 
 def soft(values: Array, threshold: float | complex | Array, nonnegative: bool = False) -> Array:
-    """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through both."""
+    """Apply the two-sided soft threshold, or the one-sided one; a complex step passes through."""
     signs = np.ones_like(values.real) if nonnegative else np.sign(values.real)
     return np.where(signs * values.real > np.real(threshold), values - threshold * signs, 0)
 
@@ -236,8 +236,8 @@ class LeastSquares(ClosedForm):
     def run(self, theta: Array, iterations: range, state: Any = None) -> Any:
         parts, step = self.parts(theta), self.algorithm.step or 1 / self.lipschitz_constant
         if type(self.algorithm) in (Ista, Fista):
-            given = (self.observations, parts, self.algorithm, step, iterations, state)
-            return unroll(*given, self.nonnegative)
+            arguments = (self.observations, parts, self.algorithm, step, iterations, state)
+            return unroll(*arguments, self.nonnegative)
         # Any other algorithm runs its own layers, on arrays and at a complex theta.
         state, live = state or self.algorithm.start(self.problem), _Live(self, parts)
         for _ in iterations:
@@ -245,7 +245,7 @@ class LeastSquares(ClosedForm):
         return state
 
     def implicit(self, depth: int, direction: Array | None = None) -> Any:
-        """Return the implicit gradient, from a minimum-norm solve on the active set of the codes."""
+        """Return the implicit gradient, from a minimum-norm solve on the active set."""
         codes, (matrix, penalty, l2_penalty) = self.codes(depth), self.parts(self.theta)
         hessian = matrix.T @ matrix + l2_penalty * np.eye(matrix.shape[1])
         # A sample's loss depends on no other sample's codes: a step in one column differentiates
@@ -334,8 +334,8 @@ class Steps(ClosedForm):
 
     def step(self, codes: Any, theta: Any) -> Array:
         """Return the codes after one step."""
-        given = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
-        return array(self.problem.step(*given))
+        tensors = (torch.as_tensor(each, dtype=torch.complex128) for each in (codes, theta))
+        return array(self.problem.step(*tensors))
 
     def loss(self, codes: Array, theta: Array) -> Any:
         return self.problem.loss(torch.as_tensor(codes), torch.as_tensor(theta)).item()

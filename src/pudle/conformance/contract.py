@@ -58,8 +58,8 @@ def check_description(estimator: GradientEstimator, specimen: None) -> None:
         ):
             raise Defect(f"{attribute} is {value!r}: give a tuple of strings")
     if unknown := set(texts["consistent_for"]) - losses:
-        known = ", ".join(sorted(losses))
-        raise Defect(f"consistent_for names {sorted(unknown)}: known losses are {known}")
+        choices = ", ".join(sorted(losses))
+        raise Defect(f"consistent_for names {sorted(unknown)}: known losses are {choices}")
     if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
         raise Defect(f"{cls.__name__} is not frozen: decorate it with @dataclass(frozen=True)")
     spec = names.text(estimator)
@@ -69,7 +69,7 @@ def check_description(estimator: GradientEstimator, specimen: None) -> None:
 
 @register(EVERY_KIND)
 def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
-    """Gradient and codes have the problem's shape, dtype and device, no graph, and finite entries."""
+    """Gradient and codes are finite, without a graph, and like the problem's tensors."""
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for dtype, device in itertools.product((torch.float64, torch.float32), devices):
         problem = specimen.make(dtype, device)
@@ -97,7 +97,7 @@ def check_form(estimator: GradientEstimator, specimen: Specimen) -> None:
 
 @register(EVERY_KIND)
 def check_no_mutation(estimator: GradientEstimator, specimen: Specimen) -> None:
-    """The tensors of the problem and the algorithm, their gradients and their flags stay unchanged."""
+    """Tensors of the problem and the algorithm, their gradients and flags stay unchanged."""
     for flag in (False, True):
         problem, algorithm = specimen.make(), specimen.make_algorithm()
         problem.theta.requires_grad_(flag)
@@ -142,7 +142,7 @@ FLAGS = ("requires_grad_", "detach_", "share_memory_")
 
 
 class _Writes(TorchFunctionMode):
-    """Notes which of the given tensors torch writes to, be it through a view or through ``.data``."""
+    """Notes which of some tensors torch writes to, be it through a view or through ``.data``."""
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         super().__init__()

@@ -49,9 +49,9 @@ ALGORITHMS: dict[str, Maker] = {
     "warm start": lambda problem, initial: Ista(initial=initial),
 }
 
-#: The named problems. Numbers of samples, features and atoms differ from each other, so that a wrong
-#: factor or axis shows; only one has a square dictionary, where a transposed gradient has the right
-#: shape.
+#: The named problems. Numbers of samples, features and atoms differ from each other, so that a
+#: wrong factor or axis shows; only one has a square dictionary, where a transposed gradient has the
+#: right shape.
 NAMED = {
     "sparse coding": (
         "sparse_gaussian(n_samples=17, n_features=8, n_components=12, n_nonzero_coefs=3,"
