@@ -16,58 +16,12 @@ from pudle.measuring.selection import Selection
 #: 0.33.
 PAPER_STEP = "ista(step=0.2)"
 
-QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600)
-DEPTHS = (
-    1,
-    2,
-    3,
-    5,
-    7,
-    10,
-    15,
-    20,
-    30,
-    40,
-    50,
-    75,
-    100,
-    150,
-    200,
-    250,
-    300,
-    350,
-    400,
-    450,
-    500,
-    600,
-    700,
-    800,
-)
+QUICK_DEPTHS = (1, 2, 5, 10, 20, 50, *range(100, 301, 50), 400, 500, 600)
+DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, *range(100, 501, 50), 600, 700, 800)
 #: Figure 3 of Malezieux et al. has 1 to 1000 iterations; short windows are said to win between 30
 #: and 200.
-MALEZIEUX_DEPTHS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    20,
-    25,
-    30,
-    40,
-    50,
-    60,
-    75,
-    100,
-    125,
-    150,
-    175,
-    200,
-    300,
-    500,
-    1000,
-)
-PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100)
+MALEZIEUX_DEPTHS = (1, 2, *range(5, 31, 5), 40, 50, 60, *range(75, 201, 25), 300, 500, 1000)
+PUBLISHED_DEPTHS = (1, 2, 3, 5, 7, *range(10, 31, 5), 40, 50, 60, 75, 90, 100)
 
 #: Estimators of other libraries, from the optional extra ``peers``; skipped, with the reason, where
 #: it is not installed.
@@ -186,19 +140,14 @@ SCALAR = (
 
 #: Problems given by their step alone: two of the bilevel field, and a deep-equilibrium layer. No
 #: exact solver is known.
-FIXED_POINTS = (
-    *_cases(DEPTHS, 5, 0, (("logistic", "logistic", "iteration"),), ("held_out",), ("limit",)),
-    *_cases(
-        DEPTHS,
-        5,
-        0,
-        (("logistic_features", "logistic(per_feature=True)", "iteration"),),
-        ("held_out",),
-        ("limit",),
-    ),
-    *_cases(
-        DEPTHS, 5, 0, (("equilibrium", "equilibrium", "iteration"),), ("cross_entropy",), ("limit",)
-    ),
+FIXED_POINTS = tuple(
+    case
+    for name, dataset, loss in (
+        ("logistic", "logistic", "held_out"),
+        ("logistic_features", "logistic(per_feature=True)", "held_out"),
+        ("equilibrium", "equilibrium", "cross_entropy"),
+    )
+    for case in _cases(DEPTHS, 5, 0, ((name, dataset, "iteration"),), (loss,), ("limit",))
 )
 
 

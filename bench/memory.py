@@ -5,9 +5,8 @@ process.
 from __future__ import annotations
 
 from pudle.measuring.costs import drawn, touch
-from pudle.names import make_estimator
 
-from .selected import keep_cost, selection
+from .selected import _Estimates, selection
 
 
 class ProblemAlone:
@@ -25,22 +24,14 @@ class ProblemAlone:
         pass
 
 
-class Memory:
+class Memory(_Estimates):
     """Peak of a process that draws the problem and makes one estimate."""
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().timed_depths),
-    )
-    param_names = ("case", "estimator", "depth")
-    timeout = selection().timeout
     version = "2"
+    metric = "memory_bytes"
 
     def setup(self, case: str, estimator: str, depth: int) -> None:
-        keep_cost("memory_bytes", case, estimator, depth)
-        self.problem, self.algorithm = drawn(selection().case(case), selection().device)
-        self.estimator = make_estimator(estimator)
+        super().setup(case, estimator, depth)
         touch(self.estimator, self.problem, self.algorithm, depth)
 
     def peakmem_estimate(self, case: str, estimator: str, depth: int) -> None:

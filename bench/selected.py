@@ -11,7 +11,7 @@ import torch
 
 from pudle.errors import PudleError, SpecError
 from pudle.measuring.contents import ScoreRecord
-from pudle.measuring.costs import Cell, measure_cost
+from pudle.measuring.costs import Cell, drawn, measure_cost
 from pudle.measuring.measurement import measure
 from pudle.measuring.provenance import installed_commit
 from pudle.measuring.run import take_part
@@ -68,15 +68,28 @@ def record(case: str, estimator: str) -> ScoreRecord:
     return store().read(chosen, estimator) or measure(chosen, estimator, store())
 
 
-def keep_cost(metric: str, case: str, estimator: str, depth: int) -> None:
-    """Make sure that the store has a time or memory, or skip or fail the cell with its reason."""
-    require_ok(**record(case, estimator).at(depth))
-    cell = Cell(metric, selection().case(case), estimator, depth)
-    kept = store().read_cost(cell) or measure_cost(cell, store())
-    require_ok(kept.status, kept.reason)
-
-
 def require_ok(status: str, reason: str) -> None:
     """Skip a cell with a finding instead of a number, and fail a cell where something broke."""
     if status != "ok":
         raise (RuntimeError if status in BROKEN else NotImplementedError)(f"{status}: {reason}")
+
+
+class _Estimates:
+    """What times and memory share: a cell is one estimate, and the store has its cost as well."""
+
+    metric: str
+    params = (
+        [case.name for case in selection().cases],
+        list(selection().estimators),
+        list(selection().timed_depths),
+    )
+    param_names = ("case", "estimator", "depth")
+    timeout = selection().timeout
+
+    def setup(self, case: str, estimator: str, depth: int) -> None:
+        require_ok(**record(case, estimator).at(depth))
+        cell = Cell(self.metric, selection().case(case), estimator, depth)
+        kept = store().read_cost(cell) or measure_cost(cell, store())
+        require_ok(kept.status, kept.reason)
+        self.problem, self.algorithm = drawn(cell.case, selection().device)
+        self.estimator = make_estimator(estimator)

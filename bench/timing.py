@@ -6,33 +6,19 @@ import os
 
 from pudle import kernel_choice
 from pudle.measuring import meter
-from pudle.measuring.costs import drawn
-from pudle.names import make_estimator
 
-from .selected import keep_cost, selection
+from .selected import _Estimates, selection
 
 
-class Time:
+class Time(_Estimates):
     """Seconds for one estimate, data and references excluded, on one thread."""
 
-    params = (
-        [case.name for case in selection().cases],
-        list(selection().estimators),
-        list(selection().timed_depths),
-    )
-    param_names = ("case", "estimator", "depth")
-    timeout = selection().timeout
     version = "1"
     rounds = 1
     repeat = (1, 10, 0.05)
     warmup_time = meter.WARMUP
     timer = staticmethod(meter.clock(selection().device))
     metric = "seconds"
-
-    def setup(self, case: str, estimator: str, depth: int) -> None:
-        keep_cost(self.metric, case, estimator, depth)
-        self.problem, self.algorithm = drawn(selection().case(case), selection().device)
-        self.estimator = make_estimator(estimator)
 
     def time_estimate(self, case: str, estimator: str, depth: int) -> None:
         self.estimator.estimate(self.problem, self.algorithm, depth)

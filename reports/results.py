@@ -32,63 +32,23 @@ TITLES = {
 
 #: Columns of `Results.frame` with their pandas types. It has one row per (case, target, estimator,
 #: depth, seed, metric).
-COLUMNS = {
-    "case": "str",
-    "dataset": "str",
-    "algorithm": "str",
-    "loss": "str",
-    "target": "str",
-    "estimator": "str",
-    "depth": "Int64",
-    "seed": "Int64",
-    "metric": "str",
-    "value": "float64",
-    "status": "str",
-    "reason": "str",
-    "commit": "str",
-    "machine": "str",
-    "profile": "str",
-    "at_floor": "bool",
-}
+COLUMNS = dict.fromkeys("case dataset algorithm loss target estimator".split(), "str")
+COLUMNS |= {"depth": "Int64", "seed": "Int64", "metric": "str", "value": "float64"}
+COLUMNS |= dict.fromkeys("status reason commit machine profile".split(), "str")
+COLUMNS["at_floor"] = "bool"
 #: Those that the records give, in the order in which `load` reads them.
-SCORES = [
-    "case",
-    "target",
-    "estimator",
-    "depth",
-    "seed",
-    "metric",
-    "value",
-    "status",
-    "reason",
-    "at_floor",
-    "commit",
-    "machine",
-]
+SCORES = (
+    "case target estimator depth seed metric value status reason at_floor commit machine".split()
+)
 #: Columns of `Results.records`, `Results.timings` and `Results.references`; of the last, numbers
 #: from ``bound`` on.
-RECORDS = ["case", "estimator", "status", "reason", "computes", "consistent_for", "seconds"]
+RECORDS = "case estimator status reason computes consistent_for seconds".split()
 CELL = ("metric", "case", "estimator", "depth")
-TIMINGS = ["case", "estimator", "depth", "seconds", "low", "high", "samples"]
-REFERENCES = [
-    "case",
-    "seed",
-    "target",
-    "status",
-    "reason",
-    "bound",
-    "gradient_norm",
-    "kkt_residual",
-    "smallest_eigenvalue",
-    "condition_number",
-    "dual_margin",
-    "smallest_amplitude",
-    "zero_codes",
-    "uncertified",
-    "samples",
-    "step",
-    "rho",
-]
+TIMINGS = "case estimator depth seconds low high samples".split()
+REFERENCES = (
+    "case seed target status reason bound gradient_norm kkt_residual smallest_eigenvalue"
+    " condition_number dual_margin smallest_amplitude zero_codes uncertified samples step rho"
+).split()
 #: By kind of artifact: the columns that figures read.
 ARTIFACTS = {
     "window_surface": ["seed", "depth", "window", "relative_error", "status"],
@@ -178,19 +138,14 @@ class Results:
     @cached_property
     def measured(self) -> Mapping[str, tuple[Measured, ...]]:
         """What answers rest on: the estimators of each case."""
-        return {
-            case: tuple(
-                Measured(
-                    name,
-                    self.curve(case, name),
-                    self.line(case, name, "seconds"),
-                    self.line(case, name, "memory_bytes"),
-                    (self.line(case, name, "low"), self.line(case, name, "high")),
-                )
-                for name in self.estimators
-            )
-            for case in self.cases
-        }
+
+        def of(case: str, name: str) -> Measured:
+            lines = [
+                self.line(case, name, cost) for cost in ("seconds", "memory_bytes", "low", "high")
+            ]
+            return Measured(name, self.curve(case, name), *lines[:2], (lines[2], lines[3]))
+
+        return {case: tuple(of(case, name) for name in self.estimators) for case in self.cases}
 
     def badge(self, case: str) -> str:
         """Return ``limit`` for a case whose reference is a limit and no certified minimizer, else

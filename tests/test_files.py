@@ -57,10 +57,6 @@ def test_strict_content_is_plain():
         files.strict({"a": object()})
 
 
-READERS = {
-    "json": lambda path: files.read_json(path),
-    "struct": lambda path: files.read_struct(path, Record),
-}
 DAMAGED = {
     "absent": (None, "No such file or directory"),
     "empty": (b"", ""),
@@ -69,14 +65,13 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_a_damaged_file_is_one_line_with_its_name_and_the_remedy(reader, kind, tmp_path):
+def test_a_damaged_file_is_one_line_with_its_name_and_the_remedy(kind, tmp_path):
     path, (content, reason) = tmp_path / "record.json", DAMAGED[kind]
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UnreadableResult) as refused:
-        READERS[reader](path)
+        files.read_json(path)
     start, end = str(refused.value).split("): ")
     assert start.startswith(f"{path} cannot be read (") and reason in start and end == REMEDY
     assert len(start) > len(f"{path} cannot be read (")
@@ -86,11 +81,7 @@ def test_a_file_is_read_as_what_it_holds(tmp_path):
     path = tmp_path / "record.json"
     path.write_text('{"name": "a", "depth": 3}')
     assert files.read_json(path) == files.read_json(path, Record) == {"name": "a", "depth": 3}
-    assert (
-        files.read_struct(path, Record)
-        == files.converted(path, {"name": "a", "depth": 3}, Record)
-        == Record("a", 3)
-    )
+    assert files.converted(path, {"name": "a", "depth": 3}, Record) == Record("a", 3)
     path.write_text('{"name": "a", "depth": "3"}')
     text = (
         "is not what this version of pudle reads (Expected `int`, got `str` - at `$.depth`):"
@@ -99,8 +90,23 @@ def test_a_file_is_read_as_what_it_holds(tmp_path):
     with pytest.raises(UnreadableResult) as refused:
         files.read_json(path, Record)
     assert str(refused.value) == f"{path} {text} it, or {REMEDY}"
-    with pytest.raises(UnreadableResult, match="Expected `int`, got `str`"):
-        files.read_struct(path, Record)
+
+
+def test_a_record_comes_back_and_no_other_byte_passes_for_it(tmp_path):
+    path = tmp_path / "record.json"
+    files.write_record(path, Record("a", 3))
+    assert files.read_record(path, Record) == Record("a", 3)
+    content = path.read_bytes()
+    assert content.startswith(b'{\n "digest": "') and files.read_json(path)["depth"] == 3
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(UnreadableResult) as refused:
+            files.read_record(path, Record)
+        assert str(refused.value).startswith(f"{path} cannot be read (")
+        assert str(refused.value).endswith(REMEDY)
+    files.write_record(path, {"name": "a", "depth": "3"})
+    with pytest.raises(UnreadableResult, match="install the version that wrote it"):
+        files.read_record(path, Record)
 
 
 def test_a_damaged_file_hides_no_other(tmp_path):
