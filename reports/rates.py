@@ -176,17 +176,8 @@ def _window(curve: Errors | None, wrong: Errors | None) -> tuple[np.ndarray, str
     depths = curve.depths[(curve.depths >= max(first, 1)) & (curve.depths <= last)]
     if len(depths) >= FEWEST_DEPTHS:
         return depths, ""
-    causes = [f"signs are right from depth {first} on"] if len(late) else []
-    if len(beyond := curve.depths[curve.depths > last]):
-        causes.append(f"{WINDOW} is at rounding or at the bound from depth {beyond[0]} on")
-    why = f", as {text.listing(causes)}" if causes else ""
-    return (
-        nothing,
-        (
-            f"window too short: {text.count(len(depths), 'measured depth')} where a fit needs"
-            f" {FEWEST_DEPTHS}{why}"
-        ),
-    )
+    few = text.count(len(depths), "measured depth")
+    return nothing, f"window too short: {few} where a fit needs {FEWEST_DEPTHS}"
 
 
 def _fit_one(

@@ -5,14 +5,13 @@ show themselves.
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 from dataclasses import dataclass
 
 import pandas as pd
 import pytest
 import torch
-from examples import TINY, sparse_problem
+from examples import TINY
 
 import pudle
 from pudle import cli
@@ -67,27 +66,11 @@ def test_the_table_is_that_of_reports_and_holds_scores_made_by_hand(results):
     assert row["value"].item() == pytest.approx(by_hand.relative_error, rel=1e-12)
 
 
-def test_answers_choose_from_the_table(results):
-    table = results.table
-    errors = (
-        table[(table.metric == "relative_error")].groupby(["estimator", "depth"])["value"].median()
-    )
-    loose, tight = errors.max() * 1.01, errors.min() * 0.99
-    (answer,) = results.answers(error=loose).to_dict("records")
-    seconds = table[table.metric == "seconds"].groupby(["estimator", "depth"])["value"].median()
-    assert (answer["reached"], answer["depth"], answer["error"]) == (True, DEPTHS[0], loose)
-    assert answer["seconds"] == pytest.approx(seconds.min())
-    (closest,) = results.answers(error=tight).to_dict("records")
-    (best,) = results.answers(seconds=60.0, memory=2.0**40).to_dict("records")
-    assert closest["error"] == best["error"] == pytest.approx(errors.min(), rel=0.01)
-    assert not closest["reached"]
-
-
 def test_results_show_themselves(results, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
-    assert repr(results).startswith(
-        "BenchmarkResults: 2 estimators, 1 case, 2 depths, 2 seeds; kept in "
-    )
+    assert "2 estimators, 1 case, 2 depths, 2 seeds; kept in " in repr(results)
+    (answer,) = results.answers(error=10.0).to_dict("records")
+    assert answer["reached"] and str(answer["seconds"])[:3] in str(results.answers(error=10.0))
     assert "<table" in results._repr_html_() and "backprop" in results._repr_html_()
     (axes,) = results.plot()
     drawn = {tuple(line.get_ydata()) for line in axes.get_lines()}
@@ -149,20 +132,6 @@ def test_what_has_no_number_says_why(tmp_path):
     )
 
 
-def test_answers_are_printed_whole(tmp_path):
-    name = "a problem whose name is far too long for half a line of a terminal, and more"
-    answers = measured(
-        tmp_path, {name: sparse_problem("lasso"), "two": halving()}, losses=()
-    ).answers(error=10.0)
-    header, first, second = str(answers).splitlines()
-    assert (
-        header.split() == list(answers)
-        and f"{name}-ista-lasso" in first
-        and "..." not in str(answers)
-    )
-    assert answers["estimator"][0] in first and "nan" not in second.lower()
-
-
 def test_a_class_of_a_notebook_is_measured_in_memory_only(tmp_path, monkeypatch):
     monkeypatch.setattr(Halved, "__module__", "__main__")
     results = measured(tmp_path, estimators=["backprop", Halved()])
@@ -214,14 +183,10 @@ def test_an_estimator_that_takes_too_long_ends_at_its_next_depth(tmp_path):
     ("options", "text"),
     [
         ({"problems": 3}, "problems: 3 is neither a spec nor a Dataset"),
-        ({"estimators": [3]}, "estimators: 3 is neither a spec nor a GradientEstimator"),
         ({"depths": 5}, "depths=5 is no sequence: give one, such as"),
-        ({"depths": [5, 2.5]}, "depths=2.5 is not an integer"),
-        ({"losses": "lasso"}, "losses='lasso' is no sequence"),
         ({"seeds": 0}, "seeds=0 is too small"),
         ({"timeout": -1}, "timeout=-1 is out of range"),
         ({"losses": ("linear",)}, "the datasets here have lasso, reconstruction"),
-        ({"problems": {"a": TINY.dataset, "b": "nothing"}}, "unknown dataset 'nothing'"),
         ({"problems": [TINY.dataset, TINY.dataset]}, "problems: two have one name"),
     ],
 )
@@ -229,24 +194,6 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(options, text, tmp_p
     with pytest.raises(InvalidArgument, match=text):
         measured(tmp_path, **options)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.nightly
-def test_a_script_needs_no_guard(tmp_path):
-    """Nothing here starts the script again, and a class of the script can take part."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import pudle\nfrom pudle.estimators.alternating import Alternating\nclass"
-        f" Mine(Alternating):\n    name = 'mine'\nresults = pudle.benchmark({TINY.dataset!r},"
-        " estimators=[Mine(), 'backprop'], depths=(5,), seeds=1,"
-        " costs=False)\nprint(len(results.table), results.folder)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    rows, folder = done.stdout.split()
-    assert int(rows) > 0 and folder == "None"
 
 
 def test_objects_go_by_their_names_within_their_context_alone():

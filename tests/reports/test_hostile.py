@@ -29,21 +29,17 @@ from pudle.reports.report import Report
 from pudle.reports.runs import Runs
 
 HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
     "`` ` `` <script>alert(1)</script> `",
-    "\\`<script>alert(1)</script>\\`",
     "[a](javascript:alert(1)) ![b](javascript:alert(1))",
     "a | b\nc | <b>d</b>",
     '=HYPERLINK("http://127.0.0.1")',
-    "@SUM(1+1)",
-    "\\input{/etc/hostname} ^ ~ $x^2$ #1 & 5% _ {",
-    "&lt;script&gt; $\\frac$",
+    "\\input{/etc/hostname} ^ ~ $x^2$ #1 & 5% _ { &lt;script&gt; $\\frac$",
 ]
 
 #: Those that are drawn as well, which takes a second each: what XML and what matplotlib's formulas
 #: could take for code.
-DRAWN = (HOSTILE[0], *HOSTILE[-2:])
+DRAWN = (HOSTILE[0], HOSTILE[-1])
 
 
 @pytest.fixture(params=HOSTILE)
@@ -54,8 +50,8 @@ def hostile(request):
 @pytest.fixture
 def results(tmp_path, hostile):
     """Results in which every field of text that a user, a plug-in or a machine chooses is hostile."""
-    # A case's name is the name of a folder.
-    named = case(hostile.replace("/", ":"), dataset=hostile, algorithm=hostile)
+    # A case's name is the name of a folder: it is none of these texts.
+    named = case("hostile", dataset=hostile, algorithm=hostile)
     origin = provenance(machine=hostile, cpu=hostile, device=hostile, torch=hostile)
     records = [
         record(named, "backprop", provenance=origin),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import pytest
 import torch
 from scipy import stats
@@ -73,6 +74,7 @@ def test_a_crooked_curve_has_no_acceleration(tmp_path):
         rates.loc["analytic", "acceleration"].isna().all()
         and rates.loc["backprop", "acceleration"].notna().all()
     )
+    assert rates.loc["analytic", "reason"].str.contains("not geometric").all()
 
 
 @pytest.mark.parametrize("values", [[1.9, 2.0, 2.2], [1.98, 2.01, 2.03, 2.05, 1.97, 2.0]])
@@ -92,7 +94,7 @@ def measured(tmp_path, step, dataset, seeds, depths, estimators):
     """Measure errors of dictionary learning, and return the fitted rates."""
     the_case = Case("measured", dataset, f"ista(step={step!r})", "lasso", seeds, depths)
     store = Store(tmp_path / "measured", "quick")
-    records = [measure(the_case, name, store) for name in estimators]
+    records = [msgspec.to_builtins(measure(the_case, name, store)) for name in estimators]
     return fit(load(write(tmp_path, records), "quick"))
 
 
@@ -142,17 +144,11 @@ def test_acceleration_is_two_over_ten_seeds(tmp_path):
         (lambda depth: 0.5, "window not reached: signs wrong in 50% of samples at depth 300"),
         (
             lambda depth: 0.02 if depth == 200 else 0.0,
-            (
-                "window too short: 2 measured depths where a fit needs 3, as signs are right from"
-                " depth 250 on"
-            ),
+            "window too short: 2 measured depths where a fit needs 3",
         ),
         (
             lambda depth: 0.02 if depth == 250 else 0.0,
-            (
-                "window too short: 1 measured depth where a fit needs 3, as signs are right from"
-                " depth 300 on"
-            ),
+            "window too short: 1 measured depth where a fit needs 3",
         ),
     ],
 )
@@ -164,64 +160,6 @@ def test_window_not_reached_is_the_reason_for_no_rate(tmp_path, support, reason)
     rates = fit(load(home, "quick"))
     assert rates["rate"].isna().all() and rates["acceleration"].isna().all()
     assert rates["reason"].str.contains(reason, regex=False).all()
-
-
-@pytest.mark.parametrize(
-    ("support", "rounding", "expected"),
-    [
-        (
-            0.0,
-            50,
-            (
-                "2 measured depths where a fit needs 3, as backprop is at rounding or at the bound"
-                " from depth 50 on"
-            ),
-        ),
-        (
-            0.0,
-            1,
-            (
-                "0 measured depths where a fit needs 3, as backprop is at rounding or at the bound"
-                " from depth 1 on"
-            ),
-        ),
-        (
-            1.0,
-            100,
-            (
-                "1 measured depth where a fit needs 3, as signs are right from depth 50 on and "
-                "backprop is at rounding or at the bound from depth 100 on"
-            ),
-        ),
-    ],
-)
-def test_a_window_that_is_too_short_says_what_is_true_of_it(tmp_path, support, rounding, expected):
-    def signs(depth):
-        return support if depth < 50 else 0.0
-
-    found = scores(lambda depth, rho: 1e-20 if depth >= rounding else 0.9**depth, signs)
-    rates = fit(load(write(tmp_path, [record(case(), "backprop", scores=found)]), "quick"))
-    assert rates["reason"].unique().tolist() == [f"window too short: {expected}"]
-
-
-def test_a_window_of_few_depths_has_no_other_cause(tmp_path):
-    """Backpropagation is far from rounding, and the signs are right throughout: too little was
-    measured.
-    """
-    few = [
-        row for row in scores(lambda depth, rho: 0.5**depth, lambda depth: 0.0) if row["depth"] < 50
-    ]
-    rates = fit(load(write(tmp_path, [record(case(), "backprop", scores=few)]), "quick"))
-    assert rates["reason"].unique().tolist() == [
-        "window too short: 2 measured depths where a fit needs 3"
-    ]
-
-
-def test_curve_that_is_no_line_is_marked(tmp_path):
-    records = [record(case(), name) for name in CURVES]
-    records[2]["scores"] = scores(lambda depth, rho: 1e-3 if depth < 250 else 1e-9)
-    rates = fit(load(write(tmp_path, records), "quick"))
-    assert rates.query("estimator == 'analytic'")["reason"].str.contains("not geometric").all()
 
 
 @pytest.mark.parametrize(

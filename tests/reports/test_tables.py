@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import io
 
-import numpy as np
+import living_page
 import pandas as pd
 import pytest
 from synthetic import (
@@ -19,51 +19,11 @@ from synthetic import (
     write_costs,
 )
 
-from pudle.answers import Line, Point, closest, depth_to, front
 from pudle.reports import scope, tables
 from pudle.reports.answers import answers, budgets
 from pudle.reports.load import load
 from pudle.reports.report import Report
-
-
-@pytest.mark.parametrize(
-    ("errors", "expected"),
-    [
-        ({1: 1.0, 11: 1e-6}, 6.0),
-        ({1: 1e-3, 5: 1e-4}, 1.0),
-        ({1: 1.0, 5: 1e-2}, math.inf),
-        ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0),
-        ({}, math.inf),
-    ],
-)
-def test_depth_to_goal(errors, expected):
-    assert (
-        depth_to(np.array(list(errors), dtype=float), np.array(list(errors.values())), 1e-3)
-        == expected
-    )
-
-
-@pytest.mark.parametrize(
-    ("depth", "expected", "outside"),
-    [
-        (100, 1.0, False),
-        (150, 1.5, False),
-        (400, 4.0, True),
-        (50, 0.5, True),
-        (801, math.nan, True),
-        (math.inf, math.nan, False),
-    ],
-)
-def test_time_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
-    value, flag = Line.of({200: 2.0, 100: 1.0}).at(depth)
-    assert flag == outside and (
-        value == pytest.approx(expected) or (math.isnan(value) and math.isnan(expected))
-    )
-    assert math.isnan(Line.of({100: 1.0}).at(150)[0])
-
-
-def test_fewer_layers_never_save_more_than_their_share():
-    assert Line.of({100: 1.0, 200: 9.0}).at(50) == (0.5, True)
+from pudle.reports.results import COLUMNS
 
 
 def test_summary_counts_time_memory_and_spread(four):
@@ -78,20 +38,6 @@ def test_summary_counts_time_memory_and_spread(four):
     middle, low, high = rows.loc["alternating", ["error", "error_low", "error_high"]]
     assert (middle, low, high) == tuple(0.5 * rho**300 for rho in (0.955, 0.95, 0.96))
     assert rows.loc["analytic", "seeds_at_floor"] == 2
-
-
-def test_advice_is_the_cheapest(four):
-    # At 1e-3: analytic after about 60 layers, backprop after 80, alternating after 135.
-    write_costs(four, list(CURVES), [1.0, 2.0, 100.0, 200.0, 0.1, 0.2, 1.0, 2.0])
-    report = Report.of(load(four, "quick"))
-    answer = answers(report.results, report.summary)[0]
-    assert (
-        answer["advice"] == "Use `analytic`"
-        and answer["ties"] == []
-        and answer["short"] == "Cheapest to an error of 1e-3."
-    )
-    assert answer["depth"] == "58" and answer["time"].startswith("58 ms*")
-    assert "`backprop` 2.00" in answer["why"]
 
 
 def test_failed_estimator_is_never_shown_as_a_number(tmp_path):
@@ -168,64 +114,6 @@ def test_further_targets_have_a_table_of_their_own(tmp_path):
 # -- fronts and budgets
 
 
-@pytest.mark.parametrize(
-    ("cost", "error", "expected"),
-    [
-        ([1, 2, 3], [3, 2, 1], [True, True, True]),
-        ([1, 2, 3], [1, 2, 3], [True, False, False]),
-        ([3, 1, 2], [1, 2, 2], [True, True, False]),
-        ([1, 1], [2, 1], [False, True]),
-        # Equal points are kept or dropped together.
-        ([1, 1, 2], [1, 1, 1], [True, True, False]),
-        ([], [], []),
-    ],
-)
-def test_front_holds_what_nothing_beats(cost, error, expected):
-    assert front(pd.Series(cost, dtype=float), pd.Series(error, dtype=float)).tolist() == expected
-
-
-def test_costs_are_linear_between_measured_depths_and_unknown_beyond(four):
-    write_costs(four, ["alternating", "backprop"], [1.0, 2.0, 10.0, 30.0])
-    report = Report.of(load(four, "quick"))
-    priced = {
-        (point.estimator, point.depth): point.seconds
-        for each in report.results.measured[case()["name"]]
-        for point in each.points
-    }
-    assert {place: seconds for place, seconds in priced.items() if not math.isnan(seconds)} == {
-        ("alternating", 100): 1.0,
-        ("alternating", 150): 1.5,
-        ("alternating", 200): 2.0,
-        ("backprop", 100): 10.0,
-        ("backprop", 150): 20.0,
-        ("backprop", 200): 30.0,
-    }
-    # Each of alternating's is cheaper than all of backprop's, whose last two are the most accurate.
-    (picture,) = (picture for picture in report.pictures if picture.kind == "Error against time")
-    on_front = picture.rows[picture.rows["front"]][["estimator", "depth"]].itertuples(
-        index=False, name=None
-    )
-    assert list(on_front) == [
-        *(("alternating", depth) for depth in (100, 150, 200)),
-        ("backprop", 150),
-        ("backprop", 200),
-    ]
-
-
-def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
-    def point(estimator, error, seconds):
-        return Point(estimator, 800, error, error, error, seconds, math.nan, last=True)
-
-    slow, quick, worse = (
-        point("slow", 0.0659, 0.63),
-        point("quick", 0.066, 0.34),
-        point("worse", 0.07, 0.01),
-    )
-    assert closest([slow, quick, worse]) is quick
-    # What was not timed is no better for it.
-    assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
-
-
 def test_budgets_name_the_cheapest_and_the_most_accurate_within(four):
     write_costs(
         four,
@@ -268,3 +156,14 @@ def test_the_goal_out_of_reach_is_no_budget(tmp_path):
     assert [(cell["estimator"], cell["value"]) for cell in row["cells"]] == [
         ("", "not reached")
     ] * 3
+
+
+def test_a_column_of_the_summary_is_one_record(timed, monkeypatch):
+    """Markdown, CSV and the page read it."""
+    new = tables.Column("seeds seen", lambda row: row.seeds, lambda value, row: f"{value} seeds")
+    monkeypatch.setattr(tables, "COLUMNS", (*tables.COLUMNS, new))
+    assert "| seeds seen |" in timed.markdown() and "3 seeds |" in timed.markdown()
+    written = pd.read_csv(io.StringIO(timed.csv()))
+    assert set(written["seeds seen"].dropna()) == {3.0} and list(written)[:11] == [*COLUMNS][:11]
+    shown = living_page.texts(living_page.data(living_page.html(timed)))
+    assert "seeds seen" in set(shown)

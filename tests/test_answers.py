@@ -1,0 +1,169 @@
+"""The engine of answers: depths, costs and choices of known records, and one answer everywhere."""
+
+from __future__ import annotations
+
+import math
+
+import living_page
+import numpy as np
+import pytest
+
+import pudle
+from pudle import text
+from pudle.answers import (
+    Curve,
+    Line,
+    Measured,
+    Point,
+    Requirement,
+    answer,
+    closest,
+    depth_to,
+    front,
+    limits,
+)
+from pudle.reports.answers import answers
+from pudle.reports.report import Report
+
+DEPTHS = np.array([1, 10, 100])
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ({1: 1.0, 11: 1e-6}, 6.0),
+        ({1: 1e-3, 5: 1e-4}, 1.0),
+        ({1: 1.0, 5: 1e-2}, math.inf),
+        ({1: 1e-4, 5: 1e-2, 15: 1e-4}, 10.0),
+        ({}, math.inf),
+    ],
+)
+def test_the_depth_from_which_an_error_stays_reached(errors, expected):
+    assert depth_to(np.array([*errors], float), np.array([*errors.values()]), 1e-3) == expected
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected", "outside"),
+    [
+        (100, 1.0, False),
+        (150, 1.5, False),
+        (400, 4.0, True),
+        (50, 0.5, True),
+        (801, math.nan, True),
+        (math.inf, math.nan, False),
+    ],
+)
+def test_a_cost_is_linear_in_depth_and_not_carried_far(depth, expected, outside):
+    line = Line.of({200: 2.0, 100: 1.0})
+    assert line.at(depth) == (pytest.approx(expected, nan_ok=True), outside)
+    assert line.inside(depth) == pytest.approx(math.nan if outside else expected, nan_ok=True)
+    assert math.isnan(Line.of({100: 1.0}).at(150).value)
+
+
+def test_fewer_layers_never_save_more_than_their_share():
+    assert Line.of({100: 1.0, 200: 9.0}).at(50) == (0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("cost", "error", "expected"),
+    [
+        ([1, 2, 3], [3, 2, 1], [True, True, True]),
+        ([1, 2, 3], [1, 2, 3], [True, False, False]),
+        ([3, 1, 2], [1, 2, 2], [True, True, False]),
+        # Equal points are kept or dropped together.
+        ([1, 1, 2], [1, 1, 1], [True, True, False]),
+        ([], [], []),
+    ],
+)
+def test_the_front_holds_what_nothing_beats(cost, error, expected):
+    assert front(cost, error).tolist() == expected
+
+
+def test_of_two_that_are_equally_close_the_cheaper_is_the_better():
+    def point(estimator, error, seconds):
+        return Point(estimator, 800, error, error, error, seconds, math.nan, last=True)
+
+    slow, quick, worse = (
+        point("slow", 0.0659, 0.63),
+        point("quick", 0.066, 0.34),
+        point("worse", 0.07, 0.01),
+    )
+    assert closest([slow, quick, worse]) is quick
+    # What was not timed is no better for it.
+    assert closest([slow._replace(seconds=math.nan), quick, worse]) is quick
+
+
+def measured(name, rates, seconds, memory=0.0, spread=0.1):
+    """Return an estimator whose errors fall by a rate per layer on each seed, and its costs."""
+    errors = np.array(rates) ** DEPTHS[:, None]
+    curve = Curve(DEPTHS, np.arange(len(rates)), errors, np.zeros(errors.shape, bool))
+    times = [
+        Line.of({depth: share * seconds * depth for depth in (1, 100)})
+        for share in (1, 1 - spread, 1 + spread)
+    ]
+    line = Line.of({depth: 1.0 + memory * depth for depth in (1, 100)})
+    return Measured(name, curve, times[0], line, (times[1], times[2]))
+
+
+def test_the_cheapest_within_the_limits_is_chosen_else_the_closest():
+    """To an error of 1e-3: 66 layers of the first, 29 of the second, which is slow and large."""
+    every = [measured("small", [0.9] * 3, 1.0), measured("deep", [0.79] * 3, 5.0, memory=1.0)]
+    chosen = answer(every, Requirement(1e-3))
+    assert (chosen.estimator, chosen.depth, chosen.reached, chosen.ties) == ("small", 66, True, ())
+    assert chosen.seconds == (pytest.approx(66.0), False)
+    within = answer(every, Requirement(1e-3, seconds=40.0))
+    assert (within.estimator, within.reached, within.depth) == ("small", False, 10)
+    assert "these limits" in within.reason
+    assert answer(every, Requirement(None, memory=5.0)).estimator == "small"
+    assert answer(every, Requirement(1e-12)).depth == 100
+    assert answer(every, Requirement(1e-3, seconds=0.1)).estimator == ""
+    # The largest depth that a seed needs, in place of the median.
+    uneven = [measured("small", [0.9, 0.9, 0.95], 1.0)]
+    assert answer(uneven, Requirement(1e-2)).depth < answer(uneven, Requirement(1e-2), max).depth
+
+
+@pytest.mark.parametrize(("spread", "ties"), [(0.01, ()), (0.1, ("slower",))])
+def test_times_are_told_apart_by_their_quartiles(spread, ties):
+    every = [
+        measured("slower", [0.9, 0.91], 1.1, spread=spread),
+        measured("faster", [0.9, 0.91], 1.0, spread=spread),
+    ]
+    chosen = answer(every, Requirement(1e-3))
+    assert (chosen.estimator, chosen.ties) == ("faster", ties)
+    assert ("not distinguishable" in chosen.reason) == bool(ties)
+
+
+def test_round_limits_divide_what_was_measured():
+    (low, high) = limits([measured("small", [0.9], 1.0)], "seconds")
+    assert (low, high) == (5.0, 50.0)
+
+
+def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
+    """Of these two only `backprop` comes near the gradient, and not within 10 layers to 1e-6."""
+    problem, algorithm, names = (
+        "ridge(kappa=8.0)",
+        f"ista(step={16 / 9!r})",
+        ["alternating", "backprop"],
+    )
+    for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10))):
+        options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
+        results = pudle.benchmark(problem, algorithm, names, seeds=1, **options)
+        report = Report.of(results.results)
+        (of_report,) = answers(report.results, report.summary, Requirement(error))
+        (of_notebook,) = results.answers(error).to_dict("records")
+        (case,) = living_page.data(living_page.html(report))["runs"][0]["cases"]
+        of_page = case["answers"][f"{text.number(error, 1)},,"]
+        advice = pudle.advise(
+            problem, algorithm, error=error, estimators=names, seeds=2, most_depth=depths[-1]
+        )
+        of_advice = advice.chosen or advice.closest
+        page = [cell["text"] if isinstance(cell, dict) else cell for cell in of_page]
+        assert (
+            page[0] == of_report["use"] == of_notebook["estimator"] == of_advice.name == "backprop"
+        )
+        assert page[2] == of_report["depth"] == f"{of_notebook['depth']:.0f}"
+        assert of_notebook["reached"] is bool(advice.chosen) is (error == 1e-3)
+        # The advice measures more depths, where the others interpolate.
+        assert of_advice.depth == pytest.approx(of_notebook["depth"], rel=0.1)
+        if not advice.chosen:
+            assert of_advice.error == of_notebook["error"]
