@@ -139,13 +139,13 @@ def test_round_limits_divide_what_was_measured():
 
 
 def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
-    """Of these two only `backprop` comes near the gradient, and not within 10 layers to 1e-6."""
+    """Of these two only `backprop` comes near the gradient, and not within 20 layers to 1e-6."""
     problem, algorithm, names = (
         "ridge(kappa=8.0)",
         f"ista(step={16 / 9!r})",
         ["alternating", "backprop"],
     )
-    for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10))):
+    for error, depths in ((1e-3, (2, 5, 10, 20, 50)), (1e-6, (2, 5, 10, 20))):
         options = {"home": tmp_path, "losses": ["linear"], "depths": depths, "progress": False}
         results = pudle.benchmark(problem, algorithm, names, seeds=1, **options)
         report = Report.of(results.results)
