@@ -78,20 +78,6 @@ class TestDenoise:
         denoised = denoise(image, problem, pudle.Ista(step=1.0), 1)
         assert np.abs(denoised - expected - image.mean()).max() < CLOSED_FORM
 
-    def test_the_mean_has_no_effect_on_the_rest(self):
-        _, problem = haar(nonnegative=True)
-        image = np.random.default_rng(0).random((6, 6))
-        shifted = denoise(image + 3, problem, pudle.Ista(step=1.0), 4)
-        assert (
-            np.abs(shifted - 3 - denoise(image, problem, pudle.Ista(step=1.0), 4)).max()
-            < CLOSED_FORM
-        )
-        # An image without contrast has codes of zero, so that only its mean is left.
-        assert (
-            np.abs(denoise(np.full((6, 6), 0.7), problem, pudle.Ista(step=1.0), 4) - 0.7).max()
-            < CLOSED_FORM
-        )
-
     @pytest.mark.parametrize("shape", [(13, 17), (5, 9)])
     def test_shifts_against_a_loop(self, shape):
         """Each shift on its own, the image continued pixel by pixel and cropped by hand."""
@@ -215,25 +201,19 @@ class TestImages:
 
 
 class TestExperiment:
-    @pytest.mark.parametrize(
-        ("estimator", "loss", "margin"),
-        [("backprop", "reconstruction", 1.0), ("alternating", "lasso", 0.5)],
-    )
-    def test_a_tiny_training_denoises_better(self, tmp_path, estimator, loss, margin):
-        made = experiment(training=dataclasses.replace(TINY, estimator=estimator, loss=loss))
-        result = made.run(tmp_path / "out")
+    def test_a_tiny_training_denoises_better(self, tmp_path):
+        result = experiment(shifts=True).run(tmp_path / "out")
         history = pd.DataFrame(result.rows)
         assert result.status == "ok" and list(history.step) == [0, 12, 24]
-        assert history.psnr.iloc[-1] > history.psnr.iloc[0] + margin
+        assert history.psnr.iloc[-1] > history.psnr.iloc[0] + 1
         summary = result.summary
         assert (
             summary["psnr"] > summary["noisy_psnr"] + 2
             and summary["psnr"] == summary["per_image_psnr"][0]
         )
-        assert (
-            np.isnan(summary["psnr_shifted"])
-            and summary["method"] == f"{estimator}, {loss}, supervised"
-        )
+        assert summary["psnr_shifted"] > summary["psnr"] + 0.3
+        assert summary["ssim_shifted"] > summary["ssim"]
+        assert summary["method"] == "backprop, reconstruction, supervised"
         assert summary["steps"] == 24 and summary["test_images"] == "scikit-learn's"
         assert result.arrays["filters"].shape == (64, 9, 9)
         assert result.arrays["clean"].shape == result.arrays["denoised"].shape == (160, 160)
@@ -272,30 +252,6 @@ class TestExperiment:
         fixed = run("fixed", f"{start})")
         assert history.psnr.iloc[0] == fixed.rows[0]["psnr"]
         assert result.summary["psnr"] > fixed.summary["psnr"]
-
-    def test_shifts_help(self, tmp_path):
-        folder = save_images(tmp_path / "test", {"a.png": texture(60, 70)})
-        untrained = dataclasses.replace(
-            TINY, epochs=0, dataset="noisy_crops(n_samples=24, size=33)"
-        )
-        summary = (
-            experiment(training=untrained, test_images=folder, shifts=True)
-            .run(tmp_path / "out")
-            .summary
-        )
-        assert (
-            summary["psnr_shifted"] > summary["psnr"] + 0.3
-            and summary["ssim_shifted"] > summary["ssim"]
-        )
-
-    def test_without_held_out_images_the_history_has_no_psnr(self, tmp_path):
-        made = experiment(
-            training=dataclasses.replace(TINY, epochs=1, record_every=6), validation=0
-        )
-        result = made.run(tmp_path / "out")
-        assert [np.isnan(row["psnr"]) for row in result.rows] == [True, True] and result.summary[
-            "psnr"
-        ] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)

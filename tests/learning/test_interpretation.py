@@ -25,30 +25,6 @@ def random_codes(n=30, p=6, seed=3):
     random = np.random.default_rng(seed)
     return random.standard_normal((n, p)) * (random.random((n, p)) < 0.5), random
 
-
-class TestContributions:
-    def test_for_orthonormal_codes_they_are_the_shrunk_codes(self):
-        z = np.linalg.qr(random_codes()[1].standard_normal((30, 6)))[0]
-        np.testing.assert_allclose(contributions(z, 0.0), z, atol=1e-13)
-        np.testing.assert_allclose(contributions(z, 0.25), z / 1.25, atol=1e-13)
-        ridge = np.arange(1.0, 7.0)
-        np.testing.assert_allclose(contributions(z, ridge), z / (1 + ridge), atol=1e-13)
-
-    def test_without_a_ridge_the_dictionary_solves_least_squares(self):
-        z, random = random_codes()
-        x = random.standard_normal((30, 9))
-        np.testing.assert_allclose(
-            x.T @ contributions(z, 0.0), np.linalg.lstsq(z, x)[0].T, rtol=0, atol=1e-11
-        )
-        errors = [
-            np.linalg.norm(x.T @ contributions(z, w) - np.linalg.lstsq(z, x)[0].T)
-            for w in (1e-1, 1e-3, 1e-5)
-        ]
-        # The error is linear in a small ridge.
-        assert errors[1] / errors[0] == pytest.approx(1e-2, rel=0.1) and errors[2] / errors[
-            1
-        ] == pytest.approx(1e-2, rel=0.01)
-
     def test_a_ridge_for_each_atom_is_least_squares_with_further_rows(self):
         z, random = random_codes()
         x, ridge = random.standard_normal((30, 9)), random.uniform(0.1, 3.0, 6)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import pudle
-from pudle.learning.recovery_baselines import RecoveryBaseline, Sklearn, Spams, Sporco
+from pudle.learning.recovery_baselines import RecoveryBaseline
 from pudle.measuring import experiment
 from pudle.measuring.store import Store
 
@@ -23,9 +23,9 @@ DATASET = (
 )
 #: Each with enough passes for this dataset, and the module it needs.
 BASELINES = {
-    "sklearn": (Sklearn(DATASET, epochs=15, batch=300), "sklearn"),
-    "spams": (Spams(DATASET, epochs=60, batch=300), "spams"),
-    "sporco": (Sporco(DATASET, epochs=300), "sporco"),
+    "sklearn": (RecoveryBaseline("scikit-learn", DATASET, epochs=15, batch=300), "sklearn"),
+    "spams": (RecoveryBaseline("spams-bin", DATASET, epochs=60, batch=300), "spams"),
+    "sporco": (RecoveryBaseline("sporco", DATASET, epochs=300), "sporco"),
 }
 #: Share of the start's gradient along the sphere of unit atoms that is left at the end: 0.013 at
 #: most, against 0.054 at half the penalty and 0.10 at twice the penalty.
@@ -93,7 +93,9 @@ def test_without_its_package_it_is_skipped_with_what_to_install(
 @pytest.mark.parametrize(("dataset", "device"), [(DATASET, "cuda"), ("digits", "cpu")])
 def test_unsupported_devices_and_datasets_are_refused(dataset, device, tmp_path):
     baseline = dataclasses.replace(BASELINES["sklearn"][0], dataset=dataset)
-    with pytest.raises(pudle.UnsupportedProblem, match="Sklearn recovers generating dense dict"):
+    with pytest.raises(
+        pudle.UnsupportedProblem, match="scikit-learn recovers generating dense dict"
+    ):
         baseline.run(tmp_path, device)
 
 

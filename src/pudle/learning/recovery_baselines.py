@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,24 +31,19 @@ class RecoveryBaseline(Experiment):
     """Dictionary learning of one package, on one thread. It takes minutes at most and cannot be
     resumed.
 
-    `dataset` and `seed` are spec and seed of the dataset, whose dictionary is the start; the sample
-    order has the same seed where the package leaves it to the caller. `epochs` is the number of
-    passes over the data, >= 0.
+    `package` is one of `PACKAGES`. `dataset` and `seed` are spec and seed of the dataset, whose
+    dictionary is the start; the sample order has the same seed where the package leaves it to the
+    caller. `epochs` is the number of passes over the data, >= 0, and `batch` that of samples per
+    step, where the package has such.
     """
 
     kind: ClassVar[str] = "baseline"
-    #: Distributions whose versions a result depends on.
-    distributions: ClassVar[tuple[str, ...]]
 
+    package: str
     dataset: str
     epochs: int = 10
     seed: int = 0
-
-    @abstractmethod
-    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
-        """Yield the dictionary (m, p) after each pass over observations (n, m), without end, from a
-        first dictionary on.
-        """
+    batch: int = 500
 
     def run(
         self, folder: Path, device: str = "cpu", progress: ProgressCallback = silent
@@ -72,13 +66,14 @@ class RecoveryBaseline(Experiment):
             or not isinstance(problem.penalty, float)
         ):
             raise UnsupportedProblem(
-                f"{type(self).__name__} recovers generating dense dictionaries, with one penalty,"
+                f"{self.package} recovers generating dense dictionaries, with one penalty,"
                 f" on the CPU: not {self.dataset!r} on {device}; give a dataset such as"
                 " sparse_gaussian"
             )
         rows: list[dict[str, float]] = []
         dictionary, seconds = problem.dictionary.numpy(), 0.0
-        passes = self.passes(problem.observations.numpy(), dictionary.copy(), problem.penalty)
+        start = (problem.observations.numpy(), dictionary.copy(), problem.penalty)
+        passes = PACKAGES[self.package](self, *start)
         with threadpool_limits(1):
             for epoch in range(check_integer("epochs", self.epochs, 0) + 1):
                 if epoch:
@@ -101,85 +96,77 @@ class RecoveryBaseline(Experiment):
                 progress(epoch, self.epochs, f"relative error {matching.relative_error:.4g}")
         summary: dict[str, Any] = {f"start_{name}": rows[0][name] for name in errors} | errors
         summary |= {
-            "method": ", ".join(self.distributions),
+            "method": self.package,
             "seconds": seconds,
             "epochs": self.epochs,
         }
         return ExperimentResult(rows, summary, {"dictionary": dictionary})
 
     def fingerprint(self) -> str:
-        return f"{make_dataset(self.dataset).fingerprint()} {peers.versions(*self.distributions)}"
+        return f"{make_dataset(self.dataset).fingerprint()} {peers.versions(self.package)}"
 
 
-@dataclass(frozen=True)
-class Sklearn(RecoveryBaseline):
+def _sklearn(
+    baseline: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+) -> Iterator[np.ndarray]:
     """scikit-learn's online dictionary learning: exact lasso codes of a batch, then block
     coordinate descent on the atoms.
 
     The package replaces an atom that no code of the *first* batch uses by a sample, so that its
-    start is lost: choose a `batch` (samples per step) so large that it uses every atom.
+    start is lost: choose a `batch` so large that it uses every atom.
 
     Source: Mairal, Bach, Ponce and Sapiro, "Online dictionary learning for sparse coding", ICML
     2009.
     """
+    from sklearn.decomposition import MiniBatchDictionaryLearning
 
-    distributions: ClassVar[tuple[str, ...]] = ("scikit-learn",)
-
-    batch: int = 500
-
-    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
-        from sklearn.decomposition import MiniBatchDictionaryLearning
-
-        # Its alpha is this package's penalty: it divides by the number of features, and its lasso
-        # multiplies by that.
-        model = MiniBatchDictionaryLearning(
-            dictionary.shape[1],
-            alpha=penalty,
-            fit_algorithm="cd",
-            dict_init=dictionary.T,
-            random_state=self.seed,
-        )
-        for epoch in itertools.count():
-            order = generator(self.seed, f"baseline order {epoch}").permutation(len(observations))
-            for first in range(0, len(order), self.batch):
-                model.partial_fit(observations[order[first : first + self.batch]])
-            yield model.components_.T
+    # Its alpha is this package's penalty: it divides by the number of features, and its lasso
+    # multiplies by that.
+    model = MiniBatchDictionaryLearning(
+        dictionary.shape[1],
+        alpha=penalty,
+        fit_algorithm="cd",
+        dict_init=dictionary.T,
+        random_state=baseline.seed,
+    )
+    for epoch in itertools.count():
+        random = generator(baseline.seed, f"baseline order {epoch}")
+        order = random.permutation(len(observations))
+        for first in range(0, len(order), baseline.batch):
+            model.partial_fit(observations[order[first : first + baseline.batch]])
+        yield model.components_.T
 
 
-@dataclass(frozen=True)
-class Spams(RecoveryBaseline):
+def _spams(
+    baseline: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+) -> Iterator[np.ndarray]:
     """SPAMS: the same online algorithm, by its authors, with lasso codes by LARS, in a sample order
     of its own.
 
-    A pass takes as many whole batches of `batch` samples as the data has. Source: as for `Sklearn`.
+    A pass takes as many whole batches of `batch` samples as the data has.
     """
-
-    distributions: ClassVar[tuple[str, ...]] = ("spams-bin",)
-
-    batch: int = 500
-
-    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
-        train = peers.require("spams", "baselines").trainDL
-        columns, model = np.asfortranarray(observations.T), None
-        while True:
-            # clean=False: it would replace atoms that are alike by samples.
-            dictionary, model = train(
-                columns,
-                return_model=True,
-                model=model,
-                D=np.asfortranarray(dictionary),
-                lambda1=penalty,
-                batchsize=self.batch,
-                iter=max(len(observations) // self.batch, 1),
-                numThreads=1,
-                clean=False,
-                verbose=False,
-            )
-            yield dictionary
+    train = peers.require("spams", "baselines").trainDL
+    columns, model = np.asfortranarray(observations.T), None
+    while True:
+        # clean=False: it would replace atoms that are alike by samples.
+        dictionary, model = train(
+            columns,
+            return_model=True,
+            model=model,
+            D=np.asfortranarray(dictionary),
+            lambda1=penalty,
+            batchsize=baseline.batch,
+            iter=max(len(observations) // baseline.batch, 1),
+            numThreads=1,
+            clean=False,
+            verbose=False,
+        )
+        yield dictionary
 
 
-@dataclass(frozen=True)
-class Sporco(RecoveryBaseline):
+def _sporco(
+    _: RecoveryBaseline, observations: np.ndarray, dictionary: np.ndarray, penalty: float
+) -> Iterator[np.ndarray]:
     """SPORCO's batch dictionary learning: ADMM steps for codes and atoms in turn, one of each per
     pass over all samples.
 
@@ -189,14 +176,15 @@ class Sporco(RecoveryBaseline):
     Source: Wohlberg, "SPORCO: A Python package for standard and convolutional sparse
     representations", SciPy 2017.
     """
+    learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
+    options = learning.Options({"MaxMainIter": 1, "Verbose": False})
+    learner = learning(dictionary, observations.T, penalty, options)
+    while True:
+        with peers.quiet():
+            learner.solve()
+        yield learner.getdict()
 
-    distributions: ClassVar[tuple[str, ...]] = ("sporco",)
 
-    def passes(self, observations: Any, dictionary: Any, penalty: float) -> Iterator[np.ndarray]:
-        learning = peers.require("sporco.dictlrn.bpdndl", "baselines").BPDNDictLearn
-        options = learning.Options({"MaxMainIter": 1, "Verbose": False})
-        learner = learning(dictionary, observations.T, penalty, options)
-        while True:
-            with peers.quiet():
-                learner.solve()
-            yield learner.getdict()
+#: By distribution: functions that yield the dictionary (m, p) after each pass over observations
+#: (n, m), without end, from a first dictionary on.
+PACKAGES = {"scikit-learn": _sklearn, "spams-bin": _spams, "sporco": _sporco}

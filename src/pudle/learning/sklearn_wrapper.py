@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..algorithms import Algorithm
 from ..estimator import GradientEstimator
-from ..measuring.experiment import silent
 from ..problems import SparseCoding
 from ..validation import check_integer, check_positive
 from .learner import Learner, LearningWarning
@@ -55,8 +54,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     n_jobs : int, optional
         Number of processes of ``transform`` (None: one, -1: one per core); codes change by rounding
         at most. ``fit`` runs in one; to learn in several, see `Learner.fit`.
-    verbose : bool
-        Whether to print the loss after every epoch.
 
     Attributes
     ----------
@@ -99,7 +96,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     random_state: Any = None
     sparse_output: bool = False
     n_jobs: int | None = None
-    verbose: bool = False
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -135,8 +131,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         first = self._begin(X)
-        progress = self._print if self.verbose else silent
-        training = self._learner().fit(self._problem(X, first), progress=progress)
+        training = self._learner().fit(self._problem(X, first))
         self.components_ = training.dictionary.numpy().T.copy()
         self.history_, self.status_ = training.history, training.status
         self.n_steps_ = training.steps
@@ -173,8 +168,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self._optimizer_state = run.optimizer.state_dict()
         self.error_ = np.append(self.error_, run.loss_sum / run.weight)
         self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + 1
-        if self.verbose:
-            print(f"[pudle] batch {self.n_iter_}: loss {self.error_[-1]:.4g}")
         return self
 
     def transform(self, X: Any) -> Any:
@@ -215,8 +208,3 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             loss=self.loss,
             nonnegative=self.nonnegative,
         )
-
-    def _print(self, done: int, total: int, line: str) -> None:
-        steps = total // self.epochs
-        if done % steps == 0:
-            print(f"[pudle] epoch {done // steps}/{self.epochs}: {line}")

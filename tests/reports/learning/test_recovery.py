@@ -125,19 +125,6 @@ def test_curves_hold_the_history(tmp_path):
     assert "Last values: alternating" in first.alt
 
 
-def test_numbers_in_labels_of_a_figure_are_not_rounded(tmp_path):
-    picture, _ = pictures(
-        tmp_path,
-        training("x", "truncated(window=10)"),
-        training("y", "alternating", options={"optimizer": "adam(learning_rate=0.00123)"}),
-        training(
-            "z", "backprop", options={"algorithm": "ista(thresholding='hard(threshold=0.1)')"}
-        ),
-    )
-    ((_, content),) = picture.files(("svg",))
-    assert b"learning_rate=0.00123" in content and b"thresholding=hard(threshold=0.1)" in content
-
-
 def test_curves_are_drawn_where_no_time_passed(tmp_path):
     against_epochs, against_seconds = pictures(tmp_path, training("one", pace=0.0))
     assert "against epochs" in against_epochs.alt and against_seconds.rows["seconds"].eq(0).all()

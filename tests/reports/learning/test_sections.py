@@ -48,13 +48,6 @@ def test_experiments_alone_make_a_page_without_empty_sections(tmp_path):
     ]
 
 
-def test_cases_without_scores_are_reported_beside_experiments(tmp_path):
-    write(tmp_path, [], cases=[case()], estimators=["backprop"])
-    results = experiments(tmp_path, training("one"))
-    assert not results.cases and "None of the selected cases is measured yet" in results.notes[0]
-    assert "None of the selected cases" in html(Report.of(results))
-
-
 def test_without_experiments_there_is_no_section_about_them(tmp_path):
     write(tmp_path, [record(case(), estimator) for estimator in CURVES])
     assert sections(load(tmp_path, "quick")) == []
@@ -112,34 +105,6 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
         row[name] for name in ("error at end", "relative error", "steps")
     } == {"–"}
     assert "denoising" not in headings(page)
-
-
-@pytest.mark.slow
-def test_page_of_many_experiments_stays_small(tmp_path):
-    """Eight methods with large crops and many filters, beside two dozen trainings of 600 epochs."""
-    methods = [
-        denoising(
-            f"d{number}", f"method {number}", "backprop", 0.4 + number / 100, side=256, filters=256
-        )
-        for number in range(8)
-    ]
-    trainings = [
-        training(
-            f"t{number}-{depth}-{name}",
-            name,
-            0.001 * (1 + depth),
-            steps=600,
-            options={"depth": depth, "dataset": f"sparse_gaussian(n_samples={number})"},
-        )
-        for number in range(2)
-        for depth in (25, 50, 100)
-        for name in CURVES
-    ]
-    page = html(Report.of(experiments(tmp_path, *methods, *trainings)))
-    images = re.findall(r'src="data:image/png[^"]*"', page)
-    assert len(images) == 2 + 8 + 8
-    # There is room for twice as many trainings.
-    assert 2 * len(page) - sum(map(len, images)) < 5_000_000
 
 
 def test_latex_of_experiments_compiles(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 from ...measuring.experiment import Experiment
-from ..recovery_baselines import Sklearn, Spams, Sporco
+from ..recovery_baselines import RecoveryBaseline
 from ..training import LearningExperiment
 
 #: Estimator and outer loss of each gradient.
@@ -141,9 +141,9 @@ _NOODL |= {
 }
 
 #: Other packages on the same data. Batches are so large that the first one uses every atom, see
-#: `Sklearn`.
+#: `recovery_baselines`. SPORCO needs more passes, because each is a single step.
 _BASELINES: dict[str, Experiment] = {
-    f"{name}-{package}": baseline
+    f"{name}-{short}": RecoveryBaseline(package, dataset, epochs, batch=batch)
     for name, dataset, passes, batch in (
         ("2a-small", _FAR_SMALL, 100, 200),
         *(
@@ -151,11 +151,10 @@ _BASELINES: dict[str, Experiment] = {
             for sparsity in (3, 5, 10)
         ),
     )
-    for package, baseline in (
-        ("sklearn", Sklearn(dataset, epochs=passes, batch=batch)),
-        ("spams", Spams(dataset, epochs=2 * passes, batch=batch)),
-        # It needs more passes, because each is a single step.
-        ("sporco", Sporco(dataset, epochs=max(2 * passes, 100))),
+    for short, package, epochs in (
+        ("sklearn", "scikit-learn", passes),
+        ("spams", "spams-bin", 2 * passes),
+        ("sporco", "sporco", max(2 * passes, 100)),
     )
 }
 
