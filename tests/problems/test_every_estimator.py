@@ -21,8 +21,7 @@ from examples import elastic_net, penalty_selection
 import pudle
 
 PROBLEMS = {
-    "convolutional-lasso": lambda dtype: convolutional("lasso", dtype, nonnegative=True),
-    "convolutional-reconstruction": lambda dtype: convolutional("reconstruction", dtype),
+    "convolutional": lambda dtype: convolutional("reconstruction", dtype, nonnegative=True),
     "elastic-lasso": lambda dtype: elastic_net("lasso", dtype),
     "weights": lambda dtype: penalty_selection(True, dtype),
 }
