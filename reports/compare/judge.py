@@ -287,17 +287,20 @@ def _floor(metric: str, bound: float, norm: float) -> float:
     return floors.get(metric, 0.0)
 
 
+def _by_ratio(ratio: float, limit: float, rule: str, reason: str) -> Row:
+    """Return the verdict on a number that grew by a factor of which `limit` is allowed."""
+    if ratio > limit:
+        return _verdict("regression", rule, reason)
+    return _verdict("improved", rule) if ratio < 1 / limit else _verdict("same")
+
+
 def _judge_error(row: Row, limit: ErrorLimit, floor: float, elsewhere: bool) -> Row:
     """Judge an error by the factor that it grew by; errors below the floors count as equal to them."""
     allowed, floor = limit.elsewhere if elsewhere else limit.ratio, max(limit.floor, floor)
     ratio = max(row["head"], floor) / max(row["base"], floor)
     times = f"seed {row['seed']}: {ratio:.4g} times the error"
-    verdict = _verdict("same")
-    if ratio > allowed:
-        verdict = _verdict("regression", "accuracy", times)
-    elif ratio < 1 / allowed:
-        verdict = _verdict("improved", "accuracy")
-    elif abs(ratio - 1) > ROUNDING and not elsewhere:
+    verdict = _by_ratio(ratio, allowed, "accuracy", times)
+    if verdict["verdict"] == "same" and abs(ratio - 1) > ROUNDING and not elsewhere:
         verdict = _verdict("changed", "accuracy", times)
     return verdict | {"change": ratio, "limit": allowed}
 
@@ -307,15 +310,12 @@ def _judge_memory(row: Row, limit: MemoryLimit, unequal: Sequence[str]) -> Row:
     old, new = row["base"], row["head"]
     # The peak of a process that estimates nothing is subtracted, so zero is possible.
     ratio = new / old if old else math.inf if new else 1.0
-    beyond = abs(new - old) > limit.mebibytes * MEBIBYTE
-    verdict = _verdict("same")
+    more = (new - old) / MEBIBYTE
+    verdict = _by_ratio(ratio, limit.ratio, "memory", f"{more:.3g} MiB more")
     if unequal:
         verdict = ELSEWHERE
-    elif beyond and new > limit.ratio * old:
-        more = f"{(new - old) / MEBIBYTE:.3g} MiB more"
-        verdict = _verdict("regression", "memory", more)
-    elif beyond and old > limit.ratio * new:
-        verdict = _verdict("improved", "memory")
+    elif abs(more) <= limit.mebibytes:
+        verdict = _verdict("same")
     return verdict | {"change": ratio, "limit": limit.ratio}
 
 
@@ -337,7 +337,7 @@ def _judge_repeats(
     elif min(len(old), len(new)) >= 2:
         for name, alternative in (("p_slower", "greater"), ("p_faster", "less")):
             verdict[name] = float(stats.mannwhitneyu(new, old, alternative=alternative).pvalue)
-    elif ratio > limit.ratio or ratio < 1 / limit.ratio:
+    elif _by_ratio(ratio, limit.ratio, "", "") != verdict:
         # One number per side cannot tell a slower estimator from a busy machine.
         verdict = _verdict("undecided", reason="no repeats to test")
     return verdict | {"change": ratio, "limit": limit.ratio}
@@ -353,16 +353,11 @@ def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
     corrected = stats.false_discovery_control(p_values, axis=0)
     for row, (slower, faster) in zip(rows, corrected, strict=True):
         ratio, row["p_value"] = row["change"], float(slower)
+        verdict = _by_ratio(ratio, limit.ratio, "time", f"{ratio:.2f} times the time")
         p_value = slower if ratio > limit.ratio else faster
-        if 1 / limit.ratio <= ratio <= limit.ratio:
-            continue
-        if p_value > limit.significance:
-            noise = f"a ratio within the noise (p = {p_value:.2g})"
-            row |= _verdict("undecided", reason=noise)
-        elif ratio > limit.ratio:
-            row |= _verdict("regression", "time", f"{ratio:.2f} times the time")
-        else:
-            row |= _verdict("improved", "time")
+        if verdict["verdict"] != "same" and p_value > limit.significance:
+            verdict = _verdict("undecided", "", f"a ratio within the noise (p = {p_value:.2g})")
+        row |= verdict
 
 
 # -- where the numbers come from
@@ -371,15 +366,10 @@ def _judge_times(rows: Sequence[Row], limit: TimeLimit) -> None:
 def _differences(base: Results, head: Results) -> dict[str, tuple[str, str]]:
     """Return the provenance that differs between the sides, empty where one side has none."""
     differences = {}
-    for name in PROVENANCE if base.provenances and head.provenances else ():
-        old, new = (
-            ", ".join(
-                dict.fromkeys(
-                    str(item[name]) for item in side.provenances if item.get(name) not in (None, "")
-                )
-            )
-            for side in (base, head)
-        )
+    sides = (base.provenances, head.provenances)
+    for name in PROVENANCE if all(sides) else ():
+        values = [[str(item[name]) for item in side if item.get(name)] for side in sides]
+        old, new = (", ".join(dict.fromkeys(each)) for each in values)
         if old != new:
             differences[name] = (old or "unknown", new or "unknown")
     return differences
