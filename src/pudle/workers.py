@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -61,8 +61,6 @@ class Process:
         Working folder and environment variables; those of this process by default.
     module : str
         What the call needs of this package, which the supervisor imports once for all.
-    at_end : bool
-        Run a command when the context is left, not now: also if this process is killed meanwhile.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class Process:
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         module: str = "",
-        at_end: bool = False,
     ) -> None:
         self.code: int | None = None
         self.connection, theirs = Pipe()
@@ -86,7 +83,7 @@ class Process:
         theirs.close()
         its_talk.close()
         folder, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
-        self.connection.send(_Request(what, folder, variables, sys.path, module, at_end))
+        self.connection.send(_Request(what, folder, variables, sys.path, module))
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, the negative number of a signal; None after so many seconds."""
@@ -139,6 +136,15 @@ def run(
         for file in printed:
             file.seek(0)
         return subprocess.CompletedProcess(command, code, *(file.read() for file in printed))
+
+
+@contextlib.contextmanager
+def run_at_end(script: str, *arguments: Any) -> Iterator[None]:
+    """Run a shell script when the context is left, also if this process is killed meanwhile."""
+    # The script waits for the end of its input, which is that of this process at the latest.
+    command = ["sh", "-c", f"cat > /dev/null; {script}", "sh", *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def listen() -> Connection:
@@ -417,7 +423,6 @@ class _Request(NamedTuple):
     env: dict[str, str]
     path: list[str]
     module: str
-    at_end: bool
 
 
 class _Control:
@@ -469,8 +474,8 @@ class _Supervisor:
 
     def __init__(self, control: int, parent: int) -> None:
         self.control, self.parent = socket.socket(fileno=control), parent
-        #: The number of each process by its connection, or what is to be run at its end.
-        self.processes: dict[Connection, int | _Request] = {}
+        #: The number of each process by its connection.
+        self.processes: dict[Connection, int] = {}
 
     def supervise(self) -> None:
         """Start and end processes until the parent has ended."""
@@ -503,18 +508,14 @@ class _Supervisor:
             with contextlib.suppress(Exception):  # the process itself will say what is wrong
                 importlib.import_module(request.module)
             signal.setitimer(signal.ITIMER_REAL, 0)
-        self.processes[connection] = request if request.at_end else _forked(request, streams)
+        self.processes[connection] = _forked(request, streams)
         for stream in streams:
             os.close(stream)
 
     def look(self, connection: Connection, told: bool) -> None:
         """Conclude a process that has ended, or that is told to end."""
         process = self.processes[connection]
-        if isinstance(process, _Request):
-            if not told:
-                return
-            process = _forked(process, [])
-        elif told:
+        if told:
             os.kill(process, signal.SIGKILL)
             _end_session(process)
         done, status = os.waitpid(process, 0 if told else os.WNOHANG)
@@ -525,9 +526,8 @@ class _Supervisor:
                 connection.send(os.waitstatus_to_exitcode(status))
 
     def finish(self) -> None:
-        """End all processes, and then run what is to be run at their end."""
-        numbers = [each for each, process in self.processes.items() if isinstance(process, int)]
-        for connection in [*numbers, *self.processes.keys() - numbers]:
+        """End all processes."""
+        for connection in [*self.processes]:
             self.look(connection, True)
         os._exit(0)
 

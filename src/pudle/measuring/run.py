@@ -24,7 +24,7 @@ from .contents import RunList
 from .experiment import ProgressCallback
 from .locking import locked
 from .provenance import NoRepository, installed_commit, repository
-from .runner import Executor, fill, plan, plan_costs, plan_experiments, surfaces
+from .runner import fill, plan, plan_costs, plan_experiments, surfaces
 from .selection import Selection
 from .statuses import BROKEN
 from .store import Store
@@ -153,7 +153,7 @@ def _first(names: Sequence[str]) -> str:
 
 def _executor(
     scheduler: str | None, device: str, say: Callable[[str], None], workers: int
-) -> contextlib.AbstractContextManager[Executor]:
+) -> contextlib.AbstractContextManager[Any]:
     """Return where scores and experiments run: on this machine, if there is no scheduler."""
     if scheduler is None:
         return Pool(workers)

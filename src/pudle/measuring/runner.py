@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from .. import names
 from ..algorithms import kernels
@@ -122,16 +122,6 @@ class Task(NamedTuple):
         return [(path.absolute(), travels) for path, travels in dict.fromkeys(files)]
 
 
-class Executor(Protocol):
-    """What carries out jobs; nothing else knows where they run."""
-
-    def run(
-        self, jobs: Iterable[Job], most: int | None = None
-    ) -> Generator[tuple[Any, Outcome], None, None]:
-        """Yield the key and the outcome of every job, in the order in which they end."""
-        ...
-
-
 def planned(kind: str, label: str, arguments: Sequence[Any], timeout: float, key: str = "") -> Task:
     """Return a task whose store takes its result, and references that it lacks, only under the keys
     that they have now.
@@ -238,12 +228,13 @@ def fill(
     stages: list[list[Task]],
     workers: int = 1,
     *,
-    executor: Executor | None = None,
+    executor: Any = None,
     progress: ProgressCallback = silent,
 ) -> dict[str, list[Any]]:
     """Carry out tasks, one stage after the other, and return their results by kind of task.
 
-    They run in `workers` processes of this machine, or where another `executor` runs them. A
+    They run in `workers` processes of this machine, or where another `executor` runs them: a
+    `Pool`, or what runs jobs as it does. A
     process that runs out of time or memory, or crashes, costs its own task only, and of that the
     depths that are left: its record says so. The results are records, but for those of kind
     ``reference`` and ``surface``.

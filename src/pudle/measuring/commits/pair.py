@@ -22,7 +22,7 @@ from typing import Any
 from ... import names
 from ...errors import PudleError, SpecError
 from ...files import read_each, read_record
-from ...workers import ONE_THREAD, TIMED_OUT, Process, run
+from ...workers import ONE_THREAD, TIMED_OUT, Process, run, run_at_end
 from ..contents import Rounds, ScoreRecord
 from ..locking import locked
 from ..provenance import git
@@ -252,10 +252,9 @@ def built(root: Path, commit: str, folder: Path, label: str) -> Iterator[tuple[P
     """
     tree, environment, wheels = folder / "tree", folder / "env", folder / "wheel"
     # pip may still be writing when this process was killed.
-    script = 'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune'
-    remove = ["sh", "-c", script, "sh", folder, root]
-    run(remove)
-    with Process(remove, at_end=True):
+    remove = 'rm -rf "$1" || { sleep 1; rm -rf "$1"; }; git -C "$2" worktree prune'
+    run(["sh", "-c", remove, "sh", folder, root])
+    with run_at_end(remove, folder, root):
         git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         build = ("wheel", "--no-deps", "--quiet", "--wheel-dir", wheels)
         try:
