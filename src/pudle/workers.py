@@ -23,6 +23,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -39,6 +40,8 @@ ONE_THREAD = dict.fromkeys(
 TICK = 0.25
 #: Seconds in which a worker must have imported what a job needs.
 START = 120.0
+#: The most seconds that a system call waits, about ten days.
+MOST_WAITING = 1e6
 #: Exit codes of a command that took too long, and of one that cannot be started.
 TIMED_OUT, NOT_STARTED = 124, 127
 #: Looks at a session: a process may start another one between the look and its end.
@@ -94,11 +97,15 @@ class Process:
                 self.code = -signal.SIGKILL
         return self.code
 
+    def stop(self) -> None:
+        """Tell the supervisor to end the process with all that it started."""
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+
     def end(self) -> None:
         """End the process with all that it started, and wait for that."""
         if self.code is None:
-            with contextlib.suppress(OSError):
-                self.connection.send(None)
+            self.stop()
             self.wait()
         self.connection.close()
         self.talk.close()
@@ -209,7 +216,7 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.workers: list[_Worker] = []
+        self.idle: list[Process] = []
 
     def run(
         self, jobs: Iterable[Job], most: int | None = None
@@ -217,33 +224,63 @@ class Pool:
         """Yield the key and the outcome of every job, in the order in which they end; at most
         `most` run at once.
         """
-        waiting, size = list(jobs)[::-1], min(self.size, most or self.size)
-        while waiting or any(worker.job for worker in self.workers):
-            while waiting and sum(worker.job is not None for worker in self.workers) < size:
-                idle = next((worker for worker in self.workers if worker.job is None), None)
-                if idle is None:
-                    idle = _Worker(waiting[-1].function.__module__)
-                    self.workers.append(idle)
-                idle.start(waiting.pop())
-            wait([worker.connection for worker in self.workers if worker.job], TICK)
-            for worker in self.workers[:]:
-                job, outcome = worker.job, worker.outcome()
-                if job and outcome:
-                    if worker.connection.closed:
-                        self.workers.remove(worker)
-                    yield job.key, outcome
+        busy: set[Process] = set()
+        with ThreadPoolExecutor(min(self.size, most or self.size)) as threads:
+            futures = {threads.submit(self._carry_out, job, busy): job.key for job in jobs}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for process in [*busy]:
+                    process.stop()
+
+    def _carry_out(self, job: Job, busy: set[Process]) -> Outcome:
+        parts: list[Any] = []
+        try:
+            process = self.idle.pop()
+        except IndexError:
+            module = job.function.__module__
+            process = Process(_work, env=os.environ | ONE_THREAD, module=module)
+        busy.add(process)
+        try:
+            process.talk.send_bytes(pickle.dumps((job.function, job.arguments)))
+            deadline = time.monotonic() + START + job.timeout
+            while process.talk.poll(min(max(deadline - time.monotonic(), 0.0), MOST_WAITING)):
+                kind, content = pickle.loads(process.talk.recv_bytes())
+                if kind == "started":
+                    deadline = time.monotonic() + job.timeout
+                elif kind == "part":
+                    parts.append(content)
+                else:
+                    self.idle.append(process)
+                    return (
+                        Outcome(content) if kind == "done" else Outcome(None, *content)
+                    )._replace(parts=parts)
+            process.end()
+            hint = "allow more with --timeout, or use fewer depths or samples"
+            late = f"not finished after {job.timeout:g} s: {hint}"
+            return Outcome(None, "timeout", late, parts)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            process.wait(1.0)
+            process.end()
+            return Outcome(None, *_death(process.code), parts)
+        finally:
+            busy.discard(process)
+
+    def close(self) -> None:
+        """End the workers, each of which ends by itself when nothing more comes."""
+        while self.idle:
+            process = self.idle.pop()
+            process.talk.close()
+            process.wait(1.0)
+            process.end()
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """End the workers."""
-        while self.workers:
-            worker = self.workers.pop()
-            worker.end(grace=0.0 if worker.job else 1.0)
 
 
 class Here:
@@ -280,61 +317,6 @@ class Here:
 
 class _OutOfTime(Exception):
     """A job has used up its time."""
-
-
-class _Worker:
-    """A process of a pool and, while it carries out a job, the job and the parts kept so far."""
-
-    def __init__(self, module: str) -> None:
-        self.process = Process(_work, env=os.environ | ONE_THREAD, module=module)
-        self.connection = self.process.talk
-        self.job: Job | None = None
-        self.parts: list[Any] = []
-        self.deadline = 0.0
-
-    def start(self, job: Job) -> None:
-        self.job, self.parts = job, []
-        self.deadline = time.monotonic() + START + job.timeout
-        with contextlib.suppress(OSError):  # where the process has just died, its outcome says so
-            self.connection.send_bytes(pickle.dumps((job.function, job.arguments)))
-
-    def outcome(self) -> Outcome | None:
-        """Return how the current job ended, or None if it has not."""
-        job, alive = self.job, self.process.wait(0) is None
-        if job is None:
-            return None
-        while self.connection.poll():
-            try:
-                kind, content = pickle.loads(self.connection.recv_bytes())
-            except (EOFError, OSError, pickle.UnpicklingError):
-                alive = False
-                break
-            if kind == "started":
-                self.deadline = time.monotonic() + job.timeout
-            elif kind == "part":
-                self.parts.append(content)
-            else:
-                self.job = None
-                outcome = Outcome(content) if kind == "done" else Outcome(None, *content)
-                return outcome._replace(parts=self.parts)
-        if alive and time.monotonic() < self.deadline:
-            return None
-        if alive:
-            self.end(grace=0.0)
-            hint = "allow more with --timeout, or use fewer depths or samples"
-            how = "timeout", f"not finished after {job.timeout:g} s: {hint}"
-        else:
-            self.end(grace=1.0)
-            how = _death(self.process.code)
-        self.job = None
-        return Outcome(None, *how, self.parts)
-
-    def end(self, grace: float) -> None:
-        """End the process, which may end by itself within some seconds."""
-        self.connection.close()
-        if grace:
-            self.process.wait(grace)
-        self.process.end()
 
 
 def _work() -> None:
