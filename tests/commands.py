@@ -95,7 +95,7 @@ def run(*arguments, seconds: float = SECONDS, **options) -> subprocess.Completed
 
 
 def python(code: str, *arguments, cwd: Path | str = ".") -> subprocess.CompletedProcess[str]:
-    """Run code in a Python of its own, which has imported nothing; the few tests of that need it."""
+    """Run code in a Python of its own, which has imported nothing; few tests need that."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS)
 

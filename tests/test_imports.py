@@ -18,9 +18,7 @@ ONLY_IN = {
     r"\bentry_points\(": {"names.py"},
     r"\bget_close_matches\(": {"names.py"},
     r"\bos\.fork\(": {"workers.py"},
-    r"""["']pudle\.(estimators|datasets|bench|reports)\b""": {
-        "measuring/commits/times_script.py",
-    },
+    r"""["']pudle\.(estimators|datasets|bench|reports)\b""": set(),
 }
 
 

@@ -1,4 +1,4 @@
-"""Words that users and readers meet: help texts are sentences, and summaries say what a thing does."""
+"""Words that users and readers meet: help texts are sentences, summaries say what a thing is."""
 
 from __future__ import annotations
 

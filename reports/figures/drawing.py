@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,8 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pudle import text
-from pudle.reports.figures.record import Figure
 from pudle.reports.looks import Look
+
+if TYPE_CHECKING:
+    from pudle.reports.figures.record import Figure
 
 #: Width and height of a panel in inches.
 SIZE = (6.0, 4.3)

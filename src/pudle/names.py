@@ -1,9 +1,9 @@
 """Names: a spec, a file of the user's or an entry point becomes an object, and an object a spec.
 
-A spec is text: ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``. Names are those
-of entry points, built in or of an installed plug-in; one that cannot be used costs itself alone, and
-`broken` says why. No class is known here but by its dotted name, so that every room can import this
-module.
+A spec is text: ``name(key=literal, ...)`` or ``path/file.py:Class(key=literal, ...)``. Names are
+those of entry points, built in or of an installed plug-in; one that cannot be used costs itself
+alone, and `broken` says why. No class is known here but by its dotted name, so that every room can
+import this module.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def placed(spec: str, place: Callable[[Path], Path], paths: Iterable[str] = ()) 
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest choice, or an empty text if none is close."""
+    """Return ``" (did you mean 'x'?)"`` for the closest choice, or nothing if none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -625,8 +625,8 @@ def _modules_in(folder: Path) -> dict[str, ModuleType]:
 def classes_in(group: str, path: Path, name: str = "") -> dict[str, type]:
     """Return the concrete, public classes of a group in a file by name.
 
-    A base class may make more from what the file defines, see `Dataset.classes_from`; `name` is that
-    of one that is asked for.
+    A base class may make more from what the file defines, see `Dataset.classes_from`; `name` is
+    that of one that is asked for.
     """
     module = load(path)
     defined = {
