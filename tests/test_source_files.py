@@ -289,7 +289,7 @@ def test_pudle_list_shows_what_a_file_offers_and_where_everything_comes_from(fol
         assert f"lib/every.py:{name}" in done.stdout
     assert "weight=1.0" in done.stdout and "built-in" not in done.stdout
     everything = call("list").stdout
-    for word in "truncated array fista hard adamw cosine FixedPoint built-in".split():
+    for word in "truncated array fista hard adamw cosine fixed_point built-in".split():
         assert word in everything
     (folder / "nothing.py").write_text("")
     assert "holds nothing that a spec can name" in call("list", "nothing.py").stderr

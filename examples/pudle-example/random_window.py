@@ -1,4 +1,4 @@
-"""Truncated backpropagation with a random window, weighted so that its mean is the full gradient."""
+"""Truncated backpropagation with a random window, whose mean is the full gradient."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,13 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_a
 
 @dataclass(frozen=True)
 class RandomWindow(GradientEstimator):
-    """Go back layer by layer, stop after each with probability `stop`, and divide by the chance of
-    getting that far.
-    """
+    """Go back layer by layer, stop with probability `stop`, divide by the chance to get that far."""
 
     stop: float = 0.05
     seed: int = 0
 
     name = "random_window"
-    references = (
-        "Tallec and Ollivier, Unbiasing truncated backpropagation through time, arXiv 1705.08209",
-    )
+    references = ("Tallec and Ollivier, Unbiasing truncated backpropagation through time, 2017",)
     computes = "stochastic"
 
     def estimate(self, problem, algorithm, depth):
@@ -29,13 +25,11 @@ class RandomWindow(GradientEstimator):
             states = algorithm.run(problem, depth, keep=range(depth)).states
         gradient, code_gradient = direct_gradients(problem, states[depth].codes)
         window = min(int(streams.generator(self.seed, self.name).geometric(self.stop)), depth)
-        through = reverse_accumulation(
-            problem, algorithm, [states[t] for t in range(depth + 1)], code_gradient
-        )
+        kept = [states[t] for t in range(depth + 1)]
+        through = reverse_accumulation(problem, algorithm, kept, code_gradient)
         before = 0
         for layer in range(window):
             upto = next(through)
             gradient, before = gradient + (upto - before) / (1 - self.stop) ** layer, upto
-        return Estimate(
-            gradient, states[depth].codes, {"layers": depth, "layers_differentiated": window}
-        )
+        diagnostics = {"layers": depth, "layers_differentiated": window}
+        return Estimate(gradient, states[depth].codes, diagnostics)

@@ -211,7 +211,7 @@ class LeastSquares(ClosedForm):
 
     @property
     def nonnegative(self) -> bool:
-        """Whether all codes are >= 0."""
+        """Return whether all codes are >= 0."""
         return getattr(self.problem, "nonnegative", False)
 
     @functools.cached_property
@@ -222,7 +222,7 @@ class LeastSquares(ClosedForm):
 
     @functools.cached_property
     def regular(self) -> bool:  # type: ignore[override]
-        """Whether the Hessian has a condition number up to which systems are solved accurately."""
+        """Return whether the Hessian is as well conditioned as accurate solves need."""
         matrix, _, l2_penalty = self.parts(self.theta)
         values = np.linalg.eigvalsh(matrix.T @ matrix) + l2_penalty
         return bool(values[0] * REGULAR > values[-1])

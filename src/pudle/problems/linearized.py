@@ -92,7 +92,7 @@ class Linearized:
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
-        """Whether the product with A is right: where torch cannot go on, it may leave a part out
+        """Return whether the product with A is right: where torch cannot go on, it may leave a part out
         without a word.
         """
         try:
