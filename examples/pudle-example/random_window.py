@@ -10,7 +10,7 @@ from pudle.algorithms.unrolling import check_depths, direct_gradients, reverse_a
 
 @dataclass(frozen=True)
 class RandomWindow(GradientEstimator):
-    """Go back layer by layer, stop with probability `stop`, divide by the chance to get that far."""
+    """Go back by layers, stop with probability `stop`, and divide by the chance to get that far."""
 
     stop: float = 0.05
     seed: int = 0

@@ -92,8 +92,8 @@ class Linearized:
 
     @functools.cached_property
     def _twice_differentiable(self) -> bool:
-        """Return whether the product with A is right: where torch cannot go on, it may leave a part out
-        without a word.
+        """Return whether the product with A is right: where torch cannot go on, it may leave a part
+        out without a word.
         """
         try:
             return self._is_transpose(self._product, "second derivative of a map")
