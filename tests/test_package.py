@@ -164,7 +164,8 @@ class Frozen(GradientEstimator):
     def estimate(self, problem, algorithm, depth):
         codes = algorithm.run(problem, depth).codes.detach()
         theta = problem.theta.detach().requires_grad_()
-        return Estimate(torch.autograd.grad(problem.with_theta(theta).outer_loss(codes), theta)[0], codes)
+        loss = problem.with_theta(theta).outer_loss(codes)
+        return Estimate(torch.autograd.grad(loss, theta)[0], codes)
 """
 OWN_ALGORITHM = """
 from dataclasses import dataclass

@@ -48,8 +48,10 @@ class Dataset(pudle.Dataset):
     name = "mine"
 
     def problem(self, loss="lasso", *, dtype=torch.float64, device="cpu"):
-        draw = torch.as_tensor(self.generator().standard_normal((self.n_samples, 3))).to(device, dtype)
-        return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3, dtype=dtype), penalty=0.1, loss=loss)
+        draw = self.generator().standard_normal((self.n_samples, 3))
+        tensors = {"observations": torch.as_tensor(draw), "dictionary": torch.eye(3)}
+        tensors = {name: each.to(device, dtype) for name, each in tensors.items()}
+        return pudle.SparseCoding(penalty=0.1, loss=loss, **tensors)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ WRONG = {
         "lib/none.py cannot be read (No such file or directory): give the path of a .py file"
     ),
     "lib.py": "lib.py cannot be read (Is a directory)",
-    "broken.py": "broken.py cannot be imported (ZeroDivisionError: division by zero, at broken.py, line 2)",
+    "broken.py": (
+        "broken.py cannot be imported (ZeroDivisionError: division by zero, at broken.py, line 2)"
+    ),
     "beside.py": ("beside.py cannot be imported (ImportError: cannot import name 'nothing' from"),
     "nameless.py": "nameless.py: Mine lacks a text name and computes: correct the file",
     "two.py": "two.py holds 2 estimators (One, Two): name one of them, as two.py:One",

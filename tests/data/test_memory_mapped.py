@@ -150,7 +150,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def peaks(specs):
-    """Return the peak memory of a process for each dataset, in KiB, and the number of its samples."""
+    """Return the peak memory of a process for each dataset, in KiB, and its number of samples."""
     return [map(int, commands.python(PEAK, spec).stdout.split()) for spec in specs]
 
 

@@ -31,9 +31,15 @@ import torch
 import pudle
 
 
-def problem(seed: int, goal: float = 1.0, rate: float = 0.5, loss: Literal["square", "linear"] = "square"):
+Loss = Literal["square", "linear"]
+
+
+def problem(seed: int, goal: float = 1.0, rate: float = 0.5, loss: Loss = "square"):
     target = goal + seed
-    outer = {"square": lambda z, theta: (z - target).square().sum() / 2, "linear": lambda z, theta: z.sum()}[loss]
+    outer = {
+        "square": lambda z, theta: (z - target).square().sum() / 2,
+        "linear": lambda z, theta: z.sum(),
+    }[loss]
     step = lambda z, theta: z - rate * (z - theta.exp())
     zero = torch.zeros(1, dtype=torch.float64)
     return pudle.FixedPoint(torch.tensor(0.5, dtype=torch.float64), step, outer, zero)
@@ -41,7 +47,8 @@ def problem(seed: int, goal: float = 1.0, rate: float = 0.5, loss: Literal["squa
 
 def table(path: Path, penalty: float = 0.1, dtype=torch.float64):
     rows = torch.as_tensor(np.load(path), dtype=dtype)
-    return pudle.SparseCoding(observations=rows, dictionary=torch.eye(rows.shape[1], dtype=dtype), penalty=penalty)
+    atoms = torch.eye(rows.shape[1], dtype=dtype)
+    return pudle.SparseCoding(observations=rows, dictionary=atoms, penalty=penalty)
 
 
 def wrong(n_samples: int = 3):
@@ -50,14 +57,14 @@ def wrong(n_samples: int = 3):
 
 def unseeded(n_samples: int = 3):
     draw = torch.randn(n_samples, 3, dtype=torch.float64)
-    return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3, dtype=torch.float64), penalty=0.1)
+    return pudle.SparseCoding(observations=draw, dictionary=torch.eye(3).double(), penalty=0.1)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn(pudle.Ridge):
-    observations: torch.Tensor = field(default_factory=lambda: torch.ones(2, 3, dtype=torch.float64))
-    dictionary: torch.Tensor = field(default_factory=lambda: torch.ones(3, 2, dtype=torch.float64))
-    weights: torch.Tensor = field(default_factory=lambda: torch.ones(2, dtype=torch.float64))
+    observations: torch.Tensor = field(default_factory=lambda: torch.ones(2, 3).double())
+    dictionary: torch.Tensor = field(default_factory=lambda: torch.ones(3, 2).double())
+    weights: torch.Tensor = field(default_factory=lambda: torch.ones(2).double())
     strength: float = 0.5
 """
 

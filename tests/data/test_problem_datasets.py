@@ -78,7 +78,7 @@ class TestFixedPoints:
 
     @staticmethod
     def halves() -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows that are trained on and the held-out ones, each multiplied by its label."""
+        """Return the training rows and the held-out ones, each multiplied by its label."""
         features, labels = sklearn.datasets.load_breast_cancer(return_X_y=True)
         order = pudle.make_dataset("logistic").generator().permutation(569)
         rows, held_out = order[:284], order[284:]

@@ -167,7 +167,7 @@ def value(draw: random.Random) -> str:
 
 
 def arguments(draw: random.Random, commands: dict[str, click.Command]) -> list[str]:
-    """Return a random command with random options and values, now and then cut short or mixed up."""
+    """Return a random command with random options and values, at times cut short or mixed up."""
     name = draw.choice([*commands, *commands, value(draw)])
     known = commands.get(name) or draw.choice(list(commands.values()))
     parts: list[str] = []

@@ -75,7 +75,7 @@ BROKEN = {
     "options": (
         "class Bad(Base):\n    name = 'bad'\n    def __init__(self):\n        1 / 0",
         "bad = bad_plugin:Bad",
-        "cannot be made with its default options (ZeroDivisionError: division by zero, at bad_plugin.py",
+        "its default options (ZeroDivisionError: division by zero, at bad_plugin.py",
     ),
     "fingerprint": (
         "class Bad(Base):\n    name = 'bad'\n    def fingerprint(self):\n        return {}['key']",
