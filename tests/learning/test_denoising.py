@@ -125,7 +125,7 @@ class TestDenoise:
 
 class TestImages:
     def test_held_out_images_are_not_learned_from(self, tmp_path):
-        """Every image is a checkerboard of its own contrast, which identifies the source of a crop."""
+        """Every image is a checkerboard of its own contrast, which tells where a crop is from."""
         board = np.indices((40, 40)).sum(0) % 2
         images = {
             f"{number}.png": (10 * number * board).astype(np.uint8) for number in range(1, 11)

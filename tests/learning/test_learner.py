@@ -97,15 +97,6 @@ class TestHistory:
         assert history.moved.iloc[0] == 0 and (history.seconds.diff().iloc[1:] > 0).all()
         assert training.steps == 9
 
-    def test_without_a_generating_dictionary_its_columns_are_empty(self):
-        problem = dataclasses.replace(planted(), generating_dictionary=None, generating_codes=None)
-        history = Learner(depth=5, epochs=1).fit(problem).history
-        assert (
-            history[["dictionary_error", "relative_error", "support_recovery"]]
-            .isna()
-            .all(axis=None)
-        )
-
     def test_progress_is_reported_after_every_step_and_a_monitor_adds_columns(self):
         calls, seen = [], []
 

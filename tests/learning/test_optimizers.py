@@ -67,9 +67,6 @@ class TestStep:
         assert row.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=CLOSED_FORM)
         assert row.moved == pytest.approx(np.linalg.norm(expected - d), rel=CLOSED_FORM)
 
-    def test_gradient_descent(self):
-        self.check("sgd(learning_rate=0.3)", lambda d, g: d - 0.3 * g)
-
     def test_adam(self):
         # Its first step is the gradient over its own size, whatever the decays.
         self.check(

@@ -84,23 +84,9 @@ class TestDivergence:
             )
         assert training.status == "rose" and len(training.history) == 6
 
-    def test_a_step_that_is_unstable_from_the_start_is_the_users(self):
-        with pytest.raises(InvalidArgument, match="step=3.0 is above 2/L"):
-            Learner("alternating", "ista(step=3.0)", 5).fit(planted())
-
-
-class TestData:
-    def test_fewer_positions_than_filters(self):
-        problem = pudle.make_dataset(
-            "convolutional(n_samples=1, size=8, kernel=7, n_components=30)"
-        ).problem()
-        with pytest.warns(LearningWarning, match="4 samples are fewer than the 30 atoms"):
-            Learner("alternating", "ista", 2, epochs=1).fit(problem)
-
     @pytest.mark.parametrize(
         "images",
         [
-            torch.full((3, 1, 9, 9), 0.5),
             # One gray, or one color, per image.
             torch.arange(3.0).reshape(3, 1, 1, 1).expand(3, 1, 9, 9),
             torch.rand(3, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(3, 3, 9, 9),
@@ -115,17 +101,6 @@ class TestData:
         )
         with pytest.raises(InvalidArgument, match="observations are constant"):
             Learner("alternating").fit(problem)
-        # One that is constant among others is a sample like any other.
-        mixed = torch.cat(
-            [
-                images.double(),
-                torch.as_tensor(np.random.default_rng(3).standard_normal(images.shape)),
-            ]
-        )
-        training = Learner("alternating", "ista", 3, epochs=2).fit(
-            dataclasses.replace(problem, observations=mixed)
-        )
-        assert training.status == "ok" and torch.isfinite(training.dictionary).all()
 
     @pytest.mark.parametrize(
         ("observations", "alike"),

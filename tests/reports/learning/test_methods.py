@@ -7,10 +7,9 @@ import math
 
 import pytest
 from stored_experiments import experiments, only
-from synthetic import baseline, denoising, training
+from synthetic import baseline, training
 
 from pudle.reports.learning import methods
-from pudle.reports.learning.denoising import denoised
 from pudle.reports.learning.recovery import recovered
 
 
@@ -34,22 +33,6 @@ def test_trainings_that_differ_in_their_seed_are_one_method(tmp_path):
     assert curve.loc[10, ["median", "least", "greatest"]].tolist() == pytest.approx(
         [5 * math.exp(-10 * rate) for rate in (0.03, 0.05, 0.02)], abs=1e-12
     )
-
-
-def test_denoisings_that_differ_in_their_seed_are_one_method(tmp_path):
-    records = []
-    for seed, left in enumerate((0.5, 0.25, 0.4)):
-        record, arrays = denoising(f"d{seed}", "backprop, lasso", "backprop", left)
-        records.append(
-            (
-                record
-                | {"options": {"sigma": 0.1, "training": {"estimator": "backprop", "seed": seed}}},
-                arrays,
-            )
-        )
-    (method,) = only(denoised(experiments(tmp_path, *records)))
-    assert method.estimator == "backprop" and len(method.runs) == 3
-    assert method.median("psnr") == pytest.approx(20 - 20 * math.log10(0.4), abs=1e-9)
 
 
 def test_curve_has_the_steps_that_all_seeds_have(tmp_path):

@@ -179,16 +179,6 @@ def test_answer_when_a_goal_is_not_reached(tmp_path, plain, fast, expected):
     assert optimizers.answer(trainings) == (f"With `backprop`, {expected}." if expected else "")
 
 
-def test_best_is_marked_where_each_gradient_has_one_optimizer(tmp_path):
-    records = [
-        training("a", "backprop", study="optimizers", options={"optimizer": "sgd"}),
-        training("b", "alternating", study="optimizers", options={"optimizer": "adam"}),
-    ]
-    (trainings,) = optimizers.optimized(experiments(tmp_path, *records)).values()
-    table = optimizers.table(trainings, 0.1).set_index("optimizer")
-    assert table.loc["sgd", "backprop"].best and table.loc["adam", "alternating"].best
-
-
 def test_matrices_are_in_the_order_of_datasets_and_depths(tmp_path):
     names = ("dataset", "depth", "algorithm")
     places = [("b", 25, "ista"), ("a", 100, "ista"), ("a", 25, "ista"), ("a", 25, "fista")]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
-import pytest
 from living_page import data, html, texts
 from parsed_page import ParsedPage
 from stored_experiments import experiments, headings, run_report
@@ -14,7 +11,6 @@ from synthetic import (
     COMMIT,
     CURVES,
     case,
-    denoising,
     experiment,
     record,
     training,
@@ -105,35 +101,3 @@ def test_failed_experiments_are_listed_with_their_reasons(tmp_path):
         row[name] for name in ("error at end", "relative error", "steps")
     } == {"–"}
     assert "denoising" not in headings(page)
-
-
-def test_latex_of_experiments_compiles(tmp_path):
-    engine = shutil.which("pdflatex") or shutil.which("tectonic")
-    if engine is None:
-        pytest.skip("needs pdflatex or tectonic")
-    odd = experiment("odd", "spectral", "strangers", summary={"a_b": 0.5, "share": "50% & more"})
-    results = experiments(
-        tmp_path,
-        training("one", rate=0.1),
-        training("two", study="optimizers"),
-        denoising("d", "BM3D"),
-        odd,
-    )
-    latex = Report.of(results).latex()
-    assert latex.count(r"\begin{tabular}") == 1 + 3 + 1 + 1 and latex.isascii()
-    document = (
-        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
-        + latex
-        + r"\end{document}"
-    )
-    (tmp_path / "document.tex").write_text(document)
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
-    done = subprocess.run(
-        [engine, *options, "document.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull \\hbox" not in done.stdout + (tmp_path / "document.log").read_text()
