@@ -166,4 +166,5 @@ def test_report_page_notebook_and_advice_give_one_answer(tmp_path):
         # The advice measures more depths, where the others interpolate.
         assert of_advice.depth == pytest.approx(of_notebook["depth"], rel=0.1)
         if not advice.chosen:
-            assert of_advice.error == of_notebook["error"]
+            # Sweeps over other depths sum in another order.
+            assert of_advice.error == pytest.approx(of_notebook["error"], rel=1e-9)
