@@ -16,15 +16,16 @@ from examples import TINY
 from plugin import write_plugin
 
 from pudle import names
-from pudle.errors import UnwritableFile
+from pudle.errors import MissingResults, UnwritableFile
 from pudle.measuring import meter, provenance, run, sources
 from pudle.measuring.contents import ScoreRecord
 from pudle.measuring.costs import cells, measure_cost
 from pudle.measuring.measurement import measure
-from pudle.measuring.run import begin, execute
+from pudle.measuring.run import begin, execute, take_part
 from pudle.measuring.runner import fill, plan_costs
 from pudle.measuring.selection import Selection
 from pudle.measuring.store import Store
+from pudle.measuring.survey import survey
 from pudle.reports.load import load
 from pudle.workers import Pool
 
@@ -279,3 +280,23 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
     statuses = {record.metric: record.status for record in summary.records["time"]}
     assert statuses == {"seconds": "ok", "seconds_torch": "skipped"}
     assert not summary.broken and not any("time of" in line for line in summary.findings)
+
+
+def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, monkeypatch):
+    """Each of its cells begins the run unless it has begun; a report shows it, and a run goes on."""
+    folder, selection = tmp_path / "quick", Selection("quick", (TINY,), ("backprop",), (1,), (5,))
+    kept = Store(folder / "store", "quick")
+    take_part(folder, kept, selection, TINY, "backprop")
+    measure(TINY, "backprop", kept)
+    begun = (folder / "run.json").stat().st_mtime_ns
+    take_part(folder, kept, selection, TINY, "backprop")
+    assert (folder / "run.json").stat().st_mtime_ns == begun
+    frame = load(tmp_path, "quick").frame
+    assert set(frame["estimator"]) == {"backprop"} and "ok" in set(frame["status"])
+    assert not survey(selection, kept).scores["tiny", "backprop"].missing
+    # Of other sources it is another run.
+    monkeypatch.setattr(sources, "digest", lambda *_: "changed")
+    take_part(folder, kept, selection, TINY, "backprop")
+    assert (folder / "run.json").stat().st_mtime_ns != begun
+    with pytest.raises(MissingResults):
+        load(tmp_path, "quick")
