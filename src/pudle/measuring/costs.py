@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -120,6 +121,8 @@ def _measured(cell: Cell, device: str) -> dict[str, Any]:
     """Return the value, and the samples of a time or the memory without the estimate; or why there
     is none.
     """
+    # What an estimator advises its caller is no line of a run's log.
+    warnings.simplefilter("ignore", UserWarning)
     try:
         problem, algorithm = drawn(cell.case, device)
         estimator = make_estimator(cell.estimator)
