@@ -27,8 +27,8 @@ const breakable = (name) =>
 function named(name, text = name) {
   const place = DATA.names.indexOf(name), look = element("span");
   const code = element(name === text ? "code" : "span", {}, ...breakable(text));
-  look.innerHTML = `<svg class="look" viewBox="0 0 36 14" aria-hidden="true">
-    <use href="#look-${place}"/></svg>`;
+  const use = `<use href="#look-${place}"/>`;
+  look.innerHTML = `<svg class="look" viewBox="0 0 36 14" aria-hidden="true">${use}</svg>`;
   return element("span", { class: "est" }, ...(place < 0 ? [] : [look.firstChild]), code);
 }
 // Words between backticks are code.
