@@ -1,4 +1,4 @@
-"""Dask schedulers and workers in processes of their own, which tests start, kill and start again."""
+"""Dask schedulers and workers in processes of their own, which tests start and kill."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(
 #: A command that starts another one in a process group of its own, as asv does.
 TREE = """
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0, stdout=subprocess.DEVNULL)
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+subprocess.Popen(sleep, process_group=0, stdout=subprocess.DEVNULL)
 print("started", flush=True)
 time.sleep(600)
 """

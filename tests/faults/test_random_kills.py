@@ -25,7 +25,10 @@ from repositories import git
 EXPERIMENTS = """
 from pudle import LearningExperiment
 
-DATASET = "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2, perturbation=0.1)"
+DATASET = (
+    "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2,"
+    " perturbation=0.1)"
+)
 EXPERIMENTS = {"killed-training": LearningExperiment(dataset=DATASET, depth=20, epochs=400)}
 """
 PUDLE = (sys.executable, "-m", "pudle")

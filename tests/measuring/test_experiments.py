@@ -49,12 +49,17 @@ class Planted(Experiment):
             folder.mkdir(parents=True)
             (folder / "half").write_text("")
             os._exit(3)
-        return ExperimentResult([{"step": 0, "value": float("nan")}], {"value": 2.0}, {"picture": np.eye(2)})
+        rows, arrays = [{"step": 0, "value": float("nan")}], {"picture": np.eye(2)}
+        return ExperimentResult(rows, {"value": 2.0}, arrays)
 
 
-EXPERIMENTS = {f"planted-{does}": Planted(does) for does in ("dies", "raises", "lacks", "resumes", "works")} | {
+KINDS = ("dies", "raises", "lacks", "resumes", "works")
+EXPERIMENTS = {f"planted-{does}": Planted(does) for does in KINDS} | {
     "planted-learning": LearningExperiment(
-        dataset="sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2, perturbation=0.1)",
+        dataset=(
+    "sparse_gaussian(n_samples=20, n_features=10, n_components=15, n_nonzero_coefs=2,"
+    " perturbation=0.1)"
+),
         depth=5,
         epochs=3,
     ),

@@ -226,7 +226,7 @@ def test_a_surface_of_other_sources_is_not_shown(tmp_path, monkeypatch):
     )
 
     def shown():
-        """Interrupt a run after its scores, and return the kinds of surfaces that a report shows."""
+        """Interrupt a run after its scores, and return the kinds of surfaces that are shown."""
         begin(tmp_path / "quick", store, selection)
         measure(CASE, "alternating", store)
         results = load(tmp_path, "quick")

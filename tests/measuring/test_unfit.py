@@ -102,7 +102,9 @@ class Newton(pudle.Dataset):
     def problem(self, loss="distance", *, dtype=torch.float64, device="cpu"):
         theta = torch.as_tensor(self.generator().uniform(1, 2, 4)).to(device, dtype)
         return pudle.FixedPoint(
-            theta=theta, step=lambda state, theta: state - 0.1 * (state**2 - theta), initial=torch.ones(1, 4, dtype=dtype),
+            theta=theta,
+            step=lambda state, theta: state - 0.1 * (state**2 - theta),
+            initial=torch.ones(1, 4, dtype=dtype),
             loss=lambda state, theta: (state**3).sum(),
         )
 """

@@ -15,7 +15,7 @@ from pudle.reports.compare.sides import load_commit
 
 
 def test_results_of_two_commits_live_side_by_side(tmp_path):
-    """The second commit changed one estimator: the other's record still carries the first commit."""
+    """The second commit changed one estimator: the other's record carries the first commit."""
     old, new = "b" * 40, "c" * 40
     folder = write(tmp_path / "quick", blank())
     home, store = folder.parent, folder / "store"
