@@ -67,7 +67,7 @@ NAMED = {
     ),
     "convolutional": (
         "convolutional(n_samples=3, size=6, n_components=2, kernel=3, density=0.3, noise=0.3,"
-        " penalty=0.1, seed=10)"
+        " penalty=0.1, seed=6)"
     ),
     "penalty": (
         "penalty_selection(n_samples=7, n_features=11, held_out=5, n_components=6,"
