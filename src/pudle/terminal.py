@@ -45,15 +45,23 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
     """Show the steps done on a bar; where stderr is no terminal, such as in a notebook, on one line
     that is written over.
     """
+    begun = False
     with progress_bar(transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def show(done: int, total: int, line: str) -> None:
+            nonlocal begun
             bar.update(task, completed=done, total=total, description=line[:60])
             if bar.disable:
-                click.echo(f"\r{done}/{total} {line:60.60}", err=True, nl=done >= total)
+                begun = done < total
+                click.echo(f"\r{done}/{total} {line:60.60}", err=True, nl=not begun)
 
-        yield show
+        try:
+            yield show
+        finally:
+            # An error gets a line of its own.
+            if begun:
+                click.echo(err=True)
 
 
 def output(width: int) -> Console:
