@@ -134,8 +134,8 @@ def test_an_estimator_that_hangs_exits_or_is_killed_costs_itself_alone(tmp_path,
         "dies": "out-of-memory",
         "leaves": "error",
     }
-    assert "exit code 3 (Dask worker tcp://" in failed["exits"]["reason"]
-    by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"]["scores"]}
+    assert "exit code 3 (Dask worker tcp://" in failed["exits"].reason
+    by_place = {(row["seed"], row["depth"]): row["status"] for row in failed["leaves"].scores}
     assert by_place == {(0, 1): "ok", (0, 5): "error", (1, 1): "error", (1, 5): "error"}
     assert record.status == "ok"
 

@@ -40,7 +40,7 @@ from ..algorithms import kernels
 from ..errors import InvalidArgument, PudleError, first_line
 from ..files import write_atomically
 from ..validation import check_integer
-from ..workers import TICK, Job, Outcome, Pool
+from ..workers import START, TICK, Job, Outcome, Pool
 from .contents import ExperimentRecord, Record, ScoreRecord
 from .runner import KINDS, MOST_COMPILING, Task
 
@@ -276,8 +276,12 @@ def _fulfill(order: Order, *files: File) -> tuple[Outcome, str]:
     *what, store = order.task.arguments
     arguments = (*what, replace(store, folder=run / "store"))
     here = order._replace(task=order.task._replace(arguments=arguments))
-    job = Job(_carry_out, (here, _below(run / "files", order.cwd)), order.task.timeout)
-    ((_, outcome),) = processes.pool().run([job])
+    # Loading what a task needs is not its own work, which has a limit.
+    look = Job(_refusal, (here, _below(run / "files", order.cwd)), START)
+    ((_, outcome),) = processes.pool().run([look])
+    if outcome.status == "ok" and not outcome.result:
+        work = Job(_carry_out, (here.task,), here.task.timeout)
+        ((_, outcome),) = processes.pool().run([work])
     return outcome, worker.address
 
 
@@ -286,25 +290,26 @@ def _below(root: Path, path: str) -> Path:
     return root.joinpath(*Path(path).parts[1:])
 
 
-def _carry_out(order: Order, folder: Path) -> list[File] | str:
-    """Carry out a task in the folder that paths in specs are seen from; return the files that it
-    wrote, or why it is refused.
-    """
+def _refusal(order: Order, folder: Path) -> str:
+    """Go to the folder that paths in specs are seen from; say why a task is refused, if it is."""
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ[kernel_choice.VARIABLE] = order.kernels
-    kind, arguments, store = order.task.kind, order.task.arguments, order.task.arguments[-1]
     try:
-        path, key = order.task.place
+        key = order.task.place[1]
     except Exception as error:  # noqa: BLE001  # a plug-in may be broken on this machine alone
         return f"{type(error).__name__}: {first_line(error)}"
-    if key != order.key:
-        return "its key differs, by the sources, a library or a file"
-    KINDS[kind].work(*arguments)
+    return "" if key == order.key else "its key differs, by the sources, a library or a file"
+
+
+def _carry_out(task: Task) -> list[File]:
+    """Carry out a task, and return the files that it wrote."""
+    KINDS[task.kind].work(*task.arguments)
     # The record comes last: one that exists has all that it speaks of.
-    paths = [path.with_suffix(".npz"), path] if kind == "experiment" else [path]
+    path, folder = task.place[0], task.arguments[-1].folder
+    paths = [path.with_suffix(".npz"), path] if task.kind == "experiment" else [path]
     return [
-        File(each.relative_to(store.folder).as_posix(), each.read_bytes())
+        File(each.relative_to(folder).as_posix(), each.read_bytes())
         for each in paths
         if each.exists()
     ]
