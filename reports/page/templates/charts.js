@@ -7,8 +7,12 @@ function rowsOf(columns) {
     Object.fromEntries(names.map((name) => [name, columns[name][place]])));
 }
 
-const brief = (value) =>
-  (typeof value === "number" ? String(Number(value.toPrecision(3))) : value ?? DASH);
+function brief(value) {
+  if (typeof value !== "number") return value ?? DASH;
+  const short = Number(value.toPrecision(3)), size = Math.abs(short);
+  const plain = !short || (size >= 0.01 && size < 1e4);
+  return plain ? String(short) : short.toExponential().replace("+", "");
+}
 
 // A figure as the state of the page wants it: a column on each axis, and the rows that are left.
 function chartOf(figure, { y: upward = state.y, ...more } = {}) {
@@ -40,7 +44,10 @@ function chartOf(figure, { y: upward = state.y, ...more } = {}) {
   const first = y === figure.y[0] && yScale === y.scale;
   const guides = (first && x === figure.x[0] ? figure.guides : [])
     .filter((guide) => !guide.estimator || (keeps(guide) && !dimmed(guide.estimator)));
-  const data = { rows, guides, levels: first ? figure.levels : [] };
+  const levels = first ? figure.levels : [];
+  // Vega refuses data that a specification does not name.
+  const sets = { line: { rows, guides, levels }, point: { rows, guides }, cell: { rows } };
+  const data = sets[figure.mark];
 
   const spec = structuredClone(DATA.specs[figure.mark]), across = new Set(rows.map((row) => row.x));
   const encode = (axis, channel, scale) => {
