@@ -35,6 +35,7 @@ from synthetic import (
     write_experiments,
 )
 
+from pudle import text
 from pudle.answers import Requirement
 from pudle.bench.cases import PROFILES
 from pudle.reports import looks
