@@ -165,7 +165,7 @@ class _Number(NamedTuple):
 
 
 def _cells(base: Results, head: Results) -> Iterator[tuple[Row, Row | None]]:
-    """Yield every cell of either side with its numbers, and its verdict if that needs no threshold."""
+    """Yield every cell of either side with its numbers, and a verdict that needs no threshold."""
     sides = [_numbers(each) for each in (base, head)]
     on_both = {key[:2] for key in sides[0]} & {key[:2] for key in sides[1]}
     for key in dict.fromkeys((*sides[0], *sides[1])):
@@ -295,7 +295,7 @@ def _by_ratio(ratio: float, limit: float, rule: str, reason: str) -> Row:
 
 
 def _judge_error(row: Row, limit: ErrorLimit, floor: float, elsewhere: bool) -> Row:
-    """Judge an error by the factor that it grew by; errors below the floors count as equal to them."""
+    """Judge an error by the factor that it grew by; those below the floor are equal."""
     allowed, floor = limit.elsewhere if elsewhere else limit.ratio, max(limit.floor, floor)
     ratio = max(row["head"], floor) / max(row["base"], floor)
     times = f"seed {row['seed']}: {ratio:.4g} times the error"
@@ -376,7 +376,7 @@ def _differences(base: Results, head: Results) -> dict[str, tuple[str, str]]:
 
 
 def _same_version(name: str, base: str, head: str) -> bool:
-    """Return whether times can be compared; for Python the first two numbers of the version count."""
+    """Say whether times compare; for Python the first two numbers of the version count."""
     return name == "python" and base.split(".")[:2] == head.split(".")[:2]
 
 

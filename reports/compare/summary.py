@@ -94,7 +94,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def plain(comparison: Comparison) -> str:
-    """Return the comparison for a terminal or a log: a line for each regression, the verdict last."""
+    """Return the comparison for a terminal or a log: regressions first, the verdict last."""
     regressions = (
         f"regression: {line['what']} of {line['estimator']} on {line['case']} ({line['cells']}): "
         f"{line['base']} -> {line['head']}; {line['reason']}"

@@ -1,8 +1,8 @@
 """Script of two commits side by side: run by path with one commit's Python, so that `pudle` is that
 commit's.
 
-Usage: ``script.py lacking REQUEST`` prints what the commit lacks, ``script.py measure REQUEST HOME``
-measures scores and memory, and ``script.py time SELECTION`` times estimates on request. A REQUEST is
+Usage: ``script.py lacking REQUEST`` prints what is lacking, ``script.py measure REQUEST HOME``
+measures, and ``script.py time SELECTION`` times estimates on request. A REQUEST is
 the arguments of `Side.measure` as JSON.
 """
 

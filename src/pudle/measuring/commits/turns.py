@@ -165,7 +165,7 @@ class _NotTimed(Exception):
 
 
 class Timer(NamedTuple):
-    """A process that times cells on request, see ``script.py``, and the seconds that it may take."""
+    """A process that times cells on request, see ``script.py``, and the seconds it may take."""
 
     process: Process
     timeout: float
