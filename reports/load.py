@@ -71,7 +71,7 @@ def load(home: Path, profile: str, commit: str = "") -> Results:
     run = _list_of_run(folder, commit, damaged)
 
     def read(place: str, identity: Any, read_file: Callable[..., R]) -> R | None:
-        """Return the record at a place of the store, or None where there is none or a damaged one."""
+        """Return the record at a place of the store; None where there is none or a damaged one."""
         path = folder / "store" / place
         paths = [path] if lies_at(path) else []
         return next(iter(read_each(paths, lambda each: read_file(each, identity), damaged)), None)

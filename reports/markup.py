@@ -1,4 +1,4 @@
-"""Text, numbers and tables as Markdown, LaTeX and CSV: each escapes at one place whatever it shows."""
+"""Text, numbers and tables as Markdown, LaTeX and CSV; each escapes what it shows in one place."""
 
 from __future__ import annotations
 

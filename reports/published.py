@@ -65,7 +65,7 @@ def compare(results: Results, curves: pd.DataFrame) -> pd.DataFrame:
 @click.argument("curves", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".asv"), show_default=True)
 def main(curves: Path, home: Path) -> None:
-    """Print measured and published errors, after `pudle run --profile paper --case 'published-*'`."""
+    """Print measured and published errors of `pudle run --profile paper --case 'published-*'`."""
     published = pd.read_csv(curves, index_col="depth")
     if missing := [depth for depth in DEPTHS if depth not in published.index]:
         raise InvalidArgument(

@@ -198,7 +198,8 @@ def _fit_one(
     if len(depths) < FEWEST_DEPTHS:
         return {
             "reason": (
-                f"above rounding and the bound at only {text.count(len(depths), 'depth')} of the window"
+                "above rounding and the bound at only"
+                f" {text.count(len(depths), 'depth')} of the window"
             )
         }
     depths = depths[-max(FEWEST_DEPTHS, math.ceil(len(depths) / 2)) :]

@@ -1,4 +1,4 @@
-"""Read the experiments (trainings, denoised images and others) that a run stores beside its scores."""
+"""Read the experiments (trainings, denoised images, ...) that a run stores beside its scores."""
 
 from __future__ import annotations
 

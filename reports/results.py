@@ -97,7 +97,7 @@ class Results:
     def curve(
         self, case: str, estimator: str, metric: str = "relative_error", target: str | None = None
     ) -> Curve:
-        """Return the errors of an estimator on a case, against the case's first target by default."""
+        """Return the errors of an estimator on a case, by default for the case's first target."""
         return self._curves.get((metric, case, target or self.target(case), estimator), NO_CURVE)
 
     @cached_property
@@ -168,7 +168,7 @@ class Results:
         return set(self.references.loc[self.references["status"] == "limit", "case"])
 
     def artifact_rows(self, kind: str, case: str) -> pd.DataFrame:
-        """Return the rows of a case's artifacts of one kind as one table, with the column ``seed``."""
+        """Return the rows of a case's artifacts of one kind as a table with the column ``seed``."""
         rows = [
             {"seed": item.seed, **row}
             for item in self.artifacts

@@ -206,7 +206,7 @@ CERTIFICATES: dict[str, tuple[str, str, Callable[[float], str]]] = {
 
 
 def references_table(results: Results) -> pd.DataFrame:
-    """Return the certificates, one row per (case, target), with the worst numbers over the seeds."""
+    """Return the certificates, one row per (case, target), with the worst over the seeds."""
     rows = []
     for (case, target), part in results.references.groupby(["case", "target"], sort=False):
         counts = part["status"].value_counts(sort=False)

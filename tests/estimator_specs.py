@@ -42,7 +42,7 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def at_minimizer(problem: pudle.SparseCoding) -> tuple[pudle.Reference, pudle.Ista]:
-    """Return the certified reference, and an algorithm that starts from its codes and stays there."""
+    """Return the certified reference, and an algorithm that starts at its codes and stays."""
     reference = pudle.reference(problem)
     assert reference.status == "certified"
     return reference, pudle.Ista(initial=reference.codes)

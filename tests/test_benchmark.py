@@ -111,7 +111,7 @@ def halving():
 def test_any_iteration_is_a_problem_and_its_errors_are_those_of_the_closed_form(
     tmp_path, algorithm
 ):
-    """Of ``z = z/2 + theta`` with the loss sum(z), T layers leave the share 2^-T of the gradient."""
+    """For ``z = z/2 + theta`` and the loss sum(z), T layers miss 2^-T of the gradient."""
     options = {"depths": (3, 5), "costs": False, "home": tmp_path, "progress": False}
     results = pudle.benchmark(halving(), algorithm, "backprop", **options)
     errors = results.table[results.table.metric == "relative_error"].set_index("depth")["value"]

@@ -39,7 +39,7 @@ DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 @dataclass(frozen=True, eq=False)
 class GivenProblem(Dataset):
-    """A dataset of one problem, whatever the seed; its class and a number of this process name it."""
+    """A dataset of one problem, whatever the seed, named by its class and a number."""
 
     given: Problem = field(repr=False, metadata={"spec": False})
     of: str = ""
@@ -65,7 +65,7 @@ class GivenProblem(Dataset):
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
     ) -> Problem:
-        """Return the problem, in its own precision, where it lies on the device and has the loss."""
+        """Return the problem in its own precision, if it lies on the device and has the loss."""
         if loss and loss not in self.losses:
             raise UnsupportedProblem(
                 f"{self.of} has the loss {self.losses[0]}, not {loss}: make another problem with it"

@@ -163,7 +163,7 @@ class Reach(NamedTuple):
         Seeds are compared one by one, because they differ more from each other than estimators do
         on any of them.
         """
-        # A time is not known where a seed does not reach the error, or only beyond all timed depths.
+        # A time is unknown where a seed does not reach the error, or only beyond all timed depths.
         pairs = [
             (self.quartiles[seed][1], low)
             for seed, (low, _) in other.quartiles.items()

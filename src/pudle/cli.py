@@ -124,7 +124,8 @@ def run(arguments: list[str] | None = None) -> int:
         return fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted: finished results are kept; run again to continue")
-    except Exception:  # noqa: BLE001  # Python's exit code for a crash is 1, which here means a regression
+    except Exception:  # noqa: BLE001
+        # Python's exit code for a crash is 1, which here means a regression.
         with contextlib.suppress(OSError):
             traceback.print_exc()
         return USAGE

@@ -234,7 +234,8 @@ def read_arrays(
         # The file is opened here, because numpy does not close a damaged one.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except Exception as error:  # noqa: BLE001  # numpy raises errors of a dozen kinds, depending on the damaged byte
+    except Exception as error:  # noqa: BLE001
+        # numpy raises errors of a dozen kinds, depending on the damaged byte.
         reason = first_line(error) or "it is empty"
         raise UnreadableResult(
             f"{path} cannot be read ({reason}): delete {owner or 'it'} and run `pudle run` again"

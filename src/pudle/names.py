@@ -96,7 +96,10 @@ OTHERS = {
 }
 
 #: Objects that specs stand for, by group and spec; empty but within `holding`.
-_HELD: ContextVar[Mapping[tuple[str, str], Any]] = ContextVar("pudle held objects", default={})  # noqa: B039  # never changed
+_HELD: ContextVar[Mapping[tuple[str, str], Any]] = ContextVar(
+    "pudle held objects",
+    default={},  # noqa: B039  # never changed
+)
 
 
 # Specs: text to name and options, and back

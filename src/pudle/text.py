@@ -121,7 +121,7 @@ def listing(words: Sequence[str]) -> str:
 
 
 def numbers(values: Sequence[int]) -> Cell:
-    """Return whole numbers in short: ``1, 2, 5`` for up to five of them, else ``1 ... 600 (14)``."""
+    """Return whole numbers in short: ``1, 2, 5`` for up to five, else ``1 ... 600 (14)``."""
     values = sorted(set(values))
     if len(values) <= 5:
         return Cell(", ".join(map(str, values)), key=min(values, default=None))

@@ -118,7 +118,7 @@ def test_within_a_memory_the_deepest_that_fits_is_chosen(monkeypatch):
 
 @dataclass(frozen=True)
 class Worse(RidgeRegression):
-    """Ridge regression that is far worse conditioned from the seed on at which the new seeds begin."""
+    """Ridge regression that is far worse conditioned on the new seeds."""
 
     name = "worse"
 

@@ -39,7 +39,7 @@ for benchmark in disc_benchmarks(pudle.bench.__path__[0]):
             result = benchmark.func(*parameters)
         except (NotImplementedError, RuntimeError) as error:
             result = f"{type(error).__name__}: {error}"
-        name = benchmark.name.partition(".")[2] if benchmark.name.startswith("bench.") else benchmark.name
+        name = benchmark.name.removeprefix("bench.")
         cells[" ".join(map(str, (name, *parameters)))] = result
 print(json.dumps(cells))
 """

@@ -283,7 +283,7 @@ def test_no_second_time_where_no_kernel_applies_is_no_finding(tmp_path):
 
 
 def test_what_a_plain_asv_run_measures_is_a_run(tmp_path, monkeypatch):
-    """Each of its cells begins the run unless it has begun; a report shows it, and a run goes on."""
+    """Each cell begins the run unless it has begun; a report shows it, and a run goes on."""
     folder, selection = tmp_path / "quick", Selection("quick", (TINY,), ("backprop",), (1,), (5,))
     kept = Store(folder / "store", "quick")
     take_part(folder, kept, selection, TINY, "backprop")

@@ -23,7 +23,7 @@ needs_cuda = pytest.mark.skipif(
 
 @needs_cuda
 def test_scores_and_costs_on_a_gpu(tmp_path):
-    """References in float64 on the CPU, the same errors as there, times and memory of the device."""
+    """References in float64 on the CPU, the same errors, times and memory of the device."""
     estimators = ("alternating", "analytic", "backprop", "truncated(window=2)")
     selection = Selection("quick", (TINY,), estimators, (1,), (1, 5), device="cuda")
     selection.write(tmp_path / "selection.json")

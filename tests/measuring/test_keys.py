@@ -77,7 +77,7 @@ def test_no_report_and_no_command_is_in_a_room():
         assert not names & {"cli.py", "measuring/run.py", "measuring/store.py", "names.py"}
 
 
-def test_a_class_counts_with_its_file_a_plugin_with_its_package_and_a_users_file_with_what_it_imports(
+def test_a_class_counts_with_its_file_a_plugin_with_its_package_a_users_file_with_imports(
     tmp_path, monkeypatch
 ):
     backprop = type(pudle.make_estimator("backprop"))

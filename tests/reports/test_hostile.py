@@ -1,4 +1,4 @@
-"""Text that would be code in a format: whatever field it comes from, each format shows it as text."""
+"""Text that would be code in a format: each format shows it as text, whatever its field."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hostile(request):
 
 @pytest.fixture
 def results(tmp_path, hostile):
-    """Results in which every field of text that a user, a plug-in or a machine chooses is hostile."""
+    """Results in which every text that a user, a plug-in or a machine chooses is hostile."""
     # A case's name is the name of a folder: it is none of these texts.
     named = case("hostile", dataset=hostile, algorithm=hostile)
     origin = provenance(machine=hostile, cpu=hostile, device=hostile, torch=hostile)

@@ -170,7 +170,7 @@ def runs_address(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def large_address(tmp_path_factory):
-    """Address of a page with all cases and estimators of the default profile, whose names are long."""
+    """Address of a page with the default profile's cases and estimators, with long names."""
     home, profile = tmp_path_factory.mktemp("large"), PROFILES["default"]
     cases = [
         case(item.name, dataset=item.dataset, algorithm=item.algorithm, loss=item.loss)
@@ -369,7 +369,8 @@ def test_nothing_is_wider_than_the_window(chromium, request, address_of, size, t
         size[0],
     ]
     # Only the content of a box that scrolls by itself may stick out.
-    script = """return [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll, svg") &&
+    script = """return [...document.querySelectorAll("body *")]
+    .filter(e => !e.closest(".scroll, svg") &&
     e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
     assert page.execute_script(script) == []
     shot = tmp_path / "shot.png"
@@ -502,7 +503,8 @@ def test_an_estimator_goes_from_tables_curves_and_legend(page):
 
 def test_the_legend_isolates_an_estimator_by_mouse_and_keyboard(page):
     lines = "#panels figure:first-child .mark-line path[aria-label*='line: ']"
-    opacities = f"""return [...document.querySelectorAll("{lines}")].map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
+    opacities = f"""return [...document.querySelectorAll("{lines}")]
+    .map(path => Number(path.getAttribute("opacity") ?? 1)).sort()"""
     before = drawings(page)
     button = find(page, "#legend button[value='analytic']")
     button.send_keys("\ue007")
@@ -587,9 +589,10 @@ def test_a_case_opens_into_its_details(page, report):
 
 @pytest.mark.parametrize("place", [0, -1])
 def test_no_chart_shows_or_reads_out_what_is_missing(page, place):
-    """Texts, and names for screen readers: a field that a row lacks would stand there as undefined."""
+    """Texts, and names for screen readers: a field that a row lacks would be undefined there."""
     press(page, f"#answer-table a[href*='case={name_of(*CASES[place])}&']")
-    script = """return [...document.querySelectorAll("figure.chart svg text, figure.chart svg [aria-label]")]
+    script = """const texts = "figure.chart svg text, figure.chart svg [aria-label]";
+    return [...document.querySelectorAll(texts)]
         .map((e) => e.getAttribute("aria-label") ?? e.textContent)"""
     said = page.execute_script(script)
     assert ("error of a Jacobian of zero" in said) == (place == 0) and any(
@@ -706,8 +709,10 @@ def test_policy_is_enforced(opened):
     # asked.
     done = page.execute_async_script("""
     const done = arguments[arguments.length - 1], seen = [];
-    document.addEventListener("securitypolicyviolation", event => seen.push(event.effectiveDirective));
-    const add = (tag, values) => document.body.append(Object.assign(document.createElement(tag), values));
+    const note = event => seen.push(event.effectiveDirective);
+    document.addEventListener("securitypolicyviolation", note);
+    const add = (tag, values) =>
+      document.body.append(Object.assign(document.createElement(tag), values));
     add("img", {src: "http://127.0.0.1:9/a.png"});
     add("script", {src: "http://127.0.0.1:9/a.js"});
     add("script", {textContent: "window.planted = true"});
@@ -755,8 +760,10 @@ def test_tables_sort_by_number_with_the_unknown_last(opened):
 
 def test_regions_that_scroll_are_reached_by_keyboard(page):
     resize(page, PHONE)
-    script = """return [...document.querySelectorAll("main .scroll")].filter(e => e.scrollWidth > e.clientWidth &&
-    !(e.tabIndex === 0 && e.getAttribute("role") === "region" && e.getAttribute("aria-label"))).length"""
+    script = """return [...document.querySelectorAll("main .scroll")]
+    .filter(e => e.scrollWidth > e.clientWidth)
+    .filter(e => !(e.tabIndex === 0 && e.getAttribute("role") === "region"
+      && e.getAttribute("aria-label"))).length"""
     assert page.execute_script(script) == 0
 
 

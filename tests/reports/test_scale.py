@@ -70,7 +70,7 @@ def test_a_large_report_stays_small_and_quick(tmp_path):
 
 @pytest.mark.nightly
 def test_time_is_linear_in_the_number_of_records(tmp_path):
-    """Four times the records in at most six times the time; a quadratic part would show as sixteen."""
+    """Four times the records in at most six times the time; quadratic would be sixteen."""
     seconds = []
     for count in (5, 20):
         taken = []

@@ -62,7 +62,7 @@ class Draws:
         loss: str | None = None,
         device: str = "cpu",
     ) -> Draws:
-        """Return the draws of a dataset, or its spec, a problem for each seed, or of one problem."""
+        """Return the draws of a dataset or its spec, one problem per seed, or of one problem."""
         made: Any = names.make_dataset(problem) if isinstance(problem, str) else problem
         if isinstance(made, Problem):
             if loss not in (None, getattr(made, "loss", None)):
@@ -97,7 +97,7 @@ class Draws:
         return self._at(seed)[1]
 
     def scorable(self, seeds: Iterable[int]) -> list[int]:
-        """Return the seeds whose reference can be scored against; the first alone of one problem."""
+        """Return the seeds whose reference can be scored against; of one problem the first."""
         seeds = list(seeds)[:1] if self.single else seeds
         return [seed for seed in seeds if self.reference(seed).status in SCORED]
 

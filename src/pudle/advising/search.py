@@ -1,4 +1,4 @@
-"""A short run on few seeds: errors, times and memories of all candidates, as the answers need them."""
+"""A short run on few seeds: errors, times and memory of all candidates, for the answers."""
 
 from __future__ import annotations
 

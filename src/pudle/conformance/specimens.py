@@ -317,4 +317,8 @@ DRAWN = (
 )
 #: A few draws of all kinds, because 7 and the number of turns have no common factor.
 FEW = DRAWN[:DRAWS:7]
-SMALL = tuple(each for each in DRAWN if each.original.observations.numel() <= 200)  # type: ignore[attr-defined]
+SMALL = tuple(
+    each
+    for each in DRAWN
+    if each.original.observations.numel() <= 200  # type: ignore[attr-defined]
+)

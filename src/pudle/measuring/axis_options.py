@@ -1,4 +1,4 @@
-"""The options of commands that take the place of a profile's axes, see `pudle.measuring.crossing`."""
+"""Options of commands that replace a profile's axes, see `pudle.measuring.crossing`."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Case:
         check_choice(f"case {self.name}: dtype", self.dtype, DTYPES)
 
     def make_problem(self, seed: int, device: str = "cpu") -> Problem:
-        """Draw the problem of one seed; UnsupportedProblem says that the dataset has no such loss."""
+        """Draw the problem of a seed; UnsupportedProblem says that the dataset has no such loss."""
         dataset: Any = make_dataset(self.dataset)
         if self.loss not in dataset.losses:
             raise UnsupportedProblem(
@@ -165,4 +165,5 @@ def spec_slug(spec: str, home: Path, paths: Collection[str] = ()) -> str:
         path, cls = file
         readable, name = f"{path.stem}.{cls}", f"{seen(path)}:{cls}"
     readable = slug(f"{readable}({', '.join(f'{key}={value!r}' for key, value in shown.items())})")
-    return f"{readable}-{hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(repr((name, sorted(options.items()))).encode()).hexdigest()
+    return f"{readable}-{digest[:8]}"

@@ -115,7 +115,7 @@ def _table(kind: str, profile: str) -> tuple[str, Sequence[str], list[Sequence[s
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column, the names to type, is never cut; a pipe gets whole lines."""
+    """Print a table whose first column, names to type, is never cut; a pipe gets whole lines."""
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
         table.add_column(column, no_wrap=position == 0, overflow="fold")

@@ -105,7 +105,7 @@ def _write(
 
 
 def _parts(case: Case, estimator: str, store: Store) -> Iterator[Part]:
-    """Yield the references of each seed, described, and then the scores of each depth against them."""
+    """Yield the references of each seed, then the scores of each depth against them."""
     for seed in case.seeds:
         try:
             problem, algorithm = case.make_problem(seed, store.device), case.make_algorithm()

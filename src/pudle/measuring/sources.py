@@ -71,7 +71,7 @@ def classes(part: Any) -> Iterator[type]:
 
 
 def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
-    """Return the source files that a kind of result and some classes depend on, by lasting names."""
+    """Return the source files that a kind of result and some classes rest on, by lasting name."""
     root = Path(inspect.getfile(pudle)).parent
     paths = {
         path.relative_to(root).as_posix(): path
@@ -88,7 +88,7 @@ def files(kind: str, parts: frozenset[type] = frozenset()) -> dict[str, Path]:
 
 
 def read_again() -> None:
-    """Let the next digest be one of the files as they are then, and not as they were at the first."""
+    """Let the next digest be one of the files as they are then, not as they were at first."""
     _digest.cache_clear()
     _package.cache_clear()
 

@@ -262,7 +262,7 @@ class Store:
         )
 
     def _confirmed(self, find: Callable[..., Any], *what: Any) -> Any:
-        """Return the place of a result that is to be written, found anew, or raise ChangedSources."""
+        """Return the place of a result to be written, computed anew, or raise ChangedSources."""
         if self.planned is None:
             return find(*what)
         sources.read_again()

@@ -50,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Survey:
-    """The results of a selection: scores by case and estimator, costs by cell, experiments by name."""
+    """Results of a selection: scores by case and estimator, costs by cell, experiments by name."""
 
     scores: dict[tuple[str, str], Result]
     costs: dict[Cell, Result]

@@ -46,7 +46,8 @@ class ThresholdedConvolutionalSparseCoding(ConvolutionalSparseCoding):
     per filter, denoising).
     """
 
-    penalty: float | Tensor  # type: ignore[assignment]  # a tensor, where the base class has a number
+    # A tensor, where the base class has a number.
+    penalty: float | Tensor  # type: ignore[assignment]
 
     parameter = "theta"
 

@@ -108,7 +108,7 @@ class PenaltySelection(DenseL1Problem):
         return cls(**tensors, nonnegative=bool(random.random() < 0.3))
 
     @property
-    def penalty(self) -> Tensor:  # type: ignore[override]  # derived from theta here, a field in other problems
+    def penalty(self) -> Tensor:  # type: ignore[override]  # a field in other problems
         """``exp(log_penalty)``, differentiable."""
         return self.log_penalty.exp()
 

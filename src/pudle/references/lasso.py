@@ -9,6 +9,8 @@ under test. All tensors are in float64 on the CPU.
 
 from dataclasses import dataclass
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -151,7 +153,8 @@ def _solve_chunk(
             if nonnegative:
                 after = (values - step * penalty).clamp(min=0)
             else:
-                after = values - values.clamp(-step * penalty, step * penalty)  # type: ignore[arg-type]
+                bound: Any = step * penalty
+                after = values - values.clamp(-bound, bound)
             restart = ((y - after) * (after - z)).sum(1, keepdim=True) > 0
             following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
             pull = torch.where(restart, 0, (momentum - 1) / following)

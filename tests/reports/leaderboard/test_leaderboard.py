@@ -40,7 +40,7 @@ def cells(*values: float) -> pd.Series:
 
 
 def needs(*pairs: tuple[float, float]) -> pd.DataFrame:
-    """Return depth to the goal and last error of one estimator in cases a, b and so on of a family."""
+    """Return depth to the goal and last error of one estimator in cases a, b, ... of a family."""
     depths, errors = zip(*pairs, strict=True)
     return pd.DataFrame(
         {"family": "lasso", "case": list("abcd")[: len(pairs)], "depth": depths, "error": errors}
@@ -60,7 +60,7 @@ class TestRanks:
             "late": 3,
         }
 
-    def test_those_that_never_reach_the_error_come_last_by_their_error_and_those_without_a_number_not_at_all(
+    def test_those_that_never_reach_the_error_come_last_those_without_a_number_not_at_all(
         self,
     ):
         found = {
