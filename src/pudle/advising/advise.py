@@ -87,8 +87,8 @@ def advise(
     Raises
     ------
     InvalidArgument
-        For a requirement that is no positive number, where no seed has a reference to score against,
-        and for a training without a dictionary to learn.
+        For a requirement that is no positive number, where no seed has a reference to score
+        against, and for a training without a dictionary to learn.
     """
     for name, value in (("error", error), ("seconds", seconds), ("memory", memory)):
         if value is not None:

@@ -8,7 +8,6 @@ under test. All tensors are in float64 on the CPU.
 """
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import torch
