@@ -46,7 +46,8 @@ def lacking(request: dict[str, Any]) -> dict[str, str]:
         for spec in request.get(name, ()):
             try:
                 make(spec)
-            except Exception as error:  # noqa: BLE001  # a plug-in may raise anything, and is then missing on this side
+            except Exception as error:  # noqa: BLE001
+                # A plug-in may raise anything, and is then missing on this side.
                 # A list of all that is known is too long for a verdict.
                 reasons[spec] = (first_line(error) or repr(error)).partition(": known are ")[0]
     cases = [case.name for case in names.list_profiles()[request["profile"]].cases]
@@ -103,7 +104,8 @@ def time_on_request(selection: Selection) -> None:
             # Other processes on the machine only ever add to a time, so the fastest call is the
             # least disturbed one.
             answer: float | str = min(timeit.repeat(estimate, timer=clock, number=1, repeat=calls))
-        except Exception as error:  # noqa: BLE001  # whatever a commit's code raises is a result to report
+        except Exception as error:  # noqa: BLE001
+            # Whatever a commit's code raises is a result to report.
             answer = f"{type(error).__name__}: {first_line(error)}"
         connection.send(answer)
 
