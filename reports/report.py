@@ -41,8 +41,9 @@ READING = (
         f" which goes up to {EXTRAPOLATION:g} times the deepest timed depth. Brackets reach"
         " from the least lower to the greatest upper quartile of the repeats, each seed at its own"
         " depth; two times are distinguishable where the quartiles are apart on every seed. {torch}"
-        " Time and memory are measured for one seed. Memory is the peak of the process, at the deepest"
-        " timed depth, minus the peak of a process that only holds the problem, and at least 0."
+        " Time and memory are measured for one seed. Memory is the peak of the process, at the"
+        " deepest timed depth, minus the peak of a process that only holds the problem, and at"
+        " least 0."
     ),
 )
 #: What stands for ``{torch}`` there, with times of the torch path in the tables and without.
