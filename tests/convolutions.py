@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -88,3 +90,17 @@ def dense_twin(problem: pudle.ConvolutionalSparseCoding) -> tuple[pudle.SparseCo
         l2_penalty=problem.l2_penalty,
     )
     return twin, entries
+
+
+#: One for each filter.
+PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
+
+
+def thresholded(
+    loss: str = "reconstruction", **fields
+) -> pudle.ThresholdedConvolutionalSparseCoding:
+    plain = convolutional(loss, **fields)
+    noise = torch.as_tensor(np.random.default_rng(11).standard_normal(plain.observations.shape))
+    kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    kept |= {"penalty": PENALTIES, "targets": plain.observations + 0.3 * noise}
+    return pudle.ThresholdedConvolutionalSparseCoding(**kept)

@@ -105,7 +105,10 @@ class TestRunRefusals:
         "call, words",
         [
             (lambda problem: pudle.Ista(step=0.0), "step=0.0"),
-            (lambda problem: pudle.Ista(step="0.2"), "give a number > 0"),
+            *(
+                (lambda problem, step=step: pudle.Ista(step=step), "give a number > 0")
+                for step in ("0.2", True, -0.1, float("nan"), float("inf"))
+            ),
             (lambda problem: pudle.Ista(step=9.0).run(problem, 3), "give a smaller step"),
             (lambda problem: pudle.Ista().run(problem, -1), "depth=-1 is too small"),
             (lambda problem: pudle.Ista().run(problem, True), "depth=True is not an integer"),

@@ -19,6 +19,7 @@ from examples import sparse_arrays
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
+from threadpoolctl import threadpool_limits
 
 import pudle
 from pudle import kernel_choice
@@ -223,6 +224,19 @@ def test_same_bits_for_any_number_of_threads():
     assert len(digests) == 1
 
 
+def test_same_step_for_any_number_of_threads():
+    spec = "sparse_gaussian(n_features=200, n_components=300, n_samples=9)"
+    found, before = set(), torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            with threadpool_limits(threads):
+                found.add(pudle.make_dataset(spec).problem().lipschitz_constant)
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("rule", [*RULES, Hard(threshold=1e39)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_is_not_finite_is_kept_as_by_autograd(rule, dtype):
@@ -321,6 +335,24 @@ def test_run_is_recorded_where_a_gradient_is_asked_for():
     assert Ista().run(problem.with_theta(theta), 3).codes.requires_grad
     with torch.no_grad():
         assert not Ista().run(problem.with_theta(theta), 3).codes.requires_grad
+
+
+def test_transformations_take_the_torch_path():
+    problem = draw_problem(0, 3, 4, 6)
+    problem.lipschitz_constant  # noqa: B018  the copies keep it
+
+    def codes(theta):
+        return Ista().run(problem.with_theta(theta), 5).codes
+
+    direction = torch.ones_like(problem.theta)
+    _, tangent = torch.func.jvp(codes, (problem.theta,), (direction,))
+    batched = torch.func.vmap(codes)(torch.stack([problem.theta, 2 * problem.theta]))
+    step = 1e-6
+    quotient = (
+        codes(problem.theta + step * direction) - codes(problem.theta - step * direction)
+    ) / (2 * step)
+    assert relative(tangent, quotient) < 1e-7
+    assert relative(batched[0], codes(problem.theta)) < DOUBLE
 
 
 def python(code, arguments=(), **variables):

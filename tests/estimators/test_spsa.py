@@ -13,7 +13,7 @@ from pudle import streams
 from pudle.conformance.specimens import named
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-2])
+@pytest.mark.parametrize("scale", [1e-4, 1e-3, 1e-2])
 def test_mean_along_the_gradient_is_right(scale):
     """2000 samples in 20 batches, whose spread gives the standard error; several scales show a
     missing 1/scale.

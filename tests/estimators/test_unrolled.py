@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from estimator_specs import DEPTH, VISIBLE, estimate, relative
 from examples import sparse_problem
 from tolerances import SAME_ARITHMETIC
+from torch.autograd import forward_ad
 
 import pudle
 
@@ -59,3 +62,18 @@ def test_checkpointed_stores_less(problem, algorithm, monkeypatch):
 def test_forward_refuses_a_jacobian_beyond_its_budget():
     with pytest.raises(pudle.UnsupportedProblem, match="155520 entries.*=1000.*use backprop"):
         estimate("forward(max_jacobian_entries=1000)", sparse_problem(), pudle.Ista())
+
+
+@pytest.mark.parametrize("category", [FutureWarning, DeprecationWarning])
+def test_forward_mode_warns_of_nothing_where_warnings_are_errors(category, monkeypatch):
+    """When torch loads its rules for forward mode, it warns of what these use."""
+    make_dual = forward_ad.make_dual
+
+    def load(*arguments, **options):
+        warnings.warn("`torch.jit.script` is deprecated.", category, stacklevel=2)
+        return make_dual(*arguments, **options)
+
+    monkeypatch.setattr(forward_ad, "make_dual", load)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate("forward", sparse_problem(), pudle.Ista(), 2)

@@ -120,6 +120,20 @@ def truth(which) -> torch.Tensor:
     return central_differences(which)
 
 
+def test_conjugate_gradients_notice_that_the_system_is_not_symmetric():
+    estimator = pudle.make_estimator("conjugate_gradient")
+    assert estimator.estimate(nonsymmetric(), ITERATION, 50).diagnostics["normal_equations"]
+    matrix, right = tensor(4, 4, seed=8), tensor(4, seed=9)
+    hessian = matrix.T @ matrix / 10
+    descent = pudle.FixedPoint(
+        torch.tensor(0.1),
+        lambda z, theta: z - 0.5 * (hessian.to(theta) @ z + theta * z - right.to(theta)),
+        lambda z, theta: z.square().sum(),
+        torch.zeros(4),
+    )
+    assert not estimator.estimate(descent, ITERATION, 50).diagnostics["normal_equations"]
+
+
 class TestLinearSystems:
     @pytest.mark.parametrize("transposed", [True, False])
     @pytest.mark.parametrize("samples", [4, 60], ids=["dense", "gmres"])

@@ -6,26 +6,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import tolerances
-import torch
 from comparisons import relative
-from convolutions import convolutional
+from convolutions import PENALTIES, convolutional, thresholded
 
 import pudle
-
-PENALTIES = torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64)
-
-
-def thresholded(
-    loss: str = "reconstruction", **fields
-) -> pudle.ThresholdedConvolutionalSparseCoding:
-    plain = convolutional(loss, **fields)
-    noise = torch.as_tensor(np.random.default_rng(11).standard_normal(plain.observations.shape))
-    kept = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    kept |= {"penalty": PENALTIES, "targets": plain.observations + 0.3 * noise}
-    return pudle.ThresholdedConvolutionalSparseCoding(**kept)
 
 
 class TestGradient:

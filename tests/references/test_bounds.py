@@ -97,6 +97,16 @@ class TestCodes:
                 failed = sum(safety > each for each in limits)
                 assert solve_lasso(self.model(b), 0.5, False).certificate.uncertified == failed
 
+    def test_a_condition_number_of_the_limit_is_singular(self, monkeypatch):
+        """Of the two active entries of the first sample the Hessian has the diagonal (9/2, 3/2)."""
+        for limit, singular in ((3 * (1 + 1e-12), 0), (3.0, 1), (1.0, 2)):
+            monkeypatch.setattr(lasso, "SINGULAR", limit)
+            solution = solve_lasso(self.model(-2.0), 0.5, False)
+            assert solution.certificate.uncertified == singular
+            assert (
+                f"{singular} have a singular active Gram matrix, 0 miss" in solution.reason
+            ) == bool(singular)
+
 
 class TestGradients:
     """One atom of four ones, l2 4 and penalty 2: the Hessian is 8, and ``A^T s = 8`` for the shift
@@ -197,3 +207,93 @@ class TestGradients:
         truth = [self.mean(gradient_at(i)) for i in range(4)]
         assert gradient.ravel().tolist() == pytest.approx(truth, rel=1e-14, abs=1e-15)
         assert error == pytest.approx(self.mean(term), rel=CLOSE, abs=0)
+
+
+class TestPenaltySelection:
+    """Two orthogonal atoms of four ones, penalty 1; nine held-out values that are ``z_1 + z_2``
+    alike.
+    """
+
+    CODES = ((1.0, -2.0), (3.0, 0.0))
+    HELD_OUT = ((1.0,) * 4 + (-3.0,) * 5, (2.0,) * 8 + (4.0,))
+
+    def problem(self, log_penalty) -> pudle.PenaltySelection:
+        design = torch.zeros(8, 2).double()
+        design[:4, 0] = design[4:, 1] = 1
+        # The signs of the codes times the penalty are the correlations of the residual: four
+        # times a quarter.
+        codes, residual = tensor(self.CODES), tensor(self.CODES).sign() / 4
+        return pudle.PenaltySelection(
+            observations=(codes + residual) @ design.T,
+            design=design,
+            held_out_design=torch.ones(9, 2).double(),
+            held_out_observations=tensor(self.HELD_OUT),
+            log_penalty=log_penalty,
+        )
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_bound(self, weighted):
+        errors, sensitivities = [], []
+        for z, y in zip(np.array(self.CODES), np.array(self.HELD_OUT), strict=True):
+            x = np.repeat(z + np.sign(z) / 4, 4)
+            r = z.sum() - y
+            v = r.sum() * (z != 0) / 4
+            code_error = (
+                math.sqrt((z != 0).sum())
+                * 2
+                * U
+                * math.sqrt(8)
+                * (np.linalg.norm(x) + 2 * np.linalg.norm(z))
+                / 4
+            )
+            spectral = math.sqrt(18)
+            rounding = U * math.sqrt(8) * 4 * np.linalg.norm(v)
+            rounding += U * 3 * spectral * (np.linalg.norm(y) + 2 * np.linalg.norm(r))
+            error = (spectral**2 * code_error + rounding) / 4
+            summed = U * math.sqrt(2 + 2) * abs(v[z != 0]).sum()
+            errors.append(np.linalg.norm(np.sign(z)) * error + summed)
+            sensitivities.append(-np.sign(z) * v)
+        gradient = np.mean(sensitivities, 0)
+        gradient = gradient if weighted else gradient.sum()
+        reference = pudle.reference(self.problem(torch.zeros(2 if weighted else ()).double()))
+        assert reference.codes.tolist() == [list(z) for z in self.CODES]
+        assert reference.gradient.numpy() == pytest.approx(gradient, rel=1e-14)
+        assert reference.bound == pytest.approx(
+            np.mean(errors) / np.linalg.norm(gradient), rel=CLOSE, abs=0
+        )
+
+
+def test_ridge():
+    """Orthogonal atoms of norms 2 and sqrt(12), strength 4: the Hessian has the diagonal (8,
+    16).
+    """
+    dictionary = tensor([[1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 3]]).T
+    # Such that ``D^T x = H z`` and ``c = H v``.
+    codes, v, weights = (
+        np.array([[1.0, -2.0], [4.0, 1.0]]),
+        np.array([1.0, 4.0]),
+        np.array([8.0, 64.0]),
+    )
+    x = codes @ [[2, 2, 2, 2, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 2, 4]]
+    reference = pudle.reference(
+        pudle.Ridge(
+            observations=tensor(x), dictionary=dictionary, strength=4.0, weights=tensor(weights)
+        )
+    )
+    assert (
+        reference.codes.tolist() == codes.tolist()
+        and float(reference.gradient) == -(codes @ v).mean()
+    )
+    norm, rounding = np.linalg.norm, U * math.sqrt(8 + 2)
+    error_v = rounding * (norm(weights) + 16 * norm(v)) / 8
+    errors = [
+        rounding * (math.sqrt(12) * norm(row) + 16 * norm(z)) / 8
+        for row, z in zip(x, codes, strict=True)
+    ]
+    error = np.mean(
+        [own * norm(v) + norm(z) * error_v for own, z in zip(errors, codes, strict=True)]
+    )
+    certificate = reference.certificate
+    assert reference.bound == pytest.approx(error / abs((codes @ v).mean()), rel=CLOSE, abs=0)
+    assert certificate.code_error == pytest.approx(max(errors), rel=CLOSE, abs=0)
+    assert (certificate.smallest_eigenvalue, certificate.condition_number) == (8, 2)

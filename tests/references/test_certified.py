@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 import warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ import oracles
 import pytest
 import tolerances
 import torch
-from comparisons import refusal
+from comparisons import refusal, relative
 from convolutions import convolutional
 from examples import (
     PENALTY,
@@ -26,6 +27,7 @@ from examples import (
 )
 
 import pudle
+from pudle.references import lasso
 from pudle.references.certified import _finish, default_target, solve
 
 extended = pytest.mark.skipif(
@@ -151,6 +153,14 @@ class TestExactGradient:
             loss=loss,
         )
         assert torch.equal(reference.gradient, pudle.reference(double).gradient)
+
+    def test_samples_of_every_chunk_count(self, loss, monkeypatch):
+        problem = sparse_problem(loss)
+        whole = pudle.reference(problem)
+        monkeypatch.setattr(lasso, "CHUNK", 17)
+        parts = pudle.reference(problem)
+        assert relative(parts.gradient, whole.gradient) < tolerances.SAME_ARITHMETIC
+        assert parts.certificate.samples == len(whole.codes)
 
 
 class TestTargets:
@@ -329,3 +339,17 @@ def test_the_status_follows_from_the_certificate_and_the_bound(
         "exact",
     )
     assert found.codes is codes and found.certificate is certificate
+
+
+def test_takes_at_most_a_second():
+    """A problem of the quick profile's size takes at most a second of processor time on one
+    thread.
+    """
+    problem = pudle.make_dataset(
+        "sparse_gaussian(n_samples=500, n_features=50, n_components=100)"
+    ).problem()
+    began = time.process_time()
+    reference = pudle.reference(problem)
+    took = time.process_time() - began
+    assert reference.status == "certified"
+    assert took <= 1.0

@@ -44,7 +44,7 @@ def directional_derivative(function: Callable[[Tensor], Any], at: Tensor, direct
     """Return the derivative of a function along a direction, in forward mode."""
     with warnings.catch_warnings():
         # When torch loads its rules for this, some versions warn of what these use.
-        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit.script")
         return torch.func.jvp(function, (at,), (direction,))[1]
 
 

@@ -13,6 +13,7 @@ from repositories import git
 from two_sides import CASES, blank, scores, write
 
 from pudle import cli
+from pudle.reports.compare import judge
 from pudle.reports.compare.command import compare_command
 
 
@@ -110,3 +111,10 @@ def test_results_without_cases_are_refused(folders, tmp_path, fails):
     home = synthetic.write(tmp_path / "only", [], cases=[], estimators=[])
     synthetic.write_experiments(home, [synthetic.training("one")])
     assert "only cases are judged" in fails(home, folders[0])
+
+
+def test_a_defect_of_the_suite_does_not_pass_for_a_regression(folders, monkeypatch, capsys):
+    """Python's own exit code for a crash is 1."""
+    monkeypatch.setattr(judge, "compare", lambda *_, **__: 1 / 0)
+    assert cli.run(["compare", *map(str, folders[:2])]) == 2
+    assert capsys.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
