@@ -15,7 +15,7 @@ from ..estimator import GradientEstimator
 from ..peers import Peer
 from .draws import spec_of
 
-#: Claims that no error wish can be held against: their errors are those of a random draw, or of no
+#: Claims for which no error can be required: their errors are those of a random draw, or of no
 #: gradient.
 NOT_ADVISED = ("stochastic", "heuristic")
 
@@ -94,7 +94,7 @@ def candidates(
             made = names.make_estimator(each)
             if made.computes in NOT_ADVISED:
                 raise InvalidArgument(
-                    f"estimator {each!r} is {made.computes}: no promise can be made for it; leave"
+                    f"estimator {each!r} is {made.computes}: no error can be stated for it; leave"
                     " it out"
                 )
             single.append(names.text(made))

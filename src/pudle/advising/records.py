@@ -27,7 +27,7 @@ class Choice:
     estimator : str or GradientEstimator
     depth : int
     error : float
-        What the relative error is promised to be at most, or that on the few seeds where it was not
+        What the relative error is stated to be at most, or that on the few seeds where it was not
         tested.
     seconds, memory : float
         Time and memory of one gradient, NaN where they are not known.
@@ -169,7 +169,7 @@ class Advice:
         if math.isnan(chosen.share):
             yield "This holds for this one problem: nothing follows for others."
             return
-        # Rounded down: a share is promised as an error is.
+        # Rounded down: a share is stated as an error is.
         share, confidence = f"{math.floor(100 * chosen.share)} %", f"{100 * CONFIDENCE:.0f} %"
         yield (
             f"Of all seeds at least {share} keep this error, with {confidence} confidence: the"

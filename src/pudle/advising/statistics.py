@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-#: Share of all seeds that a promise is meant for, and the confidence with which it is made.
+#: Share of all seeds that are to keep an error, and the confidence with which that is stated.
 SHARE, CONFIDENCE = 0.95, 0.95
 
 
@@ -39,7 +39,7 @@ def tolerance_limit(
 
 
 def least_share(kept: int, tried: int, confidence: float = CONFIDENCE) -> float:
-    """Return the share of all seeds that keep a promise at least, with a confidence, if `kept` of
+    """Return the share of all seeds that keep an error at least, with a confidence, if `kept` of
     `tried` seeds kept it.
 
     It is the one-sided limit of Clopper and Pearson, which assumes nothing about the errors.

@@ -75,8 +75,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     >>> from sklearn.datasets import load_digits
     >>> from pudle import UnrolledDictionaryLearning
     >>> X = load_digits().data / 16
-    >>> learner = UnrolledDictionaryLearning(n_components=32, epochs=5, batch=200,
-    random_state=0).fit(X)
+    >>> learner = UnrolledDictionaryLearning(32, epochs=5, batch=200, random_state=0).fit(X)
     >>> learner.transform(X).shape
     (1797, 32)
     """

@@ -109,12 +109,13 @@ def run_command(
 
     \b
     Examples:
-      pudle run pudle run --profile default --case 'image_patches-*' pudle run --estimator
-      'truncated(window=20)' --scores-only pudle run --profile default --experiment 'denoising-*'
-      pudle run --dataset 'image_patches(folder="photographs")' --algorithm ista --algorithm fista
-      --depth 10 --depth 100 pudle run --dataset 'array(path="data.csv")' --estimator mine.py
-      --algorithm 'own.py:HeavyBall(beta=0.9)' pudle run --profile paper --scheduler tcp://head:8786
-      --scores-only
+      pudle run
+      pudle run --profile default --case 'image_patches-*'
+      pudle run --estimator 'truncated(window=20)' --scores-only
+      pudle run --profile default --experiment 'denoising-*'
+      pudle run --dataset 'image_patches(folder="photographs")' --algorithm fista --depth 100
+      pudle run --dataset 'array(path="data.csv")' --algorithm 'own.py:HeavyBall(beta=0.9)'
+      pudle run --profile paper --scheduler tcp://head:8786 --scores-only
     """
     # Imported late, because each takes seconds: help texts need none, and wrong arguments are
     # refused before the second.

@@ -105,8 +105,8 @@ def solve(problem: Problem, target: str) -> Reference:
 
         @pudle.references.certified.solve.register
         def solve_mine(problem: Mine, target: str) -> pudle.Reference:
-            return pudle.Reference(gradient, codes, target, bound,
-            pudle.Certificate(samples=len(codes)))
+            certificate = pudle.Certificate(samples=len(codes))
+            return pudle.Reference(gradient, codes, target, bound, certificate)
 
     Its gradient is that of ``theta -> loss(z(theta), theta)`` in float64, and the bound holds for
     its relative error.
