@@ -305,8 +305,13 @@ def _draw(index: int, algorithm: type[Algorithm] | None = None) -> Specimen:
     return Specimen(f"{name} #{index}", loss, f"#{index}", problem, make, drawn=True)
 
 
-#: NOODL and any other algorithm run on dense problems, those of even turns.
-OTHERS = [cls for cls in entries("algorithms").values() if cls not in (Ista, Fista, Iteration)]
+#: NOODL and any other algorithm that brings a specimen run on dense problems, those of even turns.
+OTHERS = [
+    cls
+    for cls in entries("algorithms").values()
+    if cls not in (Ista, Fista, Iteration)
+    and cls.specimen.__func__ is not Algorithm.specimen.__func__
+]
 DRAWN = (
     *map(_draw, range(DRAWS)),
     *(
