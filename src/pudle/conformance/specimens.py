@@ -310,7 +310,7 @@ OTHERS = [
     cls
     for cls in entries("algorithms").values()
     if cls not in (Ista, Fista, Iteration)
-    and cls.specimen.__func__ is not Algorithm.specimen.__func__
+    and any("specimen" in vars(base) for base in cls.__mro__ if base is not Algorithm)
 ]
 DRAWN = (
     *map(_draw, range(DRAWS)),
