@@ -542,7 +542,7 @@ def _forked(request: _Request, streams: list[int]) -> int:
         pickle.loads(request.what)()
         code = 0
     except OSError as error:
-        os.write(2, f"{error}\n".encode())
+        os.write(2, f"{error.strerror or error}\n".encode())
         code = NOT_STARTED
     finally:
         os._exit(code)

@@ -316,7 +316,7 @@ def rounds(folder: Path) -> tuple[Path, Callable[[], Any], str]:
     pair = CommitPair(folder, "a" * 40, "b" * 40, "quick")
     row = {"case": "one", "estimator": "backprop", "depth": 3, "round": 0, "reason": ""}
     Rounds(rounds=[row | {"base": 1.0, "head": None}]).write(pair.rounds_path)
-    return pair.rounds_path, pair.rounds, "run `pudle compare --run` again"
+    return pair.rounds_path, pair.read, "run `pudle compare --run` again"
 
 
 def manifest(folder: Path) -> tuple[Path, Callable[[], Any], str]:

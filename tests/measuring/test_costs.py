@@ -116,11 +116,11 @@ def test_memory_does_not_depend_on_the_case_measured_before(tmp_path):
             measure(case, "backprop", kept)
         # In this order, whichever name comes first.
         tasks = sorted(
-            plan_costs(selection, kept, folder / "selection.json")[0],
+            plan_costs(selection, kept)[0],
             key=lambda task: -len(task.label),
         )
         with Pool(1) as processes:
-            measured.append(fill([tasks], executor=processes)["memory"][-1]["value"])
+            measured.append(fill([tasks], executor=processes)["memory"][-1].value)
     # Eight times as many samples take eight times as much; the rest is noise.
     assert measured[1] == pytest.approx(measured[0], rel=0.1)
 

@@ -135,7 +135,10 @@ def test_command_shows_three_results_in_one_page(two, tmp_path):
     labels = [f"{two[0]} (1)", str(two[1]), f"{two[0]} (2)"]
     assert [item["label"] for item in content["runs"]] == labels
     trends = content["trends"]["synthetic-ista-lasso"]
-    assert trends[0]["rows"]["machine"][0] == "here" and len(trends) == 1
+    assert [each["title"].partition(": ")[2] for each in trends] == [
+        "error",
+        *(f"{cost} on {machine}" for cost in ("time", "memory") for machine in ("here", "there")),
+    ]
     assert {row[2] for row in content["tables"]["differences"]["rows"]} == set(labels[1:])
     assert "d" * 12 in page
     assert set(pd.read_csv(tmp_path / "out" / "report.csv")["run"]) == set(labels)

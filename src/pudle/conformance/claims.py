@@ -146,7 +146,7 @@ def window_of(estimator: GradientEstimator, result: Estimate, depth: int) -> int
     window = getattr(estimator, "window", None)
     if isinstance(window, int) and min(window, depth) != reported:
         reason = f"window={window} at depth {depth} differentiates {reported} layers"
-        raise Defect(f"{reason} instead of {min(window, depth)}", reported, min(window, depth))
+        raise Defect(f"{reason} instead of {min(window, depth)}")
     return reported
 
 

@@ -275,7 +275,7 @@ def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> 
             outcome = f"raised {type(error).__name__}, which does not tell a user what to do"
         if outcome:
             advice = "refuse it, as pudle.algorithms.unrolling.check_depths does"
-            raise Defect(f"{method} at depth {depth} {outcome}: {advice}", depth)
+            raise Defect(f"{method} at depth {depth} {outcome}: {advice}")
 
 
 @register(specimens("sparse coding"))
