@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
 from pudle.measuring.case import Case
-from pudle.measuring.selection import Selection
+from pudle.measuring.selection import Selection, registered
+from pudle.names import parse
 
 #: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about
 #: 0.33.
@@ -50,6 +51,12 @@ SPECIAL_ESTIMATORS = (
     "pes(samples=20)",
     "phantom",
     "spsa(samples=20)",
+)
+_LISTED = (*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS)
+#: All that the default profile measures: also what is registered and stands in no list above.
+ESTIMATORS = (
+    *_LISTED,
+    *(name for name in registered(built_in=True) if name not in {parse(s)[0] for s in _LISTED}),
 )
 
 LOSSES = ("lasso", "reconstruction")
@@ -255,7 +262,7 @@ DEFAULT = Selection(
     + SCALAR
     + FIXED_POINTS,
     limited=LIMITED,
-    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS),
+    estimators=ESTIMATORS,
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
     torch_depths=(10, 50, 200),
