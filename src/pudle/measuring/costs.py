@@ -89,6 +89,9 @@ def drawn(case: Case, device: str) -> tuple[Problem, Algorithm]:
 
 def measure_cost(cell: Cell, store: Store) -> CostRecord:
     """Measure a cell in a copy of this process, and write its record to the store."""
+    if cell.metric == "memory_bytes":
+        # From the first cell on: blocks that stay in the heap would serve later cells.
+        return_freed_memory(at_once=True)
     # All that the cells have in common is loaded and computed here, so that copies have it.
     kernels.prepare((DTYPES[cell.case.dtype],))
     store.cost_path(cell)
@@ -97,7 +100,7 @@ def measure_cost(cell: Cell, store: Store) -> CostRecord:
         drawn(cell.case, store.device)
     # Last, because an estimate would use again, and seem not to need, whatever this process has
     # freed before.
-    return_freed_memory(at_once=cell.metric == "memory_bytes")
+    return_freed_memory()
     code, _ = run_in_copy(lambda: store.write_cost(cell, **_measured(cell, store.device)))
     if code:
         killed = "out-of-memory", "its process was killed (signal 9)"
