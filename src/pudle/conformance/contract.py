@@ -271,6 +271,8 @@ def check_impossible_depth(estimator: GradientEstimator, specimen: Specimen) -> 
         call = functools.partial(getattr(specimen, method), estimator, depths)
         try:
             outcome = "" if unless_refused(call) is None else "returned"
+        except MissingDependency:
+            raise
         except Exception as error:  # noqa: BLE001  # any other exception is a failed check
             outcome = f"raised {type(error).__name__}, which does not tell a user what to do"
         if outcome:
