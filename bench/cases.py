@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from pudle.learning.studies import denoising, interpretation, optimizers, recovery
 from pudle.measuring.case import Case
-from pudle.measuring.selection import Selection, registered
-from pudle.names import parse
+from pudle.measuring.selection import Selection
 
 #: The paper's step; the Lipschitz constant L of its dictionaries is about 6, so that 2/L is about
 #: 0.33.
@@ -51,12 +50,6 @@ SPECIAL_ESTIMATORS = (
     "pes(samples=20)",
     "phantom",
     "spsa(samples=20)",
-)
-_LISTED = (*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS)
-#: All that the default profile measures: also what is registered and stands in no list above.
-ESTIMATORS = (
-    *_LISTED,
-    *(name for name in registered(built_in=True) if name not in {parse(s)[0] for s in _LISTED}),
 )
 
 LOSSES = ("lasso", "reconstruction")
@@ -262,7 +255,7 @@ DEFAULT = Selection(
     + SCALAR
     + FIXED_POINTS,
     limited=LIMITED,
-    estimators=ESTIMATORS,
+    estimators=(*NAMED_ESTIMATORS, *FURTHER_ESTIMATORS, *SPECIAL_ESTIMATORS, *PEERS),
     tracked_depths=(10, 100, 400, 800),
     timed_depths=(1, 10, 50, 200, 800),
     torch_depths=(10, 50, 200),

@@ -142,7 +142,7 @@ def select(
     named = tuple(map(_named, estimators))
     if only and not named:
         raise InvalidArgument("--only needs at least one --estimator SPEC to measure")
-    chosen = named if only else (*profile.estimators, *registered(built_in=False), *named)
+    chosen = named if only else (*profile.estimators, *plugins(), *named)
     axes = Axes(
         tuple(datasets),
         tuple(algorithms),
@@ -218,20 +218,19 @@ def _named(spec: str) -> str:
         ) from error
 
 
-def registered(*, built_in: bool) -> tuple[str, ...]:
-    """Return the specs of the registered estimators that need no options, the suite's own or those
-    of plug-ins; name a plug-in's that needs some on stderr.
+def plugins() -> tuple[str, ...]:
+    """Return the specs of the installed plug-in estimators that need no arguments; name the others
+    on stderr.
     """
-    specs = []
+    found = []
     for name, cls in names.list_estimators().items():
-        if (cls.__module__.partition(".")[0] == "pudle") is not built_in:
+        if cls.__module__.partition(".")[0] == "pudle":
             continue
         try:
-            specs.append(names.text(cls()))
+            found.append(names.text(cls()))
         except (TypeError, PudleError):
-            if not built_in:
-                print(
-                    f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'",
-                    file=sys.stderr,
-                )
-    return tuple(specs)
+            print(
+                f"plug-in {name} needs arguments: name it with --estimator '{name}(...)'",
+                file=sys.stderr,
+            )
+    return tuple(found)
