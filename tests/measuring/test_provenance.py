@@ -53,7 +53,7 @@ def program(folder, text):
 
 
 def test_git_that_cannot_run_or_refuses_is_one_line(tmp_path, monkeypatch):
-    refusal = "fatal: detected dubious ownership in repository at '/work'"
+    refusal = "fatal: detected dubious ownership in repository at '/srv/pudle'"
     monkeypatch.setenv(
         "PATH",
         program(
