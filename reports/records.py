@@ -2,79 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from pudle.errors import UnreadableResult
-from pudle.files import REMEDY, read_arrays
+from pudle.files import REMEDY, content_digest, read_arrays
 from pudle.measuring import contents
 
-#: By kind of experiment: the arrays that a report shows, and their axes; see
-#: `ExperimentRecord.arrays`.
+#: By kind of experiment: the arrays that a report shows, with a letter for each axis; axes with the
+#: same letter have the same length.
 ARRAYS = {
-    "denoising": {
-        "clean": "ij",
-        "noisy": "ij",
-        "denoised": "ij",
-        "denoised_shifted": "ij",
-        "filters": "pkl",
-    },
+    "denoising": dict.fromkeys(("clean", "noisy", "denoised", "denoised_shifted"), "ij")
+    | {"filters": "pkl"},
     "interpretation": {"atoms": "pij", "samples": "pskl", "weights": "ps"},
 }
 
 
-@dataclass(frozen=True, eq=False)
-class ExperimentRecord:
-    """The stored result of one experiment.
-
-    The options of a training that the experiment contains stand beside its own. The history `rows`
-    holds NaN where nothing was measured, and its steps are numbers of rows where the experiment
-    counts none. The arrays named in `array_names` are in the file with the ending ``.npz`` beside
-    `path`.
+class ExperimentRecord(contents.ExperimentRecord, kw_only=True, dict=True):
+    """The stored result of one experiment; the options of a training that it contains stand beside
+    its own.
     """
 
-    path: Path
-    name: str
-    study: str
-    kind: str
-    status: str
-    reason: str
-    options: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    rows: pd.DataFrame
-    array_names: tuple[str, ...]
-    provenance: Mapping[str, Any]
+    #: The arrays that a report shows, by name, as far as the experiment has them.
+    shown: ClassVar[dict[str, np.ndarray]]
 
     @classmethod
-    def read(cls, path: Path, name: str) -> ExperimentRecord:
-        """Read the record of an experiment of that name, and see that its arrays are there."""
-        stored = contents.ExperimentRecord.read(path, name)
-        taken = [field.name for field in dataclasses.fields(cls)]
-        content = {name: getattr(stored, name) for name in taken if hasattr(stored, name)}
-        options = dict(stored.options)
-        training = options.pop("training", None) or {}
-        content |= {"options": training | options, "path": path}
-        rows = pd.DataFrame(stored.rows)
-        if not all("step" in row for row in stored.rows):
-            rows = rows.assign(step=range(len(rows)))
-        record = cls(**content | {"rows": rows, "array_names": tuple(stored.arrays)})
-        if stored.arrays:
-            _check_digest(path, stored.arrays_digest)
-        record.arrays(**ARRAYS.get(record.kind, {}))
-        missing = ARRAYS["interpretation"].keys() - record.array_names
+    def read(cls, path: Path, identity: Any = None) -> ExperimentRecord:
+        """Read the record of an experiment of that name, and the arrays beside it."""
+        record = super().read(path, identity)
+        training = record.options.pop("training", None) or {}
+        record.options = training | record.options
+        record.shown = _arrays(path, record)
+        missing = ", ".join(sorted(ARRAYS["interpretation"].keys() - record.shown))
         if missing and (record.kind, record.status) == ("interpretation", "ok"):
-            raise UnreadableResult(
-                f"{path} lacks the arrays {', '.join(sorted(missing))}: {REMEDY}"
-            )
+            raise UnreadableResult(f"{path} lacks the arrays {missing}: {REMEDY}")
         return record
 
     @property
@@ -95,57 +61,42 @@ class ExperimentRecord:
     def number(self, name: str) -> float:
         """Return a number of the summary, NaN if it has none or the experiment failed."""
         value = self.summary.get(name)
-        return (
-            float(value)
-            if self.status == "ok" and isinstance(value, (int, float)) and math.isfinite(value)
-            else math.nan
-        )
+        usable = self.status == "ok" and isinstance(value, int | float)
+        return float(value) if usable else math.nan
 
     def history(self, *names: str) -> pd.DataFrame:
-        """Return columns of the history as numbers, NaN where it has none."""
-        return self._numbers.reindex(columns=names).astype(float)
+        """Return columns of the history as numbers, NaN where nothing was measured."""
+        return self._history.reindex(columns=names).astype(float)
 
     @cached_property
-    def _numbers(self) -> pd.DataFrame:
-        """The whole history as numbers, converted once: several tables and charts ask for the same
-        one.
+    def _history(self) -> pd.DataFrame:
+        """The whole history, converted once for all tables and figures; its steps are numbers of
+        rows where the experiment counts none.
         """
-        return self.rows.apply(pd.to_numeric, errors="coerce")
-
-    def arrays(self, **axes: str) -> dict[str, np.ndarray]:
-        """Read the arrays with these names, as far as the experiment has them, and check their
-        types and shapes, which a plug-in may have chosen otherwise.
-
-        A keyword's value has one letter per axis of the array; axes with the same letter must have
-        the same length. Other arrays raise UnreadableResult.
-        """
-        names = [name for name in axes if name in self.array_names]
-        path = self.path.with_suffix(".npz")
-        arrays = read_arrays(path, names, owner=self.path) if names else {}
-        lengths: dict[str, int] = {}
-        for name, array in arrays.items():
-            pairs = zip(axes[name], array.shape, strict=False)
-            expected = tuple(lengths.setdefault(letter, length) for letter, length in pairs)
-            shape = array.shape if array.ndim == len(axes[name]) else None
-            if array.dtype.kind not in "iuf" or expected != shape:
-                raise UnreadableResult(
-                    f"{path}: a report cannot show the array {name!r} of type {array.dtype} and"
-                    f" shape {array.shape}: delete {self.path} and run `pudle run` again"
-                )
-        return arrays
+        rows = pd.DataFrame(self.rows)
+        if not all("step" in row for row in self.rows):
+            rows = rows.assign(step=range(len(rows)))
+        return rows.apply(pd.to_numeric, errors="coerce")
 
 
-def _check_digest(path: Path, digest: str) -> None:
-    """Refuse a file of arrays that is not the one that a record came with."""
-    arrays = path.with_suffix(".npz")
-    try:
-        same = hashlib.sha256(arrays.read_bytes()).hexdigest() == digest
-    except OSError as error:
-        raise UnreadableResult(
-            f"{arrays} cannot be read ({error.strerror}): delete {path} and run `pudle run` again"
-        ) from None
-    if not same:
-        raise UnreadableResult(
-            f"{arrays} cannot be read (it was changed or cut): delete {path} and run `pudle run`"
-            " again"
-        )
+def _arrays(path: Path, record: contents.ExperimentRecord) -> dict[str, np.ndarray]:
+    """Read the arrays beside a record, and refuse those that are not the ones that it came with, or
+    whose types and shapes, which a plug-in may have chosen, cannot be shown.
+    """
+    if not record.arrays:
+        return {}
+    stored, axes = path.with_suffix(".npz"), ARRAYS.get(record.kind, {})
+    arrays = read_arrays(stored, [name for name in axes if name in record.arrays], owner=path)
+    remedy = f"delete {path} and run `pudle run` again"
+    if content_digest(stored) != record.arrays_digest:
+        raise UnreadableResult(f"{stored} cannot be read (it was changed or cut): {remedy}")
+    lengths: dict[str, int] = {}
+    for name, array in arrays.items():
+        pairs = list(zip(axes[name], array.shape, strict=False))
+        fits = array.ndim == len(axes[name]) and array.dtype.kind in "iuf"
+        if not fits or any(lengths.setdefault(axis, size) != size for axis, size in pairs):
+            raise UnreadableResult(
+                f"{stored}: a report cannot show the array {name!r} of type {array.dtype} and shape"
+                f" {array.shape}: {remedy}"
+            )
+    return arrays

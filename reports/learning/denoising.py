@@ -135,7 +135,7 @@ def image_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """
     shown: dict[bytes, tuple[list[Tile], list[dict[str, Any]]]] = {}
     for method in methods:
-        arrays = method.runs[0].arrays(clean="ij", noisy="ij", denoised="ij", denoised_shifted="ij")
+        arrays = {name: each for name, each in method.runs[0].shown.items() if name != "filters"}
         if not {"clean", "noisy", "denoised"} <= arrays.keys():
             continue
         clean = arrays.pop("clean")
@@ -183,7 +183,7 @@ def filter_galleries(title: str, methods: Sequence[Method]) -> list[Gallery]:
     """
     tiles, tables = [], []
     for method in methods:
-        filters = method.runs[0].arrays(filters="pij").get("filters", np.empty(0))
+        filters = method.runs[0].shown.get("filters", np.empty(0))
         if filters.size:
             sheet, order = images.mosaic(filters)
             number = f"{len(order)} of " if len(order) < len(filters) else ""

@@ -13,7 +13,7 @@ from pudle.learning.images import gray, signed
 from pudle.reports.learning.pictures import Block, Tile, gallery
 from pudle.reports.load import Results
 from pudle.reports.looks import Look
-from pudle.reports.records import ARRAYS, ExperimentRecord
+from pudle.reports.records import ExperimentRecord
 
 NAME = "Which samples shaped an atom"
 READING = (
@@ -46,15 +46,14 @@ def blocks(results: Results, styles: Mapping[str, Look]) -> Iterator[Block]:
                 for name, value in numbers.items()
                 if not math.isnan(value)
             )
-            arrays = record.arrays(**ARRAYS["interpretation"])
-            weights = arrays["weights"]
+            weights = record.shown["weights"]
             atom, rank = np.indices(weights.shape) + 1
             columns = {"atom": atom.ravel(), "rank": rank.ravel(), "weight": weights.ravel()}
             shaped = gallery(
                 f"samples-{record.name}",
                 "Samples that shaped an atom",
                 title,
-                _rows(record, **arrays),
+                _rows(record, **record.shown),
                 pd.DataFrame(columns),
             )
             yield Block(title, " ".join(sentences), galleries=[shaped])

@@ -40,7 +40,7 @@ def test_only_what_the_run_lists_counts_whichever_is_newest(tmp_path):
         experiments={"one": f"experiments/{paths[0].name}", "gone": "experiments/gone.json"},
     )
     (item,) = load(tmp_path, "quick").experiments
-    assert item.rows["relative_error"].tolist()[1] == 0.5 * math.exp(-0.2)
+    assert item.history("relative_error").iloc[1].item() == 0.5 * math.exp(-0.2)
 
 
 def test_null_and_missing_values_are_nan(tmp_path):
